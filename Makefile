@@ -1,0 +1,36 @@
+# Two commands on a fresh clone: `make demo` and `make test`.  Each works alone, and works again.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Newer than what it was made from: the environment is up to date.
+STAMP := .venv/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(STAMP)  ## sweep the handwritten digits and print the table of results
+	$(BIN)/python -m sweeper run examples.digits --folder out/digits
+
+test: lint types  ## lint, types, then the whole test suite
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## check style and format (ruff)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## check types (mypy --strict)
+	$(BIN)/mypy
+
+clean:  ## remove the environment and every cache; results in out/ stay
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# setuptools comes first, so that the package too is built with the pinned one.
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -c constraints.txt setuptools
+	$(BIN)/python -m pip install -c constraints.txt --no-build-isolation -e '.[analysis,examples,dev]'
+	@touch $@

@@ -1,0 +1,64 @@
+"""sweeper: which of these is really better?
+
+A local multi-process hyperparameter sweep engine for PyTorch.  `sweep` runs a search, `load` reads
+its results; neither torch nor any other heavy library is imported before it is needed.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from sweeper.errors import (
+    BackendError,
+    FolderError,
+    ParamError,
+    ProblemError,
+    SelectorError,
+    SettingsError,
+    StalledError,
+    SweeperError,
+    SweepInterrupted,
+    UsageError,
+)
+from sweeper.results import PointResult, Summary, SweepResult
+from sweeper.search import FixedSweep, Grid, ParamSelector, SweepListener
+from sweeper.types import PRESETS, HyperparameterSettings, get_settings
+
+if TYPE_CHECKING:
+    from sweeper.api import sweep
+    from sweeper.store.load import load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "PRESETS",
+    "BackendError",
+    "FixedSweep",
+    "FolderError",
+    "Grid",
+    "HyperparameterSettings",
+    "ParamError",
+    "ParamSelector",
+    "PointResult",
+    "ProblemError",
+    "SelectorError",
+    "SettingsError",
+    "StalledError",
+    "Summary",
+    "SweepInterrupted",
+    "SweepListener",
+    "SweepResult",
+    "SweeperError",
+    "UsageError",
+    "get_settings",
+    "load",
+    "sweep",
+]
+
+_LAZY = {"sweep": "sweeper.api", "load": "sweeper.store.load"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        import importlib
+
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

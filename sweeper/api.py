@@ -1,0 +1,299 @@
+"""`sweep()`: the one loop that joins the folders."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import platform
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from sweeper.errors import SettingsError, SweepInterrupted
+from sweeper.files import folder_lock
+from sweeper.results import SweepResult
+from sweeper.run.backends import make_backend, slots_used
+from sweeper.run.cores import slots as core_slots
+from sweeper.run.dispatch import dispatch
+from sweeper.run.scheduler import Scheduler
+from sweeper.run.signals import Interrupts
+from sweeper.run.topology import Topology, usable_cores
+from sweeper.search import ParamSelector
+from sweeper.show.progress import View, make_view
+from sweeper.signature import make_point, script_name
+from sweeper.store.collate import collate
+from sweeper.store.database import Store
+from sweeper.store.identity import bind, identify
+from sweeper.store.paths import Paths, move_to_history
+from sweeper.study import Study
+from sweeper.train.data import DataRef, read_data
+from sweeper.train.job import TrainContext, as_worker
+from sweeper.train.plan import Plan
+from sweeper.train.problem import Problem, UnguardedCall, find_problem, is_loading
+from sweeper.types import (
+    HyperparameterSettings,
+    Interrupted,
+    Point,
+    SweepSettings,
+    Target,
+    get_settings,
+)
+
+EXECUTE = "sweeper.train.job:execute"
+PRELOAD = ("sweeper.train.job",)
+SAVE_MODELS = ("final", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """The arguments of `sweep`, checked."""
+
+    settings: SweepSettings
+    seed: int
+    backend: str
+    save_models: str
+    curve_samples: int
+    slots: tuple[tuple[int, ...], ...]
+    topology: Topology
+    allow_changed_code: bool
+
+
+def sweep(
+    module: ModuleType | str,
+    selector: ParamSelector,
+    cores: int = 4,
+    hparams: str | HyperparameterSettings = "fast",
+    folder: str | Path | None = None,
+    *,
+    total_cores: int | None = None,
+    cores_per_trial: int = 1,
+    seed: int = 0,
+    backend: str = "local",
+    resume: bool = True,
+    save_models: str = "final",
+    curve_samples: int = 40,
+    progress: bool | None = None,
+    allow_changed_code: bool = False,
+) -> SweepResult:
+    """Tune every point that `selector` asks for, train its trials, and return what came of it.
+
+    A sweep that was interrupted goes on where it was when it is called again with the same folder.
+
+    Args:
+        module: the problem: a module, a dotted name, `__name__`, or the path of a `.py` file.
+        selector: decides what to try; it may be another one than before in the same folder.
+        cores: how many initialisations a stage of tuning averages at least, and the most cores
+            that one point's tuning occupies at once.  It changes results, so it is never taken
+            from the machine.
+        hparams: a preset (`"fastest"`, `"fast"`, `"slow"`, `"slowest"`) or settings.
+        folder: where everything is kept; by default `out/<problem name>`.
+        total_cores: the most physical cores to use; by default all that the process may use.
+        cores_per_trial: the cores, and compute threads, of each job.  It changes the last bits.
+        seed: of everything random; 0 or more.
+        backend: `"local"` (worker processes) or `"inline"` (this process, for debugging).
+        resume: False moves what the folder holds to `history/` first.
+        save_models: `"final"` keeps each trial's weights, `"none"` does not.
+        curve_samples: points of each trial's curves; 0 for none.
+        progress: True shows it, False does not; by default it is shown on standard error.
+        allow_changed_code: go on in a folder although the problem's module has changed; failures
+            are tried again, except those that an adaptive selector was told of.
+
+    Raises:
+        UsageError: the problem, the settings, a parameter or the folder is not as it must be; the
+            message says what to change.
+        SelectorError: the selector raised, or broke its protocol.
+        StalledError: nothing can start, and the selector is not done.
+        SweepInterrupted: Ctrl-C, SIGTERM or SIGHUP; what had finished is on disk.
+    """
+    if is_loading():
+        raise UnguardedCall
+    settings = SweepSettings(get_settings(hparams), cores, cores_per_trial)
+    topology = usable_cores(total_cores)
+    slots = core_slots(topology, cores_per_trial)
+    options = _Options(
+        settings,
+        seed,
+        backend,
+        save_models,
+        curve_samples,
+        slots,
+        topology,
+        allow_changed_code,
+    )
+    _check(options, selector)
+    if backend == "local":
+        from sweeper.run.backends.local import prepare
+
+        prepare(PRELOAD)  # imports torch while this process reads the data
+    problem = find_problem(module)
+    paths = Paths(Path(folder) if folder is not None else Path("out") / problem.ref.name)
+    with make_view(progress) as view, folder_lock(paths.lock) as dead:
+        if dead is not None:
+            view.note(f"took over the lock that {dead} left behind")
+        if not resume:
+            moved = move_to_history(paths)
+            if moved is not None:
+                view.note(f"moved the earlier contents to {moved}")
+        with Store.open(paths.database) as store, _data(problem, seed) as (data, fd):
+            return _run(problem, data, fd, selector, options, store, paths, view)
+
+
+def _check(options: _Options, selector: object) -> None:
+    if not isinstance(selector, ParamSelector):
+        raise SettingsError(
+            f"selector={selector!r} is a {type(selector).__name__}: pass a ParamSelector, such as "
+            "Grid(trials=10, hidden=[16, 64]) or FixedSweep.with_fixed_trials(points, 10)"
+        )
+    if isinstance(options.seed, bool) or not isinstance(options.seed, int) or options.seed < 0:
+        raise SettingsError(f"seed={options.seed!r}: it must be a whole number, 0 or more")
+    samples = options.curve_samples
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 0:
+        raise SettingsError(f"curve_samples={samples!r}: it must be a whole number, 0 or more")
+    if options.save_models not in SAVE_MODELS:
+        choices = " or ".join(repr(choice) for choice in SAVE_MODELS)
+        raise SettingsError(f"save_models={options.save_models!r}: choose {choices}")
+    slots_used(options.backend, 1)
+
+
+@contextlib.contextmanager
+def _data(problem: Problem, seed: int) -> Iterator[tuple[DataRef, int | None]]:
+    ref, fd = read_data(problem, seed)
+    try:
+        yield ref, fd
+    finally:
+        if fd is not None:
+            os.close(fd)
+
+
+def _run(
+    problem: Problem,
+    data: DataRef,
+    fd: int | None,
+    selector: ParamSelector,
+    options: _Options,
+    store: Store,
+    paths: Paths,
+    view: View,
+) -> SweepResult:
+    _bind(problem, data, selector, options, store, paths)
+    used = slots_used(options.backend, len(options.slots))
+    name = _selector_name(selector)
+    study = Study(
+        selector,
+        Plan(options.settings, data.n_train, options.seed),
+        functools.partial(_make_point, problem, options),
+        most_cores=options.settings.cores,
+        slots=used,
+        recorded=store.recorded(name),
+    )
+    store.begin(study.begin(), name, keep_log=selector.adaptive)
+    view.note(f"{problem.ref.name} in {paths.folder}: {options.topology.reason}; {data.note}")
+    view.update(study.progress())
+    context = TrainContext(
+        problem=problem.ref,
+        data=data,
+        seed=options.seed,
+        threads=options.settings.cores_per_trial,
+        curve_samples=options.curve_samples,
+        save_models=options.save_models == "final",
+        model_path=Paths(paths.folder.resolve()).model_pattern,
+    )
+    target = Target(EXECUTE, context, fd, PRELOAD)
+    interrupted = False
+    try:
+        with _workers(options, target, paths) as (backend, interrupts):
+            scheduler = Scheduler(used, options.settings.cores_per_trial)
+            for events in dispatch(study, scheduler, backend, interrupts, time.time):
+                store.append(events)
+                store.append(study.tell(events))
+                view.update(study.progress())
+                interrupted |= any(isinstance(event, Interrupted) for event in events)
+    finally:
+        results = collate(store, paths)
+    if interrupted:
+        done = study.progress()
+        raise SweepInterrupted(
+            f"interrupted: {done.trials_done} of {done.trials_asked} trials are done and kept in "
+            f"{paths.folder}; the same command goes on from there"
+        )
+    study.check_stalled()
+    return results
+
+
+@contextlib.contextmanager
+def _workers(options: _Options, target: Target, paths: Paths) -> Iterator[tuple[Any, Interrupts]]:
+    """A backend and what interrupts it; at the end no worker is left."""
+    inline = options.backend == "inline"
+    with Interrupts() as interrupts, as_worker() if inline else contextlib.nullcontext():
+        backend = make_backend(
+            options.backend,
+            options.slots,
+            pinned=options.topology.pinned,
+            target=target,
+            logs=paths.logs,
+        )
+        try:
+            yield backend, interrupts
+        finally:
+            backend.close()
+
+
+def _bind(
+    problem: Problem,
+    data: DataRef,
+    selector: ParamSelector,
+    options: _Options,
+    store: Store,
+    paths: Paths,
+) -> None:
+    """See that the folder is this sweep's, and note who goes on with it."""
+    changed = bind(
+        store,
+        paths,
+        identify(problem.ref.name, options.settings, options.seed, options.curve_samples),
+        source_sha256=problem.source_sha256(),
+        data_sha256=data.sha256,
+        allow_changed_code=options.allow_changed_code,
+    )
+    notes = [data.note, *(note for note in store.meta.get("notes", ()) if note != data.note)]
+    if changed:
+        store.add_event(time.time(), "code_changed", {"sha256": problem.source_sha256()})
+        if not selector.adaptive:
+            store.forget_failures()
+        notes.append("the problem's code changed during this sweep, and that was allowed")
+    store.forget_failures("check")
+    store.set_meta({"notes": list(dict.fromkeys(notes))})
+    store.add_event(
+        time.time(),
+        "opened",
+        {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "slots": options.slots,
+        },
+    )
+
+
+def _make_point(problem: Problem, options: _Options, params: Any) -> Point:
+    point = make_point(params, problem.ref.name, options.settings, options.seed)
+    problem.check_params(point.params)
+    return point
+
+
+def _selector_name(selector: ParamSelector) -> str:
+    """Whose log it is: the same when the script is run again, or imported."""
+    kind = type(selector)
+    module = kind.__module__
+    if module == "__main__":
+        module = script_name(sys.modules["__main__"])
+    return f"{module}:{kind.__qualname__}"

@@ -1,0 +1,59 @@
+"""Every exception that sweeper raises on purpose, in one tree.
+
+    SweeperError
+    ├── UsageError             what was asked for cannot be done as written (also a ValueError)
+    │   ├── ProblemError       the problem module: what was found, what is expected
+    │   ├── SettingsError      a field of the settings: its name, value and rule
+    │   ├── ParamError         a parameter that no file could keep
+    │   └── FolderError        the folder: another sweep's, in use, or not a sweep at all
+    ├── SelectorError          the user's selector raised, or broke its protocol
+    ├── StalledError           nothing runs, nothing can start, and the selector is not done
+    ├── BackendError           workers could not be started
+    └── SweepInterrupted       Ctrl-C or SIGTERM; what had finished is on disk (also a
+                               KeyboardInterrupt, so that ``except Exception`` does not eat it)
+
+A message names the value, the rule and the choices.  A training that fails raises nothing: a
+failure is an outcome (see `sweeper.types.Failure`).
+"""
+
+from __future__ import annotations
+
+
+class SweeperError(Exception):
+    """The root: catches everything below it."""
+
+
+class UsageError(SweeperError, ValueError):
+    """What was asked for cannot be done as written."""
+
+
+class ProblemError(UsageError):
+    """The problem module lacks something, or what it has does not work together."""
+
+
+class SettingsError(UsageError):
+    """A field of the settings breaks its rule."""
+
+
+class ParamError(UsageError):
+    """A parameter value that cannot be written down and read back."""
+
+
+class FolderError(UsageError):
+    """The folder belongs to another sweep, is in use, or holds no sweep."""
+
+
+class SelectorError(SweeperError):
+    """The selector raised, or answered something that its protocol does not allow."""
+
+
+class StalledError(SweeperError):
+    """Nothing runs, nothing can start, and the selector says that it is not done."""
+
+
+class BackendError(SweeperError):
+    """Workers could not be started."""
+
+
+class SweepInterrupted(SweeperError, KeyboardInterrupt):
+    """The sweep was told to stop; everything that had finished is on disk."""

@@ -1,0 +1,164 @@
+"""Files that are never seen half written, and the lock of a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from sweeper.errors import FolderError
+
+if sys.platform != "win32":
+    import fcntl
+
+
+def write_swapped(path: Path, data: bytes, *, sync: bool = False) -> None:
+    """Write `data` aside and swap it in: a reader sees the old file or the new one.
+
+    `sync` makes it durable before this returns: for what cannot be rebuilt.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            os.fchmod(file.fileno(), 0o666 & ~_umask())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        Path(aside).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(aside).unlink()
+        raise
+    if sync:
+        _sync_folder(path.parent)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, swapped in."""
+    write_swapped(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def pack_arrays(arrays: Mapping[str, Any]) -> bytes:
+    """Arrays as the bytes of an `.npz` without pickled objects; nothing as no bytes."""
+    if not arrays:
+        return b""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def unpack_arrays(data: bytes) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays that `pack_arrays` wrote."""
+    if not data:
+        return {}
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def sha256_of_file(path: Path) -> str:
+    """The SHA-256 of a file's contents, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# -- the lock -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who drives a folder."""
+
+    host: str
+    pid: int
+    start: float
+    """When the process started, in seconds since the epoch: a pid alone may be somebody else's."""
+
+    def __str__(self) -> str:
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.start))
+        return f"process {self.pid} on {self.host}, started {since}"
+
+
+@contextlib.contextmanager
+def folder_lock(path: Path) -> Iterator[Holder | None]:
+    """Hold the lock of a folder; gives the holder that died with it, if there was one.
+
+    The system's lock on the file decides and ends with its process, however that ends; what the
+    file says is for people.
+
+    Raises:
+        FolderError: another process holds it; the message says which.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = _read_holder(path)
+                raise FolderError(
+                    f"{path.parent} is being swept by {holder or 'another process'}: wait for it, "
+                    "stop it, or use another folder"
+                ) from None
+        dead = _read_holder(path)
+        me = Holder(socket.gethostname(), os.getpid(), psutil.Process().create_time())
+        _rewrite(file.fileno(), json.dumps(asdict(me)))
+        try:
+            yield dead
+        finally:
+            _rewrite(file.fileno(), "")
+
+
+def read_lock(path: Path) -> Holder | None:
+    """Who drives the folder at the moment, if somebody does; never waits."""
+    try:
+        with path.open("r") as file:
+            if sys.platform == "win32":
+                return _read_holder(path)
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _read_holder(path)
+            return None
+    except OSError:
+        return None
+
+
+def _read_holder(path: Path) -> Holder | None:
+    try:
+        return Holder(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _rewrite(handle: int, text: str) -> None:
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, text.encode(), 0)

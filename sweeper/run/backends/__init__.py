@@ -1,0 +1,63 @@
+"""Where jobs run: one small file a backend, one contract for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from sweeper.errors import SettingsError
+from sweeper.run.signals import Interrupts
+from sweeper.types import Message, Start, Target
+
+
+class Backend(Protocol):
+    """Runs jobs, one a slot at a time."""
+
+    def start(self, start: Start) -> None:
+        """Hand a job to the slot's worker, which is free."""
+
+    def wait(self, timeout: float | None, interrupts: Interrupts) -> list[Message]:
+        """What has happened since; waits for something up to `timeout` seconds (None: for ever).
+
+        Returns early, with what there is, once `interrupts` has noted a signal.
+        """
+
+    def close(self) -> None:
+        """End every worker; when this returns, none is left."""
+
+
+def make_backend(
+    name: str, slots: Sequence[tuple[int, ...]], *, pinned: bool, target: Target, logs: Path
+) -> Backend:
+    """The backend called `name`, with a worker for each set of cores in `slots`.
+
+    Raises:
+        SettingsError: no backend has this name.
+    """
+    # Each is imported where it is used: one of a cluster should not burden the others.
+    if name == "local":
+        from sweeper.run.backends.local import LocalBackend
+
+        return LocalBackend(slots, pinned=pinned, target=target, logs=logs)
+    if name == "inline":
+        from sweeper.run.backends.inline import InlineBackend
+
+        return InlineBackend(target)
+    raise unknown_backend(name)
+
+
+def slots_used(name: str, slots: int) -> int:
+    """How many of the slots the backend called `name` uses.
+
+    Raises:
+        SettingsError: no backend has this name.
+    """
+    if name not in ("local", "inline"):
+        raise unknown_backend(name)
+    return 1 if name == "inline" else slots
+
+
+def unknown_backend(name: object) -> SettingsError:
+    """The error that lists the choices."""
+    return SettingsError(f"backend={name!r}: choose 'local' or 'inline'")

@@ -1,0 +1,35 @@
+"""Jobs in this very process, one after the other: for debugging, with the same results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sweeper.run.signals import Interrupts
+from sweeper.run.worker import resolve
+from sweeper.types import Message, Outcome, Result, Start, Target
+
+
+class InlineBackend:
+    """See `Backend`; it has one slot."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._execute = resolve(target.execute)
+        self._outcomes: Iterator[Outcome] = iter(())
+        self._slot = 0
+
+    def start(self, start: Start) -> None:
+        """See `Backend`."""
+        self._slot = start.slot
+        self._outcomes = self._execute(self._target.context, self._target.fd, start.job)
+
+    def wait(self, timeout: float | None, interrupts: Interrupts) -> list[Message]:
+        """Train the next replica; `timeout` 0 asks for what there is already, which is nothing."""
+        if timeout == 0 or interrupts.signal is not None:
+            return []
+        outcome = next(self._outcomes, None)
+        return [] if outcome is None else [Result(self._slot, outcome)]
+
+    def close(self) -> None:
+        """See `Backend`."""
+        self._outcomes = iter(())

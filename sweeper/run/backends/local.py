@@ -1,0 +1,224 @@
+"""Warm, pinned worker processes on this machine.
+
+Workers are forked from a server that has imported torch; where forking is not safe (not Linux)
+each is a fresh interpreter.  The driver sleeps on pipes: nothing polls.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for
+from pathlib import Path
+from typing import Any, Literal
+
+from sweeper.run.server import ForkServer
+from sweeper.run.signals import Interrupts
+from sweeper.run.worker import Setup
+from sweeper.types import Died, Failure, Message, Result, Start, Target
+
+StartMethod = Literal["forkserver", "spawn"]
+
+_servers: dict[tuple[str, ...], ForkServer] = {}
+
+
+def default_start_method() -> StartMethod:
+    """How workers are made on this system."""
+    return "forkserver" if sys.platform == "linux" else "spawn"
+
+
+def warm_up(preload: tuple[str, ...]) -> ForkServer:
+    """The fork server that has imported `preload`, started if need be; it does not wait for it."""
+    server = _servers.get(preload)
+    # A process that was forked from a driver has its own.
+    if server is None or not server.alive or server.owner != os.getpid():
+        server = _servers[preload] = ForkServer(preload)
+    return server
+
+
+def prepare(preload: tuple[str, ...]) -> None:
+    """Begin to import `preload` in the fork server, where there is one."""
+    if default_start_method() == "forkserver":
+        warm_up(preload)
+
+
+@atexit.register
+def _close_servers() -> None:
+    for server in _servers.values():
+        if server.owner == os.getpid():
+            server.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    connection: Connection
+    pid: int
+    status: int
+    """Readable when the worker has ended; holds its wait status."""
+    process: subprocess.Popen[bytes] | None
+    """Where it is our own child."""
+
+
+class LocalBackend:
+    """See `Backend`."""
+
+    def __init__(
+        self,
+        slots: Sequence[tuple[int, ...]],
+        *,
+        pinned: bool,
+        target: Target,
+        logs: Path,
+        start_method: StartMethod | None = None,
+    ) -> None:
+        self._slots = tuple(slots)
+        self._pinned = pinned
+        self._target = target
+        self._logs = logs
+        self._start_method = start_method or default_start_method()
+        self._workers: dict[int, _Worker] = {}
+        # Only this process holds the writing end, so it closes however this process ends.
+        self._lifeline, self._held = os.pipe()
+        logs.mkdir(parents=True, exist_ok=True)
+        if self._start_method == "forkserver":
+            warm_up(target.preload)
+
+    def start(self, start: Start) -> None:
+        """See `Backend`."""
+        worker = self._workers.get(start.slot)
+        if worker is None:
+            worker = self._workers[start.slot] = self._make_worker(start.slot)
+        # One that has just died is reported by `wait`.
+        with contextlib.suppress(OSError):
+            worker.connection.send(start.job)
+
+    def wait(self, timeout: float | None, interrupts: Interrupts) -> list[Message]:
+        """See `Backend`."""
+        waited: dict[Any, int] = {interrupts: -1}
+        for slot, worker in self._workers.items():
+            waited[worker.connection] = waited[worker.status] = slot
+        ready = {waited[found] for found in wait_for(list(waited), timeout)}
+        messages: list[Message] = []
+        for slot in sorted(ready - {-1}):
+            messages += self._receive(slot)
+        return messages
+
+    def _receive(self, slot: int) -> list[Message]:
+        worker = self._workers[slot]
+        # Asked first: what it had sent before it ended is all there then.
+        ended = bool(wait_for([worker.status], 0))
+        messages: list[Message] = []
+        try:
+            while worker.connection.poll():
+                messages.append(Result(slot, worker.connection.recv()))
+        except (EOFError, OSError, pickle.UnpicklingError):
+            ended = True
+        if ended:
+            messages.append(Died(slot, self._bury(slot)))
+        return messages
+
+    def close(self) -> None:
+        """See `Backend`."""
+        for worker in self._workers.values():
+            self._kill(worker)
+        for slot in list(self._workers):
+            self._bury(slot)
+        for fd in (self._held, self._lifeline):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self._held = self._lifeline = -1
+
+    # -- workers ----------------------------------------------------------------------------------
+
+    def _log(self, slot: int) -> Path:
+        return self._logs / f"worker-{slot}.log"
+
+    def _make_worker(self, slot: int) -> _Worker:
+        ours, theirs = socket.socketpair()
+        status, status_written = os.pipe()
+        try:
+            process = None
+            fds = (theirs.fileno(), self._lifeline, status_written)
+            if self._start_method == "forkserver":
+                pid = warm_up(self._target.preload).fork(*fds, self._target.fd)
+            else:
+                process = _spawn(*fds, self._target.fd)
+                pid = process.pid
+        finally:
+            theirs.close()
+            os.close(status_written)
+        worker = _Worker(Connection(ours.detach()), pid, status, process)
+        setup = Setup(
+            sys_path=tuple(sys.path),
+            folder=str(Path.cwd()),
+            cores=self._slots[slot] if self._pinned else (),
+            log=str(self._log(slot).resolve()),
+            target=self._target,
+        )
+        with contextlib.suppress(OSError):
+            worker.connection.send(setup)
+        return worker
+
+    def _kill(self, worker: _Worker) -> None:
+        worker.connection.close()
+        if worker.process is not None:
+            worker.process.kill()
+        else:
+            warm_up(self._target.preload).kill(worker.pid)
+
+    def _bury(self, slot: int) -> Failure:
+        """Wait for a worker that is ending, and say how it ended."""
+        worker = self._workers.pop(slot)
+        worker.connection.close()
+        written = os.read(worker.status, 32)
+        os.close(worker.status)
+        if worker.process is not None:
+            return _cause(worker.process.wait(), self._log(slot))
+        return _cause(os.waitstatus_to_exitcode(int(written)) if written else None, self._log(slot))
+
+
+def _spawn(connection: int, lifeline: int, status: int, fd: int | None) -> subprocess.Popen[bytes]:
+    settings = repr((sys.path, connection, lifeline, fd))
+    return subprocess.Popen(  # noqa: S603 - this very interpreter
+        [sys.executable, "-c", _BOOTSTRAP, settings],
+        pass_fds=[connection, lifeline, status] + ([] if fd is None else [fd]),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+_BOOTSTRAP = """
+import ast, sys
+sys.path[:], connection, lifeline, fd = ast.literal_eval(sys.argv[1])
+from multiprocessing.connection import Connection
+from sweeper.run.worker import serve
+serve(Connection(connection), lifeline, fd)
+"""
+
+
+def _cause(code: int | None, log: Path) -> Failure:
+    """Why a worker that ended by itself had no result, with the likely cause and where to look."""
+    look = f"what it printed is in {log}"
+    if code is None:
+        return Failure("crash", "the worker ended together with the fork server", look)
+    if code >= 0:
+        detail = f"likely cause: the model, the data or a handler called os._exit; {look}"
+        return Failure("crash", f"the worker ended with exit code {code}", detail)
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else "?"
+    likely = {
+        "SIGKILL": "the system ran out of memory, or somebody killed it",
+        "SIGSEGV": "a fault in compiled code; the traceback is in the log",
+        "SIGABRT": "compiled code gave up; its message is in the log",
+        "SIGBUS": "memory or disk that was mapped is gone (is a disk full?)",
+    }.get(name, "somebody sent it")
+    detail = f"likely cause: {likely}; {look}"
+    return Failure("crash", f"the worker was ended by signal {-code} ({name})", detail)

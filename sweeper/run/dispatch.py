@@ -1,0 +1,89 @@
+"""The thin layer between the scheduler, which decides, and a backend, which acts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+from sweeper.run.backends import Backend
+from sweeper.run.scheduler import Scheduler
+from sweeper.run.signals import Interrupts
+from sweeper.types import Event, Finished, Interrupted, Started, Tick, Work
+
+COMMIT_AFTER = 0.02
+"""Seconds that an event waits at most for others to be made durable with it."""
+
+COMMIT_AT = 100
+"""So many events are made durable without waiting for more."""
+
+LOOK_OUTSIDE = 1.0
+"""Seconds between looks where points may come from outside."""
+
+
+class Source(Protocol):
+    """What releases work: the study."""
+
+    @property
+    def finished(self) -> bool:
+        """Nothing is left to do."""
+
+    @property
+    def waiting_outside(self) -> bool:
+        """Points may come from elsewhere, at any time."""
+
+    def release(self) -> Iterable[Work]:
+        """What has come up since the last call."""
+
+
+def dispatch(
+    source: Source,
+    scheduler: Scheduler,
+    backend: Backend,
+    interrupts: Interrupts,
+    clock: Callable[[], float],
+) -> Iterator[list[Event]]:
+    """Keep the slots busy; yields batches of events, which the caller makes durable and tells.
+
+    Work follows from outcomes only after the caller has taken their batch.  Ends when the source
+    has finished, when nothing runs and nothing can start (the caller can tell the two apart), or,
+    after an `Interrupted`, at once.
+    """
+    batch: list[Event] = []
+    while True:
+        scheduler.add(source.release())
+        batch += _start(scheduler, backend, clock())
+        idle = not scheduler.running
+        if interrupts.signal is not None:
+            messages = backend.wait(0, interrupts)
+            batch += scheduler.react(messages, clock())
+            yield [*batch, Interrupted(clock(), interrupts.signal)]
+            return
+        if idle and not batch and (source.finished or not source.waiting_outside):
+            return
+        deadline = clock() + COMMIT_AFTER
+        while not (idle and batch) and len(batch) < COMMIT_AT:
+            patience = max(0.0, deadline - clock()) if batch else None
+            if not batch and source.waiting_outside:
+                patience = LOOK_OUTSIDE
+            messages = backend.wait(patience, interrupts)
+            if not batch:
+                deadline = clock() + COMMIT_AFTER
+            reacted = scheduler.react(messages, clock())
+            batch += reacted
+            batch += _start(scheduler, backend, clock())
+            # A worker would idle, and what to do next may follow from this batch.
+            starving = scheduler.idle_slots > 0 and any(
+                isinstance(event, Finished) for event in reacted
+            )
+            if starving or not messages:
+                break
+        yield batch or [Tick(clock())]
+        batch = []
+
+
+def _start(scheduler: Scheduler, backend: Backend, now: float) -> list[Event]:
+    started: list[Event] = []
+    for start in scheduler.starts():
+        backend.start(start)
+        started.append(Started(now, start.job, start.slot))
+    return started

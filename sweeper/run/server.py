@@ -1,0 +1,204 @@
+"""The fork server: a process that imports what workers need once, and forks them from itself.
+
+It has one thread when it forks, so that no lock is held in the child.  It outlives a sweep, and
+ends with its driver.  One packet a request, on a socket of kind SEQPACKET:
+
+    fork      with file descriptors (connection, lifeline, status[, shared]); answered by the pid
+    kill PID  the worker and what it started
+
+When a worker has ended its wait status is written to its status pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+
+from sweeper.errors import BackendError
+from sweeper.run import worker
+
+_PACKET = 1 << 16
+_READY = b"ready"
+
+
+class ForkServer:
+    """The driver's side."""
+
+    def __init__(self, preload: Sequence[str]) -> None:
+        """Start the server; importing goes on while the caller does other things."""
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            settings = json.dumps([sys.path, theirs.fileno(), list(preload)])
+            # Threads are set in each worker; more than one here would make forking unsafe.
+            environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+            self._process = subprocess.Popen(  # noqa: S603 - this very interpreter
+                [sys.executable, "-c", _BOOTSTRAP, settings],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,
+            )
+        self._ready = False
+        self.owner = os.getpid()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
+    def fork(self, connection: int, lifeline: int, status: int, shared: int | None) -> int:
+        """Make a worker with these file descriptors; its process id.
+
+        Raises:
+            BackendError: the server could not import what workers need, or is gone.
+        """
+        if not self._ready:
+            answer = self._receive()
+            if answer != _READY:
+                raise BackendError(
+                    "the fork server could not start:\n" + answer.decode(errors="replace")
+                )
+            self._ready = True
+        fds = [connection, lifeline, status] + ([] if shared is None else [shared])
+        try:
+            socket.send_fds(self._control, [b"fork"], fds)
+        except OSError as error:
+            raise BackendError(f"the fork server is gone: {error}") from error
+        return int(self._receive())
+
+    def _receive(self) -> bytes:
+        answer = self._control.recv(_PACKET)
+        if not answer:
+            raise BackendError(f"the fork server ended with code {self._process.wait()}")
+        return answer
+
+    def kill(self, pid: int) -> None:
+        """Kill a worker and what it started; one that has ended already is left alone."""
+        with contextlib.suppress(OSError):
+            self._control.send(f"kill {pid}".encode())
+
+    def close(self) -> None:
+        """End the server and every worker it has."""
+        self._control.close()
+        self._process.wait()
+
+
+_BOOTSTRAP = """
+import json, sys
+sys.path[:], control, preload = json.loads(sys.argv[1])
+from sweeper.run.server import main
+main(control, preload)
+"""
+
+
+def main(control_fd: int, preload: Sequence[str]) -> None:
+    """The server's own life."""
+    control = socket.socket(fileno=control_fd)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        for name in preload:
+            importlib.import_module(name)
+    except BaseException:  # noqa: BLE001 - told to the driver, which raises it
+        control.send(traceback.format_exc()[-_PACKET:].encode())
+        return
+    control.send(_READY)
+    _Server(control).run()
+
+
+class _Server:
+    def __init__(self, control: socket.socket) -> None:
+        self.control = control
+        self.status_of: dict[int, int] = {}
+        self.woken, waker = os.pipe()
+        for fd in (self.woken, waker):
+            os.set_blocking(fd, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        self.waker = waker
+
+    def run(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.control, selectors.EVENT_READ)
+            selector.register(self.woken, selectors.EVENT_READ)
+            while True:
+                ready = {key.fileobj for key, _ in selector.select()}
+                if self.woken in ready:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(self.woken, _PACKET)
+                    self._reap()
+                if self.control in ready and not self._answer():
+                    break
+        for pid in self.status_of:
+            self._kill(pid)
+
+    def _answer(self) -> bool:
+        """Take one request; False when the driver is gone."""
+        request, fds, _, _ = socket.recv_fds(self.control, _PACKET, 4)
+        if request == b"fork":
+            self._fork(fds)
+        elif request.startswith(b"kill "):
+            pid = int(request.split()[1])
+            # One that was reaped may have left its number to another process.
+            if pid in self.status_of:
+                self._kill(pid)
+        return bool(request)
+
+    def _fork(self, fds: list[int]) -> None:
+        connection, lifeline, status, *shared = fds
+        pid = os.fork()
+        if pid == 0:
+            self._become_worker(connection, lifeline, status, shared)
+        with contextlib.suppress(OSError):  # whichever is first, child or parent
+            os.setpgid(pid, pid)
+        for fd in (connection, lifeline, *shared):
+            os.close(fd)
+        self.status_of[pid] = status
+        self.control.send(str(pid).encode())
+
+    def _become_worker(
+        self, connection: int, lifeline: int, status: int, shared: list[int]
+    ) -> None:
+        code = 1
+        try:
+            with contextlib.suppress(OSError):
+                os.setpgid(0, 0)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self.control.close()
+            for fd in (self.woken, self.waker, status, *self.status_of.values()):
+                os.close(fd)
+            worker.serve(Connection(connection), lifeline, shared[0] if shared else None)
+            code = 0
+        except BaseException:  # noqa: BLE001 - a forked child must never return
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+    def _reap(self) -> None:
+        while self.status_of:
+            try:
+                pid, wait_status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            status = self.status_of.pop(pid, None)
+            if status is not None:
+                with contextlib.suppress(OSError):  # the driver may be gone
+                    os.write(status, str(wait_status).encode())
+                os.close(status)
+
+    def _kill(self, pid: int) -> None:
+        with contextlib.suppress(OSError):
+            os.killpg(pid, signal.SIGKILL)

@@ -1,0 +1,79 @@
+"""A worker: one process on its own cores, which executes jobs until its driver is gone."""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from sweeper.types import Job, Outcome, Target
+
+Execute = Callable[[Any, int | None, Job], Iterator[Outcome]]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The first message to a worker."""
+
+    sys_path: tuple[str, ...]
+    folder: str
+    """The driver's current one."""
+    cores: tuple[int, ...]
+    """Logical CPUs to stay on; empty: anywhere."""
+    log: str | None
+    """The file that takes what is printed."""
+    target: Target
+
+
+def serve(connection: Connection, lifeline: int, fd: int | None) -> None:
+    """Execute jobs from `connection` until it is closed.
+
+    `lifeline` is the reading end of a pipe whose other end only the driver holds.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_driver, args=(lifeline,), daemon=True).start()
+    try:
+        setup: Setup = connection.recv()
+        _settle(setup)
+        execute = resolve(setup.target.execute)
+        while True:
+            job: Job = connection.recv()
+            for outcome in execute(setup.target.context, fd, job):
+                connection.send(outcome)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+
+
+def resolve(path: str) -> Execute:
+    """The function `"module:name"`."""
+    module, _, name = path.partition(":")
+    found: Execute = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _settle(setup: Setup) -> None:
+    sys.path[:] = setup.sys_path
+    os.chdir(setup.folder)
+    if setup.cores:
+        os.sched_setaffinity(0, setup.cores)
+    if setup.log is not None:
+        log = os.open(setup.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        for stream in (1, 2):
+            os.dup2(log, stream)
+        os.close(log)
+        # Line by line, so that what was printed before a crash is there.
+        for text in (sys.stdout, sys.stderr):
+            text.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        faulthandler.enable()
+
+
+def _die_with_driver(lifeline: int) -> None:
+    os.read(lifeline, 1)  # returns when the last writing end is closed: the driver is gone
+    os._exit(0)

@@ -1,0 +1,36 @@
+"""What selectors are given, checked where it is given, so that the error points there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sweeper.errors import UsageError
+from sweeper.types import Params
+
+
+def check_count(name: str, value: Any) -> int:
+    """`value` as a whole number, 0 or more.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+        raise UsageError(f"{name}={value!r}: it must be a whole number, 0 or more")
+    return int(value)
+
+
+def check_params(name: str, value: Any) -> Params:
+    """`value` where it has the shape of a point's parameters: a tuple or a mapping.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if isinstance(value, tuple | Mapping):
+        return value
+    raise UsageError(
+        f"{name}={value!r} is a {type(value).__name__}: the parameters of a point are a tuple "
+        "(passed by position; with one parameter, write (value,)) or a mapping (passed by name)"
+    )

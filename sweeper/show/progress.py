@@ -1,0 +1,185 @@
+"""How a sweep goes, while it runs: a live table on a terminal, plain lines elsewhere.
+
+Both write to standard error: standard output is the caller's.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Protocol, Self, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from sweeper.results import show_params
+from sweeper.types import Progress
+
+LINE_EVERY = 10.0
+"""Seconds between plain lines."""
+
+
+class View(Protocol):
+    """What is told of progress."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def update(self, progress: Progress) -> None:
+        """Show how far it is."""
+
+    def note(self, text: str) -> None:
+        """Say something once."""
+
+
+def make_view(
+    progress: bool | None, stream: TextIO | None = None, clock: Callable[[], float] = time.time
+) -> View:
+    """The view for `stream` (standard error): none where `progress` is False."""
+    stream = stream or sys.stderr
+    if progress is False:
+        return NoView()
+    console = Console(file=stream)
+    return LiveView(console, clock) if console.is_terminal else LineView(stream, clock)
+
+
+class NoView:
+    """Shows nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def update(self, progress: Progress) -> None:
+        """See `View`."""
+
+    def note(self, text: str) -> None:
+        """See `View`."""
+
+
+class LineView(NoView):
+    """Plain lines with time stamps, one now and then and one at the end."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
+        self._stream, self._clock = stream, clock
+        self._due = 0.0
+        self._last: Progress | None = None
+        self._shown: str | None = None
+
+    def __exit__(self, *_: object) -> None:
+        if self._last is not None and describe(self._last) != self._shown:
+            self._show(self._last)
+
+    def update(self, progress: Progress) -> None:
+        """See `View`."""
+        self._last = progress
+        if self._clock() >= self._due:
+            self._show(progress)
+
+    def note(self, text: str) -> None:
+        """See `View`."""
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._clock()))
+        print(f"{stamp}  {text}", file=self._stream, flush=True)
+
+    def _show(self, progress: Progress) -> None:
+        self._due = self._clock() + LINE_EVERY
+        self._shown = describe(progress)
+        self.note(self._shown)
+
+
+def describe(progress: Progress) -> str:
+    """Progress in one line."""
+    parts = [
+        f"trials {progress.trials_done}/{progress.trials_asked}",
+        (
+            f"points: {progress.tuning} tuning, {progress.training} training, "
+            f"{progress.done} done of {progress.points}"
+        ),
+    ]
+    if progress.failed or progress.trials_failed:
+        parts.append(f"failed: {progress.failed} points, {progress.trials_failed} trials")
+    if progress.best is not None:
+        parts.append(f"best {show_params(progress.best.params)} {progress.best.perf_val:.4f}")
+    if progress.seconds_left:
+        parts.append(f"about {show_duration(progress.seconds_left)} left")
+    return "; ".join(parts)
+
+
+def show_duration(seconds: float) -> str:
+    """A duration as people say it: `40 s`, `12 min`, `3 h 05 min`."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class LiveView:
+    """A table that is redrawn in place."""
+
+    def __init__(self, console: Console, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._progress: Progress | None = None
+        # Redrawn by time alone, so that the durations go on while nothing happens.
+        self._live = Live(
+            console=console, get_renderable=self._render, refresh_per_second=4, transient=True
+        )
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.__exit__(None, None, None)
+        if self._progress is not None:
+            self._live.console.print(describe(self._progress), highlight=False, markup=False)
+
+    def update(self, progress: Progress) -> None:
+        """See `View`."""
+        self._progress = progress
+
+    def note(self, text: str) -> None:
+        """See `View`."""
+        self._live.console.print(text, highlight=False, markup=False)
+
+    def _render(self) -> RenderableType:
+        if self._progress is None:
+            return Text("reading the problem and its data …", style="dim")
+        return draw(self._progress, self._clock())
+
+
+def draw(progress: Progress, now: float) -> RenderableType:
+    """Progress as a table: totals, what each slot does, best so far, time left."""
+    totals = Table.grid(padding=(0, 2))
+    bar = ProgressBar(total=max(progress.trials_asked, 1), completed=progress.trials_done, width=40)
+    totals.add_row("trials", bar, f"{progress.trials_done} of {progress.trials_asked}")
+    totals.add_row(
+        "points",
+        f"{progress.waiting} waiting, {progress.tuning} tuning, {progress.training} training, "
+        f"{progress.done} done",
+        f"of {progress.points}",
+    )
+    if progress.failed or progress.trials_failed:
+        failed = f"{progress.failed} points, {progress.trials_failed} trials"
+        totals.add_row(Text("failed", style="red"), failed, "")
+    if progress.best is not None:
+        best = progress.best
+        shown = f"{best.perf_val:.4f} over {best.trials} trials"
+        totals.add_row("best so far", Text(show_params(best.params), style="green"), shown)
+    left = progress.seconds_left
+    totals.add_row("time left", "…" if left is None else f"about {show_duration(left)}", "")
+    slots = Table(box=None, header_style="dim", padding=(0, 2))
+    for header in ("slot", "does", "for"):
+        slots.add_column(header)
+    busy = {slot: (shown, since) for slot, shown, since in progress.running}
+    for slot in range(min(progress.slots, 32)):
+        doing, since = busy.get(slot, ("idle", now))
+        slots.add_row(str(slot), Text(doing), show_duration(max(0.0, now - since)))
+    return Group(totals, slots)

@@ -1,0 +1,234 @@
+"""What identifies a point and seeds its replicas: the same on every machine.
+
+A value is written as type-tagged JSON, so that 1, 1.0 and True differ and every float comes back
+exactly; a point's signature is the SHA-256 of what its results depend on; a replica's random
+streams are spawned from the sweep's seed with that signature and the replica's numbers as the key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from sweeper.errors import ParamError
+from sweeper.types import Params, Point, Reference, SweepSettings
+
+T = TypeVar("T")
+
+STREAMS = {"init": 0, "order": 1, "inside": 2, "evaluation": 3}
+"""Random streams of a replica: initialisation, data order, randomness inside the model, and the
+choice of evaluation samples.  The numbers are part of every result: never change one."""
+
+
+# -- values ---------------------------------------------------------------------------------------
+
+
+def normalise(value: Any, name: str = "parameter") -> Any:
+    """`value` with numpy scalars made Python's, refused where no file could keep it.
+
+    Raises:
+        ParamError: NaN, a value of another type than those allowed, a class or function that
+            cannot be imported; the message names the parameter.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and math.isnan(value):
+        raise ParamError(f"{name} is NaN, which equals nothing, itself included")
+    # Exactly these types: an Enum that is also an int would come back from a file as another thing.
+    if value is None or type(value) in {bool, int, float, str}:
+        return value
+    if isinstance(value, tuple | list):
+        items = [normalise(item, f"{name}[{place}]") for place, item in enumerate(value)]
+        return tuple(items) if isinstance(value, tuple) else items
+    if isinstance(value, Mapping):
+        return {
+            normalise(key, f"a key of {name}"): normalise(item, f"{name}[{key!r}]")
+            for key, item in value.items()
+        }
+    if isinstance(value, type) or callable(value):
+        reference(value, name)
+        return value
+    raise ParamError(
+        f"{name}={value!r} is a {type(value).__name__}: a parameter is a number, string, bool, "
+        "None, a tuple, list or dict of these, or an importable class or function"
+    )
+
+
+def reference(value: Any, name: str = "parameter") -> str:
+    """`"module:Name"` of an importable class or function.
+
+    One that is defined in the running script is named by the script's file, as workers see it.
+
+    Raises:
+        ParamError: it cannot be found again by that name.
+    """
+    module_name = getattr(value, "__module__", None)
+    qualified = getattr(value, "__qualname__", None)
+    module = sys.modules.get(module_name) if isinstance(module_name, str) else None
+    if module is None or qualified is None or _attribute(module, qualified) is not value:
+        raise ParamError(
+            f"{name}={value!r} cannot be imported by name: use a class or function that is "
+            "defined at the top of a module (no lambda, no instance, nothing local)"
+        )
+    return f"{script_name(module) if module_name == '__main__' else module_name}:{qualified}"
+
+
+def script_name(main: Any) -> str:
+    """The name under which the running script, or a module run by `-m`, can be imported."""
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return str(spec.name)
+    return Path(getattr(main, "__file__", None) or "__main__").stem
+
+
+def _attribute(module: Any, qualified: str) -> Any:
+    found = module
+    for part in qualified.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def encode(value: Any) -> str:
+    """The canonical encoding of a normalised value: equal values of equal types, equal text."""
+    return _dump(_tagged(value))
+
+
+def _dump(tagged: Any) -> str:
+    return json.dumps(tagged, separators=(",", ":"), ensure_ascii=True)
+
+
+def _tagged(value: Any) -> list[Any]:
+    match value:
+        case None:
+            return ["n"]
+        case bool():
+            return ["b", value]
+        case int():
+            return ["i", str(value)]
+        case float():
+            return ["f", value.hex()]
+        case str():
+            return ["s", value]
+        case tuple():
+            return ["t", [_tagged(item) for item in value]]
+        case list():
+            return ["l", [_tagged(item) for item in value]]
+        case Mapping():
+            pairs = [[_tagged(key), _tagged(item)] for key, item in value.items()]
+            return ["d", sorted(pairs, key=lambda pair: _dump(pair[0]))]
+        case _:
+            return ["c", reference(value)]
+
+
+def decode(text: str, find: Callable[[str], Any] = Reference) -> Any:
+    """The value that was encoded.
+
+    `find` turns `"module:Name"` into the class or function; by default it stays a `Reference`, so
+    that showing a folder imports nothing.
+    """
+    return _untagged(json.loads(text), find)
+
+
+def _untagged(tagged: list[Any], find: Callable[[str], Any]) -> Any:
+    match tagged:
+        case ["n"]:
+            return None
+        case ["b", bool(value)]:
+            return value
+        case ["i", str(digits)]:
+            return int(digits)
+        case ["f", str(digits)]:
+            return float.fromhex(digits)
+        case ["s", str(value)]:
+            return value
+        case ["t", list(items)]:
+            return tuple(_untagged(item, find) for item in items)
+        case ["l", list(items)]:
+            return [_untagged(item, find) for item in items]
+        case ["d", list(pairs)]:
+            return {_untagged(key, find): _untagged(item, find) for key, item in pairs}
+        case ["c", str(name)]:
+            return find(name)
+    raise ParamError(f"{tagged!r} is not an encoded value")
+
+
+def find_importable(name: str) -> Any:
+    """The class or function of `"module:Name"`, imported.
+
+    Raises:
+        ParamError: there is none.
+    """
+    module_name, _, qualified = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ParamError(f"{name!r} cannot be imported: {error}") from error
+    found = _attribute(module, qualified)
+    if found is None:
+        raise ParamError(f"{name!r}: module {module_name} has no {qualified}")
+    return found
+
+
+def in_order(values: Iterable[T]) -> list[T]:
+    """A set's values in the order of their encodings, which is the same in every process."""
+    return sorted(values, key=lambda value: encode(normalise(value)))
+
+
+# -- points ---------------------------------------------------------------------------------------
+
+
+def encode_settings(settings: SweepSettings) -> str:
+    """The settings, less every field that is at its first-release default."""
+    changed: dict[str, Any] = {}
+    for record in (settings, settings.hparams):
+        for field in dataclasses.fields(record):
+            value = getattr(record, field.name)
+            # By encoding: a length of 6 counts samples, one of 6.0 epochs.
+            if field.name != "hparams" and encode(value) != encode(field.default):
+                changed[field.name] = value
+    return encode(changed)
+
+
+def make_point(params: Any, problem: str, settings: SweepSettings, seed: int) -> Point:
+    """The point of these parameters, with its signature.
+
+    Raises:
+        ParamError: `params` is neither a tuple nor a mapping of names, or has a value that no
+            file could keep.
+    """
+    if isinstance(params, Mapping):
+        named = dict(params)
+        for name in named:
+            if not isinstance(name, str):
+                raise ParamError(f"params={params!r}: the name {name!r} is not a string")
+        normalised: Params = {name: normalise(value, name) for name, value in named.items()}
+    elif isinstance(params, tuple):
+        normalised = tuple(
+            normalise(value, f"parameter {place}") for place, value in enumerate(params)
+        )
+    else:
+        raise ParamError(
+            f"params={params!r} is a {type(params).__name__}: give a tuple (passed by position) "
+            "or a mapping (passed by name)"
+        )
+    encoded = encode(normalised)
+    identity = "\n".join([encode(problem), encoded, encode_settings(settings), encode(seed)])
+    return Point(hashlib.sha256(identity.encode()).hexdigest(), normalised, encoded)
+
+
+# -- seeds ----------------------------------------------------------------------------------------
+
+
+def seed_sequence(seed: int, signature: str, *numbers: int) -> np.random.SeedSequence:
+    """The root of what is random about a replica, or about a choice, of the point `signature`."""
+    words = [int(signature[place : place + 8], 16) for place in range(0, len(signature), 8)]
+    return np.random.SeedSequence(seed, spawn_key=(*words, *numbers))

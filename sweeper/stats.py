@@ -1,0 +1,92 @@
+"""Means and intervals of few numbers.
+
+scipy is imported where it is used: reading a folder's status should not pay for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean with its uncertainty."""
+
+    n: int
+    mean: float
+    """NaN where n is 0."""
+    std: float
+    """Sample standard deviation (n - 1); NaN below 2."""
+    half_width: float
+    """Half of the interval's width; NaN below 2."""
+
+    @property
+    def low(self) -> float:
+        """The lower end."""
+        return self.mean - self.half_width
+
+    @property
+    def high(self) -> float:
+        """The upper end."""
+        return self.mean + self.half_width
+
+
+def mean_interval(values: Sequence[float] | NDArray[Any], confidence: float = 0.95) -> Interval:
+    """The mean of `values`, shape (n,), with its interval by Student's t.
+
+    Values that are not finite are left out (a diverged loss has no mean).
+    """
+    finite = np.asarray(values, dtype=float)
+    finite = finite[np.isfinite(finite)]
+    n = len(finite)
+    if n == 0:
+        return Interval(0, math.nan, math.nan, math.nan)
+    mean = float(finite.mean())
+    if n == 1:
+        return Interval(1, mean, math.nan, math.nan)
+    from scipy.special import stdtrit
+
+    std = float(finite.std(ddof=1))
+    quantile = float(stdtrit(n - 1, (1 + confidence) / 2))
+    return Interval(n, mean, std, quantile * std / math.sqrt(n))
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The difference of two means with its uncertainty."""
+
+    mean: float
+    half_width: float
+    """Half of the interval's width; NaN where either sample has fewer than 2 values."""
+    p_value: float
+    """Two-sided, for no difference; NaN where `half_width` is."""
+
+
+def mean_difference(
+    first: Sequence[float] | NDArray[Any],
+    second: Sequence[float] | NDArray[Any],
+    confidence: float = 0.95,
+) -> Difference:
+    """mean(first) - mean(second) with its interval by Welch's t (B. L. Welch, 1947).
+
+    The samples, shapes (n,) and (m,), are independent and need not vary alike.
+    """
+    a, b = mean_interval(first), mean_interval(second)
+    mean = a.mean - b.mean
+    if a.n < 2 or b.n < 2:
+        return Difference(mean, math.nan, math.nan)
+    var_a, var_b = a.std**2 / a.n, b.std**2 / b.n
+    error = math.sqrt(var_a + var_b)
+    if error == 0:
+        return Difference(mean, 0.0, 1.0 if mean == 0 else 0.0)
+    from scipy.special import stdtr, stdtrit
+
+    freedom = (var_a + var_b) ** 2 / (var_a**2 / (a.n - 1) + var_b**2 / (b.n - 1))
+    half_width = float(stdtrit(freedom, (1 + confidence) / 2)) * error
+    return Difference(mean, half_width, float(2 * stdtr(freedom, -abs(mean) / error)))

@@ -1,0 +1,141 @@
+"""The views under `points/`, collated from the database: they may be deleted and rebuilt."""
+
+from __future__ import annotations
+
+import csv
+import io
+import pickle
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from sweeper.files import pack_arrays, unpack_arrays, write_json, write_swapped
+from sweeper.results import METRICS, SweepResult, params_columns
+from sweeper.signature import decode
+from sweeper.store.database import Store
+from sweeper.store.load import read_results
+from sweeper.store.paths import CURVE_FILES, Paths
+from sweeper.types import TRIAL, Outcome, Params, Reference, Step
+
+
+def collate(store: Store, paths: Paths) -> SweepResult:
+    """Write every view; gives the results that they were written from."""
+    with store.snapshot():
+        results = read_results(store)
+        params = {point_id: decode(encoded) for point_id, encoded in store.encoded_params()}
+        _write_lookup(paths, params)
+        _write_params_csv(paths, params)
+        # Protocol 4 is read by every Python 3.
+        points = [(_plain(point.params), *point[1:]) for point in results]
+        write_swapped(paths.funcres, pickle.dumps(points, protocol=4))
+        trials: dict[str, list[Outcome]] = defaultdict(list)
+        for outcome in store.outcomes("stage = ? AND failure IS NULL", (TRIAL,)):
+            trials[outcome.point].append(outcome)
+        for point_id, signature in store.signatures().items():
+            _write_hparams(store, paths, point_id)
+            _write_trials(paths, point_id, trials[signature])
+    return results
+
+
+# -- all points -----------------------------------------------------------------------------------
+
+
+def _write_lookup(paths: Paths, params: Mapping[int, Params]) -> None:
+    by_params = {_hashable(value): point_id for point_id, value in params.items()}
+    by_id = {point_id: _plain(value) for point_id, value in params.items()}
+    write_swapped(paths.params_lookup, pickle.dumps((by_params, by_id), protocol=4))
+
+
+def _plain(value: Any) -> Any:
+    """`value` of Python's own types, so that unpickling it needs nothing of ours."""
+    if isinstance(value, Reference):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(_plain(item) for item in value)
+    return value
+
+
+def _hashable(value: Any) -> Any:
+    """`value` where it is a key: a mapping as a tuple of pairs, a list as a tuple."""
+    value = _plain(value)
+    if isinstance(value, Mapping):
+        return tuple((_hashable(key), _hashable(item)) for key, item in value.items())
+    if isinstance(value, tuple | list):
+        return tuple(_hashable(item) for item in value)
+    return value
+
+
+def _write_params_csv(paths: Paths, params: Mapping[int, Params]) -> None:
+    rows = [{"id": point_id, **dict(params_columns(value))} for point_id, value in params.items()]
+    write_swapped(paths.params_csv, csv_text(rows).encode())
+
+
+def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as CSV, with every column that occurs; text that a spreadsheet would run is quoted."""
+    rows = list(rows)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
+    return buffer.getvalue()
+
+
+def _harmless(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
+    return value
+
+
+# -- one point ------------------------------------------------------------------------------------
+
+
+def _write_hparams(store: Store, paths: Paths, point_id: int) -> None:
+    folder = paths.hparams(point_id)
+    choices = []
+    step = Step("")
+    for after, step, choice, arrays in store.decisions(point_id):
+        choices.append({"after": after, "choice": choice, "then": asdict(step)})
+        file = CURVE_FILES.get(after.partition(".")[0])
+        if file is not None and arrays:
+            write_swapped(folder / file, arrays)
+    if step.found is not None:
+        payload = step.payload
+        final = {
+            "lr_start": step.found.lr_min,
+            "lr_end": step.found.lr_max,
+            "batch_size": step.found.batch_size,
+            "cycle_size_epochs": payload["cycle_epochs"],
+            "epochs": payload["cycle_epochs"] * payload["cycles"],
+        }
+        write_json(folder / "final.json", final)
+    if choices:
+        write_json(folder / "misc.json", {"error": step.error, "steps": choices})
+
+
+def _write_trials(paths: Paths, point_id: int, trials: list[Outcome]) -> None:
+    if not trials:
+        return
+    numbers = np.array([trial.number for trial in trials], dtype=np.int64)
+    final = {
+        f"final_{metric}": np.array([trial.metrics[metric] for trial in trials])
+        for metric in METRICS
+    }
+    # In the order in which the names are documented.
+    names = [f"final_{metric}" for metric in ("loss_train", "perf_train", "loss_val", "perf_val")]
+    results = {"trial_numbers": numbers, **{name: final[name] for name in names}}
+    write_swapped(paths.results(point_id), pack_arrays(results))
+    curves = [unpack_arrays(trial.arrays) for trial in trials]
+    if all("step" in curve for curve in curves):
+        stacked = {
+            name: np.stack([curve[name] for curve in curves])
+            for name in curves[0]
+            if name in METRICS
+        }
+        stacked = {"trial_numbers": numbers, "step": curves[0]["step"], **stacked}
+        write_swapped(paths.curves(point_id), pack_arrays(stacked))

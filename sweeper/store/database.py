@@ -1,0 +1,458 @@
+"""The database: what happened and what was decided, in order, durable before anybody is told.
+
+One writer, the driver, under the folder's lock; readers open it read-only at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+from sweeper.errors import FolderError
+from sweeper.signature import decode
+from sweeper.types import (
+    CHECK,
+    MOST_TRIES,
+    TRIAL,
+    Asked,
+    Decision,
+    Event,
+    Failure,
+    Finished,
+    Found,
+    Interrupted,
+    Lost,
+    Outcome,
+    Planned,
+    Point,
+    Recorded,
+    Started,
+    Step,
+    Tick,
+    Told,
+    give_up,
+)
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE meta (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL             -- JSON
+) WITHOUT ROWID;
+CREATE TABLE points (
+    id INTEGER PRIMARY KEY,         -- from 0, in the order of first asking
+    signature TEXT NOT NULL UNIQUE,
+    params TEXT NOT NULL            -- canonical encoding
+);
+CREATE TABLE outcomes (
+    point INTEGER NOT NULL REFERENCES points,
+    stage TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    started REAL NOT NULL,
+    ended REAL NOT NULL,
+    metrics TEXT NOT NULL,          -- JSON
+    arrays BLOB NOT NULL,           -- .npz, or empty
+    failure TEXT,                   -- JSON
+    PRIMARY KEY (point, stage, number)
+) WITHOUT ROWID;
+CREATE TABLE decisions (
+    seq INTEGER PRIMARY KEY,
+    point INTEGER NOT NULL REFERENCES points,
+    after TEXT NOT NULL,            -- the stage that ended
+    step TEXT NOT NULL,             -- JSON
+    choice TEXT NOT NULL,           -- JSON
+    arrays BLOB NOT NULL
+);
+CREATE TABLE log (
+    seq INTEGER PRIMARY KEY,
+    selector TEXT NOT NULL,
+    kind TEXT NOT NULL,             -- asked, waits, hparams, trials, failed
+    point INTEGER REFERENCES points,
+    value TEXT NOT NULL             -- JSON: trials asked, or numbers told
+);
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY,
+    time REAL NOT NULL,
+    kind TEXT NOT NULL,             -- opened, started, lost, interrupted, code_changed
+    point INTEGER REFERENCES points,
+    stage TEXT,
+    value TEXT NOT NULL             -- JSON
+);
+CREATE INDEX log_by_selector ON log (selector, seq);
+CREATE INDEX decisions_by_point ON decisions (point, seq);
+CREATE INDEX events_by_kind ON events (kind, seq);
+"""
+
+
+class Store:
+    """A sweep's database."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self._selector = ""
+        self._ids: dict[str, int] = dict(
+            connection.execute("SELECT signature, id FROM points").fetchall()
+        )
+
+    # -- opening ----------------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, path: Path) -> Store:
+        """Open for writing, making what is not there; the caller holds the folder's lock.
+
+        Raises:
+            FolderError: the file is no database of ours, or of a later version.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, isolation_level=None)
+        try:
+            with _explained(path):
+                connection.execute("PRAGMA journal_mode = WAL")
+                # In WAL mode only FULL syncs every commit.
+                connection.execute("PRAGMA synchronous = FULL")
+                if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+                    connection.executescript(
+                        f"BEGIN;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
+                    )
+                _check_version(connection, path)
+                return cls(connection)
+        except BaseException:
+            connection.close()
+            raise
+
+    @classmethod
+    def read(cls, path: Path) -> Store:
+        """Open for reading only; never blocks the driver.
+
+        Raises:
+            FolderError: there is no sweep here.
+        """
+        if not path.is_file():
+            raise FolderError(f"{path.parent} holds no sweep: there is no {path.name} in it")
+        with _explained(path):
+            connection = sqlite3.connect(
+                f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None
+            )
+            connection.execute("PRAGMA trusted_schema = OFF")
+            connection.execute("PRAGMA query_only = ON")
+            _check_version(connection, path)
+            return cls(connection)
+
+    def close(self) -> None:
+        """Close the database."""
+        self.connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of it durable at the end, or none of it."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """One state of the database for all reads inside, whatever the driver writes."""
+        self.connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.connection.execute("ROLLBACK")
+
+    # -- what the sweep is ------------------------------------------------------------------------
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Everything that is kept by name."""
+        rows = self.connection.execute("SELECT key, value FROM meta")
+        return {key: json.loads(value) for key, value in rows}
+
+    def set_meta(self, values: Mapping[str, Any]) -> None:
+        """Keep values by name."""
+        with self.transaction():
+            self.connection.executemany(
+                "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+                [(key, json.dumps(value)) for key, value in values.items()],
+            )
+
+    def has_results(self) -> bool:
+        """Whether a replica has ended well: from then on the folder belongs to its problem."""
+        query = "SELECT 1 FROM outcomes WHERE failure IS NULL AND stage != ? LIMIT 1"
+        return self.connection.execute(query, (CHECK,)).fetchone() is not None
+
+    def add_event(self, time: float, kind: str, value: Mapping[str, Any]) -> None:
+        """Note something about the sweep as a whole."""
+        with self.transaction():
+            self._insert_event(time, kind, None, None, value)
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    def begin(self, decisions: Iterable[Decision], selector: str, *, keep_log: bool) -> None:
+        """From here on `selector` asks; its earlier log goes on, or is replaced."""
+        self._selector = selector
+        with self.transaction():
+            if not keep_log:
+                self.connection.execute("DELETE FROM log WHERE selector = ?", (selector,))
+            self.connection.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('selector', ?)", (json.dumps(selector),)
+            )
+            for decision in decisions:
+                self._insert(decision)
+
+    def append(self, records: Iterable[Event | Decision]) -> None:
+        """Make events and decisions durable, in one transaction."""
+        batch = [record for record in records if not isinstance(record, Tick)]
+        if not batch:
+            return
+        with self.transaction():
+            for record in batch:
+                self._insert(record)
+
+    def _insert(self, record: Event | Decision) -> None:
+        match record:
+            case Finished(outcome=outcome):
+                self._insert_outcome(outcome)
+            case Started(time, job, slot):
+                value = {"numbers": job.numbers, "slot": slot, "job": job.id}
+                self._insert_event(time, "started", job.point, job.stage, value)
+            case Lost(time, job, numbers, cause):
+                lost = {"numbers": numbers, "cause": asdict(cause), "job": job.id}
+                self._insert_event(time, "lost", job.point, job.stage, lost)
+            case Interrupted(time, signal):
+                self._insert_event(time, "interrupted", None, None, {"signal": signal})
+            case Asked(None):
+                self._insert_log("waits", None, None)
+            case Asked(Point() as point, trials, point_id):
+                self._add_point(point, point_id)
+                self._insert_log("asked", point_id, trials)
+            case Told(point, what, numbers):
+                self._insert_log(what, self._ids[point], numbers)
+            case Planned(point, step, after, choice, arrays):
+                self.connection.execute(
+                    "INSERT INTO decisions (point, after, step, choice, arrays) "
+                    "VALUES (?, ?, ?, ?, ?)",
+                    (
+                        self._ids[point],
+                        after,
+                        json.dumps(asdict(step)),
+                        json.dumps(dict(choice)),
+                        arrays,
+                    ),
+                )
+
+    def _insert_outcome(self, outcome: Outcome) -> None:
+        failure = None if outcome.failure is None else json.dumps(asdict(outcome.failure))
+        self.connection.execute(
+            "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                self._ids[outcome.point],
+                outcome.stage,
+                outcome.number,
+                outcome.started,
+                outcome.ended,
+                json.dumps(dict(outcome.metrics)),
+                outcome.arrays,
+                failure,
+            ),
+        )
+
+    def _insert_event(
+        self, time: float, kind: str, point: str | None, stage: str | None, value: Any
+    ) -> None:
+        point_id = None if point is None else self._ids[point]
+        self.connection.execute(
+            "INSERT INTO events (time, kind, point, stage, value) VALUES (?, ?, ?, ?, ?)",
+            (time, kind, point_id, stage, json.dumps(value)),
+        )
+
+    def _insert_log(self, kind: str, point_id: int | None, value: Any) -> None:
+        self.connection.execute(
+            "INSERT INTO log (selector, kind, point, value) VALUES (?, ?, ?, ?)",
+            (self._selector, kind, point_id, json.dumps(value)),
+        )
+
+    def _add_point(self, point: Point, point_id: int) -> None:
+        if point.signature not in self._ids:
+            self._ids[point.signature] = point_id
+            self.connection.execute(
+                "INSERT INTO points VALUES (?, ?, ?)", (point_id, point.signature, point.encoded)
+            )
+
+    def forget_everything(self) -> None:
+        """Empty the folder of a sweep that came to nothing; `events` stays."""
+        with self.transaction():
+            self.connection.execute("UPDATE events SET point = NULL")
+            for table in ("outcomes", "decisions", "log", "points", "meta"):
+                self.connection.execute(f"DELETE FROM {table}")  # noqa: S608 - our names
+        self._ids.clear()
+
+    def forget_failures(self, stage: str | None = None) -> None:
+        """Forget failed outcomes and failed points, of one stage or of all: they are tried again.
+
+        What led to them stays in `events`.
+        """
+        with self.transaction():
+            self.connection.execute(
+                "DELETE FROM outcomes WHERE failure IS NOT NULL AND (?1 IS NULL OR stage = ?1)",
+                (stage,),
+            )
+            self.connection.execute(
+                "DELETE FROM decisions WHERE json_extract(step, '$.error') IS NOT NULL "
+                "AND (?1 IS NULL OR after = ?1)",
+                (stage,),
+            )
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def point_id(self, signature: str) -> int:
+        """The number under which a point's files are."""
+        return self._ids[signature]
+
+    def recorded(self, selector: str) -> Recorded:
+        """What the study goes on from."""
+        signatures = self.signatures()
+        steps = {signatures[point_id]: step for point_id, step in self.last_steps().items()}
+        outcomes: dict[str, list[Outcome]] = defaultdict(list)
+        for outcome in self.outcomes("stage = ?", (TRIAL,), arrays=False):
+            outcomes[outcome.point].append(outcome)
+        for signature, step in steps.items():
+            if step.found is None and step.error is None:
+                wanted = (self._ids[signature], step.stage)
+                outcomes[signature] += self.outcomes("point = ? AND stage = ?", wanted)
+        return Recorded(
+            steps=steps,
+            outcomes={signature: tuple(found) for signature, found in outcomes.items()},
+            tries={key: tuple(found) for key, found in self._tries().items()},
+            ids=dict(self._ids),
+            log=self.log(selector),
+        )
+
+    def last_steps(self) -> dict[int, Step]:
+        """By point id: where tuning stands."""
+        rows = self.connection.execute("SELECT point, step FROM decisions ORDER BY seq")
+        return {point_id: _read_step(text) for point_id, text in dict(rows.fetchall()).items()}
+
+    def log(self, selector: str) -> tuple[Asked | Told, ...]:
+        """What `selector` asked and was told, in order.
+
+        The points' parameters are as files keep them: classes are not imported.
+        """
+        points = {
+            point_id: Point(signature, decode(params), params)
+            for point_id, signature, params in self.connection.execute("SELECT * FROM points")
+        }
+        found: list[Asked | Told] = []
+        for kind, point_id, value in self.connection.execute(
+            "SELECT kind, point, value FROM log WHERE selector = ? ORDER BY seq", (selector,)
+        ):
+            if kind == "waits":
+                found.append(Asked(None))
+            elif kind == "asked":
+                found.append(Asked(points[point_id], json.loads(value), point_id))
+            else:
+                found.append(Told(points[point_id].signature, kind, tuple(json.loads(value))))
+        return tuple(found)
+
+    def encoded_params(self) -> list[tuple[int, str]]:
+        """Each point's id and its parameters' canonical encoding, in order of id."""
+        return self.connection.execute("SELECT id, params FROM points ORDER BY id").fetchall()
+
+    def given_up(self) -> Iterator[Outcome]:
+        """Replicas whose worker died over them as often as they were tried."""
+        for (signature, stage, number), causes in self._tries().items():
+            if len(causes) >= MOST_TRIES:
+                yield give_up(signature, stage, number, causes[-1])
+
+    def _tries(self) -> dict[tuple[str, str, int], list[Failure]]:
+        signatures = self.signatures()
+        tries: dict[tuple[str, str, int], list[Failure]] = defaultdict(list)
+        for point_id, stage, value in self.connection.execute(
+            "SELECT point, stage, value FROM events WHERE kind = 'lost' AND point NOT NULL AND "
+            "seq > (SELECT coalesce(max(seq), 0) FROM events WHERE kind = 'code_changed') "
+            "ORDER BY seq"
+        ):
+            lost = json.loads(value)
+            key = (signatures[point_id], stage, lost["numbers"][0])
+            tries[key].append(Failure(**lost["cause"]))
+        return tries
+
+    def decisions(self, point_id: int) -> list[tuple[str, Step, dict[str, Any], bytes]]:
+        """A point's decisions, in order: the stage that ended, the step, the choice, the curves."""
+        rows = self.connection.execute(
+            "SELECT after, step, choice, arrays FROM decisions WHERE point = ? ORDER BY seq",
+            (point_id,),
+        )
+        return [
+            (after, _read_step(step), json.loads(choice), arrays)
+            for after, step, choice, arrays in rows
+        ]
+
+    def signatures(self) -> dict[int, str]:
+        """By point id."""
+        return {point_id: signature for signature, point_id in self._ids.items()}
+
+    def outcomes(
+        self, where: str = "TRUE", values: tuple[Any, ...] = (), *, arrays: bool = True
+    ) -> Iterator[Outcome]:
+        """Outcomes, in order of point, stage and number; without `arrays` if told so.
+
+        `where` is SQL of ours, with a question mark for each of `values`.
+        """
+        signatures = self.signatures()
+        columns = "point, stage, number, started, ended, metrics, failure"
+        query = (
+            f"SELECT {columns}, {'arrays' if arrays else 'NULL'} FROM outcomes "  # noqa: S608
+            f"WHERE {where} ORDER BY point, stage, number"
+        )
+        rows = self.connection.execute(query, values)
+        for point_id, stage, number, started, ended, metrics, failure, blob in rows:
+            yield Outcome(
+                point=signatures[point_id],
+                stage=stage,
+                number=number,
+                started=started,
+                ended=ended,
+                metrics=json.loads(metrics),
+                arrays=blob or b"",
+                failure=None if failure is None else Failure(**json.loads(failure)),
+            )
+
+
+def _read_step(text: str) -> Step:
+    fields = json.loads(text)
+    if fields["found"] is not None:
+        fields["found"] = Found(**fields["found"])
+    return Step(**fields)
+
+
+def _check_version(connection: sqlite3.Connection, path: Path) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version != SCHEMA_VERSION:
+        raise FolderError(
+            f"{path} has format {version}, and this version of sweeper reads format "
+            f"{SCHEMA_VERSION}: use the version of sweeper that wrote it"
+        )
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise FolderError(f"{path} cannot be opened as a sweep's database: {error}") from error

@@ -1,0 +1,86 @@
+"""Whose a folder is: a folder belongs to one problem, its data, settings and seed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from sweeper.errors import FolderError
+from sweeper.store.database import Store
+from sweeper.store.paths import Paths
+from sweeper.types import SweepSettings
+
+
+def identify(
+    problem: str, settings: SweepSettings, seed: int, curve_samples: int
+) -> dict[str, Any]:
+    """What two runs of one folder have in common, in plain data."""
+    fields = dataclasses.asdict(settings)
+    return {
+        "problem": problem,
+        "seed": seed,
+        "curve_samples": curve_samples,
+        "settings": {**fields.pop("hparams"), **fields},
+    }
+
+
+def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What differs, for people; settings that the folder does not know are not compared."""
+    found: list[str] = []
+    for name, now in wanted.items():
+        before = stored.get(name, now)
+        if isinstance(now, Mapping):
+            found += differences(before, now)
+        elif before != now or type(before) is not type(now):
+            found.append(f"{name} is {before!r} there and {now!r} here")
+    return found
+
+
+def bind(
+    store: Store,
+    paths: Paths,
+    identity: Mapping[str, Any],
+    *,
+    source_sha256: str,
+    data_sha256: str,
+    allow_changed_code: bool,
+) -> bool:
+    """Make the folder this sweep's, or see that it is; True where changed code was allowed.
+
+    A folder in which nothing has ended well belongs to nobody: it is begun anew.
+
+    Raises:
+        FolderError: it is another sweep's; the message says what differs.
+    """
+    wanted = {
+        "identity": dict(identity),
+        "source_sha256": source_sha256,
+        "data_sha256": data_sha256,
+    }
+    stored = store.meta
+    different = any(stored.get(key) != value for key, value in wanted.items())
+    if not store.has_results():
+        if different:
+            store.forget_everything()
+            store.set_meta(wanted)
+        return False
+    elsewhere = "use another folder, or resume=False (--no-resume) to move it to history/"
+    found = differences(stored["identity"], identity)
+    if found:
+        raise FolderError(f"{paths.folder} holds another sweep: {'; '.join(found)}: {elsewhere}")
+    if stored["data_sha256"] != data_sha256:
+        raise FolderError(
+            f"{paths.folder} holds results of other data: dataset() gives something else than when "
+            f"it was begun: {elsewhere}"
+        )
+    if stored["source_sha256"] == source_sha256:
+        return False
+    if not allow_changed_code:
+        raise FolderError(
+            f"{paths.folder} holds results of other code: the problem's module has changed since "
+            f"it was begun: {elsewhere}, or allow_changed_code=True (--allow-changed-code) to mix "
+            "them"
+        )
+    store.set_meta({"source_sha256": source_sha256})
+    return True

@@ -1,0 +1,107 @@
+"""Results read from a folder, without torch."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sweeper.results import METRICS, FailureReport, PointResult, SweepResult
+from sweeper.signature import decode
+from sweeper.store.database import Store
+from sweeper.store.paths import Paths
+from sweeper.types import TRIAL, Asked, Outcome, Params, Step
+
+
+def load(folder: str | Path) -> SweepResult:
+    """The results in a sweep's folder, as far as they have come; also while it runs.
+
+    Runs no code from the folder: classes among the parameters stay `"module:Name"`.
+
+    Raises:
+        FolderError: there is no sweep in the folder.
+    """
+    with Store.read(Paths(Path(folder)).database) as store, store.snapshot():
+        return read_results(store)
+
+
+@dataclass(frozen=True, slots=True)
+class AskedPoint:
+    """A point of the last selector's, with the trials it asked for."""
+
+    id: int
+    signature: str
+    encoded: str
+    trials: int
+
+
+def asked_points(store: Store) -> list[AskedPoint]:
+    """The points that the last selector asked for, in the order of first asking."""
+    found: dict[str, AskedPoint] = {}
+    for entry in store.log(store.meta.get("selector", "")):
+        if isinstance(entry, Asked) and entry.point is not None:
+            point = entry.point
+            before = found.get(point.signature)
+            trials = entry.trials + (before.trials if before else 0)
+            found[point.signature] = AskedPoint(entry.id, point.signature, point.encoded, trials)
+    return list(found.values())
+
+
+def read_results(store: Store) -> SweepResult:
+    """What `load` gives, from an open store."""
+    steps = store.last_steps()
+    trials: dict[str, list[Outcome]] = defaultdict(list)
+    failed: dict[str, list[Outcome]] = defaultdict(list)
+    for outcome in store.outcomes(arrays=False):
+        if outcome.failure is not None:
+            failed[outcome.point].append(outcome)
+        elif outcome.stage == TRIAL:
+            trials[outcome.point].append(outcome)
+    for outcome in store.given_up():
+        failed[outcome.point].append(outcome)
+    points: list[PointResult] = []
+    numbers: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
+    failures: list[FailureReport] = []
+    for asked in asked_points(store):
+        step = steps.get(asked.id, Step(""))
+        kept = [trial for trial in trials[asked.signature] if trial.number < asked.trials]
+        points.append(_point_result(asked, step, kept))
+        numbers.append(np.array([trial.number for trial in kept], dtype=np.int64))
+        params = points[-1].params
+        failures += _failures(params, step, failed[asked.signature], asked.trials)
+    return SweepResult(points, numbers, failures, store.meta.get("notes", ()))
+
+
+def _failures(
+    params: Params, step: Step, failed: list[Outcome], trials: int
+) -> Iterator[FailureReport]:
+    details = {
+        (outcome.stage, outcome.number): outcome.failure
+        for outcome in failed
+        if outcome.failure is not None
+    }
+    if step.error is not None:
+        probes = [failure.detail for (stage, _), failure in details.items() if stage == step.stage]
+        yield FailureReport(params, step.stage, None, step.error, "".join(probes[:1]))
+    for (stage, number), failure in sorted(details.items(), key=lambda item: item[0]):
+        if stage == TRIAL and number < trials:
+            yield FailureReport(params, stage, number, failure.message, failure.detail)
+
+
+def _point_result(asked: AskedPoint, step: Step, trials: list[Outcome]) -> PointResult:
+    found = step.found
+    columns = (
+        np.array([trial.metrics[metric] for trial in trials], dtype=np.float64)
+        for metric in METRICS
+    )
+    return PointResult(
+        decode(asked.encoded),
+        math.nan if found is None else found.lr_min,
+        math.nan if found is None else found.lr_max,
+        0 if found is None else found.batch_size,
+        *columns,
+    )

@@ -1,0 +1,122 @@
+"""The names of everything in a sweep's folder."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweeper.types import TRIAL
+
+CURVE_FILES = {
+    "lr_range": "lr_vs_perf.npz",
+    "batch_range": "bs_vs_perf.npz",
+    "batch_choice": "bs_sampled.npz",
+    "lr_rescan": "lr_vs_perf2.npz",
+}
+"""For each stage of tuning the file that holds its curves."""
+
+_MODEL = "model.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where things are in `folder`."""
+
+    folder: Path
+
+    @property
+    def database(self) -> Path:
+        """SQLite: the only truth."""
+        return self.folder / "sweep.db"
+
+    @property
+    def lock(self) -> Path:
+        """Who drives the folder."""
+        return self.folder / "lock"
+
+    @property
+    def logs(self) -> Path:
+        """What workers printed."""
+        return self.folder / "logs"
+
+    @property
+    def points(self) -> Path:
+        """Views: may be deleted, and rebuilt by `export`; models excepted."""
+        return self.folder / "points"
+
+    @property
+    def params_lookup(self) -> Path:
+        """Pickle: (params -> id, id -> params)."""
+        return self.points / "params_lookup.pt"
+
+    @property
+    def params_csv(self) -> Path:
+        """id, and one column a parameter."""
+        return self.points / "params.csv"
+
+    @property
+    def funcres(self) -> Path:
+        """Pickle: a list of 8-tuples, one a point."""
+        return self.points / "funcres.pt"
+
+    def hparams(self, point_id: int) -> Path:
+        """The folder of a point's tuning."""
+        return self.points / str(point_id) / "hparams"
+
+    def results(self, point_id: int) -> Path:
+        """The final numbers of a point's trials."""
+        return self.points / str(point_id) / "results.npz"
+
+    def curves(self, point_id: int) -> Path:
+        """The curves of a point's trials."""
+        return self.points / str(point_id) / "curves.npz"
+
+    def trial(self, point_id: int, number: int) -> Path:
+        """A trial's own folder."""
+        return self.points / str(point_id) / f"{TRIAL}s" / str(number)
+
+    def model(self, point_id: int, number: int) -> Path:
+        """A trial's weights: a `state_dict`."""
+        return self.trial(point_id, number) / _MODEL
+
+    @property
+    def model_pattern(self) -> str:
+        """`model` with places for `id` and `number`."""
+        folder = str(self.points).replace("{", "{{").replace("}", "}}")
+        return f"{folder}/{{id}}/{TRIAL}s/{{number}}/{_MODEL}"
+
+    @property
+    def history(self) -> Path:
+        """Earlier contents of the folder."""
+        return self.folder / "history"
+
+
+def move_to_history(paths: Paths) -> Path | None:
+    """Move what the folder holds into a new folder under `history/`; None if there is nothing.
+
+    The database goes last, so that a crash half way leaves a folder that can be moved again.
+    """
+    found = [path for path in (paths.points, paths.logs, *_database_files(paths)) if path.exists()]
+    if not found:
+        return None
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    target = paths.history / stamp
+    number = 1
+    while target.exists():
+        number += 1
+        target = paths.history / f"{stamp}-{number}"
+    target.mkdir(parents=True)
+    for path in found:
+        path.replace(target / path.name)
+    return target
+
+
+def _database_files(paths: Paths) -> tuple[Path, ...]:
+    # The log of SQLite holds committed outcomes until it is folded in: it travels first.
+    name = paths.database.name
+    return (
+        paths.folder / f"{name}-shm",
+        paths.folder / f"{name}-wal",
+        paths.database,
+    )

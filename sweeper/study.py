@@ -1,0 +1,617 @@
+"""The study: a selector, and a plan for every point.  Work goes out, events come in.
+
+Pure: no clock, no process, no file.
+
+A selector is asked and told in rounds.  One that is not adaptive is asked for everything at once
+and told of each point's trials as they complete, in order of number.  One that is adaptive has at
+most `look_ahead` asks open, and is told of each ask as a whole, in the order of asking: so what it
+is told, and when, depends on nothing but the results.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from sweeper.errors import ProblemError, SelectorError, StalledError
+from sweeper.results import METRICS, show_params
+from sweeper.search import ParamSelector
+from sweeper.types import (
+    CHECK,
+    MOST_TRIES,
+    TRIAL,
+    Asked,
+    Best,
+    Decision,
+    Event,
+    Failure,
+    Finished,
+    Job,
+    Lost,
+    Outcome,
+    Params,
+    Planned,
+    Point,
+    Progress,
+    Recorded,
+    Started,
+    Step,
+    Told,
+    Work,
+    give_up,
+)
+
+
+class Planner(Protocol):
+    """How points are tuned (see `sweeper.train.plan.Plan`)."""
+
+    def first(self, point: Point, *, check: bool) -> Planned:
+        """A point's first step."""
+
+    def next(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
+        """The step after `step`, whose replicas all have outcomes."""
+
+
+@dataclass(slots=True, eq=False)
+class _Ask:
+    """What the selector asked for at once: trials `begin` to `end` of a point."""
+
+    point: _PointState
+    begin: int
+    end: int
+
+    @property
+    def complete(self) -> bool:
+        step = self.point.step
+        if step.error is not None:
+            return True
+        trials = self.point.trials
+        return step.found is not None and all(n in trials for n in range(self.begin, self.end))
+
+
+@dataclass(slots=True, eq=False)
+class _PointState:
+    """All that is known of one point."""
+
+    point: Point
+    id: int
+    order: int
+    step: Step
+    probes: dict[int, Outcome] = field(default_factory=dict)
+    """Of the stage at which tuning stands."""
+    trials: dict[int, tuple[float, ...] | Failure] = field(default_factory=dict)
+    """By number: the metrics in the order of `METRICS`."""
+    asked: int = 0
+    completed: int = 0
+    """How many of the asked trials are in `trials`."""
+    released: str = ""
+    """The stage whose probes were released."""
+    trials_released: int = 0
+    hparams_told: bool = False
+    told: int = 0
+    """Trials below this number were told."""
+    failure_told: int = -1
+    """How many trials had been asked for when the failure was told."""
+    phase: str = "waiting"
+    seconds_per_step: float = math.nan
+
+
+class Study:
+    """See the module."""
+
+    def __init__(
+        self,
+        selector: ParamSelector,
+        planner: Planner,
+        make_point: Callable[[Any], Point],
+        *,
+        most_cores: int,
+        slots: int,
+        recorded: Recorded | None = None,
+    ) -> None:
+        self._selector = selector
+        self._planner = planner
+        self._make_point = make_point
+        self._most_cores = most_cores
+        self._slots = slots
+        self._recorded = recorded or Recorded()
+        self._ids = dict(self._recorded.ids)
+        self._tries = {key: len(causes) for key, causes in self._recorded.tries.items()}
+        self._given_up: dict[str, list[tuple[str, int, Failure]]] = {}
+        for (signature, stage, number), causes in self._recorded.tries.items():
+            if len(causes) >= MOST_TRIES:
+                self._given_up.setdefault(signature, []).append((stage, number, causes[-1]))
+        self._points: dict[str, _PointState] = {}
+        self._asks: deque[_Ask] = deque()
+        self._changed: dict[str, _PointState] = {}
+        """Points of which something may be released or told."""
+        self._retries: list[Work] = []
+        self._more = True
+        self._view = _View()
+
+    # -- the rounds of the loop -------------------------------------------------------------------
+
+    def begin(self) -> list[Decision]:
+        """Replay what was, and ask for the first points.
+
+        Raises:
+            SelectorError: the selector raised, or asks something else than it did.
+            ParamError: a parameter that no file could keep.
+        """
+        decisions: list[Decision] = []
+        log = self._recorded.log if self._selector.adaptive else ()
+        self._replay(log, decisions)
+        # One that waits is asked again once it has been told something, as it would have been.
+        if not log or log[-1] != Asked(None):
+            self._ask(decisions)
+        self._tell(decisions)
+        return decisions
+
+    def release(self) -> list[Work]:
+        """The work that has come up since the last call."""
+        works, self._retries = self._retries, []
+        for state in self._changed.values():
+            works += self._work_of(state)
+        self._changed.clear()
+        return works
+
+    def tell(self, events: Iterable[Event]) -> list[Decision]:
+        """Take in events that are durable; what was decided because of them.
+
+        Raises:
+            ProblemError: the check of the sweep's first point failed.
+            SelectorError: the selector raised.
+        """
+        decisions: list[Decision] = []
+        for event in events:
+            self._view.see(event, self._points)
+            match event:
+                case Started(job=job) if self._points[job.point].phase == "waiting":
+                    self._enter(self._points[job.point], "tuning")
+                case Finished(outcome=outcome):
+                    self._take(outcome, decisions)
+                case Lost(job=job, numbers=numbers, cause=cause):
+                    self._lose(job, numbers, cause, decisions)
+        self._tell(decisions)
+        return decisions
+
+    @property
+    def finished(self) -> bool:
+        """Nothing is left to do."""
+        return not self._more and not self._view.unfinished
+
+    @property
+    def waiting_outside(self) -> bool:
+        """Points may come from elsewhere, at any time."""
+        return self._more and bool(self._call("waiting_outside"))
+
+    def check_stalled(self) -> None:
+        """To be called when nothing runs and nothing can start.
+
+        Raises:
+            StalledError: there is something left to do.
+        """
+        if self.finished:
+            return
+        raise StalledError(
+            f"selector {type(self._selector).__name__} says that it has more trials, answers None "
+            "to get_next_trials(), and has been told of everything it asked for: nothing can "
+            "start. What has finished is in the results"
+        )
+
+    # -- asking -----------------------------------------------------------------------------------
+
+    def _ask(self, decisions: list[Decision]) -> None:
+        adaptive = self._selector.adaptive
+        while not adaptive or len(self._asks) < self._selector.look_ahead:
+            self._more = bool(self._call("has_more_trials"))
+            if not self._more:
+                return
+            answer = self._call("get_next_trials")
+            if answer is None:
+                if adaptive:
+                    decisions.append(Asked(None))
+                return
+            point, trials = self._read_answer(answer)
+            planned = self._add_ask(point, trials)
+            # A point is known to the folder from its ask on, so that goes first.
+            decisions += [Asked(point, trials, self._ids[point.signature]), *planned]
+
+    def _read_answer(self, answer: Any) -> tuple[Point, int]:
+        name = type(self._selector).__name__
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            raise SelectorError(
+                f"selector {name}: get_next_trials() gave {answer!r}; expected (params, trials), "
+                "or None to wait for results"
+            )
+        params, trials = answer
+        if isinstance(trials, bool) or not isinstance(trials, int | np.integer) or trials < 0:
+            raise SelectorError(
+                f"selector {name}: get_next_trials() asked for {trials!r} trials; expected a "
+                "whole number, 0 or more (0: only find the hyperparameters)"
+            )
+        return self._make_point(params), int(trials)
+
+    def _add_ask(self, point: Point, trials: int) -> list[Decision]:
+        state = self._points.get(point.signature)
+        planned: list[Decision] = []
+        if state is None:
+            state, planned = self._add_point(point)
+        begin, state.asked = state.asked, state.asked + trials
+        if self._selector.adaptive:
+            self._asks.append(_Ask(state, begin, state.asked))
+        if state.phase != "failed":
+            self._view.trials_asked += trials
+            for number in range(begin, state.asked):
+                if number in state.trials:
+                    self._complete(state, number)
+            self._settle(state)
+        return planned
+
+    def _complete(self, state: _PointState, number: int) -> None:
+        """Count an asked trial that has ended."""
+        state.completed += 1
+        self._view.trials_done += 1
+        values = state.trials[number]
+        if isinstance(values, Failure):
+            self._view.trials_failed += 1
+        else:
+            self._view.count(state.point, values[METRICS.index("perf_val")])
+
+    def _add_point(self, point: Point) -> tuple[_PointState, list[Decision]]:
+        recorded = self._recorded
+        signature = point.signature
+        step = recorded.steps.get(signature)
+        planned: list[Decision] = []
+        if step is None:
+            check = not recorded.steps and not self._points
+            decision = self._planner.first(point, check=check)
+            planned, step = [decision], decision.step
+        point_id = self._ids.setdefault(signature, len(self._ids))
+        state = _PointState(point, point_id, len(self._points), step)
+        self._points[signature] = state
+        self._view.phases["waiting"] += 1
+        for outcome in recorded.outcomes.get(signature, ()):
+            self._keep(state, outcome)
+        for stage, number, cause in self._given_up.get(signature, ()):
+            self._keep(state, give_up(signature, stage, number, cause))
+        if _is_running(step) and len(state.probes) == step.replicas:
+            self._advance(state, planned)
+        return state, planned
+
+    # -- telling ----------------------------------------------------------------------------------
+
+    def _tell(self, decisions: list[Decision]) -> None:
+        if self._selector.adaptive:
+            while self._asks and self._asks[0].complete:
+                ask = self._asks.popleft()
+                decisions += self._tell_point(ask.point, ask.end)
+                self._ask(decisions)
+            if self.waiting_outside:
+                self._ask(decisions)
+            return
+        told = 0
+        for state in list(self._changed.values()):
+            until = state.told
+            while until < state.asked and until in state.trials:
+                until += 1
+            new = self._tell_point(state, until)
+            told += len(new)
+            decisions += new
+        if self._more and (told or self.waiting_outside):
+            self._ask(decisions)
+
+    def _tell_point(self, state: _PointState, until: int) -> list[Decision]:
+        """Tell what has not been told: settings, trials below `until`, failures."""
+        signature, params, step = state.point.signature, state.point.params, state.step
+        told: list[Decision] = []
+        if step.error is not None:
+            if state.failure_told < state.asked:
+                state.failure_told = state.asked
+                self._call("on_failed", params, step.stage, step.error)
+                told.append(Told(signature, "failed"))
+            return told
+        if step.found is None:
+            return told
+        if not state.hparams_told:
+            state.hparams_told = True
+            found = step.found
+            self._call("on_hparams_found", params, found.lr_min, found.lr_max, found.batch_size)
+            told.append(Told(signature, "hparams"))
+        numbers = range(state.told, until)
+        state.told = max(until, state.told)
+        done = [n for n in numbers if not isinstance(state.trials[n], Failure)]
+        if done:
+            columns = np.array([state.trials[n] for n in done], dtype=float).T
+            self._call("on_trials_completed", params, *(column.copy() for column in columns))
+            told.append(Told(signature, "trials", tuple(done)))
+        for number in numbers:
+            failure = state.trials[number]
+            if isinstance(failure, Failure):
+                self._call("on_failed", params, TRIAL, failure.message)
+                told.append(Told(signature, "failed", (number,)))
+        return told
+
+    def _call(self, method: str, *values: Any) -> Any:
+        try:
+            return getattr(self._selector, method)(*values)
+        except Exception as error:
+            raise SelectorError(
+                f"selector {type(self._selector).__name__} raised in {method}(): "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+    # -- replaying --------------------------------------------------------------------------------
+
+    def _replay(self, entries: Sequence[Asked | Told], decisions: list[Decision]) -> None:
+        """Ask and tell an adaptive selector what the log says, in that order."""
+        log = deque(entries)
+        while log:
+            entry = log.popleft()
+            if isinstance(entry, Told):
+                log.appendleft(entry)
+                self._replay_telling(log)
+                continue
+            self._more = bool(self._call("has_more_trials"))
+            answer = self._call("get_next_trials") if self._more else "that it has no more trials"
+            asked: Point | None = None
+            trials = 0
+            if answer is not None and not isinstance(answer, str):
+                asked, trials = self._read_answer(answer)
+            same = (asked is None) == (entry.point is None) and trials == entry.trials
+            if isinstance(answer, str) or not same or _signature(asked) != _signature(entry.point):
+                raise SelectorError(_difference(self._selector, entry, asked, trials, answer))
+            if asked is not None:
+                decisions += self._add_ask(asked, trials)
+
+    def _replay_telling(self, log: deque[Asked | Told]) -> None:
+        if not self._asks or not self._asks[0].complete:
+            raise SelectorError(
+                f"selector {type(self._selector).__name__} was told of results that the folder "
+                "does not hold: use another folder, or begin again with resume=False"
+            )
+        ask = self._asks.popleft()
+        for _ in self._tell_point(ask.point, ask.end):
+            if log and isinstance(log[0], Told):
+                log.popleft()
+
+    # -- outcomes ---------------------------------------------------------------------------------
+
+    def _take(self, outcome: Outcome, decisions: list[Decision]) -> None:
+        state = self._points.get(outcome.point)
+        if state is None:
+            return
+        if outcome.stage == CHECK and outcome.failure is not None:
+            raise ProblemError(f"{outcome.failure.message}\n{outcome.failure.detail}".rstrip())
+        if not self._keep(state, outcome):
+            return
+        if outcome.stage == TRIAL:
+            if outcome.number < state.asked:
+                self._complete(state, outcome.number)
+        elif len(state.probes) == state.step.replicas:
+            self._advance(state, decisions)
+        self._settle(state)
+
+    def _keep(self, state: _PointState, outcome: Outcome) -> bool:
+        """Note an outcome; False where it is known already, or of a stage that is over."""
+        known: Mapping[int, Any] = state.trials if outcome.stage == TRIAL else state.probes
+        if outcome.number in known or outcome.stage not in (state.step.stage, TRIAL):
+            return False
+        steps = state.step.payload.get("steps", 0)
+        if outcome.failure is None and steps:
+            state.seconds_per_step = (outcome.ended - outcome.started) / steps
+        if outcome.stage != TRIAL:
+            state.probes[outcome.number] = outcome
+        elif outcome.failure is not None:
+            state.trials[outcome.number] = outcome.failure
+        else:
+            state.trials[outcome.number] = tuple(outcome.metrics[name] for name in METRICS)
+        return True
+
+    def _advance(self, state: _PointState, decisions: list[Decision]) -> None:
+        outcomes = [state.probes[number] for number in sorted(state.probes)]
+        planned = self._planner.next(state.point, state.step, outcomes)
+        decisions.append(planned)
+        state.step = planned.step
+        state.probes = {}
+        self._changed[state.point.signature] = state
+
+    def _lose(
+        self, job: Job, numbers: Sequence[int], cause: Failure, decisions: list[Decision]
+    ) -> None:
+        # Only the first was being trained when the worker died; the rest were never begun.
+        key = (job.point, job.stage, numbers[0])
+        self._tries[key] = self._tries.get(key, 0) + 1
+        again = tuple(numbers)
+        if self._tries[key] >= MOST_TRIES:
+            again = again[1:]
+            self._take(give_up(job.point, job.stage, numbers[0], cause), decisions)
+        state = self._points[job.point]
+        if again:
+            work = Work(
+                point=job.point,
+                order=state.order,
+                kind=job.kind,
+                stage=job.stage,
+                numbers=again,
+                payload=job.payload,
+                expected=job.expected,
+                most_cores=self._most_cores if job.kind == "tuning" else None,
+            )
+            self._retries.append(work)
+
+    # -- releasing --------------------------------------------------------------------------------
+
+    def _settle(self, state: _PointState) -> None:
+        """Mark the point as changed, and put it into the phase that its state says."""
+        self._changed[state.point.signature] = state
+        step = state.step
+        if step.error is not None and state.phase != "failed":
+            self._enter(state, "failed")
+            self._view.trials_asked -= state.asked - state.completed
+        elif step.found is not None:
+            self._enter(state, "done" if state.completed >= state.asked else "training")
+
+    def _enter(self, state: _PointState, phase: str) -> None:
+        self._view.phases[state.phase] -= 1
+        self._view.phases[phase] += 1
+        state.phase = phase
+
+    def _work_of(self, state: _PointState) -> list[Work]:
+        step, point = state.step, state.point
+        payload = {**step.payload, "params": point.encoded, "id": state.id}
+        work = Work(
+            point=point.signature,
+            order=state.order,
+            kind="tuning",
+            stage=step.stage,
+            numbers=(),
+            payload=payload,
+            expected=_finite(state.seconds_per_step * step.payload.get("steps", math.nan)),
+            most_cores=self._most_cores,
+        )
+        if _is_running(step):
+            if state.released == step.stage:
+                return []
+            state.released = step.stage
+            missing = tuple(n for n in range(step.replicas) if n not in state.probes)
+            return [replace(work, numbers=missing)]
+        trials = replace(work, kind="trial", stage=TRIAL, most_cores=None)
+        first_time = state.released != TRIAL
+        state.released = TRIAL
+        if step.error is not None:
+            return [trials] if first_time else []
+        new = range(state.trials_released, state.asked)
+        state.trials_released = state.asked
+        missing = tuple(number for number in new if number not in state.trials)
+        return [replace(trials, numbers=missing)] if missing or first_time else []
+
+    # -- progress ---------------------------------------------------------------------------------
+
+    def progress(self) -> Progress:
+        """How far it is."""
+        return self._view.progress(self._slots)
+
+
+class _View:
+    """What a person sees, counted as events come, so that it costs nothing to ask."""
+
+    def __init__(self) -> None:
+        self.phases = dict.fromkeys(("waiting", "tuning", "training", "done", "failed"), 0)
+        self.trials_asked = self.trials_done = self.trials_failed = 0
+        self._running: dict[int, tuple[Job, str, float]] = {}
+        self._slot_of: dict[tuple[str, str, int], int] = {}
+        self._means: dict[str, tuple[float, int, Params]] = {}
+        self._best: str | None = None
+        self._trial_seconds = [0.0, 0]
+        self._tuning_seconds = 0.0
+        self._tuned = 0
+
+    @property
+    def unfinished(self) -> int:
+        """Points that are not at their end."""
+        return self.phases["waiting"] + self.phases["tuning"] + self.phases["training"]
+
+    def see(self, event: Event, points: Mapping[str, _PointState]) -> None:
+        match event:
+            case Started(time, job, slot):
+                shown = show_params(points[job.point].point.params)
+                numbers = f"{job.numbers[0]}" + ("…" if len(job.numbers) > 1 else "")
+                stage = job.stage.replace("_", " ")
+                self._running[slot] = (job, f"{shown} · {stage} {numbers}", time)
+                self._slot_of |= {(job.point, job.stage, n): slot for n in job.numbers}
+            case Finished(outcome=outcome):
+                self._leave(outcome.point, outcome.stage, (outcome.number,))
+                seconds = outcome.ended - outcome.started
+                if outcome.stage == TRIAL:
+                    self._trial_seconds[0] += seconds
+                    self._trial_seconds[1] += 1
+                else:
+                    self._tuning_seconds += seconds
+            case Lost(job=job, numbers=numbers):
+                self._leave(job.point, job.stage, numbers)
+
+    def _leave(self, point: str, stage: str, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            slot = self._slot_of.pop((point, stage, number), None)
+            if slot is None or slot not in self._running:
+                continue
+            job = self._running[slot][0]
+            if (job.point, job.stage) == (point, stage) and number == job.numbers[-1]:
+                del self._running[slot]
+
+    def count(self, point: Point, perf_val: float) -> None:
+        """Note a trial's performance."""
+        signature = point.signature
+        mean, n, params = self._means.get(signature, (0.0, 0, point.params))
+        mean += (perf_val - mean) / (n + 1)
+        self._means[signature] = (mean, n + 1, params)
+        best = self._means.get(self._best or "", (-math.inf, 0, ()))
+        if signature != self._best and mean > best[0]:
+            self._best = signature
+        elif signature == self._best:  # it may have fallen behind
+            self._best = max(self._means, key=lambda other: self._means[other][0])
+
+    def progress(self, slots: int) -> Progress:
+        best = None
+        if self._best is not None:
+            mean, n, params = self._means[self._best]
+            best = Best(params, mean, n)
+        return Progress(
+            **self.phases,
+            trials_done=self.trials_done,
+            trials_failed=self.trials_failed,
+            trials_asked=self.trials_asked,
+            running=tuple(
+                (slot, shown, since) for slot, (_, shown, since) in sorted(self._running.items())
+            ),
+            slots=slots,
+            best=best,
+            seconds_left=self._seconds_left(slots),
+        )
+
+    def _seconds_left(self, slots: int) -> float | None:
+        """Work left, at the speeds seen so far, divided over the slots."""
+        tuned = self.phases["training"] + self.phases["done"] + self.phases["failed"]
+        untuned = self.phases["waiting"] + self.phases["tuning"]
+        seconds, finished = self._trial_seconds
+        left = self.trials_asked - self.trials_done
+        if (left and not finished) or (untuned and not tuned):
+            return None
+        trials = left * seconds / finished if left else 0.0
+        tuning = untuned * self._tuning_seconds / tuned if untuned else 0.0
+        return (trials + tuning) / slots
+
+
+def _is_running(step: Step) -> bool:
+    return step.found is None and step.error is None
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _signature(point: Point | None) -> str | None:
+    return None if point is None else point.signature
+
+
+def _difference(
+    selector: ParamSelector, entry: Asked, asked: Point | None, trials: int, answer: object
+) -> str:
+    def shown(point: Point | None, trials: int) -> str:
+        if point is None:
+            return "to wait for results"
+        return f"{trials} trials of {show_params(point.params)}"
+
+    now = answer if isinstance(answer, str) else shown(asked, trials)
+    return (
+        f"selector {type(selector).__name__} does not ask what it asked before: the folder's log "
+        f"says {shown(entry.point, entry.trials)}, it now says {now}. An adaptive selector is "
+        "replayed from the log, so it must decide the same from the same: use another folder, or "
+        "begin again with resume=False"
+    )

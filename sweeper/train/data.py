@@ -1,0 +1,321 @@
+"""A problem's data: read once and held as tensors that all workers share, or loaded as it goes.
+
+Both ways give the same batches, bit for bit, where both apply.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, default_collate
+
+from sweeper.errors import ProblemError
+from sweeper.train.metrics import EVALUATION_BATCH
+from sweeper.train.problem import Problem
+from sweeper.train.streams import dataset_seed, preserved, reading_seed, seed_globals
+
+HELD_SHARE = 0.25
+"""Data is held in memory where it takes at most this share of what is available."""
+
+CHECKSUM_SAMPLES = 1000
+"""How many samples, evenly spaced, stand for a set that is too large to hold."""
+
+_READ_AT_ONCE = 1024
+_ALIGNMENT = 64
+
+Indices = NDArray[np.int64]
+Batch = tuple[Any, Any]
+
+
+class SampleSet(Protocol):
+    """Samples by index."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, indices: Iterable[Indices]) -> Iterator[Batch]:
+        """The batches (x, y) of these index arrays, one after the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldSet:
+    """Samples held as tensors; the first dimension counts them."""
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batches(self, indices: Iterable[Indices]) -> Iterator[Batch]:
+        """See `SampleSet`."""
+        for chosen in indices:
+            place = torch.from_numpy(chosen)
+            yield self.x[place], self.y[place]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSet:
+    """Samples read from the dataset each time."""
+
+    dataset: Any
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def batches(self, indices: Iterable[Indices]) -> Iterator[Batch]:
+        """See `SampleSet`."""
+        # A generator of its own: the loader must not draw from the model's stream.
+        loader = DataLoader(
+            self.dataset,
+            batch_sampler=[chosen.tolist() for chosen in indices],
+            num_workers=0,
+            generator=torch.Generator(),
+        )
+        for x, y in loader:
+            yield x, y
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The two sets of a problem."""
+
+    train: SampleSet
+    val: SampleSet
+
+
+def in_order(samples: int, batch: int = EVALUATION_BATCH) -> Iterator[Indices]:
+    """Index arrays that go through all samples once, in order."""
+    for start in range(0, samples, batch):
+        yield np.arange(start, min(start + batch, samples))
+
+
+def shuffled(
+    samples: int, batch_size: int, generator: np.random.Generator
+) -> Iterator[Indices]:
+    """One epoch's index arrays; the last partial batch is dropped unless it is the only one."""
+    order = generator.permutation(samples)
+    count = max(1, samples // batch_size)
+    for number in range(count):
+        yield order[number * batch_size : (number + 1) * batch_size]
+
+
+def endless(
+    samples: int, sizes: Iterable[int], generator: np.random.Generator
+) -> Iterator[Indices]:
+    """Index arrays of the given sizes through one permutation after the other."""
+    order = np.empty(0, dtype=np.int64)
+    for size in sizes:
+        while len(order) < size:
+            order = np.concatenate([order, generator.permutation(samples)])
+        yield order[:size]
+        order = order[size:]
+
+
+# -- reading it in the driver ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a tensor lies in the shared map."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataRef:
+    """How a worker gets the data; the map itself is a file descriptor that travels beside."""
+
+    seed: int
+    """The sweep's."""
+    n_train: int
+    n_val: int
+    sha256: str
+    layouts: tuple[Layout, ...] = ()
+    """x and y of the training set, x and y of the validation set; empty: loaded as it goes."""
+    size: int = 0
+    """Bytes of the map."""
+    note: str = ""
+    """Which way was taken, and why."""
+
+
+def read_data(problem: Problem, seed: int, budget: float | None = None) -> tuple[DataRef, int | None]:
+    """Read the data once, and share it where it can be held: the file descriptor of the map.
+
+    `budget` is the most bytes that may be held; by default a share of the memory available.
+
+    Raises:
+        ProblemError: the dataset cannot be made or read.
+    """
+    if budget is None:
+        budget = HELD_SHARE * psutil.virtual_memory().available
+    with preserved():
+        sets = _make_sets(problem, seed)
+        try:
+            held, reason = _hold(sets, seed, budget)
+            sha256 = _checksum(held) if held else _checksum(_sampled(sets, seed))
+        except ProblemError:
+            raise
+        except Exception as error:
+            raise problem.fault(
+                "a sample of dataset()", f"not readable: {type(error).__name__}: {error}",
+                "items (x, y) that torch's default_collate can batch",
+            ) from error
+    n_train, n_val = (len(part) for part in sets)
+    if not held:
+        note = f"data: loaded as it goes, because {reason}"
+        return DataRef(seed, n_train, n_val, sha256, note=note), None
+    layouts, size = _lay_out(held)
+    note = f"data: held in memory ({size / 2**20:.1f} MiB, one copy for all workers)"
+    ref = DataRef(seed, n_train, n_val, sha256, layouts, size, note)
+    return ref, _share(held, layouts, size)
+
+
+def _make_sets(problem: Problem, seed: int) -> tuple[Any, Any]:
+    seed_globals(dataset_seed(seed))
+    try:
+        return problem.make_dataset()
+    except ProblemError:
+        raise
+    except Exception as error:
+        raise ProblemError(
+            f"problem {problem.ref.name}: dataset() raised {type(error).__name__}: {error}"
+        ) from error
+
+
+def _hold(sets: tuple[Any, Any], seed: int, budget: float) -> tuple[list[Tensor], str]:
+    """The tensors of both sets, or none and the reason."""
+    expected = sum(_item_bytes(part) * len(part) for part in sets)
+    if expected > budget:
+        return [], (
+            f"it takes {expected / 2**20:.0f} MiB and {budget / 2**20:.0f} MiB may be held"
+        )
+    first, second = (_read_all(sets, seed, reading) for reading in (1, 2))
+    if not all(isinstance(part, Tensor) for part in first):
+        return [], "its x or y is not a tensor"
+    for one, other in zip(first, second, strict=True):
+        if not _same_bits(one, other):
+            return [], "reading it twice gives different samples (it is random on access)"
+    return first, ""
+
+
+def _item_bytes(dataset: Any) -> int:
+    tensors = _flat(default_collate([dataset[0]]))
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _read_all(sets: tuple[Any, Any], seed: int, reading: int) -> list[Any]:
+    seed_globals(reading_seed(seed, reading))
+    found: list[Any] = []
+    for part in sets:
+        chunks = [
+            default_collate([part[int(place)] for place in chosen])
+            for chosen in in_order(len(part), _READ_AT_ONCE)
+        ]
+        for column in (0, 1):
+            pieces = [chunk[column] for chunk in chunks]
+            held = all(isinstance(piece, Tensor) for piece in pieces)
+            found.append(torch.cat(pieces).contiguous() if held else None)
+    return found
+
+
+def _sampled(sets: tuple[Any, Any], seed: int) -> list[Tensor]:
+    """Samples that stand for sets that are not held; under one seed, so random ones too."""
+    seed_globals(reading_seed(seed, 1))
+    found: list[Tensor] = []
+    for part in sets:
+        chosen = np.linspace(0, len(part) - 1, min(len(part), CHECKSUM_SAMPLES)).astype(int)
+        for place in chosen:
+            found += _flat(default_collate([part[int(place)]]))
+    return found
+
+
+def _flat(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for key in sorted(value):
+            yield from _flat(value[key])
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _flat(item)
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    # By way of uint8, since numpy lacks some of torch's types.
+    return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and one.dtype == other.dtype and _bytes(one) == _bytes(other)
+
+
+def _checksum(tensors: list[Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(_bytes(tensor))
+    return digest.hexdigest()
+
+
+# -- sharing it -----------------------------------------------------------------------------------
+
+
+def _lay_out(tensors: list[Tensor]) -> tuple[tuple[Layout, ...], int]:
+    layouts = []
+    offset = 0
+    for tensor in tensors:
+        layouts.append(Layout(tensor.dtype, tuple(tensor.shape), offset))
+        size = tensor.numel() * tensor.element_size()
+        offset += -(-max(size, 1) // _ALIGNMENT) * _ALIGNMENT
+    return tuple(layouts), offset
+
+
+def _share(tensors: list[Tensor], layouts: tuple[Layout, ...], size: int) -> int:
+    """A file without a name, so that nothing is left behind however the sweep ends."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("sweeper-data")
+    else:
+        with tempfile.TemporaryFile() as file:
+            fd = os.dup(file.fileno())
+    os.ftruncate(fd, size)
+    with mmap.mmap(fd, size) as shared:
+        for tensor, layout in zip(tensors, layouts, strict=True):
+            data = _bytes(tensor)
+            shared[layout.offset : layout.offset + len(data)] = data
+    return fd
+
+
+def open_data(problem: Problem, ref: DataRef, fd: int | None) -> Data:
+    """The data in a worker: the shared map, read-only, or the datasets themselves."""
+    if not ref.layouts or fd is None:
+        seed_globals(dataset_seed(ref.seed))
+        train, val = problem.make_dataset()
+        return Data(LoadedSet(train), LoadedSet(val))
+    shared = mmap.mmap(fd, ref.size, prot=mmap.PROT_READ)
+    x_train, y_train, x_val, y_val = (_mapped(shared, layout) for layout in ref.layouts)
+    return Data(HeldSet(x_train, y_train), HeldSet(x_val, y_val))
+
+
+def _mapped(shared: mmap.mmap, layout: Layout) -> Tensor:
+    count = int(np.prod(layout.shape))
+    if count == 0:
+        return torch.empty(layout.shape, dtype=layout.dtype)
+    with warnings.catch_warnings():
+        # A write would end the process: samples are only ever copied out, by index.
+        warnings.filterwarnings("ignore", message="The given buffer is not writable")
+        flat = torch.frombuffer(shared, dtype=layout.dtype, count=count, offset=layout.offset)
+    return flat.reshape(layout.shape)

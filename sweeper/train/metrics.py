@@ -1,0 +1,79 @@
+"""Loss and performance of a model on a set of samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+EVALUATION_BATCH = 1024
+"""Samples a batch when evaluating.  Part of the last bits of every loss: never change it."""
+
+
+def inverse_loss(loss: float) -> float:
+    """Performance 1 / (1 + loss): 1 for no loss, 0 for a loss that is not finite."""
+    return 1 / (1 + loss) if math.isfinite(loss) and loss > -1 else 0.0
+
+
+def count_correct(style: str, output: Tensor, y: Tensor) -> int:
+    """How many samples are right; outputs that are not finite are wrong.
+
+    `output` has shape (batch, classes).  `"classification"`: argmax equals the class index, shape
+    (batch,), or the argmax of a one-hot row, shape (batch, classes).  `"multiclass"`: every
+    output is above 0.5 just where its label is, shape (batch, labels).
+    """
+    rows = output.reshape(len(output), -1)
+    finite = torch.isfinite(rows).all(dim=1)
+    if style == "classification":
+        classes = y if y.ndim == 1 else y.reshape(len(y), -1).argmax(dim=1)
+        right = rows.argmax(dim=1) == classes
+    else:
+        right = ((rows > 0.5) == (y.reshape(len(y), -1) > 0.5)).all(dim=1)
+    return int((right & finite).sum())
+
+
+@dataclass(slots=True)
+class Tally:
+    """Loss and performance, added up batch by batch."""
+
+    style: str
+    samples: int = 0
+    correct: int = 0
+    total_loss: float = field(default=0.0)
+    """Mean loss × samples: losses are reduced by mean within a batch."""
+
+    def add(self, output: Tensor, y: Tensor, loss: float) -> None:
+        """Count one batch."""
+        self.samples += len(y)
+        self.total_loss += loss * len(y)
+        if self.style != "inv-loss":
+            self.correct += count_correct(self.style, output, y)
+
+    @property
+    def loss(self) -> float:
+        """The mean over all samples; NaN where it is not finite."""
+        mean = self.total_loss / self.samples
+        return mean if math.isfinite(mean) else math.nan
+
+    @property
+    def performance(self) -> float:
+        """By the problem's accuracy style."""
+        if self.style == "inv-loss":
+            return inverse_loss(self.loss)
+        return self.correct / self.samples
+
+
+def mean_loss(model: nn.Module, loss: nn.Module, batches: Iterable[tuple[Any, Any]]) -> float:
+    """The mean loss over all samples, in evaluation mode; the model is left in training mode."""
+    tally = Tally("inv-loss")
+    model.eval()
+    with torch.no_grad():
+        for x, y in batches:
+            output = model(x)
+            tally.add(output, y, float(loss(output, y)))
+    model.train()
+    return tally.loss

@@ -1,0 +1,53 @@
+"""Optimisers by name; the learning rate is the plan's."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from sweeper.errors import ProblemError
+
+OPTIMIZERS: Mapping[str, type[torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Whether it is a known optimiser.
+
+    Raises:
+        ProblemError: not one; the message says what is expected.
+    """
+    _parts(optimizer)
+
+
+def make_optimizer(
+    optimizer: Any, parameters: Iterable[nn.Parameter], rate: float
+) -> torch.optim.Optimizer:
+    """The optimiser of a problem's `optimizer` attribute, at learning rate `rate`."""
+    name, options = _parts(optimizer)
+    return OPTIMIZERS[name](parameters, lr=rate, **options)
+
+
+def _parts(optimizer: Any) -> tuple[str, dict[str, Any]]:
+    names = ", ".join(repr(name) for name in OPTIMIZERS)
+    expected = f"one of {names}, or a dict such as {{'name': 'sgd', 'momentum': 0.9}}"
+    options = dict(optimizer) if isinstance(optimizer, Mapping) else {"name": optimizer}
+    name = options.pop("name", None)
+    if name not in OPTIMIZERS:
+        raise ProblemError(f"{expected}: {name!r} is not known")
+    if "lr" in options:
+        raise ProblemError(f"{expected}, without 'lr': finding the learning rate is sweeper's part")
+    known = set(inspect.signature(OPTIMIZERS[name]).parameters) - {"params", "lr"}
+    for option in options:
+        if option not in known:
+            raise ProblemError(
+                f"{expected}: {name!r} has no option {option!r}; it has {', '.join(sorted(known))}"
+            )
+    return name, options

@@ -1,0 +1,185 @@
+"""Probes: short trainings that serve tuning, and the check of the first point."""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sweeper.errors import ProblemError
+from sweeper.results import show_params
+from sweeper.signature import decode
+from sweeper.train.data import Batch, Data, Indices, endless, in_order, shuffled
+from sweeper.train.metrics import inverse_loss, mean_loss
+from sweeper.train.optimizers import make_optimizer
+from sweeper.train.plan import batch_sizes, batches_per_epoch, learning_rates
+from sweeper.train.problem import Problem
+from sweeper.train.streams import Streams, preserved
+
+EVALUATED = 192
+"""The most training samples that performance is measured on after each step of a range run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A freshly initialised model in training, and the streams it draws from."""
+
+    data: Data
+    model: nn.Module
+    loss: nn.Module
+    optimizer: torch.optim.Optimizer
+    order: np.random.Generator
+    evaluation: np.random.Generator
+
+    @classmethod
+    def make(cls, problem: Problem, data: Data, streams: Streams, encoded: str) -> Probe:
+        """Initialised from the streams of its replica."""
+        streams.seed_globals("init")
+        _, model = problem.make_model(encoded)
+        optimizer = make_optimizer(problem.optimizer, model.parameters(), 0.0)
+        streams.seed_globals("inside")
+        model.train()
+        order, evaluation = streams.generator("order"), streams.generator("evaluation")
+        return cls(data, model, problem.make_loss(), optimizer, order, evaluation)
+
+    def step(self, batch: Batch, rate: float) -> bool:
+        """One step of training; whether the loss was finite."""
+        x, y = batch
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        value: Tensor = self.loss(self.model(x), y)
+        value.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return math.isfinite(value.item())
+
+    def warm_up(self, payload: Mapping[str, Any]) -> None:
+        """A few steps at a tiny rate, for what a model gathers about its inputs."""
+        sizes = [payload["warmup_batch"]] * payload["warmup_steps"]
+        for batch in self.batches(endless(len(self.data.train), sizes, self.order)):
+            self.step(batch, payload["warmup_lr"])
+
+    def batches(self, indices: Iterable[Indices]) -> Iterable[Batch]:
+        """Training batches of these index arrays."""
+        return self.data.train.batches(list(indices))
+
+    def performance(self) -> float:
+        """Inverse-loss performance on some random training samples."""
+        samples = len(self.data.train)
+        chosen = self.evaluation.choice(samples, min(samples, EVALUATED), replace=False)
+        return self._performance([chosen])
+
+    def final_performance(self) -> float:
+        """Inverse-loss performance on the whole training set."""
+        return self._performance(list(in_order(len(self.data.train))))
+
+    def _performance(self, indices: list[Indices]) -> float:
+        with preserved():
+            loss = mean_loss(self.model, self.loss, self.data.train.batches(indices))
+        return inverse_loss(loss)
+
+    def run(self, sizes: np.ndarray[Any, Any], rates: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Performance after each step, shape (steps,); shorter where the loss left the finite."""
+        reached: list[float] = []
+        indices = endless(len(self.data.train), map(int, sizes), self.order)
+        for batch, rate in zip(self.batches(indices), rates, strict=True):
+            if not self.step(batch, float(rate)):
+                break
+            reached.append(self.performance())
+        return np.array(reached)
+
+
+Found = tuple[dict[str, float], dict[str, Any]]
+"""Metrics, and arrays."""
+
+
+def run_lr_range(probe: Probe, payload: Mapping[str, Any]) -> Found:
+    """Performance while the learning rate rises."""
+    probe.warm_up(payload)
+    rates = learning_rates(
+        payload["lr_start"], payload["lr_end"], payload["steps"], payload["spacing"]
+    )
+    reached = probe.run(np.full(len(rates), payload["batch_size"]), rates)
+    return {}, {"perf": reached}
+
+
+def run_batch_range(probe: Probe, payload: Mapping[str, Any]) -> Found:
+    """Performance while the batch grows, and the learning rate in proportion."""
+    probe.warm_up(payload)
+    sizes = batch_sizes(payload["batch_start"], payload["batch_end"], payload["samples"])
+    middle = (payload["lr_min"] + payload["lr_max"]) / 2
+    reached = probe.run(sizes, middle / payload["lr_batch"] * sizes)
+    return {}, {"perf": reached}
+
+
+def run_batch_choice(probe: Probe, payload: Mapping[str, Any], number: int) -> Found:
+    """The final performance of one cycle at one of the batch sizes; 0 where it diverged."""
+    batch_size = payload["sizes"][number // payload["inits"]]
+    samples = len(probe.data.train)
+    epochs = payload["cycle_epochs"]
+    steps = epochs * batches_per_epoch(samples, batch_size)
+    scale = batch_size / payload["lr_batch"]
+    rising = np.abs(1 - 2 * np.arange(steps) / steps)
+    low, high = payload["lr_min"] * scale, payload["lr_max"] * scale
+    rates = iter(high + (low - high) * rising)
+    for _ in range(epochs):
+        for batch in probe.batches(shuffled(samples, batch_size, probe.order)):
+            if not probe.step(batch, float(next(rates))):
+                return {"perf": 0.0}, {}
+    return {"perf": probe.final_performance()}, {}
+
+
+def run_check(problem: Problem, data: Data, streams: Streams, payload: Mapping[str, Any]) -> None:
+    """Whether model, data and loss work together on the first batch.
+
+    Raises:
+        ProblemError: they do not; the message names what was called, what came, and what is
+            expected.
+    """
+    shown = show_params(decode(payload["params"]))
+    x, y = next(iter(data.train.batches(in_order(len(data.train), payload["batch_size"]))))
+    batch = f"the first batch (x {_shape(x)}, y {_shape(y)})"
+    streams.seed_globals("init")
+    with _explained(problem, f"model({shown})", "a torch.nn.Module"):
+        _, model = problem.make_model(payload["params"])
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise problem.fault(f"model({shown})", "a model without parameters", "something to train")
+    loss = problem.make_loss()
+    with _explained(problem, f"model({shown}) on {batch}", "an output for each sample"):
+        output = model(x)
+    with _explained(problem, f"loss of output {_shape(output)} and y {_shape(y)}", "a number"):
+        value = loss(output, y)
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        found = f"of shape {_shape(value)}"
+        raise problem.fault("loss", found, "one number (reduced by mean)")
+    if not math.isfinite(value.item()):
+        raise problem.fault(f"loss of {batch}", str(value.item()), "a finite number")
+    with _explained(problem, "loss.backward()", "gradients for the model's parameters"):
+        value.backward()  # type: ignore[no-untyped-call]
+
+
+class _explained:
+    """Turns whatever is raised inside into a `ProblemError` that says what was called."""
+
+    def __init__(self, problem: Problem, called: str, expected: str) -> None:
+        self.problem, self.called, self.expected = problem, called, expected
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception) and not isinstance(error, ProblemError):
+            found = "".join(traceback.format_exception_only(error)).strip()
+            fault = self.problem.fault(self.called, f"an error: {found}", self.expected)
+            raise fault from error
+
+
+def _shape(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+    return type(value).__name__

@@ -1,0 +1,313 @@
+"""The problem: found, imported, and checked before anything is trained."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from sweeper.errors import ParamError, ProblemError
+from sweeper.signature import decode, find_importable, script_name
+from sweeper.train.optimizers import check_optimizer
+
+ACCURACY_STYLES = ("classification", "multiclass", "inv-loss")
+
+
+class UnguardedCall(BaseException):
+    """A problem module called `sweep` while it was being imported.
+
+    What stands above the call is what is needed of it, so the import ends there.
+    """
+
+
+_loading = 0
+
+
+def is_loading() -> bool:
+    """Whether a problem module is being imported."""
+    return _loading > 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemRef:
+    """Where a problem is, so that any process can import it."""
+
+    name: str
+    """The same however the problem was given: its own, or the module's last component."""
+    module: str
+    """The dotted name; a file's stem where `path` is set."""
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is trained."""
+
+    ref: ProblemRef
+    module: ModuleType
+
+    def __post_init__(self) -> None:
+        for attribute in ("model", "dataset", "loss"):
+            found = getattr(self.module, attribute, None)
+            if not callable(found):
+                raise self.fault(attribute, _shown(found), _EXPECTED[attribute])
+        style = getattr(self.module, "accuracy_style", None)
+        if style not in ACCURACY_STYLES:
+            choices = ", ".join(repr(choice) for choice in ACCURACY_STYLES)
+            raise self.fault("accuracy_style", _shown(style), f"one of {choices}")
+        handlers = getattr(self.module, "handlers", None)
+        if handlers is not None and not callable(handlers):
+            raise self.fault("handlers", _shown(handlers), _EXPECTED["handlers"])
+        try:
+            check_optimizer(self.optimizer)
+        except ProblemError as error:
+            raise self.fault("optimizer", _shown(self.optimizer), str(error)) from None
+
+    def fault(self, attribute: str, found: str, expected: str) -> ProblemError:
+        """The error that says what is wrong with an attribute."""
+        return ProblemError(
+            f"problem {self.ref.name}: {attribute} is {found}; expected {expected}"
+        )
+
+    @property
+    def accuracy_style(self) -> str:
+        """How performance is measured."""
+        return str(self.module.accuracy_style)
+
+    @property
+    def optimizer(self) -> Any:
+        """A name, or a dict with its settings."""
+        return getattr(self.module, "optimizer", "sgd")
+
+    @property
+    def handlers(self) -> Callable[..., object] | None:
+        """The user's own ignite handlers."""
+        return getattr(self.module, "handlers", None)
+
+    def make_loss(self) -> nn.Module:
+        """A fresh loss module."""
+        loss = self.module.loss()
+        if not callable(loss):
+            raise self.fault("loss()", _shown(loss), "a loss module, such as torch.nn.MSELoss()")
+        return loss  # type: ignore[no-any-return]
+
+    def make_model(self, encoded: str) -> tuple[nn.Module, nn.Module]:
+        """The models to save and to train, for encoded params: often the same one.
+
+        Raises:
+            ProblemError: `model` gives something else.
+        """
+        params = decode(encoded, self.find)
+        named = isinstance(params, Mapping)
+        made = self.module.model(**params) if named else self.module.model(*params)
+        pair = made if isinstance(made, tuple) else (made, made)
+        if len(pair) != 2 or not all(isinstance(model, nn.Module) for model in pair):
+            raise self.fault("what model() returns", _shown(made), _EXPECTED["model"])
+        return pair
+
+    def make_dataset(self) -> tuple[Any, Any]:
+        """(train_set, val_set), checked as far as a look at them can.
+
+        Raises:
+            ProblemError: not two map-style datasets, or an empty one.
+        """
+        made = self.module.dataset()
+        if not isinstance(made, tuple | list) or len(made) != 2:
+            raise self.fault("what dataset() returns", _shown(made), _EXPECTED["dataset"])
+        for name, part in zip(("train_set", "val_set"), made, strict=True):
+            if not hasattr(part, "__len__") or not hasattr(part, "__getitem__"):
+                raise self.fault(f"{name} of dataset()", _shown(part), _EXPECTED["dataset"])
+            if len(part) == 0:
+                raise self.fault(f"{name} of dataset()", "empty", "at least one sample")
+            item = part[0]
+            if not isinstance(item, tuple | list) or len(item) != 2:
+                raise self.fault(f"an item of {name}", _shown(item), "a pair (x, y)")
+        return made[0], made[1]
+
+    def find(self, name: str) -> Any:
+        """The class or function `"module:Name"`; the problem's own are looked up in it."""
+        module, _, qualified = name.partition(":")
+        if module == self.ref.module:
+            found: Any = self.module
+            for part in qualified.split("."):
+                found = getattr(found, part, None)
+            if found is not None:
+                return found
+        return find_importable(name)
+
+    def source_sha256(self) -> str:
+        """The SHA-256 of the module's source file."""
+        return hashlib.sha256(Path(str(self.module.__file__)).read_bytes()).hexdigest()
+
+    def check_params(self, params: Any) -> None:
+        """Whether `model` can be called so, as far as its signature says.
+
+        Raises:
+            ParamError: an unknown or missing parameter; the message lists the known ones.
+        """
+        try:
+            signature = inspect.signature(self.module.model)
+        except (TypeError, ValueError):
+            return
+        try:
+            if isinstance(params, Mapping):
+                signature.bind(**params)
+            else:
+                signature.bind(*params)
+        except TypeError as error:
+            raise ParamError(
+                f"params={params!r} do not fit model{signature} of problem {self.ref.name}: "
+                f"{error}; it takes {', '.join(signature.parameters) or 'no parameters'}"
+            ) from None
+
+
+_EXPECTED = {
+    "model": "a callable model(*params) or model(**params) that gives a torch.nn.Module, or a "
+    "pair (unstripped, stripped) of them",
+    "dataset": "a callable dataset() that gives (train_set, val_set), map-style, not empty, with "
+    "items (x, y)",
+    "loss": "a callable that makes the loss module, such as torch.nn.CrossEntropyLoss",
+    "handlers": "a callable handlers(trainer, evaluator, trial), or nothing",
+}
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "missing"
+    text = repr(value)
+    return f"{text if len(text) <= 80 else text[:77] + '...'} (a {type(value).__name__})"
+
+
+def find_problem(given: ModuleType | str) -> Problem:
+    """The problem that a caller named: a module, a dotted name, `__name__`, or a `.py` file.
+
+    Raises:
+        ProblemError: it cannot be found or imported, or lacks something.
+    """
+    if isinstance(given, ModuleType):
+        return _of_module(given)
+    if not isinstance(given, str | Path):
+        raise ProblemError(
+            f"module={given!r} is a {type(given).__name__}: give a module, a dotted name, "
+            "__name__, or the path of a .py file"
+        )
+    text = str(given)
+    if text == "__main__":
+        return _of_module(sys.modules["__main__"])
+    if text.endswith(".py") or "/" in text:
+        path = Path(text).resolve()
+        if not path.is_file():
+            raise ProblemError(f"module={text!r}: there is no such file")
+        return load_problem(ProblemRef("", path.stem, str(path)))
+    return load_problem(ProblemRef("", text))
+
+
+def _of_module(module: ModuleType) -> Problem:
+    path = getattr(module, "__file__", None)
+    if path is None:
+        raise ProblemError(
+            f"module {module.__name__} has no file that a worker could import: put model, "
+            "dataset, loss and accuracy_style into a .py file"
+        )
+    in_script = module.__name__ == "__main__" and module.__spec__ is None
+    name = script_name(module) if module.__name__ == "__main__" else module.__name__
+    by_path = in_script or sys.modules.get(module.__name__) is not module
+    ref = ProblemRef("", name, str(Path(path).resolve()) if by_path else None)
+    return Problem(_named(ref, module), module)
+
+
+def load_problem(ref: ProblemRef) -> Problem:
+    """Import the problem, by path or by name.
+
+    Raises:
+        ProblemError: the module cannot be imported, or lacks something.
+    """
+    module = _import_file(ref) if ref.path is not None else _import_name(ref.module)
+    return Problem(_named(ref, module), module)
+
+
+def _named(ref: ProblemRef, module: ModuleType) -> ProblemRef:
+    name = getattr(module, "name", None)
+    last = ref.module.rpartition(".")[2]
+    return ProblemRef(name if isinstance(name, str) else last, ref.module, ref.path)
+
+
+def _import_file(ref: ProblemRef) -> ModuleType:
+    path = str(ref.path)
+    known = sys.modules.get(ref.module)
+    if known is not None and getattr(known, "__file__", None) == path:
+        return known
+    spec = importlib.util.spec_from_file_location(ref.module, path)
+    if spec is None or spec.loader is None:
+        raise ProblemError(f"module={path!r} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    # Scripts find their neighbours, and pickles and class parameters find their module.
+    folder = str(Path(path).parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    if known is None:
+        sys.modules[ref.module] = module
+    loader = spec.loader
+    try:
+        _guarded(ref.module, lambda: loader.exec_module(module))
+    except BaseException:
+        if known is None:
+            del sys.modules[ref.module]
+        raise
+    return module
+
+
+def _import_name(name: str) -> ModuleType:
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = _find_spec(name)
+    # An import that stops at an unguarded call removes the module again, so that by hand too.
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    loader = spec.loader
+    try:
+        _guarded(name, lambda: loader.exec_module(module))
+    except BaseException:
+        del sys.modules[name]
+        raise
+    parent, _, last = name.rpartition(".")
+    if parent:
+        setattr(sys.modules[parent], last, module)
+    return module
+
+
+def _find_spec(name: str) -> Any:
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise ProblemError(f"module={name!r} cannot be imported: {error}") from error
+    if spec is None or spec.loader is None or spec.origin is None:
+        raise ProblemError(
+            f"module={name!r} cannot be found: give a dotted name that can be imported from here, "
+            "or the path of a .py file"
+        )
+    return spec
+
+
+def _guarded(name: str, execute: Callable[[], object]) -> None:
+    global _loading
+    _loading += 1
+    try:
+        execute()
+    except UnguardedCall:
+        pass
+    except Exception as error:
+        raise ProblemError(
+            f"module={name!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    finally:
+        _loading -= 1

@@ -1,0 +1,78 @@
+"""A replica's random streams, and torch's, numpy's and Python's global ones.
+
+Every stream is spawned from the sweep's seed; nothing reads the clock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sweeper.signature import STREAMS, seed_sequence
+from sweeper.train.plan import STAGE_CODES, split_stage
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """The streams of one replica."""
+
+    seed: int
+    """The sweep's."""
+    signature: str
+    stage: str
+    number: int
+
+    def sequence(self, stream: str) -> np.random.SeedSequence:
+        """The root of a stream: `"init"`, `"order"`, `"inside"` or `"evaluation"`."""
+        base, attempt = split_stage(self.stage)
+        return seed_sequence(
+            self.seed, self.signature, STAGE_CODES[base], attempt, self.number, STREAMS[stream]
+        )
+
+    def generator(self, stream: str) -> np.random.Generator:
+        """A generator of its own, at the start of the stream."""
+        return np.random.default_rng(self.sequence(stream))
+
+    def seed_globals(self, stream: str) -> None:
+        """Seed what a model or a dataset may draw from."""
+        seed_globals(self.sequence(stream))
+
+    @property
+    def trial_seed(self) -> int:
+        """One number that stands for the replica: for a user's own generators."""
+        return int(self.sequence("init").generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def seed_globals(sequence: np.random.SeedSequence) -> None:
+    """Seed the global generators of torch, numpy and random, each differently."""
+    words = sequence.generate_state(8, np.uint32)
+    torch.manual_seed(int(words[0]) << 32 | int(words[1]))
+    np.random.seed(words[2:6])
+    random.seed(int(words[6]) << 32 | int(words[7]))
+
+
+@contextlib.contextmanager
+def preserved() -> Iterator[None]:
+    """Leave the global generators as they were: what is drawn inside is not seen outside."""
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
+
+
+def dataset_seed(seed: int) -> np.random.SeedSequence:
+    """What the problem's `dataset()` is called under: the sweep's seed alone."""
+    return np.random.SeedSequence(seed)
+
+
+def reading_seed(seed: int, reading: int) -> np.random.SeedSequence:
+    """What a reading of all samples is made under."""
+    return np.random.SeedSequence(seed, spawn_key=(reading,))

@@ -1,0 +1,192 @@
+"""A trial: one complete training of a point, run by ignite's engine and events."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ignite.engine import Engine, Events
+from ignite.handlers.param_scheduler import LinearCyclicalScheduler
+from torch import Tensor, nn
+
+from sweeper.signature import decode
+from sweeper.train.data import Batch, Data, Indices, SampleSet, in_order, shuffled
+from sweeper.train.metrics import Tally
+from sweeper.train.optimizers import make_optimizer
+from sweeper.train.plan import batches_per_epoch
+from sweeper.train.problem import Problem
+from sweeper.train.streams import Streams, preserved
+from sweeper.types import Params
+
+CURVE_SAMPLES = 1024
+"""The most samples that a point of a curve is measured on."""
+
+CURVES = ("loss_train", "perf_train", "loss_val", "perf_val")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a problem's `handlers(trainer, evaluator, trial)` is told."""
+
+    number: int
+    seed: int
+    """For the user's own generators: another for each trial, the same whenever it is run."""
+    params: Params
+    folder: Path
+    """The trial's own; it exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a trial came to."""
+
+    metrics: Mapping[str, float]
+    arrays: Mapping[str, Any]
+    model: nn.Module
+    """The one to save."""
+
+
+class Epochs:
+    """What ignite iterates over: a new permutation each time."""
+
+    def __init__(self, samples: SampleSet, batch_size: int, order: np.random.Generator) -> None:
+        self.samples, self.batch_size, self.order = samples, batch_size, order
+
+    def __len__(self) -> int:
+        return batches_per_epoch(len(self.samples), self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.samples.batches(shuffled(len(self.samples), self.batch_size, self.order))
+
+
+def train_trial(
+    problem: Problem,
+    data: Data,
+    streams: Streams,
+    payload: Mapping[str, Any],
+    curve_samples: int,
+    folder: Path,
+) -> Trained:
+    """Train a trial as its plan says; a loss that is not finite ends it, as a measurement."""
+    streams.seed_globals("init")
+    full, model = problem.make_model(payload["params"])
+    loss = problem.make_loss()
+    optimizer = make_optimizer(problem.optimizer, model.parameters(), payload["lr_start"])
+    streams.seed_globals("inside")
+
+    def step(engine: Engine, batch: Batch) -> float:
+        x, y = batch
+        optimizer.zero_grad()
+        value: Tensor = loss(model(x), y)
+        value.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        reached = value.item()
+        if not math.isfinite(reached):
+            engine.terminate()
+        return reached
+
+    trainer = Engine(step)
+    epochs = Epochs(data.train, payload["batch_size"], streams.generator("order"))
+    cycle_steps = payload["cycle_epochs"] * len(epochs)
+    cycle = LinearCyclicalScheduler(
+        optimizer, "lr", payload["lr_start"], payload["lr_end"], cycle_steps
+    )
+    trainer.add_event_handler(Events.ITERATION_STARTED, cycle)
+    evaluator = Evaluator(problem, model, loss)
+    curves = _record_curves(trainer, evaluator, data, streams, payload["steps"], curve_samples)
+    if problem.handlers is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        params = decode(payload["params"], problem.find)
+        trial = Trial(streams.number, streams.trial_seed, params, folder)
+        problem.handlers(trainer, evaluator.engine, trial)
+    model.train()
+    trainer.run(epochs, max_epochs=payload["cycle_epochs"] * payload["cycles"])
+    # A handler may end a training early, which is no divergence.
+    diverged = not math.isfinite(trainer.state.output)  # type: ignore[arg-type]
+    metrics: dict[str, float] = {}
+    for name, samples in (("train", data.train), ("val", data.val)):
+        measured = (math.nan, 0.0) if diverged else evaluator.measure(samples, name)
+        metrics[f"loss_{name}"], metrics[f"perf_{name}"] = measured
+    return Trained(metrics, curves, full)
+
+
+class Evaluator:
+    """Measures loss and performance through an ignite engine, so that handlers see it."""
+
+    def __init__(self, problem: Problem, model: nn.Module, loss: nn.Module) -> None:
+        self._problem, self._model, self._loss = problem, model, loss
+        self._tally = Tally(problem.accuracy_style)
+        self.engine = Engine(self._step)
+        self.engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
+
+    def measure(
+        self, samples: SampleSet, name: str, chosen: Indices | None = None
+    ) -> tuple[float, float]:
+        """(loss, performance) on all samples, or on the chosen ones, in evaluation mode.
+
+        Training goes on as if nothing had been measured.
+        """
+        self._tally = Tally(self._problem.accuracy_style)
+        places = in_order(len(samples) if chosen is None else len(chosen))
+        indices = list(places) if chosen is None else [chosen[place] for place in places]
+        self.engine.state.dataset = name  # type: ignore[attr-defined]
+        with preserved():
+            self._model.eval()
+            self.engine.run(samples.batches(indices), max_epochs=1, epoch_length=len(indices))
+            self._model.train()
+        return self._tally.loss, self._tally.performance
+
+    def _step(self, _: Engine, batch: Batch) -> Tensor:
+        import torch
+
+        x, y = batch
+        with torch.no_grad():
+            output: Tensor = self._model(x)
+            self._tally.add(output, y, float(self._loss(output, y)))
+        return output
+
+    def _report(self, engine: Engine) -> None:
+        engine.state.metrics = {"loss": self._tally.loss, "performance": self._tally.performance}
+
+
+def curve_steps(steps: int, samples: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """After which steps a curve is measured: evenly spaced, the last one included."""
+    if samples == 0:
+        return np.empty(0, dtype=np.int64)
+    return np.unique(np.ceil(np.linspace(0, steps, samples + 1)[1:]).astype(np.int64))
+
+
+def _record_curves(
+    trainer: Engine,
+    evaluator: Evaluator,
+    data: Data,
+    streams: Streams,
+    steps: int,
+    samples: int,
+) -> dict[str, Any]:
+    """Arrays that fill while the trainer runs; what a diverged trial does not reach stays NaN."""
+    wanted = curve_steps(steps, samples)
+    if not len(wanted):
+        return {}
+    generator = streams.generator("evaluation")
+    chosen = {
+        name: np.sort(generator.choice(len(part), min(len(part), CURVE_SAMPLES), replace=False))
+        for name, part in (("train", data.train), ("val", data.val))
+    }
+    curves: dict[str, Any] = {name: np.full(len(wanted), np.nan) for name in CURVES}
+    place_of = {int(step): place for place, step in enumerate(wanted)}
+
+    def record(engine: Engine) -> None:
+        place = place_of[engine.state.iteration]
+        if math.isfinite(engine.state.output):  # type: ignore[arg-type]
+            for name, part in (("train", data.train), ("val", data.val)):
+                measured = evaluator.measure(part, name, chosen[name])
+                curves[f"loss_{name}"][place], curves[f"perf_{name}"][place] = measured
+
+    due = Events.ITERATION_COMPLETED(event_filter=lambda _, event: event in place_of)
+    trainer.add_event_handler(due, record)
+    return {"step": wanted, **curves}

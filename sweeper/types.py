@@ -1,0 +1,499 @@
+"""The frozen records that cross folders, and the settings.
+
+Nothing here computes: a record is checked when it is made and never changes.  Times are seconds
+since the epoch, durations are seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from sweeper.errors import SettingsError
+
+Params: TypeAlias = tuple[Any, ...] | Mapping[str, Any]
+"""The parameters of a point: a tuple is passed by position, a mapping by name."""
+
+Kind: TypeAlias = Literal["tuning", "trial"]
+"""All that `run/` knows of a job's purpose."""
+
+
+class Reference(str):
+    """`"module:Name"` of a class or function, where it was read from a file and not imported."""
+
+    __slots__ = ()
+
+
+TRIAL = "trial"
+"""The stage name of trials; every other stage is a stage of tuning."""
+
+CHECK = "check"
+"""The stage at which a failure is a fault of the problem: made once, for the first point."""
+
+
+# -- points, and what is done for them ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One combination of parameter values."""
+
+    signature: str
+    """SHA-256 in hexadecimal: the point's identity on every machine."""
+    params: Params
+    """As the selector gave them, numpy scalars made Python's."""
+    encoded: str
+    """The canonical encoding of `params` (see `sweeper.signature`): what files keep."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What tuning came to: the settings of a point's trials."""
+
+    lr_min: float
+    lr_max: float
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Where a point's tuning stands: a stage to run, or how it ended.  Plain data, kept as JSON."""
+
+    stage: str
+    """The stage's name with its attempt (`"lr_range"`, `"lr_range.1"`), or `"trial"` once found."""
+    replicas: int = 0
+    """How many probes the stage runs."""
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    """What a replica of the stage is told."""
+    found: Found | None = None
+    error: str | None = None
+    """Why tuning failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Replicas of one point and stage, released together and not yet divided into jobs.
+
+    Work of kind `"trial"` says that the point's tuning is over; with no numbers, that nothing
+    follows it.
+    """
+
+    point: str
+    order: int
+    """The point's place in the order of asking, from 0."""
+    kind: Kind
+    stage: str
+    numbers: tuple[int, ...]
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    """For the executor; opaque to `run/`."""
+    expected: float | None = None
+    """Seconds that one replica is expected to take; None: not known yet."""
+    most_cores: int | None = None
+    """The most cores that jobs of this work may own at once; None: no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Some replicas of one work, run in one worker, one after the other."""
+
+    id: int
+    point: str
+    kind: Kind
+    stage: str
+    numbers: tuple[int, ...]
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    expected: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The scheduler's decision: this job, in that slot, now."""
+
+    job: Job
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What workers execute: told to `run/` as names and opaque values.
+
+    `execute` is `"module:function"`; the function is called as `execute(context, fd, job)` and
+    yields an `Outcome` for each of the job's replicas as it ends.  `fd` is a file descriptor that
+    every worker shares (training data), or None.  `preload` are the modules that the fork server
+    imports before the first worker is made.
+    """
+
+    execute: str
+    context: Any = None
+    fd: int | None = None
+    preload: tuple[str, ...] = ()
+
+
+# -- what comes back ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a replica has no result."""
+
+    kind: Literal["exception", "crash", "memory"]
+    message: str
+    """One line: what happened."""
+    detail: str = ""
+    """The traceback, or the likely cause and where to look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one replica came to: its metrics and arrays, or its failure."""
+
+    point: str
+    stage: str
+    number: int
+    started: float
+    ended: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    arrays: bytes = b""
+    """An `.npz` without pickled objects, or empty."""
+    failure: Failure | None = None
+
+
+MOST_TRIES = 3
+"""How often a replica is begun whose worker dies over it."""
+
+
+def give_up(point: str, stage: str, number: int, cause: Failure) -> Outcome:
+    """The outcome of a replica over which workers died too often."""
+    message = f"{cause.message}, {MOST_TRIES} times"
+    failure = dataclasses.replace(cause, message=message)
+    return Outcome(point, stage, number, 0.0, 0.0, failure=failure)
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """A backend's message: the worker of this slot is gone."""
+
+    slot: int
+    cause: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A backend's message: a replica of the job in this slot has ended."""
+
+    slot: int
+    outcome: Outcome
+
+
+Message: TypeAlias = Died | Result
+
+
+# -- events ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A job was handed to a worker."""
+
+    time: float
+    job: Job
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """One replica has its outcome."""
+
+    time: float
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A worker died; these replicas of its job have no outcome.
+
+    The replica that it was training is counted a try; those after it were never begun.
+    """
+
+    time: float
+    job: Job
+    numbers: tuple[int, ...]
+    cause: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Nothing happened for a while; points may have come from outside."""
+
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The person, or the system, asked to stop."""
+
+    time: float
+    signal: int
+
+
+Event: TypeAlias = Started | Finished | Lost | Tick | Interrupted
+
+
+# -- what the study decides -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The selector was asked; `point` is None where it answered that it waits."""
+
+    point: Point | None
+    trials: int = 0
+    id: int = -1
+    """The number under which the point's files are, from 0 in the order of first asking."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The selector was told: settings found, trials completed, or a failure, of one point."""
+
+    point: str
+    what: Literal["hparams", "trials", "failed"]
+    numbers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A point's tuning took a step."""
+
+    point: str
+    step: Step
+    """The stage to run next, or how tuning ended."""
+    after: str = ""
+    """The stage that ended; empty for a point's first step."""
+    choice: Mapping[str, Any] = field(default_factory=dict)
+    """What the stage came to, and why: plain data."""
+    arrays: bytes = b""
+    """The curves that it was decided by, an `.npz`."""
+
+
+Decision: TypeAlias = Asked | Told | Planned
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a folder remembers, for the study to go on from."""
+
+    steps: Mapping[str, Step] = field(default_factory=dict)
+    """By signature: where the point's tuning stands."""
+    outcomes: Mapping[str, tuple[Outcome, ...]] = field(default_factory=dict)
+    """By signature: trials, and the probes of the stage at which tuning stands."""
+    tries: Mapping[tuple[str, str, int], tuple[Failure, ...]] = field(default_factory=dict)
+    """By signature, stage and number: how workers died over it."""
+    ids: Mapping[str, int] = field(default_factory=dict)
+    """By signature: the number under which a point's files are."""
+    log: tuple[Asked | Told, ...] = ()
+    """What this selector asked and was told, in order."""
+
+
+# -- what a person sees while it runs -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The point that leads so far, by mean validation performance."""
+
+    params: Params
+    perf_val: float
+    trials: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a sweep is."""
+
+    tuning: int
+    training: int
+    done: int
+    failed: int
+    waiting: int
+    """Points asked for whose tuning has not begun."""
+    trials_done: int
+    trials_failed: int
+    trials_asked: int
+    running: tuple[tuple[int, str, float], ...]
+    """For each busy slot: its number, what it does, and since when."""
+    slots: int
+    best: Best | None
+    seconds_left: float | None
+    """From observed speeds; None while too little is known."""
+
+    @property
+    def points(self) -> int:
+        """All points asked for."""
+        return self.tuning + self.training + self.done + self.failed + self.waiting
+
+
+# -- settings -------------------------------------------------------------------------------------
+
+Length: TypeAlias = int | float
+"""How long a probe trains: an int counts samples, a float epochs."""
+
+
+@dataclass(frozen=True, slots=True)
+class HyperparameterSettings:
+    """How much care goes into tuning each point, and how long a trial is.
+
+    The presets `fastest`, `fast`, `slow` and `slowest` are made by `get_settings`; the defaults
+    here are those of `fast` and are never changed, since a field at its default is left out of
+    signatures: so a field that is added later does not orphan the folders that exist.
+
+    Raises:
+        SettingsError: a field breaks its rule; the message names field, value and rule.
+    """
+
+    lr_start: float = 1e-6
+    lr_end: float = 1.0
+    lr_sweep_len: Length = 6.0
+    lr_min_inits: int = 1
+    lr_width_only_gradients: bool = False
+    batch_start: int = 16
+    batch_end: int = 128
+    batch_rn_min_inits: int = 1
+    batch_pts: int = 3
+    batch_pt_min_inits: int = 1
+    rescan_lr_after_bs: bool = False
+    warmup_lr: float = 1e-6
+    warmup_batch: int = 64
+    warmup_pts: Length = 0.1
+    cycle_epochs: int | None = None
+    cycles: int = 4
+
+    def __post_init__(self) -> None:
+        for name, (rule, holds) in _RULES.items():
+            value = getattr(self, name)
+            if not holds(value):
+                raise SettingsError(f"{name}={value!r}: it must be {rule}")
+            if (rule, holds) == _RATE:
+                object.__setattr__(self, name, float(value))
+        if not self.lr_start < self.lr_end:
+            raise SettingsError(
+                f"lr_start={self.lr_start!r}: it must be below lr_end, which is {self.lr_end!r}"
+            )
+        if not self.batch_start < self.batch_end:
+            raise SettingsError(
+                f"batch_start={self.batch_start!r}: it must be below batch_end, "
+                f"which is {self.batch_end!r}"
+            )
+
+
+def _is_int(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_rate(value: object) -> bool:
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and value > 0
+    )
+
+
+def _is_length(value: object, *, zero: bool) -> bool:
+    return _is_rate(value) or (zero and not isinstance(value, bool) and value == 0)
+
+
+_Rule: TypeAlias = tuple[str, Callable[[Any], bool]]
+_RATE: _Rule = ("a finite number above 0", _is_rate)
+_COUNT: _Rule = ("a whole number, 1 or more", lambda value: _is_int(value, 1))
+_COUNT_OR_NONE: _Rule = ("a whole number, 0 or more", lambda value: _is_int(value, 0))
+_FLAG: _Rule = ("True or False", lambda value: isinstance(value, bool))
+_LENGTH = "a whole number of samples or a fraction of epochs (a float)"
+
+_RULES: dict[str, _Rule] = {
+    "lr_start": _RATE,
+    "lr_end": _RATE,
+    "lr_sweep_len": (f"{_LENGTH}, above 0", lambda value: _is_length(value, zero=False)),
+    "lr_min_inits": _COUNT,
+    "lr_width_only_gradients": _FLAG,
+    "batch_start": _COUNT,
+    "batch_end": _COUNT,
+    "batch_rn_min_inits": _COUNT,
+    "batch_pts": (
+        "0 (take the middle) or a whole number from 2 on (one size leaves nothing to compare)",
+        lambda value: _is_int(value, 0) and value != 1,
+    ),
+    "batch_pt_min_inits": _COUNT_OR_NONE,
+    "rescan_lr_after_bs": _FLAG,
+    "warmup_lr": _RATE,
+    "warmup_batch": _COUNT,
+    "warmup_pts": (f"{_LENGTH}, or 0 for none", lambda value: _is_length(value, zero=True)),
+    "cycle_epochs": (
+        "a whole number of epochs, 1 or more, or None (from the size of the data)",
+        lambda value: value is None or _is_int(value, 1),
+    ),
+    "cycles": _COUNT,
+}
+
+_SLOW = HyperparameterSettings(
+    lr_start=1e-8,
+    lr_sweep_len=12.0,
+    lr_min_inits=3,
+    batch_rn_min_inits=3,
+    batch_pts=12,
+    batch_pt_min_inits=3,
+    rescan_lr_after_bs=True,
+)
+
+PRESETS: Mapping[str, HyperparameterSettings] = {
+    "fastest": HyperparameterSettings(lr_sweep_len=4.0, batch_pts=0, batch_pt_min_inits=0),
+    "fast": HyperparameterSettings(),
+    "slow": _SLOW,
+    "slowest": dataclasses.replace(
+        _SLOW,
+        lr_sweep_len=20.0,
+        lr_min_inits=10,
+        batch_start=8,
+        batch_end=512,
+        batch_rn_min_inits=10,
+        batch_pts=24,
+        batch_pt_min_inits=10,
+    ),
+}
+
+
+def get_settings(hparams: str | HyperparameterSettings) -> HyperparameterSettings:
+    """The settings of a preset, or the settings given.
+
+    Raises:
+        SettingsError: neither a preset's name nor settings.
+    """
+    if isinstance(hparams, HyperparameterSettings):
+        return hparams
+    if isinstance(hparams, str) and hparams in PRESETS:
+        return PRESETS[hparams]
+    raise SettingsError(
+        f"hparams={hparams!r} is not a preset: choose {', '.join(list(PRESETS)[:-1])} or "
+        f"{list(PRESETS)[-1]}, or pass a HyperparameterSettings"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SweepSettings:
+    """Everything besides problem, data, parameters and seed that a result depends on."""
+
+    hparams: HyperparameterSettings = field(default_factory=HyperparameterSettings)
+    cores: int = 4
+    """How many initialisations a stage averages at least, and the most cores that one point's
+    tuning occupies at once.  Never taken from the machine, since it changes results."""
+    cores_per_trial: int = 1
+    """The width of every job: its cores, and its compute threads."""
+
+    def __post_init__(self) -> None:
+        for name in ("cores", "cores_per_trial"):
+            rule, holds = _COUNT
+            if not holds(getattr(self, name)):
+                raise SettingsError(f"{name}={getattr(self, name)!r}: it must be {rule}")

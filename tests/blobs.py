@@ -1,0 +1,37 @@
+"""A problem that trains in milliseconds: two classes of points in the plane."""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import Dataset, TensorDataset
+
+import sweeper
+
+accuracy_style = "classification"
+loss = nn.CrossEntropyLoss
+
+QUICK = sweeper.HyperparameterSettings(
+    lr_start=1e-3,
+    lr_sweep_len=1.0,
+    batch_start=4,
+    batch_end=16,
+    batch_pts=0,
+    warmup_batch=16,
+    cycle_epochs=2,
+    cycles=1,
+)
+"""Settings that tune and train in a fraction of a second."""
+
+
+def model(hidden: int = 4, dropout: float = 0.0) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(2, hidden), nn.Tanh(), nn.Dropout(dropout), nn.Linear(hidden, 2)
+    )
+
+
+def dataset() -> tuple[Dataset, Dataset]:
+    y = np.arange(96) % 2
+    x = np.random.normal(size=(96, 2)) + 1.5 * y[:, None]  # noqa: NPY002 - seeded by the sweep
+    data = torch.tensor(x, dtype=torch.float32), torch.tensor(y)
+    train, val = (TensorDataset(*(part[where] for part in data)) for where in (slice(64), slice(64, 96)))
+    return train, val

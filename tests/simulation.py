@@ -1,0 +1,405 @@
+"""Whole made-up sweeps, driven through the scheduler without a clock, a process or a file.
+
+`Simulation` joins a scheduler, a study (anything with `releases` and `tell`) and a `World`, which
+decides how long replicas take and when workers die.  A `Ledger` keeps its own books of what was
+released and started; `check_invariants` compares the scheduler with them after every step.  Time
+is a number that jumps from one end to the next.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sweeper.run.scheduler import Scheduler
+from sweeper.types import (
+    TRIAL,
+    Died,
+    Event,
+    Failure,
+    Finished,
+    Job,
+    Lost,
+    Message,
+    Outcome,
+    Result,
+    Start,
+    Work,
+)
+
+CRASH = Failure("crash", "the worker was killed by signal 9")
+
+Replica = tuple[str, str, int]
+"""Point, stage, number."""
+
+
+# -- small helpers --------------------------------------------------------------------------------
+
+
+def tuning(
+    point: int,
+    replicas: int | Sequence[int],
+    stage: str = "lr_range",
+    most_cores: int | None = None,
+    expected: float | None = None,
+) -> Work:
+    numbers = tuple(range(replicas)) if isinstance(replicas, int) else tuple(replicas)
+    return Work(
+        name(point), point, "tuning", stage, numbers, expected=expected, most_cores=most_cores
+    )
+
+
+def trials(point: int, replicas: int | Sequence[int], expected: float | None = None) -> Work:
+    numbers = tuple(range(replicas)) if isinstance(replicas, int) else tuple(replicas)
+    return Work(name(point), point, "trial", TRIAL, numbers, expected=expected)
+
+
+def name(point: int) -> str:
+    # Names sort against the order of asking, so that a mix-up of the two shows.
+    return f"p{999_999 - point:06d}"
+
+
+def outcome(job: Job, number: int, now: float = 0.0) -> Outcome:
+    return Outcome(job.point, job.stage, number, started=now, ended=now)
+
+
+# -- the books, and the rules ---------------------------------------------------------------------
+
+
+@dataclass
+class Entry:
+    """What the ledger knows of one point."""
+
+    tuning: deque[tuple[str, int]] = field(default_factory=deque)
+    """Replicas that wait, by stage and number."""
+    trials: deque[tuple[str, int]] = field(default_factory=deque)
+    running: int = 0
+    """Its tuning jobs that run."""
+    most_cores: int | None = None
+    ahead: bool = False
+    tuned: bool = False
+
+
+class Ledger:
+    """What was released and started, kept in the plainest way, apart from the queue's own books."""
+
+    def __init__(self, slots: int, width: int = 1) -> None:
+        self.slots = slots
+        self.width = width
+        self.most_ahead = max(4, 2 * slots)
+        self.most_ahead_seen = 0
+        self.busy: dict[int, Job] = {}
+        self.waiting = 0
+        self.entries: dict[str, Entry] = {}
+        self.ahead: set[str] = set()
+        # Points of which something waits, by what it needs besides a slot.
+        self.begun_tuning: set[str] = set()
+        self.fresh_tuning: set[str] = set()
+        self.waiting_trials: set[str] = set()
+
+    def released(self, releases: Iterable[Work]) -> None:
+        for release in releases:
+            entry = self.entries.setdefault(release.point, Entry())
+            waiting = entry.tuning if release.kind == "tuning" else entry.trials
+            waiting.extend((release.stage, number) for number in release.numbers)
+            self.waiting += len(release.numbers)
+            if release.kind == "tuning":
+                entry.most_cores = release.most_cores
+            else:
+                entry.tuned = True
+            self._settle(release.point)
+
+    def started(self, job: Job) -> None:
+        entry = self.entries[job.point]
+        waiting = entry.tuning if job.kind == "tuning" else entry.trials
+        for number in job.numbers:
+            replica = (job.stage, number)
+            assert replica in waiting, f"{job.point} {replica} does not wait: started twice?"
+            assert replica == waiting[0], f"{job.point} {replica} before its turn"
+            waiting.popleft()
+            self.waiting -= 1
+        if job.kind == "tuning":
+            entry.running += 1
+            entry.ahead = True
+        self._settle(job.point)
+
+    def ended(self, slot: int) -> None:
+        job = self.busy.pop(slot)
+        if job.kind == "tuning":
+            self.entries[job.point].running -= 1
+        self._settle(job.point)
+
+    def keeps_most_cores(self, entry: Entry, more: int = 0) -> bool:
+        """Whether the point's tuning, with so many jobs more, owns no more cores than it may."""
+        if entry.most_cores is None:
+            return True
+        return (entry.running + more) * self.width <= max(self.width, entry.most_cores)
+
+    @property
+    def tuning_may_start(self) -> bool:
+        """Whether a tuning job may start, a slot being free."""
+        return bool(self.begun_tuning or (self.fresh_tuning and len(self.ahead) < self.most_ahead))
+
+    def _settle(self, point: str) -> None:
+        entry = self.entries[point]
+        if entry.tuned and not entry.trials:
+            entry.ahead = entry.tuned = False
+        may_tune = bool(entry.tuning) and self.keeps_most_cores(entry, 1)
+        for points, belongs in (
+            (self.ahead, entry.ahead),
+            (self.begun_tuning, may_tune and entry.ahead),
+            (self.fresh_tuning, may_tune and not entry.ahead),
+            (self.waiting_trials, bool(entry.trials)),
+        ):
+            (points.add if belongs else points.discard)(point)
+        self.most_ahead_seen = max(self.most_ahead_seen, len(self.ahead))
+
+
+def check_invariants(ledger: Ledger, scheduler: Scheduler, starts: Sequence[Start]) -> None:
+    """Everything that must hold of `starts`, which the scheduler has just decided.
+
+    Enters them into the ledger on the way.
+    """
+    idle = [slot for slot in range(ledger.slots) if slot not in ledger.busy]
+    assert [start.slot for start in starts] == idle[: len(starts)], "a busy slot, or out of order"
+    for start in starts:
+        job, entry = start.job, ledger.entries[start.job.point]
+        if job.kind == "trial":
+            assert not ledger.tuning_may_start, "a trial before tuning"
+        elif not entry.ahead:
+            assert not ledger.begun_tuning, "a new point before one whose tuning has begun"
+        ledger.busy[start.slot] = job
+        assert job.numbers, "a job without replicas"
+        ledger.started(job)  # each replica once, in its turn
+        assert len(ledger.ahead) <= ledger.most_ahead, "too many points tuned ahead"
+        assert job.kind == "trial" or ledger.keeps_most_cores(entry), "more than most_cores"
+    assert dict(scheduler.running) == ledger.busy
+    assert scheduler.idle_slots == ledger.slots - len(ledger.busy)
+    assert scheduler.queued == ledger.waiting
+    if scheduler.idle_slots:
+        assert not ledger.waiting_trials, "idle while trials wait"
+        assert not ledger.tuning_may_start, "idle while tuning waits"
+        packs = [start for start in starts if len(start.job.numbers) > 1]
+        assert all(start.job.kind == "tuning" for start in packs), "idle while trials share a job"
+
+
+# -- a made-up study ------------------------------------------------------------------------------
+
+
+class Study(Protocol):
+    """What a simulation asks of a study."""
+
+    def releases(self) -> list[Work]:
+        """What was decided since the last call."""
+
+    def tell(self, events: Sequence[Event]) -> None:
+        """What happened."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done for one point."""
+
+    stages: tuple[int, ...]
+    """How many probes each stage of tuning has; none: tuned in an earlier run."""
+    trials: int
+    expected: float | None = None
+
+
+class MadeUpStudy:
+    """Tunes every point stage by stage, then releases its trials; gives up after three tries."""
+
+    TRIES = 3
+
+    def __init__(
+        self, plans: Sequence[Plan], most_cores: int | None = None, look_ahead: int | None = None
+    ) -> None:
+        self._plans = plans
+        self._most_cores = most_cores
+        self._look_ahead = look_ahead or len(plans)
+        self._asked = 0
+        self._unsettled: set[int] = set()
+        self._open: dict[int, set[Replica]] = {}
+        self._stage: dict[int, int] = {}
+        self._pending: list[Work] = []
+        self._points = {name(point): point for point in range(len(plans))}
+        self.tries: dict[Replica, int] = {}
+        self.finished: list[Replica] = []
+        self.given_up: set[Replica] = set()
+        self.failed: dict[int, int] = {}
+        """Points whose tuning failed, and at which stage."""
+        self._ask()
+
+    @property
+    def done(self) -> bool:
+        return self._asked == len(self._plans) and not self._unsettled
+
+    def releases(self) -> list[Work]:
+        pending, self._pending = self._pending, []
+        return pending
+
+    def tell(self, events: Sequence[Event]) -> None:
+        for event in events:
+            match event:
+                case Finished(_, ended):
+                    self._settle((ended.point, ended.stage, ended.number))
+                    self.finished.append((ended.point, ended.stage, ended.number))
+                case Lost(_, job, numbers, _):
+                    self._retry(job, numbers)
+
+    def _ask(self) -> None:
+        while self._asked < len(self._plans) and len(self._unsettled) < self._look_ahead:
+            self._unsettled.add(self._asked)
+            self._release(self._asked, stage=0)
+            self._asked += 1
+
+    def _release(self, point: int, stage: int) -> None:
+        plan = self._plans[point]
+        self._stage[point] = stage
+        if stage < len(plan.stages):
+            work = tuning(point, plan.stages[stage], f"stage.{stage}", self._most_cores)
+        else:
+            work = trials(point, plan.trials, plan.expected)
+        self._open[point] = {(work.point, work.stage, number) for number in work.numbers}
+        self._pending.append(work)
+        if not work.numbers:
+            self._unsettled.discard(point)
+
+    def _settle(self, replica: Replica) -> None:
+        point = self._points[replica[0]]
+        self._open[point].remove(replica)
+        if self._open[point]:
+            return
+        if point in self.failed:
+            self._unsettled.discard(point)
+            self._pending.append(trials(point, 0))
+        elif self._stage[point] < len(self._plans[point].stages):
+            self._release(point, self._stage[point] + 1)
+        else:
+            self._unsettled.discard(point)
+        self._ask()
+
+    def _retry(self, job: Job, numbers: tuple[int, ...]) -> None:
+        point = self._points[job.point]
+        begun = (job.point, job.stage, numbers[0])
+        self.tries[begun] = self.tries.get(begun, 0) + 1
+        if self.tries[begun] == self.TRIES:
+            self.given_up.add(begun)
+            numbers = numbers[1:]
+            if job.kind == "tuning":
+                self.failed[point] = self._stage[point]
+            self._settle(begun)
+        if not numbers:
+            return
+        again = tuning(point, numbers, job.stage, self._most_cores)
+        if job.kind == "trial":
+            again = trials(point, numbers, self._plans[point].expected)
+        self._pending.append(again)
+
+
+# -- a made-up world ------------------------------------------------------------------------------
+
+
+@dataclass
+class World:
+    """How long replicas take, and what goes wrong; drawn from a seeded generator."""
+
+    seed: int = 0
+    deaths: float = 0.0
+    """The probability that a job's worker dies under it."""
+    noise: float = 0.0
+    """The probability of a message that means nothing: a result twice, an idle worker's death."""
+    seconds: Callable[[random.Random], float] = lambda rng: rng.choice((1.0, 2.0, 5.0))
+    rng: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)
+
+    def course(self, job: Job, now: float) -> list[tuple[float, int | None]]:
+        """When each replica of the job ends; None in place of a number: its worker's death."""
+        doomed = self.rng.random() < self.deaths
+        last = self.rng.randrange(len(job.numbers)) if doomed else None
+        ends: list[tuple[float, int | None]] = []
+        for place, number in enumerate(job.numbers):
+            seconds = self.seconds(self.rng)
+            if place == last:
+                return [*ends, (now + seconds / 2, None)]
+            now += seconds
+            ends.append((now, number))
+        return ends
+
+
+@dataclass
+class Simulation:
+    """One sweep in made-up time."""
+
+    study: Study
+    slots: int
+    width: int = 1
+    per_job: int = 1
+    world: World = field(default_factory=World)
+    now: float = 0.0
+    busy_seconds: float = 0.0
+    """Summed over slots."""
+    starts: list[tuple[float, Start]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.scheduler = Scheduler(self.slots, self.width, self.per_job)
+        self.ledger = Ledger(self.slots, self.width)
+        self._ends: list[tuple[float, int, Start, int | None]] = []
+        self._sequence = 0
+
+    def run(self) -> Simulation:
+        """Until nothing runs and nothing can start; the invariants hold at every step."""
+        self._advance()
+        while self._ends:
+            self.step()
+        return self
+
+    @property
+    def use(self) -> float:
+        """The share of the slots' time in which they were busy."""
+        return self.busy_seconds / (self.now * self.slots)
+
+    def step(self) -> None:
+        """To the next moment at which something ends."""
+        before, self.now = self.now, self._ends[0][0]
+        self.busy_seconds += (self.now - before) * len(self.ledger.busy)
+        messages: list[Message] = []
+        while self._ends and self._ends[0][0] == self.now:
+            messages += self._messages(*heapq.heappop(self._ends)[2:])
+        events = self.scheduler.react(messages, self.now)
+        self.events += events
+        for slot in self.ledger.busy.keys() - self.scheduler.running.keys():
+            self.ledger.ended(slot)
+        self.study.tell(events)
+        self._advance()
+
+    def _messages(self, start: Start, number: int | None) -> list[Message]:
+        if number is None:
+            return [Died(start.slot, CRASH)]
+        result = Result(start.slot, outcome(start.job, number, self.now))
+        messages: list[Message] = [result]
+        if self.world.rng.random() < self.world.noise:
+            # A result for a second time, and one that arrives under another slot's number.
+            messages += [result, Result((start.slot + 1) % self.slots, result.outcome)]
+        if number == start.job.numbers[-1] and self.world.rng.random() < self.world.noise:
+            messages.append(Died(start.slot, CRASH))
+        return messages
+
+    def _advance(self) -> None:
+        releases = self.study.releases()
+        self.ledger.released(releases)
+        self.scheduler.add(releases)
+        starts = self.scheduler.starts()
+        check_invariants(self.ledger, self.scheduler, starts)
+        for start in starts:
+            self.starts.append((self.now, start))
+            for time, number in self.world.course(start.job, self.now):
+                heapq.heappush(self._ends, (time, self._sequence, start, number))
+                self._sequence += 1

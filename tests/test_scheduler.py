@@ -1,0 +1,279 @@
+"""The scheduler: scenarios, and whole made-up sweeps under the invariants of `simulation`."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from simulation import CRASH, MadeUpStudy, Plan, Simulation, World, name, outcome, trials, tuning
+
+from sweeper.run.scheduler import Scheduler
+from sweeper.types import Died, Event, Finished, Lost, Result, Start
+
+CORES = [1, 2, 8, 1024]
+
+
+def slots_of(starts: list[Start]) -> list[int]:
+    return [start.slot for start in starts]
+
+
+def finish(scheduler: Scheduler, slot: int, number: int, now: float = 0.0) -> list[Event]:
+    return scheduler.react([Result(slot, outcome(scheduler.running[slot], number))], now)
+
+
+# -- scenarios ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slots", CORES)
+def test_every_free_slot_is_filled_lowest_first(slots: int) -> None:
+    scheduler = Scheduler(slots)
+    scheduler.add([trials(0, slots + 3)])
+    starts = scheduler.starts()
+    assert slots_of(starts) == list(range(slots))
+    assert [start.job.id for start in starts] == list(range(slots))
+    assert (scheduler.idle_slots, scheduler.queued) == (0, 3)
+    assert scheduler.starts() == []
+
+
+def test_a_freed_slot_goes_to_what_is_queued() -> None:
+    scheduler = Scheduler(3)
+    scheduler.add([trials(0, 5)])
+    scheduler.starts()
+    ended = scheduler.running[1]
+    assert finish(scheduler, 1, 1, now=7.0) == [Finished(7.0, outcome(ended, 1))]
+    assert 1 not in scheduler.running
+    assert slots_of(scheduler.starts()) == [1]
+    assert scheduler.running[1].numbers == (3,)
+
+
+def test_freed_slots_are_given_lowest_first_whatever_ended_first() -> None:
+    scheduler = Scheduler(4)
+    scheduler.add([trials(0, 8)])
+    scheduler.starts()
+    for slot in (3, 0, 2):
+        finish(scheduler, slot, slot)
+    assert slots_of(scheduler.starts()) == [0, 2, 3]
+
+
+def test_a_job_is_over_when_every_one_of_its_numbers_has_an_outcome() -> None:
+    scheduler = Scheduler(1, per_job=3)
+    scheduler.add([trials(0, 3)])
+    (start,) = scheduler.starts()
+    for number in (1, 0):
+        finish(scheduler, 0, number)
+        assert scheduler.running == {0: start.job}
+    finish(scheduler, 0, 2)
+    assert scheduler.running == {}
+
+
+def test_a_death_loses_only_what_has_no_outcome() -> None:
+    scheduler = Scheduler(1, per_job=4)
+    scheduler.add([trials(0, 5)])
+    (start,) = scheduler.starts()
+    finish(scheduler, 0, 0)
+    assert scheduler.react([Died(0, CRASH)], now=9.0) == [Lost(9.0, start.job, (1, 2, 3), CRASH)]
+    assert scheduler.running == {}
+    (start,) = scheduler.starts()
+    assert (start.slot, start.job.numbers) == (0, (4,))
+
+
+def test_a_result_and_the_death_after_it_in_one_batch() -> None:
+    scheduler = Scheduler(1)
+    scheduler.add([trials(0, 1)])
+    (start,) = scheduler.starts()
+    result = Result(0, outcome(start.job, 0))
+    assert scheduler.react([result, Died(0, CRASH)], 1.0) == [Finished(1.0, result.outcome)]
+
+
+def test_the_death_of_an_idle_worker_is_no_event_and_its_slot_stays_free() -> None:
+    scheduler = Scheduler(2)
+    assert scheduler.react([Died(1, CRASH)], 0.0) == []
+    assert scheduler.idle_slots == 2
+    scheduler.add([trials(0, 2)])
+    assert slots_of(scheduler.starts()) == [0, 1]
+
+
+def test_results_that_belong_to_nothing_running_are_ignored() -> None:
+    scheduler = Scheduler(2, per_job=2)
+    scheduler.add([trials(0, 3), trials(1, 2)])
+    first, second = (start.job for start in scheduler.starts())
+    once = Result(0, outcome(first, 0))
+    strangers = [
+        once,  # for a second time
+        Result(1, outcome(first, 1)),  # another slot's
+        Result(0, outcome(second, 1)),
+        Result(7, outcome(first, 1)),  # no slot at all
+        Result(0, outcome(first, 5)),  # not of this job
+    ]
+    assert scheduler.react([once], 0.0) == [Finished(0.0, once.outcome)]
+    assert scheduler.react(strangers, 0.0) == []
+    assert dict(scheduler.running) == {0: first, 1: second}
+    finish(scheduler, 0, 1)
+    assert scheduler.react([Result(0, outcome(first, 1))], 0.0) == []  # late: the slot is idle
+    assert scheduler.idle_slots == 1
+
+
+def test_a_late_result_of_an_earlier_stage_is_ignored() -> None:
+    scheduler = Scheduler(1)
+    scheduler.add([tuning(0, 1, "lr_range")])
+    (start,) = scheduler.starts()
+    finish(scheduler, 0, 0)
+    scheduler.add([tuning(0, 1, "batch_range")])
+    scheduler.starts()
+    assert scheduler.react([Result(0, outcome(start.job, 0))], 0.0) == []
+    assert scheduler.idle_slots == 0
+
+
+def test_the_end_of_a_job_frees_its_share_of_most_cores() -> None:
+    scheduler = Scheduler(8)
+    scheduler.add([tuning(0, 4, most_cores=2)])
+    assert slots_of(scheduler.starts()) == [0, 1]
+    finish(scheduler, 1, 1)
+    assert slots_of(scheduler.starts()) == [1]
+    scheduler.react([Died(0, CRASH)], 0.0)
+    assert slots_of(scheduler.starts()) == [0]
+    assert scheduler.queued == 0
+
+
+def test_a_point_that_ends_without_trials_makes_room_for_the_next() -> None:
+    scheduler = Scheduler(1)
+    scheduler.add(tuning(point, 1) for point in range(5))
+    for _ in range(4):
+        scheduler.starts()
+        assert isinstance(finish(scheduler, 0, 0)[0], Finished)
+    assert scheduler.starts() == []
+    scheduler.add([trials(2, 0)])
+    assert scheduler.queued == 1
+    (start,) = scheduler.starts()
+    assert start.job.point == name(4)
+
+
+def test_trials_are_divided_over_the_idle_slots() -> None:
+    scheduler = Scheduler(8, per_job=8)
+    scheduler.add([trials(0, 8)])
+    assert [start.job.numbers for start in scheduler.starts()] == [(n,) for n in range(8)]
+    finish(scheduler, 2, 2)
+    finish(scheduler, 5, 5)
+    scheduler.add([trials(1, 5)])  # two slots are idle now
+    starts = scheduler.starts()
+    assert [(start.slot, start.job.numbers) for start in starts] == [(2, (0, 1, 2)), (5, (3, 4))]
+
+
+def test_lost_replicas_come_back_as_new_work() -> None:
+    scheduler = Scheduler(2, per_job=2)
+    scheduler.add([tuning(0, 3, most_cores=4)])
+    scheduler.starts()
+    (lost,) = scheduler.react([Died(0, CRASH)], 0.0)
+    assert isinstance(lost, Lost)
+    scheduler.add([tuning(0, lost.numbers, most_cores=4)])
+    (start,) = scheduler.starts()
+    assert (start.slot, start.job.numbers) == (0, (0, 1))
+
+
+# -- whole sweeps ---------------------------------------------------------------------------------
+
+
+def check_complete(simulation: Simulation, plans: list[Plan]) -> None:
+    """Everything asked for has one outcome, unless it was given up after three tries."""
+    study = simulation.study
+    assert isinstance(study, MadeUpStudy)
+    assert study.done
+    assert (simulation.scheduler.queued, len(simulation.scheduler.running)) == (0, 0)
+    assert len(study.finished) == len(set(study.finished))
+    finished = set(study.finished)
+    for point, plan in enumerate(plans):
+        stages = [(f"stage.{stage}", count) for stage, count in enumerate(plan.stages)]
+        stages.append(("trial", plan.trials))
+        if point in study.failed:
+            stages = stages[: study.failed[point] + 1]
+        for stage, count in stages:
+            replicas = {(name(point), stage, number) for number in range(count)}
+            assert replicas <= finished | study.given_up
+
+
+@pytest.mark.parametrize("slots", CORES)
+@pytest.mark.parametrize("deaths", [0.0, 0.2])
+def test_a_whole_sweep(slots: int, deaths: float) -> None:
+    # More points than may be tuned ahead, so that the limit is met at every size.
+    plans = [Plan((2, 1) if point % 3 else (1,), trials=2) for point in range(2 * slots + 40)]
+    simulation = Simulation(
+        MadeUpStudy(plans, most_cores=4), slots, world=World(1, deaths=deaths, noise=0.1)
+    ).run()
+    check_complete(simulation, plans)
+    assert simulation.ledger.most_ahead_seen == max(4, 2 * slots)
+
+
+@pytest.mark.parametrize("slots", CORES)
+def test_the_same_sweep_twice_is_the_same(slots: int) -> None:
+    plans = [Plan((2,), trials=3, expected=1.0 + point % 2) for point in range(30)]
+
+    def run() -> Simulation:
+        world = World(5, deaths=0.1, seconds=random.Random.random)
+        return Simulation(MadeUpStudy(plans, most_cores=2), slots, world=world).run()
+
+    assert run().starts == run().starts
+
+
+@pytest.mark.parametrize("slots", CORES)
+def test_cores_are_busy_while_there_is_enough_to_do(slots: int) -> None:
+    plans = [Plan((4, 1), trials=150) for _ in range(slots // 4 + 4)]
+    simulation = Simulation(MadeUpStudy(plans, most_cores=4), slots)
+    simulation.run()
+    assert simulation.use > 0.95
+
+
+@pytest.mark.parametrize("slots", CORES)
+def test_results_come_before_all_points_are_tuned(slots: int) -> None:
+    points = 2 * max(4, 2 * slots)
+    simulation = Simulation(MadeUpStudy([Plan((1,), trials=1)] * points), slots).run()
+    kinds = [start.job.kind for _, start in simulation.starts]
+    assert kinds.index("trial") <= max(4, 2 * slots)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+@pytest.mark.parametrize("per_job", [1, 4])
+def test_wide_jobs_and_jobs_of_several_replicas(width: int, per_job: int) -> None:
+    plans = [Plan((5, 3), trials=9) for _ in range(30)]
+    simulation = Simulation(
+        MadeUpStudy(plans, most_cores=4), 8, width, per_job, World(2, deaths=0.1, noise=0.1)
+    ).run()
+    check_complete(simulation, plans)
+
+
+PLANS = st.builds(
+    Plan,
+    stages=st.lists(st.integers(1, 6), max_size=3).map(tuple),
+    trials=st.integers(0, 8),
+    expected=st.sampled_from([None, 0.5, 1.0, 3.0]),
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(
+    plans=st.lists(PLANS, min_size=1, max_size=25),
+    slots=st.sampled_from([1, 2, 3, 8, 1024]),
+    width=st.integers(1, 3),
+    per_job=st.integers(1, 5),
+    most_cores=st.sampled_from([None, 1, 2, 5]),
+    look_ahead=st.sampled_from([None, 1, 3]),
+    world=st.builds(
+        World,
+        seed=st.integers(0, 1000),
+        deaths=st.sampled_from([0.0, 0.1, 0.6]),
+        noise=st.sampled_from([0.0, 0.3]),
+    ),
+)
+def test_any_sweep_keeps_the_invariants_and_comes_to_its_end(
+    *,
+    plans: list[Plan],
+    slots: int,
+    width: int,
+    per_job: int,
+    most_cores: int | None,
+    look_ahead: int | None,
+    world: World,
+) -> None:
+    study = MadeUpStudy(plans, most_cores, look_ahead)
+    check_complete(Simulation(study, slots, width, per_job, world).run(), plans)

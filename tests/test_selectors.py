@@ -1,0 +1,557 @@
+"""One contract for every selector, and what each promises besides.
+
+A new selector is a row in SELECTORS.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pathlib
+import subprocess
+import sys
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sweeper import search
+from sweeper.errors import ParamError, UsageError
+from sweeper.search import FixedSweep, Grid, ParamSelector, SweepListener
+from sweeper.search.random_points import draw_points
+from sweeper.signature import in_order, make_point
+from sweeper.types import SweepSettings
+
+# -- the harness ----------------------------------------------------------------------------------
+
+
+def identify(params):
+    return make_point(params, "toy", SweepSettings(), 0).encoded
+
+
+def measure(params, number):
+    """What a trial of the toy problem comes to."""
+    values = params.values() if isinstance(params, dict) else params
+    return sum(value for value in values if isinstance(value, int)) % 7 + number / 10
+
+
+def ask(selector):
+    """One ask, checked against the protocol."""
+    before = selector.has_more_trials()
+    assert selector.has_more_trials() is before, "asking whether changes the answer"
+    if not before:
+        return None
+    answer = selector.get_next_trials()
+    if answer is None:
+        return None
+    params, trials = answer
+    assert type(trials) is int
+    assert trials >= 0
+    identify(params)
+    return params, trials
+
+
+def tell(selector, params, trials, counts, *, failing):
+    """Everything about one ask at once; the trials' numbers go on where the point's last ended."""
+    if failing:
+        selector.on_failed(params, "lr_range", "no learning rate improves it")
+        return
+    if identify(params) not in counts:
+        selector.on_hparams_found(params, 0.01, 0.1, 32)
+    first = counts.setdefault(identify(params), 0)
+    counts[identify(params)] += trials
+    if trials:
+        perfs = np.array([measure(params, number) for number in range(first, first + trials)])
+        selector.on_trials_completed(params, perfs, 1 - perfs, perfs, 1 - perfs)
+
+
+def drive(selector, *, failing=lambda _params: False, most=1000):
+    """Ask and tell until the selector is done, as a sweep does; returns all that it asked for."""
+    assert isinstance(selector, ParamSelector)
+    assert isinstance(selector, SweepListener)
+    assert selector.look_ahead >= 1
+    asked, counts, open_asks = [], {}, deque()
+    limit = selector.look_ahead if selector.adaptive else most
+    while True:
+        while len(open_asks) < limit and (answer := ask(selector)) is not None:
+            asked.append(answer)
+            open_asks.append(answer)
+            assert len(asked) < most, "it comes to no end"
+        if not open_asks:
+            break
+        if not selector.adaptive:
+            assert not selector.has_more_trials(), "not adaptive, and waits for results"
+        params, trials = open_asks.popleft()
+        tell(selector, params, trials, counts, failing=failing(params))
+    assert not selector.has_more_trials(), "it waits, and nothing is left to be told of"
+    return asked
+
+
+class Climber(ParamSelector):
+    """Adaptive: tries the neighbours of the best point so far, until none is better."""
+
+    adaptive = True
+    look_ahead = 2
+
+    def __init__(self, start):
+        self.queue = deque([start])
+        self.seen = {start}
+        self.open = 0
+        self.best = None
+        self.told = []
+
+    def get_next_trials(self):
+        if not self.queue:
+            return None
+        self.open += 1
+        return (self.queue.popleft(),), 2
+
+    def has_more_trials(self):
+        return bool(self.queue or self.open)
+
+    def on_trials_completed(self, params, perfs_train, losses_train, perfs_val, losses_val):
+        self.open -= 1
+        self.told.append(params)
+        if self.best is None or perfs_val.mean() > self.best:
+            self.best = perfs_val.mean()
+            for neighbour in (params[0] - 1, params[0] + 1):
+                if neighbour not in self.seen:
+                    self.seen.add(neighbour)
+                    self.queue.append(neighbour)
+
+    def on_failed(self, params, stage, error):
+        self.open -= 1
+        self.told.append(params)
+
+
+SELECTORS = {
+    "pairs": lambda: FixedSweep([((1, 2), 3), ({"a": 1}, 0), ((1, 2), 1)]),
+    "nothing": lambda: FixedSweep([]),
+    "fixed trials": lambda: FixedSweep.with_fixed_trials([(1,), (2,), (3,)], 2),
+    "random tuples": lambda: FixedSweep.with_random_trials([9, {1, 2}, (0, 1.0)], 20, 2),
+    "random dicts": lambda: FixedSweep.with_random_trials({"a": 9, "b": (-5, 5)}, 20, 2),
+    "grid": lambda: Grid(trials=2, a=[1, 2], b=(3, 4, 5)),
+    "grid without axes": lambda: Grid(trials=1),
+    "adaptive": lambda: Climber(3),
+}
+
+
+@pytest.fixture(params=SELECTORS.values(), ids=SELECTORS.keys())
+def make(request):
+    return request.param
+
+
+def test_it_comes_to_an_end_and_stays_there(make):
+    selector = make()
+    drive(selector)
+    for _ in range(3):
+        assert not selector.has_more_trials()
+        assert selector.get_next_trials() is None
+
+
+def test_a_fresh_one_asks_for_the_same(make):
+    assert drive(make()) == drive(make())
+
+
+def test_failures_do_not_stop_it(make):
+    drive(make(), failing=lambda _params: True)
+    calls = itertools.count()
+    drive(make(), failing=lambda _params: next(calls) % 3 == 0)
+
+
+def test_what_is_not_adaptive_does_not_depend_on_results(make):
+    assert make().adaptive or drive(make()) == drive(make(), failing=lambda _params: True)
+
+
+def test_it_does_not_wait_for_somebody_outside(make):
+    assert make().waiting_outside() is False
+
+
+def test_the_adaptive_one_depends_on_results_and_is_told_in_order():
+    selector = Climber(3)
+    asked = drive(selector)
+    assert [params for params, _ in asked] == selector.told
+    assert (6,) in selector.told  # the top of the toy problem
+    assert drive(Climber(3), failing=lambda params: params == (3,)) == asked[:1]
+
+
+def test_the_harness_catches_breaches():
+    class Waits(Climber):
+        adaptive = False
+
+    class Endless(FixedSweep):
+        def has_more_trials(self):
+            return True
+
+        def get_next_trials(self):
+            return (1,), 1
+
+    class Miscounts(FixedSweep):
+        def get_next_trials(self):
+            params, _ = super().get_next_trials()
+            return params, -1
+
+    class Stalls(FixedSweep):
+        def has_more_trials(self):
+            return True
+
+    for breach in (Waits(3), Endless([]), Miscounts([((1,), 1)]), Stalls([])):
+        with pytest.raises(AssertionError):
+            drive(breach)
+
+
+def test_the_defaults_of_the_protocol():
+    class Least(ParamSelector):
+        def get_next_trials(self):
+            return None
+
+        def has_more_trials(self):
+            return False
+
+    selector = Least()
+    assert (selector.adaptive, selector.look_ahead, selector.waiting_outside()) == (False, 8, False)
+    none = np.array([])
+    assert selector.on_hparams_found((1,), 0.1, 0.2, 16) is None
+    assert selector.on_trials_completed((1,), none, none, none, none) is None
+    assert selector.on_failed((1,), "trial", "why") is None
+    with pytest.raises(TypeError):
+        ParamSelector()
+
+
+def test_every_selector_is_public():
+    public = [getattr(search, name) for name in search.__all__]
+    for make_one in SELECTORS.values():
+        assert type(make_one()) in {*public, Climber}
+
+
+# -- FixedSweep -----------------------------------------------------------------------------------
+
+
+class Row(NamedTuple):
+    params: object
+    lr_min: float
+    lr_max: float
+    batch_size: int
+    perf_train: object
+    loss_train: object
+    perf_val: object
+    loss_val: object
+
+
+def row(params, trials):
+    return Row(params, 0.1, 0.2, 16, *[np.zeros(trials)] * 4)
+
+
+def test_points_come_in_their_order_with_their_trials():
+    pairs = [((2,), 3), ({"a": 1}, 0), ((2,), np.int64(1))]
+    assert drive(FixedSweep(pairs)) == [((2,), 3), ({"a": 1}, 0), ((2,), 1)]
+    assert drive(FixedSweep(iter([[(2,), 3]]))) == [((2,), 3)]
+
+
+def test_the_results_of_an_earlier_sweep_are_its_points_again():
+    earlier = [row((2,), 3), tuple(row({"a": 1}, 2)), row((3,), 0), ((4,), 5)]
+    assert drive(FixedSweep(earlier)) == [((2,), 3), ({"a": 1}, 2), ((3,), 0), ((4,), 5)]
+
+
+@pytest.mark.parametrize(
+    ("results", "said"),
+    [
+        ([(1,)], r"results\[0\]=\(1,\) is neither a pair .*with_fixed_trials"),
+        ([((1,), 1), 7], r"results\[1\]=7 is neither"),
+        ([tuple(range(8))], r"results\[0\]=.* is neither"),
+        ([(16, 3)], r"results\[0\]: params=16 is a int.*write \(value,\)"),
+        ([([16], 3)], r"results\[0\]: params=\[16\] is a list"),
+        ([((1,), -1)], r"results\[0\]: trials=-1: it must be a whole number, 0 or more"),
+        ([((1,), 2.0)], r"results\[0\]: trials=2.0"),
+        ([((1,), True)], r"results\[0\]: trials=True"),
+        ([row("ab", 1)], r"results\[0\]: params='ab'"),
+    ],
+)
+def test_what_is_no_point_is_named(results, said):
+    with pytest.raises(UsageError, match=said):
+        FixedSweep(results)
+
+
+def test_fixed_trials_checks_what_it_is_given():
+    with pytest.raises(UsageError, match=r"points\[1\]='Tanh' is a str"):
+        FixedSweep.with_fixed_trials([(1,), "Tanh"], 3)
+    for trials in (-1, 2.0, True, None):
+        with pytest.raises(UsageError, match="trials="):
+            FixedSweep.with_fixed_trials([], trials)
+
+
+# -- random points --------------------------------------------------------------------------------
+
+# A range, with whether a value belongs to it, and how far apart two of its values are in widths.
+integers = st.tuples(st.integers(-1000, 1000), st.integers(0, 2000)).map(
+    lambda ends: (ends[0], ends[0] + ends[1])
+)
+floats = st.tuples(st.floats(-1e6, 1e6), st.floats(0, 1e6), st.sampled_from([tuple, list])).map(
+    lambda ends: ends[2]([ends[0], ends[0] + ends[1]])
+)
+choices = st.frozensets(st.text(max_size=3) | st.integers() | st.none(), min_size=1, max_size=5)
+ranges_drawn = st.integers(0, 100) | integers | floats | choices | choices.map(set)
+
+
+def belongs(value, given_range):
+    if isinstance(given_range, set | frozenset):
+        return value in given_range
+    low, high = (0, given_range) if isinstance(given_range, int) else given_range
+    kind = float if isinstance(low, float) or isinstance(high, float) else int
+    return type(value) is kind and low <= value <= high
+
+
+def distance(one, other, given_range):
+    """In widths of the range."""
+    if one == other:
+        return 0
+    if isinstance(given_range, set | frozenset):
+        return 1
+    low, high = (0, given_range) if isinstance(given_range, int) else given_range
+    return abs(one - other) / (high - low)
+
+
+@given(
+    st.lists(ranges_drawn, min_size=1, max_size=4),
+    st.integers(0, 12),
+    st.sampled_from([0, 0.01, 0.3]),
+    st.integers(0, 2**40),
+)
+def test_points_lie_in_their_ranges_and_apart(ranges, points, r_eps, seed):
+    try:
+        drawn = draw_points(ranges, points, r_eps, seed)
+    except UsageError as error:
+        drawn, refusal = None, str(error)
+    if drawn is None:
+        assert "were found" in refusal
+        return
+    assert len(drawn) == points
+    for params in drawn:
+        assert type(params) is tuple
+        assert all(itertools.starmap(belongs, zip(params, ranges, strict=True)))
+    for one, other in itertools.combinations(drawn, 2):
+        apart = [distance(*three) for three in zip(one, other, ranges, strict=True)]
+        assert any(far > 0 and far >= r_eps * (1 - 1e-9) for far in apart)
+    assert draw_points(ranges, points, r_eps, seed) == drawn
+    assert draw_points(ranges, points // 2, r_eps, seed) == drawn[: points // 2]
+
+
+def test_another_seed_gives_other_points():
+    assert draw_points([(0, 1.0)], 5, seed=0) != draw_points([(0, 1.0)], 5, seed=1)
+
+
+def test_a_mapping_gives_dicts_whatever_its_order():
+    one = draw_points({"b": (0, 1.0), "a": {1, 2, 3}}, 6)
+    other = draw_points({"a": {1, 2, 3}, "b": (0, 1.0)}, 6)
+    assert one == other
+    assert [list(params) for params in one] == [["b", "a"]] * 6
+
+
+@pytest.mark.parametrize(
+    ("given_range", "count"),
+    [(4, 5), ((4, 6), 3), ([-1, 1], 3), (0, 1), ((7, 7), 1), ({"Tanh", "ReLU"}, 2), ({None}, 1)],
+    ids=repr,
+)
+def test_both_ends_are_reached_and_a_small_space_can_be_exhausted(given_range, count):
+    found = {params[0] for params in draw_points([given_range], count)}
+    assert len(found) == count
+    assert all(belongs(value, given_range) for value in found)
+    with pytest.raises(ValueError, match=rf"points={count + 1}: only {count} were found"):
+        draw_points([given_range], count + 1)
+
+
+def test_both_ends_of_floats_can_be_drawn(monkeypatch):
+    class Ends:
+        def __init__(self):
+            self.ends = itertools.cycle([0, 1])
+
+        def integers(self, high, *, endpoint):
+            assert endpoint
+            return next(self.ends) * high
+
+    monkeypatch.setattr(np.random, "default_rng", lambda _seed: Ends())
+    assert draw_points([(0.1, 0.7)], 2) == [(0.1,), (0.7,)]
+    monkeypatch.undo()
+    tiny = (1.0, float(np.nextafter(1.0, 2)))
+    assert {params[0] for params in draw_points([tiny], 2)} == set(tiny)
+
+
+def test_a_float_at_either_end_makes_floats():
+    for given_range in ((0, 1.0), (0.0, 1), [0.0, 1.0], (np.float32(0), np.int64(1))):
+        assert type(draw_points([given_range], 1)[0][0]) is float
+    for given_range in (np.int64(5), (np.int64(0), 5), 2**62, (-(2**63), 2**63 - 1)):
+        assert type(draw_points([given_range], 1)[0][0]) is int
+
+
+def test_integers_closer_than_r_eps_are_rejected():
+    drawn = sorted(params[0] for params in draw_points([100], 6, r_eps=0.1))
+    assert min(np.diff(drawn)) >= 10
+
+
+def test_close_in_one_parameter_is_not_close():
+    assert len(draw_points([{1}, (0, 1.0)], 20)) == 20
+    assert len(draw_points([{"a", "b"}, (3, 3)], 2)) == 2
+
+
+def test_too_many_rejected_says_how_many_and_what_to_change():
+    with pytest.raises(ValueError, match=r"points=9: only \d were found.*fewer.*r_eps.*0\.4"):
+        FixedSweep.with_random_trials([(0, 1.0)], 9, 1, r_eps=0.4)
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "1", "2"])
+def test_sets_are_drawn_from_alike_in_every_process(hash_seed):
+    choices_ = {"Tanh", "ReLU", "ELU", "GELU", "SiLU", 3, 20, None}
+    code = (
+        "from sweeper.search.random_points import draw_points; "
+        f"print(draw_points([{choices_!r}, frozenset({choices_!r})], 20))"
+    )
+    root = str(pathlib.Path(search.__file__).parents[2])
+    printed = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": root, "PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert printed == f"{draw_points([choices_, frozenset(choices_)], 20)}\n"
+
+
+def test_draws_never_drift():
+    # A sweep that is run again after an update finds its points by these.
+    ranges = {"hidden": (8, 128), "rate": (0, 1.0), "nonlinearity": {"Tanh", "ReLU"}}
+    assert draw_points(ranges, 3, seed=1) == GOLDEN
+
+
+GOLDEN = [
+    {"hidden": 65, "rate": 0.14415961271963373, "nonlinearity": "Tanh"},
+    {"hidden": 107, "rate": 0.31183145201048545, "nonlinearity": "Tanh"},
+    {"hidden": 113, "rate": 0.8277025938204419, "nonlinearity": "ReLU"},
+]
+
+
+@pytest.mark.parametrize(
+    "given_range",
+    [
+        True,
+        (False, True),
+        (False, 3),
+        -1,
+        0.5,
+        "Tanh",
+        ("Tanh", "ReLU"),
+        [16, 32, 64],
+        (1,),
+        (),
+        set(),
+        frozenset(),
+        (2, 1),
+        (0, float("inf")),
+        (0, float("nan")),
+        (-1e308, 1e308),
+        (0.0, 10**400),
+        2**63,
+        None,
+        np.zeros(2),
+        {"low": 0, "high": 1},
+        range(4),
+        int,
+    ],
+    ids=repr,
+)
+def test_a_bad_range_is_named_with_its_value_and_the_rule(given_range):
+    with pytest.raises(UsageError, match=r"^hidden="):
+        draw_points({"hidden": given_range}, 1)
+    with pytest.raises(UsageError, match=r"^ranges\[1\]="):
+        draw_points([3, given_range], 1)
+
+
+def test_a_list_of_choices_is_told_to_be_a_set():
+    with pytest.raises(UsageError, match=r"hidden=\[16, 32, 64\] is no range.*write a set"):
+        draw_points({"hidden": [16, 32, 64]}, 1)
+    with pytest.raises(ParamError, match="hidden"):
+        draw_points({"hidden": {b"bytes"}}, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"ranges": {1, 2}}, "ranges="),
+        ({"ranges": "ab"}, "ranges='ab' is a str"),
+        ({"ranges": 5}, "ranges=5 is a int"),
+        ({"ranges": []}, "at least one range"),
+        ({"ranges": {}}, "at least one range"),
+        ({"ranges": {1: 5}}, "the name 1 is not a string"),
+        ({"points": -1}, "points=-1"),
+        ({"points": 1.5}, "points=1.5"),
+        ({"trials": -1}, "trials=-1"),
+        ({"trials": 1.0}, "trials=1.0"),
+        ({"r_eps": -0.1}, "r_eps=-0.1"),
+        ({"r_eps": 1}, "r_eps=1"),
+        ({"r_eps": float("nan")}, "r_eps=nan"),
+        ({"r_eps": "0.1"}, "r_eps='0.1'"),
+        ({"seed": -1}, "seed=-1"),
+        ({"seed": None}, "seed=None"),
+    ],
+)
+def test_random_trials_checks_what_it_is_given(change, said):
+    with pytest.raises(UsageError, match=said):
+        FixedSweep.with_random_trials(**{"ranges": [5], "points": 1, "trials": 1, **change})
+
+
+# -- Grid -----------------------------------------------------------------------------------------
+
+
+def test_the_first_axis_varies_slowest():
+    assert drive(Grid(trials=3, hidden=[16, 64], nonlinearity=("Tanh", "ReLU"))) == [
+        ({"hidden": 16, "nonlinearity": "Tanh"}, 3),
+        ({"hidden": 16, "nonlinearity": "ReLU"}, 3),
+        ({"hidden": 64, "nonlinearity": "Tanh"}, 3),
+        ({"hidden": 64, "nonlinearity": "ReLU"}, 3),
+    ]
+
+
+def test_any_iterable_is_an_axis_and_a_set_is_put_in_order():
+    names = {"Tanh", "ReLU", "ELU"}
+    asked = drive(Grid(trials=0, a=np.arange(2), b=iter([None]), c=names, self=range(1)))
+    assert [tuple(params.values()) for params, _ in asked] == [
+        (a, None, c, 0) for a in (0, 1) for c in in_order(names)
+    ]
+    assert all(type(params["a"]) is int for params, _ in asked)
+
+
+def test_without_axes_there_is_one_point():
+    assert drive(Grid(trials=4)) == [({}, 4)]
+
+
+@pytest.mark.parametrize(
+    ("axis", "said"),
+    [
+        ("Tanh", r"hidden='Tanh' is no list of values: for one value write hidden=\['Tanh'\]"),
+        (b"ab", "hidden=b'ab' is no list"),
+        (16, r"for one value write hidden=\[16\]"),
+        (np.array(3), "is no list"),
+        ({"a": 1}, "is no list"),
+        (None, "is no list"),
+        ([], r"hidden=\[\] has no values"),
+        (set(), "has no values"),
+        ([1, 2, 1], "hidden has 1 more than once"),
+        ([float("nan")], "hidden is NaN"),
+        ({b"bytes"}, "hidden=b'bytes' is a bytes"),
+    ],
+)
+def test_a_bad_axis_is_named_with_what_to_write(axis, said):
+    with pytest.raises(UsageError, match=said):
+        Grid(trials=1, hidden=axis)
+
+
+def test_alike_values_of_different_types_are_different_points():
+    assert len(drive(Grid(trials=1, a=[1, 1.0, True, "1"]))) == 4
+
+
+@pytest.mark.parametrize("trials", [-1, 1.0, True, None, [1]])
+def test_a_grid_checks_its_trials(trials):
+    with pytest.raises(UsageError, match="trials="):
+        Grid(trials=trials, a=[1])
