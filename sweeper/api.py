@@ -269,7 +269,6 @@ def _bind(
         if not selector.adaptive:
             store.forget_failures()
         notes.append("the problem's code changed during this sweep, and that was allowed")
-    store.forget_failures("check")
     store.set_meta({"notes": list(dict.fromkeys(notes))})
     store.add_event(
         time.time(),

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import psutil
@@ -68,11 +68,19 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def pack_arrays(arrays: Mapping[str, Any]) -> bytes:
-    """Arrays as the bytes of an `.npz` without pickled objects; nothing as no bytes."""
+    """Arrays as the bytes of an `.npz` without pickled objects; nothing as no bytes.
+
+    Raises:
+        ValueError: an array holds objects.
+    """
     if not arrays:
         return b""
+    # By hand, since older numpy would save `allow_pickle=False` as one more array.
+    for name, array in arrays.items():
+        if np.asarray(array).dtype.hasobject:
+            raise ValueError(f"array {name!r} holds objects, which only pickle could save")
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
+    np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 
@@ -91,6 +99,10 @@ def sha256_of_file(path: Path) -> str:
 
 
 # -- the lock -------------------------------------------------------------------------------------
+
+
+_TRIES, _BETWEEN_TRIES = 5, 0.02
+"""How often a folder's lock is tried, and the seconds between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +131,12 @@ def folder_lock(path: Path) -> Iterator[Holder | None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
-        if sys.platform != "win32":
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = _read_holder(path)
-                raise FolderError(
-                    f"{path.parent} is being swept by {holder or 'another process'}: wait for it, "
-                    "stop it, or use another folder"
-                ) from None
+        if not _take_lock(file):
+            holder = _read_holder(path)
+            raise FolderError(
+                f"{path.parent} is being swept by {holder or 'another process'}: wait for it, "
+                "stop it, or use another folder"
+            )
         dead = _read_holder(path)
         me = Holder(socket.gethostname(), os.getpid(), psutil.Process().create_time())
         _rewrite(file.fileno(), json.dumps(asdict(me)))
@@ -135,6 +144,21 @@ def folder_lock(path: Path) -> Iterator[Holder | None]:
             yield dead
         finally:
             _rewrite(file.fileno(), "")
+
+
+def _take_lock(file: TextIO) -> bool:
+    """Whether it could be had; tried a few times, since `read_lock` holds it for a moment."""
+    if sys.platform == "win32":
+        return True
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if tries_left:
+                time.sleep(_BETWEEN_TRIES)
+        else:
+            return True
+    return False
 
 
 def read_lock(path: Path) -> Holder | None:

@@ -97,16 +97,19 @@ def _attribute(module: Any, qualified: str) -> Any:
     return found
 
 
-def encode(value: Any) -> str:
-    """The canonical encoding of a normalised value: equal values of equal types, equal text."""
-    return _dump(_tagged(value))
+def encode(value: Any, *, keep_order: bool = False) -> str:
+    """The canonical encoding of a normalised value: equal values of equal types, equal text.
+
+    With `keep_order` a mapping keeps the order of its names: to be read, not to be compared.
+    """
+    return _dump(_tagged(value, keep_order=keep_order))
 
 
 def _dump(tagged: Any) -> str:
     return json.dumps(tagged, separators=(",", ":"), ensure_ascii=True)
 
 
-def _tagged(value: Any) -> list[Any]:
+def _tagged(value: Any, *, keep_order: bool = False) -> list[Any]:
     match value:
         case None:
             return ["n"]
@@ -119,12 +122,15 @@ def _tagged(value: Any) -> list[Any]:
         case str():
             return ["s", value]
         case tuple():
-            return ["t", [_tagged(item) for item in value]]
+            return ["t", [_tagged(item, keep_order=keep_order) for item in value]]
         case list():
-            return ["l", [_tagged(item) for item in value]]
+            return ["l", [_tagged(item, keep_order=keep_order) for item in value]]
         case Mapping():
-            pairs = [[_tagged(key), _tagged(item)] for key, item in value.items()]
-            return ["d", sorted(pairs, key=lambda pair: _dump(pair[0]))]
+            pairs = [
+                [_tagged(key, keep_order=keep_order), _tagged(item, keep_order=keep_order)]
+                for key, item in value.items()
+            ]
+            return ["d", pairs if keep_order else sorted(pairs, key=lambda pair: _dump(pair[0]))]
         case _:
             return ["c", reference(value)]
 
@@ -220,9 +226,9 @@ def make_point(params: Any, problem: str, settings: SweepSettings, seed: int) ->
             f"params={params!r} is a {type(params).__name__}: give a tuple (passed by position) "
             "or a mapping (passed by name)"
         )
-    encoded = encode(normalised)
-    identity = "\n".join([encode(problem), encoded, encode_settings(settings), encode(seed)])
-    return Point(hashlib.sha256(identity.encode()).hexdigest(), normalised, encoded)
+    parts = [encode(problem), encode(normalised), encode_settings(settings), encode(seed)]
+    signature = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return Point(signature, normalised, encode(normalised, keep_order=True))
 
 
 # -- seeds ----------------------------------------------------------------------------------------

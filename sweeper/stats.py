@@ -87,6 +87,7 @@ def mean_difference(
         return Difference(mean, 0.0, 1.0 if mean == 0 else 0.0)
     from scipy.special import stdtr, stdtrit
 
-    freedom = (var_a + var_b) ** 2 / (var_a**2 / (a.n - 1) + var_b**2 / (b.n - 1))
+    part = var_a / (var_a + var_b)  # squares of small variances would vanish
+    freedom = 1 / (part**2 / (a.n - 1) + (1 - part) ** 2 / (b.n - 1))
     half_width = float(stdtrit(freedom, (1 + confidence) / 2)) * error
     return Difference(mean, half_width, float(2 * stdtr(freedom, -abs(mean) / error)))

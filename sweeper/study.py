@@ -387,7 +387,9 @@ class Study:
         if state is None:
             return
         if outcome.stage == CHECK and outcome.failure is not None:
-            raise ProblemError(f"{outcome.failure.message}\n{outcome.failure.detail}".rstrip())
+            error = ProblemError(outcome.failure.message)
+            error.add_note(outcome.failure.detail)
+            raise error
         if not self._keep(state, outcome):
             return
         if outcome.stage == TRIAL:

@@ -46,7 +46,7 @@ class Point:
     params: Params
     """As the selector gave them, numpy scalars made Python's."""
     encoded: str
-    """The canonical encoding of `params` (see `sweeper.signature`): what files keep."""
+    """The encoding of `params` that files keep (see `sweeper.signature`), names in their order."""
 
 
 @dataclass(frozen=True, slots=True)

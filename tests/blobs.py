@@ -1,4 +1,4 @@
-"""A problem that trains in milliseconds: two classes of points in the plane."""
+"""A problem that trains in milliseconds: two clouds of points in the plane."""
 
 import numpy as np
 import torch
@@ -18,20 +18,19 @@ QUICK = sweeper.HyperparameterSettings(
     batch_pts=0,
     warmup_batch=16,
     cycle_epochs=2,
-    cycles=1,
+    cycles=2,
 )
 """Settings that tune and train in a fraction of a second."""
 
 
-def model(hidden: int = 4, dropout: float = 0.0) -> nn.Module:
+def model(hidden: int = 4, dropout: float = 0.0, nonlinearity: type[nn.Module] = nn.Tanh):
     return nn.Sequential(
-        nn.Linear(2, hidden), nn.Tanh(), nn.Dropout(dropout), nn.Linear(hidden, 2)
+        nn.Linear(2, hidden), nonlinearity(), nn.Dropout(dropout), nn.Linear(hidden, 2)
     )
 
 
 def dataset() -> tuple[Dataset, Dataset]:
     y = np.arange(96) % 2
-    x = np.random.normal(size=(96, 2)) + 1.5 * y[:, None]  # noqa: NPY002 - seeded by the sweep
-    data = torch.tensor(x, dtype=torch.float32), torch.tensor(y)
-    train, val = (TensorDataset(*(part[where] for part in data)) for where in (slice(64), slice(64, 96)))
-    return train, val
+    x = np.random.normal(size=(96, 2)) + 2 * y[:, None]  # noqa: NPY002 - seeded by the sweep
+    data = TensorDataset(torch.tensor(x, dtype=torch.float32), torch.tensor(y))
+    return TensorDataset(*data[:64]), TensorDataset(*data[64:])

@@ -91,6 +91,8 @@ class ForkServer:
     def close(self) -> None:
         """End the server and every worker it has."""
         self._control.close()
+        if not self._ready:  # it has no workers, and may be importing for seconds yet
+            self._process.kill()
         self._process.wait()
 
 
@@ -112,7 +114,8 @@ def main(control_fd: int, preload: Sequence[str]) -> None:
     except BaseException:  # noqa: BLE001 - told to the driver, which raises it
         control.send(traceback.format_exc()[-_PACKET:].encode())
         return
-    control.send(_READY)
+    with contextlib.suppress(BrokenPipeError):  # the driver may be gone by now
+        control.send(_READY)
     _Server(control).run()
 
 

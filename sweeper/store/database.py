@@ -302,20 +302,15 @@ class Store:
                 self.connection.execute(f"DELETE FROM {table}")  # noqa: S608 - our names
         self._ids.clear()
 
-    def forget_failures(self, stage: str | None = None) -> None:
-        """Forget failed outcomes and failed points, of one stage or of all: they are tried again.
+    def forget_failures(self) -> None:
+        """Forget failed outcomes and failed points: they are tried again.
 
         What led to them stays in `events`.
         """
         with self.transaction():
+            self.connection.execute("DELETE FROM outcomes WHERE failure IS NOT NULL")
             self.connection.execute(
-                "DELETE FROM outcomes WHERE failure IS NOT NULL AND (?1 IS NULL OR stage = ?1)",
-                (stage,),
-            )
-            self.connection.execute(
-                "DELETE FROM decisions WHERE json_extract(step, '$.error') IS NOT NULL "
-                "AND (?1 IS NULL OR after = ?1)",
-                (stage,),
+                "DELETE FROM decisions WHERE json_extract(step, '$.error') IS NOT NULL"
             )
 
     # -- reading ----------------------------------------------------------------------------------

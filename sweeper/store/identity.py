@@ -58,13 +58,11 @@ def bind(
         "source_sha256": source_sha256,
         "data_sha256": data_sha256,
     }
-    stored = store.meta
-    different = any(stored.get(key) != value for key, value in wanted.items())
     if not store.has_results():
-        if different:
-            store.forget_everything()
-            store.set_meta(wanted)
+        store.forget_everything()
+        store.set_meta(wanted)
         return False
+    stored = store.meta
     elsewhere = "use another folder, or resume=False (--no-resume) to move it to history/"
     found = differences(stored["identity"], identity)
     if found:

@@ -29,8 +29,12 @@ from sweeper.train.streams import dataset_seed, preserved, reading_seed, seed_gl
 HELD_SHARE = 0.25
 """Data is held in memory where it takes at most this share of what is available."""
 
+CHECKSUM_BYTES = 2**30
+"""Data up to this size is checked whole.  Not a share of the memory: the checksum of the same data
+is the same wherever and whenever it is read, held or not."""
+
 CHECKSUM_SAMPLES = 1000
-"""How many samples, evenly spaced, stand for a set that is too large to hold."""
+"""How many samples, evenly spaced, stand for a set of larger data."""
 
 _READ_AT_ONCE = 1024
 _ALIGNMENT = 64
@@ -165,13 +169,15 @@ def read_data(problem: Problem, seed: int, budget: float | None = None) -> tuple
     with preserved():
         sets = _make_sets(problem, seed)
         try:
-            held, reason = _hold(sets, seed, budget)
-            sha256 = _checksum(held) if held else _checksum(_sampled(sets, seed))
+            expected = sum(_item_bytes(part) * len(part) for part in sets)
+            held, reason = _hold(sets, seed, expected, budget)
+            sha256 = _checksum(_checked(sets, held, seed), whole=expected <= CHECKSUM_BYTES)
         except ProblemError:
             raise
         except Exception as error:
             raise problem.fault(
-                "a sample of dataset()", f"not readable: {type(error).__name__}: {error}",
+                "a sample of dataset()",
+                f"not readable: {type(error).__name__}: {error}",
                 "items (x, y) that torch's default_collate can batch",
             ) from error
     n_train, n_val = (len(part) for part in sets)
@@ -191,14 +197,15 @@ def _make_sets(problem: Problem, seed: int) -> tuple[Any, Any]:
     except ProblemError:
         raise
     except Exception as error:
-        raise ProblemError(
-            f"problem {problem.ref.name}: dataset() raised {type(error).__name__}: {error}"
+        raise problem.fault(
+            "dataset()", f"an error: {type(error).__name__}: {error}", "(train_set, val_set)"
         ) from error
 
 
-def _hold(sets: tuple[Any, Any], seed: int, budget: float) -> tuple[list[Tensor], str]:
+def _hold(
+    sets: tuple[Any, Any], seed: int, expected: int, budget: float
+) -> tuple[list[Tensor], str]:
     """The tensors of both sets, or none and the reason."""
-    expected = sum(_item_bytes(part) * len(part) for part in sets)
     if expected > budget:
         return [], (
             f"it takes {expected / 2**20:.0f} MiB and {budget / 2**20:.0f} MiB may be held"
@@ -232,15 +239,12 @@ def _read_all(sets: tuple[Any, Any], seed: int, reading: int) -> list[Any]:
     return found
 
 
-def _sampled(sets: tuple[Any, Any], seed: int) -> list[Tensor]:
-    """Samples that stand for sets that are not held; under one seed, so random ones too."""
+def _checked(sets: tuple[Any, Any], held: list[Tensor], seed: int) -> list[SampleSet]:
+    """What the checksum reads: what is held, or the sets under one seed, so random ones too."""
+    if held:
+        return [HeldSet(held[0], held[1]), HeldSet(held[2], held[3])]
     seed_globals(reading_seed(seed, 1))
-    found: list[Tensor] = []
-    for part in sets:
-        chosen = np.linspace(0, len(part) - 1, min(len(part), CHECKSUM_SAMPLES)).astype(int)
-        for place in chosen:
-            found += _flat(default_collate([part[int(place)]]))
-    return found
+    return [LoadedSet(part) for part in sets]
 
 
 def _flat(value: Any) -> Iterator[Tensor]:
@@ -263,11 +267,16 @@ def _same_bits(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and one.dtype == other.dtype and _bytes(one) == _bytes(other)
 
 
-def _checksum(tensors: list[Tensor]) -> str:
+def _checksum(sets: list[SampleSet], *, whole: bool) -> str:
     digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(_bytes(tensor))
+    for part in sets:
+        count = len(part) if whole else min(len(part), CHECKSUM_SAMPLES)
+        places = np.linspace(0, len(part) - 1, count).round().astype(np.int64)
+        digest.update(f"{len(part)} samples".encode())
+        for batch in part.batches(places[chunk] for chunk in in_order(count, _READ_AT_ONCE)):
+            for tensor in _flat(batch):
+                digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+                digest.update(_bytes(tensor))
     return digest.hexdigest()
 
 

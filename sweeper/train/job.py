@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from sweeper.errors import SweeperError
 from sweeper.files import pack_arrays, write_swapped
 from sweeper.train import probes
 from sweeper.train.data import Data, DataRef, open_data
@@ -63,6 +64,8 @@ def execute(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome
 def describe(error: BaseException) -> Failure:
     """An exception as a failure: its last line, and the traceback."""
     message = "".join(traceback.format_exception_only(error)).strip()
+    if isinstance(error, SweeperError):  # written for people
+        message = str(error)
     kind: Literal["memory", "exception"] = "exception"
     if isinstance(error, MemoryError):
         kind = "memory"

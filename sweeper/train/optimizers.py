@@ -19,12 +19,17 @@ OPTIMIZERS: Mapping[str, type[torch.optim.Optimizer]] = {
 
 
 def check_optimizer(optimizer: Any) -> None:
-    """Whether it is a known optimiser.
+    """Whether it is a known optimiser, with settings that it takes.
 
     Raises:
         ProblemError: not one; the message says what is expected.
     """
-    _parts(optimizer)
+    try:
+        make_optimizer(optimizer, [nn.Parameter(torch.zeros(1))], 0.1)
+    except ProblemError:
+        raise
+    except Exception as error:
+        raise ProblemError(f"settings that torch accepts: {error}") from error
 
 
 def make_optimizer(
@@ -40,7 +45,7 @@ def _parts(optimizer: Any) -> tuple[str, dict[str, Any]]:
     expected = f"one of {names}, or a dict such as {{'name': 'sgd', 'momentum': 0.9}}"
     options = dict(optimizer) if isinstance(optimizer, Mapping) else {"name": optimizer}
     name = options.pop("name", None)
-    if name not in OPTIMIZERS:
+    if not isinstance(name, str) or name not in OPTIMIZERS:
         raise ProblemError(f"{expected}: {name!r} is not known")
     if "lr" in options:
         raise ProblemError(f"{expected}, without 'lr': finding the learning rate is sweeper's part")

@@ -145,7 +145,7 @@ class Plan:
         raw = np.stack([run["perf"][:kept] for run in found])
         choice: dict[str, Any] = {"steps_kept": kept, "diverged_after": survived}
         span = payload["lr_end"] - payload["lr_start"]
-        kept_span = rates[kept - 1] - payload["lr_start"] if kept else 0.0
+        kept_span = float(rates[kept - 1]) - payload["lr_start"] if kept else 0.0
         if survived is not None and kept_span < LEAST_SPAN_LEFT * span:
             choice["verdict"] = "diverged early: run again with a lower end"
             if payload["lowered"] >= MOST_LOWERINGS:

@@ -6,6 +6,7 @@ import math
 import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from sweeper.errors import ProblemError
 from sweeper.results import show_params
 from sweeper.signature import decode
 from sweeper.train.data import Batch, Data, Indices, endless, in_order, shuffled
-from sweeper.train.metrics import inverse_loss, mean_loss
+from sweeper.train.metrics import Tally, inverse_loss, mean_loss
 from sweeper.train.optimizers import make_optimizer
 from sweeper.train.plan import batch_sizes, batches_per_epoch, learning_rates
 from sweeper.train.problem import Problem
@@ -73,7 +74,8 @@ class Probe:
         """Inverse-loss performance on some random training samples."""
         samples = len(self.data.train)
         chosen = self.evaluation.choice(samples, min(samples, EVALUATED), replace=False)
-        return self._performance([chosen])
+        # In order, so that a model that learns nothing of few samples gives a flat curve exactly.
+        return self._performance([np.sort(chosen)])
 
     def final_performance(self) -> float:
         """Inverse-loss performance on the whole training set."""
@@ -160,6 +162,9 @@ def run_check(problem: Problem, data: Data, streams: Streams, payload: Mapping[s
         raise problem.fault("loss", found, "one number (reduced by mean)")
     if not math.isfinite(value.item()):
         raise problem.fault(f"loss of {batch}", str(value.item()), "a finite number")
+    style, shapes = problem.accuracy_style, f"output {_shape(output)} and y {_shape(y)}"
+    with _explained(problem, f"accuracy_style {style!r} of {shapes}", "shapes that it can compare"):
+        Tally(style).add(output, y, value.item())
     with _explained(problem, "loss.backward()", "gradients for the model's parameters"):
         value.backward()  # type: ignore[no-untyped-call]
 
@@ -175,7 +180,9 @@ class _explained:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, Exception) and not isinstance(error, ProblemError):
             found = "".join(traceback.format_exception_only(error)).strip()
-            fault = self.problem.fault(self.called, f"an error: {found}", self.expected)
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{Path(last.filename).name}, line {last.lineno}"
+            fault = self.problem.fault(self.called, f"an error: {found} ({place})", self.expected)
             raise fault from error
 
 

@@ -64,6 +64,7 @@ class Problem:
         if style not in ACCURACY_STYLES:
             choices = ", ".join(repr(choice) for choice in ACCURACY_STYLES)
             raise self.fault("accuracy_style", _shown(style), f"one of {choices}")
+        self.make_loss()
         handlers = getattr(self.module, "handlers", None)
         if handlers is not None and not callable(handlers):
             raise self.fault("handlers", _shown(handlers), _EXPECTED["handlers"])
@@ -74,9 +75,9 @@ class Problem:
 
     def fault(self, attribute: str, found: str, expected: str) -> ProblemError:
         """The error that says what is wrong with an attribute."""
-        return ProblemError(
-            f"problem {self.ref.name}: {attribute} is {found}; expected {expected}"
-        )
+        where = self.ref.path or self.ref.module
+        named = self.ref.name if where == self.ref.name else f"{self.ref.name} ({where})"
+        return ProblemError(f"problem {named}: {attribute} is {found}; expected {expected}")
 
     @property
     def accuracy_style(self) -> str:
@@ -94,8 +95,16 @@ class Problem:
         return getattr(self.module, "handlers", None)
 
     def make_loss(self) -> nn.Module:
-        """A fresh loss module."""
-        loss = self.module.loss()
+        """A fresh loss module.
+
+        Raises:
+            ProblemError: `loss` makes none.
+        """
+        try:
+            loss = self.module.loss()
+        except Exception as error:
+            found = f"{_shown(self.module.loss)}; called, it raises {type(error).__name__}: {error}"
+            raise self.fault("loss", found, _EXPECTED["loss"]) from error
         if not callable(loss):
             raise self.fault("loss()", _shown(loss), "a loss module, such as torch.nn.MSELoss()")
         return loss  # type: ignore[no-any-return]
@@ -288,8 +297,10 @@ def _import_name(name: str) -> ModuleType:
 def _find_spec(name: str) -> Any:
     try:
         spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError, AttributeError) as error:
-        raise ProblemError(f"module={name!r} cannot be imported: {error}") from error
+    except Exception as error:  # whatever a package above it raises
+        raise ProblemError(
+            f"module={name!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     if spec is None or spec.loader is None or spec.origin is None:
         raise ProblemError(
             f"module={name!r} cannot be found: give a dotted name that can be imported from here, "
@@ -305,7 +316,7 @@ def _guarded(name: str, execute: Callable[[], object]) -> None:
         execute()
     except UnguardedCall:
         pass
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ProblemError(
             f"module={name!r} cannot be imported: {type(error).__name__}: {error}"
         ) from error

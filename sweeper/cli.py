@@ -1,0 +1,753 @@
+"""The command line: arguments in, `api`, `store` and `show` joined.
+
+Exit codes: 0 all is well, 1 something failed, 2 wrong usage, 130 interrupted.  torch is imported
+by `run` only, and there as late as possible, so that everything else answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import importlib.metadata
+import inspect
+import os
+import platform
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+from rich.console import Console
+
+from sweeper import __version__
+from sweeper.errors import (
+    FolderError,
+    ProblemError,
+    SelectorError,
+    SettingsError,
+    SweeperError,
+    SweepInterrupted,
+    UsageError,
+)
+from sweeper.files import folder_lock, read_lock, unpack_arrays
+from sweeper.results import SweepResult
+from sweeper.search import FixedSweep, Grid, ParamSelector
+from sweeper.search.spaces import read_grid, read_named, read_ranges, read_value
+from sweeper.show.clean import clean
+from sweeper.show.doctor import Examined, judge
+from sweeper.show.export import json_text, trial_rows
+from sweeper.show.status import Status, describe_status
+from sweeper.show.table import failure_lines, failures_in_full, findings, results_table
+from sweeper.store.collate import collate, csv_text
+from sweeper.store.database import Store
+from sweeper.store.load import asked_points, load, read_results
+from sweeper.store.paths import Paths
+from sweeper.types import (
+    CHECK,
+    TRIAL,
+    Died,
+    HyperparameterSettings,
+    Job,
+    Start,
+    Step,
+    Target,
+    get_settings,
+)
+
+if TYPE_CHECKING:
+    from sweeper.train.problem import Problem
+
+DEFAULT_TRIALS = 10
+
+FAILED, WRONG, INTERRUPTED = 1, 2, 130
+BROKEN_PIPE = 128 + 13
+"""As a shell reports a program that ended because its reader had (`| head`)."""
+
+_WAIT_FOR_WORKERS = 120.0
+
+Command: TypeAlias = Callable[[], int]
+"""What a command line comes to; gives the exit code."""
+
+app = typer.Typer(
+    name="sweeper",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    # Plain help: it keeps the examples' lines, and costs nothing to show.
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+# How a command line is written wrongly: this class's place differs between versions of typer.
+_WrittenWrong: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def main() -> None:
+    """The entry point of `sweeper` and of `python -m sweeper`."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a result is worth more than its ± sign
+    # As `python -m` does, so that a problem beside the caller is found by the script too.
+    if sys.path[:1] != [os.getcwd()]:
+        sys.path.insert(0, os.getcwd())
+    try:
+        code = _run_command_line(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Otherwise the interpreter would write what is left once more while it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = BROKEN_PIPE
+    sys.exit(code)
+
+
+def _run_command_line(arguments: Sequence[str]) -> int:
+    try:
+        # Commands are only read here and executed below, where no other layer answers for errors.
+        command = app(list(arguments), prog_name="sweeper", standalone_mode=False)
+        return command() if callable(command) else int(command or 0)
+    except _WrittenWrong as error:
+        return _complain(_explain_writing(error), WRONG)
+    except (KeyboardInterrupt, SweepInterrupted) as error:
+        return _complain(str(error) or "interrupted", INTERRUPTED)
+    except UsageError as error:
+        return _complain(f"{error}{_place(error.__cause__)}", WRONG)
+    except SweeperError as error:
+        if isinstance(error, SelectorError) and error.__cause__ is not None:
+            print(clean(_own_traceback(error.__cause__)), end="", file=sys.stderr)
+        return _complain(str(error), FAILED)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return _complain(str(error), FAILED)
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"sweeper: {clean(message)}", file=sys.stderr)
+    return code
+
+
+def _explain_writing(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "sweeper"
+    message = getattr(error, "format_message", error.__str__)()
+    return f"{' '.join(message.split())} (see {command} --help)"
+
+
+_HERE = str(Path(__file__).parent)
+
+
+def _own_traceback(error: BaseException) -> str:
+    """The traceback from the first line on that is not sweeper's."""
+    found = error.__traceback__
+    while found is not None and _is_ours(found) and found.tb_next is not None:
+        found = found.tb_next
+    return "".join(traceback.format_exception(type(error), error, found))
+
+
+def _is_ours(found: TracebackType) -> bool:
+    return found.tb_frame.f_code.co_filename.startswith(_HERE)
+
+
+def _place(cause: BaseException | None) -> str:
+    """Where in the user's own code it was raised, as a remark."""
+    frames = traceback.extract_tb(cause.__traceback__) if cause is not None else []
+    own = [
+        frame
+        for frame in frames
+        if not frame.filename.startswith(_HERE)
+        and Path(frame.filename).is_file()
+        and "importlib" not in frame.filename
+    ]
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+
+
+# -- the commands ---------------------------------------------------------------------------------
+
+
+def _print_version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if value:
+        print(f"sweeper {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _sweeper(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001 - its callback acts
+        bool,
+        typer.Option("--version", help="Say the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> Command:
+    """Compare architectures fairly, on every core of this machine.
+
+    \b
+    Examples:
+      sweeper run examples.digits --grid hidden=8,32 --grid nonlinearity=Tanh,ReLU --trials 4
+      sweeper status out/digits
+      sweeper show out/digits
+      sweeper export out/digits --format csv --output digits.csv
+      sweeper doctor
+
+    \b
+    Exit codes: 0 all is well, 1 some trials failed, 2 wrong usage, 130 interrupted.
+    """
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        return lambda: WRONG
+    return lambda: 0
+
+
+@app.command("run")
+def _command_run(
+    module: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE", help="The problem: a dotted name, or the path of a .py file."
+        ),
+    ],
+    grid: Annotated[
+        list[str] | None,
+        typer.Option("--grid", metavar="NAME=A,B,…", help="Every combination of these values."),
+    ] = None,
+    random: Annotated[
+        int | None,
+        typer.Option("--random", metavar="N", help="N points at random from the ranges."),
+    ] = None,
+    ranges: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--range", metavar="NAME=LOW:HIGH", help="A range for --random, or choices: NAME=A,B,C."
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help=f"Trials of each point [default: the module's own `trials`, or {DEFAULT_TRIALS}].",
+        ),
+    ] = None,
+    cores: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Initialisations averaged in tuning, and the most cores that tuning one point "
+            "takes. It changes results.",
+        ),
+    ] = 4,
+    total_cores: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="The most cores to use [default: all there are]."),
+    ] = None,
+    cores_per_trial: Annotated[int, typer.Option(metavar="N", help="Cores of each training.")] = 1,
+    hparams: Annotated[
+        str,
+        typer.Option(
+            metavar="PRESET", help="How much care goes in: fastest, fast, slow or slowest."
+        ),
+    ] = "fast",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change one field of the preset."),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(metavar="F", help="Where everything is kept [default: out/<problem>]."),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of everything random.")] = 0,
+    no_resume: Annotated[
+        bool, typer.Option("--no-resume", help="Move what the folder holds to history/ first.")
+    ] = False,
+    allow_changed_code: Annotated[
+        bool,
+        typer.Option("--allow-changed-code", help="Go on although the module has changed."),
+    ] = False,
+    no_models: Annotated[
+        bool, typer.Option("--no-models", help="Do not keep the trained weights.")
+    ] = False,
+    curve_samples: Annotated[
+        int, typer.Option(metavar="N", help="Points of each trial's curves; 0 for none.")
+    ] = 40,
+    backend: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="local (processes) or inline (in this one, to debug)."),
+    ] = "local",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write the results as JSON instead of a table.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> Command:
+    """Tune and train every point of a search; the same command goes on where it was.
+
+    \b
+    Examples:
+      sweeper run examples.digits --grid hidden=16,64 --grid nonlinearity=Tanh,ReLU
+      sweeper run problem.py --random 20 --range hidden=8:128 --range dropout=0.0:0.5 --trials 5
+      sweeper run examples.digits --hparams fastest --set cycles=1 --folder out/quick
+
+    Values are read as int, float, True, False or None where they look like one, else as text (in
+    quotes always as text). Without --grid and --random the module's own `selector` or `points`
+    are used. Progress goes to standard error, the table (or JSON) to standard output.
+    """
+    arguments = _Run(
+        module=module,
+        grid=tuple(grid or ()),
+        random=random,
+        ranges=tuple(ranges or ()),
+        trials=trials,
+        seed=seed,
+        hparams=hparams,
+        fields=tuple(settings or ()),
+        folder=folder,
+        as_json=as_json,
+        quiet=quiet,
+        passed_on={
+            "cores": cores,
+            "total_cores": total_cores,
+            "cores_per_trial": cores_per_trial,
+            "backend": backend,
+            "resume": not no_resume,
+            "save_models": "none" if no_models else "final",
+            "curve_samples": curve_samples,
+            "allow_changed_code": allow_changed_code,
+        },
+    )
+    return functools.partial(_run, arguments)
+
+
+_Folder: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="The folder of a sweep.")
+]
+
+
+@app.command("status")
+def _command_status(folder: _Folder) -> Command:
+    """Say how far a sweep is, also while it runs.
+
+    \b
+    Example:
+      sweeper status out/digits
+    """
+    return functools.partial(_status, folder)
+
+
+@app.command("show")
+def _command_show(
+    folder: _Folder,
+    failures: Annotated[
+        bool, typer.Option("--failures", help="Show what failed, with the tracebacks.")
+    ] = False,
+) -> Command:
+    """Print the table of results, and which differences are larger than their intervals.
+
+    \b
+    Examples:
+      sweeper show out/digits
+      sweeper show out/digits --failures
+    """
+    return functools.partial(_show, folder, failures=failures)
+
+
+class Format(StrEnum):
+    """What `export` writes."""
+
+    CSV = "csv"
+    JSON = "json"
+
+
+@app.command("export")
+def _command_export(
+    folder: _Folder,
+    file_format: Annotated[
+        Format,
+        typer.Option("--format", help="csv: one row a trial. json: everything, failures too."),
+    ] = Format.CSV,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to write it [default: standard output]."),
+    ] = None,
+) -> Command:
+    """Write the results for other programs, and rebuild the files under points/.
+
+    \b
+    Examples:
+      sweeper export out/digits --format csv --output digits.csv
+      sweeper export out/digits --format json | jq '.points[].summary'
+    """
+    return functools.partial(_export, folder, file_format, output)
+
+
+@app.command("doctor")
+def _command_doctor(
+    total_cores: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="The most cores to use [default: all there are]."),
+    ] = None,
+    cores_per_trial: Annotated[int, typer.Option(metavar="N", help="Cores of each training.")] = 1,
+) -> Command:
+    """Say which cores were found and why, and prove that each worker stays on its own."""
+    return functools.partial(_doctor, total_cores, cores_per_trial)
+
+
+# -- run ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The arguments of `run`, as they were written."""
+
+    module: str
+    grid: tuple[str, ...]
+    random: int | None
+    ranges: tuple[str, ...]
+    trials: int | None
+    seed: int
+    hparams: str
+    fields: tuple[str, ...]
+    folder: Path | None
+    as_json: bool
+    quiet: bool
+    passed_on: dict[str, Any]
+    """To `sweep`, unchanged."""
+
+
+def _run(arguments: _Run) -> int:
+    settings = _read_settings(arguments.hparams, arguments.fields)
+    space = _Space.read(arguments)
+    from sweeper.api import sweep
+    from sweeper.train.problem import find_problem
+
+    problem = find_problem(arguments.module)
+    selector = space.selector(problem)
+    folder = arguments.folder or Path("out") / problem.ref.name
+    results = sweep(
+        arguments.module,
+        selector,
+        hparams=settings,
+        folder=folder,
+        seed=arguments.seed,
+        progress=False if arguments.quiet else None,
+        **arguments.passed_on,
+    )
+    files = f"files are in {folder}; load them with sweeper.load({str(folder)!r})"
+    if arguments.as_json:
+        with Store.read(Paths(folder).database) as store:
+            sys.stdout.write(json_text(store.meta["identity"], results))
+        if not arguments.quiet:
+            print(clean(files), file=sys.stderr)
+    else:
+        _print_results(results, folder)
+        print(clean(files))
+    return FAILED if results.failures else 0
+
+
+def _read_settings(preset: str, written: Sequence[str]) -> HyperparameterSettings:
+    settings = get_settings(preset)
+    known = [field.name for field in dataclasses.fields(settings)]
+    changes = read_named("--set", written)
+    for name in changes:
+        if name not in known:
+            raise SettingsError(
+                f"--set {name}: there is no such field{_suggestion(name, known)}; the fields are "
+                f"{', '.join(known)}"
+            )
+    return dataclasses.replace(
+        settings, **{name: read_value(text) for name, text in changes.items()}
+    )
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Space:
+    """What to try, as the command line says; the module decides where it says nothing."""
+
+    axes: dict[str, list[Any]]
+    ranges: dict[str, Any]
+    points: int | None
+    trials: int | None
+    seed: int
+
+    @classmethod
+    def read(cls, arguments: _Run) -> _Space:
+        if arguments.grid and (arguments.ranges or arguments.random is not None):
+            raise UsageError("--grid and --random are two ways to search: give one of them")
+        if arguments.ranges and arguments.random is None:
+            raise UsageError("--range: say with --random N how many points to draw")
+        if arguments.random is not None and not arguments.ranges:
+            raise UsageError(
+                f"--random {arguments.random}: say with --range name=low:high what to draw from"
+            )
+        axes = read_grid(arguments.grid)
+        if "trials" in axes:
+            raise UsageError(
+                "--grid trials=…: a parameter of this name cannot be an axis; put `points` into "
+                "the module (for the number of trials: --trials)"
+            )
+        ranges = read_ranges(arguments.ranges)
+        return cls(axes, ranges, arguments.random, arguments.trials, arguments.seed)
+
+    def selector(self, problem: Problem) -> ParamSelector:
+        """The selector for this space, or the module's own."""
+        trials = DEFAULT_TRIALS if self.trials is None else self.trials
+        if self.axes:
+            _check_names("--grid", self.axes, problem)
+            return Grid(trials=trials, **self.axes)
+        if self.points is not None:
+            _check_names("--range", self.ranges, problem)
+            return FixedSweep.with_random_trials(self.ranges, self.points, trials, seed=self.seed)
+        return _modules_own(problem, self.trials)
+
+
+def _check_names(option: str, names: Iterable[str], problem: Problem) -> None:
+    try:
+        parameters = inspect.signature(problem.module.model).parameters
+    except (TypeError, ValueError):
+        return
+    kinds = {parameter.kind for parameter in parameters.values()}
+    if inspect.Parameter.VAR_KEYWORD in kinds:
+        return
+    unnamed = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
+    known = [name for name, parameter in parameters.items() if parameter.kind not in unnamed]
+    for name in names:
+        if name not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none by name"
+            raise UsageError(
+                f"{option} {name}: model() of problem {problem.ref.name} has no such parameter"
+                f"{_suggestion(name, known)}; {takes}"
+            )
+
+
+def _modules_own(problem: Problem, trials: int | None) -> ParamSelector:
+    """The module's `selector`, or its `points` with so many trials each.
+
+    Raises:
+        UsageError: it has neither, or something else under these names.
+        SelectorError: making the selector failed.
+    """
+    module = problem.module
+    if hasattr(module, "selector"):
+        if trials is not None:
+            raise UsageError(
+                f"--trials {trials}: the selector of problem {problem.ref.name} decides how many "
+                "trials each point gets; --trials goes with --grid, --random and `points`"
+            )
+        return _make_selector(problem, module.selector)
+    if hasattr(module, "points"):
+        points = module.points
+        if not isinstance(points, Iterable):
+            raise problem.fault(
+                "points", f"{points!r} (a {type(points).__name__})", "a list of params"
+            )
+        default = getattr(module, "trials", DEFAULT_TRIALS)
+        return FixedSweep.with_fixed_trials(points, default if trials is None else trials)
+    raise UsageError(
+        f"nothing says what to try: give --grid name=a,b (model{inspect.signature(module.model)}), "
+        f"or --random N with --range name=low:high, or put `points` (a list of params) or "
+        f"`selector` into {problem.ref.module}"
+    )
+
+
+def _make_selector(problem: Problem, given: Any) -> ParamSelector:
+    made = given
+    if callable(given) and not isinstance(given, ParamSelector):
+        try:
+            made = given()
+        except Exception as error:
+            raise SelectorError(
+                f"selector() of problem {problem.ref.name} raised {type(error).__name__}: {error}"
+            ) from error
+    if isinstance(made, ParamSelector):
+        return made
+    found = f"{made!r} (a {type(made).__name__})"
+    raise problem.fault("selector", found, "a ParamSelector, or a callable that makes one")
+
+
+# -- show, status, export -------------------------------------------------------------------------
+
+
+def _show(folder: Path, *, failures: bool) -> int:
+    results = load(folder)
+    if failures:
+        print(failures_in_full(results))
+    else:
+        _print_results(results, folder)
+    return 0
+
+
+def _print_results(results: SweepResult, folder: Path) -> None:
+    # Where nobody looks at it as it is printed, nothing is cut and nothing is left out.
+    console = Console() if sys.stdout.isatty() else Console(width=10_000)
+    width = console.width if sys.stdout.isatty() else None
+    with console.capture() as captured:
+        console.print(results_table(results, width))
+    sys.stdout.write(captured.get())
+    for line in (*findings(results), *failure_lines(results, folder)):
+        print(line)
+    for note in results.notes:
+        print(clean(note))
+
+
+def _status(folder: Path) -> int:
+    paths = Paths(folder)
+    with Store.read(paths.database) as store, store.snapshot():
+        status = _read_status(store, paths)
+    print(describe_status(status, time.time()))
+    return 0
+
+
+def _read_status(store: Store, paths: Paths) -> Status:
+    """What `status` says of a folder, from its database."""
+    results = read_results(store)
+    steps = store.last_steps()
+    tuned: set[str] = set()
+    done: Counter[str] = Counter()
+    asked = {point.signature: point.trials for point in asked_points(store)}
+    times: list[tuple[float, float]] = []
+    for outcome in (*store.outcomes(arrays=False), *store.given_up()):
+        if outcome.stage == TRIAL:
+            done[outcome.point] += outcome.number < asked.get(outcome.point, 0)
+        elif outcome.stage != CHECK:
+            tuned.add(outcome.point)
+        if outcome.ended:
+            times.append((outcome.started, outcome.ended))
+    phases = dict.fromkeys(("waiting", "tuning", "training", "done", "failed"), 0)
+    for point in asked_points(store):
+        step = steps.get(point.id, Step(""))
+        if step.error is not None:
+            phases["failed"] += 1
+        elif step.found is not None:
+            phases["done" if done[point.signature] >= point.trials else "training"] += 1
+        else:
+            phases["tuning" if point.signature in tuned else "waiting"] += 1
+    holder = read_lock(paths.lock)
+    failed = sum(failure.number is not None for failure in results.failures)
+    return Status(
+        folder=str(paths.folder),
+        identity=store.meta.get("identity", {}),
+        phases=phases,
+        trials_done=done.total(),
+        trials_failed=failed,
+        trials_asked=sum(asked.values()),
+        results=results,
+        driver=None if holder is None else str(holder),
+        began=min((began for began, _ in times), default=None),
+        last=max((ended for _, ended in times), default=None),
+    )
+
+
+def _export(folder: Path, file_format: Format, output: Path | None) -> int:
+    paths = Paths(folder)
+    with Store.read(paths.database) as store:
+        identity = store.meta.get("identity", {})
+        results = _rebuild_views(store, paths)
+    if file_format is Format.CSV:
+        text = csv_text(trial_rows(results))
+        if results.failures:
+            print(
+                f"sweeper: {len(results.failures)} failures have no row here; --format json has "
+                "them",
+                file=sys.stderr,
+            )
+    else:
+        text = json_text(identity, results)
+    if output is None:
+        # A terminal obeys what it is sent; a file keeps it as it is.
+        sys.stdout.write(clean(text) if sys.stdout.isatty() else text)
+        return 0
+    try:
+        output.write_text(text, encoding="utf-8", newline="")
+    except OSError as error:
+        raise UsageError(f"--output {output}: {error.strerror}") from error
+    return 0
+
+
+def _rebuild_views(store: Store, paths: Paths) -> SweepResult:
+    """Collate, unless somebody drives the folder and will do so; the results either way."""
+    try:
+        with folder_lock(paths.lock):
+            return collate(store, paths)
+    except FolderError as error:
+        reason = str(error)
+    except OSError as error:
+        reason = f"they cannot be written: {error}"
+    print(f"sweeper: the files under {paths.points} stay as they are: {reason}", file=sys.stderr)
+    return load(paths.folder)
+
+
+# -- doctor ---------------------------------------------------------------------------------------
+
+
+def _doctor(total_cores: int | None, width: int) -> int:
+    from sweeper.run.backends.local import default_start_method
+    from sweeper.run.cores import slots as core_slots
+    from sweeper.run.topology import usable_cores
+
+    topology = usable_cores(total_cores)
+    slots = core_slots(topology, width)
+    versions = [f"{name} {_version(name)}" for name in ("torch", "numpy", "pytorch-ignite")]
+    versions = [f"sweeper {__version__}", f"python {platform.python_version()}", *versions]
+    print(f"versions      {', '.join(versions)}")
+    print(f"cores         {', '.join(map(str, topology.cores))}: {topology.reason}")
+    print(f"start method  {default_start_method()}")
+    print(f"pinning       {'yes' if topology.pinned else 'no'}", flush=True)
+    all_well = True
+    for examined in _examine(slots, width, pinned=topology.pinned):
+        line, well = judge(examined)
+        all_well &= well
+        print(line)
+    return 0 if all_well else FAILED
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _examine(slots: Sequence[tuple[int, ...]], width: int, *, pinned: bool) -> list[Examined]:
+    """Have a worker in every slot at work at once, as in a sweep; what each reports."""
+    from sweeper.errors import BackendError
+    from sweeper.run.backends.local import LocalBackend
+    from sweeper.run.signals import Interrupts
+
+    target = Target("sweeper.train.doctor:execute", width, None, ("sweeper.train.doctor",))
+    found: dict[int, Examined] = {}
+    with tempfile.TemporaryDirectory(prefix="sweeper-") as folder, Interrupts() as interrupts:
+        backend = LocalBackend(slots, pinned=pinned, target=target, logs=Path(folder))
+        try:
+            for slot in range(len(slots)):
+                backend.start(Start(Job(slot, "", TRIAL, "doctor", (slot,)), slot))
+            while len(found) < len(slots):
+                messages = backend.wait(_WAIT_FOR_WORKERS, interrupts)
+                if interrupts.signal is not None:
+                    raise SweepInterrupted("interrupted")
+                if not messages:
+                    raise BackendError(f"a worker did not answer in {_WAIT_FOR_WORKERS:.0f} s")
+                for message in messages:
+                    if isinstance(message, Died):
+                        cause = message.cause
+                        raise BackendError(f"worker {message.slot}: {cause.message}")
+                    arrays = unpack_arrays(message.outcome.arrays)
+                    found[message.slot] = Examined(
+                        slot=message.slot,
+                        cores=slots[message.slot] if pinned else (),
+                        threads_promised=width,
+                        mask=frozenset(arrays["mask"].tolist()),
+                        threads=int(message.outcome.metrics["threads"]),
+                        ran_on=frozenset(arrays["ran_on"].tolist()),
+                    )
+        finally:
+            backend.close()
+    return [found[slot] for slot in sorted(found)]

@@ -1,0 +1,99 @@
+"""Results as plain data for other programs: rows for a CSV, or one JSON document."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from sweeper.results import METRICS, SweepResult, params_columns
+from sweeper.stats import Interval
+
+_COLUMNS = ("trial", "lr_min", "lr_max", "batch_size", *METRICS)
+
+
+def trial_rows(results: SweepResult) -> list[dict[str, Any]]:
+    """One row a trial: a column for each parameter, trial number, settings, metrics.
+
+    A parameter that is called like another column is named `param_…`.  Trials that failed have
+    no numbers and no row.
+    """
+    rows = []
+    for point, numbers in zip(results, results.trial_numbers, strict=True):
+        named = {
+            f"param_{name}" if name in _COLUMNS else name: value
+            for name, value in params_columns(point.params)
+        }
+        for place, number in enumerate(numbers):
+            metrics = {metric: float(getattr(point, metric)[place]) for metric in METRICS}
+            tuned = (int(number), point.lr_min, point.lr_max, point.batch_size)
+            rows.append({**named, **dict(zip(_COLUMNS, tuned, strict=False)), **metrics})
+    return rows
+
+
+def json_text(identity: Mapping[str, Any], results: SweepResult) -> str:
+    """Everything that a `SweepResult` holds, as one JSON document; NaN is null.
+
+    `identity` is what the folder belongs to: `problem`, `seed`, `settings`.
+    """
+    points = []
+    summaries = results.summary().points
+    for point, numbers, summary in zip(results, results.trial_numbers, summaries, strict=True):
+        fields = {**point._asdict(), **{metric: list(getattr(point, metric)) for metric in METRICS}}
+        params = fields.pop("params")
+        counts = {"n": summary.n, "diverged": summary.diverged, "failed": summary.failed}
+        intervals = {
+            "perf_val": _interval(summary.perf_val),
+            "perf_train": _interval(summary.perf_train),
+        }
+        points.append(
+            {
+                "params": _params(params),
+                **fields,
+                "trial_numbers": [int(number) for number in numbers],
+                "summary": {**counts, **intervals},
+            }
+        )
+    failures = [
+        {
+            "params": _params(failure.params),
+            "stage": failure.stage,
+            "number": failure.number,
+            "message": failure.message,
+            "detail": failure.detail,
+        }
+        for failure in results.failures
+    ]
+    document = {
+        "problem": identity.get("problem"),
+        "seed": identity.get("seed"),
+        "settings": identity.get("settings"),
+        "points": points,
+        "failures": failures,
+        "notes": list(results.notes),
+    }
+    return json.dumps(_finite(document), indent=2, allow_nan=False) + "\n"
+
+
+def _interval(interval: Interval) -> dict[str, float]:
+    return {"mean": interval.mean, "std": interval.std, "half_width": interval.half_width}
+
+
+def _params(value: Any) -> Any:
+    """Parameters as JSON has them: keys as text, and an infinite value, which it lacks, too."""
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, str) else repr(key): _params(value[key]) for key in value}
+    if isinstance(value, tuple | list):
+        return [_params(item) for item in value]
+    return repr(value) if isinstance(value, float) and math.isinf(value) else value
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value

@@ -1,0 +1,104 @@
+"""How a sweep stands, as text: from what its folder remembers, whether it runs or not."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sweeper.results import SweepResult
+from sweeper.show.clean import clean_line
+from sweeper.show.progress import show_duration
+from sweeper.show.table import failure_lines, name_point, plural, show_interval
+from sweeper.stats import mean_interval
+from sweeper.types import PRESETS, SweepSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is known of a sweep's folder."""
+
+    folder: str
+    identity: Mapping[str, Any]
+    """Problem, seed, curve_samples, and the settings by name."""
+    phases: Mapping[str, int]
+    """Points by phase: waiting, tuning, training, done, failed."""
+    trials_done: int
+    trials_failed: int
+    """They are among those done."""
+    trials_asked: int
+    results: SweepResult
+    driver: str | None
+    """Who drives the folder at the moment."""
+    began: float | None
+    """When the first replica started, in seconds since the epoch."""
+    last: float | None
+    """When the last replica ended."""
+
+
+def describe_status(status: Status, now: float) -> str:
+    """The status as lines of a name and what there is to say."""
+    identity = status.identity
+    rows = [
+        ("problem", str(identity.get("problem", "not known yet"))),
+        ("settings", describe_settings(identity.get("settings", {}))),
+        ("seed", str(identity.get("seed", "-"))),
+        ("folder", status.folder),
+        ("driven by", status.driver or "nobody at the moment"),
+        ("points", _points(status.phases)),
+        ("trials", _trials(status)),
+        ("began", _when(status.began, now)),
+        ("last result", _when(status.last, now)),
+        ("best so far", _best(status.results)),
+        *(("note", note) for note in status.results.notes),
+    ]
+    lines = [f"{name:<12} {clean_line(text)}".rstrip() for name, text in rows]
+    return "\n".join(lines + failure_lines(status.results, status.folder))
+
+
+def describe_settings(settings: Mapping[str, Any]) -> str:
+    """The nearest preset, and the settings that differ from it: `fastest, cycles=1, cores=2`."""
+    if not settings:
+        return "not known yet"
+    usual = dataclasses.asdict(SweepSettings())
+    del usual["hparams"]
+    differences: dict[str, dict[str, Any]] = {}
+    for name, preset in PRESETS.items():
+        expected = {**dataclasses.asdict(preset), **usual}
+        differences[name] = {
+            field: value
+            for field, value in settings.items()
+            # By type too: a length of 6 counts samples, one of 6.0 epochs.
+            if field not in expected or repr(value) != repr(expected[field])
+        }
+    nearest = min(differences, key=lambda name: len(differences[name]))
+    changed = [f"{field}={value!r}" for field, value in differences[nearest].items()]
+    return ", ".join([nearest, *changed])
+
+
+def _points(phases: Mapping[str, int]) -> str:
+    counted = ", ".join(f"{count:,} {phase}" for phase, count in phases.items() if count)
+    total = sum(phases.values())
+    return f"{total:,}: {counted}" if total else "none asked for yet"
+
+
+def _trials(status: Status) -> str:
+    text = f"{status.trials_done:,} of {status.trials_asked:,} done"
+    return f"{text}, {status.trials_failed:,} of them failed" if status.trials_failed else text
+
+
+def _when(moment: float | None, now: float) -> str:
+    if moment is None:
+        return "-"
+    written = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
+    return f"{written} ({show_duration(max(0.0, now - moment))} ago)"
+
+
+def _best(results: SweepResult) -> str:
+    if not any(len(point.perf_val) for point in results):
+        return "-"
+    best = results.best()
+    interval = mean_interval(best.perf_val)
+    return f"{name_point(best.params)}  {show_interval(interval)} ({plural(interval.n, 'trial')})"

@@ -1,0 +1,398 @@
+"""Whole sweeps on small data, through every backend."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from torch import nn
+
+import blobs
+import sweeper
+from sweeper.errors import FolderError, ParamError, ProblemError, SelectorError, SettingsError
+from sweeper.run.backends.local import LocalBackend
+from sweeper.run.topology import usable_cores
+from sweeping import GRID, HERE, assert_same_bits, outcomes, python, replicas_started, run
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory):
+    """The reference: in one process, one replica after the other."""
+    folder = tmp_path_factory.mktemp("quiet")
+    return folder, run(folder)
+
+
+def test_every_backend_gives_the_same_bits(quiet, tmp_path):
+    folder, reference = quiet
+    for cores in (1, None):
+        elsewhere = tmp_path / str(cores)
+        result = run(elsewhere, backend="local", total_cores=cores)
+        assert_same_bits(reference, result)
+        assert outcomes(elsewhere) == outcomes(folder)
+
+
+def test_spawned_workers_give_the_same_bits(quiet, tmp_path, monkeypatch):
+    monkeypatch.setattr("sweeper.run.backends.local.default_start_method", lambda: "spawn")
+    assert_same_bits(quiet[1], run(tmp_path, backend="local"))
+
+
+def test_no_two_trials_and_no_two_points_are_alike(quiet):
+    losses = np.concatenate([point.loss_train for point in quiet[1]])
+    assert len(set(losses)) == len(losses) == 12
+
+
+def test_another_seed_gives_other_results(quiet, tmp_path):
+    other = run(tmp_path, seed=1)
+    assert not np.array_equal(other[0].loss_train, quiet[1][0].loss_train)
+
+
+def test_points_come_in_the_order_of_asking_with_their_names_in_order(quiet):
+    shown = [json.dumps(point.params) for point in quiet[1]]
+    wanted = [{"hidden": h, "dropout": d} for h in GRID["hidden"] for d in GRID["dropout"]]
+    assert shown == [json.dumps(params) for params in wanted]
+
+
+def test_run_again_it_trains_nothing_and_gives_the_same(quiet):
+    folder, reference = quiet
+    before = replicas_started(folder)
+    assert_same_bits(reference, run(folder))
+    assert_same_bits(reference, sweeper.load(folder))
+    assert replicas_started(folder) == before
+
+
+def test_more_trials_and_points_extend_a_folder_and_fewer_leave_it(tmp_path):
+    first = run(tmp_path, sweeper.Grid(trials=2, hidden=[2]))
+    started = len(replicas_started(tmp_path))
+    more = run(tmp_path, sweeper.Grid(trials=3, hidden=[2, 3]))
+    assert np.array_equal(more[0].perf_val[:2], first[0].perf_val)
+    new = replicas_started(tmp_path)[started:]
+    assert [row for row in new if row[0] == 0] == [(0, "trial", 2)]
+    fewer = run(tmp_path, sweeper.Grid(trials=1, hidden=[3]))
+    assert [point.params for point in fewer] == [{"hidden": 3}]
+    assert np.array_equal(fewer[0].loss_val, more[1].loss_val[:1])
+    assert len(replicas_started(tmp_path)) == started + len(new)
+
+
+def test_a_point_without_trials_is_only_tuned(tmp_path):
+    (point,) = run(tmp_path, sweeper.Grid(trials=0, hidden=[2]))
+    assert 0 < point.lr_min < point.lr_max
+    assert 4 <= point.batch_size <= 16
+    assert all(len(values) == 0 for values in point[4:])
+
+
+def test_params_by_position_and_classes_among_them(tmp_path):
+    points = [(3, 0.0, nn.Tanh), (3, 0.0, nn.ReLU)]
+    for backend in ("inline", "local"):
+        selector = sweeper.FixedSweep.with_fixed_trials(points, 1)
+        result = run(tmp_path / backend, selector, backend=backend)
+        assert result[1].params == (3, 0.0, "torch.nn.modules.activation:ReLU")
+        assert len(result[1].perf_val) == 1
+
+
+class Climber(sweeper.ParamSelector):
+    """Widens the hidden layer as long as that lowers the loss; notes all it hears."""
+
+    adaptive = True
+    look_ahead = 2
+
+    def __init__(self, most=4):
+        self.history = []
+        self.asked = 0
+        self.most = most
+
+    def get_next_trials(self):
+        self.asked += 1
+        width = 1 + self.asked + sum(1 for kind, *_ in self.history if kind == "trials") % 2
+        return {"hidden": width}, 2
+
+    def has_more_trials(self):
+        return self.asked < self.most
+
+    def on_hparams_found(self, params, lr_min, lr_max, batch_size):
+        self.history.append(("hparams", params, lr_min, lr_max, batch_size))
+
+    def on_trials_completed(self, params, *arrays):
+        self.history.append(("trials", params, *(tuple(values) for values in arrays)))
+
+
+def test_an_adaptive_selector_hears_the_same_on_any_number_of_cores_and_when_resumed(tmp_path):
+    heard = {}
+    for name, options in {
+        "inline": {},
+        "local": {"backend": "local"},
+        "one": {"backend": "local", "total_cores": 1},
+    }.items():
+        selector = Climber()
+        run(tmp_path / name, selector, **options)
+        heard[name] = selector.history
+    assert heard["inline"] == heard["local"] == heard["one"]
+    assert len(heard["one"]) >= 6
+    resumed = Climber(most=5)
+    run(tmp_path / "one", resumed)
+    assert resumed.history[: len(heard["one"])] == heard["one"]
+    assert len(resumed.history) > len(heard["one"])
+
+
+def test_an_adaptive_selector_that_decides_otherwise_on_resume_is_refused(tmp_path):
+    run(tmp_path, Climber(most=2))
+    fickle = Climber(most=3)
+    fickle.asked = 1
+    with pytest.raises(SelectorError, match=r"hidden=2.*hidden=3"):
+        run(tmp_path, fickle)
+
+
+@pytest.mark.parametrize("backend", ["inline", "local"])
+def test_a_trial_that_raises_is_a_failure_and_the_others_go_on(tmp_path, backend):
+    selector = sweeper.FixedSweep.with_fixed_trials(
+        [{"trouble": "raise", "stage": "trial"}, {"trouble": "none"}], 3
+    )
+    result = run(tmp_path, selector, "troubled", backend=backend)
+    assert list(result.trial_numbers[0]) == [0, 2]
+    assert list(result.trial_numbers[1]) == [0, 1, 2]
+    (failure,) = result.failures
+    assert (failure.stage, failure.number) == ("trial", 1)
+    assert "no model today" in failure.message
+    assert "troubled.py" in failure.detail
+    assert [point.failed for point in result.summary().points] == [1, 0]
+
+
+CRASHES = {
+    "_exit": "exit code 7",
+    "segfault": "SIGSEGV",
+    "kill": "SIGKILL",
+    "abort": "SIGABRT",
+    "unpicklable": "cannot be sent",
+    "exit": "SystemExit: 3",
+    "recursion": "RecursionError",
+}
+
+
+def test_whatever_a_worker_dies_of_is_named_and_costs_nobody_else(tmp_path):
+    points = [{"trouble": "none"}] + [{"trouble": trouble} for trouble in CRASHES]
+    selector = sweeper.FixedSweep.with_fixed_trials(points, 2)
+    result = run(tmp_path, selector, "troubled", backend="local", cores=1)
+    assert len(result[0].perf_val) == 2
+    assert all(len(point.perf_val) == 0 for point in result[1:])
+    said = {failure.params["trouble"]: failure for failure in result.failures}
+    assert set(said) == set(CRASHES)
+    for trouble, expected in CRASHES.items():
+        assert expected in said[trouble].message
+    assert "log" in said["segfault"].detail
+    started = replicas_started(tmp_path)
+    tries = [sum(row[0] == point and row[1] != "check" for row in started) for point in range(8)]
+    assert tries[1:] == [3, 3, 3, 3, 1, 1, 1]
+
+
+def test_a_trial_that_diverges_is_a_measurement(tmp_path):
+    selector = sweeper.FixedSweep.with_fixed_trials([{"trouble": "nan", "stage": "trial"}], 3)
+    result = run(tmp_path, selector, "troubled")
+    (point,) = result
+    assert np.isnan(point.loss_train).tolist() == [False, True, False]
+    assert np.isnan(point.loss_val).tolist() == [False, True, False]
+    assert point.perf_val[1] == point.perf_train[1] == 0
+    assert not result.failures
+    assert result.summary().points[0].diverged == 1
+    with np.load(tmp_path / "points/0/curves.npz") as curves:
+        assert np.isfinite(curves["loss_val"][0]).all()
+        assert np.isnan(curves["loss_val"][1]).any()
+
+
+def test_handlers_see_the_trial_and_every_evaluation(tmp_path):
+    result = run(
+        tmp_path,
+        sweeper.Grid(trials=2, trouble=["none"]),
+        "troubled",
+        curve_samples=5,
+        backend="local",
+    )
+    for number in range(2):
+        head, *seen = (tmp_path / f"points/0/trials/{number}/seen.txt").read_text().splitlines()
+        assert head.split()[0] == str(number)
+        assert len(seen) == 2 * 5 + 2
+        name, loss, performance = seen[-1].split()
+        assert name == "val"
+        assert float(loss) == result[0].loss_val[number]
+        assert float(performance) == result[0].perf_val[number]
+
+
+def test_curves_do_not_change_results_and_end_at_the_last_step(quiet, tmp_path):
+    assert_same_bits(quiet[1], run(tmp_path, curve_samples=0))
+    assert not list(tmp_path.glob("points/*/curves.npz"))
+    with np.load(quiet[0] / "points/0/curves.npz") as curves:
+        assert curves["loss_val"].shape == (3, len(curves["step"]))
+        assert np.all(np.diff(curves["step"]) > 0)
+
+
+def test_models_are_kept_where_asked_for(quiet, tmp_path):
+    import torch
+
+    run(tmp_path, sweeper.Grid(trials=1, hidden=[2]), save_models="none")
+    assert not list(tmp_path.rglob("model.pt"))
+    state = torch.load(quiet[0] / "points/0/trials/2/model.pt", weights_only=True)
+    blobs.model(2).load_state_dict(state)
+
+
+def test_a_folder_of_another_sweep_is_refused_and_moved_away_on_demand(tmp_path):
+    selector = sweeper.Grid(trials=1, hidden=[2])
+    first = run(tmp_path, selector)
+    with pytest.raises(FolderError, match=r"seed is 0 there and 5 here"):
+        run(tmp_path, sweeper.Grid(trials=1, hidden=[2]), seed=5)
+    with pytest.raises(FolderError, match=r"cores is 2 there and 3 here"):
+        run(tmp_path, sweeper.Grid(trials=1, hidden=[2]), cores=3)
+    run(tmp_path, sweeper.Grid(trials=1, hidden=[2]), seed=5, resume=False)
+    (old,) = (tmp_path / "history").iterdir()
+    assert_same_bits(first, sweeper.load(old))
+
+
+def test_usage_errors_come_before_any_worker(tmp_path):
+    grid = sweeper.Grid(trials=1, hidden=[2])
+    with pytest.raises(SettingsError, match="fats"):
+        run(tmp_path, grid, hparams="fats")
+    with pytest.raises(SettingsError, match="backend='cloud'.*'local' or 'inline'"):
+        run(tmp_path, grid, backend="cloud")
+    with pytest.raises(SettingsError, match="save_models='all'"):
+        run(tmp_path, grid, save_models="all")
+    with pytest.raises(SettingsError, match="cores_per_trial=4096"):
+        run(tmp_path, grid, cores_per_trial=4096)
+    with pytest.raises(SettingsError, match="seed=-1"):
+        run(tmp_path, grid, seed=-1)
+    with pytest.raises(ParamError, match=r"hiden.*hidden"):
+        run(tmp_path, sweeper.Grid(trials=1, hiden=[2]))
+    with pytest.raises(ProblemError, match="no_such_problem"):
+        run(tmp_path, grid, "no_such_problem")
+    assert not (tmp_path / "sweep.db").exists() or not replicas_started(tmp_path)
+
+
+def test_a_fault_of_the_first_point_is_a_problem_error_of_a_later_one_its_own(tmp_path):
+    raising = {"trouble": "raise"}
+    with pytest.raises(ProblemError, match=r"model\(trouble=raise\).*no model today"):
+        run(tmp_path, sweeper.FixedSweep.with_fixed_trials([raising], 1), "troubled")
+    points = [{"trouble": "none"}, raising]
+    result = run(tmp_path, sweeper.FixedSweep.with_fixed_trials(points, 1), "troubled")
+    assert len(result[0].perf_val) == 1
+    assert [failure.params for failure in result.failures] == [raising]
+
+
+AUGMENTED = """
+import torch, blobs
+from blobs import model, loss, accuracy_style
+class Noisy(torch.utils.data.Dataset):
+    def __init__(self, base): self.base = base
+    def __len__(self): return len(self.base)
+    def __getitem__(self, place):
+        x, y = self.base[place]
+        return x + 0.1 * torch.randn(2), y
+def dataset():
+    train, val = blobs.dataset()
+    return Noisy(train), val
+"""
+
+
+def test_augmented_data_is_loaded_as_it_goes_with_the_same_bits_everywhere(tmp_path):
+    path = tmp_path / "augmented.py"
+    path.write_text(AUGMENTED)
+    grid = {"trials": 2, "hidden": [2], "dropout": [0.5]}
+    inline = run(tmp_path / "inline", sweeper.Grid(**grid), str(path))
+    local = run(tmp_path / "local", sweeper.Grid(**grid), str(path), backend="local")
+    assert_same_bits(inline, local)
+    without = run(tmp_path / "none", sweeper.Grid(**grid), str(path), curve_samples=0)
+    assert_same_bits(inline, without)
+    assert "random on access" in str(inline.summary())
+
+
+def test_wider_jobs_own_more_cores(tmp_path):
+    available = len(usable_cores().cores)
+    if available < 2:
+        pytest.fail("this test needs two cores")
+    options = {"cores_per_trial": 2, "selector": sweeper.Grid(trials=2, hidden=[2])}
+    wide = run(tmp_path / "wide", backend="local", **options)
+    options["selector"] = sweeper.Grid(trials=2, hidden=[2])
+    assert_same_bits(wide, run(tmp_path / "inline", **options))
+
+
+def test_nothing_of_the_caller_is_changed_by_a_sweep_in_its_process(tmp_path):
+    import random
+
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.manual_seed(7)
+    np.random.seed(7)  # noqa: NPY002
+    random.seed(7)
+    before = torch.rand(1), np.random.rand(), random.random()  # noqa: NPY002
+    torch.manual_seed(7)
+    np.random.seed(7)  # noqa: NPY002
+    random.seed(7)
+    run(tmp_path, sweeper.Grid(trials=1, hidden=[2]))
+    assert (torch.rand(1), np.random.rand(), random.random()) == before  # noqa: NPY002
+    assert torch.get_num_threads() == threads
+
+
+UNGUARDED = f"""
+import sweeper, sys
+sys.path.insert(0, {str(HERE)!r})
+import blobs
+print(sweeper.sweep("blobs", sweeper.Grid(trials=2, hidden=[2]), 1, blobs.QUICK, sys.argv[1]).summary())
+"""
+
+OWN_PROBLEM = f"""
+import sys
+sys.path.insert(0, {str(HERE)!r})
+import sweeper, blobs
+from blobs import model, dataset, loss, accuracy_style
+class Kind: pass
+result = sweeper.sweep(__name__, sweeper.Grid(trials=2, hidden=[2]), 1, blobs.QUICK, sys.argv[1])
+print("once", result.summary())
+"""
+
+
+@pytest.mark.parametrize("script", [UNGUARDED, OWN_PROBLEM])
+def test_an_unguarded_script_works(tmp_path, script):
+    path = tmp_path / "script.py"
+    path.write_text(script)
+    done = python(str(path), str(tmp_path / "out"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = done.communicate(timeout=100)
+    assert done.returncode == 0, err
+    assert out.count("hidden=2") == 1
+    if script is OWN_PROBLEM:
+        assert out.count("once") == 1
+        again = run(tmp_path / "out", sweeper.Grid(trials=2, hidden=[2]), str(path), cores=1)
+        assert len(again[0].perf_val) == 2
+
+
+def test_results_are_read_without_torch(quiet):
+    code = (
+        "import sys, sweeper; r = sweeper.load(sys.argv[1]); print(r.summary());"
+        "assert 'torch' not in sys.modules and 'ignite' not in sys.modules"
+    )
+    done = python("-c", code, str(quiet[0]), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = done.communicate(timeout=60)
+    assert done.returncode == 0, err
+    assert "hidden=2 dropout=0.5" in out
+
+
+def test_a_module_object_a_name_and_a_path_are_one_problem(quiet):
+    folder, reference = quiet
+    before = replicas_started(folder)
+    for given in (blobs, "blobs", str(HERE / "blobs.py"), HERE / "blobs.py"):
+        assert_same_bits(reference, run(folder, module=given))
+    assert replicas_started(folder) == before
+
+
+def test_the_local_backend_leaves_no_worker_behind(tmp_path, monkeypatch):
+    import psutil
+
+    workers = []
+    make = LocalBackend._make_worker
+
+    def noted(self, slot):
+        worker = make(self, slot)
+        workers.append(worker.pid)
+        return worker
+
+    monkeypatch.setattr(LocalBackend, "_make_worker", noted)
+    run(tmp_path, backend="local")
+    assert workers
+    assert not any(psutil.pid_exists(pid) for pid in workers)
+    assert sys.platform != "linux" or len(set(workers)) <= len(usable_cores().cores)
