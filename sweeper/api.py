@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.metadata
 import os
 import platform
 import socket
@@ -14,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-
-import torch
 
 from sweeper.errors import SettingsError, SweepInterrupted
 from sweeper.files import folder_lock
@@ -277,7 +276,7 @@ def _bind(
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "python": platform.python_version(),
-            "torch": torch.__version__,
+            "torch": importlib.metadata.version("torch"),
             "slots": options.slots,
         },
     )

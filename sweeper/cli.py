@@ -7,23 +7,21 @@ by `run` only, and there as late as possible, so that everything else answers at
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import importlib.metadata
-import inspect
 import os
 import platform
 import sys
-import tempfile
+import sysconfig
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, Any, TextIO, TypeAlias
 
 import typer
 from rich.console import Console
@@ -35,18 +33,16 @@ from sweeper.errors import (
     SelectorError,
     SettingsError,
     SweeperError,
-    SweepInterrupted,
     UsageError,
 )
 from sweeper.files import folder_lock, read_lock, unpack_arrays
 from sweeper.results import SweepResult
-from sweeper.search import FixedSweep, Grid, ParamSelector
-from sweeper.search.spaces import read_grid, read_named, read_ranges, read_value
+from sweeper.search.spaces import DEFAULT_TRIALS, Space, read_named, read_value, suggestion
 from sweeper.show.clean import clean
 from sweeper.show.doctor import Examined, judge
 from sweeper.show.export import json_text, trial_rows
 from sweeper.show.status import Status, describe_status
-from sweeper.show.table import failure_lines, failures_in_full, findings, results_table
+from sweeper.show.table import failure_lines, failures_in_full, findings, plural, results_table
 from sweeper.store.collate import collate, csv_text
 from sweeper.store.database import Store
 from sweeper.store.load import asked_points, load, read_results
@@ -54,25 +50,14 @@ from sweeper.store.paths import Paths
 from sweeper.types import (
     CHECK,
     TRIAL,
-    Died,
     HyperparameterSettings,
-    Job,
-    Start,
     Step,
-    Target,
     get_settings,
 )
-
-if TYPE_CHECKING:
-    from sweeper.train.problem import Problem
-
-DEFAULT_TRIALS = 10
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 BROKEN_PIPE = 128 + 13
 """As a shell reports a program that ended because its reader had (`| head`)."""
-
-_WAIT_FOR_WORKERS = 120.0
 
 Command: TypeAlias = Callable[[], int]
 """What a command line comes to; gives the exit code."""
@@ -96,8 +81,8 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a result is worth more than its ± sign
     # As `python -m` does, so that a problem beside the caller is found by the script too.
-    if sys.path[:1] != [os.getcwd()]:
-        sys.path.insert(0, os.getcwd())
+    if sys.path[:1] != [str(Path.cwd())]:
+        sys.path.insert(0, str(Path.cwd()))
     try:
         code = _run_command_line(sys.argv[1:])
         sys.stdout.flush()
@@ -115,13 +100,14 @@ def _run_command_line(arguments: Sequence[str]) -> int:
         return command() if callable(command) else int(command or 0)
     except _WrittenWrong as error:
         return _complain(_explain_writing(error), WRONG)
-    except (KeyboardInterrupt, SweepInterrupted) as error:
+    except KeyboardInterrupt as error:  # SweepInterrupted is one
         return _complain(str(error) or "interrupted", INTERRUPTED)
     except UsageError as error:
-        return _complain(f"{error}{_place(error.__cause__)}", WRONG)
+        place = _place(error.__cause__) if isinstance(error, ProblemError) else ""
+        return _complain(f"{error}{place}", WRONG)
     except SweeperError as error:
         if isinstance(error, SelectorError) and error.__cause__ is not None:
-            print(clean(_own_traceback(error.__cause__)), end="", file=sys.stderr)
+            _say(clean(_own_traceback(error.__cause__)).rstrip(), sys.stderr)
         return _complain(str(error), FAILED)
     except BrokenPipeError:
         raise
@@ -129,8 +115,12 @@ def _run_command_line(arguments: Sequence[str]) -> int:
         return _complain(str(error), FAILED)
 
 
+def _say(text: str, stream: TextIO | None = None) -> None:
+    (stream or sys.stdout).write(f"{text}\n")
+
+
 def _complain(message: str, code: int) -> int:
-    print(f"sweeper: {clean(message)}", file=sys.stderr)
+    _say(f"sweeper: {clean(message)}", sys.stderr)
     return code
 
 
@@ -158,29 +148,25 @@ def _is_ours(found: TracebackType) -> bool:
 
 def _place(cause: BaseException | None) -> str:
     """Where in the user's own code it was raised, as a remark."""
+    libraries = (_HERE, "<", *(sysconfig.get_path(name) for name in ("stdlib", "purelib")))
     frames = traceback.extract_tb(cause.__traceback__) if cause is not None else []
-    own = [
-        frame
-        for frame in frames
-        if not frame.filename.startswith(_HERE)
-        and Path(frame.filename).is_file()
-        and "importlib" not in frame.filename
-    ]
+    own = [frame for frame in frames if not frame.filename.startswith(libraries)]
     return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
 
 
 # -- the commands ---------------------------------------------------------------------------------
 
 
-def _print_version(value: bool) -> None:  # noqa: FBT001 - typer calls it so
+def _print_version(value: bool) -> None:
     if value:
-        print(f"sweeper {__version__}")
+        _say(f"sweeper {__version__}")
         raise typer.Exit
 
 
 @app.callback(invoke_without_command=True)
 def _sweeper(
     context: typer.Context,
+    *,
     version: Annotated[  # noqa: ARG001 - its callback acts
         bool,
         typer.Option("--version", help="Say the version.", callback=_print_version, is_eager=True),
@@ -198,14 +184,14 @@ def _sweeper(
 
     \b
     Exit codes: 0 all is well, 1 some trials failed, 2 wrong usage, 130 interrupted.
-    """
+    """  # noqa: D301 - typer keeps the lines of a paragraph after \b
     if context.invoked_subcommand is None:
-        print(context.get_help())
+        _say(context.get_help())
         return lambda: WRONG
     return lambda: 0
 
 
-@app.command("run")
+@app.command("run", short_help="Sweep a problem, or go on where it was.")
 def _command_run(
     module: Annotated[
         str,
@@ -213,6 +199,7 @@ def _command_run(
             metavar="MODULE", help="The problem: a dotted name, or the path of a .py file."
         ),
     ],
+    *,
     grid: Annotated[
         list[str] | None,
         typer.Option("--grid", metavar="NAME=A,B,…", help="Every combination of these values."),
@@ -295,7 +282,7 @@ def _command_run(
     Values are read as int, float, True, False or None where they look like one, else as text (in
     quotes always as text). Without --grid and --random the module's own `selector` or `points`
     are used. Progress goes to standard error, the table (or JSON) to standard output.
-    """
+    """  # noqa: D301 - typer keeps the lines of a paragraph after \b
     arguments = _Run(
         module=module,
         grid=tuple(grid or ()),
@@ -327,20 +314,21 @@ _Folder: TypeAlias = Annotated[
 ]
 
 
-@app.command("status")
+@app.command("status", short_help="Say how far a sweep is.")
 def _command_status(folder: _Folder) -> Command:
     """Say how far a sweep is, also while it runs.
 
     \b
     Example:
       sweeper status out/digits
-    """
+    """  # noqa: D301 - typer keeps the lines of a paragraph after \b
     return functools.partial(_status, folder)
 
 
-@app.command("show")
+@app.command("show", short_help="Print the table of results.")
 def _command_show(
     folder: _Folder,
+    *,
     failures: Annotated[
         bool, typer.Option("--failures", help="Show what failed, with the tracebacks.")
     ] = False,
@@ -351,7 +339,7 @@ def _command_show(
     Examples:
       sweeper show out/digits
       sweeper show out/digits --failures
-    """
+    """  # noqa: D301 - typer keeps the lines of a paragraph after \b
     return functools.partial(_show, folder, failures=failures)
 
 
@@ -362,7 +350,7 @@ class Format(StrEnum):
     JSON = "json"
 
 
-@app.command("export")
+@app.command("export", short_help="Write the results as CSV or JSON.")
 def _command_export(
     folder: _Folder,
     file_format: Annotated[
@@ -380,11 +368,11 @@ def _command_export(
     Examples:
       sweeper export out/digits --format csv --output digits.csv
       sweeper export out/digits --format json | jq '.points[].summary'
-    """
+    """  # noqa: D301 - typer keeps the lines of a paragraph after \b
     return functools.partial(_export, folder, file_format, output)
 
 
-@app.command("doctor")
+@app.command("doctor", short_help="Check cores, pinning and versions.")
 def _command_doctor(
     total_cores: Annotated[
         int | None,
@@ -420,12 +408,14 @@ class _Run:
 
 def _run(arguments: _Run) -> int:
     settings = _read_settings(arguments.hparams, arguments.fields)
-    space = _Space.read(arguments)
+    space = Space.read(
+        arguments.grid, arguments.random, arguments.ranges, arguments.trials, arguments.seed
+    )
     from sweeper.api import sweep
     from sweeper.train.problem import find_problem
 
     problem = find_problem(arguments.module)
-    selector = space.selector(problem)
+    selector = space.selector(problem.module, problem.ref.name)
     folder = arguments.folder or Path("out") / problem.ref.name
     results = sweep(
         arguments.module,
@@ -441,10 +431,10 @@ def _run(arguments: _Run) -> int:
         with Store.read(Paths(folder).database) as store:
             sys.stdout.write(json_text(store.meta["identity"], results))
         if not arguments.quiet:
-            print(clean(files), file=sys.stderr)
+            _say(clean(files), sys.stderr)
     else:
         _print_results(results, folder)
-        print(clean(files))
+        _say(clean(files))
     return FAILED if results.failures else 0
 
 
@@ -455,122 +445,12 @@ def _read_settings(preset: str, written: Sequence[str]) -> HyperparameterSetting
     for name in changes:
         if name not in known:
             raise SettingsError(
-                f"--set {name}: there is no such field{_suggestion(name, known)}; the fields are "
+                f"--set {name}: there is no such field{suggestion(name, known)}; the fields are "
                 f"{', '.join(known)}"
             )
     return dataclasses.replace(
         settings, **{name: read_value(text) for name, text in changes.items()}
     )
-
-
-def _suggestion(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Space:
-    """What to try, as the command line says; the module decides where it says nothing."""
-
-    axes: dict[str, list[Any]]
-    ranges: dict[str, Any]
-    points: int | None
-    trials: int | None
-    seed: int
-
-    @classmethod
-    def read(cls, arguments: _Run) -> _Space:
-        if arguments.grid and (arguments.ranges or arguments.random is not None):
-            raise UsageError("--grid and --random are two ways to search: give one of them")
-        if arguments.ranges and arguments.random is None:
-            raise UsageError("--range: say with --random N how many points to draw")
-        if arguments.random is not None and not arguments.ranges:
-            raise UsageError(
-                f"--random {arguments.random}: say with --range name=low:high what to draw from"
-            )
-        axes = read_grid(arguments.grid)
-        if "trials" in axes:
-            raise UsageError(
-                "--grid trials=…: a parameter of this name cannot be an axis; put `points` into "
-                "the module (for the number of trials: --trials)"
-            )
-        ranges = read_ranges(arguments.ranges)
-        return cls(axes, ranges, arguments.random, arguments.trials, arguments.seed)
-
-    def selector(self, problem: Problem) -> ParamSelector:
-        """The selector for this space, or the module's own."""
-        trials = DEFAULT_TRIALS if self.trials is None else self.trials
-        if self.axes:
-            _check_names("--grid", self.axes, problem)
-            return Grid(trials=trials, **self.axes)
-        if self.points is not None:
-            _check_names("--range", self.ranges, problem)
-            return FixedSweep.with_random_trials(self.ranges, self.points, trials, seed=self.seed)
-        return _modules_own(problem, self.trials)
-
-
-def _check_names(option: str, names: Iterable[str], problem: Problem) -> None:
-    try:
-        parameters = inspect.signature(problem.module.model).parameters
-    except (TypeError, ValueError):
-        return
-    kinds = {parameter.kind for parameter in parameters.values()}
-    if inspect.Parameter.VAR_KEYWORD in kinds:
-        return
-    unnamed = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
-    known = [name for name, parameter in parameters.items() if parameter.kind not in unnamed]
-    for name in names:
-        if name not in known:
-            takes = f"it takes {', '.join(known)}" if known else "it takes none by name"
-            raise UsageError(
-                f"{option} {name}: model() of problem {problem.ref.name} has no such parameter"
-                f"{_suggestion(name, known)}; {takes}"
-            )
-
-
-def _modules_own(problem: Problem, trials: int | None) -> ParamSelector:
-    """The module's `selector`, or its `points` with so many trials each.
-
-    Raises:
-        UsageError: it has neither, or something else under these names.
-        SelectorError: making the selector failed.
-    """
-    module = problem.module
-    if hasattr(module, "selector"):
-        if trials is not None:
-            raise UsageError(
-                f"--trials {trials}: the selector of problem {problem.ref.name} decides how many "
-                "trials each point gets; --trials goes with --grid, --random and `points`"
-            )
-        return _make_selector(problem, module.selector)
-    if hasattr(module, "points"):
-        points = module.points
-        if not isinstance(points, Iterable):
-            raise problem.fault(
-                "points", f"{points!r} (a {type(points).__name__})", "a list of params"
-            )
-        default = getattr(module, "trials", DEFAULT_TRIALS)
-        return FixedSweep.with_fixed_trials(points, default if trials is None else trials)
-    raise UsageError(
-        f"nothing says what to try: give --grid name=a,b (model{inspect.signature(module.model)}), "
-        f"or --random N with --range name=low:high, or put `points` (a list of params) or "
-        f"`selector` into {problem.ref.module}"
-    )
-
-
-def _make_selector(problem: Problem, given: Any) -> ParamSelector:
-    made = given
-    if callable(given) and not isinstance(given, ParamSelector):
-        try:
-            made = given()
-        except Exception as error:
-            raise SelectorError(
-                f"selector() of problem {problem.ref.name} raised {type(error).__name__}: {error}"
-            ) from error
-    if isinstance(made, ParamSelector):
-        return made
-    found = f"{made!r} (a {type(made).__name__})"
-    raise problem.fault("selector", found, "a ParamSelector, or a callable that makes one")
 
 
 # -- show, status, export -------------------------------------------------------------------------
@@ -579,7 +459,7 @@ def _make_selector(problem: Problem, given: Any) -> ParamSelector:
 def _show(folder: Path, *, failures: bool) -> int:
     results = load(folder)
     if failures:
-        print(failures_in_full(results))
+        _say(failures_in_full(results))
     else:
         _print_results(results, folder)
     return 0
@@ -591,18 +471,19 @@ def _print_results(results: SweepResult, folder: Path) -> None:
     width = console.width if sys.stdout.isatty() else None
     with console.capture() as captured:
         console.print(results_table(results, width))
-    sys.stdout.write(captured.get())
+    for line in captured.get().splitlines():
+        _say(line.rstrip())
     for line in (*findings(results), *failure_lines(results, folder)):
-        print(line)
+        _say(line)
     for note in results.notes:
-        print(clean(note))
+        _say(clean(note))
 
 
 def _status(folder: Path) -> int:
     paths = Paths(folder)
     with Store.read(paths.database) as store, store.snapshot():
         status = _read_status(store, paths)
-    print(describe_status(status, time.time()))
+    _say(describe_status(status, time.time()))
     return 0
 
 
@@ -654,11 +535,8 @@ def _export(folder: Path, file_format: Format, output: Path | None) -> int:
     if file_format is Format.CSV:
         text = csv_text(trial_rows(results))
         if results.failures:
-            print(
-                f"sweeper: {len(results.failures)} failures have no row here; --format json has "
-                "them",
-                file=sys.stderr,
-            )
+            count = plural(len(results.failures), "failure")
+            _say(f"sweeper: {count} without a row here; --format json has them", sys.stderr)
     else:
         text = json_text(identity, results)
     if output is None:
@@ -681,31 +559,45 @@ def _rebuild_views(store: Store, paths: Paths) -> SweepResult:
         reason = str(error)
     except OSError as error:
         reason = f"they cannot be written: {error}"
-    print(f"sweeper: the files under {paths.points} stay as they are: {reason}", file=sys.stderr)
+    _say(f"sweeper: the files under {paths.points} stay as they are: {reason}", sys.stderr)
     return load(paths.folder)
 
 
 # -- doctor ---------------------------------------------------------------------------------------
 
 
+_EXAMINE = "sweeper.train.doctor:execute"
+
+
 def _doctor(total_cores: int | None, width: int) -> int:
     from sweeper.run.backends.local import default_start_method
     from sweeper.run.cores import slots as core_slots
+    from sweeper.run.examine import examine
     from sweeper.run.topology import usable_cores
 
     topology = usable_cores(total_cores)
     slots = core_slots(topology, width)
     versions = [f"{name} {_version(name)}" for name in ("torch", "numpy", "pytorch-ignite")]
     versions = [f"sweeper {__version__}", f"python {platform.python_version()}", *versions]
-    print(f"versions      {', '.join(versions)}")
-    print(f"cores         {', '.join(map(str, topology.cores))}: {topology.reason}")
-    print(f"start method  {default_start_method()}")
-    print(f"pinning       {'yes' if topology.pinned else 'no'}", flush=True)
+    _say(f"versions      {', '.join(versions)}")
+    _say(f"cores         {', '.join(map(str, topology.cores))}: {topology.reason}")
+    _say(f"start method  {default_start_method()}")
+    _say(f"pinning       {'yes' if topology.pinned else 'no'}")
+    sys.stdout.flush()
     all_well = True
-    for examined in _examine(slots, width, pinned=topology.pinned):
+    for slot, report in examine(_EXAMINE, width, slots, pinned=topology.pinned).items():
+        arrays = unpack_arrays(report.arrays)
+        examined = Examined(
+            slot=slot,
+            cores=slots[slot] if topology.pinned else (),
+            threads_promised=width,
+            mask=frozenset(arrays["mask"].tolist()),
+            threads=int(report.metrics["threads"]),
+            ran_on=frozenset(arrays["ran_on"].tolist()),
+        )
         line, well = judge(examined)
         all_well &= well
-        print(line)
+        _say(line)
     return 0 if all_well else FAILED
 
 
@@ -714,40 +606,3 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "(not installed)"
-
-
-def _examine(slots: Sequence[tuple[int, ...]], width: int, *, pinned: bool) -> list[Examined]:
-    """Have a worker in every slot at work at once, as in a sweep; what each reports."""
-    from sweeper.errors import BackendError
-    from sweeper.run.backends.local import LocalBackend
-    from sweeper.run.signals import Interrupts
-
-    target = Target("sweeper.train.doctor:execute", width, None, ("sweeper.train.doctor",))
-    found: dict[int, Examined] = {}
-    with tempfile.TemporaryDirectory(prefix="sweeper-") as folder, Interrupts() as interrupts:
-        backend = LocalBackend(slots, pinned=pinned, target=target, logs=Path(folder))
-        try:
-            for slot in range(len(slots)):
-                backend.start(Start(Job(slot, "", TRIAL, "doctor", (slot,)), slot))
-            while len(found) < len(slots):
-                messages = backend.wait(_WAIT_FOR_WORKERS, interrupts)
-                if interrupts.signal is not None:
-                    raise SweepInterrupted("interrupted")
-                if not messages:
-                    raise BackendError(f"a worker did not answer in {_WAIT_FOR_WORKERS:.0f} s")
-                for message in messages:
-                    if isinstance(message, Died):
-                        cause = message.cause
-                        raise BackendError(f"worker {message.slot}: {cause.message}")
-                    arrays = unpack_arrays(message.outcome.arrays)
-                    found[message.slot] = Examined(
-                        slot=message.slot,
-                        cores=slots[message.slot] if pinned else (),
-                        threads_promised=width,
-                        mask=frozenset(arrays["mask"].tolist()),
-                        threads=int(message.outcome.metrics["threads"]),
-                        ran_on=frozenset(arrays["ran_on"].tolist()),
-                    )
-        finally:
-            backend.close()
-    return [found[slot] for slot in sorted(found)]

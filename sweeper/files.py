@@ -162,18 +162,19 @@ def _take_lock(file: TextIO) -> bool:
 
 
 def read_lock(path: Path) -> Holder | None:
-    """Who drives the folder at the moment, if somebody does; never waits."""
+    """Who drives the folder at the moment, if somebody does.
+
+    It goes by what the file says and does not touch the lock: a driver that starts just now must
+    not find it taken.  Of another host nothing can be known, and it is believed.
+    """
+    holder = _read_holder(path)
+    if holder is None or holder.host != socket.gethostname():
+        return holder
     try:
-        with path.open("r") as file:
-            if sys.platform == "win32":
-                return _read_holder(path)
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return _read_holder(path)
-            return None
-    except OSError:
-        return None
+        alive = psutil.Process(holder.pid).create_time() == holder.start
+    except psutil.NoSuchProcess:
+        alive = False
+    return holder if alive else None
 
 
 def _read_holder(path: Path) -> Holder | None:

@@ -121,9 +121,12 @@ class Study:
         self._slots = slots
         self._recorded = recorded or Recorded()
         self._ids = dict(self._recorded.ids)
-        self._tries = {key: len(causes) for key, causes in self._recorded.tries.items()}
+        self._tries: dict[tuple[str, str, int], int] = {}
         self._given_up: dict[str, list[tuple[str, int, Failure]]] = {}
         for (signature, stage, number), causes in self._recorded.tries.items():
+            if stage == CHECK:  # each run checks the problem anew
+                continue
+            self._tries[signature, stage, number] = len(causes)
             if len(causes) >= MOST_TRIES:
                 self._given_up.setdefault(signature, []).append((stage, number, causes[-1]))
         self._points: dict[str, _PointState] = {}
@@ -144,6 +147,8 @@ class Study:
             ParamError: a parameter that no file could keep.
         """
         decisions: list[Decision] = []
+        if self._selector.adaptive:
+            self._check_look_ahead()
         log = self._recorded.log if self._selector.adaptive else ()
         self._replay(log, decisions)
         # One that waits is asked again once it has been told something, as it would have been.
@@ -222,6 +227,14 @@ class Study:
             # A point is known to the folder from its ask on, so that goes first.
             decisions += [Asked(point, trials, self._ids[point.signature]), *planned]
 
+    def _check_look_ahead(self) -> None:
+        look_ahead = self._selector.look_ahead
+        if isinstance(look_ahead, bool) or not isinstance(look_ahead, int) or look_ahead < 1:
+            raise SelectorError(
+                f"selector {type(self._selector).__name__}: look_ahead={look_ahead!r}: it must be "
+                "a whole number, 1 or more"
+            )
+
     def _read_answer(self, answer: Any) -> tuple[Point, int]:
         name = type(self._selector).__name__
         if not isinstance(answer, tuple) or len(answer) != 2:
@@ -250,7 +263,7 @@ class Study:
             for number in range(begin, state.asked):
                 if number in state.trials:
                     self._complete(state, number)
-            self._settle(state)
+        self._settle(state)
         return planned
 
     def _complete(self, state: _PointState, number: int) -> None:
@@ -268,9 +281,12 @@ class Study:
         signature = point.signature
         step = recorded.steps.get(signature)
         planned: list[Decision] = []
-        if step is None:
-            check = not recorded.steps and not self._points
-            decision = self._planner.first(point, check=check)
+        first = not self._points
+        # A check that came to nothing binds no later point, and does not excuse the first.
+        if step is None or (step.stage == CHECK and not first):
+            pending = any(known.stage == CHECK for known in recorded.steps.values())
+            unchecked = pending or not recorded.steps
+            decision = self._planner.first(point, check=first and unchecked)
             planned, step = [decision], decision.step
         point_id = self._ids.setdefault(signature, len(self._ids))
         state = _PointState(point, point_id, len(self._points), step)
@@ -287,29 +303,39 @@ class Study:
     # -- telling ----------------------------------------------------------------------------------
 
     def _tell(self, decisions: list[Decision]) -> None:
+        # What is asked for here may be known to the folder already: it is told at once.
         if self._selector.adaptive:
-            while self._asks and self._asks[0].complete:
-                ask = self._asks.popleft()
-                decisions += self._tell_point(ask.point, ask.end)
-                self._ask(decisions)
+            self._tell_asks(decisions)
             if self.waiting_outside:
                 self._ask(decisions)
+                self._tell_asks(decisions)
             return
-        told = 0
+        outside = self.waiting_outside
+        while (self._tell_changed(decisions) or outside) and self._more:
+            outside = False
+            self._ask(decisions)
+
+    def _tell_asks(self, decisions: list[Decision]) -> None:
+        while self._asks and self._asks[0].complete:
+            ask = self._asks.popleft()
+            decisions += self._tell_point(ask.point, ask.end)
+            self._ask(decisions)
+
+    def _tell_changed(self, decisions: list[Decision]) -> bool:
+        """Tell what is known of points that have changed; False where there was nothing."""
+        told: list[Told] = []
         for state in list(self._changed.values()):
             until = state.told
             while until < state.asked and until in state.trials:
                 until += 1
-            new = self._tell_point(state, until)
-            told += len(new)
-            decisions += new
-        if self._more and (told or self.waiting_outside):
-            self._ask(decisions)
+            told += self._tell_point(state, until)
+        decisions += told
+        return bool(told)
 
-    def _tell_point(self, state: _PointState, until: int) -> list[Decision]:
+    def _tell_point(self, state: _PointState, until: int) -> list[Told]:
         """Tell what has not been told: settings, trials below `until`, failures."""
         signature, params, step = state.point.signature, state.point.params, state.step
-        told: list[Decision] = []
+        told: list[Told] = []
         if step.error is not None:
             if state.failure_told < state.asked:
                 state.failure_told = state.asked
@@ -370,15 +396,16 @@ class Study:
                 decisions += self._add_ask(asked, trials)
 
     def _replay_telling(self, log: deque[Asked | Told]) -> None:
-        if not self._asks or not self._asks[0].complete:
+        told: list[Told] = []
+        held = bool(self._asks) and self._asks[0].complete
+        if held:
+            ask = self._asks.popleft()
+            told = self._tell_point(ask.point, ask.end)
+        if not held or told != [log.popleft() for _ in range(min(len(told), len(log)))]:
             raise SelectorError(
                 f"selector {type(self._selector).__name__} was told of results that the folder "
                 "does not hold: use another folder, or begin again with resume=False"
             )
-        ask = self._asks.popleft()
-        for _ in self._tell_point(ask.point, ask.end):
-            if log and isinstance(log[0], Told):
-                log.popleft()
 
     # -- outcomes ---------------------------------------------------------------------------------
 

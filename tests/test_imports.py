@@ -17,6 +17,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "types": {"errors"},
     **dict.fromkeys(LEAVES - BASE, BASE),
+    # The one arrow between leaves: a result sums itself up, with intervals.
+    "results": BASE | {"stats"},
     **{folder: LEAVES | {folder} for folder in FOLDERS},
     "study": LEAVES | FOLDERS,
     "api": LEAVES | FOLDERS | {"study"},

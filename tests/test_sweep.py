@@ -249,7 +249,7 @@ def test_usage_errors_come_before_any_worker(tmp_path):
     grid = sweeper.Grid(trials=1, hidden=[2])
     with pytest.raises(SettingsError, match="fats"):
         run(tmp_path, grid, hparams="fats")
-    with pytest.raises(SettingsError, match="backend='cloud'.*'local' or 'inline'"):
+    with pytest.raises(SettingsError, match=r"backend='cloud'.*'local' or 'inline'"):
         run(tmp_path, grid, backend="cloud")
     with pytest.raises(SettingsError, match="save_models='all'"):
         run(tmp_path, grid, save_models="all")
@@ -333,7 +333,8 @@ UNGUARDED = f"""
 import sweeper, sys
 sys.path.insert(0, {str(HERE)!r})
 import blobs
-print(sweeper.sweep("blobs", sweeper.Grid(trials=2, hidden=[2]), 1, blobs.QUICK, sys.argv[1]).summary())
+grid = sweeper.Grid(trials=2, hidden=[2])
+print(sweeper.sweep("blobs", grid, 1, blobs.QUICK, sys.argv[1]).summary())
 """
 
 OWN_PROBLEM = f"""

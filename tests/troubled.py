@@ -16,7 +16,7 @@ loss = nn.CrossEntropyLoss
 dataset = blobs.dataset
 
 
-class NotPicklable(Exception):  # noqa: N818
+class NotPicklable(Exception):
     def __init__(self):
         super().__init__("cannot be sent")
         self.lock = sys.stdout

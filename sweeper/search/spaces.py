@@ -1,13 +1,22 @@
-"""Search spaces as they are written on a command line: `hidden=16,64`, `hidden=8:128`."""
+"""Search spaces as a command line says them (`hidden=16,64`), or else the problem's module."""
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
-from sweeper.errors import UsageError
+from sweeper.errors import ProblemError, SelectorError, UsageError
+from sweeper.search.fixed import FixedSweep
+from sweeper.search.grid import Grid
+from sweeper.search.selector import ParamSelector
 from sweeper.signature import encode
+
+DEFAULT_TRIALS = 10
 
 _WORDS = {"True": True, "true": True, "False": False, "false": False, "None": None}
 _INT = re.compile(r"[+-]?[0-9]+")
@@ -94,3 +103,124 @@ def _read_list(where: str, text: str) -> list[Any]:
     if len({encode(value) for value in values}) < len(values):
         raise UsageError(f"{where}: a value is there twice")
     return values
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """A remark that names the nearest of the known names, where one is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What to try, as a command line says it; the module decides where that says nothing."""
+
+    axes: dict[str, list[Any]]
+    ranges: dict[str, Any]
+    points: int | None
+    trials: int | None
+    seed: int
+
+    @classmethod
+    def read(
+        cls,
+        grid: Sequence[str],
+        random: int | None,
+        ranges: Sequence[str],
+        trials: int | None,
+        seed: int,
+    ) -> Space:
+        """The space of `--grid`, or of `--random` and `--range`, or none.
+
+        Raises:
+            UsageError: they do not go together, or are not written as they must be.
+        """
+        if grid and (ranges or random is not None):
+            raise UsageError("--grid and --random are two ways to search: give one of them")
+        if ranges and random is None:
+            raise UsageError("--range: say with --random N how many points to draw")
+        if random is not None and not ranges:
+            raise UsageError(f"--random {random}: say with --range name=low:high what to draw from")
+        axes = read_grid(grid)
+        if "trials" in axes:
+            raise UsageError(
+                "--grid trials=…: a parameter of this name cannot be an axis; put `points` into "
+                "the module (for the number of trials: --trials)"
+            )
+        return cls(axes, read_ranges(ranges), random, trials, seed)
+
+    def selector(self, module: ModuleType, problem: str) -> ParamSelector:
+        """The selector for this space, or the module's own; `problem` is the problem's name.
+
+        Raises:
+            UsageError: `model` has no such parameter; or neither the command line nor the module
+                says what to try, or the module has something else under these names.
+            SelectorError: making the module's selector failed.
+        """
+        trials = DEFAULT_TRIALS if self.trials is None else self.trials
+        if self.axes:
+            _check_names("--grid", self.axes, module, problem)
+            return Grid(trials=trials, **self.axes)
+        if self.points is not None:
+            _check_names("--range", self.ranges, module, problem)
+            return FixedSweep.with_random_trials(self.ranges, self.points, trials, seed=self.seed)
+        return _modules_own(module, problem, self.trials)
+
+
+def _check_names(option: str, names: Iterable[str], module: ModuleType, problem: str) -> None:
+    try:
+        parameters = inspect.signature(module.model).parameters
+    except (TypeError, ValueError):
+        return
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    known = [name for name, parameter in parameters.items() if parameter.kind in by_name]
+    for name in names:
+        if name not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none by name"
+            raise UsageError(
+                f"{option} {name}: model() of problem {problem} has no such parameter"
+                f"{suggestion(name, known)}; {takes}"
+            )
+
+
+def _modules_own(module: ModuleType, problem: str, trials: int | None) -> ParamSelector:
+    if hasattr(module, "selector"):
+        if trials is not None:
+            raise UsageError(
+                f"--trials {trials}: the selector of problem {problem} decides how many trials "
+                "each point gets; --trials goes with --grid, --random and `points`"
+            )
+        return _make_selector(module.selector, problem)
+    if hasattr(module, "points"):
+        points = module.points
+        if not isinstance(points, Iterable):
+            raise _fault(problem, "points", points, "a list of params")
+        default = getattr(module, "trials", DEFAULT_TRIALS)
+        return FixedSweep.with_fixed_trials(points, default if trials is None else trials)
+    raise UsageError(
+        "nothing says what to try: give --grid name=a,b, or --random N with --range "
+        f"name=low:high, or put `points` (a list of params) or `selector` into {module.__name__}"
+    )
+
+
+def _make_selector(given: Any, problem: str) -> ParamSelector:
+    made = given
+    if callable(given) and not isinstance(given, ParamSelector):
+        try:
+            made = given()
+        except Exception as error:
+            raise SelectorError(
+                f"selector() of problem {problem} raised {type(error).__name__}: {error}"
+            ) from error
+    if isinstance(made, ParamSelector):
+        return made
+    raise _fault(problem, "selector", made, "a ParamSelector, or a callable that makes one")
+
+
+def _fault(problem: str, attribute: str, found: object, expected: str) -> ProblemError:
+    return ProblemError(
+        f"problem {problem}: {attribute} is {found!r} (a {type(found).__name__}); "
+        f"expected {expected}"
+    )

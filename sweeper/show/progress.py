@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper.results import show_params
+from sweeper.show.clean import clean, clean_line
 from sweeper.types import Progress
 
 LINE_EVERY = 10.0
@@ -85,7 +86,7 @@ class LineView(NoView):
     def note(self, text: str) -> None:
         """See `View`."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._clock()))
-        print(f"{stamp}  {text}", file=self._stream, flush=True)
+        print(f"{stamp}  {clean(text)}", file=self._stream, flush=True)
 
     def _show(self, progress: Progress) -> None:
         self._due = self._clock() + LINE_EVERY
@@ -105,7 +106,8 @@ def describe(progress: Progress) -> str:
     if progress.failed or progress.trials_failed:
         parts.append(f"failed: {progress.failed} points, {progress.trials_failed} trials")
     if progress.best is not None:
-        parts.append(f"best {show_params(progress.best.params)} {progress.best.perf_val:.4f}")
+        shown = clean_line(show_params(progress.best.params))
+        parts.append(f"best {shown} {progress.best.perf_val:.4f}")
     if progress.seconds_left:
         parts.append(f"about {show_duration(progress.seconds_left)} left")
     return "; ".join(parts)
@@ -147,7 +149,7 @@ class LiveView:
 
     def note(self, text: str) -> None:
         """See `View`."""
-        self._live.console.print(text, highlight=False, markup=False)
+        self._live.console.print(clean(text), highlight=False, markup=False)
 
     def _render(self) -> RenderableType:
         if self._progress is None:
@@ -172,7 +174,7 @@ def draw(progress: Progress, now: float) -> RenderableType:
     if progress.best is not None:
         best = progress.best
         shown = f"{best.perf_val:.4f} over {best.trials} trials"
-        totals.add_row("best so far", Text(show_params(best.params), style="green"), shown)
+        totals.add_row("best so far", Text(clean_line(show_params(best.params)), style="green"), shown)
     left = progress.seconds_left
     totals.add_row("time left", "…" if left is None else f"about {show_duration(left)}", "")
     slots = Table(box=None, header_style="dim", padding=(0, 2))
@@ -181,5 +183,5 @@ def draw(progress: Progress, now: float) -> RenderableType:
     busy = {slot: (shown, since) for slot, shown, since in progress.running}
     for slot in range(min(progress.slots, 32)):
         doing, since = busy.get(slot, ("idle", now))
-        slots.add_row(str(slot), Text(doing), show_duration(max(0.0, now - since)))
+        slots.add_row(str(slot), Text(clean_line(doing)), show_duration(max(0.0, now - since)))
     return Group(totals, slots)

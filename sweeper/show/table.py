@@ -59,8 +59,11 @@ def results_table(results: SweepResult, width: int | None = None) -> Table:
         del columns["perf_train"]
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in columns:
-        justify = "right" if name in {"batch", "n", "diverged", "failed"} else "left"
-        table.add_column(Text(name), justify=justify, style="dim" * (name == "perf_train"))
+        table.add_column(
+            Text(name),
+            justify="right" if name in {"batch", "n", "diverged", "failed"} else "left",
+            style="dim" if name == "perf_train" else "",
+        )
     for point, cells in zip(results, zip(*columns.values(), strict=True), strict=True):
         table.add_row(*(Text(cell) for cell in cells), style="bold" * (point is best))
     return table
@@ -104,9 +107,10 @@ def _width(columns: dict[str, list[str]]) -> int:
 def findings(results: SweepResult, most: int = 10) -> list[str]:
     """Which differences to the best point are larger than their intervals, as lines of words.
 
-    The best point is compared with each other one by Welch's t, all comparisons together at 95 %
-    (O. J. Dunn, 1961: Bonferroni's inequality).  After `most` comparisons, the nearest first, the
-    rest is counted.
+    The best point is compared with each other one by Welch's t, at 95 % for all together by
+    Bonferroni's inequality (O. J. Dunn, 1961).  It counts every pair of points, since the data
+    that compares the best is also what made it the best.  After `most` comparisons, the nearest
+    first, the rest is counted.
     """
     best = _best(results)
     others = [point for point in results if point is not best and len(point.perf_val)]
@@ -115,18 +119,17 @@ def findings(results: SweepResult, most: int = 10) -> list[str]:
     leader = name_point(best.params)
     compared = [point for point in others if len(point.perf_val) > 1]
     if len(best.perf_val) < 2 or not compared:
-        return [
-            f"What can be said: {leader} leads, but one trial of a point shows no spread, so "
-            "nothing yet: two trials or more of each point (--trials) would tell"
-        ]
-    confidence = 1 - 0.05 / len(compared)
+        why = "one trial of a point shows no spread; two or more of each (--trials) would tell"
+        return [f"What can be said: {leader} leads, but {why}"]
+    pairs = len(compared) * (len(compared) + 1) // 2
+    confidence = 1 - 0.05 / pairs
     differences = [
         (mean_difference(best.perf_val, point.perf_val, confidence), name_point(point.params))
         for point in compared
     ]
     differences.sort(key=lambda difference: difference[0].mean)
-    together = f" over all {len(compared)} comparisons together" if len(compared) > 1 else ""
-    lines = [f"What can be said (95 %{together}, Welch's t):"]
+    over = f", Bonferroni over {pairs} pairs" if pairs > 1 else ""
+    lines = [f"What can be said (95 %, Welch's t{over}):"]
     lines += [f"  {_sentence(leader, other, found)}" for found, other in differences[:most]]
     lines += _rest([found for found, _ in differences[most:]])
     untold = len(others) - len(compared)

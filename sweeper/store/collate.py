@@ -81,7 +81,7 @@ def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
     columns = list(dict.fromkeys(name for row in rows for name in row))
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
+    writer.writerow({name: _harmless(name) for name in columns})
     writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
     return buffer.getvalue()
 

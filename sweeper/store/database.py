@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
@@ -80,7 +81,8 @@ CREATE TABLE log (
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY,
     time REAL NOT NULL,
-    kind TEXT NOT NULL,             -- opened, started, lost, interrupted, code_changed
+    kind TEXT NOT NULL,             -- opened, started, lost, interrupted, code_changed,
+                                    -- failures_forgotten
     point INTEGER REFERENCES points,
     stage TEXT,
     value TEXT NOT NULL             -- JSON
@@ -97,9 +99,10 @@ class Store:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
         self._selector = ""
-        self._ids: dict[str, int] = dict(
-            connection.execute("SELECT signature, id FROM points").fetchall()
-        )
+        self._ids = self._read_ids()
+
+    def _read_ids(self) -> dict[str, int]:
+        return dict(self.connection.execute("SELECT signature, id FROM points").fetchall())
 
     # -- opening ----------------------------------------------------------------------------------
 
@@ -161,16 +164,20 @@ class Store:
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self.connection.execute("COMMIT")
         except BaseException:
-            self.connection.execute("ROLLBACK")
+            # A full disk may have ended it already.
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            self._ids = self._read_ids()
             raise
-        self.connection.execute("COMMIT")
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
         """One state of the database for all reads inside, whatever the driver writes."""
         self.connection.execute("BEGIN")
         try:
+            self._ids = self._read_ids()
             yield
         finally:
             self.connection.execute("ROLLBACK")
@@ -312,6 +319,14 @@ class Store:
             self.connection.execute(
                 "DELETE FROM decisions WHERE json_extract(step, '$.error') IS NOT NULL"
             )
+            self._insert_event(time.time(), "failures_forgotten", None, None, {})
+
+    def forget_failed_check(self) -> None:
+        """Forget that the problem's check failed: it is made again."""
+        with self.transaction():
+            self.connection.execute(
+                "DELETE FROM outcomes WHERE failure IS NOT NULL AND stage = ?", (CHECK,)
+            )
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -379,7 +394,7 @@ class Store:
         tries: dict[tuple[str, str, int], list[Failure]] = defaultdict(list)
         for point_id, stage, value in self.connection.execute(
             "SELECT point, stage, value FROM events WHERE kind = 'lost' AND point NOT NULL AND "
-            "seq > (SELECT coalesce(max(seq), 0) FROM events WHERE kind = 'code_changed') "
+            "seq > (SELECT coalesce(max(seq), 0) FROM events WHERE kind = 'failures_forgotten') "
             "ORDER BY seq"
         ):
             lost = json.loads(value)

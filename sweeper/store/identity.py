@@ -72,13 +72,14 @@ def bind(
             f"{paths.folder} holds results of other data: dataset() gives something else than when "
             f"it was begun: {elsewhere}"
         )
-    if stored["source_sha256"] == source_sha256:
-        return False
-    if not allow_changed_code:
+    changed: bool = stored["source_sha256"] != source_sha256
+    if changed and not allow_changed_code:
         raise FolderError(
             f"{paths.folder} holds results of other code: the problem's module has changed since "
             f"it was begun: {elsewhere}, or allow_changed_code=True (--allow-changed-code) to mix "
             "them"
         )
-    store.set_meta({"source_sha256": source_sha256})
-    return True
+    store.forget_failed_check()
+    if changed:
+        store.set_meta({"source_sha256": source_sha256})
+    return changed

@@ -260,7 +260,7 @@ def _flat(value: Any) -> Iterator[Tensor]:
 
 def _bytes(tensor: Tensor) -> memoryview:
     # By way of uint8, since numpy lacks some of torch's types.
-    return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
 import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 
 import torch
@@ -66,10 +68,20 @@ def describe(error: BaseException) -> Failure:
     message = "".join(traceback.format_exception_only(error)).strip()
     if isinstance(error, SweeperError):  # written for people
         message = str(error)
+    while (trace := error.__traceback__) is not None and _is_ours(trace):
+        error = error.with_traceback(trace.tb_next)
     kind: Literal["memory", "exception"] = "exception"
     if isinstance(error, MemoryError):
         kind = "memory"
     return Failure(kind, message, "".join(traceback.format_exception(error)))
+
+
+def _is_ours(trace: TracebackType) -> bool:
+    """Whether it is this package's own way to the user's code, which tells nobody anything."""
+    return trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE)
+
+
+_PACKAGE = str(Path(__file__).parent.parent) + os.sep
 
 
 def _train(

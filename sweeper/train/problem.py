@@ -267,7 +267,7 @@ def _import_file(ref: ProblemRef) -> ModuleType:
         sys.modules[ref.module] = module
     loader = spec.loader
     try:
-        _guarded(ref.module, lambda: loader.exec_module(module))
+        _guarded(path, lambda: loader.exec_module(module))
     except BaseException:
         if known is None:
             del sys.modules[ref.module]

@@ -76,7 +76,7 @@ def log_mean_exp(values: Array) -> Array:
     """log(mean(exp(values))) over the first axis: a mean that leans to the better runs."""
     from scipy.special import logsumexp
 
-    return np.asarray(logsumexp(values, axis=0), dtype=float) - np.log(len(values))
+    return np.asarray(logsumexp(values, axis=0) - np.log(len(values)), dtype=float)
 
 
 def derive(x: Array, curves: Array) -> Curves:

@@ -91,7 +91,8 @@ def train_trial(
 
     trainer = Engine(step)
     epochs = Epochs(data.train, payload["batch_size"], streams.generator("order"))
-    cycle_steps = payload["cycle_epochs"] * len(epochs)
+    # ignite wants two steps a cycle; of one step only the first rate is ever used.
+    cycle_steps = max(2, payload["cycle_epochs"] * len(epochs))
     cycle = LinearCyclicalScheduler(
         optimizer, "lr", payload["lr_start"], payload["lr_end"], cycle_steps
     )

@@ -1,0 +1,49 @@
+"""Load a sweep's folder and draw what came of it: `python examples/analyse.py FOLDER [PNG]`.
+
+Left: every trial's validation performance, with each point's mean and 95 % interval.  Right: how the
+validation loss fell while the trials trained.  Works while the sweep runs, too.
+"""
+
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import sweeper
+from sweeper.results import show_params
+
+
+def main(folder: str, picture: str = "analysis.png") -> None:
+    """Draw the sweep in `folder` into the file `picture`."""
+    results = sweeper.load(folder)
+    summary = results.summary()
+    print(summary)
+    _, (left, right) = plt.subplots(1, 2, figsize=(11, 0.5 * len(results) + 3))
+    for place, (point, numbers) in enumerate(zip(results, summary.points, strict=True)):
+        jitter = np.linspace(-0.15, 0.15, len(point.perf_val))
+        left.plot(point.perf_val, place + jitter, ".", color=f"C{place}", alpha=0.6)
+        interval = numbers.perf_val
+        left.errorbar(
+            interval.mean, place, xerr=interval.half_width, fmt="D", color=f"C{place}", capsize=4
+        )
+    left.set_yticks(range(len(results)), [show_params(point.params) for point in results])
+    left.invert_yaxis()
+    left.set_xlabel("validation performance (mean, 95 % interval)")
+    for path in sorted(Path(folder).glob("points/*/curves.npz"), key=lambda p: int(p.parent.name)):
+        with np.load(path) as curves:
+            loss = curves["loss_val"]
+            right.semilogy(curves["step"], np.nanmean(loss, axis=0), label=path.parent.name)
+    right.set_xlabel("step")
+    right.set_ylabel("validation loss (mean over trials)")
+    if right.lines:
+        right.legend(title="point", fontsize="small")
+    plt.tight_layout()
+    plt.savefig(picture, dpi=120)
+    print(f"drawn into {picture}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    main(*sys.argv[1:3])

@@ -1,0 +1,491 @@
+"""The command line, as a process: what it prints, where, and how it ends."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from sweeper import cli
+from sweeper.errors import ProblemError, SelectorError, UsageError
+from sweeper.files import folder_lock
+from sweeper.search import FixedSweep, Grid
+from sweeper.search.spaces import Space, read_grid, read_ranges, read_value
+
+ROOT = Path(__file__).parents[1]
+
+BLOBS = """
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+accuracy_style = "classification"
+loss = nn.CrossEntropyLoss
+
+
+def model(hidden=4, act="Tanh"):
+    return nn.Sequential(nn.Linear(2, hidden), getattr(nn, act)(), nn.Linear(hidden, 2))
+
+
+def dataset():
+    y = torch.arange(100) % 2
+    x = torch.randn(100, 2) + 4 * y[:, None]
+    return TensorDataset(x[:80], y[:80]), TensorDataset(x[80:], y[80:])
+"""
+
+FAILS_SOMETIMES = """
+points = [{"hidden": 3}, {"hidden": 4}]
+trials = 2
+
+
+def handlers(trainer, evaluator, trial):
+    if trial.params["hidden"] == 3 and trial.number == 1:
+        raise RuntimeError("boom \\x1b[31mred")
+"""
+
+RAISES_IN_SELECTOR = """
+from sweeper import ParamSelector
+
+
+class Broken(ParamSelector):
+    def get_next_trials(self):
+        return {"hidden": 1 / 0}, 1
+
+    def has_more_trials(self):
+        return True
+
+
+selector = Broken
+"""
+
+QUICK = (
+    *("--hparams", "fastest", "--cores", "1"),
+    *("--set", "cycle_epochs=2", "--set", "cycles=1", "--set", "lr_sweep_len=2.0"),
+)
+
+
+def environment():
+    return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+def sweeper(*arguments, folder, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "sweeper", *map(str, arguments)],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """A folder with problem modules in it."""
+    folder = tmp_path_factory.mktemp("here")
+    (folder / "blobs.py").write_text(BLOBS)
+    (folder / "fails.py").write_text(BLOBS + FAILS_SOMETIMES)
+    (folder / "broken.py").write_text(BLOBS + RAISES_IN_SELECTOR)
+    (folder / "faulty.py").write_text("import math\n\nmath.sqrt(-1)\n")
+    (folder / "empty.py").write_text("")
+    return folder
+
+
+SWEEP = ("run", "blobs", "--grid", "hidden=2,4", "--trials", "2", *QUICK)
+
+
+@pytest.fixture(scope="module")
+def swept(here):
+    """What sweeping the blobs printed; their folder is out/blobs."""
+    return sweeper(*SWEEP, folder=here)
+
+
+# -- a sweep, and what can be done with its folder ------------------------------------------------
+
+
+def test_run_prints_the_table_and_where_the_files_are(swept):
+    assert swept.returncode == 0, swept.stderr
+    rows = [line.split() for line in swept.stdout.splitlines() if "hidden=" in line]
+    assert {"hidden=2", "hidden=4"} <= {word for row in rows for word in row}
+    assert swept.stdout.count("★") == 1
+    assert "What can be said" in swept.stdout
+    assert "files are in out/blobs; load them with sweeper.load('out/blobs')" in swept.stdout
+    assert "trials 4/4" in swept.stderr
+    assert "\x1b" not in swept.stdout + swept.stderr
+
+
+def test_run_again_trains_nothing_and_says_json(swept, here):
+    before = (here / "out/blobs/points/funcres.pt").read_bytes()
+    again = sweeper(*SWEEP, "--json", "--quiet", folder=here)
+    assert (again.returncode, again.stderr) == (0, "")
+    read = json.loads(again.stdout)
+    assert [point["params"] for point in read["points"]] == [{"hidden": 2}, {"hidden": 4}]
+    assert [point["trial_numbers"] for point in read["points"]] == [[0, 1], [0, 1]]
+    assert (read["problem"], read["settings"]["cycles"], read["failures"]) == ("blobs", 1, [])
+    assert (here / "out/blobs/points/funcres.pt").read_bytes() == before
+
+
+def test_status_says_how_far_it_is(swept, here):
+    status = sweeper("status", "out/blobs", folder=here)
+    assert status.returncode == 0
+    assert "4 of 4 done" in status.stdout
+    assert "2: 2 done" in status.stdout
+    assert "nobody at the moment" in status.stdout
+    assert "fastest, lr_sweep_len=2.0, cycle_epochs=2, cycles=1, cores=1" in status.stdout
+
+
+def test_status_says_who_drives_the_folder(swept, here):
+    with folder_lock(here / "out/blobs/lock"):
+        status = sweeper("status", "out/blobs", folder=here)
+        export = sweeper("export", "out/blobs", folder=here)
+    assert f"process {os.getpid()} on" in status.stdout
+    assert export.returncode == 0
+    assert "stay as they are" in export.stderr
+    assert len(export.stdout.splitlines()) == 5
+
+
+def test_show_prints_what_run_printed(swept, here):
+    show = sweeper("show", "out/blobs", folder=here)
+    assert show.returncode == 0
+    assert show.stdout.strip() == swept.stdout.partition("files are in")[0].strip()
+    assert sweeper("show", "out/blobs", "--failures", folder=here).stdout == "nothing failed\n"
+
+
+def test_show_into_a_pipe_that_closes_is_no_fault_of_ours(swept, here):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sweeper", "export", "out/blobs"],
+        cwd=here,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    with process.stderr as stream:
+        complaint = stream.read()
+    assert process.wait() == cli.BROKEN_PIPE
+    assert complaint == b""
+
+
+def test_export_writes_a_row_a_trial_and_rebuilds_the_views(swept, here):
+    funcres = here / "out/blobs/points/funcres.pt"
+    before = funcres.read_bytes()
+    funcres.unlink()
+    export = sweeper("export", "out/blobs", "--format", "csv", folder=here)
+    assert (export.returncode, export.stderr) == (0, "")
+    rows = list(csv.DictReader(io.StringIO(export.stdout)))
+    assert [(row["hidden"], row["trial"]) for row in rows] == [
+        ("2", "0"),
+        ("2", "1"),
+        ("4", "0"),
+        ("4", "1"),
+    ]
+    assert funcres.read_bytes() == before
+    loaded = pickle.loads(before)
+    assert float(rows[0]["perf_val"]) == loaded[0][6][0]
+
+
+def test_export_writes_json_to_a_file(swept, here):
+    export = sweeper("export", "out/blobs", "--format", "json", "--output", "x.json", folder=here)
+    assert (export.returncode, export.stdout) == (0, "")
+    read = json.loads((here / "x.json").read_text())
+    assert read["points"][0]["summary"]["n"] == 2
+    nowhere = sweeper("export", "out/blobs", "--output", "no/where", folder=here)
+    assert_wrong(nowhere, "--output no/where", "No such file")
+
+
+def test_a_failed_trial_ends_in_1_and_is_explained(here):
+    run = sweeper("run", "fails.py", *QUICK, "--folder", "out/a b", "--no-models", folder=here)
+    assert run.returncode == 1
+    assert "1 failure:" in run.stdout
+    assert "hidden=3 · trial 1: RuntimeError: boom red" in run.stdout
+    assert "sweeper show 'out/a b' --failures" in run.stdout
+    assert "Traceback" not in run.stdout + run.stderr
+    assert not list((here / "out/a b").rglob("model.pt"))
+    show = sweeper("show", "out/a b", "--failures", folder=here)
+    assert show.returncode == 0
+    assert "Traceback" in show.stdout
+    assert "\x1b" not in show.stdout
+    export = sweeper("export", "out/a b", folder=here)
+    assert len(export.stdout.splitlines()) == 4
+    assert "1 failure without a row" in export.stderr
+
+
+def test_a_selector_that_raises_is_shown_with_its_own_traceback(here):
+    run = sweeper("run", "broken", *QUICK, "--quiet", folder=here)
+    assert run.returncode == 1
+    lines = run.stderr.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert re.search(r'broken\.py", line \d+, in get_next_trials$', lines[1])
+    assert lines[-1].startswith("sweeper: selector Broken raised in get_next_trials(): ZeroDiv")
+
+
+def test_interrupted_is_130_and_says_how_to_go_on(here):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sweeper", *SWEEP[:4], "--trials", "5000", *QUICK, "--folder", "i"],
+        cwd=here,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # Made once signals are looked after.
+    while not (here / "i/logs").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    with process.stderr as stream:
+        process.send_signal(signal.SIGINT)
+        rest = stream.read()
+    assert process.wait(timeout=20) == 130
+    assert "the same command goes on from there" in rest
+    assert "Traceback" not in rest
+
+
+def test_doctor_proves_that_workers_are_pinned(here):
+    doctor = sweeper("doctor", folder=here)
+    assert doctor.returncode == 0, doctor.stdout + doctor.stderr
+    assert "torch 2" in doctor.stdout
+    assert "start method" in doctor.stdout
+    workers = [line for line in doctor.stdout.splitlines() if line.startswith("worker ")]
+    assert workers
+    assert all(line.endswith(", 1 thread - ok") for line in workers)
+
+
+# -- help and wrong usage -------------------------------------------------------------------------
+
+
+def test_help_helps(tmp_path):
+    for arguments, expected in (
+        (["--help"], ["Examples:", "run", "status", "show", "export", "doctor", "Exit codes"]),
+        (["run", "--help"], ["--grid", "--random", "--range", "--set", "--no-resume", "--json"]),
+        (["export", "--help"], ["--format", "csv", "json", "--output"]),
+        (["--version"], ["sweeper 0."]),
+    ):
+        shown = sweeper(*arguments, folder=tmp_path)
+        assert (shown.returncode, shown.stderr) == (0, "")
+        assert [word for word in expected if word not in shown.stdout] == []
+    nothing = sweeper(folder=tmp_path)
+    assert nothing.returncode == 2
+    assert "Commands:" in nothing.stdout
+
+
+def test_what_only_reads_does_not_import_torch(swept, here):
+    script = (
+        "import sys; sys.argv = ['sweeper', 'show', 'out/blobs']; from sweeper.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules)"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=here,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.endswith("\n0 False\n")
+
+
+def assert_wrong(ended, *expected):
+    """Wrong usage: code 2, one line on standard error, with these texts in it."""
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stdout == ""
+    assert len(ended.stderr.splitlines()) == 1, ended.stderr
+    assert ended.stderr.startswith("sweeper: ")
+    assert [text for text in expected if text not in ended.stderr] == []
+
+
+def test_the_script_finds_a_module_in_the_current_folder(here, tmp_path):
+    script = tmp_path / "sweeper-script.py"
+    script.write_text("from sweeper.cli import main\nmain()\n")
+    ended = subprocess.run(
+        [sys.executable, script, "run", "blobs", "--grid", "hiden=2"],
+        cwd=here,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert_wrong(ended, "--grid hiden", "did you mean hidden?", "it takes hidden, act")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("nonsense", ["No such command 'nonsense'"]),
+        ("run", ["MODULE", "sweeper run --help"]),
+        ("run blobs --cores many", ["--cores", "integer"]),
+        ("run blobs --bogus", ["--bogus"]),
+        ("show .", ["holds no sweep"]),
+        ("export blobs.py", ["holds no sweep"]),
+        ("export . --format xml", ["--format", "xml", "csv", "json"]),
+    ],
+)
+def test_wrong_usage_of_a_process(arguments, expected, here):
+    assert_wrong(sweeper(*arguments.split(), folder=here), *expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("status nowhere", ["nowhere holds no sweep"]),
+        ("run nope", ["module='nope' cannot be found"]),
+        ("run nope.py", ["module='nope.py'", "no such file"]),
+        ("run empty", ["problem empty: model is missing", "expected a callable model"]),
+        ("run faulty", ["ValueError: math domain error", "faulty.py, line 3)"]),
+        ("run blobs", ["nothing says what to try", "--grid", "--random", "points", "blobs"]),
+        ("run blobs --grid hidden", ["--grid 'hidden'", "name=value"]),
+        ("run blobs --grid hidden=", ["--grid 'hidden='", "name=value"]),
+        ("run blobs --grid hidden=1,,2", ["--grid hidden=1,,2", "empty"]),
+        ("run blobs --grid hidden=1,1", ["--grid hidden=1,1", "twice"]),
+        ("run blobs --grid hidden=1 --grid hidden=2", ["hidden is given twice"]),
+        ("run blobs --grid trials=1", ["--trials"]),
+        ("run blobs --grid depth=1", ["--grid depth", "it takes hidden, act"]),
+        ("run blobs --grid hidden=1 --trials -1", ["trials=-1", "0 or more"]),
+        ("run blobs --grid hidden=1 --random 3 --range act=a", ["--grid and --random"]),
+        ("run blobs --range hidden=1:3", ["--random N"]),
+        ("run blobs --random 3", ["--range"]),
+        ("run blobs --random 3 --range depth=1:2", ["--range depth", "it takes hidden, act"]),
+        ("run blobs --random 3 --range hidden=9:1", ["--range hidden=9:1", "low:high"]),
+        ("run blobs --random 3 --range hidden=a:b", ["--range hidden=a:b", "low:high"]),
+        ("run blobs --random 3 --range hidden=1:2:3", ["--range hidden=1:2:3", "low:high"]),
+        ("run blobs --random 9 --range hidden=1:3", ["points=9", "only 3 were found"]),
+        ("run blobs --hparams fats", ["hparams='fats'", "fastest, fast, slow"]),
+        ("run blobs --set cycle=1", ["--set cycle", "did you mean cycles?", "batch_pts"]),
+        ("run blobs --set cycles=1.5", ["cycles=1.5", "whole number"]),
+        ("run blobs --set cycles=none", ["cycles='none'", "whole number"]),
+        ("run blobs --set lr_start=2", ["lr_start=2", "below lr_end"]),
+        ("run blobs --grid hidden=1 --cores 0", ["cores=0"]),
+        ("run blobs --grid hidden=1 --total-cores 0", ["total_cores=0"]),
+        ("run blobs --grid hidden=1 --cores-per-trial 9999", ["cores_per_trial=9999"]),
+        ("run blobs --grid hidden=1 --seed -1", ["seed=-1"]),
+        ("run blobs --grid hidden=1 --curve-samples -1", ["curve_samples=-1"]),
+        ("run blobs --grid hidden=1 --backend cloud", ["backend='cloud'", "'local'", "'inline'"]),
+        ("run broken --trials 3", ["--trials 3", "selector"]),
+    ],
+)
+def test_wrong_usage_is_explained_in_a_line(arguments, expected, here, monkeypatch, capsys):
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(sys, "path", [str(here), *sys.path])
+    monkeypatch.setattr(sys, "argv", ["sweeper", *arguments.split()])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    printed = capsys.readouterr()
+    assert_wrong(
+        subprocess.CompletedProcess([], end.value.code, printed.out, printed.err), *expected
+    )
+
+
+# -- search spaces --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("16", 16),
+        ("-3", -3),
+        ("+3", 3),
+        ("1.0", 1.0),
+        ("1e-3", 0.001),
+        (".5", 0.5),
+        ("2.", 2.0),
+        ("inf", float("inf")),
+        ("True", True),
+        ("false", False),
+        ("None", None),
+        ("none", "none"),
+        ("ReLU", "ReLU"),
+        ("1_0", "1_0"),
+        ("1e", "1e"),
+        ("nan", "nan"),
+        ("٣", "٣"),
+        ("'16'", "16"),
+        ('""', ""),
+        (" 8 ", 8),
+    ],
+)
+def test_values_are_read_as_what_they_look_like(text, value):
+    read = read_value(text)
+    assert (type(read), read) == (type(value), value)
+
+
+def test_axes_and_ranges():
+    assert read_grid(["hidden=16,64", "act=Tanh,'1'"]) == {"hidden": [16, 64], "act": ["Tanh", "1"]}
+    assert read_ranges(["a=8:128", "b=0.1:1", "c=x,y", "d='1:2'", "e=-2:-1"]) == {
+        "a": (8, 128),
+        "b": (0.1, 1),
+        "c": frozenset({"x", "y"}),
+        "d": frozenset({"1:2"}),
+        "e": (-2, -1),
+    }
+    with pytest.raises(UsageError, match="twice"):
+        read_ranges(["a=1,1.0"])
+
+
+def module_with(**attributes):
+    module = ModuleType("toy")
+    module.model = lambda hidden, *, act="Tanh": None
+    for name, value in attributes.items():
+        setattr(module, name, value)
+    return module
+
+
+def asked(space, module):
+    selector = space.selector(module, "toy")
+    found = []
+    while selector.has_more_trials():
+        found.append(selector.get_next_trials())
+    return found
+
+
+def test_a_grid_goes_before_what_the_module_says():
+    space = Space.read(["hidden=1,2"], None, [], None, 0)
+    module = module_with(selector=Grid(trials=1), points=[(9,)])
+    assert asked(space, module) == [({"hidden": 1}, 10), ({"hidden": 2}, 10)]
+
+
+def test_random_points_depend_on_the_seed_alone():
+    def points(seed):
+        return asked(Space.read([], 5, ["hidden=1:1000", "act=a,b"], 3, seed), module_with())
+
+    assert points(1) == points(1)
+    assert points(1) != points(2)
+    assert all(set(params) == {"hidden", "act"} and trials == 3 for params, trials in points(1))
+
+
+def test_the_modules_points_and_trials():
+    nothing, three = Space.read([], None, [], None, 0), Space.read([], None, [], 3, 0)
+    assert asked(nothing, module_with(points=[(1,)])) == [((1,), 10)]
+    assert asked(nothing, module_with(points=[(1,)], trials=4)) == [((1,), 4)]
+    assert asked(three, module_with(points=[(1,)], trials=4)) == [((1,), 3)]
+
+
+def test_the_modules_selector_may_be_one_or_make_one():
+    nothing = Space.read([], None, [], None, 0)
+    selector = FixedSweep([((1,), 2)])
+    assert nothing.selector(module_with(selector=selector), "toy") is selector
+    assert nothing.selector(module_with(selector=lambda: selector), "toy") is selector
+    with pytest.raises(SelectorError, match=r"selector\(\) of problem toy raised ZeroDivision"):
+        nothing.selector(module_with(selector=lambda: 1 / 0), "toy")
+    with pytest.raises(ProblemError, match="expected a ParamSelector"):
+        nothing.selector(module_with(selector=[(1,)]), "toy")
+    with pytest.raises(ProblemError, match="a list of params"):
+        nothing.selector(module_with(points=3), "toy")
+
+
+def test_a_model_that_takes_any_name_is_not_checked():
+    module = module_with(model=lambda **anything: None)
+    space = Space.read(["depth=1"], None, [], 1, 0)
+    assert asked(space, module) == [({"depth": 1}, 1)]

@@ -1,0 +1,419 @@
+"""Probes and trials as functions of their seed, on a small real training."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Events
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from sweeper.signature import encode
+from sweeper.train import probes as probes_module
+from sweeper.train import trainer as trainer_module
+from sweeper.train.data import Data, HeldSet, LoadedSet
+from sweeper.train.plan import batch_sizes
+from sweeper.train.probes import EVALUATED, Probe, run_batch_choice, run_batch_range, run_lr_range
+from sweeper.train.problem import Problem, ProblemRef
+from sweeper.train.streams import Streams
+from sweeper.train.trainer import train_trial
+
+SIGNATURE = "5e" * 32
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def plain() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
+
+
+def with_state() -> nn.Module:
+    """Everything that an evaluation could disturb: what is drawn, and what is gathered."""
+    return nn.Sequential(
+        nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 2)
+    )
+
+
+class Noisy(nn.Module):
+    """Draws in evaluation mode too."""
+
+    def forward(self, x):
+        return x + 0.1 * torch.randn_like(x)
+
+
+def drawing_always() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 8), Noisy(), nn.Linear(8, 2))
+
+
+MODELS = pytest.mark.parametrize("model", [plain, with_state, drawing_always])
+
+
+def problem_of(model: Any = with_state, **changes: Any) -> Problem:
+    module = ModuleType("toy")
+    good = {
+        "model": model,
+        "dataset": lambda: None,
+        "loss": nn.CrossEntropyLoss,
+        "accuracy_style": "classification",
+    }
+    for name, value in (good | changes).items():
+        setattr(module, name, value)
+    return Problem(ProblemRef("toy", "toy"), module)
+
+
+def data_of(samples: int = 80, *, held: bool = True) -> Data:
+    random = np.random.default_rng(0)
+    x = torch.from_numpy(random.normal(size=(samples + 40, 3))).float()
+    y = (x[:, 0] > 0).long()
+    kind = HeldSet if held else lambda x, y: LoadedSet(TensorDataset(x, y))
+    return Data(kind(x[:samples], y[:samples]), kind(x[samples:], y[samples:]))
+
+
+def streams_of(number: int = 0, stage: str = "lr_range", seed: int = 0) -> Streams:
+    return Streams(seed, SIGNATURE, stage, number)
+
+
+WARM_UP = {"warmup_lr": 1e-4, "warmup_batch": 16, "warmup_steps": 3}
+LR_RANGE = {"lr_start": 1e-3, "lr_end": 0.5, "steps": 30, "spacing": "linear", "batch_size": 16}
+BATCH_RANGE = {"batch_start": 8, "batch_end": 20, "samples": 200, "steps": 15}
+FOUND = {"lr_min": 0.05, "lr_max": 0.3, "lr_batch": 16}
+CHOICE = {**FOUND, "sizes": [8, 20], "inits": 2, "cycle_epochs": 3}
+TRIAL = {"lr_start": 0.01, "lr_end": 0.3, "batch_size": 16, "cycle_epochs": 4, "cycles": 2}
+TRIAL |= {"steps": 4 * 2 * 5, "params": encode(())}
+
+
+def probe_of(streams: Streams, model: Any = with_state, data: Data | None = None) -> Probe:
+    return Probe.make(problem_of(model), data or data_of(), streams, encode(()))
+
+
+def run(stage: str, streams: Streams, data: Data | None = None, **changes: Any) -> bytes:
+    """What a probe of the stage measures, to the last bit."""
+    probe = probe_of(streams, data=data)
+    if stage == "lr_range":
+        _, arrays = run_lr_range(probe, LR_RANGE | WARM_UP | changes)
+    elif stage == "batch_range":
+        _, arrays = run_batch_range(probe, BATCH_RANGE | FOUND | WARM_UP | changes)
+    else:
+        metrics, _ = run_batch_choice(probe, CHOICE | changes, streams.number)
+        return np.float64(metrics["perf"]).tobytes()
+    return bytes(arrays["perf"].tobytes())
+
+
+def trial(
+    streams: Streams | None = None,
+    samples: int = 0,
+    data: Data | None = None,
+    problem: Problem | None = None,
+    **changes: Any,
+) -> Any:
+    streams = streams or streams_of(stage="trial")
+    payload = TRIAL | changes
+    return train_trial(
+        problem or problem_of(), data or data_of(), streams, payload, samples, Path("unused")
+    )
+
+
+def bits(model: nn.Module) -> dict[str, bytes]:
+    return {name: value.numpy().tobytes() for name, value in model.state_dict().items()}
+
+
+def disturb_globals() -> None:
+    torch.manual_seed(99)
+    torch.rand(7)
+    np.random.seed(99)  # noqa: NPY002 - the global generator is what this is about
+
+
+# -- functions of their seed ----------------------------------------------------------------------
+
+STAGES = pytest.mark.parametrize("stage", ["lr_range", "batch_range", "batch_choice"])
+
+
+@STAGES
+def test_a_probe_is_a_function_of_its_seed(stage):
+    first = run(stage, streams_of(0, stage))
+    disturb_globals()
+    assert run(stage, streams_of(0, stage)) == first
+    others = [
+        run(stage, streams_of(1, stage)),
+        run(stage, streams_of(0, f"{stage}.1")),
+        run(stage, streams_of(0, stage, seed=1)),
+        run(stage, Streams(0, "5f" * 32, stage, 0)),
+    ]
+    assert len({first, *others}) == 5
+
+
+@STAGES
+def test_a_probe_of_held_data_is_one_of_loaded_data(stage):
+    held, loaded = (run(stage, streams_of(0, stage), data_of(held=held)) for held in (True, False))
+    assert held == loaded
+
+
+def test_a_trial_is_a_function_of_its_seed():
+    first = trial()
+    disturb_globals()
+    again, loaded = trial(), trial(data=data_of(held=False))
+    assert bits(first.model) == bits(again.model) == bits(loaded.model)
+    assert first.metrics == again.metrics == loaded.metrics
+    for streams in (streams_of(1, "trial"), streams_of(0, "trial", seed=1)):
+        other = trial(streams)
+        assert bits(other.model)["0.weight"] != bits(first.model)["0.weight"]
+        assert other.metrics != first.metrics
+
+
+def test_the_order_of_the_data_has_a_stream_of_its_own():
+    def model():
+        made = nn.Linear(3, 2)
+        nn.init.zeros_(made.weight)
+        nn.init.zeros_(made.bias)
+        return made
+
+    def trained(number):
+        probe = probe_of(streams_of(number), model)
+        run_lr_range(probe, LR_RANGE | WARM_UP)
+        of_trial = trial(streams_of(number, "trial"), problem=problem_of(model)).model
+        return bits(probe.model)["weight"], bits(of_trial)["weight"]
+
+    for one, other in zip(trained(0), trained(1), strict=True):
+        assert one != other
+
+
+def test_what_a_model_draws_inside_does_not_depend_on_what_its_initialisation_drew():
+    def model():
+        torch.rand(5)
+        return plain()
+
+    streams = streams_of()
+    states = []
+    for made in (plain, model):
+        probe_of(streams, made)
+        states.append(torch.get_rng_state())
+    streams.seed_globals("inside")
+    assert all(torch.equal(state, torch.get_rng_state()) for state in states)
+
+
+# -- measuring does not disturb -------------------------------------------------------------------
+
+
+@MODELS
+@pytest.mark.parametrize("samples", [1, 40, 1000])
+def test_a_trial_is_the_same_with_and_without_curves(model, samples):
+    without, with_curves = (trial(samples=n, problem=problem_of(model)) for n in (0, samples))
+    assert bits(without.model) == bits(with_curves.model)
+    assert without.metrics == with_curves.metrics
+    assert without.arrays == {}
+    assert len(with_curves.arrays["step"]) == min(samples, 40)
+
+
+@MODELS
+@STAGES
+def test_measuring_performance_does_not_disturb_a_probe(model, stage, monkeypatch):
+    def trained() -> dict[str, bytes]:
+        probe = probe_of(streams_of(0, stage), model)
+        if stage == "lr_range":
+            run_lr_range(probe, LR_RANGE | WARM_UP)
+        elif stage == "batch_range":
+            run_batch_range(probe, BATCH_RANGE | FOUND | WARM_UP)
+        else:
+            run_batch_choice(probe, CHOICE, 0)
+        return bits(probe.model)
+
+    measured = trained()
+    monkeypatch.setattr(Probe, "performance", lambda _: 0.5)
+    monkeypatch.setattr(Probe, "final_performance", lambda _: 0.5)
+    assert trained() == measured
+
+
+@pytest.mark.parametrize("samples", [80, EVALUATED + 1, 500])
+def test_performance_is_measured_on_at_most_192_samples(samples, monkeypatch):
+    seen = []
+
+    def mean_loss(_model, _loss, batches):
+        seen.append([len(y) for _, y in batches])
+        return 1.0
+
+    monkeypatch.setattr(probes_module, "mean_loss", mean_loss)
+    probe = probe_of(streams_of(), data=data_of(samples))
+    assert probe.performance() == 0.5
+    assert seen == [[min(samples, EVALUATED)]]
+    probe.final_performance()
+    assert sum(seen[-1]) == samples
+
+
+def test_a_model_that_learns_nothing_of_small_data_gives_a_curve_that_is_flat_exactly():
+    probe = probe_of(streams_of(), plain)
+    assert len({probe.performance() for _ in range(10)}) == 1
+
+
+# -- divergence -----------------------------------------------------------------------------------
+
+
+class Explodes(nn.Module):
+    """Its loss is infinite from a step on that comes the sooner the higher the rate is."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        return x[:, :2] * self.weight.exp() ** 3
+
+
+def exploding(**changes):
+    def loss():
+        return lambda output, y: -output.pow(2).mean() + 0 * y.sum()
+
+    return problem_of(Explodes, loss=loss, accuracy_style="inv-loss", **changes)
+
+
+def test_a_rate_that_diverges_ends_a_range_run_early():
+    probe = Probe.make(exploding(), data_of(), streams_of(), encode(()))
+    _, arrays = run_lr_range(probe, LR_RANGE | WARM_UP | {"lr_start": 1e-6, "warmup_steps": 0})
+    assert 0 < len(arrays["perf"]) < LR_RANGE["steps"]
+    assert np.isfinite(arrays["perf"]).all()
+
+
+def test_a_rate_that_diverges_ends_a_batch_run_early():
+    probe = Probe.make(exploding(), data_of(), streams_of(), encode(()))
+    _, arrays = run_batch_range(probe, BATCH_RANGE | FOUND | WARM_UP)
+    assert len(arrays["perf"]) < len(batch_sizes(8, 20, 200))
+    assert np.isfinite(arrays["perf"]).all()
+
+
+def test_a_size_that_diverges_performs_0():
+    probe = Probe.make(exploding(), data_of(), streams_of(), encode(()))
+    assert run_batch_choice(probe, CHOICE, 0) == ({"perf": 0.0}, {})
+
+
+def test_a_trial_that_diverges_is_a_measurement():
+    found = trial(problem=exploding(), samples=40)
+    assert math.isnan(found.metrics["loss_train"])
+    assert math.isnan(found.metrics["loss_val"])
+    assert found.metrics["perf_train"] == found.metrics["perf_val"] == 0
+    assert np.isnan(found.arrays["loss_train"][-1])
+
+
+def test_a_model_that_is_nan_from_the_start_leaves_an_empty_curve():
+    def model():
+        made = plain()
+        nn.init.constant_(made[0].weight, math.nan)
+        return made
+
+    probe = Probe.make(problem_of(model), data_of(), streams_of(), encode(()))
+    _, arrays = run_lr_range(probe, LR_RANGE | WARM_UP)
+    assert arrays["perf"].shape == (0,)
+
+
+# -- rates and sizes ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def seen_rates(monkeypatch):
+    """The rate of every step that any optimiser takes."""
+    rates = []
+
+    def watched(make):
+        def make_optimizer(*args):
+            optimizer = make(*args)
+            optimizer.register_step_pre_hook(
+                lambda *_: rates.append(optimizer.param_groups[0]["lr"])
+            )
+            return optimizer
+
+        return make_optimizer
+
+    for module in (probes_module, trainer_module):
+        monkeypatch.setattr(module, "make_optimizer", watched(module.make_optimizer))
+    return rates
+
+
+def test_a_trials_rate_goes_low_high_low_each_cycle(seen_rates):
+    trial()
+    cycle = 4 * 5
+    assert len(seen_rates) == 2 * cycle
+    # The fall ends at the low rate with which the next cycle begins.
+    expected = 0.3 + (0.01 - 0.3) * np.abs(1 - 2 * np.arange(cycle) / cycle)
+    np.testing.assert_allclose(seen_rates, np.tile(expected, 2))
+    assert seen_rates[0] == pytest.approx(0.01)
+    assert max(seen_rates) == seen_rates[cycle // 2] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(("number", "size"), [(0, 8), (1, 8), (2, 20), (3, 20)])
+def test_a_batch_choice_is_one_cycle_at_the_scaled_range(seen_rates, number, size):
+    run("batch_choice", streams_of(number, "batch_choice"))
+    steps, scale = 3 * (80 // size), size / 16
+    assert len(seen_rates) == steps
+    expected = 0.3 + (0.05 - 0.3) * np.abs(1 - 2 * np.arange(steps) / steps)
+    np.testing.assert_allclose(seen_rates, expected * scale)
+
+
+def test_a_range_run_warms_up_and_rises(seen_rates):
+    run("lr_range", streams_of())
+    assert seen_rates[:3] == [1e-4] * 3
+    np.testing.assert_allclose(seen_rates[3:], np.linspace(1e-3, 0.5, 30))
+
+
+def test_a_logarithmic_range_run(seen_rates):
+    run("lr_range", streams_of(), spacing="log", warmup_steps=0)
+    np.testing.assert_allclose(seen_rates, np.geomspace(1e-3, 0.5, 30))
+
+
+def test_a_batch_runs_rate_is_in_proportion_to_its_size(seen_rates):
+    run("batch_range", streams_of(stage="batch_range"), warmup_steps=0)
+    np.testing.assert_allclose(seen_rates, (0.05 + 0.3) / 2 / 16 * batch_sizes(8, 20, 200))
+
+
+def test_training_improves_on_the_start():
+    found = trial(samples=40)
+    assert found.metrics["perf_val"] > 0.85
+    curve = found.arrays["loss_train"]
+    assert curve[-1] < 0.5 * curve[0]
+    assert found.arrays["step"].tolist() == list(range(1, 41))
+    # The last point is measured on the same samples, in another order of adding up.
+    assert curve[-1] == pytest.approx(found.metrics["loss_train"], rel=1e-5)
+
+
+def test_the_second_of_two_models_is_trained_and_the_first_is_kept():
+    class Wrapped(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner, self.extra = inner, nn.Parameter(torch.zeros(1))
+
+    def model():
+        inner = plain()
+        return Wrapped(inner), inner
+
+    found = trial(problem=problem_of(model))
+    assert type(found.model) is Wrapped
+    alone = bits(trial(problem=problem_of(plain)).model)
+    assert {f"inner.{name}": value for name, value in alone.items()}.items() <= bits(
+        found.model
+    ).items()
+
+
+def test_handlers_are_told_of_the_trial(tmp_path):
+    told = []
+
+    def handlers(trainer, evaluator, trial):
+        told.append(trial)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, told.append)
+
+    problem = problem_of(handlers=handlers)
+    streams = streams_of(3, "trial")
+    found = train_trial(problem, data_of(), streams, TRIAL, 0, tmp_path / "3")
+    assert bits(found.model) == bits(trial(streams).model)
+    assert (told[0].number, told[0].params, told[0].folder) == (3, (), tmp_path / "3")
+    assert told[0].folder.is_dir()
+    assert told[0].seed == streams.trial_seed != streams_of(4, "trial").trial_seed
+    assert len(told) == 1 + 8

@@ -1,0 +1,130 @@
+"""Killed and gone on with: the same bits, and nothing that had finished trained twice."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import uuid
+
+import psutil
+import pytest
+
+import sweeper
+from sweeper.errors import FolderError, SweepInterrupted
+from sweeping import assert_same_bits, outcomes, processes_with, python, replicas_started, run
+
+# The driver: a sweep on every core, which kills itself and its process group, or is told to stop,
+# right after it has made its n-th batch of events and decisions durable.
+DRIVER = """
+import os, signal, sys
+import blobs, sweeper
+from sweeper.store.database import Store
+
+folder, action, when = sys.argv[1], sys.argv[2], int(sys.argv[3])
+append, count = Store.append, 0
+
+def counted(self, records):
+    global count
+    append(self, records)
+    count += 1
+    if count == when:
+        if action == "kill":
+            os.killpg(os.getpgrp(), signal.SIGKILL)
+        os.kill(os.getpid(), getattr(signal, action))
+
+Store.append = counted
+grid = sweeper.Grid(trials=3, hidden=[2, 4], dropout=[0.0, 0.5])
+sweeper.sweep("blobs", grid, 2, blobs.QUICK, folder, progress=False)
+"""
+
+
+def drive(folder, action="none", when=0):
+    mark = uuid.uuid4().hex
+    process = python(
+        "-c",
+        DRIVER,
+        str(folder),
+        action,
+        str(when),
+        environment={"SWEEPER_TEST_MARK": mark},
+        stderr=subprocess.PIPE,
+    )
+    _, err = process.communicate(timeout=100)
+    _, alive = psutil.wait_procs(processes_with(mark), timeout=2)
+    assert not alive, "processes outlive their driver"
+    return process.returncode, err
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("quiet")
+    return folder, run(folder)
+
+
+def check_nothing_was_repeated(folder):
+    """A replica is started again only where it had no outcome: so never after it had one."""
+    connection = sqlite3.connect(folder / "sweep.db")
+    finished = connection.execute("SELECT point, stage, number, ended FROM outcomes").fetchall()
+    ended = {(point, stage, number): when for point, stage, number, when in finished}
+    rows = connection.execute(
+        "SELECT point, stage, time, json_extract(value, '$.numbers') FROM events "
+        "WHERE kind = 'started' AND point NOT NULL"  # a folder without results is begun anew
+    )
+    for point, stage, started, numbers in rows:
+        for number in json.loads(numbers):
+            assert started <= ended[point, stage, number]
+
+
+def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bits(quiet, tmp_path):
+    for when in (3, 8, 12, 16):
+        code, _ = drive(tmp_path, "kill", when)
+        assert code == -signal.SIGKILL
+    code, err = drive(tmp_path)
+    assert code == 0, err
+    assert_same_bits(quiet[1], sweeper.load(tmp_path))
+    assert outcomes(tmp_path) == outcomes(quiet[0])
+    check_nothing_was_repeated(tmp_path)
+    started = replicas_started(tmp_path)
+    assert len(started) > len(set(started)), "no kill hit a replica: the test shows nothing"
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_told_to_stop_it_keeps_what_had_finished_and_says_how_to_go_on(quiet, tmp_path, name):
+    code, err = drive(tmp_path, name, 25)
+    assert code != 0
+    assert "SweepInterrupted" in err
+    assert "trials are done and kept in" in err
+    assert "goes on from there" in err
+    assert (tmp_path / "points/funcres.pt").exists()
+    kept = outcomes(tmp_path)
+    assert kept.items() <= outcomes(quiet[0]).items()
+    assert_same_bits(quiet[1], run(tmp_path))
+    check_nothing_was_repeated(tmp_path)
+
+
+def test_an_interrupt_is_also_a_keyboard_interrupt():
+    assert issubclass(SweepInterrupted, KeyboardInterrupt)
+
+
+# Holds a folder's lock as a driver does, says so, and waits to be ended.
+HOLDER = """
+import sys
+from pathlib import Path
+from sweeper.files import folder_lock
+with folder_lock(Path(sys.argv[1]) / "lock"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path, capsys):
+    holder = python("-c", HOLDER, str(tmp_path), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == "held\n"
+    selector = sweeper.Grid(trials=1, hidden=[2])
+    with pytest.raises(FolderError, match=rf"process {holder.pid} on .*, started \d{{4}}-"):
+        run(tmp_path, selector)
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    sweeper.sweep("blobs", selector, 1, "fastest", tmp_path, backend="inline", progress=True)
+    assert f"took over the lock that process {holder.pid}" in capsys.readouterr().err

@@ -1,0 +1,394 @@
+"""A problem's data, held or loaded: the same batches, bit for bit."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.data import Dataset, Subset, TensorDataset
+
+from sweeper.errors import ProblemError
+from sweeper.train import data as data_module
+from sweeper.train.data import (
+    Data,
+    HeldSet,
+    LoadedSet,
+    endless,
+    in_order,
+    open_data,
+    read_data,
+    shuffled,
+)
+from sweeper.train.problem import Problem, ProblemRef
+
+BIG = 10**9
+"""A budget that everything here fits in."""
+
+
+def problem_of(dataset: Any) -> Problem:
+    module = ModuleType("toy")
+    module.model = nn.Linear  # type: ignore[attr-defined]
+    module.loss = nn.MSELoss  # type: ignore[attr-defined]
+    module.accuracy_style = "inv-loss"  # type: ignore[attr-defined]
+    module.dataset = dataset  # type: ignore[attr-defined]
+    return Problem(ProblemRef("toy", "toy"), module)
+
+
+def opened(problem: Problem, budget: float = BIG, seed: int = 0) -> tuple[Any, Data]:
+    ref, fd = read_data(problem, seed, budget)
+    try:
+        return ref, open_data(problem, ref, fd)
+    finally:
+        if fd is not None:
+            os.close(fd)  # the map outlives it
+
+
+class Items(Dataset[Any]):
+    """Whatever `item` gives, by index."""
+
+    def __init__(self, count, item):
+        self.count, self.item = count, item
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, place):
+        if not 0 <= place < self.count:
+            raise IndexError(place)
+        return self.item(place)
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, tuple | list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one.dtype == other.dtype and one.shape == other.shape and bool(torch.equal(one, other))
+
+
+def batches_of(samples, seed=1):
+    """Batches as a training would draw them, and all samples in order as an evaluation would."""
+    drawn = shuffled(len(samples), 7, np.random.default_rng(seed))
+    run = endless(len(samples), [3, 5, 11, 40], np.random.default_rng(seed))
+    return [
+        *samples.batches(drawn),
+        *samples.batches(run),
+        *samples.batches(in_order(len(samples))),
+    ]
+
+
+X = torch.from_numpy(np.random.default_rng(0).normal(size=(50, 3)))
+
+KINDS = {
+    "class index": lambda place: place % 4,
+    "class index, a tensor": lambda place: torch.tensor(place % 4),
+    "one-hot": lambda place: nn.functional.one_hot(torch.tensor(place % 4), 4),
+    "multi-hot": lambda place: torch.tensor([place % 2, place % 3 == 0, 1.0]),
+    "real": lambda place: X[place, 0] / 3,
+    "real, a float": lambda place: float(X[place, 0]) / 3,
+    "real, of numpy": lambda place: np.float32(X[place, 0]),
+    "bool": lambda place: torch.tensor([place % 2 == 0]),
+    "half": lambda place: X[place].to(torch.bfloat16),
+}
+
+
+# -- held or loaded -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_held_and_loaded_give_the_same_batches(kind, dtype):
+    def dataset():
+        items = Items(50, lambda place: (X[place].to(dtype), KINDS[kind](place)))
+        return items, Subset(items, range(10))
+
+    problem = problem_of(dataset)
+    held_ref, held = opened(problem)
+    loaded_ref, loaded = opened(problem, budget=0)
+    assert isinstance(held.train, HeldSet)
+    assert isinstance(loaded.train, LoadedSet)
+    assert (held_ref.n_train, held_ref.n_val) == (loaded_ref.n_train, loaded_ref.n_val) == (50, 10)
+    for one, other in ((held.train, loaded.train), (held.val, loaded.val)):
+        assert len(one) == len(other)
+        assert same(batches_of(one), batches_of(other))
+
+
+def test_a_large_set_is_read_in_pieces(monkeypatch):
+    monkeypatch.setattr(data_module, "_READ_AT_ONCE", 16)
+
+    def dataset():
+        return TensorDataset(X, X[:, 0]), TensorDataset(X[:5], X[:5, 0])
+
+    _, data = opened(problem_of(dataset))
+    assert torch.equal(data.train.x, X)
+    assert torch.equal(data.val.y, X[:5, 0])
+
+
+def test_the_note_says_that_it_is_held():
+    ref, _ = opened(problem_of(lambda: (TensorDataset(X, X), TensorDataset(X, X))))
+    assert ref.note.startswith("data: held in memory (0.0 MiB, one copy for all workers)")
+
+
+@pytest.mark.parametrize("source", ["torch", "numpy", "random", "itself"])
+def test_data_that_is_random_on_access_is_loaded_and_says_so(source):
+    import random
+
+    own = np.random.default_rng(0)
+    draw = {
+        "torch": lambda: torch.rand(()),
+        "numpy": np.random.random,
+        "random": random.random,
+        "itself": own.random,
+    }[source]
+
+    def dataset():
+        return Items(9, lambda place: (X[place] + draw(), 0)), TensorDataset(X, X)
+
+    ref, data = opened(problem_of(dataset))
+    assert isinstance(data.train, LoadedSet)
+    assert isinstance(data.val, LoadedSet)
+    assert ref.note.startswith("data: loaded as it goes, because reading it twice")
+    assert ref.layouts == ()
+
+
+def test_data_over_the_budget_is_loaded_and_says_so():
+    x = torch.zeros(1000, 1000)
+    problem = problem_of(lambda: (TensorDataset(x, x[:, 0]), TensorDataset(x[:1], x[:1, 0])))
+    ref, data = opened(problem, budget=2 * 2**20)
+    assert isinstance(data.train, LoadedSet)
+    assert ref.note == ("data: loaded as it goes, because it takes 4 MiB and 2 MiB may be held")
+
+
+@pytest.mark.parametrize(
+    "x_of",
+    [
+        lambda place: {"left": X[place], "right": X[place, 0]},
+        lambda place: (X[place], X[place, :2]),
+    ],
+)
+def test_an_x_of_several_tensors_goes_through_the_loader(x_of):
+    def dataset():
+        return (Items(count, lambda place: (x_of(place), place)) for count in (20, 5))
+
+    ref, data = opened(problem_of(lambda: tuple(dataset())))
+    assert isinstance(data.train, LoadedSet)
+    assert "its x or y is not a tensor" in ref.note
+    (batch, y) = next(iter(data.train.batches([np.array([3, 1])])))
+    assert y.tolist() == [3, 1]
+    values = batch.values() if isinstance(batch, dict) else batch
+    expected = x_of(3).values() if isinstance(batch, dict) else x_of(3)
+    assert all(torch.equal(value[0], one) for value, one in zip(values, expected, strict=True))
+
+
+def test_loading_does_not_draw_from_the_models_stream():
+    data = LoadedSet(TensorDataset(X, X))
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    list(data.batches(in_order(50, 5)))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_reading_leaves_the_global_generators_as_they_were():
+    def dataset():
+        noise = torch.rand(20, 2)
+        return Items(20, lambda place: (noise[place] + torch.rand(2), 0)), TensorDataset(X, X)
+
+    torch.manual_seed(3)
+    np.random.seed(3)  # noqa: NPY002 - the global generator is what this is about
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002 - as above
+    read_data(problem_of(dataset), 0)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == np.random.get_state()[1].tolist()  # noqa: NPY002 - as above
+
+
+@pytest.mark.parametrize("budget", [BIG, 0])
+def test_the_dataset_is_made_under_the_sweeps_seed_alone(budget):
+    def dataset():
+        noise = torch.rand(20, 2) + float(np.random.random())  # noqa: NPY002 - as users do
+        return TensorDataset(noise, noise), TensorDataset(noise, noise)
+
+    def batches(seed, before):
+        torch.manual_seed(before)
+        return batches_of(opened(problem_of(dataset), budget, seed)[1].train)
+
+    assert same(batches(0, 1), batches(0, 2))
+    assert not same(batches(0, 1), batches(1, 1))
+
+
+# -- the checksum ---------------------------------------------------------------------------------
+
+
+def sha256(x, y, *, x_val=None, budget=BIG, seed=0):
+    val = x if x_val is None else x_val
+    problem = problem_of(lambda: (TensorDataset(x, y), TensorDataset(val, y[: len(val)])))
+    ref, fd = read_data(problem, seed, budget)
+    if fd is not None:
+        os.close(fd)
+    return ref.sha256
+
+
+Y = torch.arange(50)
+
+
+@pytest.mark.parametrize("budget", [BIG, 0])
+def test_the_checksum_changes_with_the_data(budget):
+    other_x, other_y = X.clone(), Y.clone()
+    other_x[49, 2] += 1e-12
+    other_y[20] += 1
+    found = [
+        sha256(X, Y, budget=budget),
+        sha256(other_x, Y, x_val=X, budget=budget),
+        sha256(X, Y, x_val=other_x, budget=budget),
+        sha256(X, other_y, budget=budget),
+        sha256(X.float(), Y, budget=budget),
+        sha256(X, Y.int(), budget=budget),
+        sha256(X.flip(0), Y, budget=budget),
+        sha256(X[:49], Y[:49], budget=budget),
+        sha256(X.reshape(50, 1, 3), Y, budget=budget),
+        sha256(X, Y, x_val=X[:49], budget=budget),
+    ]
+    assert len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize("budget", [BIG, 0])
+def test_the_checksum_changes_with_nothing_else(budget):
+    def again():
+        torch.manual_seed(0)
+        return sha256(X.clone(), Y.clone(), budget=budget, seed=5)
+
+    assert again() == again() == sha256(X, Y, budget=BIG)
+
+
+@pytest.mark.parametrize("checked", ["whole", "sampled"])
+def test_the_checksum_does_not_depend_on_the_memory_at_hand(monkeypatch, checked):
+    if checked == "sampled":
+        monkeypatch.setattr(data_module, "CHECKSUM_BYTES", 0)
+        monkeypatch.setattr(data_module, "CHECKSUM_SAMPLES", 11)
+    assert sha256(X, Y, budget=BIG) == sha256(X, Y, budget=0)
+
+
+def test_the_checksum_of_data_that_is_random_on_access_is_the_same_each_time():
+    def dataset():
+        return Items(30, lambda place: (X[place] + torch.rand(3), 0)), TensorDataset(X, Y)
+
+    found = {read_data(problem_of(dataset), 0)[0].sha256 for _ in range(3)}
+    assert len(found) == 1
+
+
+# -- the shared map -------------------------------------------------------------------------------
+
+WRITE = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_train_data import X, TensorDataset, opened, problem_of
+_, data = opened(problem_of(lambda: (TensorDataset(X, X), TensorDataset(X, X))))
+chosen, _ = next(iter(data.train.batches([__import__("numpy").arange(3)])))
+chosen += 1  # what a batch is, is the training's own
+print("read", float(data.train.x[0, 0]) == float(X[0, 0]), flush=True)
+data.train.x[0, 0] = 1.0
+print("written")
+"""
+
+
+def test_the_shared_map_is_read_only(request):
+    root = request.config.rootpath
+    run = subprocess.run(
+        [sys.executable, "-c", WRITE.format(tests=str(root / "tests"))],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stdout == "read True\n"
+    assert run.returncode == -signal.SIGSEGV
+
+
+def test_every_worker_sees_one_copy():
+    problem = problem_of(lambda: (TensorDataset(X, Y), TensorDataset(X[:2], Y[:2])))
+    ref, fd = read_data(problem, 0)
+    one, other = open_data(problem, ref, fd), open_data(problem, ref, fd)
+    os.pwrite(fd, torch.tensor([42.0], dtype=X.dtype).numpy().tobytes(), ref.layouts[0].offset)
+    os.close(fd)
+    assert float(one.train.x[0, 0]) == float(other.train.x[0, 0]) == 42
+    assert torch.equal(one.train.x[1:], X[1:])
+
+
+# -- faults ---------------------------------------------------------------------------------------
+
+
+def refuse(place):
+    raise OSError(f"no file {place}")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (lambda: 1 / 0, r"toy.*dataset\(\).*ZeroDivisionError"),
+        (lambda: (Items(3, refuse), Items(3, refuse)), r"toy.*dataset\(\).*OSError: no file 0"),
+        (
+            lambda: (Items(3, lambda place: (torch.zeros(place), 0)), TensorDataset(X, Y)),
+            r"toy.*a sample of dataset\(\) is not readable.*default_collate",
+        ),
+        (
+            lambda: (Items(3, lambda _: (object(), 0)), TensorDataset(X, Y)),
+            r"toy.*a sample of dataset\(\) is not readable.*default_collate",
+        ),
+    ],
+)
+def test_data_that_cannot_be_read_is_a_fault_of_the_problem(dataset, message):
+    with pytest.raises(ProblemError, match=message):
+        read_data(problem_of(dataset), 0)
+
+
+# -- permutations ---------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 60), st.integers(1, 80), st.integers(0, 2**32 - 1))
+def test_an_epoch_is_a_permutation_less_the_last_partial_batch(samples, batch_size, seed):
+    generator = np.random.default_rng(seed)
+    for _ in range(3):
+        batches = [chosen.tolist() for chosen in shuffled(samples, batch_size, generator)]
+        seen = list(itertools.chain(*batches))
+        assert len(set(seen)) == len(seen)
+        assert set(seen) <= set(range(samples))
+        if samples < batch_size:
+            assert [len(batch) for batch in batches] == [samples], "the only one is kept"
+        else:
+            assert [len(batch) for batch in batches] == [batch_size] * (samples // batch_size)
+
+
+def test_every_epoch_is_another_permutation():
+    generator = np.random.default_rng(0)
+    epochs = [tuple(np.concatenate(list(shuffled(30, 10, generator)))) for _ in range(5)]
+    assert len(set(epochs)) == 5
+
+
+@given(st.integers(1, 20), st.lists(st.integers(1, 50), max_size=8), st.integers(0, 2**32 - 1))
+def test_endless_goes_through_one_permutation_after_the_other(samples, sizes, seed):
+    batches = list(endless(samples, sizes, np.random.default_rng(seed)))
+    assert [len(batch) for batch in batches] == sizes
+    drawn = [int(place) for batch in batches for place in batch]
+    for start in range(0, len(drawn), samples):
+        epoch = drawn[start : start + samples]
+        assert len(set(epoch)) == len(epoch)
+        if len(epoch) == samples:
+            assert set(epoch) == set(range(samples))
+
+
+@given(st.integers(1, 5000), st.integers(1, 2000))
+def test_in_order_is_every_sample_once(samples, batch):
+    parts = list(in_order(samples, batch))
+    assert np.concatenate(parts).tolist() == list(range(samples))
+    assert all(len(part) == batch for part in parts[:-1])
