@@ -1,7 +1,7 @@
 """Load a sweep's folder and draw what came of it: `python examples/analyse.py FOLDER [PNG]`.
 
-Left: every trial's validation performance, with each point's mean and 95 % interval.  Right: how the
-validation loss fell while the trials trained.  Works while the sweep runs, too.
+Left: every trial's validation performance, with each point's mean and 95 % interval.  Right: how
+the validation loss fell while the trials trained.  Works while the sweep runs, too.
 """
 
 import sys

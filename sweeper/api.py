@@ -29,7 +29,7 @@ from sweeper.search import ParamSelector
 from sweeper.show.progress import View, make_view
 from sweeper.signature import make_point, script_name
 from sweeper.store.collate import collate
-from sweeper.store.database import Store
+from sweeper.store.database import Store, fold_log
 from sweeper.store.identity import bind, identify
 from sweeper.store.paths import Paths, move_to_history
 from sweeper.study import Study
@@ -138,6 +138,7 @@ def sweep(
         if dead is not None:
             view.note(f"took over the lock that {dead} left behind")
         if not resume:
+            fold_log(paths.database)
             moved = move_to_history(paths)
             if moved is not None:
                 view.note(f"moved the earlier contents to {moved}")
@@ -283,7 +284,8 @@ def _bind(
 
 
 def _make_point(problem: Problem, options: _Options, params: Any) -> Point:
-    point = make_point(params, problem.ref.name, options.settings, options.seed)
+    ref = problem.ref
+    point = make_point(params, ref.name, options.settings, options.seed, ref.module)
     problem.check_params(point.params)
     return point
 

@@ -204,8 +204,13 @@ def encode_settings(settings: SweepSettings) -> str:
     return encode(changed)
 
 
-def make_point(params: Any, problem: str, settings: SweepSettings, seed: int) -> Point:
+def make_point(
+    params: Any, problem: str, settings: SweepSettings, seed: int, module: str | None = None
+) -> Point:
     """The point of these parameters, with its signature.
+
+    `module` is the name under which the problem's module was imported: its own classes are signed
+    by the problem's name, so that a point is the same however the problem was given.
 
     Raises:
         ParamError: `params` is neither a tuple nor a mapping of names, or has a value that no
@@ -226,7 +231,9 @@ def make_point(params: Any, problem: str, settings: SweepSettings, seed: int) ->
             f"params={params!r} is a {type(params).__name__}: give a tuple (passed by position) "
             "or a mapping (passed by name)"
         )
-    parts = [encode(problem), encode(normalised), encode_settings(settings), encode(seed)]
+    # Quotes within a text are escaped, so this can stand only where a class or function does.
+    own = encode(normalised).replace(f'["c","{module}:', f'["c","{problem}:')
+    parts = [encode(problem), own, encode_settings(settings), encode(seed)]
     signature = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     return Point(signature, normalised, encode(normalised, keep_order=True))
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulation import name, trials, tuning
 
+from simulation import name, trials, tuning
 from sweeper.run.queue import Queue
 from sweeper.types import Job, Work
 

@@ -7,8 +7,8 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulation import CRASH, MadeUpStudy, Plan, Simulation, World, name, outcome, trials, tuning
 
+from simulation import CRASH, MadeUpStudy, Plan, Simulation, World, name, outcome, trials, tuning
 from sweeper.run.scheduler import Scheduler
 from sweeper.types import Died, Event, Finished, Lost, Result, Start
 

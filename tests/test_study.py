@@ -751,18 +751,19 @@ def test_a_replica_over_which_workers_die_is_begun_three_times(slots, per_job):
 
 
 @pytest.mark.parametrize("durable", ["events", "decisions"])
-def test_tries_are_counted_over_resumes(durable):
+@pytest.mark.parametrize("stopped", [1, MOST_TRIES - 1, MOST_TRIES])
+def test_tries_are_counted_over_resumes(stopped, durable):
     folder, deaths = Folder(), 0
     how = {"slots": 1, "doomed": some_are_doomed}
-    for _ in range(MOST_TRIES):
+    for _ in range(stopped):
         # The same run to its end, in a copy, says after which batch the next death is.
         whole = Run(Listed([((1,), 3)]), folder=copy_of(folder), **how).run()
         died = [any(isinstance(event, Lost) for event in batch) for batch in whole.batches]
         run = Run(Listed([((1,), 3)]), folder=folder, **how).run((died.index(True) + 1, durable))
         deaths += len(run.lost)
-    assert deaths == MOST_TRIES
     last = Run(Listed([((1,), 3)]), folder=folder, **how).run()
-    assert last.lost == []
+    assert deaths == stopped
+    assert deaths + len(last.lost) == MOST_TRIES
     assert last.selector.told((1,)) == [row_of((1,), 0), row_of((1,), 1)]
     assert [entry[0] for entry in last.selector.tells].count("failed") == 1
 

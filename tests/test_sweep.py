@@ -397,3 +397,48 @@ def test_the_local_backend_leaves_no_worker_behind(tmp_path, monkeypatch):
     assert workers
     assert not any(psutil.pid_exists(pid) for pid in workers)
     assert sys.platform != "linux" or len(set(workers)) <= len(usable_cores().cores)
+
+
+OWN_GENERATOR = AUGMENTED.replace(
+    "self.base = base", "self.base = base; self.rng = torch.Generator()"
+)
+OWN_GENERATOR = OWN_GENERATOR.replace("torch.randn(2)", "torch.randn(2, generator=self.rng)")
+
+
+def test_data_with_a_generator_of_its_own_does_not_remember_earlier_replicas(tmp_path):
+    path = tmp_path / "own_generator.py"
+    path.write_text(OWN_GENERATOR)
+    both = run(tmp_path / "both", sweeper.Grid(trials=2, hidden=[2]), str(path), backend="local")
+    run(tmp_path / "one", sweeper.Grid(trials=1, hidden=[2]), str(path))
+    resumed = run(tmp_path / "one", sweeper.Grid(trials=2, hidden=[2]), str(path))
+    assert_same_bits(both, resumed)
+
+
+OWN_CLASS = """
+import blobs
+from blobs import dataset, loss, accuracy_style
+class Wide: hidden = 3
+def model(kind): return blobs.model(kind.hidden)
+"""
+
+
+def test_a_class_of_the_problems_own_is_one_parameter_however_the_problem_was_given(
+    tmp_path, monkeypatch
+):
+    package = tmp_path / "kinds"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "own.py").write_text(OWN_CLASS)
+    monkeypatch.syspath_prepend(tmp_path)
+    import importlib
+
+    by_name = importlib.import_module("kinds.own")
+    selector = sweeper.Grid(trials=1, kind=[by_name.Wide])
+    first = run(tmp_path / "out", selector, by_name, backend="local")
+    before = replicas_started(tmp_path / "out")
+    from sweeper.train.problem import find_problem
+
+    by_path = find_problem(package / "own.py").module
+    again = run(tmp_path / "out", sweeper.Grid(trials=1, kind=[by_path.Wide]), by_path)
+    assert len(again) == len(first) == 1
+    assert replicas_started(tmp_path / "out") == before

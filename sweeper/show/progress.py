@@ -174,7 +174,8 @@ def draw(progress: Progress, now: float) -> RenderableType:
     if progress.best is not None:
         best = progress.best
         shown = f"{best.perf_val:.4f} over {best.trials} trials"
-        totals.add_row("best so far", Text(clean_line(show_params(best.params)), style="green"), shown)
+        name = Text(clean_line(show_params(best.params)), style="green")
+        totals.add_row("best so far", name, shown)
     left = progress.seconds_left
     totals.add_row("time left", "…" if left is None else f"about {show_duration(left)}", "")
     slots = Table(box=None, header_style="dim", padding=(0, 2))

@@ -87,7 +87,9 @@ def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _harmless(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+    if isinstance(value, str):
+        value = value.replace("\r", "\\r")  # unquoted, it would begin a row (Python < 3.13)
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t")):
         return f"'{value}"
     return value
 

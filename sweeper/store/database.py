@@ -444,6 +444,13 @@ class Store:
             )
 
 
+def fold_log(path: Path) -> None:
+    """Fold SQLite's log into the database, so that one file holds everything; if it can be."""
+    if path.is_file():
+        with contextlib.suppress(FolderError):
+            Store.open(path).close()
+
+
 def _read_step(text: str) -> Step:
     fields = json.loads(text)
     if fields["found"] is not None:

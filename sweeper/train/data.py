@@ -87,8 +87,7 @@ class LoadedSet:
             num_workers=0,
             generator=torch.Generator(),
         )
-        for x, y in loader:
-            yield x, y
+        yield from loader
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +104,7 @@ def in_order(samples: int, batch: int = EVALUATION_BATCH) -> Iterator[Indices]:
         yield np.arange(start, min(start + batch, samples))
 
 
-def shuffled(
-    samples: int, batch_size: int, generator: np.random.Generator
-) -> Iterator[Indices]:
+def shuffled(samples: int, batch_size: int, generator: np.random.Generator) -> Iterator[Indices]:
     """One epoch's index arrays; the last partial batch is dropped unless it is the only one."""
     order = generator.permutation(samples)
     count = max(1, samples // batch_size)
@@ -152,11 +149,16 @@ class DataRef:
     """x and y of the training set, x and y of the validation set; empty: loaded as it goes."""
     size: int = 0
     """Bytes of the map."""
+    remade: bool = False
+    """Whether samples may depend on what was read before them: then `dataset()` is called anew
+    for each replica, since a replica must not depend on what ran before it."""
     note: str = ""
     """Which way was taken, and why."""
 
 
-def read_data(problem: Problem, seed: int, budget: float | None = None) -> tuple[DataRef, int | None]:
+def read_data(
+    problem: Problem, seed: int, budget: float | None = None
+) -> tuple[DataRef, int | None]:
     """Read the data once, and share it where it can be held: the file descriptor of the map.
 
     `budget` is the most bytes that may be held; by default a share of the memory available.
@@ -171,7 +173,9 @@ def read_data(problem: Problem, seed: int, budget: float | None = None) -> tuple
         try:
             expected = sum(_item_bytes(part) * len(part) for part in sets)
             held, reason = _hold(sets, seed, expected, budget)
-            sha256 = _checksum(_checked(sets, held, seed), whole=expected <= CHECKSUM_BYTES)
+            remade = not held and not _is_steady(sets, seed)
+            checked = _checked(problem, held, seed)
+            sha256 = _checksum(checked, whole=expected <= CHECKSUM_BYTES)
         except ProblemError:
             raise
         except Exception as error:
@@ -183,10 +187,10 @@ def read_data(problem: Problem, seed: int, budget: float | None = None) -> tuple
     n_train, n_val = (len(part) for part in sets)
     if not held:
         note = f"data: loaded as it goes, because {reason}"
-        return DataRef(seed, n_train, n_val, sha256, note=note), None
+        return DataRef(seed, n_train, n_val, sha256, remade=remade, note=note), None
     layouts, size = _lay_out(held)
     note = f"data: held in memory ({size / 2**20:.1f} MiB, one copy for all workers)"
-    ref = DataRef(seed, n_train, n_val, sha256, layouts, size, note)
+    ref = DataRef(seed, n_train, n_val, sha256, layouts, size, note=note)
     return ref, _share(held, layouts, size)
 
 
@@ -207,9 +211,7 @@ def _hold(
 ) -> tuple[list[Tensor], str]:
     """The tensors of both sets, or none and the reason."""
     if expected > budget:
-        return [], (
-            f"it takes {expected / 2**20:.0f} MiB and {budget / 2**20:.0f} MiB may be held"
-        )
+        return [], (f"it takes {expected / 2**20:.0f} MiB and {budget / 2**20:.0f} MiB may be held")
     first, second = (_read_all(sets, seed, reading) for reading in (1, 2))
     if not all(isinstance(part, Tensor) for part in first):
         return [], "its x or y is not a tensor"
@@ -239,10 +241,20 @@ def _read_all(sets: tuple[Any, Any], seed: int, reading: int) -> list[Any]:
     return found
 
 
-def _checked(sets: tuple[Any, Any], held: list[Tensor], seed: int) -> list[SampleSet]:
-    """What the checksum reads: what is held, or the sets under one seed, so random ones too."""
+def _is_steady(sets: tuple[Any, Any], seed: int) -> bool:
+    """Whether some samples are the same when they are read twice, under different seeds."""
+    sums = []
+    for reading in (1, 2):
+        seed_globals(reading_seed(seed, reading))
+        sums.append(_checksum([LoadedSet(part) for part in sets], whole=False))
+    return sums[0] == sums[1]
+
+
+def _checked(problem: Problem, held: list[Tensor], seed: int) -> list[SampleSet]:
+    """What the checksum reads: what is held, or fresh sets under one seed, so random ones too."""
     if held:
         return [HeldSet(held[0], held[1]), HeldSet(held[2], held[3])]
+    sets = _make_sets(problem, seed)
     seed_globals(reading_seed(seed, 1))
     return [LoadedSet(part) for part in sets]
 

@@ -87,7 +87,9 @@ _PACKAGE = str(Path(__file__).parent.parent) + os.sep
 def _train(
     context: TrainContext, fd: int | None, job: Job, number: int
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    problem, data = _opened(context.problem, context.data, fd)
+    problem = _problem(context.problem)
+    reopen = open_data if context.data.remade else _kept_data
+    data = reopen(problem, context.data, fd)
     streams = Streams(context.seed, job.point, job.stage, number)
     payload = job.payload
     base, _ = split_stage(job.stage)
@@ -111,14 +113,19 @@ def _train(
 
 
 @lru_cache(maxsize=1)
-def _opened(problem_ref: ProblemRef, data_ref: DataRef, fd: int | None) -> tuple[Problem, Data]:
-    problem = load_problem(problem_ref)
-    return problem, open_data(problem, data_ref, fd)
+def _problem(ref: ProblemRef) -> Problem:
+    return load_problem(ref)
+
+
+@lru_cache(maxsize=1)
+def _kept_data(problem: Problem, ref: DataRef, fd: int | None) -> Data:
+    return open_data(problem, ref, fd)
 
 
 def close() -> None:
     """Forget the problem and the data of the last job: the map of its data can go."""
-    _opened.cache_clear()
+    _problem.cache_clear()
+    _kept_data.cache_clear()
 
 
 def _save_model(model: nn.Module, path: Path) -> str:

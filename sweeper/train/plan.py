@@ -91,9 +91,7 @@ class Plan:
             return Planned(point.signature, Step(CHECK, 1, payload))
         hparams = self.settings.hparams
         span = {"lr_start": hparams.lr_start, "lr_end": hparams.lr_end}
-        return Planned(
-            point.signature, self._lr_step(LR_RANGE, self._clip(BASE_BATCH), span, {})
-        )
+        return Planned(point.signature, self._lr_step(LR_RANGE, self._clip(BASE_BATCH), span, {}))
 
     def next(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
         """The step after `step`, whose replicas' outcomes are all here, in order of number.
@@ -155,9 +153,7 @@ class Plan:
                 )
                 return self._failed(point, step, reason, choice)
             lower = payload["lr_start"] + max(LEAST_SPAN_STEP * span, kept_span)
-            return self._lr_again(
-                point, step, choice, lr_end=lower, lowered=payload["lowered"] + 1
-            )
+            return self._lr_again(point, step, choice, lr_end=lower, lowered=payload["lowered"] + 1)
         curves = ranges.derive(rates[:kept], raw)
         widest = self.settings.hparams.lr_width_only_gradients
         rising = ranges.rising_range(rates[:kept], curves.derived, widest=widest)
@@ -213,9 +209,7 @@ class Plan:
 
     # -- batch size -------------------------------------------------------------------------------
 
-    def _after_batch_range(
-        self, point: Point, step: Step, outcomes: Sequence[Outcome]
-    ) -> Planned:
+    def _after_batch_range(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
         payload, hparams = step.payload, self.settings.hparams
         sizes = batch_sizes(payload["batch_start"], payload["batch_end"], payload["samples"])
         runs = [unpack_arrays(outcome.arrays)["perf"] for outcome in outcomes]
@@ -263,9 +257,7 @@ class Plan:
         }
         return Step(BATCH_CHOICE, len(sizes) * inits, payload)
 
-    def _after_batch_choice(
-        self, point: Point, step: Step, outcomes: Sequence[Outcome]
-    ) -> Planned:
+    def _after_batch_choice(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
         payload = step.payload
         sizes = payload["sizes"]
         finals = np.array([outcome.metrics["perf"] for outcome in outcomes])
@@ -276,7 +268,9 @@ class Plan:
             {"batch_size": np.array(sizes), "final_perf": by_size, "combined": scores}
         )
         carried = {key: payload[key] for key in ("lr_min", "lr_max", "lr_batch")}
-        following = self._after_batch_found(carried, best, diverged=payload["range_diverged"])
+        # The rates were found at another batch size: where every run diverged they do not carry.
+        diverged = payload["range_diverged"] or not finals.any()
+        following = self._after_batch_found(carried, best, diverged=bool(diverged))
         return Planned(point.signature, following, step.stage, {"batch_size": best}, arrays)
 
     def _after_batch_found(

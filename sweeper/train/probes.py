@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,21 +170,18 @@ def run_check(problem: Problem, data: Data, streams: Streams, payload: Mapping[s
         value.backward()  # type: ignore[no-untyped-call]
 
 
-class _explained:
+@contextlib.contextmanager
+def _explained(problem: Problem, called: str, expected: str) -> Iterator[None]:
     """Turns whatever is raised inside into a `ProblemError` that says what was called."""
-
-    def __init__(self, problem: Problem, called: str, expected: str) -> None:
-        self.problem, self.called, self.expected = problem, called, expected
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, Exception) and not isinstance(error, ProblemError):
-            found = "".join(traceback.format_exception_only(error)).strip()
-            last = traceback.extract_tb(error.__traceback__)[-1]
-            place = f"{Path(last.filename).name}, line {last.lineno}"
-            fault = self.problem.fault(self.called, f"an error: {found} ({place})", self.expected)
-            raise fault from error
+    try:
+        yield
+    except ProblemError:
+        raise
+    except Exception as error:
+        found = "".join(traceback.format_exception_only(error)).strip()
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(last.filename).name}, line {last.lineno}"
+        raise problem.fault(called, f"an error: {found} ({place})", expected) from error
 
 
 def _shape(value: Any) -> str:

@@ -29,12 +29,13 @@ class UnguardedCall(BaseException):
     """
 
 
-_loading = 0
+_loading: list[str] = []
+"""The problem modules that are being imported."""
 
 
 def is_loading() -> bool:
     """Whether a problem module is being imported."""
-    return _loading > 0
+    return bool(_loading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,8 +311,7 @@ def _find_spec(name: str) -> Any:
 
 
 def _guarded(name: str, execute: Callable[[], object]) -> None:
-    global _loading
-    _loading += 1
+    _loading.append(name)
     try:
         execute()
     except UnguardedCall:
@@ -321,4 +321,4 @@ def _guarded(name: str, execute: Callable[[], object]) -> None:
             f"module={name!r} cannot be imported: {type(error).__name__}: {error}"
         ) from error
     finally:
-        _loading -= 1
+        _loading.pop()
