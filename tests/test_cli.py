@@ -25,7 +25,7 @@ from sweeper.search.spaces import Space, read_grid, read_ranges, read_value
 
 ROOT = Path(__file__).parents[1]
 
-BLOBS = """
+CLOUDS = """
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -96,20 +96,20 @@ def sweeper(*arguments, folder, **options):
 def here(tmp_path_factory):
     """A folder with problem modules in it."""
     folder = tmp_path_factory.mktemp("here")
-    (folder / "blobs.py").write_text(BLOBS)
-    (folder / "fails.py").write_text(BLOBS + FAILS_SOMETIMES)
-    (folder / "broken.py").write_text(BLOBS + RAISES_IN_SELECTOR)
+    (folder / "clouds.py").write_text(CLOUDS)
+    (folder / "fails.py").write_text(CLOUDS + FAILS_SOMETIMES)
+    (folder / "broken.py").write_text(CLOUDS + RAISES_IN_SELECTOR)
     (folder / "faulty.py").write_text("import math\n\nmath.sqrt(-1)\n")
     (folder / "empty.py").write_text("")
     return folder
 
 
-SWEEP = ("run", "blobs", "--grid", "hidden=2,4", "--trials", "2", *QUICK)
+SWEEP = ("run", "clouds", "--grid", "hidden=2,4", "--trials", "2", *QUICK)
 
 
 @pytest.fixture(scope="module")
 def swept(here):
-    """What sweeping the blobs printed; their folder is out/blobs."""
+    """What sweeping the clouds printed; their folder is out/clouds."""
     return sweeper(*SWEEP, folder=here)
 
 
@@ -122,24 +122,24 @@ def test_run_prints_the_table_and_where_the_files_are(swept):
     assert {"hidden=2", "hidden=4"} <= {word for row in rows for word in row}
     assert swept.stdout.count("★") == 1
     assert "What can be said" in swept.stdout
-    assert "files are in out/blobs; load them with sweeper.load('out/blobs')" in swept.stdout
+    assert "files are in out/clouds; load them with sweeper.load('out/clouds')" in swept.stdout
     assert "trials 4/4" in swept.stderr
     assert "\x1b" not in swept.stdout + swept.stderr
 
 
 def test_run_again_trains_nothing_and_says_json(swept, here):
-    before = (here / "out/blobs/points/funcres.pt").read_bytes()
+    before = (here / "out/clouds/points/funcres.pt").read_bytes()
     again = sweeper(*SWEEP, "--json", "--quiet", folder=here)
     assert (again.returncode, again.stderr) == (0, "")
     read = json.loads(again.stdout)
     assert [point["params"] for point in read["points"]] == [{"hidden": 2}, {"hidden": 4}]
     assert [point["trial_numbers"] for point in read["points"]] == [[0, 1], [0, 1]]
-    assert (read["problem"], read["settings"]["cycles"], read["failures"]) == ("blobs", 1, [])
-    assert (here / "out/blobs/points/funcres.pt").read_bytes() == before
+    assert (read["problem"], read["settings"]["cycles"], read["failures"]) == ("clouds", 1, [])
+    assert (here / "out/clouds/points/funcres.pt").read_bytes() == before
 
 
 def test_status_says_how_far_it_is(swept, here):
-    status = sweeper("status", "out/blobs", folder=here)
+    status = sweeper("status", "out/clouds", folder=here)
     assert status.returncode == 0
     assert "4 of 4 done" in status.stdout
     assert "2: 2 done" in status.stdout
@@ -148,9 +148,9 @@ def test_status_says_how_far_it_is(swept, here):
 
 
 def test_status_says_who_drives_the_folder(swept, here):
-    with folder_lock(here / "out/blobs/lock"):
-        status = sweeper("status", "out/blobs", folder=here)
-        export = sweeper("export", "out/blobs", folder=here)
+    with folder_lock(here / "out/clouds/lock"):
+        status = sweeper("status", "out/clouds", folder=here)
+        export = sweeper("export", "out/clouds", folder=here)
     assert f"process {os.getpid()} on" in status.stdout
     assert export.returncode == 0
     assert "stay as they are" in export.stderr
@@ -158,15 +158,15 @@ def test_status_says_who_drives_the_folder(swept, here):
 
 
 def test_show_prints_what_run_printed(swept, here):
-    show = sweeper("show", "out/blobs", folder=here)
+    show = sweeper("show", "out/clouds", folder=here)
     assert show.returncode == 0
     assert show.stdout.strip() == swept.stdout.partition("files are in")[0].strip()
-    assert sweeper("show", "out/blobs", "--failures", folder=here).stdout == "nothing failed\n"
+    assert sweeper("show", "out/clouds", "--failures", folder=here).stdout == "nothing failed\n"
 
 
 def test_show_into_a_pipe_that_closes_is_no_fault_of_ours(swept, here):
     process = subprocess.Popen(
-        [sys.executable, "-m", "sweeper", "export", "out/blobs"],
+        [sys.executable, "-m", "sweeper", "export", "out/clouds"],
         cwd=here,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -180,10 +180,10 @@ def test_show_into_a_pipe_that_closes_is_no_fault_of_ours(swept, here):
 
 
 def test_export_writes_a_row_a_trial_and_rebuilds_the_views(swept, here):
-    funcres = here / "out/blobs/points/funcres.pt"
+    funcres = here / "out/clouds/points/funcres.pt"
     before = funcres.read_bytes()
     funcres.unlink()
-    export = sweeper("export", "out/blobs", "--format", "csv", folder=here)
+    export = sweeper("export", "out/clouds", "--format", "csv", folder=here)
     assert (export.returncode, export.stderr) == (0, "")
     rows = list(csv.DictReader(io.StringIO(export.stdout)))
     assert [(row["hidden"], row["trial"]) for row in rows] == [
@@ -198,11 +198,11 @@ def test_export_writes_a_row_a_trial_and_rebuilds_the_views(swept, here):
 
 
 def test_export_writes_json_to_a_file(swept, here):
-    export = sweeper("export", "out/blobs", "--format", "json", "--output", "x.json", folder=here)
+    export = sweeper("export", "out/clouds", "--format", "json", "--output", "x.json", folder=here)
     assert (export.returncode, export.stdout) == (0, "")
     read = json.loads((here / "x.json").read_text())
     assert read["points"][0]["summary"]["n"] == 2
-    nowhere = sweeper("export", "out/blobs", "--output", "no/where", folder=here)
+    nowhere = sweeper("export", "out/clouds", "--output", "no/where", folder=here)
     assert_wrong(nowhere, "--output no/where", "No such file")
 
 
@@ -283,7 +283,7 @@ def test_help_helps(tmp_path):
 
 def test_what_only_reads_does_not_import_torch(swept, here):
     script = (
-        "import sys; sys.argv = ['sweeper', 'show', 'out/blobs']; from sweeper.cli import main\n"
+        "import sys; sys.argv = ['sweeper', 'show', 'out/clouds']; from sweeper.cli import main\n"
         "try: main()\n"
         "except SystemExit as end: print(end.code, 'torch' in sys.modules)"
     )
@@ -311,7 +311,7 @@ def test_the_script_finds_a_module_in_the_current_folder(here, tmp_path):
     script = tmp_path / "sweeper-script.py"
     script.write_text("from sweeper.cli import main\nmain()\n")
     ended = subprocess.run(
-        [sys.executable, script, "run", "blobs", "--grid", "hiden=2"],
+        [sys.executable, script, "run", "clouds", "--grid", "hiden=2"],
         cwd=here,
         env=environment(),
         capture_output=True,
@@ -326,10 +326,10 @@ def test_the_script_finds_a_module_in_the_current_folder(here, tmp_path):
     [
         ("nonsense", ["No such command 'nonsense'"]),
         ("run", ["MODULE", "sweeper run --help"]),
-        ("run blobs --cores many", ["--cores", "integer"]),
-        ("run blobs --bogus", ["--bogus"]),
+        ("run clouds --cores many", ["--cores", "integer"]),
+        ("run clouds --bogus", ["--bogus"]),
         ("show .", ["holds no sweep"]),
-        ("export blobs.py", ["holds no sweep"]),
+        ("export clouds.py", ["holds no sweep"]),
         ("export . --format xml", ["--format", "xml", "csv", "json"]),
     ],
 )
@@ -345,34 +345,34 @@ def test_wrong_usage_of_a_process(arguments, expected, here):
         ("run nope.py", ["module='nope.py'", "no such file"]),
         ("run empty", ["problem empty: model is missing", "expected a callable model"]),
         ("run faulty", ["ValueError: math domain error", "faulty.py, line 3)"]),
-        ("run blobs", ["nothing says what to try", "--grid", "--random", "points", "blobs"]),
-        ("run blobs --grid hidden", ["--grid 'hidden'", "name=value"]),
-        ("run blobs --grid hidden=", ["--grid 'hidden='", "name=value"]),
-        ("run blobs --grid hidden=1,,2", ["--grid hidden=1,,2", "empty"]),
-        ("run blobs --grid hidden=1,1", ["--grid hidden=1,1", "twice"]),
-        ("run blobs --grid hidden=1 --grid hidden=2", ["hidden is given twice"]),
-        ("run blobs --grid trials=1", ["--trials"]),
-        ("run blobs --grid depth=1", ["--grid depth", "it takes hidden, act"]),
-        ("run blobs --grid hidden=1 --trials -1", ["trials=-1", "0 or more"]),
-        ("run blobs --grid hidden=1 --random 3 --range act=a", ["--grid and --random"]),
-        ("run blobs --range hidden=1:3", ["--random N"]),
-        ("run blobs --random 3", ["--range"]),
-        ("run blobs --random 3 --range depth=1:2", ["--range depth", "it takes hidden, act"]),
-        ("run blobs --random 3 --range hidden=9:1", ["--range hidden=9:1", "low:high"]),
-        ("run blobs --random 3 --range hidden=a:b", ["--range hidden=a:b", "low:high"]),
-        ("run blobs --random 3 --range hidden=1:2:3", ["--range hidden=1:2:3", "low:high"]),
-        ("run blobs --random 9 --range hidden=1:3", ["points=9", "only 3 were found"]),
-        ("run blobs --hparams fats", ["hparams='fats'", "fastest, fast, slow"]),
-        ("run blobs --set cycle=1", ["--set cycle", "did you mean cycles?", "batch_pts"]),
-        ("run blobs --set cycles=1.5", ["cycles=1.5", "whole number"]),
-        ("run blobs --set cycles=none", ["cycles='none'", "whole number"]),
-        ("run blobs --set lr_start=2", ["lr_start=2", "below lr_end"]),
-        ("run blobs --grid hidden=1 --cores 0", ["cores=0"]),
-        ("run blobs --grid hidden=1 --total-cores 0", ["total_cores=0"]),
-        ("run blobs --grid hidden=1 --cores-per-trial 9999", ["cores_per_trial=9999"]),
-        ("run blobs --grid hidden=1 --seed -1", ["seed=-1"]),
-        ("run blobs --grid hidden=1 --curve-samples -1", ["curve_samples=-1"]),
-        ("run blobs --grid hidden=1 --backend cloud", ["backend='cloud'", "'local'", "'inline'"]),
+        ("run clouds", ["nothing says what to try", "--grid", "--random", "points", "clouds"]),
+        ("run clouds --grid hidden", ["--grid 'hidden'", "name=value"]),
+        ("run clouds --grid hidden=", ["--grid 'hidden='", "name=value"]),
+        ("run clouds --grid hidden=1,,2", ["--grid hidden=1,,2", "empty"]),
+        ("run clouds --grid hidden=1,1", ["--grid hidden=1,1", "twice"]),
+        ("run clouds --grid hidden=1 --grid hidden=2", ["hidden is given twice"]),
+        ("run clouds --grid trials=1", ["--trials"]),
+        ("run clouds --grid depth=1", ["--grid depth", "it takes hidden, act"]),
+        ("run clouds --grid hidden=1 --trials -1", ["trials=-1", "0 or more"]),
+        ("run clouds --grid hidden=1 --random 3 --range act=a", ["--grid and --random"]),
+        ("run clouds --range hidden=1:3", ["--random N"]),
+        ("run clouds --random 3", ["--range"]),
+        ("run clouds --random 3 --range depth=1:2", ["--range depth", "it takes hidden, act"]),
+        ("run clouds --random 3 --range hidden=9:1", ["--range hidden=9:1", "low:high"]),
+        ("run clouds --random 3 --range hidden=a:b", ["--range hidden=a:b", "low:high"]),
+        ("run clouds --random 3 --range hidden=1:2:3", ["--range hidden=1:2:3", "low:high"]),
+        ("run clouds --random 9 --range hidden=1:3", ["points=9", "only 3 were found"]),
+        ("run clouds --hparams fats", ["hparams='fats'", "fastest, fast, slow"]),
+        ("run clouds --set cycle=1", ["--set cycle", "did you mean cycles?", "batch_pts"]),
+        ("run clouds --set cycles=1.5", ["cycles=1.5", "whole number"]),
+        ("run clouds --set cycles=none", ["cycles='none'", "whole number"]),
+        ("run clouds --set lr_start=2", ["lr_start=2", "below lr_end"]),
+        ("run clouds --grid hidden=1 --cores 0", ["cores=0"]),
+        ("run clouds --grid hidden=1 --total-cores 0", ["total_cores=0"]),
+        ("run clouds --grid hidden=1 --cores-per-trial 9999", ["cores_per_trial=9999"]),
+        ("run clouds --grid hidden=1 --seed -1", ["seed=-1"]),
+        ("run clouds --grid hidden=1 --curve-samples -1", ["curve_samples=-1"]),
+        ("run clouds --grid hidden=1 --backend cloud", ["backend='cloud'", "'local'", "'inline'"]),
         ("run broken --trials 3", ["--trials 3", "selector"]),
     ],
 )
