@@ -66,7 +66,7 @@ class _Options:
 
 
 def sweep(
-    module: ModuleType | str,
+    module: ModuleType | str | Path,
     selector: ParamSelector,
     cores: int = 4,
     hparams: str | HyperparameterSettings = "fast",

@@ -179,7 +179,7 @@ def draw(progress: Progress, now: float) -> RenderableType:
     left = progress.seconds_left
     totals.add_row("time left", "…" if left is None else f"about {show_duration(left)}", "")
     slots = Table(box=None, header_style="dim", padding=(0, 2))
-    for header in ("slot", "does", "for"):
+    for header in ("worker", "does", "for"):
         slots.add_column(header)
     busy = {slot: (shown, since) for slot, shown, since in progress.running}
     for slot in range(min(progress.slots, 32)):

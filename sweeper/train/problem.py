@@ -197,7 +197,7 @@ def _shown(value: object) -> str:
     return f"{text if len(text) <= 80 else text[:77] + '...'} (a {type(value).__name__})"
 
 
-def find_problem(given: ModuleType | str) -> Problem:
+def find_problem(given: ModuleType | str | Path) -> Problem:
     """The problem that a caller named: a module, a dotted name, `__name__`, or a `.py` file.
 
     Raises:

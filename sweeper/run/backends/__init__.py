@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -55,6 +56,8 @@ def slots_used(name: str, slots: int) -> int:
     """
     if name not in ("local", "inline"):
         raise unknown_backend(name)
+    if name == "local" and sys.platform == "win32":
+        raise SettingsError("backend='local' needs a Unix system: choose 'inline' on this one")
     return 1 if name == "inline" else slots
 
 
