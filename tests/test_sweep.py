@@ -339,17 +339,18 @@ print(sweeper.sweep("blobs", grid, 1, blobs.QUICK, sys.argv[1]).summary())
 
 OWN_PROBLEM = f"""
 import sys
+folder = sys.argv[1]
 sys.path.insert(0, {str(HERE)!r})
 import sweeper, blobs
 from blobs import model, dataset, loss, accuracy_style
 class Kind: pass
-result = sweeper.sweep(__name__, sweeper.Grid(trials=2, hidden=[2]), 1, blobs.QUICK, sys.argv[1])
+result = sweeper.sweep(__name__, sweeper.Grid(trials=2, hidden=[2]), 1, blobs.QUICK, folder)
 print("once", result.summary())
 """
 
 
 @pytest.mark.parametrize("script", [UNGUARDED, OWN_PROBLEM])
-def test_an_unguarded_script_works(tmp_path, script):
+def test_an_unguarded_script_works(tmp_path, script, monkeypatch):
     path = tmp_path / "script.py"
     path.write_text(script)
     done = python(str(path), str(tmp_path / "out"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -358,6 +359,7 @@ def test_an_unguarded_script_works(tmp_path, script):
     assert out.count("hidden=2") == 1
     if script is OWN_PROBLEM:
         assert out.count("once") == 1
+        monkeypatch.setattr(sys, "argv", ["script.py", str(tmp_path / "out")])
         again = run(tmp_path / "out", sweeper.Grid(trials=2, hidden=[2]), str(path), cores=1)
         assert len(again[0].perf_val) == 2
 

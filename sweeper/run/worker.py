@@ -23,6 +23,8 @@ class Setup:
     """The first message to a worker."""
 
     sys_path: tuple[str, ...]
+    argv: tuple[str, ...]
+    """The driver's: a script that is imported as a problem may read them."""
     folder: str
     """The driver's current one."""
     cores: tuple[int, ...]
@@ -60,6 +62,7 @@ def resolve(path: str) -> Execute:
 
 def _settle(setup: Setup) -> None:
     sys.path[:] = setup.sys_path
+    sys.argv[:] = setup.argv
     os.chdir(setup.folder)
     if setup.cores:
         os.sched_setaffinity(0, setup.cores)

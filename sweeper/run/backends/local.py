@@ -159,6 +159,7 @@ class LocalBackend:
         worker = _Worker(Connection(ours.detach()), pid, status, process)
         setup = Setup(
             sys_path=tuple(sys.path),
+            argv=tuple(sys.argv),
             folder=str(Path.cwd()),
             cores=self._slots[slot] if self._pinned else (),
             log=str(self._log(slot).resolve()),
