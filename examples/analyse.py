@@ -14,11 +14,17 @@ import sweeper
 from sweeper.results import show_params
 
 
-def main(folder: str, picture: str = "analysis.png") -> None:
-    """Draw the sweep in `folder` into the file `picture`."""
-    results = sweeper.load(folder)
+def main(folder: str, picture: str | None = None) -> None:
+    """Draw the sweep in `folder` into the file `picture`, by default `FOLDER/analysis.png`."""
+    try:
+        results = sweeper.load(folder)
+    except sweeper.SweeperError as error:
+        sys.exit(str(error))
     summary = results.summary()
     print(summary)
+    if not any(len(point.perf_val) for point in results):
+        sys.exit("nothing to draw: no trial has finished")
+    picture = picture or str(Path(folder) / "analysis.png")
     _, (left, right) = plt.subplots(1, 2, figsize=(11, 0.5 * len(results) + 3))
     for place, (point, numbers) in enumerate(zip(results, summary.points, strict=True)):
         jitter = np.linspace(-0.15, 0.15, len(point.perf_val))

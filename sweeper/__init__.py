@@ -56,6 +56,10 @@ __all__ = [
 _LAZY = {"sweep": "sweeper.api", "load": "sweeper.store.load"}
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         import importlib

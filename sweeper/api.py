@@ -199,6 +199,7 @@ def _run(
     view.update(study.progress())
     context = TrainContext(
         problem=problem.ref,
+        source_sha256=problem.source_sha256(),
         data=data,
         seed=options.seed,
         threads=options.settings.cores_per_trial,
@@ -215,7 +216,9 @@ def _run(
                 store.append(events)
                 store.append(study.tell(events))
                 view.update(study.progress())
-                interrupted |= any(isinstance(event, Interrupted) for event in events)
+                if any(isinstance(event, Interrupted) for event in events):
+                    interrupted = True
+                    view.note("stopping: what has finished is kept")
     finally:
         results = collate(store, paths)
     if interrupted:

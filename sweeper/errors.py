@@ -6,11 +6,14 @@
     │   ├── SettingsError      a field of the settings: its name, value and rule
     │   ├── ParamError         a parameter that no file could keep
     │   └── FolderError        the folder: another sweep's, in use, or not a sweep at all
+    │       └── ChangedCodeError   the problem's module is not what it was
     ├── SelectorError          the user's selector raised, or broke its protocol
     ├── StalledError           nothing runs, nothing can start, and the selector is not done
-    ├── BackendError           workers could not be started
-    └── SweepInterrupted       Ctrl-C or SIGTERM; what had finished is on disk (also a
-                               KeyboardInterrupt, so that ``except Exception`` does not eat it)
+    └── BackendError           workers could not be started
+
+    KeyboardInterrupt
+    └── SweepInterrupted       Ctrl-C or SIGTERM; what had finished is on disk.  Not in the tree,
+                               so that `except Exception` does not eat it
 
 A message names the value, the rule and the choices.  A training that fails raises nothing: a
 failure is an outcome (see `sweeper.types.Failure`).
@@ -43,6 +46,10 @@ class FolderError(UsageError):
     """The folder belongs to another sweep, is in use, or holds no sweep."""
 
 
+class ChangedCodeError(FolderError):
+    """The problem's module is not what it was when the sweep, or the folder, was begun."""
+
+
 class SelectorError(SweeperError):
     """The selector raised, or answered something that its protocol does not allow."""
 
@@ -55,5 +62,5 @@ class BackendError(SweeperError):
     """Workers could not be started."""
 
 
-class SweepInterrupted(SweeperError, KeyboardInterrupt):
+class SweepInterrupted(KeyboardInterrupt):
     """The sweep was told to stop; everything that had finished is on disk."""

@@ -30,6 +30,7 @@ def write_swapped(path: Path, data: bytes, *, sync: bool = False) -> None:
 
     `sync` makes it durable before this returns: for what cannot be rebuilt.
     """
+    made = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -45,7 +46,8 @@ def write_swapped(path: Path, data: bytes, *, sync: bool = False) -> None:
             Path(aside).unlink()
         raise
     if sync:
-        _sync_folder(path.parent)
+        for folder in (path.parent, *(folder.parent for folder in made)):
+            _sync_folder(folder)
 
 
 def _umask() -> int:

@@ -111,6 +111,9 @@ def show_value(value: Any) -> str:
         return value.rpartition(":")[2]
     if isinstance(value, type) or callable(value):
         return str(value.__qualname__)
+    if isinstance(value, float):
+        # Exact where that is short: what was drawn at random has more digits than anybody reads.
+        return repr(value) if len(repr(value)) <= 8 else f"{value:.4g}"
     return value if isinstance(value, str) else repr(value)
 
 

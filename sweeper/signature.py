@@ -44,6 +44,8 @@ def normalise(value: Any, name: str = "parameter") -> Any:
     if isinstance(value, float) and math.isnan(value):
         raise ParamError(f"{name} is NaN, which equals nothing, itself included")
     # Exactly these types: an Enum that is also an int would come back from a file as another thing.
+    if isinstance(value, Reference):  # from the results of an earlier sweep
+        return find_importable(value)
     if value is None or type(value) in {bool, int, float, str}:
         return value
     if isinstance(value, tuple | list):

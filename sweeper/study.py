@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sweeper.errors import ProblemError, SelectorError, StalledError
+from sweeper.errors import ChangedCodeError, ProblemError, SelectorError, StalledError
 from sweeper.results import METRICS, show_params
 from sweeper.search import ParamSelector
 from sweeper.types import (
@@ -135,6 +135,8 @@ class Study:
         """Points of which something may be released or told."""
         self._retries: list[Work] = []
         self._more = True
+        self._waits = False
+        """Whether the selector has been asked, and waits, since it was last told something."""
         self._view = _View()
 
     # -- the rounds of the loop -------------------------------------------------------------------
@@ -201,6 +203,7 @@ class Study:
         Raises:
             StalledError: there is something left to do.
         """
+        self._more = bool(self._call("has_more_trials"))
         if self.finished:
             return
         raise StalledError(
@@ -219,9 +222,11 @@ class Study:
                 return
             answer = self._call("get_next_trials")
             if answer is None:
-                if adaptive:
+                if adaptive and not self._waits:  # one that waits still says nothing new
                     decisions.append(Asked(None))
+                self._waits = True
                 return
+            self._waits = False
             point, trials = self._read_answer(answer)
             planned = self._add_ask(point, trials)
             # A point is known to the folder from its ask on, so that goes first.
@@ -336,6 +341,7 @@ class Study:
         """Tell what has not been told: settings, trials below `until`, failures."""
         signature, params, step = state.point.signature, state.point.params, state.step
         told: list[Told] = []
+        self._waits = False
         if step.error is not None:
             if state.failure_told < state.asked:
                 state.failure_told = state.asked
@@ -392,6 +398,7 @@ class Study:
             same = (asked is None) == (entry.point is None) and trials == entry.trials
             if isinstance(answer, str) or not same or _signature(asked) != _signature(entry.point):
                 raise SelectorError(_difference(self._selector, entry, asked, trials, answer))
+            self._waits = asked is None
             if asked is not None:
                 decisions += self._add_ask(asked, trials)
 
@@ -413,8 +420,13 @@ class Study:
         state = self._points.get(outcome.point)
         if state is None:
             return
+        if outcome.failure is not None and outcome.failure.kind == "changed":
+            raise ChangedCodeError(outcome.failure.message)
         if outcome.stage == CHECK and outcome.failure is not None:
-            error = ProblemError(outcome.failure.message)
+            error = ProblemError(
+                f"{outcome.failure.message} (found by a check of the first point: where only that "
+                "point is at fault, correct it or leave it out)"
+            )
             error.add_note(outcome.failure.detail)
             raise error
         if not self._keep(state, outcome):
@@ -455,7 +467,7 @@ class Study:
     ) -> None:
         # Only the first was being trained when the worker died; the rest were never begun.
         key = (job.point, job.stage, numbers[0])
-        self._tries[key] = self._tries.get(key, 0) + 1
+        self._tries[key] = self._tries.get(key, 0) + (cause.kind != "stopped")
         again = tuple(numbers)
         if self._tries[key] >= MOST_TRIES:
             again = again[1:]

@@ -139,7 +139,9 @@ class Target:
 class Failure:
     """Why a replica has no result."""
 
-    kind: Literal["exception", "crash", "memory"]
+    kind: Literal["exception", "crash", "memory", "changed", "stopped"]
+    """`changed`: the problem's module is not what it was.  `stopped`: the worker was ended through
+    no fault of the replica, which does not count as a try."""
     message: str
     """One line: what happened."""
     detail: str = ""

@@ -1,5 +1,6 @@
 """Killed and gone on with: the same bits, and nothing that had finished trained twice."""
 
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import pytest
 
 import sweeper
 from sweeper.errors import FolderError, SweepInterrupted
+from sweeper.store.database import Store
 from sweeping import assert_same_bits, outcomes, processes_with, python, replicas_started, run
 
 # The driver: a sweep on every core, which kills itself and its process group, or is told to stop,
@@ -77,7 +79,7 @@ def check_nothing_was_repeated(folder):
 
 
 def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bits(quiet, tmp_path):
-    for when in (3, 8, 12, 16):
+    for when in (3, 6, 9, 12, 15):
         code, _ = drive(tmp_path, "kill", when)
         assert code == -signal.SIGKILL
     code, err = drive(tmp_path)
@@ -103,8 +105,23 @@ def test_told_to_stop_it_keeps_what_had_finished_and_says_how_to_go_on(quiet, tm
     check_nothing_was_repeated(tmp_path)
 
 
-def test_an_interrupt_is_also_a_keyboard_interrupt():
-    assert issubclass(SweepInterrupted, KeyboardInterrupt)
+def test_an_interrupt_ends_a_loop_that_goes_on_after_failures(tmp_path, monkeypatch):
+    begun = []
+
+    def interrupted(self, records):
+        append(self, records)
+        if not begun:
+            begun.append(signal.raise_signal(signal.SIGINT))
+
+    def sweep_and_go_on():
+        with contextlib.suppress(Exception):
+            run(tmp_path, sweeper.Grid(trials=1, hidden=[2]))
+
+    append = Store.append
+    monkeypatch.setattr(Store, "append", interrupted)
+    with pytest.raises(SweepInterrupted, match="trials are done and kept in"):
+        sweep_and_go_on()
+    assert not run(tmp_path, sweeper.Grid(trials=1, hidden=[2])).failures
 
 
 # Holds a folder's lock as a driver does, says so, and waits to be ended.

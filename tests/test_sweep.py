@@ -13,7 +13,16 @@ import sweeper
 from sweeper.errors import FolderError, ParamError, ProblemError, SelectorError, SettingsError
 from sweeper.run.backends.local import LocalBackend
 from sweeper.run.topology import usable_cores
-from sweeping import GRID, HERE, assert_same_bits, outcomes, python, replicas_started, run
+from sweeping import (
+    GRID,
+    HERE,
+    assert_same_bits,
+    outcomes,
+    processes_with,
+    python,
+    replicas_started,
+    run,
+)
 
 
 @pytest.fixture(scope="module")
@@ -301,14 +310,33 @@ def test_augmented_data_is_loaded_as_it_goes_with_the_same_bits_everywhere(tmp_p
     assert "random on access" in str(inline.summary())
 
 
-def test_wider_jobs_own_more_cores(tmp_path):
-    available = len(usable_cores().cores)
-    if available < 2:
-        pytest.fail("this test needs two cores")
-    options = {"cores_per_trial": 2, "selector": sweeper.Grid(trials=2, hidden=[2])}
-    wide = run(tmp_path / "wide", backend="local", **options)
-    options["selector"] = sweeper.Grid(trials=2, hidden=[2])
-    assert_same_bits(wide, run(tmp_path / "inline", **options))
+LOOKING = """
+import os, torch, blobs
+from blobs import dataset, loss, accuracy_style
+def model(width):
+    print("sees", torch.get_num_threads(), sorted(os.sched_getaffinity(0)))
+    return blobs.model()
+"""
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_a_job_owns_as_many_cores_as_it_is_wide_and_has_as_many_threads(tmp_path, width):
+    cores = usable_cores().cores
+    assert len(cores) >= 2, "this test needs two cores"
+    (tmp_path / "looking.py").write_text(LOOKING)
+    path, selector = tmp_path / "looking.py", sweeper.Grid(trials=2, width=[width])
+    wide = run(tmp_path / "wide", selector, path, backend="local", cores_per_trial=width)
+    seen = [
+        line
+        for log in (tmp_path / "wide/logs").iterdir()
+        for line in log.read_text().splitlines()
+        if line.startswith("sees")
+    ]
+    owned = [list(cores[:2])] if width == 2 else [[core] for core in cores]
+    assert set(seen) <= {f"sees {width} {sorted(mask)}" for mask in owned}
+    assert len(seen) >= 5
+    selector = sweeper.Grid(trials=2, width=[width])
+    assert_same_bits(wide, run(tmp_path / "inline", selector, path, cores_per_trial=width))
 
 
 def test_nothing_of_the_caller_is_changed_by_a_sweep_in_its_process(tmp_path):
@@ -444,3 +472,129 @@ def test_a_class_of_the_problems_own_is_one_parameter_however_the_problem_was_gi
     again = run(tmp_path / "out", sweeper.Grid(trials=1, kind=[by_path.Wide]), by_path)
     assert len(again) == len(first) == 1
     assert replicas_started(tmp_path / "out") == before
+
+
+CHANGES_ITSELF = """
+import pathlib, blobs
+from blobs import dataset, loss, accuracy_style
+def model(hidden): return blobs.model(hidden)
+def handlers(trainer, evaluator, trial):
+    import os
+    if trial.number == 1:
+        with open(__file__, "a") as file: file.write("# changed\\n")
+        os._exit(1)
+"""
+
+
+def test_code_that_changes_while_the_sweep_runs_stops_it(tmp_path):
+    path = tmp_path / "changes.py"
+    path.write_text(CHANGES_ITSELF)
+    selector = sweeper.Grid(trials=3, hidden=[2])
+    with pytest.raises(FolderError, match="changed while the sweep ran"):
+        run(tmp_path / "out", selector, path, backend="local", total_cores=1)
+    assert not sweeper.load(tmp_path / "out").failures
+
+
+LEAVES_CHILDREN = """
+import os, subprocess, blobs
+from blobs import dataset, loss, accuracy_style
+def model(hidden):
+    subprocess.Popen(["sleep", "1000"], env=os.environ | {"SWEEPER_TEST_MARK": __file__})
+    if hidden == 3: os._exit(1)
+    return blobs.model(hidden)
+"""
+
+
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
+def test_no_process_that_a_model_started_is_left_behind(tmp_path, monkeypatch, start_method):
+    import psutil
+
+    path = tmp_path / "children.py"
+    path.write_text(LEAVES_CHILDREN)
+    monkeypatch.setattr("sweeper.run.backends.local.default_start_method", lambda: start_method)
+    run(tmp_path / "out", sweeper.Grid(trials=1, hidden=[2, 3]), path, backend="local", cores=1)
+    _, alive = psutil.wait_procs(processes_with(str(path)), timeout=2)
+    assert not alive
+
+
+HASHES = """
+import blobs
+from blobs import dataset, loss, accuracy_style
+def model(kind): return blobs.model(2 + hash(kind) % 50)
+"""
+
+
+def test_the_order_of_sets_is_the_same_in_every_run(tmp_path):
+    path = tmp_path / "hashes.py"
+    path.write_text(HASHES)
+    results = []
+    for number in range(2):
+        from sweeper.run.backends import local
+
+        local._close_servers()  # the next sweep starts one with a hash seed of its own
+        selector = sweeper.Grid(trials=1, kind=["tall", "small"])
+        results.append(run(tmp_path / str(number), selector, path, backend="local"))
+    assert_same_bits(*results)
+
+
+def test_results_of_an_earlier_sweep_are_swept_again_classes_among_them(tmp_path):
+    points = [(3, 0.0, nn.Tanh)]
+    first = run(tmp_path / "one", sweeper.FixedSweep.with_fixed_trials(points, 2))
+    again = run(tmp_path / "two", sweeper.FixedSweep(first))
+    assert_same_bits(first, again)
+
+
+WRONG_SHAPE = """
+import torch, blobs
+from torch import nn
+from torch.utils.data import TensorDataset
+accuracy_style = "inv-loss"
+loss = {loss}
+def model(hidden): return nn.Linear(2, 1)
+def dataset():
+    x = torch.randn(40, 2)
+    y = x.sum(1){shape}
+    return TensorDataset(x[:30], y[:30]), TensorDataset(x[30:], y[30:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("loss", "shape", "said"),
+    [
+        ("nn.MSELoss", "", r"target size \(torch.Size\(\[30\]\)\)"),
+        ("lambda: nn.MSELoss(reduction='sum')", "[:, None]", "a loss reduced by mean"),
+    ],
+)
+def test_a_loss_that_broadcasts_or_sums_is_refused(tmp_path, loss, shape, said):
+    path = tmp_path / "wrong.py"
+    path.write_text(WRONG_SHAPE.format(loss=loss, shape=shape))
+    with pytest.raises(ProblemError, match=said):
+        run(tmp_path / "out", sweeper.Grid(trials=1, hidden=[2]), path)
+
+
+class FromOutside(sweeper.ParamSelector):
+    """Has nothing at first; then a point comes, and then it is known to be the last."""
+
+    def __init__(self):
+        self.asked = 0
+        self.told = 0
+
+    def get_next_trials(self):
+        self.asked += 1
+        return ({"hidden": 2}, 1) if self.asked == 2 else None
+
+    def has_more_trials(self):
+        return not self.told
+
+    def waiting_outside(self):
+        return not self.told
+
+    def on_trials_completed(self, params, *arrays):
+        self.told += 1
+
+
+@pytest.mark.parametrize("backend", ["inline", "local"])
+def test_points_may_come_from_outside_and_come_to_an_end(tmp_path, backend, monkeypatch):
+    monkeypatch.setattr("sweeper.run.dispatch.LOOK_OUTSIDE", 0.01)
+    (point,) = run(tmp_path, FromOutside(), backend=backend)
+    assert len(point.perf_val) == 1

@@ -50,14 +50,14 @@ def dispatch(
     """
     batch: list[Event] = []
     while True:
-        scheduler.add(source.release())
-        batch += _start(scheduler, backend, clock())
-        idle = not scheduler.running
         if interrupts.signal is not None:
             messages = backend.wait(0, interrupts)
             batch += scheduler.react(messages, clock())
             yield [*batch, Interrupted(clock(), interrupts.signal)]
             return
+        scheduler.add(source.release())
+        batch += _start(scheduler, backend, interrupts, clock())
+        idle = not scheduler.running
         if idle and not batch and (source.finished or not source.waiting_outside):
             return
         deadline = clock() + COMMIT_AFTER
@@ -70,7 +70,7 @@ def dispatch(
                 deadline = clock() + COMMIT_AFTER
             reacted = scheduler.react(messages, clock())
             batch += reacted
-            batch += _start(scheduler, backend, clock())
+            batch += _start(scheduler, backend, interrupts, clock())
             # A worker would idle, and what to do next may follow from this batch.
             starving = scheduler.idle_slots > 0 and any(
                 isinstance(event, Finished) for event in reacted
@@ -81,8 +81,12 @@ def dispatch(
         batch = []
 
 
-def _start(scheduler: Scheduler, backend: Backend, now: float) -> list[Event]:
+def _start(
+    scheduler: Scheduler, backend: Backend, interrupts: Interrupts, now: float
+) -> list[Event]:
     started: list[Event] = []
+    if interrupts.signal is not None:  # nothing new starts
+        return started
     for start in scheduler.starts():
         backend.start(start)
         started.append(Started(now, start.job, start.slot))

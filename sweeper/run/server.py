@@ -12,6 +12,7 @@ When a worker has ended its wait status is written to its status pipe.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import json
 import os
@@ -26,6 +27,7 @@ from multiprocessing.connection import Connection
 
 from sweeper.errors import BackendError
 from sweeper.run import worker
+from sweeper.run.worker import FIXED_ENVIRONMENT
 
 _PACKET = 1 << 16
 _READY = b"ready"
@@ -39,8 +41,7 @@ class ForkServer:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             settings = json.dumps([sys.path, theirs.fileno(), list(preload)])
-            # Threads are set in each worker; more than one here would make forking unsafe.
-            environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+            environment = os.environ | FIXED_ENVIRONMENT
             self._process = subprocess.Popen(  # noqa: S603 - this very interpreter
                 [sys.executable, "-c", _BOOTSTRAP, settings],
                 pass_fds=[theirs.fileno()],
@@ -90,6 +91,9 @@ class ForkServer:
 
     def close(self) -> None:
         """End the server and every worker it has."""
+        # A process that was forked from this one may hold it open, too.
+        with contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_RDWR)
         self._control.close()
         if not self._ready:  # it has no workers, and may be importing for seconds yet
             self._process.kill()
@@ -117,6 +121,14 @@ def main(control_fd: int, preload: Sequence[str]) -> None:
     with contextlib.suppress(BrokenPipeError):  # the driver may be gone by now
         control.send(_READY)
     _Server(control).run()
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process when the server is gone, which alone could end it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+_PR_SET_PDEATHSIG = 1
 
 
 class _Server:
@@ -176,6 +188,7 @@ class _Server:
         try:
             with contextlib.suppress(OSError):
                 os.setpgid(0, 0)
+            _end_with_parent()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self.control.close()
@@ -190,12 +203,13 @@ class _Server:
 
     def _reap(self) -> None:
         while self.status_of:
-            try:
-                pid, wait_status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
+            # Looked at before it is reaped: until then its number is nobody else's, and what it
+            # started can be ended with it.
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is None:
                 return
-            if pid == 0:
-                return
+            self._kill(ended.si_pid)
+            pid, wait_status = os.waitpid(ended.si_pid, 0)
             status = self.status_of.pop(pid, None)
             if status is not None:
                 with contextlib.suppress(OSError):  # the driver may be gone

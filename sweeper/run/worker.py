@@ -15,6 +15,15 @@ from typing import Any
 
 from sweeper.types import Job, Outcome, Target
 
+FIXED_ENVIRONMENT = {
+    # Threads are set in each worker; more than one in the server would make forking unsafe.
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # What iterates over a set of strings must do so alike in every worker of every run.
+    "PYTHONHASHSEED": "0",
+}
+"""Environment variables that do not follow the driver's."""
+
 Execute = Callable[[Any, int | None, Job], Iterator[Outcome]]
 
 
@@ -25,6 +34,8 @@ class Setup:
     sys_path: tuple[str, ...]
     argv: tuple[str, ...]
     """The driver's: a script that is imported as a problem may read them."""
+    environment: dict[str, str]
+    """The driver's variables, less those that are the same for all workers."""
     folder: str
     """The driver's current one."""
     cores: tuple[int, ...]
@@ -63,6 +74,9 @@ def resolve(path: str) -> Execute:
 def _settle(setup: Setup) -> None:
     sys.path[:] = setup.sys_path
     sys.argv[:] = setup.argv
+    for name in set(os.environ) - set(setup.environment) - set(FIXED_ENVIRONMENT):
+        del os.environ[name]
+    os.environ.update(setup.environment)
     os.chdir(setup.folder)
     if setup.cores:
         os.sched_setaffinity(0, setup.cores)
@@ -79,4 +93,4 @@ def _settle(setup: Setup) -> None:
 
 def _die_with_driver(lifeline: int) -> None:
     os.read(lifeline, 1)  # returns when the last writing end is closed: the driver is gone
-    os._exit(0)
+    os.killpg(0, signal.SIGKILL)  # with whatever the model has started

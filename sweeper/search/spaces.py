@@ -55,6 +55,9 @@ def read_named(option: str, written: Sequence[str]) -> dict[str, str]:
     return found
 
 
+_INTERVAL = re.compile(r"-?[\d.]+(e-?\d+)?:-?[\d.]+(e-?\d+)?")
+
+
 def read_grid(written: Sequence[str]) -> dict[str, list[Any]]:
     """The axes of a grid, each written as `name=value,value,…`.
 
@@ -62,6 +65,12 @@ def read_grid(written: Sequence[str]) -> dict[str, list[Any]]:
         UsageError: as `read_named`; or a value is empty.
     """
     named = read_named("--grid", written)
+    for name, text in named.items():
+        if _INTERVAL.fullmatch(text):
+            raise UsageError(
+                f"--grid {name}={text}: a grid takes values, as in {name}=1,2,3; low:high is for "
+                f"--random N --range {name}={text}"
+            )
     return {name: _read_list(f"--grid {name}={text}", text) for name, text in named.items()}
 
 

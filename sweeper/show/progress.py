@@ -131,7 +131,12 @@ class LiveView:
         self._progress: Progress | None = None
         # Redrawn by time alone, so that the durations go on while nothing happens.
         self._live = Live(
-            console=console, get_renderable=self._render, refresh_per_second=4, transient=True
+            # What the caller prints into a file is no business of ours.
+            redirect_stdout=sys.stdout.isatty(),
+            console=console,
+            get_renderable=self._render,
+            refresh_per_second=4,
+            transient=True,
         )
 
     def __enter__(self) -> Self:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import time
 from collections import defaultdict
@@ -139,10 +140,13 @@ class Store:
         """
         if not path.is_file():
             raise FolderError(f"{path.parent} holds no sweep: there is no {path.name} in it")
+        uri = f"{path.resolve().as_uri()}?mode=ro"
+        # SQLite reads beside its log, and makes what it needs for that; where nobody can write,
+        # nobody does, and there is nothing to read beside.
+        if not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists():
+            uri += "&immutable=1"
         with _explained(path):
-            connection = sqlite3.connect(
-                f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None
-            )
+            connection = sqlite3.connect(uri, uri=True, isolation_level=None)
             connection.execute("PRAGMA trusted_schema = OFF")
             connection.execute("PRAGMA query_only = ON")
             _check_version(connection, path)
@@ -201,6 +205,11 @@ class Store:
     def has_results(self) -> bool:
         """Whether a replica has ended well: from then on the folder belongs to its problem."""
         query = "SELECT 1 FROM outcomes WHERE failure IS NULL AND stage != ? LIMIT 1"
+        return self.connection.execute(query, (CHECK,)).fetchone() is not None
+
+    def has_outcomes(self) -> bool:
+        """Whether a replica has ended at all, the problem's check aside."""
+        query = "SELECT 1 FROM outcomes WHERE stage != ? LIMIT 1"
         return self.connection.execute(query, (CHECK,)).fetchone() is not None
 
     def add_event(self, time: float, kind: str, value: Mapping[str, Any]) -> None:
@@ -316,23 +325,22 @@ class Store:
         """
         with self.transaction():
             self.connection.execute("DELETE FROM outcomes WHERE failure IS NOT NULL")
-            self.connection.execute(
-                "DELETE FROM decisions WHERE json_extract(step, '$.error') IS NOT NULL"
-            )
+            # A point that tuning rejected is tuned from the beginning.
+            failed = [(point_id,) for point_id, step in self.last_steps().items() if step.error]
+            for table in ("outcomes", "decisions"):
+                self.connection.executemany(f"DELETE FROM {table} WHERE point = ?", failed)  # noqa: S608 - our names
             self._insert_event(time.time(), "failures_forgotten", None, None, {})
 
-    def forget_failed_check(self) -> None:
-        """Forget that the problem's check failed: it is made again."""
+    def forget_faults_of_the_problem(self) -> None:
+        """Forget a check that failed, and replicas refused since the code had changed."""
         with self.transaction():
             self.connection.execute(
-                "DELETE FROM outcomes WHERE failure IS NOT NULL AND stage = ?", (CHECK,)
+                "DELETE FROM outcomes WHERE failure IS NOT NULL AND "
+                "(stage = ? OR json_extract(failure, '$.kind') = 'changed')",
+                (CHECK,),
             )
 
     # -- reading ----------------------------------------------------------------------------------
-
-    def point_id(self, signature: str) -> int:
-        """The number under which a point's files are."""
-        return self._ids[signature]
 
     def recorded(self, selector: str) -> Recorded:
         """What the study goes on from."""
@@ -398,6 +406,8 @@ class Store:
             "ORDER BY seq"
         ):
             lost = json.loads(value)
+            if lost["cause"]["kind"] == "stopped":
+                continue
             key = (signatures[point_id], stage, lost["numbers"][0])
             tries[key].append(Failure(**lost["cause"]))
         return tries

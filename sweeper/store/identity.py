@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from sweeper.errors import FolderError
+from sweeper.errors import ChangedCodeError, FolderError
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
-from sweeper.types import SweepSettings
+from sweeper.types import PRESETS, HyperparameterSettings, SweepSettings
 
 
 def identify(
@@ -28,6 +28,10 @@ def identify(
 def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """What differs, for people; settings that the folder does not know are not compared."""
     found: list[str] = []
+    presets = [_preset(settings) for settings in (stored, wanted)]
+    if None not in presets and presets[0] != presets[1]:
+        found.append(f"hparams is {presets[0]!r} there and {presets[1]!r} here")
+        wanted = {name: now for name, now in wanted.items() if name not in _TUNING}
     for name, now in wanted.items():
         before = stored.get(name, now)
         if isinstance(now, Mapping):
@@ -35,6 +39,18 @@ def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
         elif before != now or type(before) is not type(now):
             found.append(f"{name} is {before!r} there and {now!r} here")
     return found
+
+
+_TUNING = {field.name for field in dataclasses.fields(HyperparameterSettings)}
+
+
+def _preset(settings: Mapping[str, Any]) -> str | None:
+    """The preset that these settings are, if they are one."""
+    fields = {name: settings[name] for name in _TUNING if name in settings}
+    for name, preset in PRESETS.items():
+        if dataclasses.asdict(preset) == fields:
+            return name
+    return None
 
 
 def bind(
@@ -48,7 +64,8 @@ def bind(
 ) -> bool:
     """Make the folder this sweep's, or see that it is; True where changed code was allowed.
 
-    A folder in which nothing has ended well belongs to nobody: it is begun anew.
+    A folder in which nothing has ended well is begun anew by the sweep that it belongs to; one in
+    which nothing has ended at all, by any.
 
     Raises:
         FolderError: it is another sweep's; the message says what differs.
@@ -58,13 +75,13 @@ def bind(
         "source_sha256": source_sha256,
         "data_sha256": data_sha256,
     }
-    if not store.has_results():
+    stored = store.meta
+    found = differences(stored.get("identity", identity), identity)
+    if not store.has_results() and not (found and store.has_outcomes()):
         store.forget_everything()
         store.set_meta(wanted)
         return False
-    stored = store.meta
     elsewhere = "use another folder, or resume=False (--no-resume) to move it to history/"
-    found = differences(stored["identity"], identity)
     if found:
         raise FolderError(f"{paths.folder} holds another sweep: {'; '.join(found)}: {elsewhere}")
     if stored["data_sha256"] != data_sha256:
@@ -74,12 +91,12 @@ def bind(
         )
     changed: bool = stored["source_sha256"] != source_sha256
     if changed and not allow_changed_code:
-        raise FolderError(
+        raise ChangedCodeError(
             f"{paths.folder} holds results of other code: the problem's module has changed since "
             f"it was begun: {elsewhere}, or allow_changed_code=True (--allow-changed-code) to mix "
             "them"
         )
-    store.forget_failed_check()
+    store.forget_faults_of_the_problem()
     if changed:
         store.set_meta({"source_sha256": source_sha256})
     return changed

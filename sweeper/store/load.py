@@ -82,7 +82,7 @@ def _failures(
     details = {
         (outcome.stage, outcome.number): outcome.failure
         for outcome in failed
-        if outcome.failure is not None
+        if outcome.failure is not None and outcome.failure.kind != "changed"
     }
     if step.error is not None:
         probes = [failure.detail for (stage, _), failure in details.items() if stage == step.stage]

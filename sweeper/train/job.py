@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from sweeper.errors import SweeperError
+from sweeper.errors import ChangedCodeError, SweeperError
 from sweeper.files import pack_arrays, write_swapped
 from sweeper.train import probes
 from sweeper.train.data import Data, DataRef, open_data
@@ -40,6 +40,8 @@ class TrainContext:
     """What every job of a sweep shares."""
 
     problem: ProblemRef
+    source_sha256: str
+    """Of the problem's module as the driver read it."""
     data: DataRef
     seed: int
     threads: int
@@ -58,6 +60,8 @@ def execute(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome
         try:
             metrics, arrays = _train(context, fd, job, number)
             outcome = replace(outcome, metrics=metrics, arrays=pack_arrays(arrays))
+        except KeyboardInterrupt:
+            raise
         except BaseException as error:  # noqa: BLE001 - a model that calls sys.exit fails, too
             outcome = replace(outcome, failure=describe(error))
         yield replace(outcome, ended=time.time())
@@ -70,9 +74,11 @@ def describe(error: BaseException) -> Failure:
         message = str(error)
     while (trace := error.__traceback__) is not None and _is_ours(trace):
         error = error.with_traceback(trace.tb_next)
-    kind: Literal["memory", "exception"] = "exception"
+    kind: Literal["memory", "exception", "changed"] = "exception"
     if isinstance(error, MemoryError):
         kind = "memory"
+    if isinstance(error, ChangedCodeError):
+        kind = "changed"
     return Failure(kind, message, "".join(traceback.format_exception(error)))
 
 
@@ -87,7 +93,7 @@ _PACKAGE = str(Path(__file__).parent.parent) + os.sep
 def _train(
     context: TrainContext, fd: int | None, job: Job, number: int
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    problem = _problem(context.problem)
+    problem = _problem(context.problem, context.source_sha256)
     reopen = open_data if context.data.remade else _kept_data
     data = reopen(problem, context.data, fd)
     streams = Streams(context.seed, job.point, job.stage, number)
@@ -113,8 +119,14 @@ def _train(
 
 
 @lru_cache(maxsize=1)
-def _problem(ref: ProblemRef) -> Problem:
-    return load_problem(ref)
+def _problem(ref: ProblemRef, source_sha256: str) -> Problem:
+    problem = load_problem(ref)
+    if problem.source_sha256() != source_sha256:
+        raise ChangedCodeError(
+            f"{problem.module.__file__} was changed while the sweep ran: a worker that was made "
+            "since would train other code"
+        )
+    return problem
 
 
 @lru_cache(maxsize=1)

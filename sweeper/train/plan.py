@@ -149,7 +149,8 @@ class Plan:
             if payload["lowered"] >= MOST_LOWERINGS:
                 reason = (
                     f"training diverges at a learning rate of {payload['lr_end']:.3g} and above, "
-                    f"after the end of the range was lowered {MOST_LOWERINGS} times"
+                    f"after the end of the range was lowered {MOST_LOWERINGS} times (is there a "
+                    "NaN or an infinite value in the data?)"
                 )
                 return self._failed(point, step, reason, choice)
             lower = payload["lr_start"] + max(LEAST_SPAN_STEP * span, kept_span)

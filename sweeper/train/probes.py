@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import traceback
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,11 +99,11 @@ class Probe:
         return np.array(reached)
 
 
-Found = tuple[dict[str, float], dict[str, Any]]
+Measured = tuple[dict[str, float], dict[str, Any]]
 """Metrics, and arrays."""
 
 
-def run_lr_range(probe: Probe, payload: Mapping[str, Any]) -> Found:
+def run_lr_range(probe: Probe, payload: Mapping[str, Any]) -> Measured:
     """Performance while the learning rate rises."""
     probe.warm_up(payload)
     rates = learning_rates(
@@ -112,7 +113,7 @@ def run_lr_range(probe: Probe, payload: Mapping[str, Any]) -> Found:
     return {}, {"perf": reached}
 
 
-def run_batch_range(probe: Probe, payload: Mapping[str, Any]) -> Found:
+def run_batch_range(probe: Probe, payload: Mapping[str, Any]) -> Measured:
     """Performance while the batch grows, and the learning rate in proportion."""
     probe.warm_up(payload)
     sizes = batch_sizes(payload["batch_start"], payload["batch_end"], payload["samples"])
@@ -121,7 +122,7 @@ def run_batch_range(probe: Probe, payload: Mapping[str, Any]) -> Found:
     return {}, {"perf": reached}
 
 
-def run_batch_choice(probe: Probe, payload: Mapping[str, Any], number: int) -> Found:
+def run_batch_choice(probe: Probe, payload: Mapping[str, Any], number: int) -> Measured:
     """The final performance of one cycle at one of the batch sizes; 0 where it diverged."""
     batch_size = payload["sizes"][number // payload["inits"]]
     samples = len(probe.data.train)
@@ -156,18 +157,39 @@ def run_check(problem: Problem, data: Data, streams: Streams, payload: Mapping[s
     loss = problem.make_loss()
     with _explained(problem, f"model({shown}) on {batch}", "an output for each sample"):
         output = model(x)
-    with _explained(problem, f"loss of output {_shape(output)} and y {_shape(y)}", "a number"):
-        value = loss(output, y)
+    shapes = f"output {_shape(output)} and y {_shape(y)}"
+    with _explained(problem, f"loss of {shapes}", "a number"):
+        value = _unbroadcast(loss, output, y)
     if not isinstance(value, Tensor) or value.numel() != 1:
         found = f"of shape {_shape(value)}"
         raise problem.fault("loss", found, "one number (reduced by mean)")
     if not math.isfinite(value.item()):
         raise problem.fault(f"loss of {batch}", str(value.item()), "a finite number")
-    style, shapes = problem.accuracy_style, f"output {_shape(output)} and y {_shape(y)}"
+    if _is_summed(loss, output, y, value.item()):
+        raise problem.fault(
+            "loss", "twice as large for a batch twice as large", "a loss reduced by mean"
+        )
+    style = problem.accuracy_style
     with _explained(problem, f"accuracy_style {style!r} of {shapes}", "shapes that it can compare"):
         Tally(style).add(output, y, value.item())
     with _explained(problem, "loss.backward()", "gradients for the model's parameters"):
         value.backward()  # type: ignore[no-untyped-call]
+
+
+def _unbroadcast(loss: nn.Module, output: Any, y: Any) -> Any:
+    """The loss; torch's warning that it compares every output with every target is an error."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Using a target size")
+        return loss(output, y)
+
+
+def _is_summed(loss: nn.Module, output: Any, y: Any, value: float) -> bool:
+    """Whether the loss adds up over the batch, so that its rate would depend on the batch size."""
+    if not isinstance(output, Tensor) or not isinstance(y, Tensor) or value == 0:
+        return False
+    with torch.no_grad():
+        twice = float(loss(torch.cat([output, output]), torch.cat([y, y])))
+    return math.isclose(twice, 2 * value, rel_tol=1e-4)
 
 
 @contextlib.contextmanager

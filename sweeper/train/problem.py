@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from sweeper.errors import ParamError, ProblemError
 from sweeper.signature import decode, find_importable, script_name
@@ -193,7 +194,10 @@ _EXPECTED = {
 def _shown(value: object) -> str:
     if value is None:
         return "missing"
-    text = repr(value)
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}, {value.dtype}"
+    # One line, and without the place in memory, which tells nobody anything.
+    text = re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(value).split()))
     return f"{text if len(text) <= 80 else text[:77] + '...'} (a {type(value).__name__})"
 
 

@@ -30,7 +30,6 @@ class Range:
     low: float
     high: float
     """`low < high`."""
-    high_index: int
     at_end: bool
     """Whether the rise goes on at the last point."""
 
@@ -111,7 +110,7 @@ def rising_range(x: Array, derived: Array, *, widest: bool = False) -> Range | N
     at_end = last == len(x) - 1
     first, last = _widen(first, last, len(x))
     low, high = _shortest_holding(x, mass, first, last)
-    return Range(float(x[low]), float(x[high]), high, at_end and high >= len(x) - LEAST_POINTS)
+    return Range(float(x[low]), float(x[high]), at_end and high >= len(x) - LEAST_POINTS)
 
 
 def _positive_intervals(derived: Array) -> list[tuple[int, int]]:

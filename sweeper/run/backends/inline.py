@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from multiprocessing.connection import wait as wait_for
 
 from sweeper.run.signals import Interrupts
 from sweeper.run.worker import resolve
@@ -28,7 +29,10 @@ class InlineBackend:
         if timeout == 0 or interrupts.signal is not None:
             return []
         outcome = next(self._outcomes, None)
-        return [] if outcome is None else [Result(self._slot, outcome)]
+        if outcome is None:  # nothing runs: something may come from outside
+            wait_for([interrupts.fileno()], timeout)
+            return []
+        return [Result(self._slot, outcome)]
 
     def close(self) -> None:
         """See `Backend`."""

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from sweeper.run.server import ForkServer
 from sweeper.run.signals import Interrupts
-from sweeper.run.worker import Setup
+from sweeper.run.worker import FIXED_ENVIRONMENT, Setup
 from sweeper.types import Died, Failure, Message, Result, Start, Target
 
 StartMethod = Literal["forkserver", "spawn"]
@@ -53,9 +53,11 @@ def prepare(preload: tuple[str, ...]) -> None:
 
 @atexit.register
 def _close_servers() -> None:
-    for server in _servers.values():
-        if server.owner == os.getpid():
-            server.close()
+    # It takes a moment, and whoever presses Ctrl-C once more need not see where that was.
+    with contextlib.suppress(KeyboardInterrupt):
+        for server in _servers.values():
+            if server.owner == os.getpid():
+                server.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,8 @@ class _Worker:
     pid: int
     status: int
     """Readable when the worker has ended; holds its wait status."""
-    process: subprocess.Popen[bytes] | None
-    """Where it is our own child."""
+    parent: subprocess.Popen[bytes] | ForkServer
+    """The worker's own process where it is our child, else the server that forked it."""
 
 
 class LocalBackend:
@@ -146,20 +148,22 @@ class LocalBackend:
         ours, theirs = socket.socketpair()
         status, status_written = os.pipe()
         try:
-            process = None
+            parent: subprocess.Popen[bytes] | ForkServer
             fds = (theirs.fileno(), self._lifeline, status_written)
             if self._start_method == "forkserver":
-                pid = warm_up(self._target.preload).fork(*fds, self._target.fd)
+                parent = warm_up(self._target.preload)
+                pid = parent.fork(*fds, self._target.fd)
             else:
-                process = _spawn(*fds, self._target.fd)
-                pid = process.pid
+                parent = _spawn(*fds, self._target.fd)
+                pid = parent.pid
         finally:
             theirs.close()
             os.close(status_written)
-        worker = _Worker(Connection(ours.detach()), pid, status, process)
+        worker = _Worker(Connection(ours.detach()), pid, status, parent)
         setup = Setup(
             sys_path=tuple(sys.path),
             argv=tuple(sys.argv),
+            environment={k: v for k, v in os.environ.items() if k not in FIXED_ENVIRONMENT},
             folder=str(Path.cwd()),
             cores=self._slots[slot] if self._pinned else (),
             log=str(self._log(slot).resolve()),
@@ -171,10 +175,11 @@ class LocalBackend:
 
     def _kill(self, worker: _Worker) -> None:
         worker.connection.close()
-        if worker.process is not None:
-            worker.process.kill()
+        if isinstance(worker.parent, ForkServer):
+            worker.parent.kill(worker.pid)
         else:
-            warm_up(self._target.preload).kill(worker.pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(worker.pid, signal.SIGKILL)
 
     def _bury(self, slot: int) -> Failure:
         """Wait for a worker that is ending, and say how it ended."""
@@ -182,8 +187,10 @@ class LocalBackend:
         worker.connection.close()
         written = os.read(worker.status, 32)
         os.close(worker.status)
-        if worker.process is not None:
-            return _cause(worker.process.wait(), self._log(slot))
+        if not isinstance(worker.parent, ForkServer):
+            with contextlib.suppress(OSError):  # what it has started
+                os.killpg(worker.pid, signal.SIGKILL)
+            return _cause(worker.parent.wait(), self._log(slot))
         return _cause(os.waitstatus_to_exitcode(int(written)) if written else None, self._log(slot))
 
 
@@ -193,6 +200,7 @@ def _spawn(connection: int, lifeline: int, status: int, fd: int | None) -> subpr
         [sys.executable, "-c", _BOOTSTRAP, settings],
         pass_fds=[connection, lifeline, status] + ([] if fd is None else [fd]),
         stdin=subprocess.DEVNULL,
+        env=os.environ | FIXED_ENVIRONMENT,
         start_new_session=True,
     )
 
@@ -210,9 +218,10 @@ def _cause(code: int | None, log: Path) -> Failure:
     """Why a worker that ended by itself had no result, with the likely cause and where to look."""
     look = f"what it printed is in {log}"
     if code is None:
-        return Failure("crash", "the worker ended together with the fork server", look)
+        return Failure("stopped", "the worker ended together with the fork server", look)
     if code >= 0:
-        detail = f"likely cause: the model, the data or a handler called os._exit; {look}"
+        cause = "an error outside of any training, or the model, the data or a handler ended it"
+        detail = f"likely cause: {cause}; {look}"
         return Failure("crash", f"the worker ended with exit code {code}", detail)
     name = signal.Signals(-code).name if -code in set(signal.Signals) else "?"
     likely = {
