@@ -598,3 +598,12 @@ def test_points_may_come_from_outside_and_come_to_an_end(tmp_path, backend, monk
     monkeypatch.setattr("sweeper.run.dispatch.LOOK_OUTSIDE", 0.01)
     (point,) = run(tmp_path, FromOutside(), backend=backend)
     assert len(point.perf_val) == 1
+
+
+def test_the_example_of_halving_ends_with_the_best(tmp_path):
+    sys.path.append(str(HERE.parent / "examples"))
+    from halving import Halving
+
+    points = [{"hidden": hidden} for hidden in (1, 2, 3, 4)]
+    result = run(tmp_path, Halving(points, trials=1))
+    assert sorted(len(point.perf_val) for point in result) == [1, 1, 3, 3]
