@@ -91,6 +91,9 @@ class Work:
     """For the executor; opaque to `run/`."""
     expected: float | None = None
     """Seconds that one replica is expected to take; None: not known yet."""
+    after: float | None = None
+    """Seconds that the longest path behind a replica is expected to take: the stages of tuning that
+    follow and one trial; None: not known yet."""
     most_cores: int | None = None
     """The most cores that jobs of this work may own at once; None: no limit."""
 

@@ -9,10 +9,12 @@ is a number that jumps from one end to the next.
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Protocol
 
 from sweeper.run.scheduler import Scheduler
@@ -46,11 +48,11 @@ def tuning(
     stage: str = "lr_range",
     most_cores: int | None = None,
     expected: float | None = None,
+    after: float | None = None,
 ) -> Work:
     numbers = tuple(range(replicas)) if isinstance(replicas, int) else tuple(replicas)
-    return Work(
-        name(point), point, "tuning", stage, numbers, expected=expected, most_cores=most_cores
-    )
+    work = Work(name(point), point, "tuning", stage, numbers)
+    return replace(work, expected=expected, after=after, most_cores=most_cores)
 
 
 def trials(point: int, replicas: int | Sequence[int], expected: float | None = None) -> Work:
@@ -79,6 +81,8 @@ class Entry:
     trials: deque[tuple[str, int]] = field(default_factory=deque)
     running: int = 0
     """Its tuning jobs that run."""
+    paths: dict[str, float] = field(default_factory=dict)
+    """Seconds from the start of what waits to the end of the point, by kind."""
     most_cores: int | None = None
     ahead: bool = False
     tuned: bool = False
@@ -105,6 +109,10 @@ class Ledger:
         for release in releases:
             entry = self.entries.setdefault(release.point, Entry())
             waiting = entry.tuning if release.kind == "tuning" else entry.trials
+            if not waiting:
+                entry.paths[release.kind] = math.inf
+            if release.expected is not None:
+                entry.paths[release.kind] = release.expected + (release.after or 0.0)
             waiting.extend((release.stage, number) for number in release.numbers)
             self.waiting += len(release.numbers)
             if release.kind == "tuning":
@@ -144,6 +152,16 @@ class Ledger:
         """Whether a tuning job may start, a slot being free."""
         return bool(self.begun_tuning or (self.fresh_tuning and len(self.ahead) < self.most_ahead))
 
+    def is_longest(self, job: Job) -> bool:
+        """Whether no replica that could start in place of the job has a longer way to go."""
+        if job.kind == "trial":
+            rivals = self.waiting_trials
+        else:
+            begun = self.entries[job.point].ahead
+            rivals = self.begun_tuning if begun else self.fresh_tuning
+        paths = (self.entries[rival].paths[job.kind] for rival in islice(rivals, 50))
+        return self.entries[job.point].paths[job.kind] >= max(paths, default=0.0)
+
     def _settle(self, point: str) -> None:
         entry = self.entries[point]
         if entry.tuned and not entry.trials:
@@ -172,6 +190,7 @@ def check_invariants(ledger: Ledger, scheduler: Scheduler, starts: Sequence[Star
             assert not ledger.tuning_may_start, "a trial before tuning"
         elif not entry.ahead:
             assert not ledger.begun_tuning, "a new point before one whose tuning has begun"
+        assert ledger.is_longest(job), "a shorter path before a longer one"
         ledger.busy[start.slot] = job
         assert job.numbers, "a job without replicas"
         ledger.started(job)  # each replica once, in its turn
@@ -261,7 +280,9 @@ class MadeUpStudy:
         plan = self._plans[point]
         self._stage[point] = stage
         if stage < len(plan.stages):
-            work = tuning(point, plan.stages[stage], f"stage.{stage}", self._most_cores)
+            expected = plan.expected if stage else None
+            replicas, label = plan.stages[stage], f"stage.{stage}"
+            work = tuning(point, replicas, label, self._most_cores, expected, expected)
         else:
             work = trials(point, plan.trials, plan.expected)
         self._open[point] = {(work.point, work.stage, number) for number in work.numbers}

@@ -7,10 +7,10 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulation import CRASH, MadeUpStudy, Plan, Simulation, World, name, outcome, trials, tuning
 
+from simulation import CRASH, MadeUpStudy, Plan, Simulation, World, name, outcome, trials, tuning
 from sweeper.run.scheduler import Scheduler
-from sweeper.types import Died, Event, Finished, Lost, Result, Start
+from sweeper.types import Died, Event, Finished, Job, Lost, Result, Start
 
 CORES = [1, 2, 8, 1024]
 
@@ -222,6 +222,25 @@ def test_cores_are_busy_while_there_is_enough_to_do(slots: int) -> None:
     simulation = Simulation(MadeUpStudy(plans, most_cores=4), slots)
     simulation.run()
     assert simulation.use > 0.95
+
+
+@pytest.mark.parametrize("slots", [2, 8, 64])
+@pytest.mark.parametrize("place", [0, 5, 11])
+def test_no_core_is_left_alone_with_the_longest_trials(slots: int, place: int) -> None:
+    seconds = [1.0 + point % 3 for point in range(12)]
+    seconds[place] = 12.0
+    plans = [Plan((2, 2), trials=slots // 2 + 1, expected=time) for time in seconds]
+    study = MadeUpStudy(plans, most_cores=4)
+
+    class Durations(World):
+        def course(self, job: Job, now: float) -> list[tuple[float, int | None]]:
+            time = seconds[999_999 - int(job.point[1:])] / (1 if job.kind == "trial" else 4)
+            return [(now + time, job.numbers[0])]
+
+    simulation = Simulation(study, slots, world=Durations()).run()
+    check_complete(simulation, plans)
+    # No order could end before this; what the cores wait for is less than a short trial each.
+    assert simulation.now <= simulation.busy_seconds / slots + 2.0
 
 
 @pytest.mark.parametrize("slots", CORES)

@@ -119,6 +119,9 @@ class ToyPlan:
             then = Step(TRIAL, payload={"steps": 20}, found=found)
         return Planned(point.signature, then, step.stage, choice, pack_arrays({"perf": perfs}))
 
+    def steps_after(self, step):
+        return {CHECK: 35, "lr_range": 25, "batch_range": 20}.get(step.stage.partition(".")[0], 0)
+
 
 @dataclasses.dataclass
 class ToyBackend:
@@ -550,7 +553,8 @@ def test_work_says_what_the_queue_needs():
     assert study.release() == []
     study.tell([Finished(2.0, Outcome(work.point, CHECK, 0, 0.0, 0.5))])
     (work,) = study.release()
-    assert (work.stage, work.numbers, work.expected) == ("lr_range", (0, 1, 2), 5.0)
+    assert (work.stage, work.numbers) == ("lr_range", (0, 1, 2))
+    assert (work.expected, work.after) == (5.0, 12.5)  # half a second a step
 
 
 # -- adaptive selectors ---------------------------------------------------------------------------
