@@ -110,6 +110,11 @@ class Job:
     payload: Mapping[str, Any] = field(default_factory=dict)
     expected: float | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What a dataclass with slots does by itself takes several times as long, for every job.
+        values = (self.id, self.point, self.kind, self.stage, self.numbers, self.payload)
+        return Job, (*values, self.expected)
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -162,6 +167,12 @@ class Outcome:
     arrays: bytes = b""
     """An `.npz` without pickled objects, or empty."""
     failure: Failure | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As for `Job`.
+        when = (self.started, self.ended)
+        what = (self.metrics, self.arrays, self.failure)
+        return Outcome, (self.point, self.stage, self.number, *when, *what)
 
 
 MOST_TRIES = 3
