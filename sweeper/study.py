@@ -572,6 +572,8 @@ class _View:
                 else:
                     self._tuning_seconds += seconds
             case Lost(job=job, numbers=numbers):
+                # What its worker was handed ahead is started anew.
+                self._running.pop(self._slot_of.get((job.point, job.stage, numbers[0]), -1), None)
                 self._leave(job.point, job.stage, numbers)
 
     def _leave(self, point: str, stage: str, numbers: Sequence[int]) -> None:

@@ -92,9 +92,9 @@ def test_the_longest_trials_go_first_however_many_there_are() -> None:
     assert points_of(pop_all(queue)) == [1, 1, *[0] * 9]
 
 
-def test_trials_as_long_as_each_other_go_by_how_many_are_left() -> None:
+def test_trials_as_long_as_each_other_go_in_the_order_of_asking() -> None:
     queue = filled(*(trials(point, point + 1, expected=2.0) for point in range(3)))
-    assert points_of(pop_all(queue)) == [2, 1, 2, 0, 1, 2]
+    assert points_of(pop_all(queue)) == [0, 1, 1, 2, 2, 2]
 
 
 def test_trials_of_unknown_length_go_first() -> None:
@@ -363,7 +363,8 @@ class Model:
         return float("-inf") if path is None else -path
 
     def trial_key(self, point: ModelPoint) -> tuple[float, int, int]:
-        return self.urgency(point, "trial"), -len(point.numbers["trial"]), point.order
+        left = len(point.numbers["trial"]) if point.path["trial"] is None else 0
+        return self.urgency(point, "trial"), -left, point.order
 
     def take(self, point: ModelPoint, kind: str) -> tuple[str, str, tuple[int, ...]]:
         work, number = point.works[kind].pop(0), point.numbers[kind].pop(0)

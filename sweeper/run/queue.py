@@ -191,7 +191,8 @@ class Queue:
         self._shelve(
             point, tuning, self._begun if point.ahead else self._fresh, (tuning.urgency, *place)
         )
-        self._shelve(point, trials, self._trials, (trials.urgency, -trials.queued, *place))
+        left = -trials.queued if trials.path is None else 0
+        self._shelve(point, trials, self._trials, (trials.urgency, left, *place))
         if point.forgettable:
             del self._points[point.signature]
 
