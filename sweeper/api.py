@@ -214,12 +214,13 @@ def _run(
             scheduler = Scheduler(used, options.settings.cores_per_trial)
             for events in dispatch(study, scheduler, backend, interrupts, time.time):
                 store.append(events)
-                store.append(study.tell(events))
+                store.decide(study.tell(events))
                 view.update(study.progress())
                 if any(isinstance(event, Interrupted) for event in events):
                     interrupted = True
                     view.note("stopping: what has finished is kept")
     finally:
+        store.append(())  # what was only told
         results = collate(store, paths)
     if interrupted:
         done = study.progress()

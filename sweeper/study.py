@@ -56,6 +56,9 @@ class Planner(Protocol):
     def next(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
         """The step after `step`, whose replicas all have outcomes."""
 
+    def steps_after(self, step: Step) -> float:
+        """Training steps along the path behind a stage: later stages and one trial, roughly."""
+
 
 @dataclass(slots=True, eq=False)
 class _Ask:
@@ -482,6 +485,7 @@ class Study:
                 numbers=again,
                 payload=job.payload,
                 expected=job.expected,
+                after=self._after(state),
                 most_cores=self._most_cores if job.kind == "tuning" else None,
             )
             self._retries.append(work)
@@ -503,6 +507,10 @@ class Study:
         self._view.phases[phase] += 1
         state.phase = phase
 
+    def _after(self, state: _PointState) -> float | None:
+        """Seconds expected behind the stage at which the point is."""
+        return _finite(state.seconds_per_step * self._planner.steps_after(state.step))
+
     def _work_of(self, state: _PointState) -> list[Work]:
         step, point = state.step, state.point
         payload = {**step.payload, "params": point.encoded, "id": state.id}
@@ -514,6 +522,7 @@ class Study:
             numbers=(),
             payload=payload,
             expected=_finite(state.seconds_per_step * step.payload.get("steps", math.nan)),
+            after=self._after(state),
             most_cores=self._most_cores,
         )
         if _is_running(step):
@@ -575,6 +584,8 @@ class _View:
                 else:
                     self._tuning_seconds += seconds
             case Lost(job=job, numbers=numbers):
+                # What its worker was handed ahead is started anew.
+                self._running.pop(self._slot_of.get((job.point, job.stage, numbers[0]), -1), None)
                 self._leave(job.point, job.stage, numbers)
 
     def _leave(self, point: str, stage: str, numbers: Sequence[int]) -> None:

@@ -91,6 +91,9 @@ class Work:
     """For the executor; opaque to `run/`."""
     expected: float | None = None
     """Seconds that one replica is expected to take; None: not known yet."""
+    after: float | None = None
+    """Seconds that the longest path behind a replica is expected to take: the stages of tuning that
+    follow and one trial; None: not known yet."""
     most_cores: int | None = None
     """The most cores that jobs of this work may own at once; None: no limit."""
 
@@ -106,6 +109,11 @@ class Job:
     numbers: tuple[int, ...]
     payload: Mapping[str, Any] = field(default_factory=dict)
     expected: float | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What a dataclass with slots does by itself takes several times as long, for every job.
+        values = (self.id, self.point, self.kind, self.stage, self.numbers, self.payload)
+        return Job, (*values, self.expected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +169,12 @@ class Outcome:
     arrays: bytes = b""
     """An `.npz` without pickled objects, or empty."""
     failure: Failure | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As for `Job`.
+        when = (self.started, self.ended)
+        what = (self.metrics, self.arrays, self.failure)
+        return Outcome, (self.point, self.stage, self.number, *when, *what)
 
 
 MOST_TRIES = 3

@@ -9,13 +9,15 @@ is a number that jumps from one end to the next.
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Protocol
 
-from sweeper.run.scheduler import Scheduler
+from sweeper.run.scheduler import HANDED_REPLICAS, Scheduler
 from sweeper.types import (
     TRIAL,
     Died,
@@ -46,11 +48,11 @@ def tuning(
     stage: str = "lr_range",
     most_cores: int | None = None,
     expected: float | None = None,
+    after: float | None = None,
 ) -> Work:
     numbers = tuple(range(replicas)) if isinstance(replicas, int) else tuple(replicas)
-    return Work(
-        name(point), point, "tuning", stage, numbers, expected=expected, most_cores=most_cores
-    )
+    work = Work(name(point), point, "tuning", stage, numbers)
+    return replace(work, expected=expected, after=after, most_cores=most_cores)
 
 
 def trials(point: int, replicas: int | Sequence[int], expected: float | None = None) -> Work:
@@ -63,8 +65,8 @@ def name(point: int) -> str:
     return f"p{999_999 - point:06d}"
 
 
-def outcome(job: Job, number: int, now: float = 0.0) -> Outcome:
-    return Outcome(job.point, job.stage, number, started=now, ended=now)
+def outcome(job: Job, number: int, now: float = 0.0, seconds: float = 1.0) -> Outcome:
+    return Outcome(job.point, job.stage, number, started=now - seconds, ended=now)
 
 
 # -- the books, and the rules ---------------------------------------------------------------------
@@ -79,6 +81,8 @@ class Entry:
     trials: deque[tuple[str, int]] = field(default_factory=deque)
     running: int = 0
     """Its tuning jobs that run."""
+    paths: dict[str, float] = field(default_factory=dict)
+    """Seconds from the start of what waits to the end of the point, by kind."""
     most_cores: int | None = None
     ahead: bool = False
     tuned: bool = False
@@ -92,7 +96,12 @@ class Ledger:
         self.width = width
         self.most_ahead = max(4, 2 * slots)
         self.most_ahead_seen = 0
-        self.busy: dict[int, Job] = {}
+        self.busy: dict[int, deque[Job]] = {}
+        """What each slot was handed, in order: the first one runs."""
+        self.returned: deque[Job] = deque()
+        """Handed ahead to a worker that died before."""
+        self.handed_ahead = 0
+        """How often a job was."""
         self.waiting = 0
         self.entries: dict[str, Entry] = {}
         self.ahead: set[str] = set()
@@ -105,6 +114,10 @@ class Ledger:
         for release in releases:
             entry = self.entries.setdefault(release.point, Entry())
             waiting = entry.tuning if release.kind == "tuning" else entry.trials
+            if not waiting:
+                entry.paths[release.kind] = math.inf
+            if release.expected is not None:
+                entry.paths[release.kind] = release.expected + (release.after or 0.0)
             waiting.extend((release.stage, number) for number in release.numbers)
             self.waiting += len(release.numbers)
             if release.kind == "tuning":
@@ -127,8 +140,20 @@ class Ledger:
             entry.ahead = True
         self._settle(job.point)
 
-    def ended(self, slot: int) -> None:
-        job = self.busy.pop(slot)
+    def handed(self, start: Start) -> None:
+        jobs = self.busy.setdefault(start.slot, deque())
+        self.handed_ahead += bool(jobs)
+        jobs.append(start.job)
+
+    def ended(self, slot: int, *, died: bool = False) -> None:
+        """The job that ran there is over; with its worker, what it was handed ahead comes back."""
+        job = self.busy[slot].popleft()
+        if died:
+            self.returned += self.busy[slot]
+            self.waiting += sum(len(other.numbers) for other in self.busy[slot])
+            self.busy[slot].clear()
+        if not self.busy[slot]:
+            del self.busy[slot]
         if job.kind == "tuning":
             self.entries[job.point].running -= 1
         self._settle(job.point)
@@ -143,6 +168,16 @@ class Ledger:
     def tuning_may_start(self) -> bool:
         """Whether a tuning job may start, a slot being free."""
         return bool(self.begun_tuning or (self.fresh_tuning and len(self.ahead) < self.most_ahead))
+
+    def is_longest(self, job: Job) -> bool:
+        """Whether no replica that could start in place of the job has a longer way to go."""
+        if job.kind == "trial":
+            rivals = self.waiting_trials
+        else:
+            begun = self.entries[job.point].ahead
+            rivals = self.begun_tuning if begun else self.fresh_tuning
+        paths = (self.entries[rival].paths[job.kind] for rival in islice(rivals, 50))
+        return self.entries[job.point].paths[job.kind] >= max(paths, default=0.0)
 
     def _settle(self, point: str) -> None:
         entry = self.entries[point]
@@ -165,19 +200,29 @@ def check_invariants(ledger: Ledger, scheduler: Scheduler, starts: Sequence[Star
     Enters them into the ledger on the way.
     """
     idle = [slot for slot in range(ledger.slots) if slot not in ledger.busy]
-    assert [start.slot for start in starts] == idle[: len(starts)], "a busy slot, or out of order"
+    first, ahead = starts[: len(idle)], starts[len(idle) :]
+    assert [start.slot for start in first] == idle[: len(first)], "a busy slot, or out of order"
     for start in starts:
         job, entry = start.job, ledger.entries[start.job.point]
+        ledger.handed(start)
+        if ledger.returned:
+            assert job in ledger.returned, "another before one that came back"
+            ledger.returned.remove(job)
+            ledger.waiting -= len(job.numbers)
+            continue
         if job.kind == "trial":
             assert not ledger.tuning_may_start, "a trial before tuning"
         elif not entry.ahead:
             assert not ledger.begun_tuning, "a new point before one whose tuning has begun"
-        ledger.busy[start.slot] = job
+        assert ledger.is_longest(job), "a shorter path before a longer one"
         assert job.numbers, "a job without replicas"
         ledger.started(job)  # each replica once, in its turn
         assert len(ledger.ahead) <= ledger.most_ahead, "too many points tuned ahead"
         assert job.kind == "trial" or ledger.keeps_most_cores(entry), "more than most_cores"
-    assert dict(scheduler.running) == ledger.busy
+    assert dict(scheduler.running) == {slot: jobs[0] for slot, jobs in ledger.busy.items()}
+    for slot in {start.slot for start in ahead}:
+        replicas = sum(len(job.numbers) for job in list(ledger.busy[slot])[:-1])
+        assert replicas <= HANDED_REPLICAS, "too much handed ahead"
     assert scheduler.idle_slots == ledger.slots - len(ledger.busy)
     assert scheduler.queued == ledger.waiting
     if scheduler.idle_slots:
@@ -261,7 +306,9 @@ class MadeUpStudy:
         plan = self._plans[point]
         self._stage[point] = stage
         if stage < len(plan.stages):
-            work = tuning(point, plan.stages[stage], f"stage.{stage}", self._most_cores)
+            expected = plan.expected if stage else None
+            replicas, label = plan.stages[stage], f"stage.{stage}"
+            work = tuning(point, replicas, label, self._most_cores, expected, expected)
         else:
             work = trials(point, plan.trials, plan.expected)
         self._open[point] = {(work.point, work.stage, number) for number in work.numbers}
@@ -351,8 +398,12 @@ class Simulation:
     def __post_init__(self) -> None:
         self.scheduler = Scheduler(self.slots, self.width, self.per_job)
         self.ledger = Ledger(self.slots, self.width)
-        self._ends: list[tuple[float, int, Start, int | None]] = []
+        self._ends: list[tuple[float, int, Start, int | None, float, int]] = []
         self._sequence = 0
+        self._free_at = [0.0] * self.slots
+        """When each worker has done all that it was handed."""
+        self._lives = [0] * self.slots
+        """How often each has died: what a dead one would have done does not happen."""
 
     def run(self) -> Simulation:
         """Until nothing runs and nothing can start; the invariants hold at every step."""
@@ -373,22 +424,32 @@ class Simulation:
         messages: list[Message] = []
         while self._ends and self._ends[0][0] == self.now:
             messages += self._messages(*heapq.heappop(self._ends)[2:])
+        before = dict(self.scheduler.running)
         events = self.scheduler.react(messages, self.now)
         self.events += events
-        for slot in self.ledger.busy.keys() - self.scheduler.running.keys():
-            self.ledger.ended(slot)
+        dead = {id(event.job) for event in events if isinstance(event, Lost)}
+        for slot, job in before.items():
+            if self.scheduler.running.get(slot) is not job:
+                self.ledger.ended(slot, died=id(job) in dead)
         self.study.tell(events)
         self._advance()
 
-    def _messages(self, start: Start, number: int | None) -> list[Message]:
+    def _messages(
+        self, start: Start, number: int | None, seconds: float, life: int
+    ) -> list[Message]:
+        if life != self._lives[start.slot]:
+            return []
         if number is None:
+            self._lives[start.slot] += 1
+            self._free_at[start.slot] = self.now
             return [Died(start.slot, CRASH)]
-        result = Result(start.slot, outcome(start.job, number, self.now))
+        result = Result(start.slot, outcome(start.job, number, self.now, seconds))
         messages: list[Message] = [result]
         if self.world.rng.random() < self.world.noise:
             # A result for a second time, and one that arrives under another slot's number.
             messages += [result, Result((start.slot + 1) % self.slots, result.outcome)]
-        if number == start.job.numbers[-1] and self.world.rng.random() < self.world.noise:
+        idle = number == start.job.numbers[-1] and len(self.ledger.busy[start.slot]) == 1
+        if idle and self.world.rng.random() < self.world.noise:
             messages.append(Died(start.slot, CRASH))
         return messages
 
@@ -400,6 +461,9 @@ class Simulation:
         check_invariants(self.ledger, self.scheduler, starts)
         for start in starts:
             self.starts.append((self.now, start))
-            for time, number in self.world.course(start.job, self.now):
-                heapq.heappush(self._ends, (time, self._sequence, start, number))
+            begun = max(self.now, self._free_at[start.slot])
+            for time, number in self.world.course(start.job, begun):
+                end = (time, self._sequence, start, number, time - begun)
+                heapq.heappush(self._ends, (*end, self._lives[start.slot]))
                 self._sequence += 1
+                begun = self._free_at[start.slot] = time

@@ -503,6 +503,18 @@ def test_batch_sizes_rise_linearly_in_samples(start, more, samples):
     np.testing.assert_allclose(sizes, start + more * consumed / samples, atol=0.5)
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_steps_that_follow_a_stage_are_about_right(preset):
+    plan = make(preset)
+    steps = [one.step for one in tune(plan, Probes(), check=True)]
+    after = [plan.steps_after(step) for step in steps]
+    assert after[-1] == 0.0
+    for place in range(len(steps) - 1):
+        taken = sum(step.payload["steps"] for step in steps[place + 1 :])
+        assert taken / 2 < after[place] < taken * 2
+    assert plan.steps_after(Step(LR_RANGE, error="boom")) == 0.0
+
+
 def test_a_stage_has_a_base_and_an_attempt():
     assert split_stage("lr_range") == ("lr_range", 0)
     assert split_stage("lr_rescan.11") == ("lr_rescan", 11)

@@ -85,14 +85,28 @@ def test_trials_of_the_point_with_most_left_go_first() -> None:
     assert points_of(pop_all(queue)) == [1, 1, 2, 0, 1, 2]
 
 
-def test_what_is_left_is_weighed_by_expected_seconds() -> None:
+def test_the_longest_trials_go_first_however_many_there_are() -> None:
     queue = filled(trials(0, 3, expected=1.0), trials(1, 2, expected=5.0))
     assert points_of(pop_all(queue)) == [1, 1, 0, 0, 0]
+    queue = filled(trials(0, 9, expected=1.0), trials(1, 2, expected=1.5))
+    assert points_of(pop_all(queue)) == [1, 1, *[0] * 9]
+
+
+def test_trials_as_long_as_each_other_go_in_the_order_of_asking() -> None:
+    queue = filled(*(trials(point, point + 1, expected=2.0) for point in range(3)))
+    assert points_of(pop_all(queue)) == [0, 1, 1, 2, 2, 2]
+
+
+def test_trials_of_unknown_length_go_first() -> None:
+    queue = filled(trials(0, 2, expected=9.0), trials(1, 1), trials(2, 2))
+    assert points_of(pop_all(queue)) == [2, 1, 2, 0, 0]
 
 
 def test_the_newest_expectation_counts_for_all_that_a_point_has_left() -> None:
-    queue = filled(trials(0, 2), trials(1, 3), trials(0, 1, expected=9.0), trials(0, 0))
+    queue = filled(trials(0, 2), trials(1, 3, 5.0), trials(0, 1, expected=9.0), trials(0, 0))
     assert points_of(pop_all(queue)) == [0, 0, 0, 1, 1, 1]
+    queue = filled(trials(0, 2, 9.0), trials(1, 3, 5.0), trials(0, 1, expected=1.0))
+    assert points_of(pop_all(queue)) == [1, 1, 1, 0, 0, 0]
 
 
 def test_an_expectation_ends_with_the_work_that_it_came_with() -> None:
@@ -101,6 +115,23 @@ def test_an_expectation_ends_with_the_work_that_it_came_with() -> None:
     queue.add(trials(0, 1))
     queue.add(trials(1, 2))
     assert points_of(pop_all(queue)) == [1, 0, 1]
+
+
+def test_begun_tuning_with_the_longest_way_to_its_last_trial_goes_first() -> None:
+    queue = filled(*(tuning(point, 1) for point in range(4)))
+    assert points_of(pop_all(queue)) == [0, 1, 2, 3]
+    queue.add(tuning(0, 1, "batch_range", expected=3.0, after=1.0))
+    queue.add(tuning(1, 1, "batch_range", expected=1.0, after=9.0))
+    queue.add(tuning(2, 1, "batch_range", expected=5.0))
+    queue.add(tuning(3, 1, "batch_range"))  # not known: it may be the longest
+    assert points_of(pop_all(queue)) == [3, 1, 2, 0]
+
+
+def test_a_long_way_ahead_is_no_reason_to_begin_before_those_begun() -> None:
+    queue = filled(tuning(0, 1), tuning(1, 1, expected=1.0, after=99.0))
+    assert points_of(pop_some(queue, 1)) == [0]
+    queue.add(tuning(0, 1, "batch_range", expected=1.0, after=1.0))
+    assert points_of(pop_all(queue)) == [0, 1]
 
 
 # -- cutting --------------------------------------------------------------------------------------
@@ -280,7 +311,7 @@ class ModelPoint:
     works: dict[str, list[Work]] = field(default_factory=lambda: {"tuning": [], "trial": []})
     numbers: dict[str, list[int]] = field(default_factory=lambda: {"tuning": [], "trial": []})
     running: int = 0
-    expected: float | None = None
+    path: dict[str, float | None] = field(default_factory=dict)
     ahead: bool = False
     over: bool = False
 
@@ -294,9 +325,11 @@ class Model:
 
     def add(self, work: Work) -> None:
         point = self.points.setdefault(work.point, ModelPoint(work.order))
+        if not point.numbers[work.kind]:
+            point.path[work.kind] = None
+        if work.expected is not None:
+            point.path[work.kind] = work.expected + (work.after or 0.0)
         if work.kind == "trial":
-            queued = bool(point.numbers["trial"])
-            point.expected = work.expected or (point.expected if queued else None)
             point.over = True
         point.works[work.kind] += [work] * len(work.numbers)
         point.numbers[work.kind] += work.numbers
@@ -308,12 +341,14 @@ class Model:
         room = sum(point.ahead for point in self.points.values()) < self.limit
         training = [point for point in self.points.values() if point.numbers["trial"]]
         if begun or (tunable and room):
-            point = min(begun or tunable, key=lambda point: point.order)
+            point = min(
+                begun or tunable, key=lambda point: (self.urgency(point, "tuning"), point.order)
+            )
             point.running += 1
             point.ahead = True
             return self.take(point, "tuning")
         if training:
-            point = min(training, key=lambda point: (-self.left(point), point.order))
+            point = min(training, key=self.trial_key)
             return self.take(point, "trial")
         return None
 
@@ -323,8 +358,13 @@ class Model:
         most = point.works["tuning"][0].most_cores
         return most is None or point.running < max(1, most // self.width)
 
-    def left(self, point: ModelPoint) -> float:
-        return len(point.numbers["trial"]) * (point.expected or 1.0)
+    def urgency(self, point: ModelPoint, kind: str) -> float:
+        path = point.path[kind]
+        return float("-inf") if path is None else -path
+
+    def trial_key(self, point: ModelPoint) -> tuple[float, int, int]:
+        left = len(point.numbers["trial"]) if point.path["trial"] is None else 0
+        return self.urgency(point, "trial"), -left, point.order
 
     def take(self, point: ModelPoint, kind: str) -> tuple[str, str, tuple[int, ...]]:
         work, number = point.works[kind].pop(0), point.numbers[kind].pop(0)
@@ -347,6 +387,8 @@ STEPS = st.one_of(
         replicas=st.integers(1, 5),
         stage=st.sampled_from(["lr_range", "batch_range"]),
         most_cores=st.just(2),
+        expected=st.sampled_from([None, 0.1, 2.0]),
+        after=st.sampled_from([None, 0.0, 3.0]),
     ),
     st.builds(
         trials,

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulation import CRASH, MadeUpStudy, Plan, Simulation, World, name, outcome, trials, tuning
-from sweeper.run.scheduler import Scheduler
-from sweeper.types import Died, Event, Finished, Lost, Result, Start
+from sweeper.run.scheduler import HANDED_REPLICAS, STREAK, Scheduler
+from sweeper.types import Died, Event, Finished, Job, Lost, Result, Start
 
 CORES = [1, 2, 8, 1024]
 
@@ -172,6 +172,98 @@ def test_lost_replicas_come_back_as_new_work() -> None:
     assert (start.slot, start.job.numbers) == (0, (0, 1))
 
 
+# -- jobs ahead -----------------------------------------------------------------------------------
+
+
+MILLISECOND = 2**-10
+"""Without rounding."""
+
+
+def hasty(slots: int = 1, trials_left: int = 100, seconds: float = MILLISECOND) -> Scheduler:
+    """Every worker has just ended its eighth short replica; nothing new was started."""
+    scheduler = Scheduler(slots)
+    scheduler.add([trials(0, 8 * slots + trials_left)])
+    for _ in range(STREAK):
+        scheduler.starts()
+        for slot in range(slots):
+            end(scheduler, slot, seconds)
+    return scheduler
+
+
+def end(scheduler: Scheduler, slot: int, seconds: float) -> None:
+    job = scheduler.running[slot]
+    scheduler.react([Result(slot, outcome(job, job.numbers[0], 1.0, seconds))], 1.0)
+
+
+def test_a_worker_whose_replicas_are_short_is_handed_jobs_ahead() -> None:
+    scheduler = hasty()
+    starts = scheduler.starts()
+    # One runs, and a hundredth of a second's work waits behind it.
+    assert [start.job.numbers for start in starts] == [(8 + n,) for n in range(10)]
+    assert scheduler.running == {0: starts[0].job}
+    assert (scheduler.idle_slots, scheduler.queued) == (0, 90)
+    end(scheduler, 0, MILLISECOND)
+    assert scheduler.running == {0: starts[1].job}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "handed"), [(1e-6, HANDED_REPLICAS), (2**-9, 5), (2**-8, 2), (2**-7, 1), (60.0, 1)]
+)
+def test_the_shorter_the_more(seconds: float, handed: int) -> None:
+    assert len(hasty(seconds=seconds).starts()) == handed
+
+
+def test_they_are_handed_over_several_at_once() -> None:
+    scheduler = hasty()
+    scheduler.starts()
+    handed = []
+    for _ in range(10):
+        end(scheduler, 0, MILLISECOND)
+        handed.append(len(scheduler.starts()))
+    assert handed == [0, 0, 0, 0, 5, 0, 0, 0, 0, 5]
+
+
+def test_one_long_replica_ends_it() -> None:
+    scheduler = hasty()
+    assert len(scheduler.starts()) == STREAK + 2
+    end(scheduler, 0, 1.0)
+    for _ in range(STREAK):
+        assert scheduler.starts() == []
+        end(scheduler, 0, MILLISECOND)
+    assert len(scheduler.starts()) > 1
+
+
+def test_nothing_is_handed_over_behind_what_is_expected_to_be_long() -> None:
+    scheduler = hasty(trials_left=0)
+    scheduler.add([trials(1, 50, expected=60.0)])
+    assert len(scheduler.starts()) == 1
+
+
+def test_at_the_end_every_worker_gets_its_share() -> None:
+    starts = hasty(slots=4, trials_left=11).starts()
+    # Four run; of the seven left one goes to each.
+    assert sorted(slots_of(starts)) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_what_a_dead_worker_had_not_come_to_was_never_begun() -> None:
+    scheduler = hasty()
+    starts = scheduler.starts()
+    (lost,) = scheduler.react([Died(0, CRASH)], 2.0)
+    assert lost == Lost(2.0, starts[0].job, starts[0].job.numbers, CRASH)
+    assert scheduler.queued == 99
+    # The same jobs again, one at a time: the new worker has shown nothing yet.
+    for start in starts[1 : STREAK + 1]:
+        assert scheduler.starts() == [start]
+        end(scheduler, 0, MILLISECOND)
+
+
+def test_a_late_result_of_a_job_ahead_is_ignored_until_it_runs() -> None:
+    scheduler = hasty()
+    starts = scheduler.starts()
+    assert scheduler.react([Result(0, outcome(starts[1].job, 9, 1.0))], 1.0) == []
+    assert scheduler.running == {0: starts[0].job}
+
+
 # -- whole sweeps ---------------------------------------------------------------------------------
 
 
@@ -224,6 +316,25 @@ def test_cores_are_busy_while_there_is_enough_to_do(slots: int) -> None:
     assert simulation.use > 0.95
 
 
+@pytest.mark.parametrize("slots", [2, 8, 64])
+@pytest.mark.parametrize("place", [0, 5, 11])
+def test_no_core_is_left_alone_with_the_longest_trials(slots: int, place: int) -> None:
+    seconds = [1.0 + point % 3 for point in range(12)]
+    seconds[place] = 12.0
+    plans = [Plan((2, 2), trials=slots // 2 + 1, expected=time) for time in seconds]
+    study = MadeUpStudy(plans, most_cores=4)
+
+    class Durations(World):
+        def course(self, job: Job, now: float) -> list[tuple[float, int | None]]:
+            time = seconds[999_999 - int(job.point[1:])] / (1 if job.kind == "trial" else 4)
+            return [(now + time, job.numbers[0])]
+
+    simulation = Simulation(study, slots, world=Durations()).run()
+    check_complete(simulation, plans)
+    # No order could end before this; what the cores wait for is less than a short trial each.
+    assert simulation.now <= simulation.busy_seconds / slots + 2.0
+
+
 @pytest.mark.parametrize("slots", CORES)
 def test_results_come_before_all_points_are_tuned(slots: int) -> None:
     points = 2 * max(4, 2 * slots)
@@ -242,10 +353,32 @@ def test_wide_jobs_and_jobs_of_several_replicas(width: int, per_job: int) -> Non
     check_complete(simulation, plans)
 
 
+@pytest.mark.parametrize("slots", CORES)
+@pytest.mark.parametrize("deaths", [0.0, 0.01])
+def test_a_sweep_of_replicas_that_take_no_time(slots: int, deaths: float) -> None:
+    plans = [Plan((2, 1), trials=40 + 2 * slots) for _ in range(12)]
+    world = World(1, deaths, noise=0.01, seconds=lambda rng: rng.choice((0.001, 0.002)))
+    simulation = Simulation(MadeUpStudy(plans, most_cores=4), slots, world=world).run()
+    check_complete(simulation, plans)
+    assert simulation.ledger.handed_ahead > 100
+
+
+def some_seconds(rng: random.Random) -> float:
+    return rng.choice((1.0, 2.0, 5.0))
+
+
+def no_seconds(rng: random.Random) -> float:
+    return rng.choice((0.0001, 0.002))
+
+
+def sudden_seconds(rng: random.Random) -> float:
+    return 0.001 if rng.random() < 0.95 else 60.0
+
+
 PLANS = st.builds(
     Plan,
     stages=st.lists(st.integers(1, 6), max_size=3).map(tuple),
-    trials=st.integers(0, 8),
+    trials=st.one_of(st.integers(0, 8), st.just(40)),
     expected=st.sampled_from([None, 0.5, 1.0, 3.0]),
 )
 
@@ -263,6 +396,7 @@ PLANS = st.builds(
         seed=st.integers(0, 1000),
         deaths=st.sampled_from([0.0, 0.1, 0.6]),
         noise=st.sampled_from([0.0, 0.3]),
+        seconds=st.sampled_from([some_seconds, no_seconds, sudden_seconds]),
     ),
 )
 def test_any_sweep_keeps_the_invariants_and_comes_to_its_end(

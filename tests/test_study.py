@@ -119,6 +119,9 @@ class ToyPlan:
             then = Step(TRIAL, payload={"steps": 20}, found=found)
         return Planned(point.signature, then, step.stage, choice, pack_arrays({"perf": perfs}))
 
+    def steps_after(self, step):
+        return {CHECK: 35, "lr_range": 25, "batch_range": 20}.get(step.stage.partition(".")[0], 0)
+
 
 @dataclasses.dataclass
 class ToyBackend:
@@ -135,9 +138,13 @@ class ToyBackend:
     died: Counter = dataclasses.field(default_factory=Counter)
     """How often a worker has died by chance over each replica, in all runs of a folder."""
     now: float = 1e9
+    seconds: tuple[float, ...] = (1.0, 2.0, 5.0)
 
     def __post_init__(self):
         self.rng = random.Random(self.seed)
+        self.lives = Counter()
+        """How often each slot's worker has died: what a dead one would have sent does not come."""
+        self.free_at = defaultdict(float)
         self.messages = []
         self.sequence = itertools.count()
         self.ticks = 0
@@ -145,11 +152,15 @@ class ToyBackend:
     def clock(self):
         return self.now
 
-    def start(self, start):
-        job, now = start.job, self.now
+    def start(self, starts):
+        for start in starts:
+            self.start_one(start)
+
+    def start_one(self, start):
+        job, now = start.job, max(self.now, self.free_at[start.slot])
         params = decode(job.payload["params"], find_importable)
         for number in job.numbers:
-            seconds = self.rng.choice((1.0, 2.0, 5.0))
+            seconds = self.rng.choice(self.seconds)
             replica = (job.point, job.stage, number)
             if self.doomed(params, job.stage, number):
                 self.push(now + seconds, Died(start.slot, CRASH))
@@ -161,6 +172,7 @@ class ToyBackend:
             outcome = self.outcome(job, params, number, now, now + seconds)
             now += seconds
             self.push(now, Result(start.slot, outcome))
+        self.free_at[start.slot] = now
 
     def outcome(self, job, params, number, started, ended):
         outcome = Outcome(job.point, job.stage, number, started, ended)
@@ -172,7 +184,8 @@ class ToyBackend:
         return dataclasses.replace(outcome, arrays=pack_arrays({"perf": perf}))
 
     def push(self, time, message):
-        heapq.heappush(self.messages, (time, next(self.sequence), message))
+        life = self.lives[message.slot]
+        heapq.heappush(self.messages, (time, next(self.sequence), message, life))
 
     def wait(self, timeout, _interrupts):
         if timeout is None:
@@ -186,7 +199,13 @@ class ToyBackend:
         self.now = max(self.now, self.messages[0][0])
         ready = []
         while self.messages and self.messages[0][0] <= self.now:
-            ready.append(heapq.heappop(self.messages)[2])
+            _, _, message, life = heapq.heappop(self.messages)
+            if life != self.lives[message.slot]:
+                continue
+            ready.append(message)
+            if isinstance(message, Died):
+                self.lives[message.slot] += 1
+                self.free_at[message.slot] = self.now
         return ready
 
 
@@ -550,7 +569,8 @@ def test_work_says_what_the_queue_needs():
     assert study.release() == []
     study.tell([Finished(2.0, Outcome(work.point, CHECK, 0, 0.0, 0.5))])
     (work,) = study.release()
-    assert (work.stage, work.numbers, work.expected) == ("lr_range", (0, 1, 2), 5.0)
+    assert (work.stage, work.numbers) == ("lr_range", (0, 1, 2))
+    assert (work.expected, work.after) == (5.0, 12.5)  # half a second a step
 
 
 # -- adaptive selectors ---------------------------------------------------------------------------
@@ -748,6 +768,19 @@ def test_a_replica_over_which_workers_die_is_begun_three_times(slots, per_job):
     assert again.results == run.results
     assert {entry[1:] for entry in again.selector.tells if entry[0] == "failed"} == failed
     assert again.selector.told((1,)) == run.selector.told((1,))
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_what_was_handed_ahead_to_a_worker_that_died_is_no_try(slots):
+    def doomed(_params, _stage, number):
+        return number == 30
+
+    backend = ToyBackend(doomed=doomed, seconds=(0.001,))
+    run = Run(Listed([((1,), 60)]), slots, doomed=doomed, backend=backend).run()
+    assert [event.numbers for event in run.lost] == [(30,)] * MOST_TRIES
+    assert sum(run.started.values()) > len(run.started) + MOST_TRIES, "nothing was handed ahead"
+    (progress,) = [run.study.progress()]
+    assert (progress.trials_done, progress.trials_failed) == (60, 1)
 
 
 @pytest.mark.parametrize("durable", ["events", "decisions"])

@@ -14,7 +14,7 @@ COMMIT_AFTER = 0.02
 """Seconds that an event waits at most for others to be made durable with it."""
 
 COMMIT_AT = 100
-"""So many events are made durable without waiting for more."""
+"""So many outcomes are made durable without waiting for more."""
 
 LOOK_OUTSIDE = 1.0
 """Seconds between looks where points may come from outside."""
@@ -61,7 +61,8 @@ def dispatch(
         if idle and not batch and (source.finished or not source.waiting_outside):
             return
         deadline = clock() + COMMIT_AFTER
-        while not (idle and batch) and len(batch) < COMMIT_AT:
+        finished = 0
+        while not (idle and batch) and finished < COMMIT_AT:
             patience = max(0.0, deadline - clock()) if batch else None
             if not batch and source.waiting_outside:
                 patience = LOOK_OUTSIDE
@@ -71,10 +72,10 @@ def dispatch(
             reacted = scheduler.react(messages, clock())
             batch += reacted
             batch += _start(scheduler, backend, interrupts, clock())
+            ended = sum(isinstance(event, Finished) for event in reacted)
+            finished += ended
             # A worker would idle, and what to do next may follow from this batch.
-            starving = scheduler.idle_slots > 0 and any(
-                isinstance(event, Finished) for event in reacted
-            )
+            starving = scheduler.idle_slots > 0 and ended > 0
             if starving or not messages:
                 break
         yield batch or [Tick(clock())]
@@ -84,10 +85,9 @@ def dispatch(
 def _start(
     scheduler: Scheduler, backend: Backend, interrupts: Interrupts, now: float
 ) -> list[Event]:
-    started: list[Event] = []
     if interrupts.signal is not None:  # nothing new starts
-        return started
-    for start in scheduler.starts():
-        backend.start(start)
-        started.append(Started(now, start.job, start.slot))
-    return started
+        return []
+    starts = scheduler.starts()
+    if starts:
+        backend.start(starts)
+    return [Started(now, start.job, start.slot) for start in starts]

@@ -36,7 +36,7 @@ def examine(
         backend = LocalBackend(slots, pinned=pinned, target=target, logs=Path(logs))
         try:
             for slot in range(len(slots)):
-                backend.start(Start(Job(slot, "", "trial", "doctor", (slot,)), slot))
+                backend.start([Start(Job(slot, "", "trial", "doctor", (slot,)), slot)])
             while len(found) < len(slots):
                 messages = backend.wait(PATIENCE, interrupts)
                 if interrupts.signal is not None:

@@ -1,8 +1,10 @@
 """The greedy priority queue: what starts next, and how work is cut into jobs.
 
 What unlocks most goes first: tuning before trials, but only so many points ahead of their trials
-that results come early; then trials of the point with most work left.  Pure: no clock, no process,
-no file.  Every operation takes time logarithmic in the number of points.
+that results come early.  Among each, the longest remaining path in time goes first, so that the
+sweep does not end with one core at a long trial; where durations are not known yet, the order of
+asking for tuning, most replicas left for trials.  Pure: no clock, no process, no file.  Every
+operation takes time logarithmic in the number of points.
 """
 
 from __future__ import annotations
@@ -34,20 +36,21 @@ class _Lane:
     """Replicas."""
     running: int = 0
     """Jobs."""
-    expected: float | None = None
-    """Seconds a replica of what is queued: the newest that is known, being the best informed."""
+    path: float | None = None
+    """Seconds along the longest path through a replica of what is queued to the end of its point:
+    the newest that is known, being the best informed."""
     shelf: Any = None
     """The sorted mapping where `pop` finds this lane; None while nothing of it may start."""
     key: tuple[Any, ...] = ()
 
     def add(self, work: Work) -> None:
         if not self.rests:
-            self.expected = None
+            self.path = None
         if work.numbers:
             self.rests.append(_Rest(work))
             self.queued += len(work.numbers)
         if work.expected is not None:
-            self.expected = work.expected
+            self.path = work.expected + (work.after or 0.0)
 
     def cut(self, most: int) -> tuple[Work, tuple[int, ...]]:
         """Takes the next numbers, at most so many, out of the queue."""
@@ -68,9 +71,9 @@ class _Lane:
         return most_cores is None or self.running < max(1, most_cores // width)
 
     @property
-    def left(self) -> float:
-        """Work left: seconds where a replica's are known, else replicas."""
-        return self.queued * (self.expected or 1.0)
+    def urgency(self) -> float:
+        """Sorts the longest path first, and one that is not known before all: it may be long."""
+        return -math.inf if self.path is None else -self.path
 
 
 @dataclass(slots=True, eq=False)
@@ -184,9 +187,12 @@ class Queue:
             if point.ahead:
                 point.ahead = False
                 self._ahead -= 1
-        place = (point.order, point.signature)
-        self._shelve(point, point.tuning, self._begun if point.ahead else self._fresh, place)
-        self._shelve(point, point.trials, self._trials, (-point.trials.left, *place))
+        tuning, trials, place = point.tuning, point.trials, (point.order, point.signature)
+        self._shelve(
+            point, tuning, self._begun if point.ahead else self._fresh, (tuning.urgency, *place)
+        )
+        left = -trials.queued if trials.path is None else 0
+        self._shelve(point, trials, self._trials, (trials.urgency, left, *place))
         if point.forgettable:
             del self._points[point.signature]
 

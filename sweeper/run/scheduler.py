@@ -2,11 +2,16 @@
 
 Pure: no clock, no process, no file.  A backend does what `starts` says and reports; `react` turns
 its reports into events.
+
+A worker whose replicas are over in no time is handed jobs ahead, so that it need not ask for each.
+They are a hundredth of a second's work at most: work that is released meanwhile waits no longer.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from sortedcontainers import SortedSet
@@ -25,6 +30,62 @@ from sweeper.types import (
     Work,
 )
 
+SHORT = 0.005
+"""Seconds; a replica below it is over in no time."""
+
+STREAK = 8
+"""So many short ones in a row are taken to go on."""
+
+HANDED_SECONDS = 0.01
+HANDED_REPLICAS = 64
+"""The most that a worker is handed ahead."""
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    """What a slot's worker has been handed."""
+
+    jobs: deque[Job] = field(default_factory=deque)
+    """In the order of their execution: the first one runs."""
+    open: set[int] = field(default_factory=set)
+    """The numbers of the first one that have no outcome."""
+    replicas: int = 0
+    """Of all of them, when they were handed over."""
+    streak: int = 0
+    """How many replicas in a row were short."""
+    seconds: float = 0.0
+    """The longest of them."""
+
+    def take(self, job: Job) -> None:
+        if not self.jobs:
+            self.open = set(job.numbers)
+        self.jobs.append(job)
+        self.replicas += len(job.numbers)
+
+    def drop(self) -> Job:
+        """The first job is over."""
+        job = self.jobs.popleft()
+        self.replicas -= len(job.numbers)
+        self.open = set(self.jobs[0].numbers) if self.jobs else set()
+        return job
+
+    def see(self, outcome: Outcome) -> None:
+        """Note how long a replica took."""
+        seconds = outcome.ended - outcome.started
+        if outcome.failure is not None or seconds >= SHORT:
+            self.streak, self.seconds = 0, 0.0
+        else:
+            self.streak += 1
+            self.seconds = max(self.seconds, seconds)
+
+    @property
+    def room(self) -> int:
+        """How many replicas more it may be handed ahead."""
+        if self.streak < STREAK or (self.jobs[-1].expected or 0.0) >= SHORT:
+            return 0
+        most = min(HANDED_REPLICAS, HANDED_SECONDS / max(self.seconds, 1e-9))
+        return int(most) - self.replicas
+
 
 class Scheduler:
     """Fills slots from the queue, and knows what runs where.
@@ -37,10 +98,13 @@ class Scheduler:
 
     def __init__(self, slots: int, width: int = 1, per_job: int = 1) -> None:
         self._queue = Queue(slots, width, per_job)
+        self._workers = [_Worker() for _ in range(slots)]
         self._idle = SortedSet(range(slots))
         self._running: dict[int, Job] = {}
-        self._open: dict[int, set[int]] = {}
-        """For each running job's slot, its numbers without outcome."""
+        self._hasty: set[int] = set()
+        """Busy slots that may have room for jobs ahead."""
+        self._returned: deque[Job] = deque()
+        """Handed ahead to a worker that died before it came to them."""
 
     @property
     def running(self) -> Mapping[int, Job]:
@@ -55,7 +119,7 @@ class Scheduler:
     @property
     def queued(self) -> int:
         """Replicas that wait for a slot."""
-        return len(self._queue)
+        return len(self._queue) + sum(len(job.numbers) for job in self._returned)
 
     def add(self, works: Iterable[Work]) -> None:
         """Takes in what the study released, in order."""
@@ -63,16 +127,42 @@ class Scheduler:
             self._queue.add(work)
 
     def starts(self) -> list[Start]:
-        """What to start now, lowest slot first; the slots count as busy from here on."""
+        """What to hand to workers now, idle slots first; the slots count as busy from here on."""
         started: list[Start] = []
         while self._idle:
-            job = self._queue.pop(len(self._idle))
+            job = self._next(len(self._idle))
             if job is None:
-                break
+                return started
             slot: int = self._idle.pop(0)
             self._running[slot] = job
-            self._open[slot] = set(job.numbers)
-            started.append(Start(job, slot))
+            self._hasty.add(slot)
+            started.append(self._hand(slot, job))
+        for slot in sorted(self._hasty):
+            started += self._hand_ahead(slot)
+        self._hasty.clear()
+        return started
+
+    def _next(self, free_slots: int) -> Job | None:
+        return self._returned.popleft() if self._returned else self._queue.pop(free_slots)
+
+    def _hand(self, slot: int, job: Job) -> Start:
+        self._workers[slot].take(job)
+        return Start(job, slot)
+
+    def _hand_ahead(self, slot: int) -> list[Start]:
+        worker = self._workers[slot]
+        started: list[Start] = []
+        # At the end each worker gets its share.
+        share = self.queued // len(self._workers)
+        # Several at once are handed over for the price of one.
+        if min(worker.room, share) < worker.replicas:
+            return started
+        while min(worker.room, share) > 0:
+            job = self._next(len(self._workers))
+            if job is None:
+                break
+            started.append(self._hand(slot, job))
+            share -= len(job.numbers)
         return started
 
     def react(self, messages: Iterable[Message], now: float) -> list[Event]:
@@ -86,14 +176,21 @@ class Scheduler:
             match message:
                 case Result(slot, outcome) if self._is_open(slot, outcome):
                     events.append(Finished(now, outcome))
-                    self._open[slot].remove(outcome.number)
-                    if not self._open[slot]:
-                        self._free(slot)
+                    worker = self._workers[slot]
+                    worker.see(outcome)
+                    worker.open.remove(outcome.number)
+                    if not worker.open:
+                        self._queue.ended(worker.drop())
+                        self._go_on(slot)
                 case Died(slot, cause) if slot in self._running:
-                    job = self._running[slot]
-                    numbers = tuple(n for n in job.numbers if n in self._open[slot])
+                    worker = self._workers[slot]
+                    job = worker.jobs[0]
+                    numbers = tuple(n for n in job.numbers if n in worker.open)
                     events.append(Lost(now, job, numbers, cause))
-                    self._free(slot)
+                    self._queue.ended(worker.drop())
+                    self._returned += worker.jobs
+                    self._workers[slot] = _Worker()
+                    self._go_on(slot)
         return events
 
     def _is_open(self, slot: int, outcome: Outcome) -> bool:
@@ -101,10 +198,16 @@ class Scheduler:
         return (
             job is not None
             and (job.point, job.stage) == (outcome.point, outcome.stage)
-            and outcome.number in self._open[slot]
+            and outcome.number in self._workers[slot].open
         )
 
-    def _free(self, slot: int) -> None:
-        del self._open[slot]
-        self._queue.ended(self._running.pop(slot))
-        self._idle.add(slot)
+    def _go_on(self, slot: int) -> None:
+        """The slot's worker has come to its next job, or has none."""
+        jobs = self._workers[slot].jobs
+        if jobs:
+            self._running[slot] = jobs[0]
+            self._hasty.add(slot)
+        else:
+            del self._running[slot]
+            self._idle.add(slot)
+            self._hasty.discard(slot)

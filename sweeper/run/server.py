@@ -23,7 +23,6 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
 
 from sweeper.errors import BackendError
 from sweeper.run import worker
@@ -194,7 +193,7 @@ class _Server:
             self.control.close()
             for fd in (self.woken, self.waker, status, *self.status_of.values()):
                 os.close(fd)
-            worker.serve(Connection(connection), lifeline, shared[0] if shared else None)
+            worker.serve(connection, lifeline, shared[0] if shared else None)
             code = 0
         except BaseException:  # noqa: BLE001 - a forked child must never return
             traceback.print_exc()

@@ -6,13 +6,14 @@ import faulthandler
 import importlib
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from typing import Any
 
+from sweeper.run.channel import Channel
 from sweeper.types import Job, Outcome, Target
 
 FIXED_ENVIRONMENT = {
@@ -45,21 +46,22 @@ class Setup:
     target: Target
 
 
-def serve(connection: Connection, lifeline: int, fd: int | None) -> None:
-    """Execute jobs from `connection` until it is closed.
+def serve(connection: int, lifeline: int, fd: int | None) -> None:
+    """Execute jobs from the socket `connection` until it is closed.
 
     `lifeline` is the reading end of a pipe whose other end only the driver holds.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_driver, args=(lifeline,), daemon=True).start()
+    channel = Channel(socket.socket(fileno=connection))
     try:
-        setup: Setup = connection.recv()
+        setup: Setup = channel.receive()
         _settle(setup)
         execute = resolve(setup.target.execute)
         while True:
-            job: Job = connection.recv()
+            job: Job = channel.receive()
             for outcome in execute(setup.target.context, fd, job):
-                connection.send(outcome)
+                channel.send(outcome)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 

@@ -11,10 +11,10 @@ import os
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from sweeper.errors import FolderError
 from sweeper.signature import decode
@@ -93,6 +93,28 @@ CREATE INDEX decisions_by_point ON decisions (point, seq);
 CREATE INDEX events_by_kind ON events (kind, seq);
 """
 
+# In the order in which rows are inserted: a point goes before all that is said of it.
+_COLUMNS = {
+    "points": ("id, signature, params", "?, ?, ?"),
+    "outcomes": (
+        "point, stage, number, started, ended, metrics, arrays, failure",
+        "?, ?, ?, ?, ?, ?, ?, ?",
+    ),
+    "decisions": ("point, after, step, choice, arrays", "?, ?, ?, ?, ?"),
+    "log": ("selector, kind, point, value", "?, ?, ?, ?"),
+    "events": ("time, kind, point, stage, value", "?, ?, ?, ?, ?"),
+}
+
+
+class _Rows(NamedTuple):
+    """Rows to be inserted, by table: many at once take a fraction of the time."""
+
+    points: list[tuple[Any, ...]]
+    outcomes: list[tuple[Any, ...]]
+    decisions: list[tuple[Any, ...]]
+    log: list[tuple[Any, ...]]
+    events: list[tuple[Any, ...]]
+
 
 class Store:
     """A sweep's database."""
@@ -101,6 +123,8 @@ class Store:
         self.connection = connection
         self._selector = ""
         self._ids = self._read_ids()
+        self._told: list[Decision] = []
+        """Not durable yet."""
 
     def _read_ids(self) -> dict[str, int]:
         return dict(self.connection.execute("SELECT signature, id FROM points").fetchall())
@@ -215,7 +239,7 @@ class Store:
     def add_event(self, time: float, kind: str, value: Mapping[str, Any]) -> None:
         """Note something about the sweep as a whole."""
         with self.transaction():
-            self._insert_event(time, kind, None, None, value)
+            self._insert_event(time, kind, value)
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -228,87 +252,92 @@ class Store:
             self.connection.execute(
                 "INSERT OR REPLACE INTO meta VALUES ('selector', ?)", (json.dumps(selector),)
             )
-            for decision in decisions:
-                self._insert(decision)
+            self._insert(decisions)
 
     def append(self, records: Iterable[Event | Decision]) -> None:
         """Make events and decisions durable, in one transaction."""
         batch = [record for record in records if not isinstance(record, Tick)]
-        if not batch:
+        if not batch and not self._told:
             return
         with self.transaction():
-            for record in batch:
-                self._insert(record)
+            self._insert((*self._told, *batch))
+        self._told.clear()
 
-    def _insert(self, record: Event | Decision) -> None:
-        match record:
-            case Finished(outcome=outcome):
-                self._insert_outcome(outcome)
-            case Started(time, job, slot):
-                value = {"numbers": job.numbers, "slot": slot, "job": job.id}
-                self._insert_event(time, "started", job.point, job.stage, value)
-            case Lost(time, job, numbers, cause):
-                lost = {"numbers": numbers, "cause": asdict(cause), "job": job.id}
-                self._insert_event(time, "lost", job.point, job.stage, lost)
-            case Interrupted(time, signal):
-                self._insert_event(time, "interrupted", None, None, {"signal": signal})
-            case Asked(None):
-                self._insert_log("waits", None, None)
-            case Asked(Point() as point, trials, point_id):
-                self._add_point(point, point_id)
-                self._insert_log("asked", point_id, trials)
-            case Told(point, what, numbers):
-                self._insert_log(what, self._ids[point], numbers)
-            case Planned(point, step, after, choice, arrays):
-                self.connection.execute(
-                    "INSERT INTO decisions (point, after, step, choice, arrays) "
-                    "VALUES (?, ?, ?, ?, ?)",
-                    (
-                        self._ids[point],
-                        after,
-                        json.dumps(asdict(step)),
-                        json.dumps(dict(choice)),
-                        arrays,
-                    ),
+    def decide(self, decisions: Sequence[Decision]) -> None:
+        """Make decisions durable: at once, or what was only told with the next records.
+
+        Nothing follows from a telling but what comes after it in the log; one that is lost with
+        the driver is told again when the sweep goes on.
+        """
+        if all(isinstance(decision, Told) for decision in decisions):
+            self._told += decisions
+        else:
+            self.append(decisions)
+
+    def _insert(self, records: Iterable[Event | Decision]) -> None:
+        rows = _Rows([], [], [], [], [])
+        for record in records:
+            self._add(record, rows)
+        for table, (columns, places) in _COLUMNS.items():
+            if getattr(rows, table):
+                self.connection.executemany(
+                    f"INSERT INTO {table} ({columns}) VALUES ({places})",  # noqa: S608 - our names
+                    getattr(rows, table),
                 )
 
-    def _insert_outcome(self, outcome: Outcome) -> None:
+    def _add(self, record: Event | Decision, rows: _Rows) -> None:
+        """Add what is kept of a record to the rows of its table."""
+        match record:
+            case Finished(outcome=outcome):
+                rows.outcomes.append(self._outcome_row(outcome))
+            case Started(time, job, slot):
+                value = {"numbers": job.numbers, "slot": slot, "job": job.id}
+                rows.events.append(self._event_row(time, "started", job.point, job.stage, value))
+            case Lost(time, job, numbers, cause):
+                lost = {"numbers": numbers, "cause": asdict(cause), "job": job.id}
+                rows.events.append(self._event_row(time, "lost", job.point, job.stage, lost))
+            case Interrupted(time, signal):
+                value = {"signal": signal}
+                rows.events.append(self._event_row(time, "interrupted", None, None, value))
+            case Asked(None):
+                rows.log.append((self._selector, "waits", None, "null"))
+            case Asked(Point() as point, trials, point_id):
+                if point.signature not in self._ids:
+                    self._ids[point.signature] = point_id
+                    rows.points.append((point_id, point.signature, point.encoded))
+                rows.log.append((self._selector, "asked", point_id, json.dumps(trials)))
+            case Told(signature, what, numbers):
+                told = json.dumps(numbers)
+                rows.log.append((self._selector, what, self._ids[signature], told))
+            case Planned(signature, step, after, choice, arrays):
+                texts = (json.dumps(asdict(step)), json.dumps(dict(choice)))
+                rows.decisions.append((self._ids[signature], after, *texts, arrays))
+
+    def _outcome_row(self, outcome: Outcome) -> tuple[Any, ...]:
         failure = None if outcome.failure is None else json.dumps(asdict(outcome.failure))
-        self.connection.execute(
-            "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                self._ids[outcome.point],
-                outcome.stage,
-                outcome.number,
-                outcome.started,
-                outcome.ended,
-                json.dumps(dict(outcome.metrics)),
-                outcome.arrays,
-                failure,
-            ),
+        return (
+            self._ids[outcome.point],
+            outcome.stage,
+            outcome.number,
+            outcome.started,
+            outcome.ended,
+            json.dumps(dict(outcome.metrics)),
+            outcome.arrays,
+            failure,
         )
 
-    def _insert_event(
+    def _event_row(
         self, time: float, kind: str, point: str | None, stage: str | None, value: Any
-    ) -> None:
+    ) -> tuple[Any, ...]:
         point_id = None if point is None else self._ids[point]
-        self.connection.execute(
-            "INSERT INTO events (time, kind, point, stage, value) VALUES (?, ?, ?, ?, ?)",
-            (time, kind, point_id, stage, json.dumps(value)),
-        )
+        return (time, kind, point_id, stage, json.dumps(value))
 
-    def _insert_log(self, kind: str, point_id: int | None, value: Any) -> None:
+    def _insert_event(self, time: float, kind: str, value: Mapping[str, Any]) -> None:
+        columns, places = _COLUMNS["events"]
         self.connection.execute(
-            "INSERT INTO log (selector, kind, point, value) VALUES (?, ?, ?, ?)",
-            (self._selector, kind, point_id, json.dumps(value)),
+            f"INSERT INTO events ({columns}) VALUES ({places})",  # noqa: S608 - our names
+            self._event_row(time, kind, None, None, value),
         )
-
-    def _add_point(self, point: Point, point_id: int) -> None:
-        if point.signature not in self._ids:
-            self._ids[point.signature] = point_id
-            self.connection.execute(
-                "INSERT INTO points VALUES (?, ?, ?)", (point_id, point.signature, point.encoded)
-            )
 
     def forget_everything(self) -> None:
         """Empty the folder of a sweep that came to nothing; `events` stays."""
@@ -329,7 +358,7 @@ class Store:
             failed = [(point_id,) for point_id, step in self.last_steps().items() if step.error]
             for table in ("outcomes", "decisions"):
                 self.connection.executemany(f"DELETE FROM {table} WHERE point = ?", failed)  # noqa: S608 - our names
-            self._insert_event(time.time(), "failures_forgotten", None, None, {})
+            self._insert_event(time.time(), "failures_forgotten", {})
 
     def forget_faults_of_the_problem(self) -> None:
         """Forget a check that failed, and replicas refused since the code had changed."""

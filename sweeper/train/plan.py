@@ -111,6 +111,30 @@ class Plan:
             return self._after_batch_range(point, step, outcomes)
         return self._after_batch_choice(point, step, outcomes)
 
+    def steps_after(self, step: Step) -> float:
+        """Training steps of what follows a stage: one replica of each later stage, and one trial.
+
+        Roughly: at the point's present batch size, and without stages that are made again.
+        """
+        base, _ = split_stage(step.stage)
+        if base == TRIAL or step.error is not None:
+            return 0.0
+        hparams = self.settings.hparams
+        batch_size: int = step.payload.get("batch_size", self._clip(BASE_BATCH))
+        per_epoch = batches_per_epoch(self.n_train, batch_size)
+        cycle = cycle_epochs(hparams, self.n_train) * per_epoch
+        sweep = max(LEAST_STEPS, self._samples(hparams.lr_sweep_len) / batch_size)
+        steps = {
+            CHECK: 1.0,
+            LR_RANGE: sweep,
+            BATCH_RANGE: cycle / 2,
+            BATCH_CHOICE: cycle if hparams.batch_pts else 0.0,
+            LR_RESCAN: sweep if hparams.rescan_lr_after_bs else 0.0,
+            TRIAL: cycle * hparams.cycles,
+        }
+        stages = list(steps)
+        return sum(steps[stage] for stage in stages[stages.index(base) + 1 :])
+
     # -- learning rate ----------------------------------------------------------------------------
 
     def _lr_step(

@@ -15,8 +15,8 @@ from sweeper.types import Message, Start, Target
 class Backend(Protocol):
     """Runs jobs, one a slot at a time."""
 
-    def start(self, start: Start) -> None:
-        """Hand a job to the slot's worker, which is free."""
+    def start(self, starts: Sequence[Start]) -> None:
+        """Hand jobs to their slots' workers, which execute them in this order."""
 
     def wait(self, timeout: float | None, interrupts: Interrupts) -> list[Message]:
         """What has happened since; waits for something up to `timeout` seconds (None: for ever).

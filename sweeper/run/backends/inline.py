@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait as wait_for
 
 from sweeper.run.signals import Interrupts
@@ -19,10 +20,12 @@ class InlineBackend:
         self._outcomes: Iterator[Outcome] = iter(())
         self._slot = 0
 
-    def start(self, start: Start) -> None:
+    def start(self, starts: Sequence[Start]) -> None:
         """See `Backend`."""
-        self._slot = start.slot
-        self._outcomes = self._execute(self._target.context, self._target.fd, start.job)
+        for start in starts:
+            self._slot = start.slot
+            job = self._execute(self._target.context, self._target.fd, start.job)
+            self._outcomes = itertools.chain(self._outcomes, job)
 
     def wait(self, timeout: float | None, interrupts: Interrupts) -> list[Message]:
         """Train the next replica; `timeout` 0 asks for what there is already, which is nothing."""

@@ -9,18 +9,17 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import pickle
+import selectors
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from multiprocessing.connection import wait as wait_for
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from sweeper.run.channel import Channel
 from sweeper.run.server import ForkServer
 from sweeper.run.signals import Interrupts
 from sweeper.run.worker import FIXED_ENVIRONMENT, Setup
@@ -62,7 +61,7 @@ def _close_servers() -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Worker:
-    connection: Connection
+    channel: Channel
     pid: int
     status: int
     """Readable when the worker has ended; holds its wait status."""
@@ -88,43 +87,64 @@ class LocalBackend:
         self._logs = logs
         self._start_method = start_method or default_start_method()
         self._workers: dict[int, _Worker] = {}
+        self._selector = selectors.DefaultSelector()
+        """Its data is the slot of a worker's channel or status."""
+        self._interrupts: Interrupts | None = None
         # Only this process holds the writing end, so it closes however this process ends.
         self._lifeline, self._held = os.pipe()
         logs.mkdir(parents=True, exist_ok=True)
         if self._start_method == "forkserver":
             warm_up(target.preload)
 
-    def start(self, start: Start) -> None:
+    def start(self, starts: Sequence[Start]) -> None:
         """See `Backend`."""
-        worker = self._workers.get(start.slot)
-        if worker is None:
-            worker = self._workers[start.slot] = self._make_worker(start.slot)
-        # One that has just died is reported by `wait`.
-        with contextlib.suppress(OSError):
-            worker.connection.send(start.job)
+        for start in starts:
+            worker = self._workers.get(start.slot)
+            if worker is None:
+                worker = self._workers[start.slot] = self._make_worker(start.slot)
+            worker.channel.put(start.job)
+        for slot in {start.slot for start in starts}:
+            self._flush(slot)
+
+    def _flush(self, slot: int) -> None:
+        """Send what the worker takes now; the rest when it can take more."""
+        channel = self._workers[slot].channel
+        try:
+            events = selectors.EVENT_READ
+            if not channel.flush():
+                events |= selectors.EVENT_WRITE
+            if self._selector.get_key(channel).events != events:
+                self._selector.modify(channel, events, slot)
+        except OSError:
+            return  # one that has just died is reported by `wait`
 
     def wait(self, timeout: float | None, interrupts: Interrupts) -> list[Message]:
         """See `Backend`."""
-        waited: dict[Any, int] = {interrupts: -1}
-        for slot, worker in self._workers.items():
-            waited[worker.connection] = waited[worker.status] = slot
-        ready = {waited[found] for found in wait_for(list(waited), timeout)}
+        if interrupts is not self._interrupts:
+            if self._interrupts is not None:
+                self._selector.unregister(self._interrupts)
+            self._selector.register(interrupts, selectors.EVENT_READ)
+            self._interrupts = interrupts
+        ready: dict[int, bool] = {}
+        """The slots of which something has come, and whether the worker has ended."""
+        for key, events in self._selector.select(timeout):
+            if events & selectors.EVENT_WRITE:
+                self._flush(key.data)
+            if events & selectors.EVENT_READ and key.fileobj is not interrupts:
+                ended = key.fileobj is not self._workers[key.data].channel
+                ready[key.data] = ready.get(key.data, False) or ended
         messages: list[Message] = []
-        for slot in sorted(ready - {-1}):
-            messages += self._receive(slot)
+        for slot in sorted(ready):
+            messages += self._receive(slot, ended=ready[slot])
         return messages
 
-    def _receive(self, slot: int) -> list[Message]:
-        worker = self._workers[slot]
-        # Asked first: what it had sent before it ended is all there then.
-        ended = bool(wait_for([worker.status], 0))
-        messages: list[Message] = []
-        try:
-            while worker.connection.poll():
-                messages.append(Result(slot, worker.connection.recv()))
-        except (EOFError, OSError, pickle.UnpicklingError):
-            ended = True
-        if ended:
+    def _receive(self, slot: int, *, ended: bool) -> list[Message]:
+        # Where it has ended before this, all that it had sent is there.
+        outcomes, closed = self._workers[slot].channel.take()
+        messages: list[Message] = [Result(slot, outcome) for outcome in outcomes]
+        if closed and not ended:  # a model may have closed what was not its own
+            self._kill(self._workers[slot])
+        if ended or closed:
             messages.append(Died(slot, self._bury(slot)))
         return messages
 
@@ -134,6 +154,7 @@ class LocalBackend:
             self._kill(worker)
         for slot in list(self._workers):
             self._bury(slot)
+        self._selector.close()
         for fd in (self._held, self._lifeline):
             with contextlib.suppress(OSError):
                 os.close(fd)
@@ -159,7 +180,9 @@ class LocalBackend:
         finally:
             theirs.close()
             os.close(status_written)
-        worker = _Worker(Connection(ours.detach()), pid, status, parent)
+        worker = _Worker(Channel(ours), pid, status, parent)
+        for file in (worker.channel, status):
+            self._selector.register(file, selectors.EVENT_READ, slot)
         setup = Setup(
             sys_path=tuple(sys.path),
             argv=tuple(sys.argv),
@@ -169,12 +192,10 @@ class LocalBackend:
             log=str(self._log(slot).resolve()),
             target=self._target,
         )
-        with contextlib.suppress(OSError):
-            worker.connection.send(setup)
+        worker.channel.put(setup)
         return worker
 
     def _kill(self, worker: _Worker) -> None:
-        worker.connection.close()
         if isinstance(worker.parent, ForkServer):
             worker.parent.kill(worker.pid)
         else:
@@ -184,7 +205,10 @@ class LocalBackend:
     def _bury(self, slot: int) -> Failure:
         """Wait for a worker that is ending, and say how it ended."""
         worker = self._workers.pop(slot)
-        worker.connection.close()
+        for file in (worker.channel, worker.status):
+            self._selector.unregister(file)
+        # Closed first: a worker that waits to send ends then.
+        worker.channel.close()
         written = os.read(worker.status, 32)
         os.close(worker.status)
         if not isinstance(worker.parent, ForkServer):
@@ -208,9 +232,8 @@ def _spawn(connection: int, lifeline: int, status: int, fd: int | None) -> subpr
 _BOOTSTRAP = """
 import ast, sys
 sys.path[:], connection, lifeline, fd = ast.literal_eval(sys.argv[1])
-from multiprocessing.connection import Connection
 from sweeper.run.worker import serve
-serve(Connection(connection), lifeline, fd)
+serve(connection, lifeline, fd)
 """
 
 
