@@ -817,7 +817,7 @@ def test_a_failing_check_is_a_fault_of_the_problem(trouble):
     with pytest.raises(ProblemError, match=said):
         run.run()
     # Made right, it is made again.
-    run.folder.open().forget_failed_check()
+    run.folder.open().forget_faults_of_the_problem()
     again = Run(Listed(ASKS), 8, folder=run.folder).run()
     assert [o.stage for o in again.finished].count(CHECK) == 1
     assert again.results == Run(Listed(ASKS)).run().results
@@ -830,7 +830,7 @@ def test_after_a_failed_check_another_first_point_is_checked_instead():
     run = Run(Listed([((1,), 1), ((2,), 1)]), 1, failing=bad)
     with pytest.raises(ProblemError):
         run.run()
-    run.folder.open().forget_failed_check()
+    run.folder.open().forget_faults_of_the_problem()
     again = Run(Listed([((5,), 1), ((1,), 1)]), 1, folder=run.folder, failing=bad).run()
     checked = [o.point for o in again.finished if o.stage == CHECK]
     assert checked == [point_of((5,)).signature]
