@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sweeper.train.tape import CannotPackError, Operation, Tape, Value
 
-aten = torch.ops.aten
+aten: Any = torch.ops.aten
 
 Step = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
 """From stacked parameters, x and y: the losses, shape (replicas,), and the stacked gradients."""
@@ -99,19 +99,19 @@ def _t(x: Tensor) -> Tensor:
     return x.transpose(1, 2) if x.ndim == 3 else x
 
 
-def _log_softmax(x: Tensor, dim: int, _half: bool) -> Tensor:  # noqa: FBT001 - torch's order
-    return aten._log_softmax(x.contiguous(), _later(dim), False)  # noqa: SLF001, FBT003
+def _log_softmax(x: Tensor, dim: int, _half: bool) -> Tensor:
+    found: Tensor = aten._log_softmax(x.contiguous(), _later(dim), False)  # noqa: FBT003, SLF001
+    return found
 
 
 def _log_softmax_backward(grad: Tensor, output: Tensor, dim: int, _dtype: torch.dtype) -> Tensor:
-    return aten._log_softmax_backward_data(  # noqa: SLF001
+    found: Tensor = aten._log_softmax_backward_data(  # noqa: SLF001
         grad.contiguous(), output, _later(dim), output.dtype
     )
+    return found
 
 
-def _nll(
-    x: Tensor, y: Tensor, weight: None, reduction: int, ignored: int
-) -> tuple[Tensor, Tensor]:
+def _nll(x: Tensor, y: Tensor, weight: None, reduction: int, ignored: int) -> tuple[Tensor, Tensor]:
     """Losses of shape (replicas,), and how many samples count."""
     _only_mean_of_rows(x, weight, reduction)
     flat, labels = x.reshape(-1, x.shape[-1]), y.reshape(-1)
@@ -133,7 +133,8 @@ def _nll_backward(
     flat, labels = x.reshape(-1, x.shape[-1]), y.reshape(-1)
     each = (grad / counted).unsqueeze(1).expand(y.shape).reshape(-1)
     total = each.new_empty(())
-    return aten.nll_loss_backward(each, flat, labels, None, NONE, ignored, total).view(x.shape)
+    found: Tensor = aten.nll_loss_backward(each, flat, labels, None, NONE, ignored, total)
+    return found.view(x.shape)
 
 
 def _only_mean_of_rows(x: Tensor, weight: None, reduction: int) -> None:

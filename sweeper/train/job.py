@@ -69,7 +69,8 @@ def execute(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome
         yield from _execute_packs(context, fd, job)
         return
     for number in job.numbers:
-        yield _outcome(job, number, time.time(), lambda: _train(context, fd, job, number))
+        work = functools.partial(_train, context, fd, job, number)
+        yield _outcome(job, number, time.time(), work)
 
 
 def _outcome(job: Job, number: int, started: float, work: Callable[[], _Found]) -> Outcome:
@@ -100,7 +101,8 @@ def _execute_packs(context: TrainContext, fd: int | None, job: Job) -> Iterator[
             if member.tape.digest != job.payload["tape"]:
                 raise CannotPackError("its step is another one")  # noqa: TRY301 - one way out
         except CannotPackError:
-            yield _outcome(job, number, started, lambda: _train(context, fd, job, number))  # noqa: B023
+            work = functools.partial(_train, context, fd, job, number)
+            yield _outcome(job, number, started, work)
         except BaseException as error:  # noqa: BLE001 - as above
             yield _outcome(job, number, started, functools.partial(_raise, error))
         else:

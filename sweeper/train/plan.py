@@ -2,9 +2,10 @@
 
     check -> lr_range -> batch_range -> batch_choice -> lr_rescan -> way -> trial
 
-`check` is made for the first point of a sweep only; the last four stages of tuning depend on the
-settings.  `way` finds out whether trials may be trained in packs.  A learning-rate stage may be made again (`lr_range.1`, …) with another span.  A step is
-plain data and carries all that later steps need, so a plan goes on from any step that was stored.
+`check` is made for the first point of a sweep only; the stages after `lr_range` depend on the
+settings.  `way` finds out whether trials may be trained in packs.  A learning-rate stage may be
+made again (`lr_range.1`, …) with another span.  A step is plain data and carries all that later
+steps need, so a plan goes on from any step that was stored.
 """
 
 from __future__ import annotations
@@ -300,7 +301,7 @@ class Plan:
         epochs = cycle_epochs(self.settings.hparams, self.n_train)
         cycles = self.settings.hparams.cycles
         per_epoch = batches_per_epoch(self.n_train, batch_size)
-        payload = {
+        payload: dict[str, Any] = {
             "lr_start": low,
             "lr_end": high,
             "batch_size": batch_size,

@@ -58,12 +58,12 @@ def _sgd(
             change = _sum(change, _scaled(parameters, weight_decay))
         if momentum:
             if velocities:
-                torch._foreach_mul_(velocities, momentum)  # noqa: SLF001
-                torch._foreach_add_(velocities, _scaled(change, 1 - dampening))  # noqa: SLF001
+                torch._foreach_mul_(velocities, momentum)
+                torch._foreach_add_(velocities, _scaled(change, 1 - dampening))
             else:
                 velocities = [gradient.clone() for gradient in change]
             change = _sum(change, _scaled(velocities, momentum)) if nesterov else velocities
-        torch._foreach_sub_(parameters, _scaled(change, rate))  # noqa: SLF001
+        torch._foreach_sub_(parameters, _scaled(change, rate))
 
     return update
 
@@ -84,20 +84,20 @@ def _adam(
         steps += 1
         change = list(gradients)
         if weight_decay and decoupled:
-            torch._foreach_mul_(parameters, 1 - rate * weight_decay)  # noqa: SLF001
+            torch._foreach_mul_(parameters, 1 - rate * weight_decay)
         elif weight_decay:
             change = _sum(change, _scaled(parameters, weight_decay))
-        torch._foreach_mul_(first, betas[0])  # noqa: SLF001
-        torch._foreach_add_(first, _scaled(change, 1 - betas[0]))  # noqa: SLF001
-        torch._foreach_mul_(second, betas[1])  # noqa: SLF001
+        torch._foreach_mul_(first, betas[0])
+        torch._foreach_add_(first, _scaled(change, 1 - betas[0]))
+        torch._foreach_mul_(second, betas[1])
         squares = torch._foreach_mul(change, change)  # noqa: SLF001
-        torch._foreach_add_(second, _scaled(squares, 1 - betas[1]))  # noqa: SLF001
+        torch._foreach_add_(second, _scaled(squares, 1 - betas[1]))
         below = list(torch._foreach_sqrt(second))  # noqa: SLF001
-        torch._foreach_div_(below, math.sqrt(1 - betas[1] ** steps))  # noqa: SLF001
-        torch._foreach_add_(below, eps)  # noqa: SLF001
+        torch._foreach_div_(below, math.sqrt(1 - betas[1] ** steps))
+        torch._foreach_add_(below, eps)
         above = _scaled(first, rate / (1 - betas[0] ** steps))
-        torch._foreach_div_(above, below)  # noqa: SLF001
-        torch._foreach_sub_(parameters, above)  # noqa: SLF001
+        torch._foreach_div_(above, below)
+        torch._foreach_sub_(parameters, above)
 
     return update
 

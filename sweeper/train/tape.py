@@ -87,9 +87,9 @@ def record(
     return tape, value.detach(), list(gradients)
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, inputs: Sequence[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operations: list[Operation] = []
         self.reason = ""
         self.products = self.numbers = 0
@@ -104,9 +104,7 @@ class _Recorder(TorchDispatchMode):
             raise CannotPackError("the loss or a gradient is not computed by torch's operations")
         return number
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
         kwargs = kwargs or {}
         name = str(func)
