@@ -25,9 +25,9 @@ from sweeper.train.stacked import make_stacked
 from sweeper.train.streams import Streams, preserved
 from sweeper.train.tape import CannotPackError, record
 
-MOST_PRODUCTS = 2_000_000
-"""Multiplications a step up to which a padded pack of one is as fast as a plain step; measured, see
-`benchmarks/packing.py`."""
+MOST_PRODUCTS, MOST_NUMBERS = 1_500_000, 150_000
+"""Multiplications in matrix products, and numbers computed, of a step up to which a padded pack of
+one is not slower than a plain step; measured, see `benchmarks/packing.py`."""
 
 CHECK_STEPS = 4
 AGREEMENT = 1e-9
@@ -67,10 +67,11 @@ def _check(problem: Problem, data: Data, streams: Streams, payload: Mapping[str,
     members = [Member.make(problem, data, seed, payload) for seed in seeds]
     tape = members[0].tape
     step = batched(tape)
-    if tape.products > MOST_PRODUCTS:
+    if tape.products > MOST_PRODUCTS or tape.numbers > MOST_NUMBERS:
         raise CannotPackError(
             f"it is large enough to fill a core alone ({tape.products / 1e6:.1f} million products "
-            f"a step; packed are up to {MOST_PRODUCTS / 1e6:.1f})"
+            f"and {tape.numbers / 1e3:.0f} thousand numbers a step; packed are up to "
+            f"{MOST_PRODUCTS / 1e6:.1f} and {MOST_NUMBERS / 1e3:.0f})"
         )
     if members[1].tape != tape:
         raise CannotPackError("its step is not the same for every seed")
