@@ -50,6 +50,9 @@ EXECUTE = "sweeper.train.job:execute"
 PRELOAD = ("sweeper.train.job",)
 SAVE_MODELS = ("final", "none")
 
+MOST_IN_PACK = 32
+"""Beyond it a step takes longer in proportion, and less is left to share among cores."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Options:
@@ -60,6 +63,8 @@ class _Options:
     backend: str
     save_models: str
     curve_samples: int
+    pack: int
+    """The most trials in a pack."""
     slots: tuple[tuple[int, ...], ...]
     topology: Topology
     allow_changed_code: bool
@@ -79,6 +84,7 @@ def sweep(
     resume: bool = True,
     save_models: str = "final",
     curve_samples: int = 40,
+    pack: int | str = "auto",
     progress: bool | None = None,
     allow_changed_code: bool = False,
 ) -> SweepResult:
@@ -101,6 +107,9 @@ def sweep(
         resume: False moves what the folder holds to `history/` first.
         save_models: `"final"` keeps each trial's weights, `"none"` does not.
         curve_samples: points of each trial's curves; 0 for none.
+        pack: `"auto"` trains trials of a point together on a core where that is faster and gives
+            the same results, a number also limits how many; `"off"` trains one by one.  `"off"`
+            is another sweep, since the last bits differ; a number changes nothing but the time.
         progress: True shows it, False does not; by default it is shown on standard error.
         allow_changed_code: go on in a folder although the problem's module has changed; failures
             are tried again, except those that an adaptive selector was told of.
@@ -114,7 +123,9 @@ def sweep(
     """
     if is_loading():
         raise UnguardedCall
-    settings = SweepSettings(get_settings(hparams), cores, cores_per_trial)
+    most_in_pack = _read_pack(pack)
+    way = "off" if pack == "off" else "auto"
+    settings = SweepSettings(get_settings(hparams), cores, cores_per_trial, way)
     topology = usable_cores(total_cores)
     slots = core_slots(topology, cores_per_trial)
     options = _Options(
@@ -123,6 +134,7 @@ def sweep(
         backend,
         save_models,
         curve_samples,
+        most_in_pack,
         slots,
         topology,
         allow_changed_code,
@@ -144,6 +156,29 @@ def sweep(
                 view.note(f"moved the earlier contents to {moved}")
         with Store.open(paths.database) as store, _data(problem, seed) as (data, fd):
             return _run(problem, data, fd, selector, options, store, paths, view)
+
+
+def _read_pack(pack: object) -> int:
+    if pack == "auto":
+        return MOST_IN_PACK
+    if pack == "off":
+        return 1
+    if isinstance(pack, bool) or not isinstance(pack, int) or pack < 1:
+        raise SettingsError(f"pack={pack!r}: choose 'auto', 'off' or a whole number, 1 or more")
+    return min(pack, MOST_IN_PACK)
+
+
+def _plain_because(problem: Problem, data: DataRef, settings: SweepSettings) -> str | None:
+    """Why nothing of the sweep is packed; None where each point decides."""
+    if settings.pack == "off":
+        return "packing is off"
+    if settings.cores_per_trial > 1:
+        return "a training has several cores"
+    if problem.handlers is not None:
+        return "the problem has handlers"
+    if data.remade:
+        return "the data is random on access"
+    return None
 
 
 def _check(options: _Options, selector: object) -> None:
@@ -188,11 +223,17 @@ def _run(
     name = _selector_name(selector)
     study = Study(
         selector,
-        Plan(options.settings, data.n_train, options.seed),
+        Plan(
+            options.settings,
+            data.n_train,
+            options.seed,
+            _plain_because(problem, data, options.settings),
+        ),
         functools.partial(_make_point, problem, options),
         most_cores=options.settings.cores,
         slots=used,
         recorded=store.recorded(name),
+        pack=options.pack,
     )
     store.begin(study.begin(), name, keep_log=selector.adaptive)
     view.note(f"{problem.ref.name} in {paths.folder}: {options.topology.reason}; {data.note}")

@@ -234,6 +234,14 @@ def _command_run(
         typer.Option(metavar="N", help="The most cores to use [default: all there are]."),
     ] = None,
     cores_per_trial: Annotated[int, typer.Option(metavar="N", help="Cores of each training.")] = 1,
+    pack: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|off|N",
+            help="Train trials of a point together on a core, at most N; off: one by one, which "
+            "changes the last bits of results.",
+        ),
+    ] = "auto",
     hparams: Annotated[
         str,
         typer.Option(
@@ -299,6 +307,7 @@ def _command_run(
             "cores": cores,
             "total_cores": total_cores,
             "cores_per_trial": cores_per_trial,
+            "pack": int(pack) if pack.isdecimal() else pack,
             "backend": backend,
             "resume": not no_resume,
             "save_models": "none" if no_models else "final",

@@ -116,12 +116,14 @@ class Study:
         most_cores: int,
         slots: int,
         recorded: Recorded | None = None,
+        pack: int = 1,
     ) -> None:
         self._selector = selector
         self._planner = planner
         self._make_point = make_point
         self._most_cores = most_cores
         self._slots = slots
+        self._pack = pack
         self._recorded = recorded or Recorded()
         self._ids = dict(self._recorded.ids)
         self._tries: dict[tuple[str, str, int], int] = {}
@@ -468,7 +470,8 @@ class Study:
     def _lose(
         self, job: Job, numbers: Sequence[int], cause: Failure, decisions: list[Decision]
     ) -> None:
-        # Only the first was being trained when the worker died; the rest were never begun.
+        # The first was being trained when the worker died; the rest were not begun, or were in a
+        # pack with it: they go on one by one, so that whatever kills a worker kills no neighbour.
         key = (job.point, job.stage, numbers[0])
         self._tries[key] = self._tries.get(key, 0) + (cause.kind != "stopped")
         again = tuple(numbers)
@@ -536,10 +539,14 @@ class Study:
         state.released = TRIAL
         if step.error is not None:
             return [trials] if first_time else []
+        trials = replace(trials, together=self._together(step))
         new = range(state.trials_released, state.asked)
         state.trials_released = state.asked
         missing = tuple(number for number in new if number not in state.trials)
         return [replace(trials, numbers=missing)] if missing or first_time else []
+
+    def _together(self, step: Step) -> int:
+        return self._pack if step.payload.get("way", "plain") != "plain" else 1
 
     # -- progress ---------------------------------------------------------------------------------
 

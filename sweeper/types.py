@@ -96,11 +96,13 @@ class Work:
     follow and one trial; None: not known yet."""
     most_cores: int | None = None
     """The most cores that jobs of this work may own at once; None: no limit."""
+    together: int = 1
+    """The most replicas that one job of this work gets; no result depends on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Some replicas of one work, run in one worker, one after the other."""
+    """Some replicas of one work, run in one worker: one after the other, or as a pack."""
 
     id: int
     point: str
@@ -507,9 +509,13 @@ class SweepSettings:
     tuning occupies at once.  Never taken from the machine, since it changes results."""
     cores_per_trial: int = 1
     """The width of every job: its cores, and its compute threads."""
+    pack: str = "auto"
+    """`"auto"`: trials train in packs where that gives the same results; `"off"`: one by one."""
 
     def __post_init__(self) -> None:
         for name in ("cores", "cores_per_trial"):
             rule, holds = _COUNT
             if not holds(getattr(self, name)):
                 raise SettingsError(f"{name}={getattr(self, name)!r}: it must be {rule}")
+        if self.pack not in ("auto", "off"):
+            raise SettingsError(f"pack={self.pack!r}: it must be 'auto' or 'off'")

@@ -99,7 +99,8 @@ class Queue:
     Args:
         slots: how many jobs may run at once.
         width: the cores of a job.
-        per_job: the most replicas that a job gets; no result depends on it.
+        per_job: the most replicas that a job gets whose work does not say it; no result depends
+            on it.
     """
 
     def __init__(self, slots: int, width: int = 1, per_job: int = 1) -> None:
@@ -151,7 +152,8 @@ class Queue:
         point: _Point = shelf.peekitem(0)[1]
         lane = point.tuning if kind == "tuning" else point.trials
         share = math.ceil(lane.queued / free_slots)
-        work, numbers = lane.cut(min(share, self._per_job))
+        together = lane.rests[0].work.together
+        work, numbers = lane.cut(min(share, max(self._per_job, together)))
         if kind == "tuning" and not point.ahead:
             point.ahead = True
             self._ahead += 1

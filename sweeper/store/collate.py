@@ -115,6 +115,8 @@ def _write_hparams(store: Store, paths: Paths, point_id: int) -> None:
             "cycle_size_epochs": payload["cycle_epochs"],
             "epochs": payload["cycle_epochs"] * payload["cycles"],
         }
+        if "way" in payload:
+            final |= {"way": payload["way"], "way_because": payload["because"]}
         write_json(folder / "final.json", final)
     if choices:
         write_json(folder / "misc.json", {"error": step.error, "steps": choices})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,14 +66,26 @@ def read_results(store: Store) -> SweepResult:
     points: list[PointResult] = []
     numbers: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
     failures: list[FailureReport] = []
-    for asked in asked_points(store):
-        step = steps.get(asked.id, Step(""))
-        kept = [trial for trial in trials[asked.signature] if trial.number < asked.trials]
-        points.append(_point_result(asked, step, kept))
+    asked = asked_points(store)
+    for one in asked:
+        step = steps.get(one.id, Step(""))
+        kept = [trial for trial in trials[one.signature] if trial.number < one.trials]
+        points.append(_point_result(one, step, kept))
         numbers.append(np.array([trial.number for trial in kept], dtype=np.int64))
         params = points[-1].params
-        failures += _failures(params, step, failed[asked.signature], asked.trials)
-    return SweepResult(points, numbers, failures, store.meta.get("notes", ()))
+        failures += _failures(params, step, failed[one.signature], one.trials)
+    notes = [*store.meta.get("notes", ()), *_ways([steps[a.id] for a in asked if a.id in steps])]
+    return SweepResult(points, numbers, failures, notes)
+
+
+def _ways(steps: list[Step]) -> list[str]:
+    """How many points trained packed, and why others did not."""
+    told = [step.payload for step in steps if step.found is not None and "way" in step.payload]
+    if not told:
+        return []
+    why = Counter(payload["because"] for payload in told if payload["way"] == "plain")
+    plain = "".join(f"; {count} one by one: {reason}" for reason, count in why.most_common())
+    return [f"training: {len(told) - why.total()} of {len(told)} points in packs{plain}"]
 
 
 def _failures(

@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import os
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import nn
 
 from sweeper.errors import ChangedCodeError, SweeperError
 from sweeper.files import pack_arrays, write_swapped
-from sweeper.train import probes
+from sweeper.train import packed, probes
 from sweeper.train.data import Data, DataRef, open_data
 from sweeper.train.plan import (
     BATCH_CHOICE,
     BATCH_RANGE,
+    FLAT,
     LR_RANGE,
     LR_RESCAN,
+    PLAIN,
+    WAY,
     split_stage,
 )
 from sweeper.train.problem import Problem, ProblemRef, load_problem
 from sweeper.train.streams import Streams, preserved
-from sweeper.train.trainer import train_trial
-from sweeper.types import CHECK, Failure, Job, Outcome
+from sweeper.train.tape import CannotPackError
+from sweeper.train.trainer import Trained, train_trial
+from sweeper.train.way import find_way
+from sweeper.types import CHECK, TRIAL, Failure, Job, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +57,110 @@ class TrainContext:
     """Where a trial's weights go, with places for `id` and `number`."""
 
 
+_Found: TypeAlias = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""Metrics and arrays."""
+
+
 def execute(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome]:
-    """Train the job's replicas; each outcome as it comes, failures among them."""
+    """Train the job's replicas; each outcome as it comes, failures among them.
+
+    Trials of a point that is trained flat are trained together, and come together.
+    """
     torch.set_num_threads(context.threads)
+    if job.stage == TRIAL and job.payload.get("way", PLAIN) == FLAT:
+        yield from _execute_packs(context, fd, job)
+        return
+    for number in job.numbers:
+        work = functools.partial(_train, context, fd, job, number)
+        yield _outcome(job, number, time.time(), work)
+
+
+def _outcome(job: Job, number: int, started: float, work: Callable[[], _Found]) -> Outcome:
+    outcome = Outcome(job.point, job.stage, number, started, started)
+    try:
+        metrics, arrays = work()
+        outcome = replace(outcome, metrics=metrics, arrays=pack_arrays(arrays))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a model that calls sys.exit fails, too
+        outcome = replace(outcome, failure=describe(error))
+    return replace(outcome, ended=time.time())
+
+
+# -- packs ----------------------------------------------------------------------------------------
+
+
+def _execute_packs(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome]:
+    """Train the trials in packs, as large as memory allows.
+
+    One that has another step than the point's (its code changed, say) trains plain: that is a
+    property of the trial, not of the pack.
+    """
+    members: list[packed.Member] = []
+    most = len(job.numbers)
     for number in job.numbers:
         started = time.time()
-        outcome = Outcome(job.point, job.stage, number, started, started)
         try:
-            metrics, arrays = _train(context, fd, job, number)
-            outcome = replace(outcome, metrics=metrics, arrays=pack_arrays(arrays))
+            member = _member(context, fd, job, number)
+            if member.tape.digest != job.payload["tape"]:
+                raise CannotPackError("its step is another one")  # noqa: TRY301 - one way out
+        except CannotPackError:
+            work = functools.partial(_train, context, fd, job, number)
+            yield _outcome(job, number, started, work)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - a model that calls sys.exit fails, too
-            outcome = replace(outcome, failure=describe(error))
-        yield replace(outcome, ended=time.time())
+        except BaseException as error:  # noqa: BLE001 - as above
+            yield _outcome(job, number, started, functools.partial(_raise, error))
+        else:
+            members.append(member)
+            parameters = sum(parameter.numel() for parameter in member.model.parameters())
+            most = packed.most_members(member.tape, parameters)
+    for begin in range(0, len(members), most):
+        yield from _execute_pack(context, fd, job, members[begin : begin + most])
+
+
+def _execute_pack(
+    context: TrainContext, fd: int | None, job: Job, members: list[packed.Member]
+) -> Iterator[Outcome]:
+    started = time.time()
+    problem, data = _data(context, fd)
+    found = packed.train_pack(problem, data, members, job.payload, context.curve_samples)
+    done: list[Outcome] = []
+    try:
+        for member, trained in found:
+            number = member.streams.number
+            work = functools.partial(_kept, context, job, number, trained)
+            done.append(_outcome(job, number, started, work))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - as above
+        rest = [member.streams.number for member in members[len(done) :]]
+        if len(members) == 1:
+            done.append(_outcome(job, rest[0], started, functools.partial(_raise, error)))
+            rest = []
+    else:
+        rest = []
+    # Each one's share of the time, so that what a trial takes can be compared with others.
+    share = (time.time() - started) / len(members)
+    for place, outcome in enumerate(done):
+        begun = started + place * share
+        yield replace(outcome, started=begun, ended=begun + share)
+    # Whose fault it was shows when each is alone; its bits do not depend on that.
+    for number in rest:
+        yield from _execute_packs(context, fd, replace(job, numbers=(number,)))
+
+
+def _member(context: TrainContext, fd: int | None, job: Job, number: int) -> packed.Member:
+    problem, data = _data(context, fd)
+    streams = Streams(context.seed, job.point, job.stage, number)
+    return packed.Member.make(problem, data, streams, job.payload)
+
+
+def _raise(error: BaseException) -> _Found:
+    raise error
+
+
+# -- one replica ----------------------------------------------------------------------------------
 
 
 def describe(error: BaseException) -> Failure:
@@ -90,12 +186,14 @@ def _is_ours(trace: TracebackType) -> bool:
 _PACKAGE = str(Path(__file__).parent.parent) + os.sep
 
 
-def _train(
-    context: TrainContext, fd: int | None, job: Job, number: int
-) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+def _data(context: TrainContext, fd: int | None) -> tuple[Problem, Data]:
     problem = _problem(context.problem, context.source_sha256)
     reopen = open_data if context.data.remade else _kept_data
-    data = reopen(problem, context.data, fd)
+    return problem, reopen(problem, context.data, fd)
+
+
+def _train(context: TrainContext, fd: int | None, job: Job, number: int) -> _Found:
+    problem, data = _data(context, fd)
     streams = Streams(context.seed, job.point, job.stage, number)
     payload = job.payload
     base, _ = split_stage(job.stage)
@@ -109,13 +207,24 @@ def _train(
         if base == BATCH_CHOICE:
             return probes.run_batch_choice(probe, payload, number)
         return probes.run_lr_range(probe, payload)
-    model_path = Path(context.model_path.format(id=payload["id"], number=number))
-    trained = train_trial(problem, data, streams, payload, context.curve_samples, model_path.parent)
-    metrics = dict(trained.metrics)
+    if base == WAY:
+        return find_way(problem, data, streams, {**payload["trial"], "params": payload["params"]})
+    folder = _model_path(context, job, number).parent
+    trained = train_trial(problem, data, streams, payload, context.curve_samples, folder)
+    return _kept(context, job, number, trained)
+
+
+def _kept(context: TrainContext, job: Job, number: int, trained: Trained) -> _Found:
+    """A trial's metrics and arrays, its model saved."""
     arrays = dict(trained.arrays)
     if context.save_models:
-        arrays["model_sha256"] = _save_model(trained.model, model_path)
-    return metrics, arrays
+        path = _model_path(context, job, number)
+        arrays["model_sha256"] = _save_model(trained.model, path)
+    return dict(trained.metrics), arrays
+
+
+def _model_path(context: TrainContext, job: Job, number: int) -> Path:
+    return Path(context.model_path.format(id=job.payload["id"], number=number))
 
 
 @lru_cache(maxsize=1)

@@ -36,11 +36,12 @@ def make_optimizer(
     optimizer: Any, parameters: Iterable[nn.Parameter], rate: float
 ) -> torch.optim.Optimizer:
     """The optimiser of a problem's `optimizer` attribute, at learning rate `rate`."""
-    name, options = _parts(optimizer)
+    name, options = optimizer_parts(optimizer)
     return OPTIMIZERS[name](parameters, lr=rate, **options)
 
 
-def _parts(optimizer: Any) -> tuple[str, dict[str, Any]]:
+def optimizer_parts(optimizer: Any) -> tuple[str, dict[str, Any]]:
+    """An optimiser's name and options, from a problem's `optimizer` attribute."""
     names = ", ".join(repr(name) for name in OPTIMIZERS)
     expected = f"one of {names}, or a dict such as {{'name': 'sgd', 'momentum': 0.9}}"
     options = dict(optimizer) if isinstance(optimizer, Mapping) else {"name": optimizer}

@@ -1,10 +1,11 @@
 """How a point is tuned, as a pure plan: probe outcomes in, the next stage out.
 
-    check -> lr_range -> batch_range -> batch_choice -> lr_rescan -> trial
+    check -> lr_range -> batch_range -> batch_choice -> lr_rescan -> way -> trial
 
-`check` is made for the first point of a sweep only; the last three stages of tuning depend on the
-settings.  A learning-rate stage may be made again (`lr_range.1`, …) with another span.  A step is
-plain data and carries all that later steps need, so a plan goes on from any step that was stored.
+`check` is made for the first point of a sweep only; the stages after `lr_range` depend on the
+settings.  `way` finds out whether trials may be trained in packs.  A learning-rate stage may be
+made again (`lr_range.1`, …) with another span.  A step is plain data and carries all that later
+steps need, so a plan goes on from any step that was stored.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ from sweeper.types import (
 LR_RANGE, BATCH_RANGE = "lr_range", "batch_range"
 BATCH_CHOICE, LR_RESCAN = "batch_choice", "lr_rescan"
 
+WAY = "way"
+
+PLAIN, FLAT = "plain", "flat"
+"""The ways in which a point's trials are trained: one by one, or in packs."""
+
 STAGE_CODES = {
     CHECK: 0,
     LR_RANGE: 1,
@@ -42,6 +48,7 @@ STAGE_CODES = {
     BATCH_CHOICE: 3,
     LR_RESCAN: 4,
     TRIAL: 5,
+    WAY: 6,
 }
 """Part of every seed: never change one."""
 
@@ -83,6 +90,9 @@ class Plan:
     settings: SweepSettings
     n_train: int
     seed: int
+    plain_because: str | None = ""
+    """Why no point's trials are packed: empty where nobody wants to know.  None: each point's
+    model, data and settings decide."""
 
     def first(self, point: Point, *, check: bool) -> Planned:
         """The first step of a point; `check` for the first point of the sweep."""
@@ -98,6 +108,8 @@ class Plan:
 
         A replica that failed fails the point: tuning never goes on with fewer initialisations.
         """
+        if step.stage == WAY:
+            return self._after_way(point, step, outcomes[0])
         for outcome in outcomes:
             if outcome.failure is not None:
                 error = f"{step.stage} {outcome.number}: {outcome.failure.message}"
@@ -314,7 +326,7 @@ class Plan:
         epochs = cycle_epochs(self.settings.hparams, self.n_train)
         cycles = self.settings.hparams.cycles
         per_epoch = batches_per_epoch(self.n_train, batch_size)
-        payload = {
+        payload: dict[str, Any] = {
             "lr_start": low,
             "lr_end": high,
             "batch_size": batch_size,
@@ -322,7 +334,22 @@ class Plan:
             "cycles": cycles,
             "steps": epochs * cycles * per_epoch,
         }
+        if self.plain_because is None:
+            return Step(WAY, 1, {"trial": payload})
+        if self.plain_because:
+            payload |= {"way": PLAIN, "because": self.plain_because}
         return Step(TRIAL, payload=payload, found=Found(low, high, batch_size))
+
+    def _after_way(self, point: Point, step: Step, outcome: Outcome) -> Planned:
+        """A way that could not be found out is the plain one: it never fails a point."""
+        if outcome.failure is not None:
+            choice = {"way": PLAIN, "because": f"finding out: {outcome.failure.message}"}
+        else:
+            choice = {key: str(text) for key, text in unpack_arrays(outcome.arrays).items()}
+        trial = {**step.payload["trial"], **choice}
+        found = Found(trial["lr_start"], trial["lr_end"], trial["batch_size"])
+        following = Step(TRIAL, payload=trial, found=found)
+        return Planned(point.signature, following, step.stage, choice)
 
     def _failed(
         self,

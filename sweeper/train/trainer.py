@@ -161,6 +161,15 @@ def curve_steps(steps: int, samples: int) -> np.ndarray[Any, np.dtype[np.int64]]
     return np.unique(np.ceil(np.linspace(0, steps, samples + 1)[1:]).astype(np.int64))
 
 
+def choose_samples(data: Data, streams: Streams) -> dict[str, Indices]:
+    """The samples of each set that a trial's curves are measured on."""
+    generator = streams.generator("evaluation")
+    return {
+        name: np.sort(generator.choice(len(part), min(len(part), CURVE_SAMPLES), replace=False))
+        for name, part in (("train", data.train), ("val", data.val))
+    }
+
+
 def _record_curves(
     trainer: Engine,
     evaluator: Evaluator,
@@ -173,11 +182,7 @@ def _record_curves(
     wanted = curve_steps(steps, samples)
     if not len(wanted):
         return {}
-    generator = streams.generator("evaluation")
-    chosen = {
-        name: np.sort(generator.choice(len(part), min(len(part), CURVE_SAMPLES), replace=False))
-        for name, part in (("train", data.train), ("val", data.val))
-    }
+    chosen = choose_samples(data, streams)
     curves: dict[str, Any] = {name: np.full(len(wanted), np.nan) for name in CURVES}
     place_of = {int(step): place for place, step in enumerate(wanted)}
 

@@ -1,0 +1,221 @@
+"""A pack: trials of one point, trained together as one model on one core.
+
+Each trial keeps its own weights, data order and evaluation samples, drawn from its own streams just
+as the plain trainer draws them; only the arithmetic of a step is shared.  A trial's bits depend
+neither on its neighbours nor on how many there are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from ignite.handlers.param_scheduler import LinearCyclicalScheduler
+from torch import Tensor, nn
+
+from sweeper.train.batched import batched
+from sweeper.train.data import Data, HeldSet, Indices, SampleSet, in_order, shuffled
+from sweeper.train.metrics import Tally
+from sweeper.train.optimizers import optimizer_parts
+from sweeper.train.plan import batches_per_epoch
+from sweeper.train.problem import Problem
+from sweeper.train.stacked import make_stacked
+from sweeper.train.streams import Streams, preserved
+from sweeper.train.tape import Tape, record
+from sweeper.train.trainer import CURVES, Trained, choose_samples, curve_steps
+
+LEAST = 2
+"""A pack of one is padded to two: torch multiplies a single matrix by other functions."""
+
+MEMORY_SHARE = 0.25
+"""Of the memory that is available to a core, so much may a pack take."""
+
+_BYTES = 4
+_COPIES = 6
+"""Parameters, gradients, two states of the optimiser, and two that an update needs for a while."""
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """A trial in a pack."""
+
+    streams: Streams
+    full: nn.Module
+    """The model to save."""
+    model: nn.Module
+    loss: Any
+    tape: Tape
+    curves: dict[str, Any] = field(default_factory=dict)
+    chosen: dict[str, Indices] = field(default_factory=dict)
+    diverged: bool = False
+
+    @classmethod
+    def make(
+        cls, problem: Problem, data: Data, streams: Streams, payload: Mapping[str, Any]
+    ) -> Member:
+        """Initialised as the plain trainer does, and its step written down.
+
+        Raises:
+            CannotPackError: its step cannot be written down.
+        """
+        streams.seed_globals("init")
+        full, model = problem.make_model(payload["params"])
+        loss = problem.make_loss()
+        streams.seed_globals("inside")
+        model.train()
+        x, y = first_batch(data, payload["batch_size"])
+        tape, _, _ = record(model, loss, x, y)
+        return cls(streams, full, model, loss, tape)
+
+    def take(self, parameters: Sequence[Tensor], place: int) -> None:
+        """Take the weights at a place of the stack."""
+        with torch.no_grad():
+            for own, stacked in zip(self.model.parameters(), parameters, strict=True):
+                own.copy_(stacked[place])
+
+    def measure(
+        self, problem: Problem, samples: SampleSet, chosen: Indices | None = None
+    ) -> tuple[float, float]:
+        """(loss, performance), as the plain trainer's evaluator measures them."""
+        tally = Tally(problem.accuracy_style)
+        places = in_order(len(samples) if chosen is None else len(chosen))
+        indices = [place if chosen is None else chosen[place] for place in places]
+        with preserved(), torch.no_grad():
+            self.streams.seed_globals("inside")
+            self.model.eval()
+            for x, y in samples.batches(indices):
+                output = self.model(x)
+                tally.add(output, y, float(self.loss(output, y)))
+            self.model.train()
+        return tally.loss, tally.performance
+
+
+def first_batch(data: Data, batch_size: int) -> tuple[Any, Any]:
+    """The first samples, in order: what a step is written down with."""
+    with preserved():
+        return next(iter(data.train.batches([np.arange(min(batch_size, len(data.train)))])))
+
+
+def stack(members: Sequence[Member]) -> list[Tensor]:
+    """The parameters of all, each of shape (replicas, …); a pack of one is padded."""
+    rows = [list(member.model.parameters()) for member in members]
+    rows += rows[-1:] * (LEAST - len(rows))
+    return [torch.stack([row[place].detach() for row in rows]) for place in range(len(rows[0]))]
+
+
+def most_members(tape: Tape, parameters: int) -> int:
+    """How many replicas memory allows in a pack; no result depends on it."""
+    each = _BYTES * (_COPIES * parameters + tape.numbers)
+    share = MEMORY_SHARE * psutil.virtual_memory().available / (psutil.cpu_count() or 1)
+    return max(1, int(share // max(1, each)))
+
+
+def train_pack(
+    problem: Problem,
+    data: Data,
+    members: Sequence[Member],
+    payload: Mapping[str, Any],
+    curve_samples: int,
+) -> Iterator[tuple[Member, Trained]]:
+    """Train the trials together; each comes as it has been measured, in order."""
+    step = batched(members[0].tape)
+    parameters = stack(members)
+    name, options = optimizer_parts(problem.optimizer)
+    update = make_stacked(name, options, parameters)
+    wanted = _prepare_curves(members, data, payload["steps"], curve_samples)
+    place_of = {int(number): place for place, number in enumerate(wanted)}
+    batches = _batches(members, data.train, payload)
+    left = set(range(len(members)))
+    for number, ((x, y), rate) in enumerate(zip(batches, _rates(payload), strict=False), 1):
+        with torch.no_grad():
+            losses, *gradients = step([*parameters, x, y])
+            update(gradients, rate)
+        reached = losses.tolist()
+        if not math.isfinite(sum(reached)):
+            for place in [place for place in left if not math.isfinite(reached[place])]:
+                # What it goes on to compute among the others is nobody's result.
+                members[place].diverged = True
+                members[place].take(parameters, place)
+                left.remove(place)
+            if not left:
+                break
+        if number in place_of:
+            for place in left:
+                members[place].take(parameters, place)
+                _note_curve(members[place], problem, data, place_of[number])
+    for place, member in enumerate(members):
+        if not member.diverged:
+            member.take(parameters, place)
+        yield member, _trained(member, problem, data)
+
+
+def _trained(member: Member, problem: Problem, data: Data) -> Trained:
+    metrics: dict[str, float] = {}
+    for name, samples in (("train", data.train), ("val", data.val)):
+        measured = (math.nan, 0.0) if member.diverged else member.measure(problem, samples)
+        metrics[f"loss_{name}"], metrics[f"perf_{name}"] = measured
+    return Trained(metrics, member.curves, member.full)
+
+
+def _prepare_curves(
+    members: Sequence[Member], data: Data, steps: int, samples: int
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    wanted = curve_steps(steps, samples)
+    if len(wanted):
+        for member in members:
+            member.chosen = choose_samples(data, member.streams)
+            member.curves = {"step": wanted}
+            member.curves |= {name: np.full(len(wanted), np.nan) for name in CURVES}
+    return wanted
+
+
+def _note_curve(member: Member, problem: Problem, data: Data, place: int) -> None:
+    for name, samples in (("train", data.train), ("val", data.val)):
+        measured = member.measure(problem, samples, member.chosen[name])
+        member.curves[f"loss_{name}"][place], member.curves[f"perf_{name}"][place] = measured
+
+
+def _rates(payload: Mapping[str, Any]) -> list[float]:
+    """The learning rate of each step: what ignite's handler sets in the plain trainer."""
+    cycle = max(2, payload["steps"] // payload["cycles"])
+    simulated = LinearCyclicalScheduler.simulate_values(
+        num_events=payload["steps"],
+        param_name="lr",
+        start_value=payload["lr_start"],
+        end_value=payload["lr_end"],
+        cycle_size=cycle,
+    )
+    return [float(rate) for _, rate in simulated]
+
+
+def _batches(
+    members: Sequence[Member], samples: SampleSet, payload: Mapping[str, Any]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Stacked batches, each replica's in its own order."""
+    generators = [member.streams.generator("order") for member in members]
+    size = payload["batch_size"]
+    repeated = max(0, LEAST - len(members))
+    for _ in range(payload["cycle_epochs"] * payload["cycles"]):
+        orders = [list(shuffled(len(samples), size, generator)) for generator in generators]
+        orders += orders[-1:] * repeated
+        yield from _epoch(samples, orders, batches_per_epoch(len(samples), size))
+
+
+def _epoch(
+    samples: SampleSet, orders: list[list[Indices]], count: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    if not isinstance(samples, HeldSet):
+        for batches in zip(*(samples.batches(order) for order in orders), strict=True):
+            yield torch.stack([x for x, _ in batches]), torch.stack([y for _, y in batches])
+        return
+    places = torch.from_numpy(np.stack(orders, axis=1))  # shape (batches, replicas, samples)
+    for number in range(count):
+        chosen = places[number].reshape(-1)
+        shape = places.shape[1:]
+        x = samples.x.index_select(0, chosen).view(*shape, *samples.x.shape[1:])
+        yield x, samples.y.index_select(0, chosen).view(*shape, *samples.y.shape[1:])

@@ -1,0 +1,367 @@
+"""Trials in packs: the same bits however they are packed, and plain wherever they must be."""
+
+from __future__ import annotations
+
+import json
+import random as python_random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import sweeper
+from sweeper.errors import SettingsError
+from sweeper.train import packed, way
+from sweeper.train.data import Data, LoadedSet
+from sweeper.train.packed import Member, train_pack
+from sweeper.train.trainer import train_trial
+from sweeper.train.way import find_way
+from sweeping import assert_same_bits, outcomes, replicas_started, run
+from test_probes import TRIAL, bits, data_of, plain, problem_of, streams_of
+
+PACKABLE = [nn.Tanh, nn.ReLU, nn.Sigmoid, nn.SiLU, nn.ELU, nn.GELU, nn.LeakyReLU, nn.PReLU]
+SWEPT = [nn.Tanh, nn.SiLU, nn.PReLU, nn.Mish]
+"""Three that are packed, and one that is not."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+# -- whole sweeps ---------------------------------------------------------------------------------
+
+
+def grid(trials, kinds=SWEPT):
+    return sweeper.Grid(trials=trials, hidden=[3], nonlinearity=list(kinds))
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reference")
+    return folder, run(folder, grid(7))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pack": 2},
+        {"pack": 4, "backend": "local"},
+        {"pack": "auto", "backend": "local", "total_cores": 1},
+        {"pack": 1, "backend": "local", "total_cores": 1},
+    ],
+    ids=str,
+)
+def test_every_pack_and_every_number_of_cores_gives_the_same_bits(reference, tmp_path, options):
+    result = run(tmp_path, grid(7), **options)
+    assert_same_bits(reference[1], result)
+    assert outcomes(tmp_path) == outcomes(reference[0])
+
+
+def test_fewer_trials_first_and_more_later_are_the_same_trials(reference, tmp_path):
+    first = run(tmp_path, grid(3))
+    for few, many in zip(first, reference[1], strict=True):
+        assert few.loss_val.tobytes() == many.loss_val[:3].tobytes()
+    assert_same_bits(reference[1], run(tmp_path, grid(7), pack=3))
+    assert outcomes(tmp_path) == outcomes(reference[0])
+
+
+def test_the_way_and_why_is_in_the_files_and_in_the_summary(reference):
+    folder, result = reference
+    ways = [
+        json.loads((folder / f"points/{place}/hparams/final.json").read_text())
+        for place in range(len(SWEPT))
+    ]
+    assert [found["way"] for found in ways] == ["flat", "flat", "flat", "plain"]
+    assert ways[-1]["way_because"] == "it computes mish, mish_backward"
+    assert "training: 3 of 4 points in packs; 1 one by one: it computes mish" in str(
+        result.summary()
+    )
+    assert sweeper.load(folder).notes == result.notes
+
+
+def test_off_is_another_sweep_and_a_number_is_not(reference, tmp_path):
+    off = run(tmp_path, grid(3, [nn.Tanh]), pack="off")
+    assert "0 of 1 points in packs; 1 one by one: packing is off" in str(off.summary())
+    assert off[0].loss_val.tobytes() != reference[1][0].loss_val[:3].tobytes()
+    with pytest.raises(sweeper.FolderError, match="pack is 'off' there and 'auto' here"):
+        run(tmp_path, grid(3, [nn.Tanh]), pack=2)
+
+
+@pytest.mark.parametrize("value", ["on", 0, True, 2.0])
+def test_a_pack_that_is_none_is_refused(tmp_path, value):
+    with pytest.raises(SettingsError, match="choose 'auto', 'off' or a whole number"):
+        run(tmp_path, grid(1), pack=value)
+
+
+def test_the_queue_cuts_packs_for_all_free_cores(tmp_path):
+    run(tmp_path, grid(6, [nn.Tanh]), pack=4)
+    with sweeper.store.database.Store.read(tmp_path / "sweep.db") as store:
+        rows = store.connection.execute(
+            "SELECT value FROM events WHERE kind = 'started' AND stage = 'trial'"
+        )
+        cut = [json.loads(value)["numbers"] for (value,) in rows]
+    assert cut == [[0, 1, 2, 3], [4, 5]]
+
+
+DIES = """
+import os, blobs
+from blobs import dataset, loss, accuracy_style
+calls = 0
+def model(hidden):
+    import torch
+    made = blobs.model(hidden)
+    if os.path.exists({mark!r}) and torch.initial_seed() % 7 == 0:
+        os._exit(7)
+    return made
+"""
+
+
+def test_a_trial_that_kills_its_worker_costs_no_neighbour_its_result(tmp_path):
+    folder, mark = tmp_path / "out", tmp_path / "mark"
+    path = tmp_path / "dies.py"
+    path.write_text(DIES.format(mark=str(mark)))
+    selector = {"trials": 8, "hidden": [2]}
+    sound = run(tmp_path / "sound", sweeper.Grid(**selector), str(path), backend="local")
+    run(folder, sweeper.Grid(trials=0, hidden=[2]), str(path), backend="local")
+    mark.touch()
+    result = run(folder, sweeper.Grid(**selector), str(path), backend="local", total_cores=1)
+    kept = result.trial_numbers[0]
+    assert 0 < len(kept) < 8, "the seed of this test kills nothing, or everything"
+    assert len(result.failures) == 8 - len(kept)
+    assert result[0].loss_val.tobytes() == sound[0].loss_val[kept].tobytes()
+    assert len(replicas_started(folder)) > 8
+
+
+# -- packs ----------------------------------------------------------------------------------------
+
+
+def pack(numbers, problem=None, data=None, samples=0, **changes):
+    problem, data = problem or problem_of(plain), data or data_of()
+    payload = TRIAL | changes
+    members = [Member.make(problem, data, streams_of(n, "trial"), payload) for n in numbers]
+    found = train_pack(problem, data, members, payload, samples)
+    return {member.streams.number: trained for member, trained in found}
+
+
+def alike(one, other):
+    assert bits(one.model) == bits(other.model)
+    assert repr(one.metrics) == repr(other.metrics)
+    assert {k: v.tobytes() for k, v in one.arrays.items()} == {
+        k: v.tobytes() for k, v in other.arrays.items()
+    }
+
+
+@pytest.mark.parametrize("kind", PACKABLE)
+def test_a_trial_is_the_same_alone_and_in_any_company(kind):
+    problem = problem_of(lambda: nn.Sequential(nn.Linear(3, 7), kind(), nn.Linear(7, 2)))
+    known = pack(range(9), problem, samples=10)
+    for numbers in ([4], [4, 5], [5, 4], [8, 3, 4]):
+        for number, trained in pack(numbers, problem, samples=10).items():
+            alike(trained, known[number])
+    assert len({repr(trained.metrics) for trained in known.values()}) == 9
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    ["sgd", {"name": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3}, "adam"],
+    ids=str,
+)
+def test_a_packed_trial_is_the_plain_one_but_for_rounding(optimizer):
+    problem = problem_of(plain, optimizer=optimizer)
+    payload = TRIAL | {"lr_end": 0.03}
+    for number, found in pack([0, 1], problem, samples=8, lr_end=0.03).items():
+        streams = streams_of(number, "trial")
+        expected = train_trial(problem, data_of(), streams, payload, 8, None)
+        for name, value in expected.metrics.items():
+            assert found.metrics[name] == pytest.approx(value, rel=1e-4)
+        assert expected.arrays.keys() == found.arrays.keys()
+        for name, curve in expected.arrays.items():
+            np.testing.assert_allclose(found.arrays[name], curve, rtol=1e-3)
+
+
+def test_data_that_is_loaded_as_it_goes_gives_the_same_pack():
+    for held, loaded in zip(
+        pack([0, 1]).values(), pack([0, 1], data=data_of(held=False)).values(), strict=True
+    ):
+        alike(held, loaded)
+
+
+def test_one_that_diverges_leaves_the_others_bits_alone(monkeypatch):
+    """Trial 1 starts from weights that are not finite; trial 0 and 2 are as they are without it."""
+    monkeypatch.setattr(packed, "LEAST", 2)
+    make = Member.make.__func__
+
+    def spoilt(cls, problem, data, streams, payload):
+        member = make(cls, problem, data, streams, payload)
+        if streams.number == 1:
+            with torch.no_grad():
+                next(member.model.parameters()).fill_(np.inf)
+        return member
+
+    monkeypatch.setattr(Member, "make", classmethod(spoilt))
+    together = pack([0, 1, 2], samples=5)
+    alone = pack([1], samples=5)[1]
+    alike(together[1], alone)
+    assert np.isnan(alone.metrics["loss_val"])
+    assert alone.metrics["perf_val"] == 0
+    assert np.isnan(alone.arrays["loss_val"]).all()
+    for number in (0, 2):
+        alike(together[number], pack([number], samples=5)[number])
+
+
+# -- the rule -------------------------------------------------------------------------------------
+
+
+def found(model=plain, data=None, **changes):
+    _, arrays = find_way(
+        problem_of(model, **changes), data or data_of(), streams_of(0, "way"), TRIAL
+    )
+    return str(arrays["way"]), str(arrays["because"])
+
+
+def test_a_usual_model_is_packed_with_every_optimiser():
+    for optimizer in ("sgd", "adam", "adamw", {"name": "sgd", "momentum": 0.9}):
+        assert found(optimizer=optimizer) == ("flat", "its packs agree with plain training")
+
+
+def test_the_way_does_not_depend_on_whether_data_is_held():
+    assert found(data=data_of(held=False))[0] == "flat"
+
+
+class Odd(nn.Module):
+    """A small model with one oddity, by name."""
+
+    def __init__(self, oddity):
+        super().__init__()
+        self.oddity = oddity
+        self.first, self.last = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.constant, self.steps, self.seen = torch.ones(8), 0, []
+        if oddity == "tied":
+            self.again = self.first
+            self.other = nn.Linear(3, 8)
+            self.other.weight = self.first.weight
+        if oddity == "buffer":
+            self.register_buffer("mean", torch.zeros(8))
+        if oddity == "hook":
+            self.first.register_forward_hook(lambda *_: None)
+        if oddity == "parameter hook":
+            self.first.weight.register_hook(lambda gradient: gradient * 2)
+        if oddity == "frozen":
+            self.first.weight.requires_grad_(False)
+        if oddity == "unused":
+            self.never = nn.Parameter(torch.zeros(1))
+        if oddity == "double":
+            self.double()
+        if oddity == "other seeds":
+            self.factor = float(torch.rand(1))
+
+    def forward(self, x):  # noqa: C901 - one case an oddity
+        h = torch.relu(self.first(x.double() if self.oddity == "double" else x))
+        match self.oddity:
+            case "constant":
+                h = h * self.constant
+            case "counter":
+                self.steps += 1
+            case "list":
+                self.seen.append(1)
+            case "schedule":
+                self.steps += 1
+                h = h * (1.0 + self.steps)
+            case "other seeds":
+                h = h * self.factor
+            case "numpy":
+                h = h * np.random.rand()  # noqa: NPY002
+            case "python":
+                h = h + python_random.random()
+            case "unused draw":
+                np.random.rand()  # noqa: NPY002
+            case "values":
+                h = h if h.sum() > 0 else -h
+            case "random":
+                h = h + torch.rand(8)
+            case "dropout":
+                h = nn.functional.dropout(h, 0.5)
+            case "in place":
+                h = self.first(x).mul_(2.0)
+        return self.last(h)
+
+
+ODDITIES = {
+    "tied": "parameters share memory",
+    "buffer": "has buffers",
+    "hook": "Linear has hooks",
+    "parameter hook": "first.weight has hooks",
+    "frozen": "first.weight is not trained",
+    "unused": "takes no part in the loss",
+    "double": "not a usual one of type float32",
+    "constant": "neither parameter nor sample",
+    "counter": "attributes change",
+    "list": "attributes change",
+    "schedule": "changes from batch to batch",
+    "other seeds": "not the same for every seed",
+    "numpy": "",
+    "python": "",
+    "unused draw": "draws random numbers",
+    "values": "depends on the values of its data",
+    "random": "it computes .*rand",
+    "dropout": "it computes .*bernoulli_|native_dropout",
+    "in place": "it computes .*mul_",
+}
+
+
+@pytest.mark.parametrize("oddity", ODDITIES)
+def test_whatever_a_tape_cannot_say_is_trained_plain(oddity):
+    import re
+
+    taken, because = found(lambda: Odd(oddity))
+    assert taken == "plain"
+    assert re.search(ODDITIES[oddity], because), because
+
+
+def test_normalisation_over_a_batch_is_trained_plain():
+    taken, because = found(lambda: nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8)))
+    assert (taken, because) == ("plain", "BatchNorm1d has buffers")
+
+
+def test_a_large_model_is_trained_plain(monkeypatch):
+    monkeypatch.setattr(way, "MOST_PRODUCTS", 100)
+    assert "large enough to fill a core" in found()[1]
+
+
+def test_an_option_of_the_optimiser_that_is_not_known_is_trained_plain():
+    taken, because = found(optimizer={"name": "adam", "amsgrad": True})
+    assert taken == "plain"
+    assert "amsgrad" in because
+
+
+def test_a_rule_that_is_wrong_or_depends_on_the_pack_is_found_out(monkeypatch):
+    from sweeper.train import batched
+
+    rules = dict(batched.RULES)
+    monkeypatch.setattr(batched, "RULES", rules | {"aten.tanh.default": torch.sigmoid})
+    assert "differ by" in found()[1]
+    drifting = lambda x: torch.tanh(x) * (1 + 1e-6 * len(x))  # noqa: E731
+    monkeypatch.setattr(batched, "RULES", rules | {"aten.tanh.default": drifting})
+    assert found() == ("plain", "its last bits depend on the pack")
+
+
+def test_samples_that_are_not_tensors_are_trained_plain():
+    class Pairs(torch.utils.data.Dataset):
+        def __len__(self):
+            return 20
+
+        def __getitem__(self, place):
+            return {"x": torch.ones(3)}, 0
+
+    data = Data(LoadedSet(Pairs()), LoadedSet(Pairs()))
+    assert found(data=data) == ("plain", "its samples are not pairs of tensors")
+
+
+@pytest.mark.parametrize("kind", PACKABLE)
+def test_the_common_activations_are_packed(kind):
+    assert found(lambda: nn.Sequential(nn.Linear(3, 7), kind(), nn.Linear(7, 2)))[0] == "flat"
