@@ -191,7 +191,7 @@ def _run(
         functools.partial(_make_point, problem, options),
         most_cores=options.settings.cores,
         slots=used,
-        recorded=store.recorded(name),
+        recorded=store.recorded(name, log=selector.adaptive),
     )
     store.begin(study.begin(), name, keep_log=selector.adaptive)
     view.note(f"{problem.ref.name} in {paths.folder}: {options.topology.reason}; {data.note}")

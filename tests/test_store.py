@@ -10,6 +10,7 @@ import json
 import math
 import os
 import pickle
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -302,7 +303,7 @@ store = Store.open(Path({str(paths.database)!r}))
 store.begin([Asked(ONE, 1, 0)], SELECTOR, keep_log=True)
 store.append(finished(trial(ONE, 0)))
 with store.transaction():
-    store._insert(Finished(1.0, trial(ONE, 1)))
+    store._insert([Finished(1.0, trial(ONE, 1))])
     os.kill(os.getpid(), 9)
 """
     ended = subprocess.run([sys.executable, "-c", code], check=False)
@@ -349,7 +350,7 @@ def test_neither_blocks_the_other(store, paths):
             assert len(list(reader.outcomes())) == 8
             store.append(finished(trial(ONE, 7)))
         with store.transaction():
-            store._insert(Finished(1.0, trial(ONE, 8)))
+            store._insert([Finished(1.0, trial(ONE, 8))])
             with reader.snapshot():
                 assert len(list(reader.outcomes())) == 9
     assert len(list(store.outcomes())) == 10
@@ -558,6 +559,30 @@ def test_forgotten_failures_are_tried_again_and_stay_in_the_events(store):
     assert lost == (MOST_TRIES,)
     store.append([Lost(9.0, job(TWO, TRIAL, (2,)), (2,), CRASH)])
     assert store.recorded(SELECTOR).tries == {(TWO.signature, TRIAL, 2): (CRASH,)}
+
+
+def test_what_is_only_told_becomes_durable_with_what_comes_next(store):
+    store.begin([Asked(ONE, 3, 0)], SELECTOR, keep_log=True)
+    told = Told(ONE.signature, "trials", (0,))
+    store.decide([told])
+    assert told not in store.log(SELECTOR)
+    store.append([Finished(1.0, trial(ONE, 1))])
+    assert store.log(SELECTOR)[-1] == told
+    again = Told(ONE.signature, "trials", (1,))
+    store.decide([again])
+    store.decide([Asked(None)])  # something follows from it
+    assert store.log(SELECTOR)[-2:] == (again, Asked(None))
+    store.decide([again])
+    store.append(())
+    assert store.log(SELECTOR)[-1] == again
+
+
+def test_many_outcomes_come_back_each_with_its_own(store):
+    store.begin([Asked(ONE, 500, 0)], SELECTOR, keep_log=True)
+    some = [trial(ONE, number) for number in range(250)]
+    some[120] = dataclasses.replace(some[120], metrics={}, failure=BOOM)
+    store.append([Finished(1.0, outcome) for outcome in some])
+    assert list(store.outcomes()) == some
 
 
 # -- history --------------------------------------------------------------------------------------
@@ -811,6 +836,28 @@ def test_views_may_be_deleted_and_rebuilt(collated, store, paths):
             path.unlink()
     collate(store, paths)
     assert files_in(paths.points) == before
+    collate(store, paths)
+    assert files_in(paths.points) == before
+
+
+def test_points_after_the_first_have_views_where_asked_for_and_from_then_on(
+    collated, store, paths, monkeypatch
+):
+    before = files_in(paths.points)
+    monkeypatch.setattr("sweeper.store.collate.FIRST_POINTS", 1)
+    for point_id in (1, 2):
+        shutil.rmtree(paths.hparams(point_id).parent)
+    collate(store, paths)
+    assert set(before) - set(files_in(paths.points)) == {
+        "1/hparams/final.json",
+        "1/hparams/misc.json",
+        "1/results.npz",
+        "1/curves.npz",
+        "2/hparams/misc.json",
+    }
+    collate(store, paths, every_point=True)
+    assert files_in(paths.points) == before
+    paths.results(1).write_bytes(b"of an earlier collation")
     collate(store, paths)
     assert files_in(paths.points) == before
 
