@@ -216,7 +216,7 @@ def _run(
                 view.update(study.progress())
                 interrupted |= any(isinstance(event, Interrupted) for event in events)
     finally:
-        store.append(())  # what was only told
+        store.append(())  # the last decisions
         results = collate(store, paths)
     if interrupted:
         done = study.progress()

@@ -561,7 +561,7 @@ def test_forgotten_failures_are_tried_again_and_stay_in_the_events(store):
     assert store.recorded(SELECTOR).tries == {(TWO.signature, TRIAL, 2): (CRASH,)}
 
 
-def test_what_is_only_told_becomes_durable_with_what_comes_next(store):
+def test_decisions_become_durable_with_what_comes_next_and_asks_at_once(store):
     store.begin([Asked(ONE, 3, 0)], SELECTOR, keep_log=True)
     told = Told(ONE.signature, "trials", (0,))
     store.decide([told])
@@ -570,11 +570,12 @@ def test_what_is_only_told_becomes_durable_with_what_comes_next(store):
     assert store.log(SELECTOR)[-1] == told
     again = Told(ONE.signature, "trials", (1,))
     store.decide([again])
-    store.decide([Asked(None)])  # something follows from it
-    assert store.log(SELECTOR)[-2:] == (again, Asked(None))
-    store.decide([again])
+    store.decide([Asked(TWO, 1, 1)])
+    assert store.log(SELECTOR)[-2:] == (again, Asked(TWO, 1, 1))
+    store.decide([Planned(TWO.signature, LR_STEP)])
+    assert store.last_steps() == {}
     store.append(())
-    assert store.log(SELECTOR)[-1] == again
+    assert store.last_steps() == {1: LR_STEP}
 
 
 def test_many_outcomes_come_back_each_with_its_own(store):

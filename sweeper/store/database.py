@@ -123,7 +123,7 @@ class Store:
         self.connection = connection
         self._selector = ""
         self._read_ids()
-        self._told: list[Decision] = []
+        self._pending: list[Decision] = []
         """Not durable yet."""
 
     def _read_ids(self) -> None:
@@ -251,22 +251,22 @@ class Store:
     def append(self, records: Iterable[Event | Decision]) -> None:
         """Make events and decisions durable, in one transaction."""
         batch = [record for record in records if not isinstance(record, Tick)]
-        if not batch and not self._told:
+        if not batch and not self._pending:
             return
         with self.transaction():
-            self._insert((*self._told, *batch))
-        self._told.clear()
+            self._insert((*self._pending, *batch))
+        self._pending.clear()
 
     def decide(self, decisions: Sequence[Decision]) -> None:
-        """Make decisions durable: at once, or what was only told with the next records.
+        """Make decisions durable: together with the next records, and before them.
 
-        Nothing follows from a telling but what comes after it in the log; one that is lost with
-        the driver is told again when the sweep goes on.
+        So nothing that follows from a decision is durable without it, and one that is lost with the
+        driver is taken again, the same, when the sweep goes on.  A point that was asked for is
+        durable at once: its files go by its number.
         """
-        if all(isinstance(decision, Told) for decision in decisions):
-            self._told += decisions
-        else:
-            self.append(decisions)
+        self._pending += decisions
+        if any(isinstance(decision, Asked) and decision.point for decision in decisions):
+            self.append(())
 
     def _insert(self, records: Iterable[Event | Decision]) -> None:
         rows = _Rows([], [], [], [], [])
