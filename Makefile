@@ -4,9 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Newer than what it was made from: the environment is up to date.
 STAMP := .venv/installed
+PEERS := .venv-peers/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types clean
+.PHONY: help demo test lint types bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,8 +25,11 @@ lint: $(STAMP)  ## check style and format (ruff)
 types: $(STAMP)  ## check types (mypy --strict)
 	$(BIN)/mypy
 
+bench: $(STAMP) $(PEERS)  ## run the benchmarks and rewrite benchmarks/RESULTS.md (an hour)
+	$(BIN)/python benchmarks/run_all.py --peers .venv-peers/bin/python
+
 clean:  ## remove the environment and every cache; results in out/ stay
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # setuptools comes first, so that the package too is built with the pinned one.
@@ -33,4 +37,10 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -c constraints.txt setuptools
 	$(BIN)/python -m pip install -c constraints.txt --no-build-isolation -e '.[analysis,examples,dev]'
+	@touch $@
+
+# What the benchmarks compare with, apart: nothing here depends on it.
+$(PEERS): benchmarks/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install -r benchmarks/peers.txt
 	@touch $@

@@ -57,7 +57,8 @@ class OneProbe:
         """See `Planner`."""
         from sweeper.types import TRIAL, Found, Planned, Step
 
-        found = Step(TRIAL, payload={"steps": 1}, found=Found(0.1, 0.2, 32))
+        payload = {"steps": 1, "cycle_epochs": 1, "cycles": 1}
+        found = Step(TRIAL, payload=payload, found=Found(0.1, 0.2, 32))
         return Planned(point.signature, found, step.stage)
 
     def steps_after(self, step: Any) -> float:  # noqa: ARG002 - the protocol

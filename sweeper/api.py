@@ -232,7 +232,7 @@ def _run(
         functools.partial(_make_point, problem, options),
         most_cores=options.settings.cores,
         slots=used,
-        recorded=store.recorded(name),
+        recorded=store.recorded(name, log=selector.adaptive),
         pack=options.pack,
     )
     store.begin(study.begin(), name, keep_log=selector.adaptive)
@@ -261,7 +261,7 @@ def _run(
                     interrupted = True
                     view.note("stopping: what has finished is kept")
     finally:
-        store.append(())  # what was only told
+        store.append(())  # the last decisions
         results = collate(store, paths)
     if interrupted:
         done = study.progress()

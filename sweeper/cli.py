@@ -563,7 +563,7 @@ def _rebuild_views(store: Store, paths: Paths) -> SweepResult:
     """Collate, unless somebody drives the folder and will do so; the results either way."""
     try:
         with folder_lock(paths.lock):
-            return collate(store, paths)
+            return collate(store, paths, every_point=True)
     except FolderError as error:
         reason = str(error)
     except OSError as error:

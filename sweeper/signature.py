@@ -196,6 +196,19 @@ def in_order(values: Iterable[T]) -> list[T]:
 
 def encode_settings(settings: SweepSettings) -> str:
     """The settings, less every field that is at its first-release default."""
+    known = _ENCODED.get(id(settings))
+    if known is None or known[0] is not settings:
+        _ENCODED.clear()
+        # By identity: settings may be equal and their encodings not (6 samples, 6.0 epochs).
+        known = _ENCODED[id(settings)] = (settings, _encode_settings(settings))
+    return known[1]
+
+
+_ENCODED: dict[int, tuple[SweepSettings, str]] = {}
+"""The settings of the last point: those of all others in a sweep."""
+
+
+def _encode_settings(settings: SweepSettings) -> str:
     changed: dict[str, Any] = {}
     for record in (settings, settings.hparams):
         for field in dataclasses.fields(record):

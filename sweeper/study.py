@@ -10,10 +10,11 @@ is told, and when, depends on nothing but the results.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -516,34 +517,36 @@ class Study:
 
     def _work_of(self, state: _PointState) -> list[Work]:
         step, point = state.step, state.point
-        payload = {**step.payload, "params": point.encoded, "id": state.id}
+        before = state.released
+        if _is_running(step):
+            if before == step.stage:
+                return []
+            state.released = step.stage
+            numbers = [number for number in range(step.replicas) if number not in state.probes]
+        else:
+            state.released = TRIAL
+            numbers = []
+            if step.error is None:
+                new = range(state.trials_released, state.asked)
+                state.trials_released = state.asked
+                numbers = [number for number in new if number not in state.trials]
+            # That nothing follows is worth saying where tuning was released.
+            if not numbers and before in ("", TRIAL):
+                return []
+        tuning = state.released != TRIAL
         work = Work(
             point=point.signature,
             order=state.order,
-            kind="tuning",
-            stage=step.stage,
-            numbers=(),
-            payload=payload,
+            kind="tuning" if tuning else "trial",
+            stage=state.released,
+            numbers=tuple(numbers),
+            payload={**step.payload, "params": point.encoded, "id": state.id},
             expected=_finite(state.seconds_per_step * step.payload.get("steps", math.nan)),
             after=self._after(state),
-            most_cores=self._most_cores,
+            most_cores=self._most_cores if tuning else None,
+            together=1 if tuning else self._together(step),
         )
-        if _is_running(step):
-            if state.released == step.stage:
-                return []
-            state.released = step.stage
-            missing = tuple(n for n in range(step.replicas) if n not in state.probes)
-            return [replace(work, numbers=missing)]
-        trials = replace(work, kind="trial", stage=TRIAL, most_cores=None)
-        first_time = state.released != TRIAL
-        state.released = TRIAL
-        if step.error is not None:
-            return [trials] if first_time else []
-        trials = replace(trials, together=self._together(step))
-        new = range(state.trials_released, state.asked)
-        state.trials_released = state.asked
-        missing = tuple(number for number in new if number not in state.trials)
-        return [replace(trials, numbers=missing)] if missing or first_time else []
+        return [work]
 
     def _together(self, step: Step) -> int:
         return self._pack if step.payload.get("way", "plain") != "plain" else 1
@@ -564,7 +567,8 @@ class _View:
         self._running: dict[int, tuple[Job, str, float]] = {}
         self._slot_of: dict[tuple[str, str, int], int] = {}
         self._means: dict[str, tuple[float, int, Params]] = {}
-        self._best: str | None = None
+        self._ranks: list[tuple[float, int, str]] = []
+        """A heap: minus a point's mean, its number of trials then, and who it is."""
         self._trial_seconds = [0.0, 0]
         self._tuning_seconds = 0.0
         self._tuned = 0
@@ -610,17 +614,21 @@ class _View:
         mean, n, params = self._means.get(signature, (0.0, 0, point.params))
         mean += (perf_val - mean) / (n + 1)
         self._means[signature] = (mean, n + 1, params)
-        best = self._means.get(self._best or "", (-math.inf, 0, ()))
-        if signature != self._best and mean > best[0]:
-            self._best = signature
-        elif signature == self._best:  # it may have fallen behind
-            self._best = max(self._means, key=lambda other: self._means[other][0])
+        heapq.heappush(self._ranks, (-mean, n + 1, signature))
+        if len(self._ranks) > 1000 + 2 * len(self._means):
+            self._ranks = [(-mean, n, who) for who, (mean, n, _) in self._means.items()]
+            heapq.heapify(self._ranks)
+
+    def _best(self) -> Best | None:
+        while self._ranks:
+            _, trials, signature = self._ranks[0]
+            mean, n, params = self._means[signature]
+            if n == trials:
+                return Best(params, mean, n)
+            heapq.heappop(self._ranks)  # it has had more trials since
+        return None
 
     def progress(self, slots: int) -> Progress:
-        best = None
-        if self._best is not None:
-            mean, n, params = self._means[self._best]
-            best = Best(params, mean, n)
         return Progress(
             **self.phases,
             trials_done=self.trials_done,
@@ -630,7 +638,7 @@ class _View:
                 (slot, shown, since) for slot, (_, shown, since) in sorted(self._running.items())
             ),
             slots=slots,
-            best=best,
+            best=self._best(),
             seconds_left=self._seconds_left(slots),
         )
 

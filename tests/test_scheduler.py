@@ -210,7 +210,8 @@ def test_a_worker_whose_replicas_are_short_is_handed_jobs_ahead() -> None:
     ("seconds", "handed"), [(1e-6, HANDED_REPLICAS), (2**-9, 5), (2**-8, 2), (2**-7, 1), (60.0, 1)]
 )
 def test_the_shorter_the_more(seconds: float, handed: int) -> None:
-    assert len(hasty(seconds=seconds).starts()) == handed
+    scheduler = hasty(trials_left=2 * HANDED_REPLICAS, seconds=seconds)
+    assert len(scheduler.starts()) == handed
 
 
 def test_they_are_handed_over_several_at_once() -> None:

@@ -333,3 +333,11 @@ def test_every_replica_and_stream_has_its_own_seeds():
 def test_seeds_never_drift():
     assert STREAMS == {"init": 0, "order": 1, "inside": 2, "evaluation": 3}
     assert state(7, "0123456789abcdef" * 4, 2, 5)[:2] == (2659392891, 2651326957)
+
+
+def test_equal_settings_of_other_types_have_an_encoding_each():
+    six = [SweepSettings(HyperparameterSettings(lr_sweep_len=length)) for length in (7, 7.0)]
+    assert six[0] == six[1]
+    texts = [encode_settings(settings) for settings in (*six, *six)]
+    assert texts[:2] == texts[2:]
+    assert texts[0] != texts[1]

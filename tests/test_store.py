@@ -10,6 +10,7 @@ import json
 import math
 import os
 import pickle
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -562,6 +563,31 @@ def test_forgotten_failures_are_tried_again_and_stay_in_the_events(store):
     assert store.recorded(SELECTOR).tries == {(TWO.signature, TRIAL, 2): (CRASH,)}
 
 
+def test_decisions_become_durable_with_what_comes_next_and_asks_at_once(store):
+    store.begin([Asked(ONE, 3, 0)], SELECTOR, keep_log=True)
+    told = Told(ONE.signature, "trials", (0,))
+    store.decide([told])
+    assert told not in store.log(SELECTOR)
+    store.append([Finished(1.0, trial(ONE, 1))])
+    assert store.log(SELECTOR)[-1] == told
+    again = Told(ONE.signature, "trials", (1,))
+    store.decide([again])
+    store.decide([Asked(TWO, 1, 1)])
+    assert store.log(SELECTOR)[-2:] == (again, Asked(TWO, 1, 1))
+    store.decide([Planned(TWO.signature, LR_STEP)])
+    assert store.last_steps() == {}
+    store.append(())
+    assert store.last_steps() == {1: LR_STEP}
+
+
+def test_many_outcomes_come_back_each_with_its_own(store):
+    store.begin([Asked(ONE, 500, 0)], SELECTOR, keep_log=True)
+    some = [trial(ONE, number) for number in range(250)]
+    some[120] = dataclasses.replace(some[120], metrics={}, failure=BOOM)
+    store.append([Finished(1.0, outcome) for outcome in some])
+    assert list(store.outcomes()) == some
+
+
 # -- history --------------------------------------------------------------------------------------
 
 
@@ -814,6 +840,28 @@ def test_views_may_be_deleted_and_rebuilt(collated, store, paths):
             path.unlink()
     collate(store, paths)
     assert files_in(paths.points) == before
+    collate(store, paths)
+    assert files_in(paths.points) == before
+
+
+def test_points_after_the_first_have_views_where_asked_for_and_from_then_on(
+    collated, store, paths, monkeypatch
+):
+    before = files_in(paths.points)
+    monkeypatch.setattr("sweeper.store.collate.FIRST_POINTS", 1)
+    for point_id in (1, 2):
+        shutil.rmtree(paths.hparams(point_id).parent)
+    collate(store, paths)
+    assert set(before) - set(files_in(paths.points)) == {
+        "1/hparams/final.json",
+        "1/hparams/misc.json",
+        "1/results.npz",
+        "1/curves.npz",
+        "2/hparams/misc.json",
+    }
+    collate(store, paths, every_point=True)
+    assert files_in(paths.points) == before
+    paths.results(1).write_bytes(b"of an earlier collation")
     collate(store, paths)
     assert files_in(paths.points) == before
 

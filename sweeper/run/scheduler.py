@@ -37,8 +37,8 @@ STREAK = 8
 """So many short ones in a row are taken to go on."""
 
 HANDED_SECONDS = 0.01
-HANDED_REPLICAS = 64
-"""The most that a worker is handed ahead."""
+HANDED_REPLICAS = 256
+"""The most that a worker is handed ahead: about as long as a disk takes for a commit."""
 
 
 @dataclass(slots=True, eq=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import pickle
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -20,9 +19,16 @@ from sweeper.store.load import read_results
 from sweeper.store.paths import CURVE_FILES, Paths
 from sweeper.types import TRIAL, Outcome, Params, Reference, Step
 
+FIRST_POINTS = 2_000
+"""So many points have views of their own without being asked for."""
 
-def collate(store: Store, paths: Paths) -> SweepResult:
-    """Write every view; gives the results that they were written from."""
+
+def collate(store: Store, paths: Paths, *, every_point: bool = False) -> SweepResult:
+    """Write the views; gives the results that they were written from.
+
+    The summaries hold all points.  A point has views of its own where it is among the first, or
+    has some already, which would grow old, or where `every_point` is asked for.
+    """
     with store.snapshot():
         results = read_results(store)
         params = {point_id: decode(encoded) for point_id, encoded in store.encoded_params()}
@@ -31,13 +37,18 @@ def collate(store: Store, paths: Paths) -> SweepResult:
         # Protocol 4 is read by every Python 3.
         points = [(_plain(point.params), *point[1:]) for point in results]
         write_swapped(paths.funcres, pickle.dumps(points, protocol=4))
-        trials: dict[str, list[Outcome]] = defaultdict(list)
-        for outcome in store.outcomes("stage = ? AND failure IS NULL", (TRIAL,)):
-            trials[outcome.point].append(outcome)
-        for point_id, signature in store.signatures().items():
-            _write_hparams(store, paths, point_id)
-            _write_trials(paths, point_id, trials[signature])
+        for point_id in params:
+            if every_point or point_id < FIRST_POINTS or _has_views(paths, point_id):
+                _write_hparams(store, paths, point_id)
+                trials = store.outcomes(
+                    "point = ? AND stage = ? AND failure IS NULL", (point_id, TRIAL)
+                )
+                _write_trials(paths, point_id, list(trials))
     return results
+
+
+def _has_views(paths: Paths, point_id: int) -> bool:
+    return paths.hparams(point_id).exists() or paths.results(point_id).exists()
 
 
 # -- all points -----------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 from sweeper.errors import FolderError
@@ -122,12 +123,14 @@ class Store:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
         self._selector = ""
-        self._ids = self._read_ids()
-        self._told: list[Decision] = []
+        self._read_ids()
+        self._pending: list[Decision] = []
         """Not durable yet."""
 
-    def _read_ids(self) -> dict[str, int]:
-        return dict(self.connection.execute("SELECT signature, id FROM points").fetchall())
+    def _read_ids(self) -> None:
+        rows = self.connection.execute("SELECT id, signature FROM points ORDER BY id")
+        self._signatures: dict[int, str] = dict(rows.fetchall())
+        self._ids = {signature: point_id for point_id, signature in self._signatures.items()}
 
     # -- opening ----------------------------------------------------------------------------------
 
@@ -197,7 +200,7 @@ class Store:
             # A full disk may have ended it already.
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
-            self._ids = self._read_ids()
+            self._read_ids()
             raise
 
     @contextlib.contextmanager
@@ -205,7 +208,7 @@ class Store:
         """One state of the database for all reads inside, whatever the driver writes."""
         self.connection.execute("BEGIN")
         try:
-            self._ids = self._read_ids()
+            self._read_ids()
             yield
         finally:
             self.connection.execute("ROLLBACK")
@@ -257,22 +260,22 @@ class Store:
     def append(self, records: Iterable[Event | Decision]) -> None:
         """Make events and decisions durable, in one transaction."""
         batch = [record for record in records if not isinstance(record, Tick)]
-        if not batch and not self._told:
+        if not batch and not self._pending:
             return
         with self.transaction():
-            self._insert((*self._told, *batch))
-        self._told.clear()
+            self._insert((*self._pending, *batch))
+        self._pending.clear()
 
     def decide(self, decisions: Sequence[Decision]) -> None:
-        """Make decisions durable: at once, or what was only told with the next records.
+        """Make decisions durable: together with the next records, and before them.
 
-        Nothing follows from a telling but what comes after it in the log; one that is lost with
-        the driver is told again when the sweep goes on.
+        So nothing that follows from a decision is durable without it, and one that is lost with the
+        driver is taken again, the same, when the sweep goes on.  A point that was asked for is
+        durable at once: its files go by its number.
         """
-        if all(isinstance(decision, Told) for decision in decisions):
-            self._told += decisions
-        else:
-            self.append(decisions)
+        self._pending += decisions
+        if any(isinstance(decision, Asked) and decision.point for decision in decisions):
+            self.append(())
 
     def _insert(self, records: Iterable[Event | Decision]) -> None:
         rows = _Rows([], [], [], [], [])
@@ -304,6 +307,7 @@ class Store:
             case Asked(Point() as point, trials, point_id):
                 if point.signature not in self._ids:
                     self._ids[point.signature] = point_id
+                    self._signatures[point_id] = point.signature
                     rows.points.append((point_id, point.signature, point.encoded))
                 rows.log.append((self._selector, "asked", point_id, json.dumps(trials)))
             case Told(signature, what, numbers):
@@ -345,7 +349,7 @@ class Store:
             self.connection.execute("UPDATE events SET point = NULL")
             for table in ("outcomes", "decisions", "log", "points", "meta"):
                 self.connection.execute(f"DELETE FROM {table}")  # noqa: S608 - our names
-        self._ids.clear()
+        self._read_ids()
 
     def forget_failures(self) -> None:
         """Forget failed outcomes and failed points: they are tried again.
@@ -371,8 +375,8 @@ class Store:
 
     # -- reading ----------------------------------------------------------------------------------
 
-    def recorded(self, selector: str) -> Recorded:
-        """What the study goes on from."""
+    def recorded(self, selector: str, *, log: bool = True) -> Recorded:
+        """What the study goes on from; `log` only where the selector is replayed."""
         signatures = self.signatures()
         steps = {signatures[point_id]: step for point_id, step in self.last_steps().items()}
         outcomes: dict[str, list[Outcome]] = defaultdict(list)
@@ -387,7 +391,7 @@ class Store:
             outcomes={signature: tuple(found) for signature, found in outcomes.items()},
             tries={key: tuple(found) for key, found in self._tries().items()},
             ids=dict(self._ids),
-            log=self.log(selector),
+            log=self.log(selector) if log else (),
         )
 
     def last_steps(self) -> dict[int, Step]:
@@ -452,9 +456,9 @@ class Store:
             for after, step, choice, arrays in rows
         ]
 
-    def signatures(self) -> dict[int, str]:
-        """By point id."""
-        return {point_id: signature for signature, point_id in self._ids.items()}
+    def signatures(self) -> Mapping[int, str]:
+        """By point id: a live view."""
+        return MappingProxyType(self._signatures)
 
     def outcomes(
         self, where: str = "TRUE", values: tuple[Any, ...] = (), *, arrays: bool = True
@@ -463,24 +467,21 @@ class Store:
 
         `where` is SQL of ours, with a question mark for each of `values`.
         """
-        signatures = self.signatures()
+        signatures = self._signatures
         columns = "point, stage, number, started, ended, metrics, failure"
         query = (
             f"SELECT {columns}, {'arrays' if arrays else 'NULL'} FROM outcomes "  # noqa: S608
             f"WHERE {where} ORDER BY point, stage, number"
         )
         rows = self.connection.execute(query, values)
-        for point_id, stage, number, started, ended, metrics, failure, blob in rows:
-            yield Outcome(
-                point=signatures[point_id],
-                stage=stage,
-                number=number,
-                started=started,
-                ended=ended,
-                metrics=json.loads(metrics),
-                arrays=blob or b"",
-                failure=None if failure is None else Failure(**json.loads(failure)),
-            )
+        while some := rows.fetchmany(100):
+            # Read as one document: a million little ones take several times as long.
+            metrics = json.loads(f"[{','.join(row[5] for row in some)}]")
+            for row, measured in zip(some, metrics, strict=True):
+                point_id, stage, number, started, ended, _, text, blob = row
+                failure = None if text is None else Failure(**json.loads(text))
+                who = signatures[point_id]
+                yield Outcome(who, stage, number, started, ended, measured, blob or b"", failure)
 
 
 def fold_log(path: Path) -> None:
