@@ -142,6 +142,7 @@ class Plan:
             BATCH_RANGE: cycle / 2,
             BATCH_CHOICE: cycle if hparams.batch_pts else 0.0,
             LR_RESCAN: sweep if hparams.rescan_lr_after_bs else 0.0,
+            WAY: 1.0,
             TRIAL: cycle * hparams.cycles,
         }
         stages = list(steps)
