@@ -17,7 +17,7 @@ from sweeper.store.database import Store
 from sweeping import assert_same_bits, outcomes, processes_with, python, replicas_started, run
 
 # The driver: a sweep on every core, which kills itself and its process group, or is told to stop,
-# right after it has made its n-th batch of events and decisions durable.
+# right after it has made its n-th batch of decisions and events durable.
 DRIVER = """
 import os, signal, sys
 import blobs, sweeper
@@ -79,7 +79,7 @@ def check_nothing_was_repeated(folder):
 
 
 def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bits(quiet, tmp_path):
-    for when in (2, 4, 5, 6, 8):
+    for when in (2, 3, 4, 5, 6):
         code, _ = drive(tmp_path, "kill", when)
         assert code == -signal.SIGKILL
     code, err = drive(tmp_path)
@@ -93,7 +93,7 @@ def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bits(quiet, tm
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_told_to_stop_it_keeps_what_had_finished_and_says_how_to_go_on(quiet, tmp_path, name):
-    code, err = drive(tmp_path, name, 25)
+    code, err = drive(tmp_path, name, 8)
     assert code != 0
     assert "SweepInterrupted" in err
     assert "trials are done and kept in" in err
