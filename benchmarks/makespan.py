@@ -133,7 +133,10 @@ def makespan(made_up: MadeUp, cores: int, rule: str, seed: int) -> float:
             return now
         now, slot, start = heapq.heappop(ends)
         job = start.job
-        outcome = Outcome(job.point, job.stage, job.numbers[0], now, now)
+        # With its duration: a replica that takes no time is handed jobs ahead, which would run here
+        # beside it.
+        begun = now - sweep.seconds(start)
+        outcome = Outcome(job.point, job.stage, job.numbers[0], begun, now)
         for event in scheduler.react([Result(slot, outcome)], now):
             if isinstance(event, Finished):
                 scheduler.add(sweep.take(event.outcome))
