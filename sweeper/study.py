@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import operator
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,6 +47,9 @@ from sweeper.types import (
     Work,
     give_up,
 )
+
+_measured = operator.itemgetter(*METRICS)
+_PERF_VAL = METRICS.index("perf_val")
 
 
 class Planner(Protocol):
@@ -271,21 +275,20 @@ class Study:
             self._asks.append(_Ask(state, begin, state.asked))
         if state.phase != "failed":
             self._view.trials_asked += trials
-            for number in range(begin, state.asked):
-                if number in state.trials:
-                    self._complete(state, number)
+            known = [number for number in range(begin, state.asked) if number in state.trials]
+            self._complete(state, known)
         self._settle(state)
         return planned
 
-    def _complete(self, state: _PointState, number: int) -> None:
-        """Count an asked trial that has ended."""
-        state.completed += 1
-        self._view.trials_done += 1
-        values = state.trials[number]
-        if isinstance(values, Failure):
-            self._view.trials_failed += 1
-        else:
-            self._view.count(state.point, values[METRICS.index("perf_val")])
+    def _complete(self, state: _PointState, numbers: Sequence[int]) -> None:
+        """Count asked trials that have ended."""
+        ended = [state.trials[number] for number in numbers]
+        perfs = [values[_PERF_VAL] for values in ended if not isinstance(values, Failure)]
+        state.completed += len(ended)
+        self._view.trials_done += len(ended)
+        self._view.trials_failed += len(ended) - len(perfs)
+        if perfs:
+            self._view.count(state.point, perfs)
 
     def _add_point(self, point: Point) -> tuple[_PointState, list[Decision]]:
         recorded = self._recorded
@@ -439,7 +442,7 @@ class Study:
             return
         if outcome.stage == TRIAL:
             if outcome.number < state.asked:
-                self._complete(state, outcome.number)
+                self._complete(state, [outcome.number])
         elif len(state.probes) == state.step.replicas:
             self._advance(state, decisions)
         self._settle(state)
@@ -457,7 +460,7 @@ class Study:
         elif outcome.failure is not None:
             state.trials[outcome.number] = outcome.failure
         else:
-            state.trials[outcome.number] = tuple(outcome.metrics[name] for name in METRICS)
+            state.trials[outcome.number] = _measured(outcome.metrics)
         return True
 
     def _advance(self, state: _PointState, decisions: list[Decision]) -> None:
@@ -608,13 +611,15 @@ class _View:
             if (job.point, job.stage) == (point, stage) and number == job.numbers[-1]:
                 del self._running[slot]
 
-    def count(self, point: Point, perf_val: float) -> None:
-        """Note a trial's performance."""
+    def count(self, point: Point, perfs: Sequence[float]) -> None:
+        """Note the performance of trials."""
         signature = point.signature
         mean, n, params = self._means.get(signature, (0.0, 0, point.params))
-        mean += (perf_val - mean) / (n + 1)
-        self._means[signature] = (mean, n + 1, params)
-        heapq.heappush(self._ranks, (-mean, n + 1, signature))
+        for perf in perfs:
+            n += 1
+            mean += (perf - mean) / n
+        self._means[signature] = (mean, n, params)
+        heapq.heappush(self._ranks, (-mean, n, signature))
         if len(self._ranks) > 1000 + 2 * len(self._means):
             self._ranks = [(-mean, n, who) for who, (mean, n, _) in self._means.items()]
             heapq.heapify(self._ranks)
