@@ -179,6 +179,15 @@ def read_lock(path: Path) -> Holder | None:
     return holder if alive else None
 
 
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Wait until no other process is in here with the same file, and keep others waiting."""
+    with path.open("a") as file:
+        if sys.platform != "win32":
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def _read_holder(path: Path) -> Holder | None:
     try:
         return Holder(**json.loads(path.read_text()))

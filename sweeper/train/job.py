@@ -26,7 +26,6 @@ from sweeper.train.data import Data, DataRef, open_data
 from sweeper.train.plan import (
     BATCH_CHOICE,
     BATCH_RANGE,
-    FLAT,
     LR_RANGE,
     LR_RESCAN,
     PLAIN,
@@ -67,7 +66,7 @@ def execute(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome
     Trials of a point that is trained flat are trained together, and come together.
     """
     torch.set_num_threads(context.threads)
-    if job.stage == TRIAL and job.payload.get("way", PLAIN) == FLAT:
+    if job.stage == TRIAL and job.payload.get("way", PLAIN) != PLAIN:
         yield from _execute_packs(context, fd, job)
         return
     for number in job.numbers:
@@ -114,7 +113,7 @@ def _execute_packs(context: TrainContext, fd: int | None, job: Job) -> Iterator[
         else:
             members.append(member)
             parameters = sum(parameter.numel() for parameter in member.model.parameters())
-            most = packed.most_members(member.tape, parameters)
+            most = packed.most_members(member.tape, parameters, job.payload["way"])
     for begin in range(0, len(members), most):
         yield from _execute_pack(context, fd, job, members[begin : begin + most])
 

@@ -19,14 +19,15 @@ import torch
 from ignite.handlers.param_scheduler import LinearCyclicalScheduler
 from torch import Tensor, nn
 
-from sweeper.train.batched import batched
+from sweeper.train.compiled import replicas_of
 from sweeper.train.data import Data, HeldSet, Indices, SampleSet, in_order, shuffled
 from sweeper.train.draws import step_keys
 from sweeper.train.metrics import Tally
 from sweeper.train.optimizers import optimizer_parts
-from sweeper.train.plan import batches_per_epoch
+from sweeper.train.plan import COMPILED, batches_per_epoch
 from sweeper.train.problem import Problem
-from sweeper.train.stacked import make_stacked
+from sweeper.train.stacked import find_optimizer
+from sweeper.train.step import FlatStep, NativeStep, OptimizerParts, Step, numbers_of
 from sweeper.train.streams import Streams, preserved
 from sweeper.train.tape import Tape, held, record, trained
 from sweeper.train.trainer import CURVES, Trained, choose_samples, curve_steps
@@ -111,10 +112,12 @@ def state_of(model: nn.Module) -> list[Tensor]:
     return [*trained(model), *held(model)]
 
 
-def stack(models: Sequence[nn.Module]) -> tuple[list[Tensor], list[Tensor]]:
-    """What is trained and what is held, each of shape (replicas, …); a pack of one is padded."""
+def stack(
+    models: Sequence[nn.Module], least: int = LEAST
+) -> tuple[list[Tensor], list[Tensor]]:
+    """What is trained and what is held, each of shape (replicas, …); a small pack is padded."""
     rows = [state_of(model) for model in models]
-    rows += rows[-1:] * (LEAST - len(rows))
+    rows += rows[-1:] * (least - len(rows))
     stacked = [
         torch.stack([value.detach() for value in column]) for column in zip(*rows, strict=True)
     ]
@@ -122,10 +125,12 @@ def stack(models: Sequence[nn.Module]) -> tuple[list[Tensor], list[Tensor]]:
     return stacked[:count], stacked[count:]
 
 
-def keys_of(seeds: Sequence[Streams], tape: Tape, steps: int) -> Iterator[Tensor]:
+def keys_of(
+    seeds: Sequence[Streams], tape: Tape, steps: int, least: int = LEAST
+) -> Iterator[Tensor]:
     """The keys of each step, shape (replicas,), for what the replicas draw in it."""
     own = [streams.key for streams in seeds]
-    own += own[-1:] * (LEAST - len(own))
+    own += own[-1:] * (least - len(own))
     if not tape.draws:
         yield from itertools.repeat(torch.zeros(len(own), dtype=torch.int64), steps)
         return
@@ -133,8 +138,25 @@ def keys_of(seeds: Sequence[Streams], tape: Tape, steps: int) -> Iterator[Tensor
         yield from step_keys(own, first, min(_KEYS, steps - first))
 
 
-def most_members(tape: Tape, parameters: int) -> int:
+def least_of(tape: Tape, way: str) -> int:
+    """How many replicas a pack has at least; what there is less is padded."""
+    return replicas_of(tape) if way == COMPILED else LEAST
+
+
+def make_step(
+    way: str,
+    tape: Tape,
+    optimizer: OptimizerParts,
+    models: tuple[list[Tensor], list[Tensor]],
+) -> Step:
+    """The step of stacked models, made in this way."""
+    return (NativeStep if way == COMPILED else FlatStep)(tape, optimizer, models)
+
+
+def most_members(tape: Tape, parameters: int, way: str) -> int:
     """How many replicas memory allows in a pack; no result depends on it."""
+    if way == COMPILED:
+        return replicas_of(tape)
     each = _BYTES * (_COPIES * parameters + tape.numbers)
     share = MEMORY_SHARE * psutil.virtual_memory().available / (psutil.cpu_count() or 1)
     return max(1, int(share // max(1, each)))
@@ -148,38 +170,34 @@ def train_pack(
     curve_samples: int,
 ) -> Iterator[tuple[Member, Trained]]:
     """Train the trials together; each comes as it has been measured, in order."""
-    step = batched(members[0].tape)
-    parameters, buffers = stack([member.model for member in members])
-    name, options = optimizer_parts(problem.optimizer)
-    update = make_stacked(name, options, parameters)
+    tape, way = members[0].tape, payload["way"]
+    least = least_of(tape, way)
+    models = stack([member.model for member in members], least)
+    parts = optimizer_parts(problem.optimizer)
+    step = make_step(way, tape, parts, models)
     wanted = _prepare_curves(members, data, payload["steps"], curve_samples)
     place_of = {int(number): place for place, number in enumerate(wanted)}
-    batches = _batches(members, data.train, payload)
-    keys = keys_of([member.streams for member in members], members[0].tape, payload["steps"])
+    batches = _batches(members, data.train, payload, least)
+    keys = keys_of([member.streams for member in members], tape, payload["steps"], least)
+    numbers = numbers_of(find_optimizer(*parts), _rates(payload), len(models[0][0]), torch.float32)
     left = set(range(len(members)))
-    for number, ((x, y), rate, key) in enumerate(
-        zip(batches, _rates(payload), keys, strict=False), 1
-    ):
-        with torch.no_grad():
-            losses, *found = step([*parameters, *buffers, x, y, key])
-            buffers = found[len(parameters) :]
-            update(found[: len(parameters)], rate)
-        reached = losses.tolist()
+    for number, ((x, y), key, settings) in enumerate(zip(batches, keys, numbers, strict=False), 1):
+        reached = step(x, y, key, settings).tolist()
         if not math.isfinite(sum(reached)):
             for place in [place for place in left if not math.isfinite(reached[place])]:
                 # What it goes on to compute among the others is nobody's result.
                 members[place].diverged = True
-                members[place].take([*parameters, *buffers], place)
+                members[place].take([*step.parameters, *step.buffers], place)
                 left.remove(place)
             if not left:
                 break
         if number in place_of:
             for place in left:
-                members[place].take([*parameters, *buffers], place)
+                members[place].take([*step.parameters, *step.buffers], place)
                 _note_curve(members[place], problem, data, place_of[number])
     for place, member in enumerate(members):
         if not member.diverged:
-            member.take([*parameters, *buffers], place)
+            member.take([*step.parameters, *step.buffers], place)
         yield member, _trained(member, problem, data)
 
 
@@ -223,12 +241,12 @@ def _rates(payload: Mapping[str, Any]) -> list[float]:
 
 
 def _batches(
-    members: Sequence[Member], samples: SampleSet, payload: Mapping[str, Any]
+    members: Sequence[Member], samples: SampleSet, payload: Mapping[str, Any], least: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Stacked batches, each replica's in its own order."""
     generators = [member.streams.generator("order") for member in members]
     size = payload["batch_size"]
-    repeated = max(0, LEAST - len(members))
+    repeated = max(0, least - len(members))
     for _ in range(payload["cycle_epochs"] * payload["cycles"]):
         orders = [list(shuffled(len(samples), size, generator)) for generator in generators]
         orders += orders[-1:] * repeated

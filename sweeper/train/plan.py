@@ -38,8 +38,9 @@ BATCH_CHOICE, LR_RESCAN = "batch_choice", "lr_rescan"
 
 WAY = "way"
 
-PLAIN, FLAT = "plain", "flat"
-"""The ways in which a point's trials are trained: one by one, or in packs."""
+PLAIN, FLAT, COMPILED = "plain", "flat", "compiled"
+"""The ways in which a point's trials are trained: one by one, in packs, or in packs by a step that
+was compiled."""
 
 STAGE_CODES = {
     CHECK: 0,

@@ -1,0 +1,264 @@
+"""Native steps: where they are kept, by whom they are made, and how they are called.
+
+A native step is a shared library in the user's cache folder, made once for all sweeps and workers.
+It holds the whole step of a fixed number of replicas, so a pack of fewer is padded, and a replica's
+bits cannot depend on how many there are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.machinery
+import importlib.util
+import json
+import os
+import pickle
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sweeper.errors import SweeperError
+from sweeper.files import exclusive, unpack_arrays, write_swapped
+from sweeper.train.inductor import ENTRY, OPTIONS, Plan, unsealed
+from sweeper.train.tape import CannotPackError, Tape
+
+FEW_PRODUCTS = 1_000_000
+"""Multiplications in matrix products up to which calling a native step costs as much as a replica's
+arithmetic, so that several share the call; beyond it a replica's memory is better left alone in the
+processor's caches."""
+
+SHARING = 4
+"""Replicas that share a call: from here on a replica's part hardly falls (2-128-4 at batch 32:
+37, 20, 21, 17, 19 µs each for 1, 4, 8, 16, 32; 64-32-10: 30, 10, 8, 8, 7)."""
+
+_CODE = ("batched.py", "compiled.py", "draws.py", "inductor.py", "stacked.py", "tape.py")
+
+
+def replicas_of(tape: Tape) -> int:
+    """How many replicas the native step of this tape computes."""
+    return SHARING if tape.products <= FEW_PRODUCTS else 1
+
+
+# -- what compiles --------------------------------------------------------------------------------
+
+
+@functools.cache
+def toolchain() -> str:
+    """What native steps are made with and for, for people: the same text, the same bits.
+
+    Raises:
+        CannotPackError: there is nothing to compile with.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    path = shutil.which(compiler)
+    if path is None or sys.platform != "linux":
+        raise CannotPackError(f"there is no C++ compiler ({compiler})")
+    shown = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)  # noqa: S603
+    if shown.returncode:
+        raise CannotPackError(f"the C++ compiler does not work ({compiler}: {shown.stderr.strip()})")
+    version = shown.stdout.partition("\n")[0]
+    processor, abilities = _processor()
+    return f"torch {torch.__version__}, {version}, {processor} ({abilities})"
+
+
+def _processor() -> tuple[str, str]:
+    """The processor's name, and a checksum of what it can do."""
+    facts = {}
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines():
+            name, _, value = line.partition(":")
+            facts[name.strip()] = value.strip()
+    abilities = sorted((facts.get("flags") or facts.get("Features") or "").split())
+    abilities.append(torch.backends.cpu.get_cpu_capability())
+    short = hashlib.sha256(" ".join(abilities).encode()).hexdigest()[:8]
+    return facts.get("model name", platform.machine()), short
+
+
+@functools.cache
+def _code() -> str:
+    """A checksum of what turns a tape into a step."""
+    folder = Path(__file__).parent
+    files = sorted([*map(folder.joinpath, _CODE), *folder.glob("rules/*.py")])
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def key_of(plan: Plan) -> str:
+    """Equal where the same step is made with the same tools.
+
+    Raises:
+        CannotPackError: there is nothing to compile with.
+    """
+    name, options = plan.optimizer
+    python = importlib.machinery.EXTENSION_SUFFIXES[0]
+    parts = (plan.tape, plan.shapes, plan.parameters, name, sorted(options.items()))
+    text = repr((parts, toolchain(), python, _code(), sorted(OPTIONS.items())))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# -- where they are kept --------------------------------------------------------------------------
+
+
+def cache_folder() -> Path:
+    """Where native steps are kept: `SWEEPER_CACHE`, or the user's folder for such things."""
+    own = os.environ.get("SWEEPER_CACHE")
+    if own:
+        return Path(own) / "compiled"
+    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(user) / "sweeper" / "compiled"
+
+
+def _safe_folder() -> Path:
+    """The cache folder, made where it is missing: what it holds is executed.
+
+    Raises:
+        CannotPackError: somebody else could have written into it.
+    """
+    folder = cache_folder()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise CannotPackError(f"native steps cannot be kept: {error}") from None
+    if not _is_own(folder):
+        raise CannotPackError(
+            f"{folder} is not this user's alone, and what it holds would be executed: set "
+            "SWEEPER_CACHE to another folder"
+        )
+    return folder
+
+
+def _is_own(path: Path) -> bool:
+    """Whether nobody else can have written it; only its owner can change what a folder holds."""
+    found = path.lstat()
+    return found.st_uid == os.getuid() and not (path.is_dir() and found.st_mode & 0o022)
+
+
+def _read(path: Path) -> list[Tensor] | None:
+    """The constants of a native step; nothing unless it is there, whole, and this user's own."""
+    try:
+        constants = unsealed(path.read_bytes()) if _is_own(path) else None
+    except FileNotFoundError:
+        return None
+    if constants is None:
+        return None
+    return [torch.from_numpy(array) for array in unpack_arrays(constants).values()]
+
+
+# -- making and calling ---------------------------------------------------------------------------
+
+_BOOTSTRAP = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from sweeper.train.inductor import main
+main(sys.argv[2:])
+"""
+
+
+class Native:
+    """A native step, ready to be called."""
+
+    def __init__(self, path: Path, plan: Plan, constants: list[Tensor]) -> None:
+        """Load it from a library."""
+        self._inputs = plan.inputs
+        self._constants = constants
+        self._entry = _entry(path)
+
+    def __call__(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Run the step on `plan.inputs`, of which it changes all that a step changes: the losses.
+
+        Raises:
+            RuntimeError: what the step computes cannot be, such as a label that is no class.
+            ValueError: the tensors are not of the shapes it was made for.
+        """
+        for tensor, (shape, dtype) in zip(tensors, self._inputs, strict=True):
+            if tensor.shape != shape or tensor.dtype is not dtype or not tensor.is_contiguous():
+                raise ValueError(
+                    f"a native step was made for {dtype} of shape {shape}, and is given "
+                    f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+                )
+        handles = torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors([*tensors, *self._constants])  # type: ignore[attr-defined]  # noqa: SLF001
+        found = torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs(self._entry(handles))  # type: ignore[attr-defined]  # noqa: SLF001
+        losses: Tensor = found[0]
+        return losses
+
+
+def native(plan: Plan) -> Native:
+    """The native step of a plan: from the cache, or made now and kept there.
+
+    Raises:
+        CannotPackError: it cannot be made here.
+    """
+    path = _safe_folder() / f"{key_of(plan)}.so"
+    constants = _read(path)
+    if constants is None:
+        with exclusive(path.with_suffix(".lock")):
+            if _read(path) is None:  # else another process has made it meanwhile
+                _make(plan, path)
+        constants = _read(path)
+    if constants is None:
+        raise CannotPackError(f"{path} cannot be read")
+    return Native(path, plan, constants)
+
+
+def _make(plan: Plan, path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="making.", dir=path.parent) as made:
+        library = Path(made) / "library.so"
+        arguments = [json.dumps(sys.path), str(path.parent / "inductor"), str(library)]
+        done = subprocess.run(  # noqa: S603 - this very interpreter
+            [sys.executable, "-c", _BOOTSTRAP, *arguments],
+            input=pickle.dumps(plan),
+            capture_output=True,
+            check=False,
+            env=_environment(),
+        )
+        if done.returncode or not library.exists():
+            lines = done.stderr.decode(errors="replace").strip().splitlines() or ["it was killed"]
+            raise CannotPackError(f"it could not be compiled: {lines[-1]}")
+        write_swapped(path, library.read_bytes())
+
+
+def _environment() -> dict[str, str]:
+    """The user's, less what would change the code that is made."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("TORCH", "AOT_", "PYTORCH", "TRITON"))
+    }
+    return kept | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+
+
+@functools.cache
+def _entry(path: Path) -> Callable[[list[Any]], list[Any]]:
+    # The library asks for this address when it is loaded, though it never uses it here.
+    pointer = torch._C._dynamo.guards._torchinductor_pyobject_tensor_data_ptr  # type: ignore[attr-defined]  # noqa: SLF001
+    spec = importlib.util.spec_from_file_location(ENTRY, path)
+    if spec is None or spec.loader is None:
+        raise SweeperError(f"{path} is no library")
+    with _set("_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR", str(pointer)):
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    entry: Callable[[list[Any]], list[Any]] = getattr(module, ENTRY)
+    return entry
+
+
+@contextlib.contextmanager
+def _set(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
