@@ -11,7 +11,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sweeper.train.draws import DRAWS
-from sweeper.train.rules import elementwise, looks, losses, norms, products, sums
+from sweeper.train.rules import (
+    attention,
+    convolutions,
+    elementwise,
+    looks,
+    losses,
+    norms,
+    pools,
+    products,
+    sums,
+)
 
 RULES: Mapping[str, Callable[..., Any]] = {
     **looks.RULES,
@@ -19,6 +29,9 @@ RULES: Mapping[str, Callable[..., Any]] = {
     **elementwise.RULES,
     **sums.RULES,
     **norms.RULES,
+    **attention.RULES,
+    **convolutions.RULES,
+    **pools.RULES,
     **losses.RULES,
     **DRAWS,
 }
