@@ -24,7 +24,7 @@ from sweeper.train.data import Data, HeldSet, Indices, SampleSet, in_order, shuf
 from sweeper.train.draws import step_keys
 from sweeper.train.metrics import Tally
 from sweeper.train.optimizers import optimizer_parts
-from sweeper.train.plan import COMPILED, batches_per_epoch
+from sweeper.train.plan import COMPILED, FLAT, batches_per_epoch
 from sweeper.train.problem import Problem
 from sweeper.train.stacked import find_optimizer
 from sweeper.train.step import FlatStep, NativeStep, OptimizerParts, Step, numbers_of
@@ -170,7 +170,7 @@ def train_pack(
     curve_samples: int,
 ) -> Iterator[tuple[Member, Trained]]:
     """Train the trials together; each comes as it has been measured, in order."""
-    tape, way = members[0].tape, payload["way"]
+    tape, way = members[0].tape, payload.get("way", FLAT)
     least = least_of(tape, way)
     models = stack([member.model for member in members], least)
     parts = optimizer_parts(problem.optimizer)

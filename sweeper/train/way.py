@@ -17,15 +17,18 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.train.batched import Step, batched
+from sweeper.train.compiled import replicas_of, toolchain
 from sweeper.train.data import Data
 from sweeper.train.draws import Drawn
 from sweeper.train.optimizers import make_optimizer, optimizer_parts
 from sweeper.train.packed import Member, first_batch, keys_of, stack, state_of
-from sweeper.train.plan import FLAT, PLAIN
+from sweeper.train.plan import COMPILED, FLAT, PLAIN
 from sweeper.train.problem import Problem
-from sweeper.train.stacked import make_stacked
+from sweeper.train.stacked import find_optimizer, make_stacked
+from sweeper.train.step import FlatStep, NativeStep, OptimizerParts, numbers_of
 from sweeper.train.streams import Streams, preserved
-from sweeper.train.tape import CannotPackError, record, trained
+from sweeper.train.tape import CannotPackError, Tape, record, trained
+from sweeper.train.worth import Worth, is_worth_compiling
 
 MOST_PRODUCTS, MOST_NUMBERS = 1_500_000, 150_000
 """Multiplications in matrix products, and numbers computed, of a step up to which a padded pack of
@@ -38,27 +41,82 @@ AGREEMENT = 1e-9
 PACKS = (1, 2, 3, 8)
 """Sizes between which a replica's bits are compared."""
 
+NATIVE_STEPS = 32
+"""Steps after which the bits of a native step are compared."""
+NEARNESS = 1e-3
+"""Relative error of the first losses that rounding explains in single precision."""
+
 Found = tuple[dict[str, float], dict[str, Any]]
 
 _OWN = frozenset(nn.Module().__dict__)
 _HOOKS = [name for name in _OWN if "hook" in name and name.startswith("_")]
 
 
-def find_way(problem: Problem, data: Data, streams: Streams, payload: Mapping[str, Any]) -> Found:
-    """The arrays `way`, `because` and `tape`: each one text."""
+def find_way(
+    problem: Problem,
+    data: Data,
+    streams: Streams,
+    payload: Mapping[str, Any],
+    worth: Worth = is_worth_compiling,
+) -> Found:
+    """The arrays `way`, `because`, `tape` and `toolchain`: each one text.
+
+    `worth` decides whether a step that can be packed is worth compiling.
+    """
     try:
-        tape = _check(problem, data, streams, payload)
+        members = _check(problem, data, streams, payload)
+        way, because = _choose(problem, data, members, payload, worth)
     except CannotPackError as error:
-        return {}, {"way": np.array(PLAIN), "because": np.array(str(error)), "tape": np.array("")}
+        return {}, _texts(PLAIN, str(error))
     except Exception as error:  # noqa: BLE001 - whatever a model does not like about being checked
-        because = f"checking it raised {type(error).__name__}: {error}"
-        return {}, {"way": np.array(PLAIN), "because": np.array(because), "tape": np.array("")}
-    because = "its packs agree with plain training"
-    return {}, {"way": np.array(FLAT), "because": np.array(because), "tape": np.array(tape)}
+        return {}, _texts(PLAIN, f"checking it raised {type(error).__name__}: {error}")
+    tools = toolchain() if way == COMPILED else ""
+    return {}, _texts(way, because, members[0].tape.digest, tools)
 
 
-def _check(problem: Problem, data: Data, streams: Streams, payload: Mapping[str, Any]) -> str:
-    """The digest of the tape, where flat it is."""
+def _texts(way: str, because: str, tape: str = "", tools: str = "") -> dict[str, Any]:
+    texts = {"way": way, "because": because, "tape": tape, "toolchain": tools}
+    return {name: np.array(text) for name, text in texts.items()}
+
+
+def _choose(
+    problem: Problem, data: Data, members: list[Member], payload: Mapping[str, Any], worth: Worth
+) -> tuple[str, str]:
+    """The way of a point that can be packed, and why.
+
+    Raises:
+        CannotPackError: it is too large to be packed flat, and is not compiled.
+    """
+    tape, parts = members[0].tape, optimizer_parts(problem.optimizer)
+    because, why_not = "its packs agree with plain training", ""
+    parameters = sum(parameter.numel() for parameter in trained(members[0].model))
+    if worth(tape, parameters, is_large(tape), payload["steps"]):
+        try:
+            _check_native(members, parts, data, payload)
+        except CannotPackError as error:
+            why_not = f"; not compiled: {error}"
+        else:
+            return COMPILED, f"{because}, and its compiled step with its flat one"
+    if is_large(tape):
+        raise CannotPackError(
+            f"it is large enough to fill a core alone ({tape.products / 1e6:.1f} million products "
+            f"and {tape.numbers / 1e3:.0f} thousand numbers a step; packed are up to "
+            f"{MOST_PRODUCTS / 1e6:.1f} and {MOST_NUMBERS / 1e3:.0f}){why_not}"
+        )
+    return FLAT, because + why_not
+
+
+def is_large(tape: Tape) -> bool:
+    """Whether a flat pack would not be faster than plain training."""
+    return tape.products > MOST_PRODUCTS or tape.numbers > MOST_NUMBERS
+
+
+def _check(problem: Problem, data: Data, streams: Streams, payload: Mapping[str, Any]) -> list[Member]:
+    """Two members of a pack, where packed and plain training agree.
+
+    Raises:
+        CannotPackError: they do not, or it has no packs.
+    """
     make_stacked(*optimizer_parts(problem.optimizer), [])
     x, y = first_batch(data, payload["batch_size"])
     if not isinstance(x, Tensor) or not isinstance(y, Tensor):
@@ -69,18 +127,12 @@ def _check(problem: Problem, data: Data, streams: Streams, payload: Mapping[str,
     members = [Member.make(problem, data, seed, payload) for seed in seeds]
     tape = members[0].tape
     step = batched(tape)
-    if tape.products > MOST_PRODUCTS or tape.numbers > MOST_NUMBERS:
-        raise CannotPackError(
-            f"it is large enough to fill a core alone ({tape.products / 1e6:.1f} million products "
-            f"and {tape.numbers / 1e3:.0f} thousand numbers a step; packed are up to "
-            f"{MOST_PRODUCTS / 1e6:.1f} and {MOST_NUMBERS / 1e3:.0f})"
-        )
     if members[1].tape != tape:
         raise CannotPackError("its step is not the same for every seed")
     _check_memory(members[0], data, payload)
     _check_bits(problem, members, step, data, payload)
     _check_agreement(problem, members, step, data, payload)
-    return tape.digest
+    return members
 
 
 def _make(
@@ -208,10 +260,10 @@ class _Stretch:
                 torch.stack([batches[place + kind][0] for kind in kinds]),
                 torch.stack([batches[place + kind][1] for kind in kinds]),
             )
-            for place in range(CHECK_STEPS)
+            for place in range(len(rates))
         ]
         streams = [members[kind].streams for kind in kinds]
-        keys = list(keys_of(streams, members[0].tape, CHECK_STEPS))
+        keys = list(keys_of(streams, members[0].tape, len(rates)))
         return cls(stacked, keys, rates)
 
 
@@ -254,6 +306,47 @@ def _check_bits(
             found = [value[place].numpy().tobytes() for value in [*parameters, *buffers]]
             if known.setdefault(kind, found) != found:
                 raise CannotPackError("its last bits depend on the pack")
+
+
+def _check_native(
+    members: list[Member], parts: OptimizerParts, data: Data, payload: Mapping[str, Any]
+) -> None:
+    """Whether the native step is the flat one but for rounding, with the same bits at every place.
+
+    Raises:
+        CannotPackError: it is not, or cannot be made here.
+    """
+    tape = members[0].tape
+    size = replicas_of(tape)
+    source = _batches(data, payload["batch_size"])
+    batches = [next(source) for _ in range(NATIVE_STEPS + 1)]
+    rates = [float(r) for r in np.linspace(payload["lr_start"], payload["lr_end"], NATIVE_STEPS)]
+    numbers = list(numbers_of(find_optimizer(*parts), rates, size, torch.float32))
+    known: dict[int, list[bytes]] = {}
+    for kinds in _arrangements(size):
+        stretch = _Stretch.of(members, kinds, batches, rates)
+        models = [members[kind].model for kind in kinds]
+        step = NativeStep(tape, parts, stack(models, size))
+        flat = FlatStep(tape, parts, stack([*models, models[-1]]))
+        for number, ((x, y), keys, settings) in enumerate(
+            zip(stretch.batches, stretch.keys, numbers, strict=True)
+        ):
+            losses = step(x, y, keys[:size], settings)
+            if number < CHECK_STEPS:
+                more = [torch.cat([part, part[-1:]]) for part in (x, y, keys[:size])]
+                wide = torch.cat([settings, settings[:, -1:]], 1)
+                _compare(flat(more[0], more[1], more[2], wide)[:size], losses, NEARNESS)
+        for place, kind in enumerate(kinds):
+            found = [value[place].numpy().tobytes() for value in [*step.parameters, *step.buffers]]
+            if known.setdefault(kind, found) != found:
+                raise CannotPackError("the last bits of its compiled step depend on the place")
+
+
+def _arrangements(size: int) -> list[list[int]]:
+    """Which of the two models stands where: each at every place, beside itself and the other."""
+    if size == 1:
+        return [[0], [1]]
+    return [[(place + first) % 2 for place in range(size)] for first in (0, 1)] + [[0] * size]
 
 
 def _check_agreement(
@@ -304,11 +397,12 @@ def _double(x: Tensor) -> Tensor:
     return x.double() if x.is_floating_point() else x
 
 
-def _compare(plain: Tensor, packed: Tensor) -> None:
+def _compare(plain: Tensor, packed: Tensor, agreement: float = AGREEMENT) -> None:
     plain, packed = plain.double(), packed.double()
     scale = float(plain.abs().max()) if plain.numel() else 0.0
     error = float((plain - packed).abs().max()) if plain.numel() else 0.0
-    if not error <= AGREEMENT * max(scale, 1e-30):
+    if not error <= agreement * max(scale, 1e-30):
+        precision = "double" if agreement == AGREEMENT else "single"
         raise CannotPackError(
-            f"packed and plain training differ by {error:.1e} of {scale:.1e} in double precision"
+            f"its ways of training differ by {error:.1e} of {scale:.1e} in {precision} precision"
         )

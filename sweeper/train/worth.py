@@ -1,0 +1,43 @@
+"""Whether a step is worth compiling: a rule over the model and the length of a trial alone.
+
+It takes no timing, no number of cores and no number of trials, since the ways differ in their last
+bits.  What it counts with was measured, see `benchmarks/packing.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sweeper.train.tape import Tape
+
+COMPILING = 10.0
+"""Seconds of a core that compiling a step takes, importing the compiler included."""
+
+TRIALS = 30
+"""Of a point, as a sweep has them."""
+
+CLEARLY = 3.0
+"""So many times what it takes, compiling must save: with a tenth of the trials, nobody waits much
+longer for it."""
+
+SAVED_FLAT, SAVED_PLAIN, SAVED_UPDATE = 1.5e-6, 12e-6, 1.5e-9
+"""Seconds saved in a step of a replica: for each operation where it would be trained in a flat pack
+(2-128-4 and 64-32-10: 53 and 73 µs in a pack of eight, 20 and 10 compiled, of 35 operations), for
+each where it would be trained plain, and then for each number that is trained (784-128-10: 750 and
+170 µs)."""
+
+Worth = Callable[[Tape, int, bool, int], bool]
+"""From the tape, how many numbers are trained, whether it would be trained plain else, and the
+steps of a trial."""
+
+
+def is_worth_compiling(tape: Tape, numbers: int, plain: bool, steps: int) -> bool:  # noqa: FBT001 - as `Worth` has it
+    """Whether compiling saves clearly more than it takes.
+
+    Convolutions gain nothing: what they take is in libraries, whoever calls them.
+    """
+    if any(operation.name.startswith("aten.convolution") for operation in tape.operations):
+        return False
+    operations = len(tape.operations)
+    each = SAVED_PLAIN * operations + SAVED_UPDATE * numbers if plain else SAVED_FLAT * operations
+    return each * steps * TRIALS > CLEARLY * COMPILING
