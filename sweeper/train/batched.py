@@ -68,6 +68,9 @@ def _in_whole_vectors(operation: Callable[..., Tensor]) -> Callable[..., Tensor]
     return apply
 
 
+_exp, _log = _in_whole_vectors(torch.exp), _in_whole_vectors(torch.log)
+
+
 def _pairwise(operation: Callable[..., Any]) -> Callable[..., Any]:
     return lambda x, y: operation(*_aligned(x, y))
 
@@ -100,15 +103,16 @@ def _t(x: Tensor) -> Tensor:
 
 
 def _log_softmax(x: Tensor, dim: int, _half: bool) -> Tensor:
-    found: Tensor = aten._log_softmax(x.contiguous(), _later(dim), False)  # noqa: FBT003, SLF001
-    return found
+    # From simple operations: torch's own leaves its vectors where a row is short, as classes are.
+    dim = _later(dim)
+    shifted = x - x.amax(dim, keepdim=True)
+    total = _exp(shifted).sum(dim, keepdim=True)
+    return shifted - _log(total)
 
 
 def _log_softmax_backward(grad: Tensor, output: Tensor, dim: int, _dtype: torch.dtype) -> Tensor:
-    found: Tensor = aten._log_softmax_backward_data(  # noqa: SLF001
-        grad.contiguous(), output, _later(dim), output.dtype
-    )
-    return found
+    total = grad.contiguous().sum(_later(dim), keepdim=True)
+    return grad - _exp(output) * total
 
 
 def _nll(x: Tensor, y: Tensor, weight: None, reduction: int, ignored: int) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
@@ -19,10 +19,9 @@ from ignite.handlers.param_scheduler import LinearCyclicalScheduler
 from torch import Tensor, nn
 
 from sweeper.train.batched import batched
-from sweeper.train.data import Data, HeldSet, Indices, SampleSet, in_order, shuffled
-from sweeper.train.metrics import Tally
+from sweeper.train.data import Data, Indices, SampleSet, shuffled
+from sweeper.train.evaluation import PackEvaluation, gather
 from sweeper.train.optimizers import optimizer_parts
-from sweeper.train.plan import batches_per_epoch
 from sweeper.train.problem import Problem
 from sweeper.train.stacked import make_stacked
 from sweeper.train.streams import Streams, preserved
@@ -34,6 +33,8 @@ LEAST = 2
 
 MEMORY_SHARE = 0.25
 """Of the memory that is available to a core, so much may a pack take."""
+
+Row = TypeVar("Row")
 
 _BYTES = 4
 _COPIES = 6
@@ -78,22 +79,6 @@ class Member:
             for own, stacked in zip(self.model.parameters(), parameters, strict=True):
                 own.copy_(stacked[place])
 
-    def measure(
-        self, problem: Problem, samples: SampleSet, chosen: Indices | None = None
-    ) -> tuple[float, float]:
-        """(loss, performance), as the plain trainer's evaluator measures them."""
-        tally = Tally(problem.accuracy_style)
-        places = in_order(len(samples) if chosen is None else len(chosen))
-        indices = [place if chosen is None else chosen[place] for place in places]
-        with preserved(), torch.no_grad():
-            self.streams.seed_globals("inside")
-            self.model.eval()
-            for x, y in samples.batches(indices):
-                output = self.model(x)
-                tally.add(output, y, float(self.loss(output, y)))
-            self.model.train()
-        return tally.loss, tally.performance
-
 
 def first_batch(data: Data, batch_size: int) -> tuple[Any, Any]:
     """The first samples, in order: what a step is written down with."""
@@ -103,8 +88,7 @@ def first_batch(data: Data, batch_size: int) -> tuple[Any, Any]:
 
 def stack(members: Sequence[Member]) -> list[Tensor]:
     """The parameters of all, each of shape (replicas, …); a pack of one is padded."""
-    rows = [list(member.model.parameters()) for member in members]
-    rows += rows[-1:] * (LEAST - len(rows))
+    rows = padded([list(member.model.parameters()) for member in members])
     return [torch.stack([row[place].detach() for row in rows]) for place in range(len(rows[0]))]
 
 
@@ -127,7 +111,8 @@ def train_pack(
     parameters = stack(members)
     name, options = optimizer_parts(problem.optimizer)
     update = make_stacked(name, options, parameters)
-    wanted = _prepare_curves(members, data, payload["steps"], curve_samples)
+    evaluation = evaluation_of(problem, members[0])
+    wanted = _prepare_curves(members, data, payload, curve_samples)
     place_of = {int(number): place for place, number in enumerate(wanted)}
     batches = _batches(members, data.train, payload)
     left = set(range(len(members)))
@@ -145,39 +130,60 @@ def train_pack(
             if not left:
                 break
         if number in place_of:
-            for place in left:
-                members[place].take(parameters, place)
-                _note_curve(members[place], problem, data, place_of[number])
+            _note_curves(members, left, evaluation, parameters, data, place_of[number])
+    yield from _finish(members, evaluation, parameters, data)
+
+
+def evaluation_of(problem: Problem, member: Member) -> PackEvaluation:
+    """How a pack with this member is evaluated."""
+    return PackEvaluation(problem.accuracy_style, member.model, member.loss)
+
+
+def _finish(
+    members: Sequence[Member],
+    evaluation: PackEvaluation,
+    parameters: Sequence[Tensor],
+    data: Data,
+) -> Iterator[tuple[Member, Trained]]:
+    sets = {"train": data.train, "val": data.val}
+    ended = all(member.diverged for member in members)
+    found = {} if ended else {n: evaluation.measure(parameters, part) for n, part in sets.items()}
     for place, member in enumerate(members):
+        metrics: dict[str, float] = {}
+        for name in sets:
+            measured = (math.nan, 0.0) if member.diverged else found[name][place]
+            metrics[f"loss_{name}"], metrics[f"perf_{name}"] = measured
         if not member.diverged:
             member.take(parameters, place)
-        yield member, _trained(member, problem, data)
-
-
-def _trained(member: Member, problem: Problem, data: Data) -> Trained:
-    metrics: dict[str, float] = {}
-    for name, samples in (("train", data.train), ("val", data.val)):
-        measured = (math.nan, 0.0) if member.diverged else member.measure(problem, samples)
-        metrics[f"loss_{name}"], metrics[f"perf_{name}"] = measured
-    return Trained(metrics, member.curves, member.full)
+        yield member, Trained(metrics, member.curves, member.full)
 
 
 def _prepare_curves(
-    members: Sequence[Member], data: Data, steps: int, samples: int
+    members: Sequence[Member], data: Data, payload: Mapping[str, Any], samples: int
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
-    wanted = curve_steps(steps, samples)
+    wanted = curve_steps(payload["steps"], samples)
     if len(wanted):
         for member in members:
-            member.chosen = choose_samples(data, member.streams)
+            member.chosen = choose_samples(data, member.streams, payload, len(wanted))
             member.curves = {"step": wanted}
             member.curves |= {name: np.full(len(wanted), np.nan) for name in CURVES}
     return wanted
 
 
-def _note_curve(member: Member, problem: Problem, data: Data, place: int) -> None:
+def _note_curves(
+    members: Sequence[Member],
+    left: set[int],
+    evaluation: PackEvaluation,
+    parameters: Sequence[Tensor],
+    data: Data,
+    point: int,
+) -> None:
     for name, samples in (("train", data.train), ("val", data.val)):
-        measured = member.measure(problem, samples, member.chosen[name])
-        member.curves[f"loss_{name}"][place], member.curves[f"perf_{name}"][place] = measured
+        chosen = padded([member.chosen[name] for member in members])
+        found = evaluation.measure(parameters, samples, chosen)
+        for place in left:
+            curves = members[place].curves
+            curves[f"loss_{name}"][point], curves[f"perf_{name}"][point] = found[place]
 
 
 def _rates(payload: Mapping[str, Any]) -> list[float]:
@@ -199,23 +205,11 @@ def _batches(
     """Stacked batches, each replica's in its own order."""
     generators = [member.streams.generator("order") for member in members]
     size = payload["batch_size"]
-    repeated = max(0, LEAST - len(members))
     for _ in range(payload["cycle_epochs"] * payload["cycles"]):
         orders = [list(shuffled(len(samples), size, generator)) for generator in generators]
-        orders += orders[-1:] * repeated
-        yield from _epoch(samples, orders, batches_per_epoch(len(samples), size))
+        yield from gather(samples, padded(orders))
 
 
-def _epoch(
-    samples: SampleSet, orders: list[list[Indices]], count: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    if not isinstance(samples, HeldSet):
-        for batches in zip(*(samples.batches(order) for order in orders), strict=True):
-            yield torch.stack([x for x, _ in batches]), torch.stack([y for _, y in batches])
-        return
-    places = torch.from_numpy(np.stack(orders, axis=1))  # shape (batches, replicas, samples)
-    for number in range(count):
-        chosen = places[number].reshape(-1)
-        shape = places.shape[1:]
-        x = samples.x.index_select(0, chosen).view(*shape, *samples.x.shape[1:])
-        yield x, samples.y.index_select(0, chosen).view(*shape, *samples.y.shape[1:])
+def padded(rows: Sequence[Row]) -> list[Row]:
+    """What a pack has, a row a member: the last one again where there are too few."""
+    return list(rows) + [rows[-1]] * (LEAST - len(rows))

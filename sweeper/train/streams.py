@@ -51,7 +51,11 @@ class Streams:
 def seed_globals(sequence: np.random.SeedSequence) -> None:
     """Seed the global generators of torch, numpy and random, each differently."""
     words = sequence.generate_state(8, np.uint32)
-    torch.manual_seed(int(words[0]) << 32 | int(words[1]))
+    seed = int(words[0]) << 32 | int(words[1])
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:  # torch.manual_seed formats the call stack for each kind of device there might be
+        torch.default_generator.manual_seed(seed)
     np.random.seed(words[2:6])
     random.seed(int(words[6]) << 32 | int(words[7]))
 

@@ -87,6 +87,33 @@ def record(
     return tape, value.detach(), list(gradients)
 
 
+def record_evaluation(
+    model: nn.Module, loss: Callable[[Any, Any], Any], x: Tensor, y: Tensor
+) -> Tape:
+    """The tape of a model's loss on a batch, without gradients: its output is in their place.
+
+    Raises:
+        CannotPackError: the evaluation cannot be written down.
+    """
+    parameters = list(model.parameters())
+    recorder = _Recorder([*parameters, x, y])
+    with recorder:
+        output = model(x)
+        value = loss(output, y)
+    if recorder.reason:
+        raise CannotPackError(f"evaluating it, {recorder.reason}")
+    if not isinstance(output, Tensor) or len(output) != len(y):
+        raise CannotPackError("its output is not a tensor with a row for each sample")
+    return Tape(
+        len(parameters),
+        tuple(recorder.operations),
+        recorder.number_of(value),
+        (recorder.number_of(output),),
+        recorder.products,
+        recorder.numbers,
+    )
+
+
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, inputs: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from sweeper.train.batched import Step, batched
 from sweeper.train.data import Data
+from sweeper.train.evaluation import PackEvaluation
 from sweeper.train.optimizers import make_optimizer, optimizer_parts
-from sweeper.train.packed import Member, first_batch, stack
+from sweeper.train.packed import Member, evaluation_of, first_batch, stack
 from sweeper.train.plan import FLAT, PLAIN
 from sweeper.train.problem import Problem
 from sweeper.train.stacked import make_stacked
@@ -75,7 +76,7 @@ def _check(problem: Problem, data: Data, streams: Streams, payload: Mapping[str,
         )
     if members[1].tape != tape:
         raise CannotPackError("its step is not the same for every seed")
-    _check_memory(members[0], data, payload)
+    _check_memory(problem, members[0], data, payload)
     _check_bits(problem, members, step, data, payload)
     _check_agreement(problem, seeds, step, data, payload)
     return tape.digest
@@ -117,11 +118,16 @@ def _check_model(model: nn.Module, loss: nn.Module) -> None:
         raise CannotPackError("the loss has parameters")
 
 
-def _check_memory(member: Member, data: Data, payload: Mapping[str, Any]) -> None:
+def _check_memory(problem: Problem, member: Member, data: Data, payload: Mapping[str, Any]) -> None:
     """Whether a step leaves anything but gradients behind, or depends on the samples."""
     sizes = _batches(data, payload["batch_size"])
     before = _attributes(member), _random_states()
+    evaluation = evaluation_of(problem, member)
+    x, y = next(sizes)
+    evaluated = evaluation.tape(x, y)
     for _ in range(CHECK_STEPS):
+        if evaluation.tape(x, y) != evaluated:
+            raise CannotPackError("its evaluation changes from batch to batch")
         x, y = next(sizes)
         tape, _, _ = record(member.model, member.loss, x, y)
         if tape != member.tape or repr(tape) != repr(member.tape):
@@ -214,6 +220,7 @@ def _check_bits(
     source = _batches(data, payload["batch_size"])
     batches = [next(source) for _ in range(CHECK_STEPS + 1)]
     rates = _rates(payload)
+    evaluation = evaluation_of(problem, members[0])
     known: dict[int, list[bytes]] = {}
     for count in PACKS:
         # Which of the two models stands where, the other way round in every other pack.
@@ -221,9 +228,11 @@ def _check_bits(
         if count == 1:
             kinds = [0, 0]
         parameters = stack([members[kind] for kind in kinds])
-        _train(problem, parameters, step, _stacked(batches, kinds), rates)
+        stacked = _stacked(batches, kinds)
+        _train(problem, parameters, step, stacked, rates)
+        evaluated = evaluation.run(parameters, *stacked[0])
         for place, kind in enumerate(kinds):
-            found = [parameter[place].numpy().tobytes() for parameter in parameters]
+            found = [each[place].numpy().tobytes() for each in (*parameters, *evaluated)]
             if known.setdefault(kind, found) != found:
                 raise CannotPackError("its last bits depend on the pack")
 
@@ -246,7 +255,10 @@ def _check_agreement(
         torch.stack([one.detach(), other.detach()])
         for one, other in zip(*(model.parameters() for model in packed), strict=True)
     ]
-    losses = _train(problem, parameters, step, _stacked(batches, [0, 1]), rates)
+    stacked = _stacked(batches, [0, 1])
+    losses = _train(problem, parameters, step, stacked, rates)
+    evaluation = PackEvaluation(problem.accuracy_style, packed[0], pairs[0][1])
+    reached, outputs = evaluation.run(parameters, *stacked[0])
     for place, (model, loss) in enumerate(pairs):
         optimizer = make_optimizer(problem.optimizer, model.parameters(), rates[0])
         for number, rate in enumerate(rates):
@@ -257,20 +269,14 @@ def _check_agreement(
             value.backward()
             optimizer.step()
             _compare(value.detach(), losses[number][place])
-        with torch.no_grad():
-            for own, stacked in zip(packed[place].parameters(), parameters, strict=True):
-                own.copy_(stacked[place])
-            for own, other in zip(model.parameters(), packed[place].parameters(), strict=True):
-                _compare(own, other)
-            x, _ = batches[0]
-            _compare(_output(model, x), _output(packed[place], x))
-
-
-def _output(model: nn.Module, x: Tensor) -> Tensor:
-    model.eval()
-    with preserved():
-        output: Tensor = model(x)
-    return output
+        with torch.no_grad(), preserved():
+            for own, packs in zip(model.parameters(), parameters, strict=True):
+                _compare(own, packs[place])
+            model.eval()
+            x, y = batches[place]
+            output = model(x)
+            _compare(output, outputs[place])
+            _compare(loss(output, y), reached[place])
 
 
 def _double(x: Tensor) -> Tensor:
