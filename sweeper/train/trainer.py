@@ -19,7 +19,7 @@ from sweeper.train.metrics import Tally
 from sweeper.train.optimizers import make_optimizer
 from sweeper.train.plan import batches_per_epoch
 from sweeper.train.problem import Problem
-from sweeper.train.streams import Streams, preserved
+from sweeper.train.streams import Preserved, Streams, preserved
 from sweeper.types import Params
 
 CURVE_SAMPLES = 1024
@@ -126,6 +126,8 @@ class Evaluator:
     def __init__(self, problem: Problem, model: nn.Module, loss: nn.Module) -> None:
         self._problem, self._model, self._loss = problem, model, loss
         self._tally = Tally(problem.accuracy_style)
+        # A handler may draw now and then.
+        self._preserved = Preserved() if problem.handlers is None else preserved
         self.engine = Engine(self._step)
         self.engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
 
@@ -140,7 +142,7 @@ class Evaluator:
         places = in_order(len(samples) if chosen is None else len(chosen))
         indices = list(places) if chosen is None else [chosen[place] for place in places]
         self.engine.state.dataset = name  # type: ignore[attr-defined]
-        with preserved():
+        with self._preserved():
             self._model.eval()
             self.engine.run(samples.batches(indices), max_epochs=1, epoch_length=len(indices))
             self._model.train()
