@@ -18,7 +18,7 @@ from sweeper.train.packed import Member, train_pack
 from sweeper.train.trainer import train_trial
 from sweeper.train.way import find_way
 from sweeping import assert_same_bits, outcomes, replicas_started, run
-from test_probes import TRIAL, bits, data_of, plain, problem_of, streams_of
+from test_probes import TRIAL, bits, data_of, plain, problem_of, streams_of, with_state
 
 PACKABLE = [nn.Tanh, nn.ReLU, nn.Sigmoid, nn.SiLU, nn.ELU, nn.GELU, nn.LeakyReLU, nn.PReLU]
 SWEPT = [nn.Tanh, nn.SiLU, nn.PReLU, nn.Mish]
@@ -245,14 +245,16 @@ class Odd(nn.Module):
             self.again = self.first
             self.other = nn.Linear(3, 8)
             self.other.weight = self.first.weight
-        if oddity == "buffer":
-            self.register_buffer("mean", torch.zeros(8))
+        if oddity == "shared buffer":
+            self.register_buffer("mean", self.first.bias.detach())
+        if oddity == "growing buffer":
+            self.register_buffer("rows", torch.zeros(1, 8))
+        if oddity == "viewed buffer":
+            self.register_buffer("rows", torch.zeros(2, 8))
         if oddity == "hook":
             self.first.register_forward_hook(lambda *_: None)
         if oddity == "parameter hook":
             self.first.weight.register_hook(lambda gradient: gradient * 2)
-        if oddity == "frozen":
-            self.first.weight.requires_grad_(False)
         if oddity == "unused":
             self.never = nn.Parameter(torch.zeros(1))
         if oddity == "double":
@@ -260,7 +262,7 @@ class Odd(nn.Module):
         if oddity == "other seeds":
             self.factor = float(torch.rand(1))
 
-    def forward(self, x):  # noqa: C901 - one case an oddity
+    def forward(self, x):  # noqa: C901, PLR0912 - one case an oddity
         h = torch.relu(self.first(x.double() if self.oddity == "double" else x))
         match self.oddity:
             case "constant":
@@ -284,22 +286,25 @@ class Odd(nn.Module):
                 h = h if h.sum() > 0 else -h
             case "random":
                 h = h + torch.rand(8)
-            case "dropout":
-                h = nn.functional.dropout(h, 0.5)
+            case "growing buffer":
+                self.rows = torch.cat([self.rows, h.detach()[:1]])
+            case "viewed buffer":
+                self.rows[0].add_(h.detach()[0])
             case "in place":
                 h = self.first(x).mul_(2.0)
         return self.last(h)
 
 
 ODDITIES = {
-    "tied": "parameters share memory",
-    "buffer": "has buffers",
+    "tied": "parameters or buffers share memory",
+    "shared buffer": "parameters or buffers share memory",
+    "growing buffer": "buffers of Odd change their size",
+    "viewed buffer": "not computed by torch's operations",
     "hook": "Linear has hooks",
     "parameter hook": "first.weight has hooks",
-    "frozen": "first.weight is not trained",
     "unused": "takes no part in the loss",
     "double": "not a usual one of type float32",
-    "constant": "neither parameter nor sample",
+    "constant": "neither its own nor a sample",
     "counter": "attributes change",
     "list": "attributes change",
     "schedule": "changes from batch to batch",
@@ -309,7 +314,6 @@ ODDITIES = {
     "unused draw": "draws random numbers",
     "values": "depends on the values of its data",
     "random": "it computes .*rand",
-    "dropout": "it computes .*bernoulli_|native_dropout",
     "in place": "it computes .*mul_",
 }
 
@@ -323,9 +327,14 @@ def test_whatever_a_tape_cannot_say_is_trained_plain(oddity):
     assert re.search(ODDITIES[oddity], because), because
 
 
-def test_normalisation_over_a_batch_is_trained_plain():
-    taken, because = found(lambda: nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8)))
-    assert (taken, because) == ("plain", "BatchNorm1d has buffers")
+def test_normalisation_over_a_batch_and_dropout_are_packed():
+    assert found(with_state) == ("flat", "its packs agree with plain training")
+
+
+def test_a_running_mean_without_a_momentum_is_trained_plain():
+    taken, because = found(lambda: nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2, momentum=None)))
+    assert taken == "plain"
+    assert "depends on the values" in because
 
 
 def test_a_large_model_is_trained_plain(monkeypatch):

@@ -62,16 +62,17 @@ class PackEvaluation:
         Raises:
             CannotPackError: an operation has no rule.
         """
+        keys = torch.zeros(len(x), dtype=torch.int64)  # which nothing is drawn for
         with torch.no_grad():
-            losses, output = self._step(x, y)([*stacked, x, y])
+            losses, output = self._step(x, y)([*stacked, x, y, keys])
         return losses, output
 
     def tape(self, x: Tensor, y: Tensor) -> Tape:
         """What is computed of one replica's batch."""
-        with preserved(), torch.no_grad():
-            self.model.eval()
+        self.model.eval()
+        with preserved():
             tape = record_evaluation(self.model, self.loss, x, y)
-            self.model.train()
+        self.model.train()
         return tape
 
     def _step(self, x: Tensor, y: Tensor) -> Step:

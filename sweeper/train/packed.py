@@ -7,6 +7,7 @@ neither on its neighbours nor on how many there are.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,12 +21,13 @@ from torch import Tensor, nn
 
 from sweeper.train.batched import batched
 from sweeper.train.data import Data, Indices, SampleSet, shuffled
+from sweeper.train.draws import step_keys
 from sweeper.train.evaluation import PackEvaluation, gather
 from sweeper.train.optimizers import optimizer_parts
 from sweeper.train.problem import Problem
 from sweeper.train.stacked import make_stacked
 from sweeper.train.streams import Streams, preserved
-from sweeper.train.tape import Tape, record
+from sweeper.train.tape import Tape, held, record, trained
 from sweeper.train.trainer import CURVES, Trained, choose_samples, curve_steps
 
 LEAST = 2
@@ -35,6 +37,9 @@ MEMORY_SHARE = 0.25
 """Of the memory that is available to a core, so much may a pack take."""
 
 Row = TypeVar("Row")
+
+_KEYS = 256
+"""Steps whose keys are made at once."""
 
 _BYTES = 4
 _COPIES = 6
@@ -73,10 +78,10 @@ class Member:
         tape, _, _ = record(model, loss, x, y)
         return cls(streams, full, model, loss, tape)
 
-    def take(self, parameters: Sequence[Tensor], place: int) -> None:
-        """Take the weights at a place of the stack."""
+    def take(self, state: Sequence[Tensor], place: int) -> None:
+        """Take the weights and the buffers at a place of the stack."""
         with torch.no_grad():
-            for own, stacked in zip(self.model.parameters(), parameters, strict=True):
+            for own, stacked in zip(state_of(self.model), state, strict=True):
                 own.copy_(stacked[place])
 
 
@@ -86,10 +91,29 @@ def first_batch(data: Data, batch_size: int) -> tuple[Any, Any]:
         return next(iter(data.train.batches([np.arange(min(batch_size, len(data.train)))])))
 
 
-def stack(members: Sequence[Member]) -> list[Tensor]:
-    """The parameters of all, each of shape (replicas, …); a pack of one is padded."""
-    rows = padded([list(member.model.parameters()) for member in members])
-    return [torch.stack([row[place].detach() for row in rows]) for place in range(len(rows[0]))]
+def state_of(model: nn.Module) -> list[Tensor]:
+    """The tensors of a model as a step takes them: first those that are trained."""
+    return [*trained(model), *held(model)]
+
+
+def stack(models: Sequence[nn.Module]) -> tuple[list[Tensor], list[Tensor]]:
+    """What is trained and what is held, each of shape (replicas, …); a pack of one is padded."""
+    rows = padded([state_of(model) for model in models])
+    stacked = [
+        torch.stack([value.detach() for value in column]) for column in zip(*rows, strict=True)
+    ]
+    count = len(trained(models[0]))
+    return stacked[:count], stacked[count:]
+
+
+def keys_of(seeds: Sequence[Streams], tape: Tape, steps: int) -> Iterator[Tensor]:
+    """The keys of each step, shape (replicas,), for what the replicas draw in it."""
+    own = padded([streams.key for streams in seeds])
+    if not tape.draws:
+        yield from itertools.repeat(torch.zeros(len(own), dtype=torch.int64), steps)
+        return
+    for first in range(0, steps, _KEYS):
+        yield from step_keys(own, first, min(_KEYS, steps - first))
 
 
 def most_members(tape: Tape, parameters: int) -> int:
@@ -108,30 +132,34 @@ def train_pack(
 ) -> Iterator[tuple[Member, Trained]]:
     """Train the trials together; each comes as it has been measured, in order."""
     step = batched(members[0].tape)
-    parameters = stack(members)
+    parameters, buffers = stack([member.model for member in members])
     name, options = optimizer_parts(problem.optimizer)
     update = make_stacked(name, options, parameters)
     evaluation = evaluation_of(problem, members[0])
     wanted = _prepare_curves(members, data, payload, curve_samples)
     place_of = {int(number): place for place, number in enumerate(wanted)}
     batches = _batches(members, data.train, payload)
+    keys = keys_of([member.streams for member in members], members[0].tape, payload["steps"])
     left = set(range(len(members)))
-    for number, ((x, y), rate) in enumerate(zip(batches, _rates(payload), strict=False), 1):
+    for number, ((x, y), rate, key) in enumerate(
+        zip(batches, _rates(payload), keys, strict=False), 1
+    ):
         with torch.no_grad():
-            losses, *gradients = step([*parameters, x, y])
-            update(gradients, rate)
+            losses, *found = step([*parameters, *buffers, x, y, key])
+            buffers = found[len(parameters) :]
+            update(found[: len(parameters)], rate)
         reached = losses.tolist()
         if not math.isfinite(sum(reached)):
             for place in [place for place in left if not math.isfinite(reached[place])]:
                 # What it goes on to compute among the others is nobody's result.
                 members[place].diverged = True
-                members[place].take(parameters, place)
+                members[place].take([*parameters, *buffers], place)
                 left.remove(place)
             if not left:
                 break
         if number in place_of:
-            _note_curves(members, left, evaluation, parameters, data, place_of[number])
-    yield from _finish(members, evaluation, parameters, data)
+            _note_curves(members, left, evaluation, [*parameters, *buffers], data, place_of[number])
+    yield from _finish(members, evaluation, [*parameters, *buffers], data)
 
 
 def evaluation_of(problem: Problem, member: Member) -> PackEvaluation:
@@ -142,19 +170,19 @@ def evaluation_of(problem: Problem, member: Member) -> PackEvaluation:
 def _finish(
     members: Sequence[Member],
     evaluation: PackEvaluation,
-    parameters: Sequence[Tensor],
+    state: Sequence[Tensor],
     data: Data,
 ) -> Iterator[tuple[Member, Trained]]:
     sets = {"train": data.train, "val": data.val}
     ended = all(member.diverged for member in members)
-    found = {} if ended else {n: evaluation.measure(parameters, part) for n, part in sets.items()}
+    found = {} if ended else {n: evaluation.measure(state, part) for n, part in sets.items()}
     for place, member in enumerate(members):
         metrics: dict[str, float] = {}
         for name in sets:
             measured = (math.nan, 0.0) if member.diverged else found[name][place]
             metrics[f"loss_{name}"], metrics[f"perf_{name}"] = measured
         if not member.diverged:
-            member.take(parameters, place)
+            member.take(state, place)
         yield member, Trained(metrics, member.curves, member.full)
 
 
@@ -174,13 +202,13 @@ def _note_curves(
     members: Sequence[Member],
     left: set[int],
     evaluation: PackEvaluation,
-    parameters: Sequence[Tensor],
+    state: Sequence[Tensor],
     data: Data,
     point: int,
 ) -> None:
     for name, samples in (("train", data.train), ("val", data.val)):
         chosen = padded([member.chosen[name] for member in members])
-        found = evaluation.measure(parameters, samples, chosen)
+        found = evaluation.measure(state, samples, chosen)
         for place in left:
             curves = members[place].curves
             curves[f"loss_{name}"][point], curves[f"perf_{name}"][point] = found[place]

@@ -48,6 +48,11 @@ class Streams:
         """One number that stands for the replica: for a user's own generators."""
         return int(self.sequence("init").generate_state(1, np.uint64)[0] >> np.uint64(1))
 
+    @property
+    def key(self) -> int:
+        """What is hashed for what a model draws inside a pack; no generator has these bits."""
+        return int(self.sequence("inside").generate_state(5, np.uint64)[4])
+
 
 def seed_globals(sequence: np.random.SeedSequence) -> None:
     """Seed the global generators of torch, numpy and random, each differently."""
