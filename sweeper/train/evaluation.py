@@ -96,18 +96,16 @@ def _same(samples: SampleSet, replicas: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _own(samples: SampleSet, chosen: Sequence[Indices]) -> Iterator[tuple[Tensor, Tensor]]:
-    chunks = list(in_order(len(chosen[0]), CHUNK))
-    yield from gather(samples, [[places[chunk] for chunk in chunks] for places in chosen])
+    places = np.stack(chosen)
+    for chunk in in_order(places.shape[1], CHUNK):
+        yield gather(samples, places[:, chunk])
 
 
-def gather(samples: SampleSet, orders: Sequence[list[Indices]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Stacked batches (x, y), shapes (replicas, batch, …): each replica's in its own order."""
+def gather(samples: SampleSet, places: Indices) -> tuple[Tensor, Tensor]:
+    """A stacked batch (x, y), shapes (replicas, batch, …), of places of shape (replicas, batch)."""
     if not isinstance(samples, HeldSet):
-        for batches in zip(*(samples.batches(order) for order in orders), strict=True):
-            yield torch.stack([x for x, _ in batches]), torch.stack([y for _, y in batches])
-        return
-    for chunks in zip(*orders, strict=True):
-        places = torch.from_numpy(np.stack(chunks))
-        shape, flat = places.shape, places.view(-1)
-        x = samples.x.index_select(0, flat).view(*shape, *samples.x.shape[1:])
-        yield x, samples.y.index_select(0, flat).view(*shape, *samples.y.shape[1:])
+        rows = [next(iter(samples.batches([row]))) for row in places]
+        return torch.stack([x for x, _ in rows]), torch.stack([y for _, y in rows])
+    chosen = torch.from_numpy(np.ascontiguousarray(places)).view(-1)
+    x = samples.x.index_select(0, chosen).view(*places.shape, *samples.x.shape[1:])
+    return x, samples.y.index_select(0, chosen).view(*places.shape, *samples.y.shape[1:])

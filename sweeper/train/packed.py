@@ -234,8 +234,9 @@ def _batches(
     generators = [member.streams.generator("order") for member in members]
     size = payload["batch_size"]
     for _ in range(payload["cycle_epochs"] * payload["cycles"]):
-        orders = [list(shuffled(len(samples), size, generator)) for generator in generators]
-        yield from gather(samples, padded(orders))
+        orders = [shuffled(len(samples), size, generator) for generator in generators]
+        for places in np.stack(padded(orders), axis=1):
+            yield gather(samples, places)
 
 
 def padded(rows: Sequence[Row]) -> list[Row]:
