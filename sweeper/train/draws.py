@@ -70,9 +70,14 @@ DRAWS: Mapping[str, Callable[..., Tensor]] = {
 """By operation that draws: what is drawn for stacked replicas instead."""
 
 
+_QUIET = "aten::_scaled_dot_product_flash_attention_for_cpu"
+"""It is tagged for an option that it refuses."""
+
+
 def is_draw(operation: Any) -> bool:
     """Whether torch says that this operation draws from a generator."""
-    return torch.Tag.nondeterministic_seeded in operation.tags
+    tagged = torch.Tag.nondeterministic_seeded in operation.tags
+    return tagged and operation._schema.name != _QUIET  # noqa: SLF001
 
 
 class Drawn(TorchDispatchMode):  # type: ignore[no-untyped-call]

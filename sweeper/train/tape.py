@@ -289,4 +289,7 @@ def _products(name: str, args: Sequence[Any], found: Any) -> int:
         return int(found.numel() * args[1][0].numel())
     if name == "aten.convolution_backward.default":
         return int(args[0].numel() * args[2][0].numel() * sum(args[-1][:2]))
+    if name.startswith("aten._scaled_dot_product_flash_attention_for_cpu"):
+        query, key = args[:2] if len(args) < 6 else args[1:3]
+        return int(query.numel() * key.shape[-2] * (2 if len(args) < 6 else 4))
     return 0
