@@ -65,7 +65,9 @@ def toolchain() -> str:
         raise CannotPackError(f"there is no C++ compiler ({compiler})")
     shown = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)  # noqa: S603
     if shown.returncode:
-        raise CannotPackError(f"the C++ compiler does not work ({compiler}: {shown.stderr.strip()})")
+        raise CannotPackError(
+            f"the C++ compiler does not work ({compiler}: {shown.stderr.strip()})"
+        )
     version = shown.stdout.partition("\n")[0]
     processor, abilities = _processor()
     return f"torch {torch.__version__}, {version}, {processor} ({abilities})"
@@ -165,35 +167,46 @@ main(sys.argv[2:])
 
 
 class Native:
-    """A native step, ready to be called."""
+    """A native step of tensors that it changes in place."""
 
-    def __init__(self, path: Path, plan: Plan, constants: list[Tensor]) -> None:
-        """Load it from a library."""
-        self._inputs = plan.inputs
-        self._constants = constants
+    def __init__(
+        self, path: Path, plan: Plan, kept: Sequence[Tensor], constants: list[Tensor]
+    ) -> None:
+        """Load it from a library; `kept` is what a step is given and leaves changed."""
+        self._kept, self._constants = list(kept), constants
+        self._changing = plan.inputs[len(kept) :]
+        for tensor, expected in zip(kept, plan.inputs, strict=False):
+            _check_input(tensor, expected)
         self._entry = _entry(path)
 
-    def __call__(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Run the step on `plan.inputs`, of which it changes all that a step changes: the losses.
+    def __call__(self, *given: Tensor) -> Tensor:
+        """Run the step on the rest of `plan.inputs`: the losses.
 
         Raises:
             RuntimeError: what the step computes cannot be, such as a label that is no class.
             ValueError: the tensors are not of the shapes it was made for.
         """
-        for tensor, (shape, dtype) in zip(tensors, self._inputs, strict=True):
-            if tensor.shape != shape or tensor.dtype is not dtype or not tensor.is_contiguous():
-                raise ValueError(
-                    f"a native step was made for {dtype} of shape {shape}, and is given "
-                    f"{tensor.dtype} of shape {tuple(tensor.shape)}"
-                )
-        handles = torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors([*tensors, *self._constants])  # type: ignore[attr-defined]  # noqa: SLF001
+        for tensor, expected in zip(given, self._changing, strict=True):
+            _check_input(tensor, expected)
+        tensors = [*self._kept, *given, *self._constants]
+        handles = torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors(tensors)  # type: ignore[attr-defined]  # noqa: SLF001
         found = torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs(self._entry(handles))  # type: ignore[attr-defined]  # noqa: SLF001
         losses: Tensor = found[0]
         return losses
 
 
-def native(plan: Plan) -> Native:
-    """The native step of a plan: from the cache, or made now and kept there.
+def _check_input(tensor: Tensor, expected: tuple[tuple[int, ...], torch.dtype]) -> None:
+    # Native code believes what it is told: anything else would be read as if it were this.
+    shape, dtype = expected
+    if tensor.shape != shape or tensor.dtype is not dtype or not tensor.is_contiguous():
+        raise ValueError(
+            f"a native step was made for {dtype} of shape {shape}, and is given "
+            f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+        )
+
+
+def native(plan: Plan, kept: Sequence[Tensor]) -> Native:
+    """The native step of a plan for these tensors: from the cache, or made now and kept there.
 
     Raises:
         CannotPackError: it cannot be made here.
@@ -207,7 +220,7 @@ def native(plan: Plan) -> Native:
         constants = _read(path)
     if constants is None:
         raise CannotPackError(f"{path} cannot be read")
-    return Native(path, plan, constants)
+    return Native(path, plan, kept, constants)
 
 
 def _make(plan: Plan, path: Path) -> None:

@@ -54,8 +54,6 @@ class Plan:
         return [*trained * optimizer.states, *self.shapes, (tuple(numbers), torch.float32)]
 
 
-
-
 OPTIONS: Mapping[str, Any] = {
     "cpp_wrapper": True,
     "compile_threads": 1,

@@ -22,10 +22,13 @@ OptimizerParts = tuple[str, Mapping[str, Any]]
 
 
 class Step(Protocol):
-    """Stacked models on their way; what they hold is always as after the last step."""
+    """Stacked models on their way."""
 
-    parameters: list[Tensor]
-    buffers: list[Tensor]
+    replicas: int
+
+    @property
+    def state(self) -> list[Tensor]:
+        """The parameters and buffers after the last step."""
 
     def __call__(self, x: Tensor, y: Tensor, keys: Tensor, numbers: Tensor) -> Tensor:
         """Make one step; the losses, shape (replicas,).
@@ -46,9 +49,15 @@ class FlatStep:
             CannotPackError: an operation or an option has no rule.
         """
         self.parameters, self.buffers = models
+        self.replicas = len(self.parameters[0])
         self._step = batched(tape)
         self._optimizer = find_optimizer(*optimizer)
         self._states = self._optimizer.start(self.parameters)
+
+    @property
+    def state(self) -> list[Tensor]:
+        """See `Step`."""
+        return [*self.parameters, *self.buffers]
 
     def __call__(self, x: Tensor, y: Tensor, keys: Tensor, numbers: Tensor) -> Tensor:
         """See `Step`."""
@@ -67,17 +76,12 @@ class NativeStep:
         self, tape: Tape, optimizer: OptimizerParts, models: tuple[list[Tensor], list[Tensor]]
     ) -> None:
         """Of a pack's models, as `stack` gives them."""
-        self.parameters, self.buffers = models
-        self._tape, self._optimizer = tape, optimizer
-        self._states = find_optimizer(*optimizer).start(self.parameters)
-        self._kept = [*(one for state in self._states for one in state), *self.parameters]
-        self._kept += self.buffers
+        self._models, self._tape, self._optimizer = models, tape, optimizer
+        self.state = [*models[0], *models[1]]
+        self.replicas = len(self.state[0])
+        states = find_optimizer(*optimizer).start(models[0])
+        self._kept = [*(one for state in states for one in state), *self.state]
         self._native: Native | None = None
-
-    @property
-    def states(self) -> list[list[Tensor]]:
-        """The optimiser's."""
-        return self._states
 
     def __call__(self, x: Tensor, y: Tensor, keys: Tensor, numbers: Tensor) -> Tensor:
         """See `Step`; the first one finds the function, or makes it.
@@ -86,24 +90,14 @@ class NativeStep:
             CannotPackError: it cannot be made here.
         """
         if self._native is None:
-            self._native = native(self._plan(x, y, keys))
-        return self._native([*self._kept, x, y, keys, numbers])
+            self._native = native(self._plan(x, y, keys), self._kept)
+        return self._native(x, y, keys, numbers)
 
     def _plan(self, x: Tensor, y: Tensor, keys: Tensor) -> Plan:
-        return plan_of(self._tape, self._optimizer, (self.parameters, self.buffers), (x, y, keys))
-
-
-def plan_of(
-    tape: Tape,
-    optimizer: OptimizerParts,
-    models: tuple[list[Tensor], list[Tensor]],
-    batch: Sequence[Tensor],
-) -> Plan:
-    """What the native step of these models is made of; the batch is x, y and keys."""
-    parameters, buffers = models
-    given = [*parameters, *buffers, *batch]
-    shapes = tuple((tuple(tensor.shape), tensor.dtype) for tensor in given)
-    return Plan(tape, (optimizer[0], dict(optimizer[1])), len(parameters), shapes)
+        given = [*self.state, x, y, keys]
+        shapes = tuple((tuple(tensor.shape), tensor.dtype) for tensor in given)
+        name, options = self._optimizer
+        return Plan(self._tape, (name, dict(options)), len(self._models[0]), shapes)
 
 
 def numbers_of(
