@@ -37,10 +37,12 @@ from sweeper.study import Study
 from sweeper.train.context import TrainContext
 from sweeper.train.loading import UnguardedCall, is_loading
 from sweeper.train.plan import Plan
+from sweeper.train.toolchain import check_toolchain
 from sweeper.types import (
     HyperparameterSettings,
     Interrupted,
     Point,
+    Recorded,
     SweepSettings,
     Target,
     get_settings,
@@ -238,13 +240,15 @@ def _run(
     name = _selector_name(selector)
     plain_because = _plain_because(problem, data, options.settings)
     with uncollected():
+        recorded = store.recorded(name, log=selector.adaptive)
+        _check_toolchains(recorded, options)
         study = Study(
             selector,
             Plan(options.settings, data.n_train, options.seed, plain_because),
             functools.partial(_make_point, problem, options),
             most_cores=options.settings.cores,
             slots=used,
-            recorded=store.recorded(name, log=selector.adaptive),
+            recorded=recorded,
             pack=options.pack,
         )
         store.begin(study.begin(), name, keep_log=selector.adaptive)
@@ -259,6 +263,7 @@ def _run(
         curve_samples=options.curve_samples,
         save_models=options.save_models == "final",
         model_path=Paths(paths.folder.resolve()).model_pattern,
+        allow_changed_code=options.allow_changed_code,
     )
     target = Target(EXECUTE, context, fd, PRELOAD)
     interrupted = False
@@ -283,6 +288,13 @@ def _run(
         )
     study.check_stalled()
     return results
+
+
+def _check_toolchains(recorded: Recorded, options: _Options) -> None:
+    """See that trials whose steps are compiled can go on as they began."""
+    found = {step.payload.get("toolchain", "") for step in recorded.steps.values()}
+    for toolchain in sorted(found - {""}):
+        check_toolchain(toolchain, allow=options.allow_changed_code)
 
 
 @contextlib.contextmanager

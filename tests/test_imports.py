@@ -32,9 +32,11 @@ MAY_IMPORT: dict[str, set[str]] = {
 TORCH = ("torch", "ignite")
 TORCH_IN = ("train/", "program/")
 # What `status` pays for: plans and curves are numbers in, numbers out.
-NO_TORCH_IN = ("train/__init__.py", "train/plan.py", "train/ranges.py")
+NO_TORCH_IN = ("train/__init__.py", "train/plan.py", "train/ranges.py", "train/toolchain.py")
 
 PROCESSES = ("subprocess", "signal", "multiprocessing", "torch.multiprocessing")
+# A compiler is a program that runs to its end inside a job; it trains nothing.
+PROCESSES_IN = ("run/", "train/toolchain.py")
 PROCESS_CALLS = {
     f"os.{name}"
     for name in ("fork", "forkpty", "kill", "killpg", "posix_spawn", "sched_setaffinity", "system")
@@ -59,7 +61,7 @@ def wrong_arrows(path: str, source: str) -> list[str]:
             found.append(f"{where}: torch and ignite belong to train/")
         if is_below(name, "sqlite3") and not path.startswith("store/"):
             found.append(f"{where}: sqlite3 belongs to store/")
-        if is_below(name, *PROCESSES, *PROCESS_CALLS) and not path.startswith("run/"):
+        if is_below(name, *PROCESSES, *PROCESS_CALLS) and not path.startswith(PROCESSES_IN):
             found.append(f"{where}: processes, signals and affinity belong to run/")
     return found
 

@@ -12,13 +12,7 @@ import functools
 import hashlib
 import importlib.machinery
 import importlib.util
-import json
 import os
-import pickle
-import platform
-import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -30,7 +24,8 @@ from torch import Tensor
 from sweeper.errors import SweeperError
 from sweeper.files import exclusive, unpack_arrays, write_swapped
 from sweeper.train.inductor import ENTRY, OPTIONS, Plan, unsealed
-from sweeper.train.tape import CannotPackError, Tape
+from sweeper.train.tape import Tape
+from sweeper.train.toolchain import NotCompiledError, run_apart, toolchain
 
 FEW_PRODUCTS = 1_000_000
 """Multiplications in matrix products up to which calling a native step costs as much as a replica's
@@ -49,41 +44,7 @@ def replicas_of(tape: Tape) -> int:
     return SHARING if tape.products <= FEW_PRODUCTS else 1
 
 
-# -- what compiles --------------------------------------------------------------------------------
-
-
-@functools.cache
-def toolchain() -> str:
-    """What native steps are made with and for, for people: the same text, the same bits.
-
-    Raises:
-        CannotPackError: there is nothing to compile with.
-    """
-    compiler = os.environ.get("CXX", "g++")
-    path = shutil.which(compiler)
-    if path is None or sys.platform != "linux":
-        raise CannotPackError(f"there is no C++ compiler ({compiler})")
-    shown = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)  # noqa: S603
-    if shown.returncode:
-        raise CannotPackError(
-            f"the C++ compiler does not work ({compiler}: {shown.stderr.strip()})"
-        )
-    version = shown.stdout.partition("\n")[0]
-    processor, abilities = _processor()
-    return f"torch {torch.__version__}, {version}, {processor} ({abilities})"
-
-
-def _processor() -> tuple[str, str]:
-    """The processor's name, and a checksum of what it can do."""
-    facts = {}
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines():
-            name, _, value = line.partition(":")
-            facts[name.strip()] = value.strip()
-    abilities = sorted((facts.get("flags") or facts.get("Features") or "").split())
-    abilities.append(torch.backends.cpu.get_cpu_capability())
-    short = hashlib.sha256(" ".join(abilities).encode()).hexdigest()[:8]
-    return facts.get("model name", platform.machine()), short
+# -- which one ------------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -98,7 +59,7 @@ def key_of(plan: Plan) -> str:
     """Equal where the same step is made with the same tools.
 
     Raises:
-        CannotPackError: there is nothing to compile with.
+        NotCompiledError: there is nothing to compile with.
     """
     name, options = plan.optimizer
     python = importlib.machinery.EXTENSION_SUFFIXES[0]
@@ -123,16 +84,16 @@ def _safe_folder() -> Path:
     """The cache folder, made where it is missing: what it holds is executed.
 
     Raises:
-        CannotPackError: somebody else could have written into it.
+        NotCompiledError: somebody else could have written into it.
     """
-    folder = cache_folder()
     try:
+        folder = cache_folder()
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise CannotPackError(f"native steps cannot be kept: {error}") from None
+    except (OSError, RuntimeError) as error:  # the latter: there is no home
+        raise NotCompiledError(f"native steps cannot be kept: {error}") from None
     if not _is_own(folder):
-        raise CannotPackError(
+        raise NotCompiledError(
             f"{folder} is not this user's alone, and what it holds would be executed: set "
             "SWEEPER_CACHE to another folder"
         )
@@ -158,13 +119,6 @@ def _read(path: Path) -> list[Tensor] | None:
 
 # -- making and calling ---------------------------------------------------------------------------
 
-_BOOTSTRAP = """
-import json, sys
-sys.path[:] = json.loads(sys.argv[1])
-from sweeper.train.inductor import main
-main(sys.argv[2:])
-"""
-
 
 class Native:
     """A native step of tensors that it changes in place."""
@@ -189,8 +143,8 @@ class Native:
         for tensor, expected in zip(given, self._changing, strict=True):
             _check_input(tensor, expected)
         tensors = [*self._kept, *given, *self._constants]
-        handles = torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors(tensors)  # type: ignore[attr-defined]  # noqa: SLF001
-        found = torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs(self._entry(handles))  # type: ignore[attr-defined]  # noqa: SLF001
+        handles = torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors(tensors)  # noqa: SLF001
+        found = torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs(self._entry(handles))  # noqa: SLF001
         losses: Tensor = found[0]
         return losses
 
@@ -209,7 +163,7 @@ def native(plan: Plan, kept: Sequence[Tensor]) -> Native:
     """The native step of a plan for these tensors: from the cache, or made now and kept there.
 
     Raises:
-        CannotPackError: it cannot be made here.
+        NotCompiledError: it cannot be made here.
     """
     path = _safe_folder() / f"{key_of(plan)}.so"
     constants = _read(path)
@@ -219,35 +173,17 @@ def native(plan: Plan, kept: Sequence[Tensor]) -> Native:
                 _make(plan, path)
         constants = _read(path)
     if constants is None:
-        raise CannotPackError(f"{path} cannot be read")
+        raise NotCompiledError(f"{path} cannot be read")
     return Native(path, plan, kept, constants)
 
 
 def _make(plan: Plan, path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="making.", dir=path.parent) as made:
         library = Path(made) / "library.so"
-        arguments = [json.dumps(sys.path), str(path.parent / "inductor"), str(library)]
-        done = subprocess.run(  # noqa: S603 - this very interpreter
-            [sys.executable, "-c", _BOOTSTRAP, *arguments],
-            input=pickle.dumps(plan),
-            capture_output=True,
-            check=False,
-            env=_environment(),
+        run_apart(
+            "sweeper.train.inductor", [str(path.parent / "inductor"), str(library)], plan.written
         )
-        if done.returncode or not library.exists():
-            lines = done.stderr.decode(errors="replace").strip().splitlines() or ["it was killed"]
-            raise CannotPackError(f"it could not be compiled: {lines[-1]}")
         write_swapped(path, library.read_bytes())
-
-
-def _environment() -> dict[str, str]:
-    """The user's, less what would change the code that is made."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("TORCH", "AOT_", "PYTORCH", "TRITON"))
-    }
-    return kept | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 
 
 @functools.cache

@@ -25,3 +25,5 @@ class TrainContext:
     save_models: bool
     model_path: str
     """Where a trial's weights go, with places for `id` and `number`."""
+    allow_changed_code: bool = False
+    """Whether trials of a point may differ in what their step was compiled with."""

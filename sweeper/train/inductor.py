@@ -53,6 +53,11 @@ class Plan:
         numbers = optimizer.numbers_of(1, np.zeros((1, self.replicas))).shape[1:]
         return [*trained * optimizer.states, *self.shapes, (tuple(numbers), torch.float32)]
 
+    @property
+    def written(self) -> bytes:
+        """The plan for another process."""
+        return pickle.dumps(self)
+
 
 OPTIONS: Mapping[str, Any] = {
     "cpp_wrapper": True,

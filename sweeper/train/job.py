@@ -28,6 +28,8 @@ from sweeper.train.loading import ProblemRef
 from sweeper.train.plan import (
     BATCH_CHOICE,
     BATCH_RANGE,
+    COMPILED,
+    FLAT,
     LR_RANGE,
     LR_RESCAN,
     PLAIN,
@@ -37,6 +39,7 @@ from sweeper.train.plan import (
 from sweeper.train.problem import Problem, load_problem
 from sweeper.train.streams import Streams, preserved
 from sweeper.train.tape import CannotPackError
+from sweeper.train.toolchain import check_toolchain
 from sweeper.train.trainer import Trained, train_trial
 from sweeper.train.way import find_way
 from sweeper.types import CHECK, TRIAL, Failure, Job, Outcome
@@ -52,7 +55,7 @@ def execute(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome
     """
     torch.set_num_threads(context.threads)
     if job.stage == TRIAL and job.payload.get("way", PLAIN) != PLAIN:
-        yield from _execute_packs(context, fd, job)
+        yield from _execute_packed(context, fd, job)
         return
     for number in job.numbers:
         work = functools.partial(_train, context, fd, job, number)
@@ -72,6 +75,20 @@ def _outcome(job: Job, number: int, started: float, work: Callable[[], _Found]) 
 
 
 # -- packs ----------------------------------------------------------------------------------------
+
+
+def _execute_packed(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome]:
+    """Train the trials as their point's others were, or not at all."""
+    if job.payload["way"] == COMPILED:
+        try:
+            can = check_toolchain(job.payload["toolchain"], allow=context.allow_changed_code)
+        except ChangedCodeError as error:
+            for number in job.numbers:
+                yield _outcome(job, number, time.time(), functools.partial(_raise, error))
+            return
+        if not can:
+            job = replace(job, payload={**job.payload, "way": FLAT})
+    yield from _execute_packs(context, fd, job)
 
 
 def _execute_packs(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome]:

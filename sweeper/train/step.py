@@ -87,7 +87,7 @@ class NativeStep:
         """See `Step`; the first one finds the function, or makes it.
 
         Raises:
-            CannotPackError: it cannot be made here.
+            NotCompiledError: it cannot be made here.
         """
         if self._native is None:
             self._native = native(self._plan(x, y, keys), self._kept)

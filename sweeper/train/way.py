@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.train.batched import Step, batched
-from sweeper.train.compiled import replicas_of, toolchain
+from sweeper.train.compiled import replicas_of
 from sweeper.train.data import Data
 from sweeper.train.draws import Drawn
 from sweeper.train.evaluation import PackEvaluation
@@ -29,6 +29,7 @@ from sweeper.train.stacked import find_optimizer, make_stacked
 from sweeper.train.step import FlatStep, NativeStep, OptimizerParts, numbers_of
 from sweeper.train.streams import Streams, preserved
 from sweeper.train.tape import CannotPackError, Tape, record, trained
+from sweeper.train.toolchain import NotCompiledError, toolchain
 from sweeper.train.worth import Worth, is_worth_compiling
 
 MOST_PRODUCTS, MOST_NUMBERS = 1_500_000, 150_000
@@ -94,7 +95,7 @@ def _choose(
     if worth(tape, parameters, is_large(tape), payload["steps"]):
         try:
             _check_native(members, parts, data, payload)
-        except CannotPackError as error:
+        except (CannotPackError, NotCompiledError) as error:
             why_not = f"; not compiled: {error}"
         else:
             return COMPILED, f"{because}, and its compiled step with its flat one"
@@ -325,7 +326,8 @@ def _check_native(
     """Whether the native step is the flat one but for rounding, with the same bits at every place.
 
     Raises:
-        CannotPackError: it is not, or cannot be made here.
+        CannotPackError: it is not.
+        NotCompiledError: it cannot be made here.
     """
     tape = members[0].tape
     size = replicas_of(tape)

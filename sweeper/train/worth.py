@@ -31,7 +31,7 @@ Worth = Callable[[Tape, int, bool, int], bool]
 steps of a trial."""
 
 
-def is_worth_compiling(tape: Tape, numbers: int, plain: bool, steps: int) -> bool:  # noqa: FBT001 - as `Worth` has it
+def is_worth_compiling(tape: Tape, numbers: int, plain: bool, steps: int) -> bool:
     """Whether compiling saves clearly more than it takes.
 
     Convolutions gain nothing: what they take is in libraries, whoever calls them.
