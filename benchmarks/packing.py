@@ -1,5 +1,7 @@
 """What a pack gains: steps a second of trials trained together, over trials one by one.
 
+First flat packs, then packs whose step is compiled, which is done beforehand.
+
 Both are this package's own trainers, on one core, taken in turn; the least time of each counts.
 
     python benchmarks/packing.py [rounds]
@@ -20,7 +22,8 @@ from torch import nn
 from sweeper.signature import encode
 from sweeper.train.data import Data, HeldSet
 from sweeper.train.loading import ProblemRef
-from sweeper.train.packed import Member, train_pack
+from sweeper.train.packed import Member, most_members, train_pack
+from sweeper.train.plan import COMPILED, FLAT
 from sweeper.train.problem import Problem
 from sweeper.train.streams import Streams
 from sweeper.train.trainer import train_trial
@@ -80,18 +83,23 @@ def measure(name: str, batch: int, rounds: int) -> str:
     def plain() -> None:
         train_trial(problem, data, streams[0], payload, 0, Path("unused"))
 
-    def packed(size: int) -> None:
-        members = [Member.make(problem, data, one, payload) for one in streams[:size]]
-        list(train_pack(problem, data, members, payload, 0))
+    def packed(way: str, size: int) -> None:
+        made = [Member.make(problem, data, one, payload) for one in streams[:size]]
+        most = most_members(made[0].tape, 0, way)
+        for first in range(0, size, most):
+            some = made[first : first + most]
+            list(train_pack(problem, data, some, {**payload, "way": way}, 0))
 
+    packed(COMPILED, 1)
+    cases = [(way, size) for way in (FLAT, COMPILED) for size in SIZES]
     alone: list[float] = []
-    together: dict[int, list[float]] = {size: [] for size in SIZES}
+    together: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
     for _ in range(rounds):
-        for size in SIZES:
+        for case in cases:
             alone.append(seconds(plain))
-            together[size].append(seconds(lambda size=size: packed(size)))
+            together[case].append(seconds(lambda case=case: packed(*case)))
     least = min(alone)
-    gains = "".join(f"{size * least / min(together[size]):8.2f}" for size in SIZES)
+    gains = "".join(f"{case[1] * least / min(together[case]):8.2f}" for case in cases)
     inputs, hidden, outputs, _ = MODELS[name]
     # What the weights' gradients and outputs take, and the inner gradient.
     products = batch * (2 * inputs * hidden + 3 * hidden * outputs) / 1e6
@@ -102,7 +110,7 @@ def main() -> None:
     """Print the table."""
     torch.set_num_threads(1)
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    sizes = "".join(f"{size:8}" for size in SIZES)
+    sizes = "".join(f"{size:8}" for size in (*SIZES, *SIZES))
     print(f"{'model':>12} {'batch':>6} {'10^6 ×':>8} {'plain µs':>8} {sizes}")
     for name in MODELS:
         for batch in (16, 32, 64, 128):

@@ -484,6 +484,25 @@ def test_stacked_optimisers_are_torchs_and_their_bits_a_replicas_own(name, optio
         torch.testing.assert_close(one[0], other.detach(), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize(("name", "options"), NAMED)
+def test_each_replica_may_have_a_rate_of_its_own(name, options):
+    torch.manual_seed(0)
+    start = [torch.randn(3, 4, 5), torch.randn(3, 5)]
+    gradients = [[torch.randn_like(p) for p in start] for _ in range(3)]
+
+    def trained(rate):
+        parameters = [p.clone() for p in start]
+        update = make_stacked(name, options, parameters)
+        for step in gradients:
+            update(step, rate)
+        return parameters
+
+    together = trained([0.1, 0.2, 0.3])
+    for place, rate in enumerate((0.1, 0.2, 0.3)):
+        for one, other in zip(together, trained(rate), strict=True):
+            assert one[place].numpy().tobytes() == other[place].numpy().tobytes()
+
+
 @pytest.mark.parametrize("options", [{"amsgrad": True}, {"maximize": True}])
 def test_an_option_without_a_stacked_formula_is_refused(options):
     with pytest.raises(CannotPackError, match="adam with"):

@@ -85,7 +85,9 @@ def _ways(steps: list[Step]) -> list[str]:
         return []
     why = Counter(payload["because"] for payload in told if payload["way"] == "plain")
     plain = "".join(f"; {count} one by one: {reason}" for reason, count in why.most_common())
-    return [f"training: {len(told) - why.total()} of {len(told)} points in packs{plain}"]
+    compiled = sum(payload["way"] == "compiled" for payload in told)
+    native = f", {compiled} of them compiled" if compiled else ""
+    return [f"training: {len(told) - why.total()} of {len(told)} points in packs{native}{plain}"]
 
 
 def _failures(

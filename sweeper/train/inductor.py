@@ -70,6 +70,8 @@ OPTIONS: Mapping[str, Any] = {
     "max_autotune": False,
     "max_autotune_gemm": False,
     "freezing": False,
+    # Patterns would be found in what is written as it shall be, and take a second to load.
+    "pattern_matcher": False,
     "fx_graph_cache": False,
     "fx_graph_remote_cache": False,
     "aot_inductor.enable_line_tables": False,

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from sweeper.train.tape import Tape
 
 COMPILING = 10.0
-"""Seconds of a core that compiling a step takes, importing the compiler included."""
+"""Seconds of a core that compiling a step takes: three to import torch and its compiler, three in
+it, four in the C++ compiler."""
 
 TRIALS = 30
 """Of a point, as a sweep has them."""

@@ -1,0 +1,253 @@
+"""Native steps: the same bits in every company, made once, and never trusted blindly."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import sweeper
+from sweeper.errors import ChangedCodeError
+from sweeper.train import compiled, toolchain, worth
+from sweeper.train.compiled import cache_folder
+from sweeper.train.packed import Member, train_pack
+from sweeper.train.tape import record
+from sweeper.train.toolchain import NotCompiledError, check_toolchain
+from sweeper.train.way import find_way
+from sweeper.train.worth import is_worth_compiling
+from sweeping import HERE, assert_same_bits, outcomes, run
+from test_probes import TRIAL, bits, data_of, problem_of, streams_of
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("g++") is None or sys.platform != "linux", reason="there is no C++ compiler"
+)
+
+COMPILER = """#!/bin/sh
+echo "$@" >> {calls}
+exec g++ "$@"
+"""
+
+
+@pytest.fixture(scope="session")
+def tools(tmp_path_factory):
+    """A cache for all tests, and a compiler that notes what it is asked for."""
+    folder = tmp_path_factory.mktemp("tools")
+    path = folder / "c++"
+    path.write_text(COMPILER.format(calls=folder / "calls"))
+    path.chmod(0o755)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(tools, monkeypatch):
+    monkeypatch.setenv("SWEEPER_CACHE", str(tools))
+    monkeypatch.setenv("CXX", str(tools / "c++"))
+    monkeypatch.setattr(worth, "COMPILING", 0.0)
+    toolchain.toolchain.cache_clear()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    toolchain.toolchain.cache_clear()
+
+
+def compilations(tools):
+    calls = (tools / "calls").read_text().splitlines()
+    return len([call for call in calls if ".main.cpp" in call])
+
+
+def model():
+    """What could depend on the place: odd sizes, approximations, draws and buffers."""
+    return nn.Sequential(
+        nn.Linear(3, 7, bias=False), nn.BatchNorm1d(7), nn.SiLU(), nn.Dropout(0.3), nn.Linear(7, 2)
+    )
+
+
+PROBLEM = problem_of(model, optimizer={"name": "adamw", "weight_decay": 0.1})
+
+
+def pack(numbers, way="compiled"):
+    payload = TRIAL | {"lr_start": 0.001, "lr_end": 0.01, "way": way, "batch_size": 13}
+    made = [Member.make(PROBLEM, data_of(), streams_of(n, "trial"), payload) for n in numbers]
+    found = train_pack(PROBLEM, data_of(), made, payload, 5)
+    return {member.streams.number: trained for member, trained in found}
+
+
+def alike(one, other):
+    assert bits(one.model) == bits(other.model)
+    assert repr(one.metrics) == repr(other.metrics)
+    for name, curve in one.arrays.items():
+        assert curve.tobytes() == other.arrays[name].tobytes()
+
+
+# -- bits -----------------------------------------------------------------------------------------
+
+
+def test_a_trial_is_the_same_alone_and_in_any_company():
+    known = pack(range(4))
+    for numbers in ([2], [3, 2], [1, 3, 0], [3, 0, 2, 1]):
+        for number, trained in pack(numbers).items():
+            alike(trained, known[number])
+    assert len({repr(trained.metrics) for trained in known.values()}) == 4
+
+
+def test_a_compiled_trial_is_the_flat_one_but_for_rounding():
+    flat = pack([0, 1], "flat")
+    for number, found in pack([0, 1]).items():
+        for name, value in flat[number].metrics.items():
+            assert found.metrics[name] == pytest.approx(value, rel=1e-2)
+
+
+# -- the cache ------------------------------------------------------------------------------------
+
+AGAIN = """
+import torch
+torch.set_num_threads(1)
+from test_compiled import pack
+print(repr(pack([2])[2].metrics))
+"""
+
+
+def test_another_process_finds_what_was_compiled(tools):
+    known = repr(pack([2])[2].metrics)
+    before = compilations(tools)
+    found = subprocess.run(
+        [sys.executable, "-c", AGAIN],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == known
+    assert compilations(tools) == before
+
+
+def test_a_damaged_file_is_made_again_and_is_the_same(tools):
+    known = pack([2])[2]
+    (path,) = [one for one in cache_folder().glob("*.so") if loaded(one)]
+    whole = path.read_bytes()
+    for spoilt in (b"", whole[:-1], whole[:100], whole[:5000] + b"!" + whole[5001:]):
+        replaced(path, spoilt)
+        assert compiled._read(path) is None
+    before = compilations(tools)
+    compiled._entry.cache_clear()
+    alike(pack([2])[2], known)
+    assert compilations(tools) == before + 1
+    assert compiled._read(path) is not None
+
+
+def loaded(path):
+    return str(path) in Path("/proc/self/maps").read_text()
+
+
+def replaced(path, data):
+    """As a new file: this process has the old one in its memory."""
+    aside = path.with_suffix(".aside")
+    aside.write_bytes(data)
+    aside.replace(path)
+
+
+def test_nothing_is_executed_that_others_may_have_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("SWEEPER_CACHE", str(tmp_path))
+    cache_folder().mkdir()
+    cache_folder().chmod(0o777)
+    with pytest.raises(NotCompiledError, match="is not this user's alone"):
+        pack([2])
+
+
+def test_the_cache_is_the_users(monkeypatch, tmp_path):
+    monkeypatch.delenv("SWEEPER_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "sweeper" / "compiled"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "sweeper" / "compiled"
+
+
+# -- the way --------------------------------------------------------------------------------------
+
+
+def found(**changes):
+    _, arrays = find_way(PROBLEM, data_of(), streams_of(0, "way"), TRIAL | changes)
+    return {name: str(text) for name, text in arrays.items()}
+
+
+def test_without_a_compiler_it_is_flat_and_says_so(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    toolchain.toolchain.cache_clear()
+    way = found()
+    assert way["way"] == "flat"
+    assert way["because"].endswith("not compiled: there is no C++ compiler (no-such-compiler)")
+    assert way["toolchain"] == ""
+
+
+def test_what_a_compiler_says_last_is_the_reason():
+    with pytest.raises(NotCompiledError, match=r"not be compiled: .*No module named .absent"):
+        toolchain.run_apart("absent", [], b"")
+
+
+def test_what_is_worth_compiling_depends_on_the_model_and_the_length_of_a_trial(monkeypatch):
+    monkeypatch.undo()
+    torch.manual_seed(0)
+    small = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 4))
+    loss = nn.CrossEntropyLoss()
+    tape, _, _ = record(small, loss, torch.randn(5, 2), torch.zeros(5, dtype=torch.int64))
+    assert not is_worth_compiling(tape, 60, False, 1_000)
+    assert is_worth_compiling(tape, 60, False, 100_000)
+    assert is_worth_compiling(tape, 60, True, 10_000)
+    image = nn.Sequential(nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(8, 4))
+    tape, _, _ = record(image, loss, torch.randn(5, 1, 6), torch.zeros(5, dtype=torch.int64))
+    assert not is_worth_compiling(tape, 60, True, 10**9)
+
+
+# -- whole sweeps ---------------------------------------------------------------------------------
+
+GRID = {"hidden": [3], "nonlinearity": [nn.Tanh]}
+
+
+def test_a_sweep_with_compiled_steps(tmp_path, monkeypatch, tools):
+    reference = run(tmp_path / "one", sweeper.Grid(trials=7, **GRID))
+    final = json.loads((tmp_path / "one/points/0/hparams/final.json").read_text())
+    assert final["way"] == "compiled"
+    assert "training: 1 of 1 points in packs, 1 of them compiled" in str(reference.summary())
+
+    # In other packs, in other processes, first three and then all.
+    before = compilations(tools)
+    run(tmp_path / "two", sweeper.Grid(trials=0, **GRID))
+    for trials, options in ((3, {"total_cores": 1}), (7, {"pack": 2})):
+        result = run(
+            tmp_path / "two", sweeper.Grid(trials=trials, **GRID), backend="local", **options
+        )
+    assert_same_bits(reference, result)
+    assert outcomes(tmp_path / "one") == outcomes(tmp_path / "two")
+    assert compilations(tools) == before
+
+    # With other tools the bits would be others.
+    monkeypatch.setattr(toolchain, "toolchain", lambda: "other tools")
+    more = sweeper.Grid(trials=9, **GRID)
+    with pytest.raises(ChangedCodeError, match="here it would be other tools"):
+        run(tmp_path / "one", more)
+    monkeypatch.undo()
+    monkeypatch.setenv("SWEEPER_CACHE", str(tools))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    toolchain.toolchain.cache_clear()
+    with pytest.raises(ChangedCodeError, match="here it would be there is no C"):
+        run(tmp_path / "one", more)
+    mixed = run(tmp_path / "one", more, allow_changed_code=True)
+    assert mixed[0].loss_val[:7].tobytes() == reference[0].loss_val.tobytes()
+    np.testing.assert_array_equal(mixed.trial_numbers[0], range(9))
+
+
+def test_a_worker_with_other_tools_says_so():
+    assert check_toolchain(toolchain.toolchain(), allow=False)
+    with pytest.raises(ChangedCodeError, match="compiled with something else"):
+        check_toolchain("something else", allow=False)
+    assert check_toolchain("something else", allow=True)
