@@ -21,7 +21,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from simulation import CRASH
-from sweeper.errors import ParamError, ProblemError, SelectorError, StalledError
+from sweeper.errors import ParamError, ProblemError, SelectorError, StalledError, StoppedError
 from sweeper.files import pack_arrays, unpack_arrays
 from sweeper.results import METRICS
 from sweeper.run.dispatch import dispatch
@@ -33,13 +33,13 @@ from sweeper.store.load import read_results
 from sweeper.study import Study
 from sweeper.types import (
     CHECK,
-    MOST_TRIES,
     TRIAL,
     Asked,
     Died,
     Failure,
     Finished,
     Found,
+    Limits,
     Lost,
     Outcome,
     Planned,
@@ -53,6 +53,7 @@ from sweeper.types import (
 )
 
 SLOTS = [1, 2, 8, 64]
+MOST_TRIES = Limits().max_tries
 MOST_CORES = 4
 BOOM = Failure("exception", "ValueError: boom", "Traceback: …")
 
@@ -139,6 +140,9 @@ class ToyBackend:
     """How often a worker has died by chance over each replica, in all runs of a folder."""
     now: float = 1e9
     seconds: tuple[float, ...] = (1.0, 2.0, 5.0)
+    stuck: object = never
+    failure: Failure = BOOM
+    """What comes of those that are `failing`."""
 
     def __post_init__(self):
         self.rng = random.Random(self.seed)
@@ -162,6 +166,8 @@ class ToyBackend:
         for number in job.numbers:
             seconds = self.rng.choice(self.seconds)
             replica = (job.point, job.stage, number)
+            if self.stuck(params, job.stage, number):
+                return
             if self.doomed(params, job.stage, number):
                 self.push(now + seconds, Died(start.slot, CRASH))
                 return
@@ -177,11 +183,14 @@ class ToyBackend:
     def outcome(self, job, params, number, started, ended):
         outcome = Outcome(job.point, job.stage, number, started, ended)
         if self.failing(params, job.stage, number):
-            return dataclasses.replace(outcome, failure=BOOM)
+            return dataclasses.replace(outcome, failure=self.failure)
         if job.stage == TRIAL:
             return dataclasses.replace(outcome, metrics=metrics_of(params, number))
         perf = draw(params, job.stage, number, "perf")
         return dataclasses.replace(outcome, arrays=pack_arrays({"perf": perf}))
+
+    def stop(self, slot):
+        self.push(self.now, Died(slot, CRASH))
 
     def push(self, time, message):
         life = self.lives[message.slot]
@@ -236,6 +245,7 @@ class Run:
     backend: ToyBackend | None = None
     failing: object = never
     doomed: object = never
+    limits: Limits = dataclasses.field(default_factory=Limits)
     batches: list = dataclasses.field(default_factory=list)
     events: list = dataclasses.field(default_factory=list)
     decisions: list = dataclasses.field(default_factory=list)
@@ -257,11 +267,13 @@ class Run:
             most_cores=MOST_CORES,
             slots=self.slots,
             recorded=store.recorded(name),
+            limits=self.limits,
         )
         durable = {(o.point, o.stage, o.number) for o in store.outcomes(arrays=False)}
         self.keep(store, self.study.begin(), name)
         self.check()
-        scheduler = Scheduler(self.slots, per_job=self.per_job)
+        timeout = self.limits.trial_timeout
+        scheduler = Scheduler(self.slots, per_job=self.per_job, timeout=timeout)
         interrupts = SimpleNamespace(signal=None)
         loop = dispatch(self.study, scheduler, self.backend, interrupts, self.backend.clock)
         for events in loop:
@@ -283,6 +295,7 @@ class Run:
             self.check()
             running = [slot for slot, _, _ in self.study.progress().running]
             assert running == sorted(scheduler.running)
+            self.study.check_failures()
             if stop == (place, "decisions"):
                 return self
         self.study.check_stalled()
@@ -799,6 +812,138 @@ def test_tries_are_counted_over_resumes(stopped, durable):
     assert deaths + len(last.lost) == MOST_TRIES
     assert last.selector.told((1,)) == [row_of((1,), 0), row_of((1,), 1)]
     assert [entry[0] for entry in last.selector.tells].count("failed") == 1
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_how_often_a_replica_is_tried_may_be_said(most):
+    run = Run(Listed([((1,), 5)]), doomed=some_are_doomed, limits=Limits(max_tries=most)).run()
+    assert [event.numbers for event in run.lost] == [(2,)] * most
+    (why,) = [entry[3] for entry in run.selector.tells if entry[0] == "failed"]
+    assert why == CRASH.message + ("" if most == 1 else f", {most} times")
+
+
+def test_what_was_given_up_stays_so_and_what_was_not_may_be_tried_more_or_less_often():
+    def doomed(_params, stage, number):
+        return stage == TRIAL and number in (1, 2)
+
+    def go_on(folder, tries, stop=None):
+        selector, limits = Listed([((1,), 4)]), Limits(max_tries=tries)
+        return Run(selector, 1, folder=folder, doomed=doomed, limits=limits).run(stop)
+
+    first = go_on(Folder(), 2)
+    assert Counter(event.numbers for event in first.lost) == {(1,): 2, (2,): 2}
+    assert go_on(first.folder, 9).lost == []
+    whole = go_on(Folder(), 9)
+    died = [any(isinstance(event, Lost) for event in batch) for batch in whole.batches]
+    folder = Folder()
+    go_on(folder, 9, (died.index(True) + 1, "events"))
+    # Once is enough now for the one, and as it never ended, it is told of at once.
+    lowered = go_on(folder, 1)
+    assert [event.numbers for event in lowered.lost] == [(2,)]
+    assert [failure.number for failure in read_results(folder.open()).failures] == [1, 2]
+
+
+@pytest.mark.parametrize("per_job", [1, 3])
+@pytest.mark.parametrize("slots", [1, 2, 8])
+def test_a_job_over_its_time_is_ended_and_costs_only_what_hangs(slots, per_job):
+    def stuck(params, stage, number):
+        return (stage == TRIAL and number == 2) or (params, stage, number) == ((4,), "lr_range", 0)
+
+    backend = ToyBackend(stuck=stuck)
+    asks = [((1,), 5), ((4,), 2), ((2,), 1)]
+    limits = Limits(trial_timeout=30.0)
+    run = Run(Listed(asks), slots, per_job=per_job, backend=backend, limits=limits).run()
+    assert run.selector.told((1,)) == [row_of((1,), number) for number in (0, 1, 3, 4)]
+    assert run.selector.told((2,)) == [row_of((2,), 0)]
+    why = "stopped: over its time (trial_timeout=30)"
+    failed = {entry[1:] for entry in run.selector.tells if entry[0] == "failed"}
+    assert failed == {((1,), TRIAL, why), ((4,), "lr_range", f"lr_range 0: {why}")}
+    ended = [event for event in run.lost if event.cause.kind == "timeout"]
+    assert sorted(event.numbers for event in ended) == [(0,), (2,)], "each is ended once"
+    again = Run(Listed(asks), slots, folder=run.folder, backend=ToyBackend(), limits=limits).run()
+    assert again.batches == []
+    assert again.results == run.results
+
+
+NO_MEMORY = Failure("memory", "MemoryError: no room", "Traceback: …")
+NO_DISK = Failure("disk", "OSError: [Errno 28] No space left on device", "Traceback: …")
+
+
+def test_what_had_no_memory_is_tried_again():
+    tried = Counter()
+
+    def failing(params, stage, number):
+        tried[params, stage, number] += 1
+        return stage == TRIAL and (number == 1 or (number == 2 and tried[params, stage, 2] < 3))
+
+    run = Run(Listed([((1,), 4)]), backend=ToyBackend(failing=failing, failure=NO_MEMORY)).run()
+    assert run.selector.told((1,)) == [row_of((1,), number) for number in (0, 2, 3)]
+    (failure,) = read_results(run.folder.open()).failures
+    assert (failure.number, failure.message) == (1, f"{NO_MEMORY.message}, 3 times")
+    assert {event.numbers for event in run.lost} == {(1,), (2,)}
+
+
+def test_a_full_disk_stops_the_sweep_and_is_no_fault_of_the_trial():
+    def failing(_params, stage, number):
+        return stage == TRIAL and number == 1
+
+    folder = Folder()
+    for _ in range(2):  # each time it is tried as if for the first time
+        backend = ToyBackend(failing=failing, failure=NO_DISK)
+        run = Run(Listed([((1,), 4)]), 1, folder=folder, backend=backend)
+        with pytest.raises(StoppedError, match="No space left on device: make room, and the same"):
+            run.run()
+        assert [event.cause for event in run.lost] == [NO_DISK] * 3
+    assert Run(Listed([((1,), 4)]), folder=folder).run().results == (
+        Run(Listed([((1,), 4)])).run().results
+    )
+
+
+def some_points_fail(params, stage, number):
+    return untunable(params, stage, number) or (stage == TRIAL and number % 2 == 1)
+
+
+def test_so_many_failures_stop_the_sweep_and_the_same_command_goes_on():
+    asks = [((0,), 4), ((3,), 2), ((1,), 4), ((2,), 4)]
+    folder, limits = Folder(), Limits(stop_after_failures=3)
+    for _ in range(2):
+        run = Run(Listed(asks), 1, folder=folder, failing=some_points_fail, limits=limits)
+        with pytest.raises(StoppedError, match="3 trials or points have failed, and stop_after_"):
+            run.run()
+        assert len([entry for entry in run.selector.tells if entry[0] == "failed"]) >= 3
+    last = Run(Listed(asks), 1, folder=folder, failing=some_points_fail, limits=limits).run()
+    assert last.results == Run(Listed(asks), failing=some_points_fail).run().results
+
+
+def test_nothing_is_stopped_that_is_over():
+    def failing(_params, stage, _number):
+        return stage == TRIAL
+
+    limits = Limits(stop_after_failures=3)
+    assert Run(Listed([((1,), 3)]), failing=failing, limits=limits).run().study.finished
+
+
+def test_a_sweep_whose_first_three_trials_fail_alike_stops():
+    def failing(_params, stage, number):
+        return stage == TRIAL and number < 3
+
+    asks = [((1,), 5), ((2,), 5)]
+    run = Run(Listed(asks), 1, failing=failing)
+    with pytest.raises(StoppedError, match="first 3 trials have all failed alike"):
+        run.run()
+    assert len([outcome for outcome in run.finished if outcome.stage == TRIAL]) == 3
+    # Whoever gives the same command again has seen it.
+    again = Run(Listed(asks), 1, folder=run.folder, failing=failing).run()
+    assert again.study.progress().trials_failed == 6
+    assert len([outcome for outcome in again.finished if outcome.stage == TRIAL]) == 7
+
+
+@pytest.mark.parametrize("sound", [0, 1, 2])
+def test_one_of_three_that_ends_well_is_enough_to_go_on(sound):
+    def failing(_params, stage, number):
+        return stage == TRIAL and number != sound
+
+    assert Run(Listed([((1,), 6)]), 1, failing=failing).run().study.finished
 
 
 def copy_of(folder):

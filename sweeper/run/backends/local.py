@@ -148,6 +148,12 @@ class LocalBackend:
             messages.append(Died(slot, self._bury(slot)))
         return messages
 
+    def stop(self, slot: int) -> None:
+        """See `Backend`."""
+        worker = self._workers.get(slot)
+        if worker is not None:
+            self._kill(worker)
+
     def close(self) -> None:
         """See `Backend`."""
         for worker in self._workers.values():
