@@ -124,6 +124,7 @@ def _execute_pack(
     context: TrainContext, fd: int | None, job: Job, members: list[packed.Member]
 ) -> Iterator[Outcome]:
     started = time.time()
+    torch.set_num_threads(context.threads)  # whatever a model has made of it
     problem, data = _data(context, fd)
     found = packed.train_pack(problem, data, members, job.payload, context.curve_samples)
     done: list[Outcome] = []
