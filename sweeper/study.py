@@ -14,7 +14,7 @@ import heapq
 import math
 import operator
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -32,6 +32,7 @@ from sweeper.results import METRICS, show_params
 from sweeper.search import ParamSelector
 from sweeper.types import (
     CHECK,
+    NOT_ITS_FAULT,
     TRIAL,
     TRIED_AGAIN,
     Asked,
@@ -146,6 +147,8 @@ class Study:
         self._recorded = recorded or Recorded()
         self._ids = dict(self._recorded.ids)
         self._tries: dict[tuple[str, str, int], int] = {}
+        self._without_room: Counter[tuple[str, str, int]] = Counter()
+        """How often there was no room on the disk for each, in this run."""
         self._given_up: dict[str, list[Outcome]] = {}
         for (signature, stage, number), causes in self._recorded.tries.items():
             if stage == CHECK:  # each run checks the problem anew
@@ -363,9 +366,16 @@ class Study:
 
     def _tell_asks(self, decisions: list[Decision]) -> None:
         while self._asks and self._asks[0].complete:
-            ask = self._asks.popleft()
-            decisions += self._tell_point(ask.point, ask.end)
+            decisions += self._tell_ask(self._asks.popleft())
             self._ask(decisions)
+
+    def _tell_ask(self, ask: _Ask) -> list[Told]:
+        """Tell an ask as a whole; where nothing is left to tell, the log still says that it was.
+
+        It is a reason to ask again, so a replay must know its place.
+        """
+        told = self._tell_point(ask.point, ask.end)
+        return told or [Told(ask.point.point.signature, "trials")]
 
     def _tell_changed(self, decisions: list[Decision]) -> bool:
         """Tell what is known of points that have changed; False where there was nothing."""
@@ -447,8 +457,7 @@ class Study:
         told: list[Told] = []
         held = bool(self._asks) and self._asks[0].complete
         if held:
-            ask = self._asks.popleft()
-            told = self._tell_point(ask.point, ask.end)
+            told = self._tell_ask(self._asks.popleft())
         if not held or told != [log.popleft() for _ in range(min(len(told), len(log)))]:
             raise SelectorError(
                 f"selector {type(self._selector).__name__} was told of results that the folder "
@@ -542,13 +551,14 @@ class Study:
         # The first was being trained when the worker died; the rest were not begun, or were in a
         # pack with it: they go on one by one, so that whatever kills a worker kills no neighbour.
         key = (job.point, job.stage, numbers[0])
-        tries = self._tries[key] = self._tries.get(key, 0) + (cause.kind != "stopped")
+        tries = self._tries[key] = self._tries.get(key, 0) + (cause.kind not in NOT_ITS_FAULT)
         again = tuple(numbers)
-        if self._is_last(cause, tries):
-            again = again[1:]
-            if cause.kind == "disk":  # nor would any other have room
+        if cause.kind == "disk":
+            self._without_room[key] += 1
+            if self._without_room[key] >= self._limits.max_tries:  # nor would any other have it
                 self._stop = f"{cause.message}: make room, and the same command goes on"
-                return
+        elif cause.kind not in NOT_ITS_FAULT and self._is_last(cause, tries):
+            again = again[1:]
             outcome = give_up(*key, cause, tries)
             if job.stage != CHECK:
                 decisions.append(GaveUp(outcome))

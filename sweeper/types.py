@@ -280,7 +280,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """The selector was told: settings found, trials completed, or a failure, of one point."""
+    """The selector was told: settings found, trials completed, or a failure, of one point.
+
+    No numbers of trials: an ask was complete of which nothing was left to tell.
+    """
 
     point: str
     what: Literal["hparams", "trials", "failed"]

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
@@ -135,14 +135,16 @@ class Store:
     # -- opening ----------------------------------------------------------------------------------
 
     @classmethod
-    def open(cls, path: Path) -> Store:
+    def open(cls, path: Path, connect: Callable[..., sqlite3.Connection] = sqlite3.connect) -> Self:
         """Open for writing, making what is not there; the caller holds the folder's lock.
+
+        `connect` makes the connection, as `sqlite3.connect` does.
 
         Raises:
             FolderError: the file is no database of ours, or of a later version.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, isolation_level=None)
+        connection = connect(path, isolation_level=None)
         try:
             with _explained(path):
                 connection.execute("PRAGMA journal_mode = WAL")
