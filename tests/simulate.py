@@ -14,10 +14,13 @@ the end, where the folder must say the same as that of a sweep to which nothing 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import functools
 import heapq
 import itertools
 import math
+import multiprocessing
 import os
 import random
 import sqlite3
@@ -26,13 +29,13 @@ import tempfile
 import time
 import traceback
 from collections import Counter, deque
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sweeper.drive import drive
 from sweeper.errors import StoppedError
-from sweeper.files import pack_arrays
 from sweeper.run.scheduler import SHORT, STREAK, Scheduler
 from sweeper.search import ParamSelector
 from sweeper.show.progress import make_view
@@ -59,6 +62,7 @@ from tests.toys import (
     ToyPlan,
     draw,
     metrics_of,
+    perf_arrays,
     point_of,
     results_in,
     untunable,
@@ -71,7 +75,7 @@ NO_MEMORY = Failure("memory", "MemoryError: no room", "Traceback: …")
 NO_DISK = Failure("disk", "OSError: no space left on device", "Traceback: …")
 
 ASKS = [((0,), 3), ((1,), 4), ((2,), 0), ((3,), 2), ((0,), 2), ((4,), 1), ((2,), 0), ((5,), 1)]
-MANY_ASKS = [((0,), 40), ((1,), 30), ((4,), 1)]
+MANY_ASKS = [((0,), 30), ((1,), 15), ((4,), 1)]
 """Trials enough for workers to be handed jobs ahead."""
 
 MOST_LIVES = 40
@@ -183,7 +187,7 @@ class World:
         self.trace: list[str] = []
 
     def chance(self, job: Job, number: int) -> Failure | None:
-        """What goes wrong with a replica that would end well; never so often that it is given up."""
+        """What goes wrong with a replica that would end well; never so often as to end it."""
         if self.rng.random() >= self.scenario.deaths:
             return None
         cause = self.rng.choice((CRASH, CRASH, NO_MEMORY, GONE, NO_DISK))
@@ -318,7 +322,7 @@ class Workers:
         if outcome.stage == TRIAL:
             return dataclasses.replace(outcome, metrics=metrics_of(params, outcome.number))
         perf = draw(params, outcome.stage, outcome.number, "perf")
-        return dataclasses.replace(outcome, arrays=pack_arrays({"perf": perf}))
+        return dataclasses.replace(outcome, arrays=perf_arrays(perf))
 
     def _send(self, when: float, message: Died | Result, *, stranger: bool = False) -> None:
         worker = self.worker[message.slot]
@@ -406,7 +410,7 @@ class Durable:
 
 
 class Watched(ParamSelector):
-    """A selector that is told nothing before it is durable; its driver may die when it is called."""
+    """A selector that is told only what is durable, and over which its driver may die."""
 
     def __init__(self, inner: Gambler | Listed, life: Life, durable: Durable) -> None:
         self.inner, self.life, self.durable = inner, life, durable
@@ -584,22 +588,33 @@ def simulate(seed: int, *, bug: bool = False) -> list[str]:
     scenario = Scenario.of(rng)
     world = World(scenario, rng)
     world.trace.append(repr(scenario))
-    shm = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=shm if os.access(shm, os.W_OK) else None) as folder:
-        try:
-            found = sweep(scenario, world, Path(folder), bug=bug)
-            quiet = scenario.undisturbed
-            world.trace.append("the same, undisturbed:")
-            reference_world = World(quiet, random.Random(0))
-            expected = sweep(quiet, reference_world, Path(folder) / "quiet")
-            for name in ("results", "history", "log"):
-                one, other = getattr(found, name), getattr(expected, name)
-                must(one == other, f"{name} differ from those of a quiet run:\n{one}\n{other}")
-        except Exception as error:
-            violation = error if isinstance(error, Violation) else Violation(repr(error))
-            violation.add_note("\n".join(world.trace))
-            raise violation from error
+    try:
+        with folder_in_memory() as folder:
+            found = sweep(scenario, world, folder, bug=bug)
+        expected = quiet_end(scenario.undisturbed)
+        for name in ("results", "history", "log"):
+            one, other = getattr(found, name), getattr(expected, name)
+            must(one == other, f"{name} differ from those of a quiet sweep:\n{one}\n{other}")
+    except Exception as error:
+        violation = error if isinstance(error, Violation) else Violation(repr(error))
+        violation.add_note("\n".join(world.trace))
+        raise violation from error
     return world.trace
+
+
+@functools.cache
+def quiet_end(scenario: Scenario) -> End:
+    """What a sweep to which nothing happens comes to."""
+    with folder_in_memory() as folder:
+        return sweep(scenario, World(scenario, random.Random(0)), folder)
+
+
+@contextlib.contextmanager
+def folder_in_memory() -> Iterator[Path]:
+    """A folder that costs no disk's time, where there is one."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
+        yield Path(name)
 
 
 # -- many seeds -----------------------------------------------------------------------------------
@@ -618,7 +633,8 @@ def simulate_many(
     seeds: range, *, bug: bool = False, processes: int | None = None
 ) -> dict[int, str]:
     """By seed what was found, on all cores."""
-    with ProcessPoolExecutor(processes or len(os.sched_getaffinity(0))) as pool:
+    workers = processes or len(os.sched_getaffinity(0))
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         found = pool.map(violation_of, seeds, itertools.repeat(bug), chunksize=25)
         return {seed: what for seed, what in zip(seeds, found, strict=True) if what is not None}
 

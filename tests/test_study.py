@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 
 from simulation import CRASH
 from sweeper.errors import ParamError, ProblemError, SelectorError, StalledError, StoppedError
-from sweeper.files import pack_arrays
 from sweeper.run.dispatch import dispatch
 from sweeper.run.scheduler import Scheduler
 from sweeper.search import FixedSweep, ParamSelector
@@ -58,6 +57,7 @@ from toys import (
     found_of,
     metrics_of,
     never,
+    perf_arrays,
     point_of,
     results_in,
     row_of,
@@ -138,7 +138,7 @@ class ToyBackend:
         if job.stage == TRIAL:
             return dataclasses.replace(outcome, metrics=metrics_of(params, number))
         perf = draw(params, job.stage, number, "perf")
-        return dataclasses.replace(outcome, arrays=pack_arrays({"perf": perf}))
+        return dataclasses.replace(outcome, arrays=perf_arrays(perf))
 
     def stop(self, slot):
         self.push(self.now, Died(slot, CRASH))

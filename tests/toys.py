@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from collections import Counter
@@ -22,10 +23,12 @@ def never(_params, _stage, _number):
     return False
 
 
+@functools.cache
 def point_of(params):
     return make_point(params, "toy", SweepSettings(), 0)
 
 
+@functools.cache
 def draw(params, stage, number, what):
     """A number from 0 to 1 that depends on nothing else."""
     return random.Random(f"{params!r} {stage} {number} {what}").random()
@@ -48,6 +51,17 @@ def found_of(params):
     return Found(low, 10 * low, 16 + best)
 
 
+@functools.cache
+def perf_arrays(perf):
+    """The arrays of a probe."""
+    return pack_arrays({"perf": perf})
+
+
+@functools.cache
+def perf_in(arrays):
+    return float(unpack_arrays(arrays)["perf"])
+
+
 class ToyPlan:
     """check -> lr_range (perhaps twice) -> batch_range -> trial; each step from its outcomes."""
 
@@ -64,7 +78,7 @@ class ToyPlan:
                 return Planned(point.signature, Step(step.stage, error=error), step.stage)
         if step.stage == CHECK:
             return Planned(point.signature, self.first(point, check=False).step, CHECK)
-        perfs = [float(unpack_arrays(outcome.arrays)["perf"]) for outcome in outcomes]
+        perfs = [perf_in(outcome.arrays) for outcome in outcomes]
         mean = sum(perfs) / len(perfs)
         choice = {"mean": mean}
         if step.stage == "lr_range" and mean > 0.5:
