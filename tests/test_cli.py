@@ -373,6 +373,9 @@ def test_wrong_usage_of_a_process(arguments, expected, here):
         ("run clouds --grid hidden=1 --seed -1", ["seed=-1"]),
         ("run clouds --grid hidden=1 --curve-samples -1", ["curve_samples=-1"]),
         ("run clouds --grid hidden=1 --backend cloud", ["backend='cloud'", "'local'", "'inline'"]),
+        ("run clouds --grid hidden=1 --max-tries 0", ["max_tries=0", "1 or more"]),
+        ("run clouds --grid hidden=1 --stop-after-failures 0", ["stop_after_failures=0"]),
+        ("run clouds --grid hidden=1 --trial-timeout 0", ["trial_timeout=0", "above 0"]),
         ("run broken --trials 3", ["--trials 3", "selector"]),
     ],
 )
