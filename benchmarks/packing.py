@@ -27,7 +27,7 @@ from sweeper.train.trainer import train_trial
 SIGNATURE = "5e" * 32
 SIZES = (1, 2, 8, 32)
 SAMPLES = 1024
-STEPS = 64
+STEPS = 32
 BATCHES = (16, 32, 64, 128)
 
 Make = Callable[[], nn.Module]

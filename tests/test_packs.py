@@ -373,7 +373,7 @@ def test_a_running_mean_without_a_momentum_is_trained_plain():
 
 
 def test_a_large_model_is_trained_plain(monkeypatch):
-    monkeypatch.setattr(way, "MOST_PRODUCTS", 100)
+    monkeypatch.setattr(way, "MOST_PRODUCTS", 1)
     assert "large enough to fill a core" in found()[1]
 
 

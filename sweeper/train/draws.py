@@ -52,7 +52,8 @@ def bernoulli(keys: Tensor, draw: int, like: Tensor, p: float = 0.5, **_: object
     """Ones with probability p, else zeros; `like` is of shape (replicas, …)."""
     if not 0 < p < 1:
         return torch.full_like(like, p)
-    return (_words(keys, draw, like.shape[1:]) < round(p * 2**32) - 2**31).to(like.dtype)
+    below = round(p * 2**32) - 2**31
+    return torch.lt(_words(keys, draw, like.shape[1:]), below, out=torch.empty_like(like))
 
 
 def uniform(keys: Tensor, draw: int, like: Tensor, **_: object) -> Tensor:
