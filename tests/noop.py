@@ -11,6 +11,7 @@ import ctypes
 import itertools
 import json
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -182,6 +183,16 @@ def kill_everywhere(folder):
     raise AssertionError
 
 
+def kill_often(folder, times):
+    """Kill one driver after the other in the same folder, then let the last one come to the end."""
+    rng = random.Random(times)
+    for _ in range(times):
+        options = {"slowly": True, "action": "SIGKILL", "at": rng.randrange(8)}
+        code = forked(folder, options)
+        assert code == -signal.SIGKILL, code
+    assert forked(folder, {"slowly": True}) == 0
+
+
 def forked(folder, options):
     """The exit code of a driver; negative: the signal that ended it."""
     pid = os.fork()
@@ -224,6 +235,8 @@ if __name__ == "__main__":
             sys.exit(3 if sweep(sys.argv[1], given) else 0)
         case "kill everywhere":
             os.write(1, f"{kill_everywhere(sys.argv[1])}\n".encode())
+        case "kill often":
+            kill_often(sys.argv[1], given["times"])
         case "keep workers":
             keep_workers(sys.argv[1])
         case "import":

@@ -61,6 +61,12 @@ def test_killed_before_and_after_every_commit_it_goes_on(quiet, tmp_path):
         check_nothing_was_repeated(tmp_path / str(at))
 
 
+def test_killed_twenty_times_in_a_row_it_goes_on(quiet, tmp_path):
+    assert finish(*driver(tmp_path, do="kill often", times=20)) == 0
+    assert results(tmp_path) == quiet
+    check_nothing_was_repeated(tmp_path)
+
+
 @pytest.mark.parametrize("at", [2, 5, 8])
 def test_killed_with_workers_it_goes_on(quiet, tmp_path, at):
     options = {"backend": "local", "slots": 3}
