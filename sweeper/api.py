@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from sweeper.drive import drive
-from sweeper.errors import SettingsError, SweepInterrupted
+from sweeper.errors import SettingsError, StoppedError, SweepInterrupted
 from sweeper.files import folder_lock
 from sweeper.results import SweepResult
 from sweeper.run.backends import make_backend, slots_used
@@ -286,17 +286,24 @@ def _run(
             width, timeout = options.settings.cores_per_trial, options.limits.trial_timeout
             scheduler = Scheduler(used, width, timeout=timeout)
             interrupted = drive(study, scheduler, backend, interrupts, store, view, time.time)
+    except StoppedError as error:
+        raise StoppedError(f"stopped: {error}. {_kept(study, paths)}") from None
     finally:
         store.append(())  # the last decisions
         results = collate(store, paths)
     if interrupted:
-        done = study.progress()
-        raise SweepInterrupted(
-            f"interrupted: {done.trials_done} of {done.trials_asked} trials are done and kept in "
-            f"{paths.folder}; the same command goes on from there"
-        )
+        raise SweepInterrupted(f"interrupted: {_kept(study, paths)}")
     study.check_stalled()
     return results
+
+
+def _kept(study: Study, paths: Paths) -> str:
+    """What a sweep that ended early has come to, and how to go on."""
+    done = study.progress()
+    return (
+        f"{done.trials_done} of {done.trials_asked} trials are done and kept in {paths.folder}; "
+        "the same command goes on from there"
+    )
 
 
 @contextlib.contextmanager

@@ -556,7 +556,7 @@ class Study:
         if cause.kind == "disk":
             self._without_room[key] += 1
             if self._without_room[key] >= self._limits.max_tries:  # nor would any other have it
-                self._stop = f"{cause.message}: make room, and the same command goes on"
+                self._stop = f"{cause.message}: make room"
         elif cause.kind not in NOT_ITS_FAULT and self._is_last(cause, tries):
             again = again[1:]
             outcome = give_up(*key, cause, tries)

@@ -134,7 +134,9 @@ class Scenario:
             tuple(MANY_ASKS if short else ASKS),
             slots=rng.choice((1, 2, 3, 8)),
             per_job=1 if short else rng.choice((1, 1, 3)),
-            limits=Limits(rng.choice((1, 2, 3)), trial_timeout=20.0 if hangs else None),
+            limits=Limits(
+                rng.choice((1, 2, 3)), rng.choice((None, None, 3)), 20.0 if hangs else None
+            ),
             seconds=(0.001, 0.002) if short else rng.choice(((1.0, 2.0, 5.0), (0.01, 0.03, 19.0))),
             fails=rng.random() < 0.6,
             hangs=hangs,

@@ -391,6 +391,20 @@ def test_wrong_usage_is_explained_in_a_line(arguments, expected, here, monkeypat
     )
 
 
+def test_a_sweep_that_stops_itself_ends_in_1_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    command = "run troubled --grid trouble=raise --grid stage=every --trials 150 --backend inline"
+    options = ["--folder", str(tmp_path), "--stop-after-failures", "2", *QUICK]
+    monkeypatch.setattr(sys, "argv", ["sweeper", *command.split(), *options])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("sweeper: stopped: ")
+    assert "RuntimeError: no model today" in said
+    assert re.search(rf"\d+ of 150 trials are done and kept in {tmp_path}; the same command", said)
+    assert (tmp_path / "points/funcres.pt").exists()
+
+
 # -- search spaces --------------------------------------------------------------------------------
 
 

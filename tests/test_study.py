@@ -708,7 +708,7 @@ def test_a_full_disk_stops_the_sweep_and_is_no_fault_of_the_trial():
     for _ in range(2):  # each time it is tried as if for the first time
         backend = ToyBackend(failing=failing, failure=NO_DISK)
         run = Run(Listed([((1,), 4)]), 1, folder=folder, backend=backend)
-        with pytest.raises(StoppedError, match="No space left on device: make room, and the same"):
+        with pytest.raises(StoppedError, match="No space left on device: make room"):
             run.run()
         assert [event.cause for event in run.lost] == [NO_DISK] * 3
     assert Run(Listed([((1,), 4)]), folder=folder).run().results == (

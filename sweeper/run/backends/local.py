@@ -230,6 +230,9 @@ class LocalBackend:
             with contextlib.suppress(OSError):  # what it has started
                 os.killpg(worker.pid, signal.SIGKILL)
             return _cause(worker.parent.wait(), self._log(slot))
+        if not written:  # with the server, which ends what a worker has started
+            with contextlib.suppress(OSError):
+                os.killpg(worker.pid, signal.SIGKILL)
         return _cause(os.waitstatus_to_exitcode(int(written)) if written else None, self._log(slot))
 
 
