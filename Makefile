@@ -1,6 +1,7 @@
 # Two commands on a fresh clone: `make demo` and `make test`.  Each works alone, and works again.
 
 PYTHON ?= python3
+SEEDS ?= 10000
 BIN := .venv/bin
 # Newer than what it was made from: the environment is up to date.
 STAMP := .venv/installed
@@ -8,10 +9,10 @@ PEERS := .venv-peers/installed
 IGNITE := .venv-ignite/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench clean
+.PHONY: help demo test lint types simulate bench clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP)  ## sweep the handwritten digits and print the table of results
 	$(BIN)/python -m sweeper run examples.digits --folder out/digits
@@ -25,6 +26,9 @@ lint: $(STAMP)  ## check style and format (ruff)
 
 types: $(STAMP)  ## check types (mypy --strict)
 	$(BIN)/mypy
+
+simulate: $(STAMP)  ## simulate 10,000 sweeps under faults (minutes); SEEDS=N for another number
+	$(BIN)/python -m tests.simulate --seeds $(SEEDS)
 
 bench: $(STAMP) $(PEERS) $(IGNITE)  ## run the benchmarks and rewrite benchmarks/RESULTS.md (hours; ONLY="overhead scale")
 	$(BIN)/python benchmarks/run_all.py --peers .venv-peers/bin/python \

@@ -187,6 +187,9 @@ class Arithmetic(nn.Module):
         chosen = torch.where(x > 0.1, scaled, squares)
         chosen = chosen.masked_fill((x < -1) & ~(x >= 2), 0.3)
         chosen = chosen.masked_fill(torch.logical_not(x.le(1.5)), 0.5)
+        chosen = chosen.masked_fill((x > 0) | (x.ge(scaled) & x.le(squares)), torch.zeros(()))
+        chosen = chosen + (x.ne(chosen)).float() + x.new_zeros(size) + torch.zeros_like(x)
+        chosen = chosen + x.unsqueeze(1).unsqueeze(3).squeeze((1, 3)) * 0.1
         chosen = torch.maximum(chosen, x * 0.3) + torch.minimum(squares, scaled)
         whole = torch.exp(-squares) + torch.log(squares + 1) + torch.log1p(squares)
         normed = nn.functional.normalize(chosen) + x / (x.std(1, keepdim=True) + x.var() + 1)
@@ -330,6 +333,7 @@ def cases():
     yield dense(lambda: nn.BatchNorm1d(9), nn.ReLU, lambda: nn.Dropout(0.3))
     yield dense(lambda: nn.BatchNorm1d(9, affine=False, momentum=0.3), nn.Tanh, size=5)
     yield dense(lambda: nn.BatchNorm1d(9, track_running_stats=False))
+    yield dense(lambda: nn.AlphaDropout(0.2), lambda: nn.RMSNorm(9, eps=1e-6))
     yield dense(lambda: nn.LayerNorm(9), nn.GELU, lambda: nn.LayerNorm(9, bias=False), size=17)
     yield dense(lambda: nn.LayerNorm(9, elementwise_affine=False), label_smoothing=0.1)
     for kind in (Noisy, Counts, Parts, Arithmetic, Recurrent):

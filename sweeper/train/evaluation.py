@@ -5,6 +5,7 @@ As a step is, an evaluation is written down once and run for stacked replicas.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -70,7 +71,7 @@ class PackEvaluation:
     def tape(self, x: Tensor, y: Tensor) -> Tape:
         """What is computed of one replica's batch."""
         self.model.eval()
-        with preserved():
+        with preserved(), _step_by_step():
             tape = record_evaluation(self.model, self.loss, x, y)
         self.model.train()
         return tape
@@ -87,6 +88,17 @@ class PackEvaluation:
         right = are_correct(self.style, output.flatten(0, 1), y.flatten(0, 1))
         found: list[int] = right.view(y.shape[:2]).sum(1).tolist()
         return found
+
+
+@contextlib.contextmanager
+def _step_by_step() -> Iterator[None]:
+    """Attention as the operations that it is made of, not as the one that torch has for it."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 def _same(samples: SampleSet, replicas: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -43,6 +43,10 @@ Row = TypeVar("Row")
 _KEYS = 256
 """Steps whose keys are made at once."""
 
+AT_ONCE = 8_000_000
+"""Numbers computed in a step of a pack up to which a larger one is faster: beyond, memory is what
+it waits for; measured, see `benchmarks/packing.py`."""
+
 _BYTES = 4
 _COPIES = 6
 """Parameters, gradients, two states of the optimiser, and two that an update needs for a while."""
@@ -140,12 +144,17 @@ def make_step(
 
 
 def most_members(tape: Tape, parameters: int, way: str) -> int:
-    """How many replicas a pack has at most, memory allowing; no result depends on it."""
+    """How many replicas memory allows in a pack, and gain by it; no result depends on it."""
     if way == COMPILED:
         return replicas_of(tape)
     each = _BYTES * (_COPIES * parameters + tape.numbers)
     share = MEMORY_SHARE * psutil.virtual_memory().available / (psutil.cpu_count() or 1)
-    return max(1, int(share // max(1, each)))
+    return max(1, min(int(share // max(1, each)), gaining(tape)))
+
+
+def gaining(tape: Tape) -> int:
+    """How many replicas gain by being in one pack, two at least."""
+    return max(2, AT_ONCE // max(1, tape.numbers))
 
 
 def train_pack(

@@ -239,7 +239,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not isinstance(result, Tensor):
             self._refuse(f"its step depends on the values of its data ({name})")
             return -1
-        self._computed += result.numel()
+        if result.untyped_storage().data_ptr() not in self._by_memory:  # no view of what there is
+            self._computed += result.numel()
         return self._add(result)
 
     def _forget_views(self, changed: Tensor) -> None:

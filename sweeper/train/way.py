@@ -22,25 +22,34 @@ from sweeper.train.data import Data
 from sweeper.train.draws import Drawn
 from sweeper.train.evaluation import PackEvaluation
 from sweeper.train.optimizers import make_optimizer, optimizer_parts
-from sweeper.train.packed import Member, evaluation_of, first_batch, keys_of, stack, state_of
+from sweeper.train.packed import (
+    Member,
+    evaluation_of,
+    first_batch,
+    gaining,
+    keys_of,
+    stack,
+    state_of,
+)
 from sweeper.train.plan import COMPILED, FLAT, PLAIN
 from sweeper.train.problem import Problem
 from sweeper.train.stacked import find_optimizer, make_stacked
 from sweeper.train.step import FlatStep, NativeStep, OptimizerParts, numbers_of
 from sweeper.train.streams import Streams, preserved
-from sweeper.train.tape import CannotPackError, Tape, record, trained
+from sweeper.train.tape import CannotPackError, Tape, record, trained, values_in
 from sweeper.train.toolchain import NotCompiledError, toolchain
 from sweeper.train.worth import Worth, is_worth_compiling
 
-MOST_PRODUCTS, MOST_NUMBERS = 1_500_000, 150_000
-"""Multiplications in matrix products, and numbers computed, of a step up to which a padded pack of
-one is not slower than a plain step; measured, see `benchmarks/packing.py`."""
+MOST_PRODUCTS, MOST_NUMBERS = 150_000, 10_000
+"""Multiplications in products, and numbers computed, an operation of the step, up to which packs
+gain: what they save is a fixed time an operation.  Measured, see `benchmarks/packing.py`: a pack of
+eight is at least 1.3 times as fast as plain training, and one alone, padded, 0.65 to 0.9 times."""
 
 CHECK_STEPS = 4
 AGREEMENT = 1e-9
 """Relative error to plain training, in double precision, that still counts as the same."""
 
-PACKS = (1, 2, 3, 8)
+PACKS = (1, 2, 3, 8, 32)
 """Sizes between which a replica's bits are compared."""
 
 NATIVE_STEPS = 32
@@ -100,17 +109,23 @@ def _choose(
         else:
             return COMPILED, f"{because}, and its compiled step with its flat one"
     if is_large(tape):
-        raise CannotPackError(
-            f"it is large enough to fill a core alone ({tape.products / 1e6:.1f} million products "
-            f"and {tape.numbers / 1e3:.0f} thousand numbers a step; packed are up to "
-            f"{MOST_PRODUCTS / 1e6:.1f} and {MOST_NUMBERS / 1e3:.0f}){why_not}"
-        )
+        raise CannotPackError(f"{_size_of(tape)}{why_not}")
     return FLAT, because + why_not
 
 
 def is_large(tape: Tape) -> bool:
-    """Whether a flat pack would not be faster than plain training."""
-    return tape.products > MOST_PRODUCTS or tape.numbers > MOST_NUMBERS
+    """Whether flat packs gain nothing."""
+    products, numbers = (n / len(tape.operations) for n in (tape.products, tape.numbers))
+    return products > MOST_PRODUCTS or numbers > MOST_NUMBERS
+
+
+def _size_of(tape: Tape) -> str:
+    products, numbers = (n / len(tape.operations) for n in (tape.products, tape.numbers))
+    return (
+        f"it is large enough to fill a core alone (an operation of its step takes "
+        f"{products / 1e3:.0f} thousand products and {numbers / 1e3:.1f} thousand numbers; "
+        f"packed are up to {MOST_PRODUCTS / 1e3:.0f} and {MOST_NUMBERS / 1e3:.0f})"
+    )
 
 
 def _check(
@@ -135,7 +150,7 @@ def _check(
         raise CannotPackError("its step is not the same for every seed")
     _check_memory(problem, members[0], data, payload)
     _check_bits(problem, members, step, data, payload)
-    _check_agreement(problem, members, step, data, payload)
+    _check_agreement(problem, members, data, payload)
     return members
 
 
@@ -304,7 +319,7 @@ def _check_bits(
     rates = _rates(payload)
     evaluation = evaluation_of(problem, members[0])
     known: dict[int, list[bytes]] = {}
-    for count in PACKS:
+    for count in [count for count in PACKS if count <= gaining(members[0].tape)]:
         # Which of the two models stands where, the other way round in every other pack.
         kinds = [(place + count) % 2 for place in range(max(2, count))]
         if count == 1:
@@ -365,7 +380,6 @@ def _arrangements(size: int) -> list[list[int]]:
 def _check_agreement(
     problem: Problem,
     members: list[Member],
-    step: Step,
     data: Data,
     payload: Mapping[str, Any],
 ) -> None:
@@ -376,6 +390,11 @@ def _check_agreement(
     made = [_make(problem, member.streams, payload) for member in members]
     packed = [_make(problem, member.streams, payload)[0].double() for member in members]
     parameters, buffers = stack(packed)
+    # Its constants may depend on the precision, as the smallest number to divide by does.
+    tape, _, _ = record(packed[0].train(), made[0][1], *batches[0])
+    if _less_constants(tape) != _less_constants(members[0].tape):
+        raise CannotPackError("its step is another one in double precision")
+    step = batched(tape)
     stretch = _Stretch.of(members, [0, 1], batches, rates)
     losses, buffers = _train(problem, parameters, buffers, step, stretch)
     evaluation = PackEvaluation(problem.accuracy_style, packed[0], made[0][1])
@@ -400,6 +419,10 @@ def _check_agreement(
             output = model(x)
             _compare(output, outputs[place])
             _compare(loss(output, y), reached[place])
+
+
+def _less_constants(tape: Tape) -> list[Any]:
+    return [(step.name, values_in((step.arguments, step.options))) for step in tape.operations]
 
 
 def _double(x: Tensor) -> Tensor:

@@ -71,8 +71,8 @@ _EXACT: Mapping[str, Callable[..., Any]] = {
             ("mul", together(torch.mul)),
             ("div", together(torch.div)),
         )
-        for place in ("", "_")
-        for kind in ("Tensor", "Scalar")
+        for place, kind in (("", "Tensor"), ("", "Scalar"), ("_", "Tensor"), ("_", "Scalar"))
+        if (name, kind) != ("sub", "Scalar")  # torch never comes to it
     },
     "aten.rsub.Scalar": _rsub,
     "aten.neg.default": torch.neg,
@@ -87,11 +87,9 @@ _EXACT: Mapping[str, Callable[..., Any]] = {
     "aten.maximum.default": together(torch.maximum),
     "aten.minimum.default": together(torch.minimum),
     "aten.where.self": together(torch.where),
-    **{
-        f"aten.masked_fill{place}.{kind}": _filled
-        for place in ("", "_")
-        for kind in ("Scalar", "Tensor")
-    },
+    "aten.masked_fill.Scalar": _filled,
+    "aten.masked_fill.Tensor": _filled,
+    "aten.masked_fill_.Scalar": _filled,
     **{
         f"aten.{name}.{kind}": together(getattr(torch, name))
         for name in ("eq", "ne", "lt", "le", "gt", "ge")
@@ -101,7 +99,6 @@ _EXACT: Mapping[str, Callable[..., Any]] = {
     "aten.logical_not.default": torch.logical_not,
     "aten.bitwise_and.Tensor": together(torch.bitwise_and),
     "aten.bitwise_or.Tensor": together(torch.bitwise_or),
-    "aten.logical_and.default": together(torch.logical_and),
     "aten.logical_and_.default": together(torch.logical_and),
     "aten.relu.default": torch.relu,
     "aten.relu_.default": torch.relu,

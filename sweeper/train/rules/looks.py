@@ -104,7 +104,6 @@ RULES: Mapping[str, Callable[..., Any]] = {
     "aten.squeeze.dim": lambda x, dim: x.squeeze(later(dim)),
     "aten.squeeze.dims": _squeeze,
     "aten.detach.default": lambda x: x,
-    "aten.alias.default": lambda x: x,
     # Parts.
     "aten.select.int": lambda x, dim, index: x.select(later(dim), index),
     "aten.select_backward.default": _select_backward,

@@ -101,7 +101,8 @@ def _scaled(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
 def _layer_norm(
     x: Tensor, sizes: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, ...]:
-    output, mean, inverse = aten.native_layer_norm(x.contiguous(), sizes, None, None, eps)
+    ones, zeros = x.new_ones(sizes), x.new_zeros(sizes)  # torch is slower without any
+    output, mean, inverse = aten.native_layer_norm(x.contiguous(), sizes, ones, zeros, eps)
     learnt = [None if value is None else raised(value, x.ndim) for value in (weight, bias)]
     return _scaled(output, *learnt), mean, inverse
 
