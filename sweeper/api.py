@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import importlib.metadata
 import os
 import platform
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeper.drive import drive
 from sweeper.errors import SettingsError, StoppedError, SweepInterrupted
@@ -33,10 +34,9 @@ from sweeper.store.database import Store, fold_log
 from sweeper.store.identity import bind, identify
 from sweeper.store.paths import Paths, move_to_history
 from sweeper.study import Study
-from sweeper.train.data import DataRef, read_data
-from sweeper.train.job import TrainContext, as_worker
+from sweeper.train.context import TrainContext
+from sweeper.train.loading import UnguardedCall, is_loading
 from sweeper.train.plan import Plan
-from sweeper.train.problem import Problem, UnguardedCall, find_problem, is_loading
 from sweeper.types import (
     HyperparameterSettings,
     Limits,
@@ -46,8 +46,13 @@ from sweeper.types import (
     get_settings,
 )
 
+if TYPE_CHECKING:
+    from sweeper.train.data import DataRef
+    from sweeper.train.problem import Problem
+
 EXECUTE = "sweeper.train.job:execute"
-PRELOAD = ("sweeper.train.job",)
+PRELOAD = ("sweeper.train.job", "torch._dynamo")
+"""The second is imported by the first optimiser that is made."""
 SAVE_MODELS = ("final", "none")
 
 MOST_IN_PACK = 32
@@ -154,10 +159,10 @@ def sweep(
         limits,
     )
     _check(options, selector)
-    if backend == "local":
-        from sweeper.run.backends.local import prepare
+    warm_up(backend)
+    # Imports torch: not before the fork server has begun to do the same beside it.
+    from sweeper.train.problem import find_problem
 
-        prepare(PRELOAD)  # imports torch while this process reads the data
     problem = find_problem(module)
     paths = Paths(Path(folder) if folder is not None else Path("out") / problem.ref.name)
     with make_view(progress) as view, folder_lock(paths.lock) as dead:
@@ -170,6 +175,14 @@ def sweep(
                 view.note(f"moved the earlier contents to {moved}")
         with Store.open(paths.database) as store, _data(problem, seed) as (data, fd):
             return _run(problem, data, fd, selector, options, store, paths, view)
+
+
+def warm_up(backend: str) -> None:
+    """Begin to import what workers need, in the fork server: the caller can import it meanwhile."""
+    if backend == "local":
+        from sweeper.run.backends.local import prepare
+
+        prepare(PRELOAD)
 
 
 def _read_pack(pack: object) -> int:
@@ -219,6 +232,8 @@ def _check(options: _Options, selector: object) -> None:
 
 @contextlib.contextmanager
 def _data(problem: Problem, seed: int) -> Iterator[tuple[DataRef, int | None]]:
+    from sweeper.train.data import read_data
+
     ref, fd = read_data(problem, seed)
     try:
         yield ref, fd
@@ -240,22 +255,19 @@ def _run(
     _bind(problem, data, selector, options, store, paths)
     used = slots_used(options.backend, len(options.slots))
     name = _selector_name(selector)
-    study = Study(
-        selector,
-        Plan(
-            options.settings,
-            data.n_train,
-            options.seed,
-            _plain_because(problem, data, options.settings),
-        ),
-        functools.partial(_make_point, problem, options),
-        most_cores=options.settings.cores,
-        slots=used,
-        recorded=store.recorded(name, log=selector.adaptive),
-        pack=options.pack,
-        limits=options.limits,
-    )
-    store.begin(study.begin(), name, keep_log=selector.adaptive)
+    plain_because = _plain_because(problem, data, options.settings)
+    with uncollected():
+        study = Study(
+            selector,
+            Plan(options.settings, data.n_train, options.seed, plain_because),
+            functools.partial(_make_point, problem, options),
+            most_cores=options.settings.cores,
+            slots=used,
+            recorded=store.recorded(name, log=selector.adaptive),
+            pack=options.pack,
+            limits=options.limits,
+        )
+        store.begin(study.begin(), name, keep_log=selector.adaptive)
     view.note(f"{problem.ref.name} in {paths.folder}: {options.topology.reason}; {data.note}")
     view.update(study.progress())
     context = TrainContext(
@@ -295,10 +307,24 @@ def _kept(study: Study, paths: Paths) -> str:
 
 
 @contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Without Python's search for cycles, which a folder of a million trials has none of.
+
+    Going through all that was read, again and again as it grows, takes a fifth of reading it.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@contextlib.contextmanager
 def _workers(options: _Options, target: Target, paths: Paths) -> Iterator[tuple[Any, Interrupts]]:
     """A backend and what interrupts it; at the end no worker is left."""
-    inline = options.backend == "inline"
-    with Interrupts() as interrupts, as_worker() if inline else contextlib.nullcontext():
+    with Interrupts() as interrupts, _as_worker(options.backend):
         backend = make_backend(
             options.backend,
             options.slots,
@@ -310,6 +336,14 @@ def _workers(options: _Options, target: Target, paths: Paths) -> Iterator[tuple[
             yield backend, interrupts
         finally:
             backend.close()
+
+
+def _as_worker(backend: str) -> contextlib.AbstractContextManager[None]:
+    if backend != "inline":
+        return contextlib.nullcontext()
+    from sweeper.train.job import as_worker
+
+    return as_worker()
 
 
 def _bind(

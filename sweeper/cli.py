@@ -442,7 +442,9 @@ def _run(arguments: _Run) -> int:
     space = Space.read(
         arguments.grid, arguments.random, arguments.ranges, arguments.trials, arguments.seed
     )
-    from sweeper.api import sweep
+    from sweeper.api import sweep, warm_up
+
+    warm_up(arguments.passed_on["backend"])
     from sweeper.train.problem import find_problem
 
     problem = find_problem(arguments.module)

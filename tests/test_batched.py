@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from sweeper.train.batched import RULES, batched
+from sweeper.train.draws import Drawn, bernoulli, step_keys
+from sweeper.train.packed import state_of
 from sweeper.train.stacked import make_stacked
-from sweeper.train.tape import CannotPackError, record
+from sweeper.train.tape import CannotPackError, held, record, trained
 
 SIZES = (2, 3, 5, 8, 17, 32)
 
@@ -70,93 +75,371 @@ def model_of(activation, inputs, hidden, outputs):
     )
 
 
+@dataclass(frozen=True)
+class Case:
+    """A step to hold the rules to: a model, the shape of its samples, and what is learnt."""
+
+    make: Callable[[], nn.Module]
+    x: tuple[int, ...]
+    """The shape of a batch."""
+    y: tuple[int, ...]
+    """The shape of its targets, which are classes where `classes` are given."""
+    classes: int = 0
+    words: int = 0
+    """Where x is whole numbers: how many different ones."""
+    loss: nn.Module = field(default_factory=nn.MSELoss)
+
+    def sample(self, seed):
+        """A model and a batch."""
+        torch.manual_seed(seed)
+        x = torch.randint(self.words, self.x) if self.words else torch.randn(self.x)
+        y = torch.randint(self.classes, self.y) if self.classes else torch.randn(self.y)
+        model = self.make()
+        with torch.no_grad():
+            for buffer in model.buffers():
+                if buffer.is_floating_point():
+                    buffer.add_(torch.rand(buffer.shape))
+        return model, x, y
+
+
+SHAPES = [(2, 3, 2, 5), (7, 13, 3, 9), (64, 32, 10, 32), (5, 128, 4, 17), (33, 50, 1, 3)]
+"""Inputs, hidden, outputs and samples; no power of two divides all of them."""
+
+
+def learnt(make, shape):
+    """The cases of a model of rows: of classes, of numbers, and of sums."""
+    inputs, _, outputs, size = shape
+    if outputs > 1:
+        yield Case(make, (size, inputs), (size,), outputs, loss=nn.CrossEntropyLoss())
+    for reduction in ("mean", "sum"):
+        yield Case(make, (size, inputs), (size, outputs), loss=nn.MSELoss(reduction=reduction))
+
+
+def dense(*inner, inputs=6, outputs=3, size=8, **more):
+    """The case of some modules between a linear one and the classes."""
+
+    def make():
+        made = [module() for module in inner]
+        return nn.Sequential(nn.Linear(inputs, 9), *made, nn.Linear(9, outputs))
+
+    return Case(make, (size, inputs), (size,), outputs, loss=nn.CrossEntropyLoss(**more))
+
+
+class Frozen(nn.Module):
+    """A layer that is not trained, and one of normalisation that no longer learns."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Linear(6, 9), nn.BatchNorm1d(9)
+        self.first.bias.requires_grad_(False)
+        self.norm.eval()
+
+    def forward(self, x):
+        return self.norm(self.first(x))
+
+
+class Noisy(nn.Module):
+    """Draws for each number, and for each feature."""
+
+    def forward(self, x):
+        x = x * torch.rand_like(x)
+        return nn.functional.dropout1d(x.unsqueeze(2), 0.3).squeeze(2)
+
+
+class Counts(nn.Module):
+    """Keeps more than numbers between steps: what it counted, what it saw last, and a mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("steps", torch.tensor(3))
+        self.register_buffer("last", torch.zeros(9))
+        self.register_buffer("mean", torch.zeros(9))
+        self.register_buffer("fixed", torch.rand(9))
+
+    def forward(self, x):
+        self.steps += 1
+        self.last.copy_(x.detach()[0])
+        self.mean = self.mean * 0.9 + x.detach().mean(0) * 0.1
+        return x * self.fixed - self.mean / self.steps
+
+
+class Parts(nn.Module):
+    """Takes rows apart and puts them together again."""
+
+    def forward(self, x):
+        one, two, three = x.split([2, 3, 4], dim=1)
+        four, five = x[:, 1:].chunk(2, -1)
+        rows = torch.stack([row * 1.5 for row in x.view(-1, 3, 3).unbind(1)], dim=1)
+        joined = torch.cat([three, one, two], dim=-1) + rows.flatten(1)
+        padded = nn.functional.pad(four * five, (2, 3))
+        return joined + padded + x.select(1, 4).unsqueeze(1) + rows.permute(2, 0, 1)[0].sum()
+
+
+class Arithmetic(nn.Module):
+    """Elementwise functions of all kinds, and constants that are made in each step."""
+
+    def forward(self, x):
+        size = x.shape[1]
+        positions = torch.arange(size) + torch.arange(1, size + 1) * torch.full((size,), 0.5)
+        scaled = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5)
+        scaled = scaled + positions * 0.01 + torch.zeros(size) + torch.ones(size) * 0.1
+        squares = torch.sqrt(x.abs() + 1.0) + torch.reciprocal(x * x + 1) + (2 - x.clamp(-1, 1))
+        chosen = torch.where(x > 0.1, scaled, squares)
+        chosen = chosen.masked_fill((x < -1) & ~(x >= 2), 0.3)
+        chosen = chosen.masked_fill(torch.logical_not(x.le(1.5)), 0.5)
+        chosen = chosen.masked_fill((x > 0) | (x.ge(scaled) & x.le(squares)), torch.zeros(()))
+        chosen = chosen + (x.ne(chosen)).float() + x.new_zeros(size) + torch.zeros_like(x)
+        chosen = chosen + x.unsqueeze(1).unsqueeze(3).squeeze((1, 3)) * 0.1
+        chosen = torch.maximum(chosen, x * 0.3) + torch.minimum(squares, scaled)
+        whole = torch.exp(-squares) + torch.log(squares + 1) + torch.log1p(squares)
+        normed = nn.functional.normalize(chosen) + x / (x.std(1, keepdim=True) + x.var() + 1)
+        normed = (normed + 1).add_(1.0).mul_(0.5).sub_(0.1).div_(1.1) * (x != 7) + (x == 7)
+        return whole * normed - x.amax(1, keepdim=True)
+
+
+class Recurrent(nn.Module):
+    """Reads its numbers one after the other, in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(3, 3)
+
+    def forward(self, x):
+        state = x[:, :3] * 0
+        for part in x.view(-1, 3, 3).unbind(1):
+            state = self.inner(state).add_(part).tanh_() * self.inner(part).sigmoid_()
+        return torch.cat([state, x[:, 3:]], 1)
+
+
+class Attending(nn.Module):
+    """Attention over the rows of a sample, with a mask or without."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.inner = how, nn.Linear(6, 6)
+        if how in {"plain", "lean"}:
+            self.inner = nn.MultiheadAttention(6, 2, batch_first=True)
+
+    def forward(self, x):
+        rows = x.shape[1]
+        if self.how == "plain":
+            return self.inner(x, x, x)[0]
+        if self.how == "lean":
+            return self.inner(x, x, x, need_weights=False)[0]
+        if self.how == "causal":
+            return nn.functional.scaled_dot_product_attention(x, x, self.inner(x), is_causal=True)
+        mask = torch.ones(rows, rows, dtype=torch.bool)
+        mask = mask.triu(1) if self.how == "upper" else mask.tril()
+        scores = self.inner(x).bmm(x.transpose(1, 2)).masked_fill(mask, -1e9)
+        return scores.softmax(-1).bmm(x)
+
+
+def block(norm_first, dropout):
+    return lambda: nn.TransformerEncoderLayer(
+        6, 2, 10, dropout, batch_first=True, norm_first=norm_first
+    )
+
+
+def rows(*inner, size=5):
+    """The case of modules between rows of words and the classes of their sample."""
+
+    def make():
+        made = [module() for module in inner]
+        return nn.Sequential(
+            nn.Embedding(11, 6, padding_idx=2), *made, nn.Flatten(), nn.Linear(42, 3)
+        )
+
+    return Case(make, (size, 7), (size,), 3, words=11, loss=nn.CrossEntropyLoss())
+
+
+def maps(*inner, channels=1, sides=(8, 8), size=5):
+    """The case of modules that end in 3 numbers of samples with channels and positions."""
+    return Case(
+        lambda: nn.Sequential(*(module() for module in inner)),
+        (size, channels, *sides),
+        (size,),
+        3,
+        loss=nn.CrossEntropyLoss(),
+    )
+
+
+def convolutional():
+    yield maps(
+        lambda: nn.Conv2d(1, 5, 3, padding=1),
+        lambda: nn.BatchNorm2d(5),
+        nn.ReLU,
+        lambda: nn.Dropout2d(0.3),
+        lambda: nn.MaxPool2d(2),
+        lambda: nn.Conv2d(5, 8, 3, stride=2, bias=False),
+        lambda: nn.GroupNorm(2, 8),
+        nn.Flatten,
+        lambda: nn.Linear(8, 3),
+    )
+    yield maps(
+        lambda: nn.Conv2d(4, 8, (3, 2), padding=(2, 0), dilation=2, groups=2),
+        lambda: nn.AvgPool2d(2),
+        lambda: nn.Conv2d(8, 8, 3, padding=1, stride=2, groups=8),
+        lambda: nn.BatchNorm2d(8, affine=False),
+        lambda: nn.AdaptiveAvgPool2d(1),
+        nn.Flatten,
+        lambda: nn.Linear(8, 3),
+        channels=4,
+        sides=(9, 7),
+        size=7,
+    )
+    yield maps(
+        lambda: nn.Conv2d(3, 16, 3, padding="same"),
+        lambda: nn.AdaptiveAvgPool2d((2, 3)),
+        lambda: nn.Conv2d(16, 3, 2),
+        lambda: nn.AdaptiveAvgPool2d(1),
+        nn.Flatten,
+        channels=3,
+        size=16,
+    )
+    yield maps(
+        lambda: nn.Conv1d(2, 6, 4, stride=2, dilation=2, padding=3),
+        lambda: nn.BatchNorm1d(6),
+        nn.Tanh,
+        lambda: nn.Conv1d(6, 4, 2, groups=2),
+        lambda: nn.AdaptiveAvgPool1d(1),
+        nn.Flatten,
+        lambda: nn.Linear(4, 3),
+        channels=2,
+        sides=(17,),
+    )
+    # Of every position a class.
+    for sides in ((6,), (4, 5)):
+        kind = nn.Conv1d if len(sides) == 1 else nn.Conv2d
+        yield Case(
+            lambda kind=kind: kind(4, 3, 3, padding=1),
+            (5, 4, *sides),
+            (5, *sides),
+            3,
+            loss=nn.CrossEntropyLoss(ignore_index=1),
+        )
+
+
 def cases():
-    """Steps over all rules, with shapes that no power of two divides among them."""
-    shapes = [(2, 3, 2, 5), (7, 13, 3, 9), (64, 32, 10, 32), (5, 128, 4, 17), (33, 50, 1, 3)]
+    """Steps over all rules."""
     for place, activation in enumerate(ACTIVATIONS):
-        for shape in (shapes[place % 5], shapes[(place + 1) % 5]):
-            yield lambda a=activation, s=shape: model_of(a, *s[:3]), shape
+        for shape in (SHAPES[place % 5], SHAPES[(place + 1) % 5]):
+            yield from learnt(lambda a=activation, s=shape: model_of(a, *s[:3]), shape)
     for kind in (Turned, InTwo):
-        for shape in shapes:
-            yield (
+        for shape in SHAPES:
+            yield from learnt(
                 lambda k=kind, s=shape: nn.Sequential(k(s[0]), nn.Tanh(), nn.Linear(s[0], s[2])),
                 shape,
             )
+    yield dense(lambda: nn.BatchNorm1d(9), nn.ReLU, lambda: nn.Dropout(0.3))
+    yield dense(lambda: nn.BatchNorm1d(9, affine=False, momentum=0.3), nn.Tanh, size=5)
+    yield dense(lambda: nn.BatchNorm1d(9, track_running_stats=False))
+    yield dense(lambda: nn.AlphaDropout(0.2), lambda: nn.RMSNorm(9, eps=1e-6))
+    yield dense(lambda: nn.LayerNorm(9), nn.GELU, lambda: nn.LayerNorm(9, bias=False), size=17)
+    yield dense(lambda: nn.LayerNorm(9, elementwise_affine=False), label_smoothing=0.1)
+    for kind in (Noisy, Counts, Parts, Arithmetic, Recurrent):
+        yield dense(kind, size=7)
+    yield Case(
+        lambda: nn.Sequential(Frozen(), nn.Linear(9, 3)),
+        (7, 6),
+        (7,),
+        3,
+        loss=nn.CrossEntropyLoss(),
+    )
+    for loss in (
+        nn.L1Loss(),
+        nn.SmoothL1Loss(beta=0.5),
+        nn.HuberLoss(reduction="sum", delta=0.7),
+        nn.BCEWithLogitsLoss(),
+        nn.CrossEntropyLoss(reduction="sum"),
+        nn.CrossEntropyLoss(),
+    ):
+        yield Case(lambda: nn.Linear(6, 3), (7, 6), (7, 3), loss=loss)
+    for how in ("plain", "lean", "causal", "upper", "lower"):
+        yield rows(lambda how=how: Attending(how))
+    yield rows(block(norm_first=False, dropout=0.1))
+    yield rows(block(norm_first=True, dropout=0.0), size=16)
+    yield from convolutional()
 
 
 CASES = list(cases())
 
 
-def replicas_of(make, shape, count, seed, loss):
-    """Models and batches, each of its own seed."""
-    inputs, _, outputs, size = shape
-    found = []
-    for number in range(count):
-        torch.manual_seed(seed * 1000 + number)
-        x = torch.randn(size, inputs)
-        y = torch.randn(size, outputs)
-        found.append((make(), x, y.argmax(1) if isinstance(loss, nn.CrossEntropyLoss) else y))
-    return found
+def keys_of(numbers):
+    return step_keys([number * 77 for number in numbers], 5, 1)[0]
 
 
-def stacked(replicas):
-    models = [list(model.parameters()) for model, _, _ in replicas]
-    parameters = [torch.stack([p.detach() for p in column]) for column in zip(*models, strict=True)]
-    return [*parameters, *(torch.stack([r[part] for r in replicas]) for part in (1, 2))]
-
-
-LOSSES = [nn.CrossEntropyLoss(), nn.MSELoss(), nn.MSELoss(reduction="sum")]
-
-
-def losses_of(shape):
-    return [loss for loss in LOSSES if shape[2] > 1 or not isinstance(loss, nn.CrossEntropyLoss)]
+def stacked(replicas, numbers):
+    states = [state_of(model) for model, _, _ in replicas]
+    state = [torch.stack([v.detach() for v in column]) for column in zip(*states, strict=True)]
+    samples = [torch.stack([replica[part] for replica in replicas]) for part in (1, 2)]
+    return [*state, *samples, keys_of(numbers)]
 
 
 @pytest.mark.parametrize("case", range(len(CASES)))
 def test_a_replicas_bits_depend_on_neither_the_size_of_the_pack_nor_its_place(case):
-    make, shape = CASES[case]
+    loss = CASES[case].loss
     random = np.random.default_rng(case)
-    for loss in losses_of(shape):
-        replicas = replicas_of(make, shape, 32, case, loss)
-        tape, _, _ = record(replicas[0][0], loss, *replicas[0][1:])
-        step = batched(tape)
-        known = {}
-        for size in (*SIZES, *SIZES):
-            chosen = random.permutation(32)[:size]
-            with torch.no_grad():
-                found = step(stacked([replicas[number] for number in chosen]))
-            for place, number in enumerate(chosen):
-                bits = [value[place].numpy().tobytes() for value in found]
-                assert known.setdefault(number, bits) == bits
+    replicas = [CASES[case].sample(case * 1000 + number) for number in range(32)]
+    tape, _, _ = record(replicas[0][0], loss, *replicas[0][1:])
+    step = batched(tape)
+    known = {}
+    for size in (*SIZES, *SIZES):
+        chosen = random.permutation(32)[:size]
+        with torch.no_grad():
+            found = step(stacked([replicas[number] for number in chosen], chosen))
+        for place, number in enumerate(chosen):
+            bits = [value[place].numpy().tobytes() for value in found]
+            assert known.setdefault(number, bits) == bits
 
 
 @pytest.mark.parametrize("case", range(len(CASES)))
 def test_a_batched_step_is_torchs_own_step_of_each_replica(case):
-    make, shape = CASES[case]
-    for loss in losses_of(shape):
-        replicas = replicas_of(make, shape, 3, case, loss)
-        tape, _, _ = record(replicas[0][0], loss, *replicas[0][1:])
-        double = [
-            (model.double(), x.double(), y.double() if y.is_floating_point() else y)
-            for model, x, y in replicas
-        ]
-        with torch.no_grad():
-            losses, *gradients = batched(tape)(stacked(double))
-        for place, (model, x, y) in enumerate(double):
+    loss = CASES[case].loss
+    replicas = [CASES[case].sample(case * 1000 + number) for number in range(3)]
+    tape, _, _ = record(replicas[0][0], loss, *replicas[0][1:])
+    double = [
+        (model.double(), *(v.double() if v.is_floating_point() else v for v in batch))
+        for model, *batch in replicas
+    ]
+    with torch.no_grad():
+        losses, *found = batched(tape)(stacked(double, range(3)))
+    for place, (model, x, y) in enumerate(double):
+        with Drawn(keys_of([place])):
             value = loss(model(x), y)
-            expected = torch.autograd.grad(value, list(model.parameters()))
-            torch.testing.assert_close(losses[place], value.detach(), rtol=1e-10, atol=1e-12)
-            for one, other in zip(gradients, expected, strict=True):
-                torch.testing.assert_close(one[place], other, rtol=1e-10, atol=1e-12)
+            gradients = torch.autograd.grad(value, trained(model))
+        torch.testing.assert_close(losses[place], value.detach(), rtol=1e-10, atol=1e-12)
+        for one, other in zip(found, [*gradients, *held(model)], strict=True):
+            torch.testing.assert_close(one[place], other, rtol=1e-10, atol=1e-12)
 
 
 def test_every_rule_is_in_some_case():
     seen = set()
-    for make, shape in CASES:
-        for loss in losses_of(shape):
-            ((model, x, y),) = replicas_of(make, shape, 1, 0, loss)
-            seen |= {operation.name for operation in record(model, loss, x, y)[0].operations}
-    assert seen == set(RULES)
+    for case in CASES:
+        model, x, y = case.sample(0)
+        seen |= {operation.name for operation in record(model, case.loss, x, y)[0].operations}
+    assert not set(RULES) - seen
+
+
+def test_recording_leaves_a_model_and_the_generators_as_they_were():
+    model, x, y = CASES[-4].sample(0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    record(model, nn.CrossEntropyLoss(), x, y)
+    assert torch.equal(torch.get_rng_state(), state)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_what_is_drawn_is_even_and_has_no_pattern():
+    keys = step_keys(range(40), 0, 2).reshape(-1)
+    for p in (0.5, 0.9):
+        drawn = torch.cat([bernoulli(keys, draw, torch.empty(80, 1000), p) for draw in range(3)])
+        each = (drawn - p) / (p * (1 - p)) ** 0.5
+        pairs = [each.mean(), each.mean(0), each.mean(1)]
+        pairs += [(each[:, :-step] * each[:, step:]).mean() for step in (1, 2, 3, 64)]
+        pairs += [(each[:-step] * each[step:]).mean() for step in (1, 40, 80)]
+        for found, count in zip(pairs, [240_000, 240, 1000, *[240_000] * 7], strict=True):
+            assert float(found.abs().max()) < 5 / count**0.5
 
 
 OPTIMIZERS = {

@@ -23,15 +23,18 @@ def never(_params, _stage, _number):
     return False
 
 
-@functools.cache
 def point_of(params):
     return make_point(params, "toy", SweepSettings(), 0)
 
 
-@functools.cache
 def draw(params, stage, number, what):
     """A number from 0 to 1 that depends on nothing else."""
-    return random.Random(f"{params!r} {stage} {number} {what}").random()
+    return _drawn(f"{params!r} {stage} {number} {what}")
+
+
+@functools.cache
+def _drawn(seed):
+    return random.Random(seed).random()
 
 
 def metrics_of(params, number):

@@ -11,7 +11,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,9 @@ from torch import nn
 from sweeper.errors import ChangedCodeError, SweeperError
 from sweeper.files import pack_arrays, write_swapped
 from sweeper.train import packed, probes
+from sweeper.train.context import TrainContext
 from sweeper.train.data import Data, DataRef, open_data
+from sweeper.train.loading import ProblemRef
 from sweeper.train.plan import (
     BATCH_CHOICE,
     BATCH_RANGE,
@@ -34,29 +36,12 @@ from sweeper.train.plan import (
     WAY,
     split_stage,
 )
-from sweeper.train.problem import Problem, ProblemRef, load_problem
+from sweeper.train.problem import Problem, load_problem
 from sweeper.train.streams import Streams, preserved
 from sweeper.train.tape import CannotPackError
 from sweeper.train.trainer import Trained, train_trial
 from sweeper.train.way import find_way
 from sweeper.types import CHECK, TRIAL, Failure, Job, Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class TrainContext:
-    """What every job of a sweep shares."""
-
-    problem: ProblemRef
-    source_sha256: str
-    """Of the problem's module as the driver read it."""
-    data: DataRef
-    seed: int
-    threads: int
-    curve_samples: int
-    save_models: bool
-    model_path: str
-    """Where a trial's weights go, with places for `id` and `number`."""
-
 
 _Found: TypeAlias = tuple[Mapping[str, Any], Mapping[str, Any]]
 """Metrics and arrays."""

@@ -2,19 +2,21 @@
 
 It is recorded while the plain step runs, forward and backward, so it holds what really happened:
 blocks without gradients, custom functions and hooks included.  Whatever a tape cannot say (a tensor
-that is neither parameter nor sample, say) is a reason to train plain.
+that is neither the model's own nor a sample, say) is a reason to train plain.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from sweeper.train.draws import Drawn, is_draw
 
 
 class CannotPackError(Exception):
@@ -23,31 +25,39 @@ class CannotPackError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A tensor on the tape: parameters come first, then x and y, then what was computed."""
+    """A tensor on the tape: first the inputs, then what was computed."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation: its arguments hold `Value`s where they were tensors."""
+    """One operation: its arguments hold `Value`s where they were tensors.
+
+    Before its own arguments one that draws has the keys of the replicas, and which draw of the step
+    it is; one that makes a tensor out of nothing has the keys: there are as many as replicas.
+    """
 
     name: str
     arguments: tuple[Any, ...]
     options: tuple[tuple[str, Any], ...]
     results: tuple[int, ...]
+    """What it gives, then what it changes and does not give; -1 for what is no tensor."""
     many: bool
     """Whether it gives a tuple."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tape:
-    """One step of one replica; the same for every replica of a point that can be packed."""
+    """What is computed for one replica; the same for all of a point that can be packed."""
 
-    parameters: int
+    inputs: int
+    """How many tensors it is given; the last are the keys of what is drawn."""
+    draws: int
+    """How many operations draw random numbers."""
     operations: tuple[Operation, ...]
-    loss: int
-    gradients: tuple[int, ...]
+    results: tuple[int, ...]
+    """The numbers of the values that are wanted, in order."""
     products: int
     """Multiplications in matrix products: what the step costs where it is not overhead."""
     numbers: int
@@ -59,50 +69,138 @@ class Tape:
         return hashlib.sha256(repr(self).encode()).hexdigest()
 
 
+def trained(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that training changes."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def held(model: nn.Module) -> list[Tensor]:
+    """What else the model has: its parameters that are not trained, and its buffers."""
+    fixed = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    return [*fixed, *model.buffers()]
+
+
 def record(
     model: nn.Module, loss: Callable[[Any, Any], Any], x: Tensor, y: Tensor
 ) -> tuple[Tape, Tensor, list[Tensor]]:
     """The tape of one step on the batch (x, y), its loss, and its gradients; nothing is updated.
 
+    Its inputs are what is `trained`, what is `held`, x, y and keys; its results are the loss, a
+    gradient of each that is trained, and what is held after the step.  What the model draws is
+    drawn for the key 0, and no generator is moved.
+
     Raises:
         CannotPackError: the step cannot be written down.
     """
-    parameters = list(model.parameters())
-    recorder = _Recorder([*parameters, x, y])
-    with recorder:
-        value = loss(model(x), y)
-        gradients = torch.autograd.grad(value, parameters, allow_unused=True)
-    if recorder.reason:
-        raise CannotPackError(recorder.reason)
-    if any(gradient is None for gradient in gradients):
-        raise CannotPackError("a parameter takes no part in the loss")
-    tape = Tape(
-        len(parameters),
-        tuple(recorder.operations),
-        recorder.number_of(value),
-        tuple(recorder.number_of(gradient) for gradient in gradients),
-        recorder.products,
-        recorder.numbers,
-    )
+    parameters, keys = trained(model), torch.zeros(1, dtype=torch.int64)
+    recorder = Recorder([*parameters, *held(model), x, y, keys])
+    with _Kept(model) as kept:
+        with Drawn(keys), recorder:
+            value = loss(model(x), y)
+            gradients = torch.autograd.grad(value, parameters, allow_unused=True)
+        kept.check()
+        if any(gradient is None for gradient in gradients):
+            raise CannotPackError("a parameter takes no part in the loss")
+        tape = recorder.tape([value, *gradients, *held(model)])
     return tape, value.detach(), list(gradients)
 
 
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+def record_evaluation(
+    model: nn.Module, loss: Callable[[Any, Any], Any], x: Tensor, y: Tensor
+) -> Tape:
+    """The tape of a model's loss on a batch, in the mode that it is in, without gradients.
+
+    Its inputs are those of a step; its results are the loss and the output.
+
+    Raises:
+        CannotPackError: the evaluation cannot be written down.
+    """
+    inputs, keys = [*trained(model), *held(model)], torch.zeros(1, dtype=torch.int64)
+    recorder = Recorder([*inputs, x, y, keys])
+    with _Kept(model) as kept:
+        with Drawn(keys), recorder, torch.no_grad():
+            output = model(x)
+            value = loss(output, y)
+        kept.check()
+        if not isinstance(output, Tensor) or len(output) != len(y):
+            raise CannotPackError("its output is not a tensor with a row for each sample")
+        tape = recorder.tape([value, output, *held(model)])
+    if tape.draws:
+        raise CannotPackError("it draws random numbers when it is evaluated")
+    if tape.results[2:] != tuple(range(len(trained(model)), len(inputs))):
+        raise CannotPackError("its buffers change when it is evaluated")
+    return replace(tape, results=tape.results[:2])
+
+
+class _Kept:
+    """Leaves a model's buffers as they were."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._places = [(part, dict(part._buffers)) for part in model.modules()]  # noqa: SLF001
+        self._values = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def check(self) -> None:
+        """Whether there are as many as before, each of its size and type."""
+        for part, before in self._places:
+            if _shapes(part._buffers) != _shapes(before):  # noqa: SLF001
+                raise CannotPackError(f"the buffers of {type(part).__name__} change their size")
+
+    def __exit__(self, *_: object) -> None:
+        for part, before in self._places:
+            part._buffers.clear()  # noqa: SLF001
+            part._buffers.update(before)  # noqa: SLF001
+        with torch.no_grad():
+            for buffer, value in self._values:
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
+
+
+def _shapes(buffers: Mapping[str, Tensor | None]) -> list[Any]:
+    return [
+        (name, None if buffer is None else (buffer.shape, buffer.dtype))
+        for name, buffer in buffers.items()
+    ]
+
+
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Writes down what torch computes from these tensors; the last are the keys of draws."""
+
     def __init__(self, inputs: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.operations: list[Operation] = []
-        self.reason = ""
-        self.products = self.numbers = 0
+        self._operations: list[Operation] = []
+        self._reason = ""
+        self._inputs = len(inputs)
+        self._products = self._computed = self._draws = 0
         # Tensors are told apart by identity, so every one of them is kept alive.
-        self._kept = list(inputs)
-        self._numbers = {id(tensor): place for place, tensor in enumerate(inputs)}
-        self._next = len(self._numbers)
+        self._kept: list[Tensor] = []
+        self._numbers: dict[int, int] = {}
+        self._by_memory: dict[int, list[Tensor]] = {}
+        for tensor in inputs:
+            self._add(tensor)
+        self._keys = Value(len(inputs) - 1)
 
-    def number_of(self, tensor: Tensor) -> int:
-        number = self._numbers.get(id(tensor))
-        if number is None:
+    def tape(self, results: Sequence[Tensor]) -> Tape:
+        """What was recorded, as far as these results are wanted.
+
+        Raises:
+            CannotPackError: it cannot be written down.
+        """
+        if self._reason:
+            raise CannotPackError(self._reason)
+        numbers = [self._numbers.get(id(tensor)) for tensor in results]
+        if None in numbers:
             raise CannotPackError("the loss or a gradient is not computed by torch's operations")
-        return number
+        return Tape(
+            self._inputs,
+            self._draws,
+            tuple(self._operations),
+            tuple(number for number in numbers if number is not None),
+            self._products,
+            self._computed,
+        )
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
@@ -110,31 +208,52 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = str(func)
         arguments = tuple(self._written(argument, name) for argument in args)
         options = tuple((key, self._written(kwargs[key], name)) for key in sorted(kwargs))
+        if is_draw(func):
+            arguments = (self._keys, self._draws, *arguments)
+            self._draws += 1
+        elif not values_in((arguments, options)):
+            arguments = (self._keys, *arguments)
+        changed = _changed(func, args, kwargs)
         found = func(*args, **kwargs)
         many = isinstance(found, tuple | list)
-        results = found if many else (found,)
-        if name in ("aten.mm.default", "aten.addmm.default"):
-            self.products += found.numel() * args[-2].shape[-1]
+        results = list(found) if many else [found]
+        results += [tensor for tensor in changed if all(tensor is not one for one in results)]
+        for tensor in changed:
+            self._forget_views(tensor)
         numbers = tuple(self._new(result, name) for result in results)
-        self.operations.append(Operation(name, arguments, options, numbers, many))
+        self._operations.append(Operation(name, arguments, options, numbers, many))
+        self._products += _products(name, args, found)
         return found
 
+    def _add(self, tensor: Tensor) -> int:
+        # An operation in place gives what it was given: from here on that name means the result.
+        number = len(self._kept)
+        self._numbers[id(tensor)] = number
+        self._kept.append(tensor)
+        self._by_memory.setdefault(tensor.untyped_storage().data_ptr(), []).append(tensor)
+        return number
+
     def _new(self, result: Any, name: str) -> int:
+        if result is None:  # a gradient that nobody asked for
+            return -1
         if not isinstance(result, Tensor):
             self._refuse(f"its step depends on the values of its data ({name})")
             return -1
-        # An operation in place gives what it was given: from here on that name means the result.
-        self._numbers[id(result)] = self._next
-        self._kept.append(result)
-        self._next += 1
-        self.numbers += result.numel()
-        return self._next - 1
+        if result.untyped_storage().data_ptr() not in self._by_memory:  # no view of what there is
+            self._computed += result.numel()
+        return self._add(result)
+
+    def _forget_views(self, changed: Tensor) -> None:
+        """What shares memory with a tensor that is changed is no longer what the tape says."""
+        for tensor in self._by_memory.get(changed.untyped_storage().data_ptr(), ()):
+            if tensor is not changed and tensor.numel():
+                self._numbers.pop(id(tensor), None)
 
     def _written(self, value: Any, name: str) -> Any:
         if isinstance(value, Tensor):
             number = self._numbers.get(id(value))
             if number is None:
-                self._refuse(f"it uses a tensor that is neither parameter nor sample ({name})")
+                self._refuse(f"it uses a tensor that is neither its own nor a sample ({name})")
             return Value(-1 if number is None else number)
         if isinstance(value, list | tuple):
             return tuple(self._written(item, name) for item in value)
@@ -142,4 +261,36 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _refuse(self, reason: str) -> None:
         # Kept, not raised: what runs is the user's code, which may swallow an exception.
-        self.reason = self.reason or reason
+        self._reason = self._reason or reason
+
+
+def values_in(found: Any) -> list[int]:
+    """The numbers of the values in an operation's arguments."""
+    if isinstance(found, Value):
+        return [found.number]
+    return [n for item in found for n in values_in(item)] if isinstance(found, tuple) else []
+
+
+def _changed(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """The tensors that an operation changes in place."""
+    if str(func) == "aten.native_batch_norm.default":  # whose signature hides it
+        return [tensor for tensor in args[3:5] if args[5] and tensor is not None]
+    found = []
+    for place, argument in enumerate(func._schema.arguments):  # noqa: SLF001
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            found.append(args[place] if place < len(args) else kwargs.get(argument.name))
+    return [tensor for tensor in found if isinstance(tensor, Tensor)]
+
+
+def _products(name: str, args: Sequence[Any], found: Any) -> int:
+    """Multiplications in a product of matrices, or in a convolution."""
+    if name in {"aten.mm.default", "aten.addmm.default", "aten.bmm.default"}:
+        return int(found.numel() * args[-2].shape[-1])
+    if name == "aten.convolution.default":
+        return int(found.numel() * args[1][0].numel())
+    if name == "aten.convolution_backward.default":
+        return int(args[0].numel() * args[2][0].numel() * sum(args[-1][:2]))
+    if name.startswith("aten._scaled_dot_product_flash_attention_for_cpu"):
+        query, key = args[:2] if len(args) < 6 else args[1:3]
+        return int(query.numel() * key.shape[-2] * (2 if len(args) < 6 else 4))
+    return 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,23 +18,34 @@ from torch import Tensor, nn
 
 from sweeper.train.batched import Step, batched
 from sweeper.train.data import Data
+from sweeper.train.draws import Drawn
+from sweeper.train.evaluation import PackEvaluation
 from sweeper.train.optimizers import make_optimizer, optimizer_parts
-from sweeper.train.packed import Member, first_batch, stack
+from sweeper.train.packed import (
+    Member,
+    evaluation_of,
+    first_batch,
+    gaining,
+    keys_of,
+    stack,
+    state_of,
+)
 from sweeper.train.plan import FLAT, PLAIN
 from sweeper.train.problem import Problem
 from sweeper.train.stacked import make_stacked
 from sweeper.train.streams import Streams, preserved
-from sweeper.train.tape import CannotPackError, record
+from sweeper.train.tape import CannotPackError, Tape, record, trained, values_in
 
-MOST_PRODUCTS, MOST_NUMBERS = 1_500_000, 150_000
-"""Multiplications in matrix products, and numbers computed, of a step up to which a padded pack of
-one is not slower than a plain step; measured, see `benchmarks/packing.py`."""
+MOST_PRODUCTS, MOST_NUMBERS = 150_000, 10_000
+"""Multiplications in products, and numbers computed, an operation of the step, up to which packs
+gain: what they save is a fixed time an operation.  Measured, see `benchmarks/packing.py`: a pack of
+eight is at least 1.3 times as fast as plain training, and one alone, padded, 0.65 to 0.9 times."""
 
 CHECK_STEPS = 4
 AGREEMENT = 1e-9
 """Relative error to plain training, in double precision, that still counts as the same."""
 
-PACKS = (1, 2, 3, 8)
+PACKS = (1, 2, 3, 8, 32)
 """Sizes between which a replica's bits are compared."""
 
 Found = tuple[dict[str, float], dict[str, Any]]
@@ -67,18 +79,23 @@ def _check(problem: Problem, data: Data, streams: Streams, payload: Mapping[str,
     members = [Member.make(problem, data, seed, payload) for seed in seeds]
     tape = members[0].tape
     step = batched(tape)
-    if tape.products > MOST_PRODUCTS or tape.numbers > MOST_NUMBERS:
-        raise CannotPackError(
-            f"it is large enough to fill a core alone ({tape.products / 1e6:.1f} million products "
-            f"and {tape.numbers / 1e3:.0f} thousand numbers a step; packed are up to "
-            f"{MOST_PRODUCTS / 1e6:.1f} and {MOST_NUMBERS / 1e3:.0f})"
-        )
+    _check_size(tape)
     if members[1].tape != tape:
         raise CannotPackError("its step is not the same for every seed")
-    _check_memory(members[0], data, payload)
+    _check_memory(problem, members[0], data, payload)
     _check_bits(problem, members, step, data, payload)
-    _check_agreement(problem, seeds, step, data, payload)
+    _check_agreement(problem, members, data, payload)
     return tape.digest
+
+
+def _check_size(tape: Tape) -> None:
+    products, numbers = (n / len(tape.operations) for n in (tape.products, tape.numbers))
+    if products > MOST_PRODUCTS or numbers > MOST_NUMBERS:
+        raise CannotPackError(
+            f"it is large enough to fill a core alone (an operation of its step takes "
+            f"{products / 1e3:.0f} thousand products and {numbers / 1e3:.1f} thousand numbers; "
+            f"packed are up to {MOST_PRODUCTS / 1e3:.0f} and {MOST_NUMBERS / 1e3:.0f})"
+        )
 
 
 def _make(
@@ -95,33 +112,40 @@ def _make(
 
 
 def _check_model(model: nn.Module, loss: nn.Module) -> None:
-    parameters = list(model.parameters())
+    state = state_of(model)
     named = list(model.named_parameters(remove_duplicate=False))
-    pointers = {parameter.untyped_storage().data_ptr() for parameter in parameters}
-    if len(named) != len(parameters) or len(pointers) != len(parameters):
-        raise CannotPackError("parameters share memory")
+    pointers = {tensor.untyped_storage().data_ptr() for tensor in state if tensor.numel()}
+    if len(pointers) != sum(tensor.numel() > 0 for tensor in state) or len(named) != len(
+        list(model.parameters())
+    ):
+        raise CannotPackError("parameters or buffers share memory")
     for name, parameter in named:
         if type(parameter) is not nn.Parameter or parameter.dtype != torch.float32:
             raise CannotPackError(f"its parameter {name} is not a usual one of type float32")
-        if not parameter.requires_grad or not parameter.is_contiguous():
-            raise CannotPackError(f"its parameter {name} is not trained, or not contiguous")
+        if not parameter.is_contiguous():
+            raise CannotPackError(f"its parameter {name} is not contiguous")
         if parameter._backward_hooks or parameter._post_accumulate_grad_hooks:  # noqa: SLF001
             raise CannotPackError(f"its parameter {name} has hooks")
+    if not trained(model):
+        raise CannotPackError("none of its parameters is trained")
     parts = [*model.modules(), *(loss.modules() if isinstance(loss, nn.Module) else ())]
     for part in parts:
         if any(part.__dict__.get(name) for name in _HOOKS):
             raise CannotPackError(f"{type(part).__name__} has hooks")
-        if next(part.buffers(recurse=False), None) is not None:
-            raise CannotPackError(f"{type(part).__name__} has buffers")
-    if isinstance(loss, nn.Module) and next(loss.parameters(), None) is not None:
-        raise CannotPackError("the loss has parameters")
+    if isinstance(loss, nn.Module) and state_of(loss):
+        raise CannotPackError("the loss has parameters or buffers")
 
 
-def _check_memory(member: Member, data: Data, payload: Mapping[str, Any]) -> None:
-    """Whether a step leaves anything but gradients behind, or depends on the samples."""
+def _check_memory(problem: Problem, member: Member, data: Data, payload: Mapping[str, Any]) -> None:
+    """Whether a step leaves more than gradients and buffers behind, or depends on the samples."""
     sizes = _batches(data, payload["batch_size"])
     before = _attributes(member), _random_states()
+    evaluation = evaluation_of(problem, member)
+    x, y = next(sizes)
+    evaluated = evaluation.tape(x, y)
     for _ in range(CHECK_STEPS):
+        if evaluation.tape(x, y) != evaluated:
+            raise CannotPackError("its evaluation changes from batch to batch")
         x, y = next(sizes)
         tape, _, _ = record(member.model, member.loss, x, y)
         if tape != member.tape or repr(tape) != repr(member.tape):
@@ -141,7 +165,11 @@ def _attributes(member: Member) -> list[Any]:
     parts = [*member.model.modules()]
     if isinstance(member.loss, nn.Module):
         parts += member.loss.modules()
-    return [_state(part.__dict__, 0) for part in parts]
+    # Buffers are on the tape.
+    return [
+        [(name, _state(value, 0)) for name, value in part.__dict__.items() if name != "_buffers"]
+        for part in parts
+    ]
 
 
 def _state(value: Any, depth: int) -> Any:
@@ -181,26 +209,45 @@ def _rates(payload: Mapping[str, Any]) -> list[float]:
     return [float(rate) for rate in np.linspace(low, high, CHECK_STEPS)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Some steps of a few replicas: what each is trained with."""
+
+    batches: list[tuple[Tensor, Tensor]]
+    """For each step, stacked."""
+    keys: list[Tensor]
+    rates: list[float]
+
+    @classmethod
+    def of(
+        cls, members: list[Member], kinds: list[int], batches: list[Any], rates: list[float]
+    ) -> _Stretch:
+        """Of these members in this order, each so many batches ahead."""
+        stacked = [
+            (
+                torch.stack([batches[place + kind][0] for kind in kinds]),
+                torch.stack([batches[place + kind][1] for kind in kinds]),
+            )
+            for place in range(CHECK_STEPS)
+        ]
+        streams = [members[kind].streams for kind in kinds]
+        keys = list(keys_of(streams, members[0].tape, CHECK_STEPS))
+        return cls(stacked, keys, rates)
+
+
 def _train(
-    problem: Problem, parameters: list[Tensor], step: Step, batches: list[Any], rates: list[float]
-) -> list[Tensor]:
-    """Losses of every step; the parameters are changed in place."""
+    problem: Problem, parameters: list[Tensor], buffers: list[Tensor], step: Step, done: _Stretch
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Losses of every step, and the buffers after all; the parameters are changed in place."""
     update = make_stacked(*optimizer_parts(problem.optimizer), parameters)
     reached = []
     with torch.no_grad():
-        for (x, y), rate in zip(batches, rates, strict=True):
-            losses, *gradients = step([*parameters, x, y])
-            update(gradients, rate)
+        for (x, y), key, rate in zip(done.batches, done.keys, done.rates, strict=True):
+            losses, *found = step([*parameters, *buffers, x, y, key])
+            buffers = found[len(parameters) :]
+            update(found[: len(parameters)], rate)
             reached.append(losses)
-    return reached
-
-
-def _stacked(batches: list[Any], shifts: list[int]) -> list[Any]:
-    """For each step the batches of replicas that are so many batches ahead."""
-    return [
-        tuple(torch.stack([batches[place + shift][part] for shift in shifts]) for part in (0, 1))
-        for place in range(CHECK_STEPS)
-    ]
+    return reached, buffers
 
 
 def _check_bits(
@@ -214,63 +261,70 @@ def _check_bits(
     source = _batches(data, payload["batch_size"])
     batches = [next(source) for _ in range(CHECK_STEPS + 1)]
     rates = _rates(payload)
+    evaluation = evaluation_of(problem, members[0])
     known: dict[int, list[bytes]] = {}
-    for count in PACKS:
+    for count in [count for count in PACKS if count <= gaining(members[0].tape)]:
         # Which of the two models stands where, the other way round in every other pack.
         kinds = [(place + count) % 2 for place in range(max(2, count))]
         if count == 1:
             kinds = [0, 0]
-        parameters = stack([members[kind] for kind in kinds])
-        _train(problem, parameters, step, _stacked(batches, kinds), rates)
+        parameters, buffers = stack([members[kind].model for kind in kinds])
+        stretch = _Stretch.of(members, kinds, batches, rates)
+        _, buffers = _train(problem, parameters, buffers, step, stretch)
+        evaluated = evaluation.run([*parameters, *buffers], *stretch.batches[0])
         for place, kind in enumerate(kinds):
-            found = [parameter[place].numpy().tobytes() for parameter in parameters]
+            values = [*parameters, *buffers, *evaluated]
+            found = [value[place].numpy().tobytes() for value in values]
             if known.setdefault(kind, found) != found:
                 raise CannotPackError("its last bits depend on the pack")
 
 
 def _check_agreement(
     problem: Problem,
-    seeds: list[Streams],
-    step: Step,
+    members: list[Member],
     data: Data,
     payload: Mapping[str, Any],
 ) -> None:
-    """Whether packed and plain training agree in double precision."""
+    """Whether packed and plain training agree in double precision, with the same numbers drawn."""
     source = _batches(data, payload["batch_size"])
     batches = [tuple(map(_double, next(source))) for _ in range(CHECK_STEPS + 1)]
     rates = _rates(payload)
-    plain = [_make(problem, seed, payload) for seed in seeds]
-    pairs = [(model.double(), loss) for model, loss in plain]
-    packed = [_make(problem, seed, payload)[0].double() for seed in seeds]
-    parameters = [
-        torch.stack([one.detach(), other.detach()])
-        for one, other in zip(*(model.parameters() for model in packed), strict=True)
-    ]
-    losses = _train(problem, parameters, step, _stacked(batches, [0, 1]), rates)
-    for place, (model, loss) in enumerate(pairs):
+    made = [_make(problem, member.streams, payload) for member in members]
+    packed = [_make(problem, member.streams, payload)[0].double() for member in members]
+    parameters, buffers = stack(packed)
+    # Its constants may depend on the precision, as the smallest number to divide by does.
+    tape, _, _ = record(packed[0].train(), made[0][1], *batches[0])
+    if _less_constants(tape) != _less_constants(members[0].tape):
+        raise CannotPackError("its step is another one in double precision")
+    step = batched(tape)
+    stretch = _Stretch.of(members, [0, 1], batches, rates)
+    losses, buffers = _train(problem, parameters, buffers, step, stretch)
+    evaluation = PackEvaluation(problem.accuracy_style, packed[0], made[0][1])
+    reached, outputs = evaluation.run([*parameters, *buffers], *stretch.batches[0])
+    for place, (model, loss) in enumerate(made):
+        model.double()
         optimizer = make_optimizer(problem.optimizer, model.parameters(), rates[0])
         for number, rate in enumerate(rates):
             x, y = batches[number + place]
             optimizer.param_groups[0]["lr"] = rate
             optimizer.zero_grad()
-            value = loss(model(x), y)
-            value.backward()
+            with Drawn(stretch.keys[number][place : place + 1]):
+                value = loss(model(x), y)
+                value.backward()
             optimizer.step()
             _compare(value.detach(), losses[number][place])
-        with torch.no_grad():
-            for own, stacked in zip(packed[place].parameters(), parameters, strict=True):
-                own.copy_(stacked[place])
-            for own, other in zip(model.parameters(), packed[place].parameters(), strict=True):
-                _compare(own, other)
-            x, _ = batches[0]
-            _compare(_output(model, x), _output(packed[place], x))
+        with torch.no_grad(), preserved():
+            for own, stacked in zip(state_of(model), [*parameters, *buffers], strict=True):
+                _compare(own, stacked[place])
+            model.eval()
+            x, y = batches[place]
+            output = model(x)
+            _compare(output, outputs[place])
+            _compare(loss(output, y), reached[place])
 
 
-def _output(model: nn.Module, x: Tensor) -> Tensor:
-    model.eval()
-    with preserved():
-        output: Tensor = model(x)
-    return output
+def _less_constants(tape: Tape) -> list[Any]:
+    return [(step.name, values_in((step.arguments, step.options))) for step in tape.operations]
 
 
 def _double(x: Tensor) -> Tensor:
@@ -278,6 +332,7 @@ def _double(x: Tensor) -> Tensor:
 
 
 def _compare(plain: Tensor, packed: Tensor) -> None:
+    plain, packed = plain.double(), packed.double()
     scale = float(plain.abs().max()) if plain.numel() else 0.0
     error = float((plain - packed).abs().max()) if plain.numel() else 0.0
     if not error <= AGREEMENT * max(scale, 1e-30):

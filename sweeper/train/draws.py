@@ -1,0 +1,100 @@
+"""What a model draws in a pack: a function of the replica's key, the step, the draw and the place.
+
+torch's own generators draw one number after the other, so that what a replica gets would depend
+on its neighbours.  Here each number is hashed by itself: a fixed random word of its place is mixed
+with the key that its replica has in this step, by multiplication with a random odd number
+(Dietzfelbinger et al. 1997, A reliable randomized algorithm for the closest-pair problem, sec. 2).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+def step_keys(keys: Sequence[int], first: int, count: int) -> Tensor:
+    """The keys of some steps, shape (count, replicas): SplitMix64, less its last bit."""
+    steps = np.arange(first + 1, first + 1 + count, dtype=np.uint64)[:, None]
+    found = _mixed(np.array(keys, dtype=np.uint64) + steps * np.uint64(0x9E3779B97F4A7C15))
+    return torch.from_numpy((found >> np.uint64(1)).astype(np.int64))
+
+
+def _mixed(x: np.ndarray[Any, np.dtype[np.uint64]]) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@functools.lru_cache(maxsize=64)
+def _places(draw: int, count: int) -> Tensor:
+    """A random word for each place of a draw, shape (count,)."""
+    numbers = np.arange(1, count + 1, dtype=np.uint64) + (np.uint64(draw) << np.uint64(40))
+    found = _mixed(numbers * np.uint64(0x9E3779B97F4A7C15))
+    return torch.from_numpy((found >> np.uint64(32)).astype(np.uint32).view(np.int32))
+
+
+def _words(keys: Tensor, draw: int, size: Sequence[int]) -> Tensor:
+    """Random numbers of 32 bits, shape (replicas, *size); what a product has beyond is cut off."""
+    low = (keys & 0xFFFF_FFFF) - 2**31
+    x = _places(draw, math.prod(size)) ^ low.to(torch.int32).unsqueeze(1)
+    x *= (keys >> 32 | 1).to(torch.int32).unsqueeze(1)
+    return x.view(len(keys), *size)
+
+
+def bernoulli(keys: Tensor, draw: int, like: Tensor, p: float = 0.5, **_: object) -> Tensor:
+    """Ones with probability p, else zeros; `like` is of shape (replicas, …)."""
+    if not 0 < p < 1:
+        return torch.full_like(like, p)
+    below = round(p * 2**32) - 2**31
+    return torch.lt(_words(keys, draw, like.shape[1:]), below, out=torch.empty_like(like))
+
+
+def uniform(keys: Tensor, draw: int, like: Tensor, **_: object) -> Tensor:
+    """Numbers from 0 to 1, the 1 left out, in steps that any precision can say."""
+    words = _words(keys, draw, like.shape[1:]) >> 8
+    return (words + 2**23).to(like.dtype) * 2.0**-24
+
+
+DRAWS: Mapping[str, Callable[..., Tensor]] = {
+    "aten.bernoulli_.float": bernoulli,
+    "aten.rand_like.default": uniform,
+}
+"""By operation that draws: what is drawn for stacked replicas instead."""
+
+
+_QUIET = "aten::_scaled_dot_product_flash_attention_for_cpu"
+"""It is tagged for an option that it refuses."""
+
+
+def is_draw(operation: Any) -> bool:
+    """Whether torch says that this operation draws from a generator."""
+    tagged = torch.Tag.nondeterministic_seeded in operation.tags
+    return tagged and operation._schema.name != _QUIET  # noqa: SLF001
+
+
+class Drawn(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Plain training with what a pack would have drawn, for a key of shape (1,)."""
+
+    def __init__(self, key: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._key, self._draws = key, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        kwargs = kwargs or {}
+        if not is_draw(func):
+            return func(*args, **kwargs)
+        draw, self._draws = self._draws, self._draws + 1
+        rule = DRAWS.get(str(func))
+        if rule is None:
+            return func(*args, **kwargs)
+        like, *rest = args
+        found = rule(self._key, draw, like.unsqueeze(0), *rest, **kwargs)[0]
+        return like.copy_(found) if func._schema.name.endswith("_") else found  # noqa: SLF001
