@@ -290,7 +290,7 @@ def _run(
         with _workers(options, target, paths) as (backend, interrupts):
             width, timeout = options.settings.cores_per_trial, options.limits.trial_timeout
             scheduler = Scheduler(used, width, timeout=timeout)
-            interrupted = drive(study, scheduler, backend, interrupts, store, view, time.time)
+            interrupted = drive(study, scheduler, backend, interrupts, store, view)
     except StoppedError as error:
         raise StoppedError(f"stopped: {error}. {_kept(study, paths)}") from None
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from sweeper.run.backends import Backend
@@ -21,11 +22,13 @@ def drive(
     interrupts: Interrupts,
     store: Store,
     view: View,
-    clock: Callable[[], float],
+    clock: Callable[[], float] = time.time,
+    ticks: Callable[[], float] = time.monotonic,
 ) -> bool:
     """Drive a study that has begun until nothing runs and nothing can start.
 
-    The last decisions may not be durable yet when this ends, however it ends.
+    `clock` says what time it is, `ticks` how much has passed (see `dispatch`).  The last decisions
+    may not be durable yet when this ends, however it ends.
 
     Returns:
         Whether it was interrupted.
@@ -36,7 +39,7 @@ def drive(
         StoppedError: too much has failed to go on.
     """
     interrupted = False
-    for events in dispatch(study, scheduler, backend, interrupts, clock):
+    for events in dispatch(study, scheduler, backend, interrupts, clock, ticks):
         store.append(events)
         store.decide(study.tell(events))
         view.update(study.progress())

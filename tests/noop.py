@@ -134,8 +134,8 @@ def sweep(folder, options):
             view = make_view(progress=False)
             scheduler = Scheduler(slots)
             # Where each look at the clock takes a second, every outcome has a commit of its own.
-            clock = itertools.count(1e9).__next__ if options.get("slowly") else time.time
-            interrupted = drive(study, scheduler, backend, interrupts, store, view, clock)
+            clock = itertools.count(1e9).__next__ if options.get("slowly") else time.monotonic
+            interrupted = drive(study, scheduler, backend, interrupts, store, view, clock, clock)
         finally:
             backend.close()
             store.append(())

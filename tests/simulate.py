@@ -276,6 +276,10 @@ class Workers:
         self.waits = 0
 
     def clock(self) -> float:
+        """What time it is; somebody may have set the clock since this was last asked."""
+        return self.now + self.world.rng.choice((0.0, -3600.0, 3600.0))
+
+    def ticks(self) -> float:
         return self.now
 
     def start(self, starts: list[Start]) -> None:
@@ -564,8 +568,9 @@ def drive_to_end(
     scheduler = Scheduler(slots, per_job=scenario.per_job, timeout=limits.trial_timeout)
     workers = Workers(world, life, durable)
     try:
+        view = make_view(progress=False)
         interrupted = drive(
-            study, scheduler, workers, life, store, make_view(progress=False), workers.clock
+            study, scheduler, workers, life, store, view, workers.clock, workers.ticks
         )
     except StoppedError as error:
         return None, f"stopped: {error}"

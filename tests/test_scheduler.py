@@ -270,11 +270,16 @@ def test_a_late_result_of_a_job_ahead_is_ignored_until_it_runs() -> None:
 # -- jobs over their time -------------------------------------------------------------------------
 
 
+def begin(scheduler: Scheduler, ticks: float) -> None:
+    scheduler.starts()
+    scheduler.begun(ticks)
+
+
 def timed(works: list[Work], slots: int = 1, per_job: int = 1) -> Scheduler:
     """Everything that may has begun at 100 s, and may take 10 s a replica."""
     scheduler = Scheduler(slots, per_job=per_job, timeout=10.0)
     scheduler.add(works)
-    scheduler.begun(scheduler.starts(), 100.0)
+    begin(scheduler, 100.0)
     return scheduler
 
 
@@ -282,7 +287,7 @@ def test_a_job_over_its_time_is_to_be_ended_once_and_its_replica_timed_out() -> 
     scheduler = timed([trials(0, 3)], slots=2)
     assert (scheduler.due, scheduler.overdue(109.9)) == (110.0, [])
     finish(scheduler, 1, 1, now=105.0)
-    scheduler.begun(scheduler.starts(), 105.0)
+    begin(scheduler, 105.0)
     assert scheduler.overdue(110.0) == [0]
     assert (scheduler.due, scheduler.overdue(111.0)) == (115.0, [])
     (lost,) = scheduler.react([Died(0, CRASH)], 111.0)
@@ -307,7 +312,7 @@ def test_one_that_ends_while_it_is_being_ended_has_ended() -> None:
     scheduler = timed([trials(0, 2)])
     scheduler.overdue(110.0)
     assert isinstance(finish(scheduler, 0, 0, now=110.0)[0], Finished)
-    scheduler.begun(scheduler.starts(), 110.0)  # in a worker that has been killed
+    begin(scheduler, 110.0)  # in a worker that has been killed
     (lost,) = scheduler.react([Died(0, CRASH)], 110.0)
     assert isinstance(lost, Lost)
     assert (lost.numbers, lost.cause.kind) == ((1,), "stopped")
@@ -319,7 +324,7 @@ def test_the_death_of_a_worker_after_its_last_job_concerns_no_later_one() -> Non
     finish(scheduler, 0, 0, now=110.0)
     assert scheduler.react([Died(0, CRASH)], 110.0) == []
     scheduler.add([trials(1, 1)])
-    scheduler.begun(scheduler.starts(), 120.0)
+    begin(scheduler, 120.0)
     (lost,) = scheduler.react([Died(0, CRASH)], 121.0)
     assert isinstance(lost, Lost)
     assert lost.cause == CRASH
@@ -329,15 +334,15 @@ def test_the_time_of_a_job_ahead_begins_when_the_one_before_has_ended() -> None:
     scheduler = Scheduler(1, timeout=10.0)
     scheduler.add([trials(0, 30)])
     for number in range(STREAK):
-        scheduler.begun(scheduler.starts(), 100.0)
+        begin(scheduler, 100.0)
         finish_shortly(scheduler, number, 100.0)
     starts = scheduler.starts()
-    scheduler.begun(starts, 100.0)
+    scheduler.begun(100.0)
     assert len(starts) > 2
     assert scheduler.due == 110.0
     finish_shortly(scheduler, STREAK, 107.0)
-    scheduler.begun(scheduler.starts(), 108.0)
-    assert scheduler.due == 117.0
+    begin(scheduler, 108.0)
+    assert scheduler.due == 118.0
 
 
 def finish_shortly(scheduler: Scheduler, number: int, now: float) -> None:

@@ -226,7 +226,7 @@ class Run:
         timeout = self.limits.trial_timeout
         scheduler = Scheduler(self.slots, per_job=self.per_job, timeout=timeout)
         interrupts = SimpleNamespace(signal=None)
-        loop = dispatch(self.study, scheduler, self.backend, interrupts, self.backend.clock)
+        loop = dispatch(self.study, scheduler, self.backend, interrupts, *[self.backend.clock] * 2)
         for events in loop:
             self.batches.append(events)
             place = len(self.batches)

@@ -190,15 +190,13 @@ CRASHES = {
     "unpicklable": ("NotPicklable: cannot be sent", "troubled.py", 1),
     "exit": ("SystemExit: 3", "troubled.py", 1),
     "recursion": ("RecursionError: maximum recursion", "troubled.py", 1),
-    "print": ("stopped: over its time (trial_timeout=5)", "worker-", 1),
 }
 
 
 def test_whatever_a_worker_dies_of_is_named_and_costs_nobody_else(tmp_path):
     points = [{"trouble": "none"}] + [{"trouble": trouble} for trouble in CRASHES]
     selector = sweeper.FixedSweep.with_fixed_trials(points, 2)
-    limits = {"max_tries": 2, "trial_timeout": 5}
-    result = run(tmp_path, selector, "troubled", backend="local", cores=1, **limits)
+    result = run(tmp_path, selector, "troubled", backend="local", cores=1, max_tries=2)
     assert len(result[0].perf_val) == 2
     assert all(len(point.perf_val) == 0 for point in result[1:])
     said = {failure.params["trouble"]: failure for failure in result.failures}
@@ -211,6 +209,23 @@ def test_whatever_a_worker_dies_of_is_named_and_costs_nobody_else(tmp_path):
             assert "what it printed is in" in said[trouble].detail
         begun = [row for row in started if row[0] == point and row[1] != "check"]
         assert len(begun) == tries, trouble
+
+
+def test_what_prints_for_ever_is_ended_after_its_time(tmp_path):
+    def go_on(trials, **limits):
+        params = {"trouble": "print", "stage": "trial"}
+        selector = sweeper.FixedSweep.with_fixed_trials([params], trials)
+        return run(tmp_path, selector, "troubled", backend="local", total_cores=1, **limits)
+
+    before = go_on(1)
+    # Nothing but what never ends is left, so that no machine is too busy for this.
+    result = go_on(2, trial_timeout=3)
+    (failure,) = result.failures
+    assert (failure.stage, failure.number) == ("trial", 1)
+    assert failure.message == "stopped: over its time (trial_timeout=3)"
+    assert "what it printed is in" in failure.detail
+    assert "for ever" in (tmp_path / "logs/worker-0.log").read_text()
+    assert_same_bits(before, result)
 
 
 def test_what_a_job_does_to_its_process_the_next_one_does_not_see(tmp_path):

@@ -112,6 +112,8 @@ class Scheduler:
         self._timeout = timeout
         self._due = SortedSet()
         """When the first job of each busy slot is over its time, with the slot."""
+        self._new: set[int] = set()
+        """Busy slots whose first job has only begun."""
         self._workers = [_Worker() for _ in range(slots)]
         self._idle = SortedSet(range(slots))
         self._running: dict[int, Job] = {}
@@ -150,37 +152,34 @@ class Scheduler:
             slot: int = self._idle.pop(0)
             self._running[slot] = job
             self._hasty.add(slot)
+            self._new.add(slot)
             started.append(self._hand(slot, job))
         for slot in sorted(self._hasty):
             started += self._hand_ahead(slot)
         self._hasty.clear()
         return started
 
-    def begun(self, starts: Iterable[Start], now: float) -> None:
-        """The workers have these, and have begun with what waits behind nothing else."""
-        for start in starts:
-            if self._workers[start.slot].jobs[0] is start.job:
-                self._limit(start.slot, now)
+    def begun(self, ticks: float) -> None:
+        """What was handed over, and waits behind nothing, has begun by now.
 
-    def _limit(self, slot: int, now: float) -> None:
-        """Note when the first job of the slot, begun now, is over its time."""
-        if self._timeout is None:
-            return
-        worker = self._workers[slot]
-        self._due.discard((worker.due, slot))
-        worker.due = math.inf
-        if worker.jobs:
-            worker.due = now + self._timeout * len(worker.jobs[0].numbers)
-            self._due.add((worker.due, slot))
+        `ticks` are seconds of a clock that nobody sets: a time that is set, or a night's sleep of
+        the machine, makes no job late.
+        """
+        if self._timeout is not None:
+            for slot in self._new:
+                worker = self._workers[slot]
+                worker.due = ticks + self._timeout * len(worker.jobs[0].numbers)
+                self._due.add((worker.due, slot))
+        self._new.clear()
 
     @property
     def due(self) -> float:
-        """When `overdue` next has something to say; infinity: never."""
+        """When, in ticks, `overdue` next has something to say; infinity: never."""
         return float(self._due[0][0]) if self._due else math.inf
 
-    def overdue(self, now: float) -> list[int]:
+    def overdue(self, ticks: float) -> list[int]:
         """The slots whose job is over its time: their workers are to be ended, each once."""
-        slots = [slot for due, slot in self._due.irange(maximum=(now, len(self._workers)))]
+        slots = [slot for due, slot in self._due.irange(maximum=(ticks, len(self._workers)))]
         for slot in slots:
             worker = self._workers[slot]
             self._due.discard((worker.due, slot))
@@ -230,7 +229,7 @@ class Scheduler:
                         events.append(Finished(now, outcome))
                     if not worker.open:
                         self._queue.ended(worker.drop())
-                        self._go_on(slot, now)
+                        self._go_on(slot)
                 case Died(slot, cause) if slot in self._running:
                     worker = self._workers[slot]
                     job = worker.jobs[0]
@@ -239,7 +238,7 @@ class Scheduler:
                     self._queue.ended(worker.drop())
                     self._returned += worker.jobs
                     self._renew(slot)
-                    self._go_on(slot, now)
+                    self._go_on(slot)
                 case Died(slot) if slot in self._idle:
                     self._renew(slot)
         return events
@@ -259,8 +258,13 @@ class Scheduler:
 
     def _renew(self, slot: int) -> None:
         """The slot's next worker has shown nothing yet."""
-        self._due.discard((self._workers[slot].due, slot))
+        self._forget_due(slot)
         self._workers[slot] = _Worker()
+
+    def _forget_due(self, slot: int) -> None:
+        worker = self._workers[slot]
+        self._due.discard((worker.due, slot))
+        worker.due = math.inf
 
     def _is_open(self, slot: int, outcome: Outcome) -> bool:
         job = self._running.get(slot)
@@ -270,14 +274,16 @@ class Scheduler:
             and outcome.number in self._workers[slot].open
         )
 
-    def _go_on(self, slot: int, now: float) -> None:
+    def _go_on(self, slot: int) -> None:
         """The slot's worker has come to its next job, or has none."""
-        self._limit(slot, now)
+        self._forget_due(slot)
         jobs = self._workers[slot].jobs
         if jobs:
             self._running[slot] = jobs[0]
             self._hasty.add(slot)
+            self._new.add(slot)
         else:
+            self._new.discard(slot)
             del self._running[slot]
             self._idle.add(slot)
             self._hasty.discard(slot)

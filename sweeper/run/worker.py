@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sweeper.run.channel import Channel
@@ -102,7 +103,10 @@ def _settle_again(setup: Setup) -> None:
     """Undo what the job before has done to the process, which the next one is not to see."""
     with contextlib.suppress(OSError):  # the folder is gone, or the model has closed its output
         os.chdir(setup.folder)
-        if setup.log is not None and os.fstat(1).st_size > MOST_LOGGED:
+        printed = os.fstat(1)
+        # A model may have sent its output into a file of its own.
+        ours = setup.log is not None and os.path.samestat(printed, Path(setup.log).stat())
+        if ours and printed.st_size > MOST_LOGGED:
             os.ftruncate(1, 0)
     if setup.cores:
         os.sched_setaffinity(0, setup.cores)
