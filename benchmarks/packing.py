@@ -19,7 +19,7 @@ from torch import nn
 
 from sweeper.signature import encode
 from sweeper.train.data import Data, HeldSet
-from sweeper.train.packed import Member, gaining, train_pack
+from sweeper.train.packed import Member, gaining, shares, train_pack
 from sweeper.train.problem import Problem, ProblemRef
 from sweeper.train.streams import Streams
 from sweeper.train.trainer import train_trial
@@ -27,7 +27,7 @@ from sweeper.train.trainer import train_trial
 SIGNATURE = "5e" * 32
 SIZES = (1, 2, 8, 32)
 SAMPLES = 1024
-STEPS = 32
+STEPS = 512
 BATCHES = (16, 32, 64, 128)
 
 Make = Callable[[], nn.Module]
@@ -138,9 +138,8 @@ def measure(name: str, batch: int, rounds: int) -> str:
 
     def packed(size: int) -> None:
         members = [Member.make(problem, data, one, payload) for one in streams[:size]]
-        most = gaining(members[0].tape)
-        for first in range(0, size, most):
-            list(train_pack(problem, data, members[first : first + most], payload, 0))
+        for share in shares(members, gaining(members[0].tape)):
+            list(train_pack(problem, data, share, payload, 0))
 
     alone: list[float] = []
     together: dict[int, list[float]] = {size: [] for size in SIZES}
