@@ -19,8 +19,9 @@ from torch import nn
 
 from sweeper.signature import encode
 from sweeper.train.data import Data, HeldSet
+from sweeper.train.loading import ProblemRef
 from sweeper.train.packed import Member, gaining, shares, train_pack
-from sweeper.train.problem import Problem, ProblemRef
+from sweeper.train.problem import Problem
 from sweeper.train.streams import Streams
 from sweeper.train.trainer import train_trial
 

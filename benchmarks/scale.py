@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from overhead import OneProbe, execute
-
+from sweeper.api import uncollected
 from sweeper.run.dispatch import dispatch
 from sweeper.run.scheduler import Scheduler
 from sweeper.run.signals import Interrupts
@@ -64,15 +64,16 @@ def begin(points: int, store: Store) -> Study:
     """Open a folder to go on with it."""
     settings = SweepSettings()
     selector = FixedSweep.with_fixed_trials([(n, "tanh", 0.5) for n in range(points)], TRIALS)
-    study = Study(
-        selector,
-        OneProbe(),
-        lambda params: make_point(params, "no-op", settings, 0),
-        most_cores=1,
-        slots=SLOTS,
-        recorded=store.recorded("no-op", log=False),
-    )
-    store.begin(study.begin(), "no-op", keep_log=False)
+    with uncollected():
+        study = Study(
+            selector,
+            OneProbe(),
+            lambda params: make_point(params, "no-op", settings, 0),
+            most_cores=1,
+            slots=SLOTS,
+            recorded=store.recorded("no-op", log=False),
+        )
+        store.begin(study.begin(), "no-op", keep_log=False)
     return study
 
 

@@ -1,9 +1,10 @@
-"""`sweep()`: the one loop that joins the folders."""
+"""`sweep()`: its arguments checked, the folders joined, and the results collated."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import importlib.metadata
 import os
 import platform
@@ -14,14 +15,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sweeper.errors import SettingsError, SweepInterrupted
+from sweeper.drive import drive
+from sweeper.errors import SettingsError, StoppedError, SweepInterrupted
 from sweeper.files import folder_lock
 from sweeper.results import SweepResult
 from sweeper.run.backends import make_backend, slots_used
 from sweeper.run.cores import slots as core_slots
-from sweeper.run.dispatch import dispatch
 from sweeper.run.scheduler import Scheduler
 from sweeper.run.signals import Interrupts
 from sweeper.run.topology import Topology, usable_cores
@@ -33,21 +34,25 @@ from sweeper.store.database import Store, fold_log
 from sweeper.store.identity import bind, identify
 from sweeper.store.paths import Paths, move_to_history
 from sweeper.study import Study
-from sweeper.train.data import DataRef, read_data
-from sweeper.train.job import TrainContext, as_worker
+from sweeper.train.context import TrainContext
+from sweeper.train.loading import UnguardedCall, is_loading
 from sweeper.train.plan import Plan
-from sweeper.train.problem import Problem, UnguardedCall, find_problem, is_loading
 from sweeper.types import (
     HyperparameterSettings,
-    Interrupted,
+    Limits,
     Point,
     SweepSettings,
     Target,
     get_settings,
 )
 
+if TYPE_CHECKING:
+    from sweeper.train.data import DataRef
+    from sweeper.train.problem import Problem
+
 EXECUTE = "sweeper.train.job:execute"
-PRELOAD = ("sweeper.train.job",)
+PRELOAD = ("sweeper.train.job", "torch._dynamo")
+"""The second is imported by the first optimiser that is made."""
 SAVE_MODELS = ("final", "none")
 
 MOST_IN_PACK = 32
@@ -68,6 +73,7 @@ class _Options:
     slots: tuple[tuple[int, ...], ...]
     topology: Topology
     allow_changed_code: bool
+    limits: Limits
 
 
 def sweep(
@@ -85,6 +91,9 @@ def sweep(
     save_models: str = "final",
     curve_samples: int = 40,
     pack: int | str = "auto",
+    max_tries: int = 3,
+    stop_after_failures: int | None = None,
+    trial_timeout: float | None = None,
     progress: bool | None = None,
     allow_changed_code: bool = False,
 ) -> SweepResult:
@@ -110,6 +119,12 @@ def sweep(
         pack: `"auto"` trains trials of a point together on a core where that is faster and gives
             the same results, a number also limits how many; `"off"` trains one by one.  `"off"`
             is another sweep, since the last bits differ; a number changes nothing but the time.
+        max_tries: how often a training is begun over which its worker dies, or for which there is
+            no memory; counted over resumes.  An exception is final at once.
+        stop_after_failures: stop once so many trials, or points in tuning, have failed since this
+            call; None: never.
+        trial_timeout: seconds after which a training is ended and has failed; None: never.  A pack
+            of n trials may take n times as long, after which each goes on alone.
         progress: True shows it, False does not; by default it is shown on standard error.
         allow_changed_code: go on in a folder although the problem's module has changed; failures
             are tried again, except those that an adaptive selector was told of.
@@ -119,6 +134,8 @@ def sweep(
             message says what to change.
         SelectorError: the selector raised, or broke its protocol.
         StalledError: nothing can start, and the selector is not done.
+        StoppedError: too much failed (see `stop_after_failures`), the first three trials all failed
+            alike, or the disk is full; what had finished is on disk.
         SweepInterrupted: Ctrl-C, SIGTERM or SIGHUP; what had finished is on disk.
     """
     if is_loading():
@@ -126,6 +143,7 @@ def sweep(
     most_in_pack = _read_pack(pack)
     way = "off" if pack == "off" else "auto"
     settings = SweepSettings(get_settings(hparams), cores, cores_per_trial, way)
+    limits = Limits(max_tries, stop_after_failures, trial_timeout)
     topology = usable_cores(total_cores)
     slots = core_slots(topology, cores_per_trial)
     options = _Options(
@@ -138,12 +156,13 @@ def sweep(
         slots,
         topology,
         allow_changed_code,
+        limits,
     )
     _check(options, selector)
-    if backend == "local":
-        from sweeper.run.backends.local import prepare
+    warm_up(backend)
+    # Imports torch: not before the fork server has begun to do the same beside it.
+    from sweeper.train.problem import find_problem
 
-        prepare(PRELOAD)  # imports torch while this process reads the data
     problem = find_problem(module)
     paths = Paths(Path(folder) if folder is not None else Path("out") / problem.ref.name)
     with make_view(progress) as view, folder_lock(paths.lock) as dead:
@@ -156,6 +175,14 @@ def sweep(
                 view.note(f"moved the earlier contents to {moved}")
         with Store.open(paths.database) as store, _data(problem, seed) as (data, fd):
             return _run(problem, data, fd, selector, options, store, paths, view)
+
+
+def warm_up(backend: str) -> None:
+    """Begin to import what workers need, in the fork server: the caller can import it meanwhile."""
+    if backend == "local":
+        from sweeper.run.backends.local import prepare
+
+        prepare(PRELOAD)
 
 
 def _read_pack(pack: object) -> int:
@@ -196,10 +223,17 @@ def _check(options: _Options, selector: object) -> None:
         choices = " or ".join(repr(choice) for choice in SAVE_MODELS)
         raise SettingsError(f"save_models={options.save_models!r}: choose {choices}")
     slots_used(options.backend, 1)
+    if options.limits.trial_timeout is not None and options.backend == "inline":
+        raise SettingsError(
+            f"trial_timeout={options.limits.trial_timeout!r}: backend='inline' cannot end a "
+            "training: use 'local'"
+        )
 
 
 @contextlib.contextmanager
 def _data(problem: Problem, seed: int) -> Iterator[tuple[DataRef, int | None]]:
+    from sweeper.train.data import read_data
+
     ref, fd = read_data(problem, seed)
     try:
         yield ref, fd
@@ -221,21 +255,19 @@ def _run(
     _bind(problem, data, selector, options, store, paths)
     used = slots_used(options.backend, len(options.slots))
     name = _selector_name(selector)
-    study = Study(
-        selector,
-        Plan(
-            options.settings,
-            data.n_train,
-            options.seed,
-            _plain_because(problem, data, options.settings),
-        ),
-        functools.partial(_make_point, problem, options),
-        most_cores=options.settings.cores,
-        slots=used,
-        recorded=store.recorded(name, log=selector.adaptive),
-        pack=options.pack,
-    )
-    store.begin(study.begin(), name, keep_log=selector.adaptive)
+    plain_because = _plain_because(problem, data, options.settings)
+    with uncollected():
+        study = Study(
+            selector,
+            Plan(options.settings, data.n_train, options.seed, plain_because),
+            functools.partial(_make_point, problem, options),
+            most_cores=options.settings.cores,
+            slots=used,
+            recorded=store.recorded(name, log=selector.adaptive),
+            pack=options.pack,
+            limits=options.limits,
+        )
+        store.begin(study.begin(), name, keep_log=selector.adaptive)
     view.note(f"{problem.ref.name} in {paths.folder}: {options.topology.reason}; {data.note}")
     view.update(study.progress())
     context = TrainContext(
@@ -249,35 +281,50 @@ def _run(
         model_path=Paths(paths.folder.resolve()).model_pattern,
     )
     target = Target(EXECUTE, context, fd, PRELOAD)
-    interrupted = False
     try:
         with _workers(options, target, paths) as (backend, interrupts):
-            scheduler = Scheduler(used, options.settings.cores_per_trial)
-            for events in dispatch(study, scheduler, backend, interrupts, time.time):
-                store.append(events)
-                store.decide(study.tell(events))
-                view.update(study.progress())
-                if any(isinstance(event, Interrupted) for event in events):
-                    interrupted = True
-                    view.note("stopping: what has finished is kept")
+            width, timeout = options.settings.cores_per_trial, options.limits.trial_timeout
+            scheduler = Scheduler(used, width, timeout=timeout)
+            interrupted = drive(study, scheduler, backend, interrupts, store, view, time.time)
+    except StoppedError as error:
+        raise StoppedError(f"stopped: {error}. {_kept(study, paths)}") from None
     finally:
         store.append(())  # the last decisions
         results = collate(store, paths)
     if interrupted:
-        done = study.progress()
-        raise SweepInterrupted(
-            f"interrupted: {done.trials_done} of {done.trials_asked} trials are done and kept in "
-            f"{paths.folder}; the same command goes on from there"
-        )
+        raise SweepInterrupted(f"interrupted: {_kept(study, paths)}")
     study.check_stalled()
     return results
+
+
+def _kept(study: Study, paths: Paths) -> str:
+    """What a sweep that ended early has come to, and how to go on."""
+    done = study.progress()
+    return (
+        f"{done.trials_done} of {done.trials_asked} trials are done and kept in {paths.folder}; "
+        "the same command goes on from there"
+    )
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Without Python's search for cycles, which a folder of a million trials has none of.
+
+    Going through all that was read, again and again as it grows, takes a fifth of reading it.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager
 def _workers(options: _Options, target: Target, paths: Paths) -> Iterator[tuple[Any, Interrupts]]:
     """A backend and what interrupts it; at the end no worker is left."""
-    inline = options.backend == "inline"
-    with Interrupts() as interrupts, as_worker() if inline else contextlib.nullcontext():
+    with Interrupts() as interrupts, _as_worker(options.backend):
         backend = make_backend(
             options.backend,
             options.slots,
@@ -289,6 +336,14 @@ def _workers(options: _Options, target: Target, paths: Paths) -> Iterator[tuple[
             yield backend, interrupts
         finally:
             backend.close()
+
+
+def _as_worker(backend: str) -> contextlib.AbstractContextManager[None]:
+    if backend != "inline":
+        return contextlib.nullcontext()
+    from sweeper.train.job import as_worker
+
+    return as_worker()
 
 
 def _bind(

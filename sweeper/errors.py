@@ -9,6 +9,7 @@
     │       └── ChangedCodeError   the problem's module is not what it was
     ├── SelectorError          the user's selector raised, or broke its protocol
     ├── StalledError           nothing runs, nothing can start, and the selector is not done
+    ├── StoppedError           too much failed to go on; what had finished is on disk
     └── BackendError           workers could not be started
 
     KeyboardInterrupt
@@ -56,6 +57,10 @@ class SelectorError(SweeperError):
 
 class StalledError(SweeperError):
     """Nothing runs, nothing can start, and the selector says that it is not done."""
+
+
+class StoppedError(SweeperError):
+    """The sweep stopped by itself, since too much failed; everything that had finished is kept."""
 
 
 class BackendError(SweeperError):

@@ -107,8 +107,7 @@ def encode(value: Any, *, keep_order: bool = False) -> str:
     return _dump(_tagged(value, keep_order=keep_order))
 
 
-def _dump(tagged: Any) -> str:
-    return json.dumps(tagged, separators=(",", ":"), ensure_ascii=True)
+_dump = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def _tagged(value: Any, *, keep_order: bool = False) -> list[Any]:
@@ -246,11 +245,14 @@ def make_point(
             f"params={params!r} is a {type(params).__name__}: give a tuple (passed by position) "
             "or a mapping (passed by name)"
         )
+    canonical = encode(normalised)
     # Quotes within a text are escaped, so this can stand only where a class or function does.
-    own = encode(normalised).replace(f'["c","{module}:', f'["c","{problem}:')
+    own = canonical.replace(f'["c","{module}:', f'["c","{problem}:')
     parts = [encode(problem), own, encode_settings(settings), encode(seed)]
     signature = hashlib.sha256("\n".join(parts).encode()).hexdigest()
-    return Point(signature, normalised, encode(normalised, keep_order=True))
+    # A mapping alone has an order to keep.
+    kept = encode(normalised, keep_order=True) if '["d",' in canonical else canonical
+    return Point(signature, normalised, kept)
 
 
 # -- seeds ----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from sweeper.train.metrics import Tally, count_correct, inverse_loss, mean_loss
+from sweeper.train.metrics import Tally, are_correct, inverse_loss, mean_loss
 
 NAN, INF = math.nan, math.inf
 
@@ -28,7 +28,9 @@ NAN, INF = math.nan, math.inf
     ],
 )
 def test_classification_is_by_argmax(output, y, correct):
-    assert count_correct("classification", torch.tensor(output), torch.tensor(y)) == correct
+    assert (
+        int(are_correct("classification", torch.tensor(output), torch.tensor(y)).sum()) == correct
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def test_classification_is_by_argmax(output, y, correct):
     ],
 )
 def test_multiclass_counts_samples_whose_labels_all_match(output, y, correct):
-    assert count_correct("multiclass", torch.tensor(output), torch.tensor(y)) == correct
+    assert int(are_correct("multiclass", torch.tensor(output), torch.tensor(y)).sum()) == correct
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,12 @@ from sweeper.signature import encode
 from sweeper.train import probes as probes_module
 from sweeper.train import trainer as trainer_module
 from sweeper.train.data import Data, HeldSet, LoadedSet
+from sweeper.train.loading import ProblemRef
 from sweeper.train.plan import batch_sizes
 from sweeper.train.probes import EVALUATED, Probe, run_batch_choice, run_batch_range, run_lr_range
-from sweeper.train.problem import Problem, ProblemRef
+from sweeper.train.problem import Problem
 from sweeper.train.streams import Streams
-from sweeper.train.trainer import train_trial
+from sweeper.train.trainer import choose_samples, train_trial
 
 SIGNATURE = "5e" * 32
 
@@ -380,8 +381,18 @@ def test_training_improves_on_the_start():
     curve = found.arrays["loss_train"]
     assert curve[-1] < 0.5 * curve[0]
     assert found.arrays["step"].tolist() == list(range(1, 41))
-    # The last point is measured on the same samples, in another order of adding up.
-    assert curve[-1] == pytest.approx(found.metrics["loss_train"], rel=1e-5)
+    # Its last point is measured on all samples of so small a set, in another order of adding up.
+    assert found.arrays["loss_val"][-1] == pytest.approx(found.metrics["loss_val"], rel=1e-5)
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(10, 64), (8_000, 480), (100_000, 1024)])
+def test_curves_are_measured_on_what_a_tenth_of_the_training_pays_for(steps, expected):
+    payload = {"steps": steps, "batch_size": 16}
+    chosen = choose_samples(data_of(2000), streams_of(), payload, points=40)
+    assert len(chosen["train"]) == expected
+    assert len(chosen["val"]) == 40
+    for places in chosen.values():
+        assert len(set(places.tolist())) == len(places)
 
 
 def test_the_second_of_two_models_is_trained_and_the_first_is_kept():

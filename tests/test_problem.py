@@ -20,8 +20,9 @@ from torch.utils.data import IterableDataset, TensorDataset
 from sweeper.errors import ParamError, ProblemError
 from sweeper.signature import encode
 from sweeper.train.data import Data, HeldSet
+from sweeper.train.loading import ProblemRef, is_loading
 from sweeper.train.probes import run_check
-from sweeper.train.problem import Problem, ProblemRef, find_problem, is_loading, load_problem
+from sweeper.train.problem import Problem, find_problem, load_problem
 from sweeper.train.streams import Streams
 
 TOY = """

@@ -30,7 +30,8 @@ from sweeper.train.data import (
     read_data,
     shuffled,
 )
-from sweeper.train.problem import Problem, ProblemRef
+from sweeper.train.loading import ProblemRef
+from sweeper.train.problem import Problem
 
 BIG = 10**9
 """A budget that everything here fits in."""

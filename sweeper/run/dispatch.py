@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from sweeper.run.backends import Backend
 from sweeper.run.scheduler import Scheduler
 from sweeper.run.signals import Interrupts
-from sweeper.types import Event, Finished, Interrupted, Started, Tick, Work
+from sweeper.types import Event, Finished, Interrupted, Message, Started, Tick, Work
 
 COMMIT_AFTER = 0.02
 """Seconds that an event waits at most for others to be made durable with it."""
@@ -56,7 +57,7 @@ def dispatch(
             yield [*batch, Interrupted(clock(), interrupts.signal)]
             return
         scheduler.add(source.release())
-        batch += _start(scheduler, backend, interrupts, clock())
+        batch += _start(scheduler, backend, interrupts, clock)
         idle = not scheduler.running
         if idle and not batch and (source.finished or not source.waiting_outside):
             return
@@ -66,12 +67,12 @@ def dispatch(
             patience = max(0.0, deadline - clock()) if batch else None
             if not batch and source.waiting_outside:
                 patience = LOOK_OUTSIDE
-            messages = backend.wait(patience, interrupts)
+            messages = _wait(scheduler, backend, interrupts, clock, patience)
             if not batch:
                 deadline = clock() + COMMIT_AFTER
             reacted = scheduler.react(messages, clock())
             batch += reacted
-            batch += _start(scheduler, backend, interrupts, clock())
+            batch += _start(scheduler, backend, interrupts, clock)
             ended = sum(isinstance(event, Finished) for event in reacted)
             finished += ended
             # A worker would idle, and what to do next may follow from this batch.
@@ -83,11 +84,34 @@ def dispatch(
 
 
 def _start(
-    scheduler: Scheduler, backend: Backend, interrupts: Interrupts, now: float
+    scheduler: Scheduler,
+    backend: Backend,
+    interrupts: Interrupts,
+    clock: Callable[[], float],
 ) -> list[Event]:
     if interrupts.signal is not None:  # nothing new starts
         return []
     starts = scheduler.starts()
-    if starts:
-        backend.start(starts)
+    if not starts:
+        return []
+    now = clock()
+    backend.start(starts)
+    scheduler.begun(starts, clock())  # to make a worker takes a while, which is not the job's
     return [Started(now, start.job, start.slot) for start in starts]
+
+
+def _wait(
+    scheduler: Scheduler,
+    backend: Backend,
+    interrupts: Interrupts,
+    clock: Callable[[], float],
+    patience: float | None,
+) -> list[Message]:
+    """What the backend reports; a job over its time is ended, and reported as a death."""
+    if scheduler.due == math.inf:
+        return backend.wait(patience, interrupts)
+    for slot in scheduler.overdue(clock()):
+        backend.stop(slot)
+    until_due = max(0.0, scheduler.due - clock())
+    patience = until_due if patience is None else min(patience, until_due)
+    return backend.wait(None if patience == math.inf else patience, interrupts)

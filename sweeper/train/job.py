@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import io
@@ -10,7 +11,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,9 @@ from torch import nn
 from sweeper.errors import ChangedCodeError, SweeperError
 from sweeper.files import pack_arrays, write_swapped
 from sweeper.train import packed, probes
+from sweeper.train.context import TrainContext
 from sweeper.train.data import Data, DataRef, open_data
+from sweeper.train.loading import ProblemRef
 from sweeper.train.plan import (
     BATCH_CHOICE,
     BATCH_RANGE,
@@ -33,29 +36,12 @@ from sweeper.train.plan import (
     WAY,
     split_stage,
 )
-from sweeper.train.problem import Problem, ProblemRef, load_problem
+from sweeper.train.problem import Problem, load_problem
 from sweeper.train.streams import Streams, preserved
 from sweeper.train.tape import CannotPackError
 from sweeper.train.trainer import Trained, train_trial
 from sweeper.train.way import find_way
 from sweeper.types import CHECK, TRIAL, Failure, Job, Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class TrainContext:
-    """What every job of a sweep shares."""
-
-    problem: ProblemRef
-    source_sha256: str
-    """Of the problem's module as the driver read it."""
-    data: DataRef
-    seed: int
-    threads: int
-    curve_samples: int
-    save_models: bool
-    model_path: str
-    """Where a trial's weights go, with places for `id` and `number`."""
-
 
 _Found: TypeAlias = tuple[Mapping[str, Any], Mapping[str, Any]]
 """Metrics and arrays."""
@@ -123,6 +109,7 @@ def _execute_pack(
     context: TrainContext, fd: int | None, job: Job, members: Sequence[packed.Member]
 ) -> Iterator[Outcome]:
     started = time.time()
+    torch.set_num_threads(context.threads)  # whatever a model has made of it
     problem, data = _data(context, fd)
     found = packed.train_pack(problem, data, members, job.payload, context.curve_samples)
     done: list[Outcome] = []
@@ -170,12 +157,20 @@ def describe(error: BaseException) -> Failure:
         message = str(error)
     while (trace := error.__traceback__) is not None and _is_ours(trace):
         error = error.with_traceback(trace.tb_next)
-    kind: Literal["memory", "exception", "changed"] = "exception"
-    if isinstance(error, MemoryError):
-        kind = "memory"
-    if isinstance(error, ChangedCodeError):
-        kind = "changed"
-    return Failure(kind, message, "".join(traceback.format_exception(error)))
+    return Failure(_kind(error, message), message, "".join(traceback.format_exception(error)))
+
+
+def _kind(error: BaseException, message: str) -> Literal["memory", "disk", "exception", "changed"]:
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return "disk"
+    # torch says it in words.
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or _NO_MEMORY in message:
+        return "memory"
+    return "changed" if isinstance(error, ChangedCodeError) else "exception"
+
+
+_NO_MEMORY = "can't allocate memory"
 
 
 def _is_ours(trace: TracebackType) -> bool:

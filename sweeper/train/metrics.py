@@ -19,8 +19,8 @@ def inverse_loss(loss: float) -> float:
     return 1 / (1 + loss) if math.isfinite(loss) and loss > -1 else 0.0
 
 
-def count_correct(style: str, output: Tensor, y: Tensor) -> int:
-    """How many samples are right; outputs that are not finite are wrong.
+def are_correct(style: str, output: Tensor, y: Tensor) -> Tensor:
+    """Which samples are right, shape (batch,); outputs that are not finite are wrong.
 
     `output` has shape (batch, classes).  `"classification"`: argmax equals the class index, shape
     (batch,), or the argmax of a one-hot row, shape (batch, classes).  `"multiclass"`: every
@@ -33,7 +33,7 @@ def count_correct(style: str, output: Tensor, y: Tensor) -> int:
         right = rows.argmax(dim=1) == classes
     else:
         right = ((rows > 0.5) == (y.reshape(len(y), -1) > 0.5)).all(dim=1)
-    return int((right & finite).sum())
+    return right & finite
 
 
 @dataclass(slots=True)
@@ -48,10 +48,14 @@ class Tally:
 
     def add(self, output: Tensor, y: Tensor, loss: float) -> None:
         """Count one batch."""
-        self.samples += len(y)
-        self.total_loss += loss * len(y)
-        if self.style != "inv-loss":
-            self.correct += count_correct(self.style, output, y)
+        judged = self.style != "inv-loss"
+        self.count(len(y), loss, int(are_correct(self.style, output, y).sum()) if judged else 0)
+
+    def count(self, samples: int, loss: float, correct: int) -> None:
+        """Count a batch of so many samples, of mean loss `loss`, so many of them correct."""
+        self.samples += samples
+        self.total_loss += loss * samples
+        self.correct += correct
 
     @property
     def loss(self) -> float:

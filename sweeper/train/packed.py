@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
@@ -20,11 +20,10 @@ from ignite.handlers.param_scheduler import LinearCyclicalScheduler
 from torch import Tensor, nn
 
 from sweeper.train.batched import batched
-from sweeper.train.data import Data, HeldSet, Indices, SampleSet, in_order, shuffled
+from sweeper.train.data import Data, Indices, SampleSet, shuffled
 from sweeper.train.draws import step_keys
-from sweeper.train.metrics import Tally
+from sweeper.train.evaluation import PackEvaluation, gather
 from sweeper.train.optimizers import optimizer_parts
-from sweeper.train.plan import batches_per_epoch
 from sweeper.train.problem import Problem
 from sweeper.train.stacked import make_stacked
 from sweeper.train.streams import Streams, preserved
@@ -36,6 +35,8 @@ LEAST = 2
 
 MEMORY_SHARE = 0.25
 """Of the memory that is available to a core, so much may a pack take."""
+
+Row = TypeVar("Row")
 
 _KEYS = 256
 """Steps whose keys are made at once."""
@@ -87,22 +88,6 @@ class Member:
             for own, stacked in zip(state_of(self.model), state, strict=True):
                 own.copy_(stacked[place])
 
-    def measure(
-        self, problem: Problem, samples: SampleSet, chosen: Indices | None = None
-    ) -> tuple[float, float]:
-        """(loss, performance), as the plain trainer's evaluator measures them."""
-        tally = Tally(problem.accuracy_style)
-        places = in_order(len(samples) if chosen is None else len(chosen))
-        indices = [place if chosen is None else chosen[place] for place in places]
-        with preserved(), torch.no_grad():
-            self.streams.seed_globals("inside")
-            self.model.eval()
-            for x, y in samples.batches(indices):
-                output = self.model(x)
-                tally.add(output, y, float(self.loss(output, y)))
-            self.model.train()
-        return tally.loss, tally.performance
-
 
 def first_batch(data: Data, batch_size: int) -> tuple[Any, Any]:
     """The first samples, in order: what a step is written down with."""
@@ -117,8 +102,7 @@ def state_of(model: nn.Module) -> list[Tensor]:
 
 def stack(models: Sequence[nn.Module]) -> tuple[list[Tensor], list[Tensor]]:
     """What is trained and what is held, each of shape (replicas, …); a pack of one is padded."""
-    rows = [state_of(model) for model in models]
-    rows += rows[-1:] * (LEAST - len(rows))
+    rows = padded([state_of(model) for model in models])
     stacked = [
         torch.stack([value.detach() for value in column]) for column in zip(*rows, strict=True)
     ]
@@ -128,8 +112,7 @@ def stack(models: Sequence[nn.Module]) -> tuple[list[Tensor], list[Tensor]]:
 
 def keys_of(seeds: Sequence[Streams], tape: Tape, steps: int) -> Iterator[Tensor]:
     """The keys of each step, shape (replicas,), for what the replicas draw in it."""
-    own = [streams.key for streams in seeds]
-    own += own[-1:] * (LEAST - len(own))
+    own = padded([streams.key for streams in seeds])
     if not tape.draws:
         yield from itertools.repeat(torch.zeros(len(own), dtype=torch.int64), steps)
         return
@@ -168,7 +151,8 @@ def train_pack(
     parameters, buffers = stack([member.model for member in members])
     name, options = optimizer_parts(problem.optimizer)
     update = make_stacked(name, options, parameters)
-    wanted = _prepare_curves(members, data, payload["steps"], curve_samples)
+    evaluation = evaluation_of(problem, members[0])
+    wanted = _prepare_curves(members, data, payload, curve_samples)
     place_of = {int(number): place for place, number in enumerate(wanted)}
     batches = _batches(members, data.train, payload)
     keys = keys_of([member.streams for member in members], members[0].tape, payload["steps"])
@@ -190,39 +174,60 @@ def train_pack(
             if not left:
                 break
         if number in place_of:
-            for place in left:
-                members[place].take([*parameters, *buffers], place)
-                _note_curve(members[place], problem, data, place_of[number])
+            _note_curves(members, left, evaluation, [*parameters, *buffers], data, place_of[number])
+    yield from _finish(members, evaluation, [*parameters, *buffers], data)
+
+
+def evaluation_of(problem: Problem, member: Member) -> PackEvaluation:
+    """How a pack with this member is evaluated."""
+    return PackEvaluation(problem.accuracy_style, member.model, member.loss)
+
+
+def _finish(
+    members: Sequence[Member],
+    evaluation: PackEvaluation,
+    state: Sequence[Tensor],
+    data: Data,
+) -> Iterator[tuple[Member, Trained]]:
+    sets = {"train": data.train, "val": data.val}
+    ended = all(member.diverged for member in members)
+    found = {} if ended else {n: evaluation.measure(state, part) for n, part in sets.items()}
     for place, member in enumerate(members):
+        metrics: dict[str, float] = {}
+        for name in sets:
+            measured = (math.nan, 0.0) if member.diverged else found[name][place]
+            metrics[f"loss_{name}"], metrics[f"perf_{name}"] = measured
         if not member.diverged:
-            member.take([*parameters, *buffers], place)
-        yield member, _trained(member, problem, data)
-
-
-def _trained(member: Member, problem: Problem, data: Data) -> Trained:
-    metrics: dict[str, float] = {}
-    for name, samples in (("train", data.train), ("val", data.val)):
-        measured = (math.nan, 0.0) if member.diverged else member.measure(problem, samples)
-        metrics[f"loss_{name}"], metrics[f"perf_{name}"] = measured
-    return Trained(metrics, member.curves, member.full)
+            member.take(state, place)
+        yield member, Trained(metrics, member.curves, member.full)
 
 
 def _prepare_curves(
-    members: Sequence[Member], data: Data, steps: int, samples: int
+    members: Sequence[Member], data: Data, payload: Mapping[str, Any], samples: int
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
-    wanted = curve_steps(steps, samples)
+    wanted = curve_steps(payload["steps"], samples)
     if len(wanted):
         for member in members:
-            member.chosen = choose_samples(data, member.streams)
+            member.chosen = choose_samples(data, member.streams, payload, len(wanted))
             member.curves = {"step": wanted}
             member.curves |= {name: np.full(len(wanted), np.nan) for name in CURVES}
     return wanted
 
 
-def _note_curve(member: Member, problem: Problem, data: Data, place: int) -> None:
+def _note_curves(
+    members: Sequence[Member],
+    left: set[int],
+    evaluation: PackEvaluation,
+    state: Sequence[Tensor],
+    data: Data,
+    point: int,
+) -> None:
     for name, samples in (("train", data.train), ("val", data.val)):
-        measured = member.measure(problem, samples, member.chosen[name])
-        member.curves[f"loss_{name}"][place], member.curves[f"perf_{name}"][place] = measured
+        chosen = padded([member.chosen[name] for member in members])
+        found = evaluation.measure(state, samples, chosen)
+        for place in left:
+            curves = members[place].curves
+            curves[f"loss_{name}"][point], curves[f"perf_{name}"][point] = found[place]
 
 
 def _rates(payload: Mapping[str, Any]) -> list[float]:
@@ -244,23 +249,12 @@ def _batches(
     """Stacked batches, each replica's in its own order."""
     generators = [member.streams.generator("order") for member in members]
     size = payload["batch_size"]
-    repeated = max(0, LEAST - len(members))
     for _ in range(payload["cycle_epochs"] * payload["cycles"]):
-        orders = [list(shuffled(len(samples), size, generator)) for generator in generators]
-        orders += orders[-1:] * repeated
-        yield from _epoch(samples, orders, batches_per_epoch(len(samples), size))
+        orders = [shuffled(len(samples), size, generator) for generator in generators]
+        for places in np.stack(padded(orders), axis=1):
+            yield gather(samples, places)
 
 
-def _epoch(
-    samples: SampleSet, orders: list[list[Indices]], count: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    if not isinstance(samples, HeldSet):
-        for batches in zip(*(samples.batches(order) for order in orders), strict=True):
-            yield torch.stack([x for x, _ in batches]), torch.stack([y for _, y in batches])
-        return
-    places = torch.from_numpy(np.stack(orders, axis=1))  # shape (batches, replicas, samples)
-    for number in range(count):
-        chosen = places[number].reshape(-1)
-        shape = places.shape[1:]
-        x = samples.x.index_select(0, chosen).view(*shape, *samples.x.shape[1:])
-        yield x, samples.y.index_select(0, chosen).view(*shape, *samples.y.shape[1:])
+def padded(rows: Sequence[Row]) -> list[Row]:
+    """What a pack has, a row a member: the last one again where there are too few."""
+    return list(rows) + [rows[-1]] * (LEAST - len(rows))

@@ -7,7 +7,7 @@ import math
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from sweeper.train.metrics import Tally, inverse_loss, mean_loss
 from sweeper.train.optimizers import make_optimizer
 from sweeper.train.plan import batch_sizes, batches_per_epoch, learning_rates
 from sweeper.train.problem import Problem
-from sweeper.train.streams import Streams, preserved
+from sweeper.train.streams import Preserved, Streams
 
 EVALUATED = 192
 """The most training samples that performance is measured on after each step of a range run."""
@@ -39,6 +39,7 @@ class Probe:
     optimizer: torch.optim.Optimizer
     order: np.random.Generator
     evaluation: np.random.Generator
+    preserved: Preserved = field(default_factory=Preserved)
 
     @classmethod
     def make(cls, problem: Problem, data: Data, streams: Streams, encoded: str) -> Probe:
@@ -84,7 +85,7 @@ class Probe:
         return self._performance(list(in_order(len(self.data.train))))
 
     def _performance(self, indices: list[Indices]) -> float:
-        with preserved():
+        with self.preserved():
             loss = mean_loss(self.model, self.loss, self.data.train.batches(indices))
         return inverse_loss(loss)
 

@@ -9,6 +9,7 @@ import contextlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -56,21 +57,69 @@ class Streams:
 def seed_globals(sequence: np.random.SeedSequence) -> None:
     """Seed the global generators of torch, numpy and random, each differently."""
     words = sequence.generate_state(8, np.uint32)
-    torch.manual_seed(int(words[0]) << 32 | int(words[1]))
+    seed = int(words[0]) << 32 | int(words[1])
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:  # torch.manual_seed formats the call stack for each kind of device there might be
+        torch.default_generator.manual_seed(seed)
     np.random.seed(words[2:6])
     random.seed(int(words[6]) << 32 | int(words[7]))
+
+
+_States: TypeAlias = tuple[torch.Tensor, Any, Any]
+
+
+def _states() -> _States:
+    return torch.get_rng_state(), np.random.get_state(), random.getstate()
+
+
+def _restore(states: _States) -> None:
+    torch.set_rng_state(states[0])
+    np.random.set_state(states[1])
+    random.setstate(states[2])
+
+
+def _differ(one: _States, other: _States) -> bool:
+    return (
+        not torch.equal(one[0], other[0])
+        or one[2] != other[2]
+        or not all(map(np.array_equal, one[1], other[1]))
+    )
 
 
 @contextlib.contextmanager
 def preserved() -> Iterator[None]:
     """Leave the global generators as they were: what is drawn inside is not seen outside."""
-    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    states = _states()
     try:
         yield
     finally:
-        torch.set_rng_state(states[0])
-        np.random.set_state(states[1])
-        random.setstate(states[2])
+        _restore(states)
+
+
+class Preserved:
+    """`preserved`, many times: where nothing is drawn the first time, it is taken to be never.
+
+    numpy's state alone takes as long to read and to write as a small step of training.
+    """
+
+    def __init__(self) -> None:
+        self._draws = True
+        self._known = False
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        """As `preserved`."""
+        if not self._draws:
+            yield
+            return
+        before = _states()
+        try:
+            yield
+        finally:
+            if not self._known:
+                self._known, self._draws = True, _differ(before, _states())
+            _restore(before)
 
 
 def dataset_seed(seed: int) -> np.random.SeedSequence:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -105,6 +105,33 @@ def record(
             raise CannotPackError("its step itself changes a parameter that is trained")
         tape = recorder.tape([value, *gradients, *held(model)])
     return tape, value.detach(), list(gradients)
+
+
+def record_evaluation(
+    model: nn.Module, loss: Callable[[Any, Any], Any], x: Tensor, y: Tensor
+) -> Tape:
+    """The tape of a model's loss on a batch, in the mode that it is in, without gradients.
+
+    Its inputs are those of a step; its results are the loss and the output.
+
+    Raises:
+        CannotPackError: the evaluation cannot be written down.
+    """
+    inputs, keys = [*trained(model), *held(model)], torch.zeros(1, dtype=torch.int64)
+    recorder = Recorder([*inputs, x, y, keys])
+    with _Kept(model) as kept:
+        with Drawn(keys), recorder, torch.no_grad():
+            output = model(x)
+            value = loss(output, y)
+        kept.check()
+        if not isinstance(output, Tensor) or len(output) != len(y):
+            raise CannotPackError("its output is not a tensor with a row for each sample")
+        tape = recorder.tape([value, output, *held(model)])
+    if tape.draws:
+        raise CannotPackError("it draws random numbers when it is evaluated")
+    if tape.results[2:] != tuple(range(len(trained(model)), len(inputs))):
+        raise CannotPackError("its buffers change when it is evaluated")
+    return replace(tape, results=tape.results[:2])
 
 
 class _Kept:

@@ -19,11 +19,16 @@ from sweeper.train.metrics import Tally
 from sweeper.train.optimizers import make_optimizer
 from sweeper.train.plan import batches_per_epoch
 from sweeper.train.problem import Problem
-from sweeper.train.streams import Streams, preserved
+from sweeper.train.streams import Preserved, Streams, preserved
 from sweeper.types import Params
 
 CURVE_SAMPLES = 1024
 """The most samples that a point of a curve is measured on."""
+
+LEAST_CURVE_SAMPLES = 64
+
+CURVE_SHARE = 0.1
+"""The part of a training's arithmetic that its curves may take."""
 
 CURVES = ("loss_train", "perf_train", "loss_val", "perf_val")
 
@@ -98,7 +103,7 @@ def train_trial(
     )
     trainer.add_event_handler(Events.ITERATION_STARTED, cycle)
     evaluator = Evaluator(problem, model, loss)
-    curves = _record_curves(trainer, evaluator, data, streams, payload["steps"], curve_samples)
+    curves = _record_curves(trainer, evaluator, data, streams, payload, curve_samples)
     if problem.handlers is not None:
         folder.mkdir(parents=True, exist_ok=True)
         params = decode(payload["params"], problem.find)
@@ -121,6 +126,8 @@ class Evaluator:
     def __init__(self, problem: Problem, model: nn.Module, loss: nn.Module) -> None:
         self._problem, self._model, self._loss = problem, model, loss
         self._tally = Tally(problem.accuracy_style)
+        # A handler may draw now and then.
+        self._preserved = Preserved() if problem.handlers is None else preserved
         self.engine = Engine(self._step)
         self.engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
 
@@ -135,7 +142,7 @@ class Evaluator:
         places = in_order(len(samples) if chosen is None else len(chosen))
         indices = list(places) if chosen is None else [chosen[place] for place in places]
         self.engine.state.dataset = name  # type: ignore[attr-defined]
-        with preserved():
+        with self._preserved():
             self._model.eval()
             self.engine.run(samples.batches(indices), max_epochs=1, epoch_length=len(indices))
             self._model.train()
@@ -161,11 +168,20 @@ def curve_steps(steps: int, samples: int) -> np.ndarray[Any, np.dtype[np.int64]]
     return np.unique(np.ceil(np.linspace(0, steps, samples + 1)[1:]).astype(np.int64))
 
 
-def choose_samples(data: Data, streams: Streams) -> dict[str, Indices]:
-    """The samples of each set that a trial's curves are measured on."""
+def choose_samples(
+    data: Data, streams: Streams, payload: Mapping[str, Any], points: int
+) -> dict[str, Indices]:
+    """The samples of each set that a trial's curves of so many points are measured on.
+
+    As many as a curve may cost: a step of training takes about three times what the evaluation of
+    its batch takes.
+    """
+    trained = 3 * payload["steps"] * payload["batch_size"]
+    affordable = int(CURVE_SHARE * trained / (2 * points))
+    most = max(LEAST_CURVE_SAMPLES, min(CURVE_SAMPLES, affordable))
     generator = streams.generator("evaluation")
     return {
-        name: np.sort(generator.choice(len(part), min(len(part), CURVE_SAMPLES), replace=False))
+        name: np.sort(generator.choice(len(part), min(len(part), most), replace=False))
         for name, part in (("train", data.train), ("val", data.val))
     }
 
@@ -175,14 +191,14 @@ def _record_curves(
     evaluator: Evaluator,
     data: Data,
     streams: Streams,
-    steps: int,
+    payload: Mapping[str, Any],
     samples: int,
 ) -> dict[str, Any]:
     """Arrays that fill while the trainer runs; what a diverged trial does not reach stays NaN."""
-    wanted = curve_steps(steps, samples)
+    wanted = curve_steps(payload["steps"], samples)
     if not len(wanted):
         return {}
-    chosen = choose_samples(data, streams)
+    chosen = choose_samples(data, streams, payload, len(wanted))
     curves: dict[str, Any] = {name: np.full(len(wanted), np.nan) for name in CURVES}
     place_of = {int(step): place for place, step in enumerate(wanted)}
 

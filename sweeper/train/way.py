@@ -19,8 +19,17 @@ from torch import Tensor, nn
 from sweeper.train.batched import Step, batched
 from sweeper.train.data import Data
 from sweeper.train.draws import Drawn
+from sweeper.train.evaluation import PackEvaluation
 from sweeper.train.optimizers import make_optimizer, optimizer_parts
-from sweeper.train.packed import Member, first_batch, gaining, keys_of, stack, state_of
+from sweeper.train.packed import (
+    Member,
+    evaluation_of,
+    first_batch,
+    gaining,
+    keys_of,
+    stack,
+    state_of,
+)
 from sweeper.train.plan import FLAT, PLAIN
 from sweeper.train.problem import Problem
 from sweeper.train.stacked import make_stacked
@@ -73,7 +82,7 @@ def _check(problem: Problem, data: Data, streams: Streams, payload: Mapping[str,
     _check_size(tape)
     if members[1].tape != tape:
         raise CannotPackError("its step is not the same for every seed")
-    _check_memory(members[0], data, payload)
+    _check_memory(problem, members[0], data, payload)
     _check_bits(problem, members, step, data, payload)
     _check_agreement(problem, members, data, payload)
     return tape.digest
@@ -127,11 +136,16 @@ def _check_model(model: nn.Module, loss: nn.Module) -> None:
         raise CannotPackError("the loss has parameters or buffers")
 
 
-def _check_memory(member: Member, data: Data, payload: Mapping[str, Any]) -> None:
+def _check_memory(problem: Problem, member: Member, data: Data, payload: Mapping[str, Any]) -> None:
     """Whether a step leaves more than gradients and buffers behind, or depends on the samples."""
     sizes = _batches(data, payload["batch_size"])
     before = _attributes(member), _random_states()
+    evaluation = evaluation_of(problem, member)
+    x, y = next(sizes)
+    evaluated = evaluation.tape(x, y)
     for _ in range(CHECK_STEPS):
+        if evaluation.tape(x, y) != evaluated:
+            raise CannotPackError("its evaluation changes from batch to batch")
         x, y = next(sizes)
         tape, _, _ = record(member.model, member.loss, x, y)
         if tape != member.tape or repr(tape) != repr(member.tape):
@@ -247,6 +261,7 @@ def _check_bits(
     source = _batches(data, payload["batch_size"])
     batches = [next(source) for _ in range(CHECK_STEPS + 1)]
     rates = _rates(payload)
+    evaluation = evaluation_of(problem, members[0])
     known: dict[int, list[bytes]] = {}
     for count in [count for count in PACKS if count <= gaining(members[0].tape)]:
         # Which of the two models stands where, the other way round in every other pack.
@@ -256,8 +271,10 @@ def _check_bits(
         parameters, buffers = stack([members[kind].model for kind in kinds])
         stretch = _Stretch.of(members, kinds, batches, rates)
         _, buffers = _train(problem, parameters, buffers, step, stretch)
+        evaluated = evaluation.run([*parameters, *buffers], *stretch.batches[0])
         for place, kind in enumerate(kinds):
-            found = [value[place].numpy().tobytes() for value in [*parameters, *buffers]]
+            values = [*parameters, *buffers, *evaluated]
+            found = [value[place].numpy().tobytes() for value in values]
             if known.setdefault(kind, found) != found:
                 raise CannotPackError("its last bits depend on the pack")
 
@@ -282,6 +299,8 @@ def _check_agreement(
     step = batched(tape)
     stretch = _Stretch.of(members, [0, 1], batches, rates)
     losses, buffers = _train(problem, parameters, buffers, step, stretch)
+    evaluation = PackEvaluation(problem.accuracy_style, packed[0], made[0][1])
+    reached, outputs = evaluation.run([*parameters, *buffers], *stretch.batches[0])
     for place, (model, loss) in enumerate(made):
         model.double()
         optimizer = make_optimizer(problem.optimizer, model.parameters(), rates[0])
@@ -294,24 +313,18 @@ def _check_agreement(
                 value.backward()
             optimizer.step()
             _compare(value.detach(), losses[number][place])
-        with torch.no_grad():
-            for own, stacked in zip(state_of(packed[place]), [*parameters, *buffers], strict=True):
-                own.copy_(stacked[place])
-            for own, other in zip(state_of(model), state_of(packed[place]), strict=True):
-                _compare(own, other)
-            x, _ = batches[0]
-            _compare(_output(model, x), _output(packed[place], x))
+        with torch.no_grad(), preserved():
+            for own, stacked in zip(state_of(model), [*parameters, *buffers], strict=True):
+                _compare(own, stacked[place])
+            model.eval()
+            x, y = batches[place]
+            output = model(x)
+            _compare(output, outputs[place])
+            _compare(loss(output, y), reached[place])
 
 
 def _less_constants(tape: Tape) -> list[Any]:
     return [(step.name, values_in((step.arguments, step.options))) for step in tape.operations]
-
-
-def _output(model: nn.Module, x: Tensor) -> Tensor:
-    model.eval()
-    with preserved():
-        output: Tensor = model(x)
-    return output
 
 
 def _double(x: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from sweeper.train.rules import (
     norms,
     pools,
     products,
+    softmax,
     sums,
 )
 
@@ -29,6 +30,7 @@ RULES: Mapping[str, Callable[..., Any]] = {
     **elementwise.RULES,
     **sums.RULES,
     **norms.RULES,
+    **softmax.RULES,
     **attention.RULES,
     **convolutions.RULES,
     **pools.RULES,

@@ -1,4 +1,4 @@
-"""Softmax and attention."""
+"""Attention."""
 
 from __future__ import annotations
 
@@ -8,39 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sweeper.train.rules.common import later
 from sweeper.train.rules.products import bmm
+from sweeper.train.rules.softmax import softmax, softmax_backward
 from sweeper.train.tape import CannotPackError
-
-aten: Any = torch.ops.aten
-
-
-def _softmax(name: str) -> Callable[..., Tensor]:
-    operation = getattr(aten, name)
-
-    def apply(x: Tensor, dim: int, half: bool) -> Tensor:
-        found: Tensor = operation(x.contiguous(), later(dim), half)
-        return found
-
-    return apply
-
-
-def _softmax_backward(name: str) -> Callable[..., Tensor]:
-    operation = getattr(aten, name)
-
-    def apply(grad: Tensor, output: Tensor, dim: int, _dtype: torch.dtype) -> Tensor:
-        found: Tensor = operation(grad.contiguous(), output.contiguous(), later(dim), output.dtype)
-        return found
-
-    return apply
-
-
-def _safe_softmax(x: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
-    """Zeros where all is masked."""
-    if dtype is not None:
-        raise CannotPackError("its softmax changes the type")
-    found: Tensor = aten._softmax(x.contiguous(), later(dim), False)  # noqa: FBT003, SLF001
-    return found.masked_fill((x == -torch.inf).all(later(dim), keepdim=True), 0.0)
 
 
 def _attention(
@@ -65,7 +35,7 @@ def _attention(
         scores = scores + attn_mask.reshape(
             len(query), *[1] * (scores.ndim - attn_mask.ndim), *attn_mask.shape[1:]
         )
-    weights = aten._softmax(scores, -1, False)  # noqa: FBT003, SLF001
+    weights = softmax(scores, -1)
     return bmm(weights, value), weights
 
 
@@ -85,8 +55,7 @@ def _attention_backward(
     del attn_mask
     factor = query.shape[-1] ** -0.5 if scale is None else scale
     of_weights = bmm(grad, value.transpose(-2, -1))
-    of_scores = aten._softmax_backward_data(of_weights, weights, -1, weights.dtype)  # noqa: SLF001
-    of_scores = of_scores * factor
+    of_scores = softmax_backward(of_weights, weights, -1) * factor
     return (
         bmm(of_scores, key),
         bmm(of_scores.transpose(-2, -1), query),
@@ -97,11 +66,6 @@ def _attention_backward(
 _FLASH = "aten._scaled_dot_product_flash_attention_for_cpu"
 
 RULES: Mapping[str, Callable[..., Any]] = {
-    "aten._softmax.default": _softmax("_softmax"),
-    "aten._softmax_backward_data.default": _softmax_backward("_softmax_backward_data"),
-    "aten._log_softmax.default": _softmax("_log_softmax"),
-    "aten._log_softmax_backward_data.default": _softmax_backward("_log_softmax_backward_data"),
-    "aten._safe_softmax.default": _safe_softmax,
     f"{_FLASH}.default": _attention,
     f"{_FLASH}_backward.default": _attention_backward,
 }

@@ -13,25 +13,26 @@ from sweeper.train.rules.common import MEAN, NONE, aligned, in_whole_vectors, ra
 from sweeper.train.rules.sums import mean
 from sweeper.train.tape import CannotPackError
 
-aten: Any = torch.ops.aten
-
-
 # -- of classes -----------------------------------------------------------------------------------
 
 
-def _check_nll(x: Tensor, weight: object) -> bool:
-    """Whether samples have positions, as those of a picture."""
+def _check_nll(x: Tensor, weight: object) -> None:
     if x.ndim < 3 or weight is not None:
         raise CannotPackError("its cross entropy is weighted, or of no batch")
-    return x.ndim > 3
+
+
+def _labels(y: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
+    """Labels that are classes, with a dimension for them, and which of them count."""
+    counts = y != ignored
+    return (y * counts).unsqueeze(2), counts
 
 
 def _nll(x: Tensor, y: Tensor, weight: None, reduction: int, ignored: int) -> tuple[Tensor, Tensor]:
     """Losses of shape (replicas,), and how many samples count."""
-    forward = aten.nll_loss2d_forward if _check_nll(x, weight) else aten.nll_loss_forward
-    each, _ = forward(x.flatten(0, 1), y.flatten(0, 1), None, NONE, ignored)
-    each = each.view(y.shape)
-    counted = total(y != ignored).to(x.dtype)
+    _check_nll(x, weight)
+    labels, counts = _labels(y, ignored)
+    counted = total(counts.to(x.dtype))
+    each = -x.gather(2, labels).squeeze(2) * counts
     if reduction == NONE:
         return each, counted
     return (total(each) / counted if reduction == MEAN else total(each)), counted
@@ -46,13 +47,10 @@ def _nll_backward(
     ignored: int,
     counted: Tensor,
 ) -> Tensor:
-    backward = aten.nll_loss2d_backward if _check_nll(x, weight) else aten.nll_loss_backward
-    each = raised(grad / counted if reduction == MEAN else grad, y.ndim).expand(y.shape)
-    whole = each.new_empty(())
-    found: Tensor = backward(
-        each.reshape(-1, *y.shape[2:]), x.flatten(0, 1), y.flatten(0, 1), None, NONE, ignored, whole
-    )
-    return found.view(x.shape)
+    _check_nll(x, weight)
+    labels, counts = _labels(y, ignored)
+    each = raised(grad / counted if reduction == MEAN else grad, y.ndim)
+    return torch.zeros_like(x).scatter(2, labels, (-each * counts).unsqueeze(2))
 
 
 # -- of numbers -----------------------------------------------------------------------------------

@@ -1,0 +1,123 @@
+"""Evaluation of a pack: loss and performance of all its replicas at once.
+
+As a step is, an evaluation is written down once and run for stacked replicas.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sweeper.train.batched import Step, batched
+from sweeper.train.data import HeldSet, Indices, SampleSet, in_order
+from sweeper.train.metrics import Tally, are_correct
+from sweeper.train.streams import preserved
+from sweeper.train.tape import Tape, record_evaluation
+
+CHUNK = 256
+"""Samples of each replica evaluated at once.  Part of the last bits of every loss of a pack, so it
+may not depend on how many replicas there are."""
+
+Measured = tuple[float, float]
+"""Loss and performance."""
+
+
+@dataclass(slots=True)
+class PackEvaluation:
+    """How the replicas of a pack are evaluated: as `model`, one of them, is in evaluation mode."""
+
+    style: str
+    """The problem's accuracy style."""
+    model: nn.Module
+    loss: nn.Module
+    _steps: dict[tuple[torch.Size, torch.Size], Step] = field(default_factory=dict)
+
+    def measure(
+        self, stacked: Sequence[Tensor], samples: SampleSet, chosen: Sequence[Indices] | None = None
+    ) -> list[Measured]:
+        """(loss, performance) of each replica on all samples, or on those chosen for it.
+
+        `chosen` has as many samples for each replica.
+
+        Raises:
+            CannotPackError: an operation has no rule.
+        """
+        replicas = len(stacked[0])
+        tallies = [Tally(self.style) for _ in range(replicas)]
+        batches = _same(samples, replicas) if chosen is None else _own(samples, chosen)
+        for x, y in batches:
+            losses, output = self.run(stacked, x, y)
+            right = self._right(output, y)
+            for tally, loss, correct in zip(tallies, losses.tolist(), right, strict=True):
+                tally.count(x.shape[1], loss, correct)
+        return [(tally.loss, tally.performance) for tally in tallies]
+
+    def run(self, stacked: Sequence[Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of each replica, shape (replicas,), and the outputs, for stacked batches.
+
+        Raises:
+            CannotPackError: an operation has no rule.
+        """
+        keys = torch.zeros(len(x), dtype=torch.int64)  # which nothing is drawn for
+        with torch.no_grad():
+            losses, output = self._step(x, y)([*stacked, x, y, keys])
+        return losses, output
+
+    def tape(self, x: Tensor, y: Tensor) -> Tape:
+        """What is computed of one replica's batch."""
+        self.model.eval()
+        with preserved(), _step_by_step():
+            tape = record_evaluation(self.model, self.loss, x, y)
+        self.model.train()
+        return tape
+
+    def _step(self, x: Tensor, y: Tensor) -> Step:
+        shapes = x.shape[1:], y.shape[1:]
+        if shapes not in self._steps:
+            self._steps[shapes] = batched(self.tape(x[0], y[0]))
+        return self._steps[shapes]
+
+    def _right(self, output: Tensor, y: Tensor) -> list[int]:
+        if self.style == "inv-loss":
+            return [0] * len(y)
+        right = are_correct(self.style, output.flatten(0, 1), y.flatten(0, 1))
+        found: list[int] = right.view(y.shape[:2]).sum(1).tolist()
+        return found
+
+
+@contextlib.contextmanager
+def _step_by_step() -> Iterator[None]:
+    """Attention as the operations that it is made of, not as the one that torch has for it."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+def _same(samples: SampleSet, replicas: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """All samples in order, the same for every replica."""
+    for x, y in samples.batches(in_order(len(samples), CHUNK)):
+        yield x.expand(replicas, *x.shape), y.expand(replicas, *y.shape)
+
+
+def _own(samples: SampleSet, chosen: Sequence[Indices]) -> Iterator[tuple[Tensor, Tensor]]:
+    places = np.stack(chosen)
+    for chunk in in_order(places.shape[1], CHUNK):
+        yield gather(samples, places[:, chunk])
+
+
+def gather(samples: SampleSet, places: Indices) -> tuple[Tensor, Tensor]:
+    """A stacked batch (x, y), shapes (replicas, batch, …), of places of shape (replicas, batch)."""
+    if not isinstance(samples, HeldSet):
+        rows = [next(iter(samples.batches([row]))) for row in places]
+        return torch.stack([x for x, _ in rows]), torch.stack([y for _, y in rows])
+    chosen = torch.from_numpy(np.ascontiguousarray(places)).view(-1)
+    x = samples.x.index_select(0, chosen).view(*places.shape, *samples.x.shape[1:])
+    return x, samples.y.index_select(0, chosen).view(*places.shape, *samples.y.shape[1:])
