@@ -22,7 +22,7 @@ from torch import nn
 from sweeper.signature import encode
 from sweeper.train.data import Data, HeldSet
 from sweeper.train.loading import ProblemRef
-from sweeper.train.packed import Member, most_members, train_pack
+from sweeper.train.packed import Member, most_members, shares, train_pack
 from sweeper.train.plan import COMPILED, FLAT
 from sweeper.train.problem import Problem
 from sweeper.train.streams import Streams
@@ -31,7 +31,7 @@ from sweeper.train.trainer import train_trial
 SIGNATURE = "5e" * 32
 SIZES = (1, 2, 8, 32)
 SAMPLES = 1024
-STEPS = 32
+STEPS = 512
 BATCHES = (16, 32, 64, 128)
 
 Make = Callable[[], nn.Module]
@@ -142,10 +142,8 @@ def measure(name: str, batch: int, rounds: int) -> str:
 
     def packed(way: str, size: int) -> None:
         made = [Member.make(problem, data, one, payload) for one in streams[:size]]
-        most = most_members(made[0].tape, 0, way)
-        for first in range(0, size, most):
-            some = made[first : first + most]
-            list(train_pack(problem, data, some, {**payload, "way": way}, 0))
+        for share in shares(made, most_members(made[0].tape, 0, way)):
+            list(train_pack(problem, data, share, {**payload, "way": way}, 0))
 
     packed(COMPILED, 1)
     cases = [(way, size) for way in (FLAT, COMPILED) for size in SIZES]

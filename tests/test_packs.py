@@ -273,6 +273,7 @@ class Odd(nn.Module):
             self.again = self.first
             self.other = nn.Linear(3, 8)
             self.other.weight = self.first.weight
+        self.generator = torch.Generator() if oddity == "drawn from its own" else None
         if oddity == "shared buffer":
             self.register_buffer("mean", self.first.bias.detach())
         if oddity == "growing buffer":
@@ -322,6 +323,10 @@ class Odd(nn.Module):
                 h = h + torch.randperm(8)
             case "drawn after all":
                 h = h * torch.multinomial(torch.ones(8), 1)
+            case "drawn from its own":
+                h = h * torch.empty_like(h).bernoulli_(0.5, generator=self.generator)
+            case "clipped":
+                self.last.bias.data.clamp_(-10, 10)
             case "in place":
                 h = self.first(x)
                 h[:, 0].mul_(2.0)
@@ -348,6 +353,8 @@ ODDITIES = {
     "values": "depends on the values of its data",
     "random": "it computes .*rand",
     "in place": "neither its own nor a sample",
+    "drawn from its own": "it draws from a generator of its own",
+    "clipped": "changes a parameter|neither its own",
     "drawn otherwise": "it computes .*randperm",
     "drawn after all": "it computes .*multinomial|depends on the values",
 }

@@ -10,7 +10,7 @@ import io
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -117,12 +117,12 @@ def _execute_packs(context: TrainContext, fd: int | None, job: Job) -> Iterator[
             members.append(member)
             parameters = sum(parameter.numel() for parameter in member.model.parameters())
             most = packed.most_members(member.tape, parameters, job.payload["way"])
-    for begin in range(0, len(members), most):
-        yield from _execute_pack(context, fd, job, members[begin : begin + most])
+    for share in packed.shares(members, most):
+        yield from _execute_pack(context, fd, job, share)
 
 
 def _execute_pack(
-    context: TrainContext, fd: int | None, job: Job, members: list[packed.Member]
+    context: TrainContext, fd: int | None, job: Job, members: Sequence[packed.Member]
 ) -> Iterator[Outcome]:
     started = time.time()
     torch.set_num_threads(context.threads)  # whatever a model has made of it

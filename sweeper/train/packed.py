@@ -43,7 +43,7 @@ Row = TypeVar("Row")
 _KEYS = 256
 """Steps whose keys are made at once."""
 
-AT_ONCE = 8_000_000
+AT_ONCE = 5_000_000
 """Numbers computed in a step of a pack up to which a larger one is faster: beyond, memory is what
 it waits for; measured, see `benchmarks/packing.py`."""
 
@@ -150,6 +150,13 @@ def most_members(tape: Tape, parameters: int, way: str) -> int:
     each = _BYTES * (_COPIES * parameters + tape.numbers)
     share = MEMORY_SHARE * psutil.virtual_memory().available / (psutil.cpu_count() or 1)
     return max(1, min(int(share // max(1, each)), gaining(tape)))
+
+
+def shares(members: Sequence[Member], most: int) -> Iterator[Sequence[Member]]:
+    """Packs of at most so many members, about as large as each other: one alone is padded."""
+    count = -(-len(members) // most)
+    for place in range(count):
+        yield members[place * len(members) // count : (place + 1) * len(members) // count]
 
 
 def gaining(tape: Tape) -> int:

@@ -101,6 +101,8 @@ def record(
         kept.check()
         if any(gradient is None for gradient in gradients):
             raise CannotPackError("a parameter takes no part in the loss")
+        if any(recorder.changed(parameter) for parameter in parameters):
+            raise CannotPackError("its step itself changes a parameter that is trained")
         tape = recorder.tape([value, *gradients, *held(model)])
     return tape, value.detach(), list(gradients)
 
@@ -202,6 +204,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._computed,
         )
 
+    def changed(self, given: Tensor) -> bool:
+        """Whether an input is no longer what it was."""
+        number = self._numbers.get(id(given))
+        return number is None or number >= self._inputs
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
         kwargs = kwargs or {}
@@ -255,6 +262,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if number is None:
                 self._refuse(f"it uses a tensor that is neither its own nor a sample ({name})")
             return Value(-1 if number is None else number)
+        if isinstance(value, torch.Generator):
+            self._refuse(f"it draws from a generator of its own ({name})")
         if isinstance(value, list | tuple):
             return tuple(self._written(item, name) for item in value)
         return value

@@ -43,7 +43,7 @@ from sweeper.train.worth import Worth, is_worth_compiling
 MOST_PRODUCTS, MOST_NUMBERS = 150_000, 10_000
 """Multiplications in products, and numbers computed, an operation of the step, up to which packs
 gain: what they save is a fixed time an operation.  Measured, see `benchmarks/packing.py`: a pack of
-eight is at least 1.3 times as fast as plain training, and one alone, padded, 0.65 to 0.9 times."""
+eight is at least 1.3 times as fast as plain training, and one alone, padded, 0.6 to 0.9 times."""
 
 CHECK_STEPS = 4
 AGREEMENT = 1e-9
