@@ -201,7 +201,7 @@ def test_what_is_worth_compiling_depends_on_the_model_and_the_length_of_a_trial(
     loss = nn.CrossEntropyLoss()
     tape, _, _ = record(small, loss, torch.randn(5, 2), torch.zeros(5, dtype=torch.int64))
     assert not is_worth_compiling(tape, 60, False, 1_000)
-    assert is_worth_compiling(tape, 60, False, 100_000)
+    assert is_worth_compiling(tape, 60, False, 1_000_000)
     assert is_worth_compiling(tape, 60, True, 10_000)
     image = nn.Sequential(nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(8, 4))
     tape, _, _ = record(image, loss, torch.randn(5, 1, 6), torch.zeros(5, dtype=torch.int64))

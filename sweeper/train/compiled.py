@@ -32,9 +32,10 @@ FEW_PRODUCTS = 1_000_000
 arithmetic, so that several share the call; beyond it a replica's memory is better left alone in the
 processor's caches."""
 
-SHARING = 4
+SHARING = 8
 """Replicas that share a call: from here on a replica's part hardly falls (2-128-4 at batch 32:
-37, 20, 21, 17, 19 µs each for 1, 4, 8, 16, 32; 64-32-10: 30, 10, 8, 8, 7)."""
+37, 20, 21, 17, 19 µs each for 1, 4, 8, 16, 32; 64-32-10: 30, 10, 8, 8, 7; what is done in Python
+for a call takes some 40 µs more)."""
 
 _CODE = ("batched.py", "compiled.py", "draws.py", "inductor.py", "stacked.py", "tape.py")
 

@@ -80,6 +80,10 @@ OPTIONS: Mapping[str, Any] = {
 out, since that takes longer than all the rest."""
 
 
+SEVERAL = 3
+"""Steps after which it pays to compile the headers that all of them need beforehand."""
+
+
 def whole_step(plan: Plan) -> Any:
     """Forward, backward and update as one function of tensors, which it changes in place.
 
@@ -123,7 +127,7 @@ def build(plan: Plan, folder: Path) -> tuple[bytes, list[Tensor]]:
         for shape, dtype in plan.inputs
     ]
     before = set(sys.modules)
-    with torch.no_grad(), config.patch(dict(OPTIONS)):
+    with torch.no_grad(), config.patch({**OPTIONS, **_headers(folder)}):
         graph = make_fx(whole_step(plan))(*(one.clone() for one in inputs))
         constants = _lifted(graph)
         torch._inductor.compile(graph, [*inputs, *constants])  # noqa: SLF001
@@ -136,6 +140,11 @@ def build(plan: Plan, folder: Path) -> tuple[bytes, list[Tensor]]:
     for left in path.parent.glob(f"{path.name.split('.')[0]}.main.*"):
         left.unlink()
     return library, constants
+
+
+def _headers(folder: Path) -> dict[str, Any]:
+    """Whether headers are compiled beforehand, which changes nothing but the time."""
+    return {"cpp_cache_precompile_headers": len(list(folder.parent.glob("*.so"))) >= SEVERAL}
 
 
 def _lifted(graph: Any) -> list[Tensor]:

@@ -21,11 +21,11 @@ CLEARLY = 3.0
 """So many times what it takes, compiling must save: with a tenth of the trials, nobody waits much
 longer for it."""
 
-SAVED_FLAT, SAVED_PLAIN, SAVED_UPDATE = 1.5e-6, 12e-6, 1.5e-9
+SAVED_FLAT, SAVED_PLAIN, SAVED_UPDATE = 0.5e-6, 9e-6, 1.2e-9
 """Seconds saved in a step of a replica: for each operation where it would be trained in a flat pack
-(2-128-4 and 64-32-10: 53 and 73 µs in a pack of eight, 20 and 10 compiled, of 35 operations), for
-each where it would be trained plain, and then for each number that is trained (784-128-10: 750 and
-170 µs)."""
+(2-128-4 and 64-32-10, 30 operations each: 80 and 61 µs in packs of eight, 37 and 28 in packs of 32,
+34 and 16 compiled), for each where it would be trained plain, and then for each number that is
+trained (784-128-10: 599 µs plain, 215 to 290 compiled)."""
 
 Worth = Callable[[Tape, int, bool, int], bool]
 """From the tape, how many numbers are trained, whether it would be trained plain else, and the
