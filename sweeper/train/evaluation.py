@@ -114,10 +114,11 @@ def _own(samples: SampleSet, chosen: Sequence[Indices]) -> Iterator[tuple[Tensor
 
 
 def gather(samples: SampleSet, places: Indices) -> tuple[Tensor, Tensor]:
-    """A stacked batch (x, y), shapes (replicas, batch, …), of places of shape (replicas, batch)."""
+    """Stacked batches (x, y) of places: shape (…, replicas, batch), and that of a sample."""
     if not isinstance(samples, HeldSet):
-        rows = [next(iter(samples.batches([row]))) for row in places]
-        return torch.stack([x for x, _ in rows]), torch.stack([y for _, y in rows])
+        rows = [next(iter(samples.batches([row]))) for row in places.reshape(-1, places.shape[-1])]
+        x, y = torch.stack([x for x, _ in rows]), torch.stack([y for _, y in rows])
+        return x.view(*places.shape, *x.shape[2:]), y.view(*places.shape, *y.shape[2:])
     chosen = torch.from_numpy(np.ascontiguousarray(places)).view(-1)
     x = samples.x.index_select(0, chosen).view(*places.shape, *samples.x.shape[1:])
     return x, samples.y.index_select(0, chosen).view(*places.shape, *samples.y.shape[1:])

@@ -20,7 +20,7 @@ from ignite.handlers.param_scheduler import LinearCyclicalScheduler
 from torch import Tensor, nn
 
 from sweeper.train.compiled import replicas_of
-from sweeper.train.data import Data, Indices, SampleSet, shuffled
+from sweeper.train.data import Data, HeldSet, Indices, SampleSet, shuffled
 from sweeper.train.draws import step_keys
 from sweeper.train.evaluation import PackEvaluation, gather
 from sweeper.train.optimizers import optimizer_parts
@@ -46,6 +46,9 @@ _KEYS = 256
 AT_ONCE = 5_000_000
 """Numbers computed in a step of a pack up to which a larger one is faster: beyond, memory is what
 it waits for; measured, see `benchmarks/packing.py`."""
+
+_LINE, _GATHERED = 64, 1 << 19
+"""Bytes of a line of memory, and of what is gathered at once."""
 
 _BYTES = 4
 _COPIES = 6
@@ -271,8 +274,22 @@ def _batches(
     size = payload["batch_size"]
     for _ in range(payload["cycle_epochs"] * payload["cycles"]):
         orders = [shuffled(len(samples), size, generator) for generator in generators]
-        for places in np.stack(padded(orders, least), axis=1):
-            yield gather(samples, places)
+        places = np.stack(padded(orders, least), axis=1)
+        together = _steps_together(samples, places[0].size)
+        for first in range(0, len(places), together):
+            yield from zip(*gather(samples, places[first : first + together]), strict=True)
+
+
+def _steps_together(samples: SampleSet, rows: int) -> int:
+    """The steps whose batches, each of so many rows, are gathered at once.
+
+    A few, which stay in a core's cache; and only where each begins where a tensor of its own would,
+    at a whole line of memory, so that none can be computed in another way.
+    """
+    if not isinstance(samples, HeldSet):
+        return 1
+    size = rows * samples.x[:1].nbytes
+    return 1 if size % _LINE else max(1, _GATHERED // max(1, size))
 
 
 def padded(rows: Sequence[Row], least: int = LEAST) -> list[Row]:
