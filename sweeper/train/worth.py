@@ -21,11 +21,15 @@ CLEARLY = 3.0
 """So many times what it takes, compiling must save: with a tenth of the trials, nobody waits much
 longer for it."""
 
-SAVED_FLAT, SAVED_PLAIN, SAVED_UPDATE = 0.5e-6, 9e-6, 1.2e-9
-"""Seconds saved in a step of a replica: for each operation where it would be trained in a flat pack
-(2-128-4 and 64-32-10, 30 operations each: 80 and 61 µs in packs of eight, 37 and 28 in packs of 32,
-34 and 16 compiled), for each where it would be trained plain, and then for each number that is
-trained (784-128-10: 599 µs plain, 215 to 290 compiled)."""
+SAVED_FLAT, SAVED_NUMBER = 0.5e-6, 0.9e-9
+"""Seconds saved in a step of a replica that would be trained in a flat pack: for each operation
+(2-128-4 and 64-32-10, 30 each: 80 and 61 µs in packs of eight, 37 and 28 in packs of 32, 34 and 16
+compiled), and for each number computed, which goes to memory and back (a transformer's block without
+dropout and with it, 1.05 and 1.49 million: 2180 and 2790 µs in packs, 1260 and 1320 compiled)."""
+
+SAVED_PLAIN, SAVED_UPDATE = 9e-6, 1.2e-9
+"""The same where it would be trained plain: for each operation, and for each number that is trained
+(784-128-10: 599 µs plain, 215 to 290 compiled)."""
 
 Worth = Callable[[Tape, int, bool, int], bool]
 """From the tape, how many numbers are trained, whether it would be trained plain else, and the
@@ -40,5 +44,8 @@ def is_worth_compiling(tape: Tape, numbers: int, plain: bool, steps: int) -> boo
     if any(operation.name.startswith("aten.convolution") for operation in tape.operations):
         return False
     operations = len(tape.operations)
-    each = SAVED_PLAIN * operations + SAVED_UPDATE * numbers if plain else SAVED_FLAT * operations
+    if plain:
+        each = SAVED_PLAIN * operations + SAVED_UPDATE * numbers
+    else:
+        each = SAVED_FLAT * operations + SAVED_NUMBER * tape.numbers
     return each * steps * TRIALS > CLEARLY * COMPILING
