@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from sweeper.errors import SettingsError, SweepInterrupted
+from sweeper.errors import DiskError, SettingsError, SweepInterrupted
 from sweeper.files import folder_lock
 from sweeper.results import SweepResult
 from sweeper.run.backends import make_backend, slots_used
@@ -32,7 +32,7 @@ from sweeper.signature import make_point, script_name
 from sweeper.store.collate import collate
 from sweeper.store.database import Store, fold_log
 from sweeper.store.identity import bind, identify
-from sweeper.store.paths import Paths, move_to_history
+from sweeper.store.paths import Paths, move_to_history, refuse_links
 from sweeper.study import Study
 from sweeper.train.context import TrainContext
 from sweeper.train.loading import UnguardedCall, is_loading
@@ -124,6 +124,8 @@ def sweep(
             message says what to change.
         SelectorError: the selector raised, or broke its protocol.
         StalledError: nothing can start, and the selector is not done.
+        DiskError: the disk is full, failing or read-only, or the folder is gone; what had finished
+            is kept.
         SweepInterrupted: Ctrl-C, SIGTERM or SIGHUP; what had finished is on disk.
     """
     if is_loading():
@@ -154,6 +156,7 @@ def sweep(
     with make_view(progress) as view, folder_lock(paths.lock) as dead:
         if dead is not None:
             view.note(f"took over the lock that {dead} left behind")
+        refuse_links(paths)
         if not resume:
             fold_log(paths.database)
             moved = move_to_history(paths)
@@ -272,9 +275,12 @@ def _run(
                 if any(isinstance(event, Interrupted) for event in events):
                     interrupted = True
                     view.note("stopping: what has finished is kept")
-    finally:
-        store.append(())  # the last decisions
-        results = collate(store, paths)
+    except DiskError:
+        raise  # nothing more can be written
+    except BaseException:
+        _finish(store, paths)
+        raise
+    results = _finish(store, paths)
     if interrupted:
         done = study.progress()
         raise SweepInterrupted(
@@ -283,6 +289,12 @@ def _run(
         )
     study.check_stalled()
     return results
+
+
+def _finish(store: Store, paths: Paths) -> SweepResult:
+    """What a sweep leaves, however it ends: its last decisions, and the views."""
+    store.append(())
+    return collate(store, paths)
 
 
 @contextlib.contextmanager

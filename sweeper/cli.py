@@ -555,9 +555,10 @@ def _export(folder: Path, file_format: Format, output: Path | None) -> int:
         sys.stdout.write(clean(text) if sys.stdout.isatty() else text)
         return 0
     try:
-        output.write_text(text, encoding="utf-8", newline="")
-    except OSError as error:
-        raise UsageError(f"--output {output}: {error.strerror}") from error
+        output.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"--output {output}: {reason}") from error
     return 0
 
 
@@ -570,7 +571,7 @@ def _rebuild_views(store: Store, paths: Paths) -> SweepResult:
         reason = str(error)
     except OSError as error:
         reason = f"they cannot be written: {error}"
-    _say(f"sweeper: the files under {paths.points} stay as they are: {reason}", sys.stderr)
+    _say(clean(f"sweeper: the files under {paths.points} stay as they are: {reason}"), sys.stderr)
     return load(paths.folder)
 
 
