@@ -580,7 +580,8 @@ class Store:
             if type(number) is not int or not -_MOST_TIME < started < _MOST_TIME > abs(ended):
                 raise ValueError(f"{stage} {number} of point {point_id} is no replica")
             if crc is not None and crc != seal_outcome(point_id, stage, number, written, text):
-                raise damaged(self._path, f"{stage} {number} of point {point_id} was changed")
+                what = f"{stage} {number} of point {point_id}"
+                raise damaged(self._path, f"{what} is not as it was written")
             failure = None if text is None else _read_failure(json.loads(text))
             who = self._signatures[point_id]
             found.append(
