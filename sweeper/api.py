@@ -55,6 +55,9 @@ PRELOAD = ("sweeper.train.job", "torch._dynamo")
 """The second is imported by the first optimiser that is made."""
 SAVE_MODELS = ("final", "none")
 
+MOST_OF_EACH = 100_000
+"""More points of a curve, or initialisations of a stage, are a slip of the finger."""
+
 MOST_IN_PACK = 32
 """Beyond it a step takes longer in proportion, and less is left to share among cores."""
 
@@ -208,6 +211,9 @@ def _check(options: _Options, selector: object) -> None:
     samples = options.curve_samples
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 0:
         raise SettingsError(f"curve_samples={samples!r}: it must be a whole number, 0 or more")
+    for name, value in (("curve_samples", samples), ("cores", options.settings.cores)):
+        if value > MOST_OF_EACH:
+            raise SettingsError(f"{name}={value!r:.40}: it must be at most {MOST_OF_EACH:,}")
     if options.save_models not in SAVE_MODELS:
         choices = " or ".join(repr(choice) for choice in SAVE_MODELS)
         raise SettingsError(f"save_models={options.save_models!r}: choose {choices}")

@@ -80,9 +80,6 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a result is worth more than its ± sign
-    # As `python -m` does, so that a problem beside the caller is found by the script too.
-    if sys.path[:1] != [str(Path.cwd())]:
-        sys.path.insert(0, str(Path.cwd()))
     try:
         code = _run_command_line(sys.argv[1:])
         sys.stdout.flush()
@@ -416,6 +413,10 @@ class _Run:
 
 
 def _run(arguments: _Run) -> int:
+    # As `python -m` does, so that a problem beside the caller is found by the script too.  Only
+    # here: what is in a folder that is looked at must not be imported.
+    if sys.path[:1] != [str(Path.cwd())]:
+        sys.path.insert(0, str(Path.cwd()))
     settings = _read_settings(arguments.hparams, arguments.fields)
     space = Space.read(
         arguments.grid, arguments.random, arguments.ranges, arguments.trials, arguments.seed
