@@ -304,7 +304,7 @@ def _command_run(
             "cores": cores,
             "total_cores": total_cores,
             "cores_per_trial": cores_per_trial,
-            "pack": int(pack) if pack.isdecimal() else pack,
+            "pack": int(pack) if pack.isdecimal() and len(pack) < 10 else pack,
             "backend": backend,
             "resume": not no_resume,
             "save_models": "none" if no_models else "final",

@@ -71,9 +71,9 @@ def make_folder(path: Path) -> None:
     Raises:
         FolderError: the way there leads through a symbolic link.
     """
-    path.mkdir(parents=True, exist_ok=True)
     if path.is_absolute() and path.resolve() != path:
         raise FolderError(_is_link(path))
+    path.mkdir(parents=True, exist_ok=True)
 
 
 def refuse_link(path: Path) -> None:
@@ -145,7 +145,10 @@ def unpack_arrays(data: bytes) -> dict[str, np.ndarray[Any, Any]]:
         if not stored or sum(part.file_size for part in parts) > len(data):
             raise ValueError("it would unpack to more than it is")  # noqa: TRY301 - one way out
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            found = {name: file[name] for name in file.files}
+        if not all(isinstance(array, np.ndarray) for array in found.values()):
+            raise ValueError("something in it is no array")  # noqa: TRY301 - as above
+        return found
     except Exception as error:  # whatever reading a zip or a header raises
         raise ValueError(f"arrays cannot be read: {error}") from error
 

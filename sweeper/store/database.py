@@ -295,6 +295,7 @@ class Store:
             identity, notes = found.get("identity", {}), found.get("notes", [])
             _expect(isinstance(identity, dict), "an identity", identity)
             _expect(isinstance(identity.get("settings", {}), dict), "settings", identity)
+            _expect(isinstance(found.get("selector", ""), str), "a selector", found)
             _expect(isinstance(notes, list) and _are_texts(notes), "notes", notes)
         return found
 
