@@ -138,19 +138,23 @@ def unpack_arrays(data: bytes) -> dict[str, np.ndarray[Any, Any]]:
     if not data:
         return {}
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as packed:
-            parts = packed.infolist()
-        # Nothing of ours is compressed: what says that it is larger than its bytes is a bomb.
-        stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
-        if not stored or sum(part.file_size for part in parts) > len(data):
-            raise ValueError("it would unpack to more than it is")  # noqa: TRY301 - one way out
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
-        if not all(isinstance(array, np.ndarray) for array in found.values()):
-            raise ValueError("something in it is no array")  # noqa: TRY301 - as above
-        return found
+        return _read_npz(data)
     except Exception as error:  # whatever reading a zip or a header raises
         raise ValueError(f"arrays cannot be read: {error}") from error
+
+
+def _read_npz(data: bytes) -> dict[str, np.ndarray[Any, Any]]:
+    with zipfile.ZipFile(io.BytesIO(data)) as packed:
+        parts = packed.infolist()
+    # Nothing of ours is compressed: what says that it is larger than its bytes is a bomb.
+    stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
+    if not stored or sum(part.file_size for part in parts) > len(data):
+        raise ValueError("it would unpack to more than it is")
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        found = {name: file[name] for name in file.files}
+    if not all(isinstance(array, np.ndarray) for array in found.values()):
+        raise ValueError("something in it is no array")
+    return found
 
 
 def sha256_of_file(path: Path) -> str:

@@ -238,12 +238,13 @@ def test_a_folder_that_is_looked_at_from_inside_is_not_imported_from(sent, tmp_p
 
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)"
 
+A_ROW = "0 AS point, 'trial' AS stage, x AS number, 1.0 AS started, 1.0 AS ended"
+NOTHING = "'{}' AS metrics, x'' AS arrays, NULL AS failure, NULL AS crc"
+
 HOSTILE = {
     "an endless view": [
         "DROP TABLE outcomes",
-        f"CREATE VIEW outcomes AS {ENDLESS} SELECT 0 AS point, 'trial' AS stage, x AS number, 1.0 "
-        + "AS started, 1.0 AS ended, '{}' AS metrics, x'' AS arrays, NULL AS failure, NULL AS crc "
-        + "FROM n",
+        f"CREATE VIEW outcomes AS {ENDLESS} SELECT {A_ROW}, {NOTHING} FROM n",
     ],
     "a trigger": [
         "CREATE TRIGGER t AFTER INSERT ON events BEGIN DELETE FROM outcomes; END",
