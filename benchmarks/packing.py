@@ -2,7 +2,7 @@
 
 Both are this package's own trainers, on one core, taken in turn; the least time of each counts.
 
-    python benchmarks/packing.py [rounds]
+    python benchmarks/packing.py [rounds [models [batches]]]
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import nn
 from sweeper.signature import encode
 from sweeper.train.data import Data, HeldSet
 from sweeper.train.loading import ProblemRef
-from sweeper.train.packed import Member, train_pack
+from sweeper.train.packed import Member, gaining, train_pack
 from sweeper.train.problem import Problem
 from sweeper.train.streams import Streams
 from sweeper.train.trainer import train_trial
@@ -28,28 +28,85 @@ from sweeper.train.trainer import train_trial
 SIGNATURE = "5e" * 32
 SIZES = (1, 2, 8, 32)
 SAMPLES = 1024
-STEPS = 512
+STEPS = 32
+BATCHES = (16, 32, 64, 128)
 
-MODELS = {
-    "2-128-4": (2, 128, 4, nn.Tanh),
-    "64-32-10": (64, 32, 10, nn.ReLU),
-    "784-32-10": (784, 32, 10, nn.ReLU),
-    "784-64-10": (784, 64, 10, nn.ReLU),
-    "784-128-10": (784, 128, 10, nn.ReLU),
-}
+Make = Callable[[], nn.Module]
 
 
-def setup(
-    inputs: int, hidden: int, outputs: int, activation: type[nn.Module], batch: int
-) -> tuple[Problem, Data, dict[str, Any]]:
-    """A problem of random data, and a trial of it."""
-    module = ModuleType("packing")
-    module.model = lambda: nn.Sequential(
-        nn.Linear(inputs, hidden), activation(), nn.Linear(hidden, outputs)
+def dense(inputs: int, hidden: int, outputs: int, *inner: Make) -> Make:
+    """A hidden layer, and modules after it."""
+    return lambda: nn.Sequential(
+        nn.Linear(inputs, hidden), *(module() for module in inner), nn.Linear(hidden, outputs)
     )
+
+
+def conv(side: int, first: int, second: int) -> Make:
+    """Two convolutions of pictures of one channel, each normalised and pooled."""
+    return lambda: nn.Sequential(
+        nn.Conv2d(1, first, 3, padding=1),
+        nn.BatchNorm2d(first),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(first, second, 3, padding=1),
+        nn.BatchNorm2d(second),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(second * (side // 4) ** 2, 10),
+    )
+
+
+def words(width: int) -> Make:
+    """Words of a text, and a hidden layer over them."""
+    return lambda: nn.Sequential(
+        nn.Embedding(500, width),
+        nn.Flatten(),
+        nn.Linear(16 * width, 32),
+        nn.ReLU(),
+        nn.Linear(32, 10),
+    )
+
+
+def block(width: int, dropout: float) -> Make:
+    """Words of a text, and a transformer's block over them."""
+    return lambda: nn.Sequential(
+        nn.Embedding(500, width),
+        nn.TransformerEncoderLayer(width, 4, 2 * width, dropout, batch_first=True),
+        nn.Flatten(),
+        nn.Linear(16 * width, 10),
+    )
+
+
+MODELS: dict[str, tuple[Make, tuple[int, ...], int, int]] = {
+    "2-128-4": (dense(2, 128, 4, nn.Tanh), (2,), 4, 0),
+    "64-32-10": (dense(64, 32, 10, nn.ReLU), (64,), 10, 0),
+    "784-32-10": (dense(784, 32, 10, nn.ReLU), (784,), 10, 0),
+    "784-64-10": (dense(784, 64, 10, nn.ReLU), (784,), 10, 0),
+    "784-128-10": (dense(784, 128, 10, nn.ReLU), (784,), 10, 0),
+    "dropout": (dense(64, 128, 10, nn.ReLU, nn.Dropout), (64,), 10, 0),
+    "norm": (dense(64, 64, 10, lambda: nn.BatchNorm1d(64), nn.ReLU), (64,), 10, 0),
+    "conv 8x8": (conv(8, 8, 16), (1, 8, 8), 10, 0),
+    "conv 28x28": (conv(28, 8, 16), (1, 28, 28), 10, 0),
+    "words": (words(16), (16,), 10, 500),
+    "block 32": (block(32, 0.0), (16,), 10, 500),
+    "block 32 d": (block(32, 0.1), (16,), 10, 500),
+    "block 64": (block(64, 0.0), (16,), 10, 500),
+}
+"""By name: the model, the shape of a sample, the number of classes, and of different words."""
+
+
+def setup(name: str, batch: int) -> tuple[Problem, Data, dict[str, Any]]:
+    """A problem of random data, and a trial of it."""
+    make, shape, outputs, different = MODELS[name]
+    module = ModuleType("packing")
+    module.model = make
     module.dataset, module.loss = (lambda: None), nn.CrossEntropyLoss
     module.accuracy_style = "classification"
-    x, y = torch.randn(SAMPLES, inputs), torch.randint(0, outputs, (SAMPLES,))
+    x = torch.randn(SAMPLES, *shape)
+    if different:
+        x = torch.randint(different, (SAMPLES, *shape))
+    y = torch.randint(0, outputs, (SAMPLES,))
     data = Data(HeldSet(x, y), HeldSet(x[:8], y[:8]))
     each = SAMPLES // batch
     epochs = max(1, STEPS // each)
@@ -67,14 +124,14 @@ def setup(
 
 def seconds(work: Callable[[], object]) -> float:
     """Of the core: others on the machine do not count."""
-    started = time.process_time()
+    started = time.thread_time()
     work()
-    return time.process_time() - started
+    return time.thread_time() - started
 
 
 def measure(name: str, batch: int, rounds: int) -> str:
     """A line of the table."""
-    problem, data, payload = setup(*MODELS[name], batch)
+    problem, data, payload = setup(name, batch)
     streams = [Streams(0, SIGNATURE, "trial", number) for number in range(max(SIZES))]
 
     def plain() -> None:
@@ -82,7 +139,9 @@ def measure(name: str, batch: int, rounds: int) -> str:
 
     def packed(size: int) -> None:
         members = [Member.make(problem, data, one, payload) for one in streams[:size]]
-        list(train_pack(problem, data, members, payload, 0))
+        most = gaining(members[0].tape)
+        for first in range(0, size, most):
+            list(train_pack(problem, data, members[first : first + most], payload, 0))
 
     alone: list[float] = []
     together: dict[int, list[float]] = {size: [] for size in SIZES}
@@ -92,20 +151,23 @@ def measure(name: str, batch: int, rounds: int) -> str:
             together[size].append(seconds(lambda size=size: packed(size)))
     least = min(alone)
     gains = "".join(f"{size * least / min(together[size]):8.2f}" for size in SIZES)
-    inputs, hidden, outputs, _ = MODELS[name]
-    # What the weights' gradients and outputs take, and the inner gradient.
-    products = batch * (2 * inputs * hidden + 3 * hidden * outputs) / 1e6
-    return f"{name:>12} {batch:6} {products:8.2f} {least / payload['steps'] * 1e6:8.0f} {gains}"
+    tape = Member.make(problem, data, streams[0], payload).tape
+    step = f"{tape.products / 1e6:8.2f} {tape.numbers / 1e3:8.0f} {len(tape.operations):6}"
+    return f"{name:>12} {batch:6} {step} {least / payload['steps'] * 1e6:8.0f} {gains}"
 
 
 def main() -> None:
     """Print the table."""
     torch.set_num_threads(1)
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    names = sys.argv[2].split(",") if len(sys.argv) > 2 else list(MODELS)
+    batches = [int(batch) for batch in sys.argv[3].split(",")] if len(sys.argv) > 3 else BATCHES
     sizes = "".join(f"{size:8}" for size in SIZES)
-    print(f"{'model':>12} {'batch':>6} {'10^6 ×':>8} {'plain µs':>8} {sizes}")
-    for name in MODELS:
-        for batch in (16, 32, 64, 128):
+    print(
+        f"{'model':>12} {'batch':>6} {'10^6 ×':>8} {'10^3':>8} {'ops':>6} {'plain µs':>8} {sizes}"
+    )
+    for name in names:
+        for batch in batches:
             print(measure(name, batch, rounds), flush=True)
 
 

@@ -1,27 +1,55 @@
-"""Run the benchmarks that are here and rewrite RESULTS.md: `make bench`.
+"""Run the benchmarks and rewrite RESULTS.md: `make bench`.
 
-    python benchmarks/run_all.py [--peers PYTHON] [NAME ...]
+    python benchmarks/run_all.py [--only NAME ...] [--peers PYTHON] [--ignite PYTHON]
 
-A benchmark is a program in this folder that prints its section as Markdown.  What it needs besides
-is asked for by the options that its `--help` names; those of `OPTIONS` are passed on.
+A benchmark is a program in this folder that prints its section; each runs in a process of its own.
+A section that is not run (not named, or its peer is not there) or that fails keeps its earlier
+text, and each says when it was measured.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS.md"
 PACKAGES = ("torch", "numpy", "sweeper")
-OPTIONS = {"scale": ["--plot", str(HERE / "scale.png")]}
-WITH_PEERS = ("overhead",)
-"""Those that take `--peers`."""
+MARK = "<!-- {} -->"
+"""Stands before each section, so that it is found again."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A benchmark, and what it is told."""
+
+    options: tuple[str, ...] = ()
+    python: str = ""
+    """The option that names the interpreter of its peer."""
+    title: str = ""
+    """Of one that prints a plain table without a heading."""
+
+
+SECTIONS = {
+    "vs_ignite_simple": Section(python="ignite"),
+    "vs_handwritten": Section(),
+    "vs_optuna": Section(python="peers"),
+    "vs_ray_tune": Section(python="peers"),
+    "overhead": Section(python="peers"),
+    "makespan": Section(),
+    "scale": Section(("--plot", str(HERE / "scale.png"))),
+    "packing": Section(title="What a pack gains"),
+}
+"""In the order of RESULTS.md."""
 
 
 def machine() -> str:
@@ -34,7 +62,6 @@ def machine() -> str:
         "processor": f"{name}, {os.cpu_count()} logical CPUs",
         "system": platform.platform(terse=True),
         "Python": platform.python_version(),
-        "load at the start": f"{os.getloadavg()[0]:.1f}",
     }
     for package in PACKAGES:
         try:
@@ -44,26 +71,64 @@ def machine() -> str:
     return "\n".join(f"- {name}: {value}" for name, value in found.items())
 
 
+def earlier() -> dict[str, str]:
+    """The sections of RESULTS.md as it is, by name."""
+    if not RESULTS.exists():
+        return {}
+    pattern = re.escape(MARK).replace(re.escape("{}"), r"(\w+)")
+    _, *parts = re.split(pattern, RESULTS.read_text(encoding="utf-8"))
+    return {name: text.strip() for name, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def write(sections: dict[str, str]) -> None:
+    """RESULTS.md, whole."""
+    parts = [f"# Benchmarks\n\nWritten by `make bench`, last on:\n\n{machine()}"]
+    parts += [f"{MARK.format(name)}\n{sections[name]}" for name in SECTIONS if name in sections]
+    RESULTS.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def measure(name: str, section: Section, python: str | None) -> str | None:
+    """The section as the program prints it now; None where it fails."""
+    command = [sys.executable, str(HERE / f"{name}.py"), *section.options]
+    if python:
+        command += [f"--{section.python}", python]
+    load, began = os.getloadavg()[0], time.monotonic()
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        print(f"{name} ended with code {done.returncode}", file=sys.stderr)
+        return None
+    text = done.stdout.strip()
+    if section.title and not text.startswith("#"):
+        text = f"## {section.title}\n\n```text\n{done.stdout.rstrip()}\n```"
+    minutes = (time.monotonic() - began) / 60
+    day = dt.datetime.now(dt.UTC).date()
+    return f"{text}\n\n*{day}, {minutes:.0f} minutes; load of the machine before: {load:.1f}.*"
+
+
 def main() -> None:
-    """Run each in turn; one that fails says so in its place."""
+    """Run each in turn; RESULTS.md is written after each, so that nothing measured is lost."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help="by default all")
-    parser.add_argument("--peers", metavar="PYTHON", help="an interpreter that has the peers")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--peers", metavar="PYTHON", help="has what peers.txt names")
+    parser.add_argument("--ignite", metavar="PYTHON", help="has what ignite_simple.txt names")
     options = parser.parse_args()
-    present = sorted(file.stem for file in HERE.glob("*.py") if file != Path(__file__).resolve())
-    unknown = set(options.names) - set(present)
-    if unknown:
-        raise SystemExit(f"no benchmark is called {sorted(unknown)}: choose from {present}")
-    sections = [f"# Benchmarks\n\nWritten by `make bench`.\n\n{machine()}"]
-    for name in options.names or present:
+    sections = earlier()
+    failed = []
+    for name in (name for name in SECTIONS if name in options.only):
+        section = SECTIONS[name]
+        python = getattr(options, section.python) if section.python else None
+        if section.python and not python:
+            print(f"{name} is left out: --{section.python} is missing", file=sys.stderr)
+            continue
         print(f"{name} …", file=sys.stderr, flush=True)
-        command = [sys.executable, str(HERE / f"{name}.py"), *OPTIONS.get(name, [])]
-        if options.peers and name in WITH_PEERS:
-            command += ["--peers", options.peers]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
-        failed = f"\n\n`{name}` ended with code {done.returncode}." if done.returncode else ""
-        sections.append(done.stdout.strip() + failed)
-    RESULTS.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+        text = measure(name, section, python)
+        if text is None:
+            failed.append(name)
+        else:
+            sections[name] = text
+            write(sections)
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}; their earlier text was kept")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`sweep()`: the one loop that joins the folders."""
+"""`sweep()`: its arguments checked, the folders joined, and the results collated."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from sweeper.errors import DiskError, SettingsError, SweepInterrupted
+from sweeper.drive import drive
+from sweeper.errors import DiskError, SettingsError, StoppedError, SweepInterrupted
 from sweeper.files import folder_lock
 from sweeper.results import SweepResult
 from sweeper.run.backends import make_backend, slots_used
 from sweeper.run.cores import slots as core_slots
-from sweeper.run.dispatch import dispatch
 from sweeper.run.scheduler import Scheduler
 from sweeper.run.signals import Interrupts
 from sweeper.run.topology import Topology, usable_cores
@@ -39,7 +39,7 @@ from sweeper.train.loading import UnguardedCall, is_loading
 from sweeper.train.plan import Plan
 from sweeper.types import (
     HyperparameterSettings,
-    Interrupted,
+    Limits,
     Point,
     SweepSettings,
     Target,
@@ -76,6 +76,7 @@ class _Options:
     slots: tuple[tuple[int, ...], ...]
     topology: Topology
     allow_changed_code: bool
+    limits: Limits
 
 
 def sweep(
@@ -93,6 +94,9 @@ def sweep(
     save_models: str = "final",
     curve_samples: int = 40,
     pack: int | str = "auto",
+    max_tries: int = 3,
+    stop_after_failures: int | None = None,
+    trial_timeout: float | None = None,
     progress: bool | None = None,
     allow_changed_code: bool = False,
 ) -> SweepResult:
@@ -118,6 +122,12 @@ def sweep(
         pack: `"auto"` trains trials of a point together on a core where that is faster and gives
             the same results, a number also limits how many; `"off"` trains one by one.  `"off"`
             is another sweep, since the last bits differ; a number changes nothing but the time.
+        max_tries: how often a training is begun over which its worker dies, or for which there is
+            no memory; counted over resumes.  An exception is final at once.
+        stop_after_failures: stop once so many trials, or points in tuning, have failed since this
+            call; None: never.
+        trial_timeout: seconds after which a training is ended and has failed; None: never.  A pack
+            of n trials may take n times as long, after which each goes on alone.
         progress: True shows it, False does not; by default it is shown on standard error.
         allow_changed_code: go on in a folder although the problem's module has changed; failures
             are tried again, except those that an adaptive selector was told of.
@@ -129,6 +139,8 @@ def sweep(
         StalledError: nothing can start, and the selector is not done.
         DiskError: the disk is full, failing or read-only, or the folder is gone; what had finished
             is kept.
+        StoppedError: too much failed (see `stop_after_failures`), the first three trials all failed
+            alike, or the disk is full; what had finished is on disk.
         SweepInterrupted: Ctrl-C, SIGTERM or SIGHUP; what had finished is on disk.
     """
     if is_loading():
@@ -136,6 +148,7 @@ def sweep(
     most_in_pack = _read_pack(pack)
     way = "off" if pack == "off" else "auto"
     settings = SweepSettings(get_settings(hparams), cores, cores_per_trial, way)
+    limits = Limits(max_tries, stop_after_failures, trial_timeout)
     topology = usable_cores(total_cores)
     slots = core_slots(topology, cores_per_trial)
     options = _Options(
@@ -148,6 +161,7 @@ def sweep(
         slots,
         topology,
         allow_changed_code,
+        limits,
     )
     _check(options, selector)
     warm_up(backend)
@@ -218,6 +232,11 @@ def _check(options: _Options, selector: object) -> None:
         choices = " or ".join(repr(choice) for choice in SAVE_MODELS)
         raise SettingsError(f"save_models={options.save_models!r}: choose {choices}")
     slots_used(options.backend, 1)
+    if options.limits.trial_timeout is not None and options.backend == "inline":
+        raise SettingsError(
+            f"trial_timeout={options.limits.trial_timeout!r}: backend='inline' cannot end a "
+            "training: use 'local'"
+        )
 
 
 @contextlib.contextmanager
@@ -255,6 +274,7 @@ def _run(
             slots=used,
             recorded=store.recorded(name, log=selector.adaptive),
             pack=options.pack,
+            limits=options.limits,
         )
         store.begin(study.begin(), name, keep_log=selector.adaptive)
     view.note(f"{problem.ref.name} in {paths.folder}: {options.topology.reason}; {data.note}")
@@ -270,29 +290,21 @@ def _run(
         model_path=Paths(paths.folder.resolve()).model_pattern,
     )
     target = Target(EXECUTE, context, fd, PRELOAD)
-    interrupted = False
     try:
         with _workers(options, target, paths) as (backend, interrupts):
-            scheduler = Scheduler(used, options.settings.cores_per_trial)
-            for events in dispatch(study, scheduler, backend, interrupts, time.time):
-                store.append(events)
-                store.decide(study.tell(events))
-                view.update(study.progress())
-                if any(isinstance(event, Interrupted) for event in events):
-                    interrupted = True
-                    view.note("stopping: what has finished is kept")
+            width, timeout = options.settings.cores_per_trial, options.limits.trial_timeout
+            scheduler = Scheduler(used, width, timeout=timeout)
+            interrupted = drive(study, scheduler, backend, interrupts, store, view)
     except DiskError:
         raise  # nothing more can be written
-    except BaseException:
+    except BaseException as error:
         _finish(store, paths)
+        if isinstance(error, StoppedError):
+            raise StoppedError(f"stopped: {error}. {_kept(study, paths)}") from None
         raise
     results = _finish(store, paths)
     if interrupted:
-        done = study.progress()
-        raise SweepInterrupted(
-            f"interrupted: {done.trials_done} of {done.trials_asked} trials are done and kept in "
-            f"{paths.folder}; the same command goes on from there"
-        )
+        raise SweepInterrupted(f"interrupted: {_kept(study, paths)}")
     study.check_stalled()
     return results
 
@@ -301,6 +313,15 @@ def _finish(store: Store, paths: Paths) -> SweepResult:
     """What a sweep leaves, however it ends: its last decisions, and the views."""
     store.append(())
     return collate(store, paths)
+
+
+def _kept(study: Study, paths: Paths) -> str:
+    """What a sweep that ended early has come to, and how to go on."""
+    done = study.progress()
+    return (
+        f"{done.trials_done} of {done.trials_asked} trials are done and kept in {paths.folder}; "
+        "the same command goes on from there"
+    )
 
 
 @contextlib.contextmanager

@@ -239,6 +239,25 @@ def _command_run(
             "changes the last bits of results.",
         ),
     ] = "auto",
+    max_tries: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="How often a training is begun whose worker dies, or lacks memory."
+        ),
+    ] = 3,
+    stop_after_failures: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Stop once so many trials, or points, have failed [default: never]."
+        ),
+    ] = None,
+    trial_timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="End a training that takes longer, and count it as failed [default: never].",
+        ),
+    ] = None,
     hparams: Annotated[
         str,
         typer.Option(
@@ -305,6 +324,9 @@ def _command_run(
             "total_cores": total_cores,
             "cores_per_trial": cores_per_trial,
             "pack": int(pack) if pack.isdecimal() and len(pack) < 10 else pack,
+            "max_tries": max_tries,
+            "stop_after_failures": stop_after_failures,
+            "trial_timeout": trial_timeout,
             "backend": backend,
             "resume": not no_resume,
             "save_models": "none" if no_models else "final",
@@ -507,7 +529,7 @@ def _read_status(store: Store, paths: Paths) -> Status:
     done: Counter[str] = Counter()
     asked = {point.signature: point.trials for point in asked_points(store)}
     times: list[tuple[float, float]] = []
-    for outcome in (*store.outcomes(arrays=False), *store.given_up()):
+    for outcome in store.outcomes(arrays=False):
         if outcome.stage == TRIAL:
             done[outcome.point] += outcome.number < asked.get(outcome.point, 0)
         elif outcome.stage != CHECK:

@@ -10,6 +10,7 @@
     ├── SelectorError          the user's selector raised, or broke its protocol
     ├── StalledError           nothing runs, nothing can start, and the selector is not done
     ├── DiskError              the disk refused: full, failing, read-only or gone (also an OSError)
+    ├── StoppedError           too much failed to go on; what had finished is on disk
     └── BackendError           workers could not be started
 
     KeyboardInterrupt
@@ -61,6 +62,10 @@ class StalledError(SweeperError):
 
 class DiskError(SweeperError, OSError):
     """The disk refused: it is full, failing, read-only, or the folder is gone; finished is kept."""
+
+
+class StoppedError(SweeperError):
+    """The sweep stopped by itself, since too much failed; everything that had finished is kept."""
 
 
 class BackendError(SweeperError):

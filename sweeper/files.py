@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import io
 import json
@@ -31,6 +32,8 @@ if sys.platform != "win32":
 def write_swapped(path: Path, data: bytes, *, sync: bool = False) -> None:
     """Write `data` aside and swap it in: a reader sees the old file or the new one.
 
+    One at a time may write a path: the driver or, of a trial's own files, its worker.
+
     `sync` makes it durable before this returns: for what cannot be rebuilt.
 
     Raises:
@@ -44,7 +47,10 @@ def write_swapped(path: Path, data: bytes, *, sync: bool = False) -> None:
 def _write_swapped(path: Path, data: bytes, *, sync: bool) -> None:
     made = [folder for folder in path.parents if not folder.exists()]
     make_folder(path.parent)
-    handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    prefix = f".{path.name}."
+    for left in path.parent.glob(f"{glob.escape(prefix)}*"):  # by a writer that was killed
+        left.unlink(missing_ok=True)
+    handle, aside = tempfile.mkstemp(prefix=prefix, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

@@ -13,27 +13,37 @@ from __future__ import annotations
 import heapq
 import math
 import operator
-from collections import deque
+import re
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
-from sweeper.errors import ChangedCodeError, ProblemError, SelectorError, StalledError
+from sweeper.errors import (
+    ChangedCodeError,
+    ProblemError,
+    SelectorError,
+    StalledError,
+    StoppedError,
+)
 from sweeper.results import METRICS, show_params
 from sweeper.search import ParamSelector
 from sweeper.types import (
     CHECK,
-    MOST_TRIES,
+    NOT_ITS_FAULT,
     TRIAL,
+    TRIED_AGAIN,
     Asked,
     Best,
     Decision,
     Event,
     Failure,
     Finished,
+    GaveUp,
     Job,
+    Limits,
     Lost,
     Outcome,
     Params,
@@ -50,6 +60,9 @@ from sweeper.types import (
 
 _measured = operator.itemgetter(*METRICS)
 _PERF_VAL = METRICS.index("perf_val")
+
+FIRST = 3
+"""Where so many trials, the first of a sweep, all fail the same way, so would the others."""
 
 
 class Planner(Protocol):
@@ -122,6 +135,7 @@ class Study:
         slots: int,
         recorded: Recorded | None = None,
         pack: int = 1,
+        limits: Limits | None = None,
     ) -> None:
         self._selector = selector
         self._planner = planner
@@ -129,16 +143,26 @@ class Study:
         self._most_cores = most_cores
         self._slots = slots
         self._pack = pack
+        self._limits = limits or Limits()
         self._recorded = recorded or Recorded()
         self._ids = dict(self._recorded.ids)
         self._tries: dict[tuple[str, str, int], int] = {}
-        self._given_up: dict[str, list[tuple[str, int, Failure]]] = {}
+        self._without_room: Counter[tuple[str, str, int]] = Counter()
+        """How often there was no room on the disk for each, in this run."""
+        self._given_up: dict[str, list[Outcome]] = {}
         for (signature, stage, number), causes in self._recorded.tries.items():
             if stage == CHECK:  # each run checks the problem anew
                 continue
-            self._tries[signature, stage, number] = len(causes)
-            if len(causes) >= MOST_TRIES:
-                self._given_up.setdefault(signature, []).append((stage, number, causes[-1]))
+            tries = self._tries[signature, stage, number] = len(causes)
+            if self._is_last(causes[-1], tries):
+                given_up = give_up(signature, stage, number, causes[-1], tries)
+                self._given_up.setdefault(signature, []).append(given_up)
+        self._failures = 0
+        """Trials, and points in tuning, that have failed in this run."""
+        self._first_ways: list[str | None] = []
+        """How the first trials of the folder failed; None for one that did not."""
+        self._stop: str | None = None
+        """Why the sweep should not go on."""
         self._points: dict[str, _PointState] = {}
         self._asks: deque[_Ask] = deque()
         self._changed: dict[str, _PointState] = {}
@@ -221,6 +245,15 @@ class Study:
             "to get_next_trials(), and has been told of everything it asked for: nothing can "
             "start. What has finished is in the results"
         )
+
+    def check_failures(self) -> None:
+        """To be called when what was decided is kept.
+
+        Raises:
+            StoppedError: too much has failed to go on with what is left.
+        """
+        if self._stop is not None and not self.finished:
+            raise StoppedError(self._stop)
 
     # -- asking -----------------------------------------------------------------------------------
 
@@ -307,9 +340,11 @@ class Study:
         self._points[signature] = state
         self._view.phases["waiting"] += 1
         for outcome in recorded.outcomes.get(signature, ()):
-            self._keep(state, outcome)
-        for stage, number, cause in self._given_up.get(signature, ()):
-            self._keep(state, give_up(signature, stage, number, cause))
+            if self._keep(state, outcome) and outcome.stage == TRIAL:
+                self._note_first(outcome)
+        for outcome in self._given_up.get(signature, ()):
+            if self._keep(state, outcome):
+                planned.append(GaveUp(outcome))
         if _is_running(step) and len(state.probes) == step.replicas:
             self._advance(state, planned)
         return state, planned
@@ -331,9 +366,16 @@ class Study:
 
     def _tell_asks(self, decisions: list[Decision]) -> None:
         while self._asks and self._asks[0].complete:
-            ask = self._asks.popleft()
-            decisions += self._tell_point(ask.point, ask.end)
+            decisions += self._tell_ask(self._asks.popleft())
             self._ask(decisions)
+
+    def _tell_ask(self, ask: _Ask) -> list[Told]:
+        """Tell an ask as a whole; where nothing is left to tell, the log still says that it was.
+
+        It is a reason to ask again, so a replay must know its place.
+        """
+        told = self._tell_point(ask.point, ask.end)
+        return told or [Told(ask.point.point.signature, "trials")]
 
     def _tell_changed(self, decisions: list[Decision]) -> bool:
         """Tell what is known of points that have changed; False where there was nothing."""
@@ -415,8 +457,7 @@ class Study:
         told: list[Told] = []
         held = bool(self._asks) and self._asks[0].complete
         if held:
-            ask = self._asks.popleft()
-            told = self._tell_point(ask.point, ask.end)
+            told = self._tell_ask(self._asks.popleft())
         if not held or told != [log.popleft() for _ in range(min(len(told), len(log)))]:
             raise SelectorError(
                 f"selector {type(self._selector).__name__} was told of results that the folder "
@@ -443,14 +484,47 @@ class Study:
         if outcome.stage == TRIAL:
             if outcome.number < state.asked:
                 self._complete(state, [outcome.number])
+            if outcome.failure is not None:
+                self._count_failure(f"{TRIAL} {outcome.number}", outcome.failure.message, state)
+            self._see_first(outcome)
         elif len(state.probes) == state.step.replicas:
             self._advance(state, decisions)
+            if state.step.error is not None:
+                self._count_failure(outcome.stage, state.step.error, state)
         self._settle(state)
+
+    def _count_failure(self, what: str, message: str, state: _PointState) -> None:
+        self._failures += 1
+        most = self._limits.stop_after_failures
+        if most is not None and self._failures == most:
+            self._stop = (
+                f"{self._failures} trials or points have failed, and stop_after_failures={most}; "
+                f"the last was {what} of {show_params(state.point.params)}: {message}"
+            )
+
+    def _note_first(self, trial: Outcome) -> bool:
+        """Note how a trial ended; whether it was the last of the folder's first."""
+        if len(self._first_ways) == FIRST:
+            return False
+        self._first_ways.append(None if trial.failure is None else _way(trial.failure))
+        return len(self._first_ways) == FIRST
+
+    def _see_first(self, trial: Outcome) -> None:
+        last = self._note_first(trial)
+        if last and trial.failure is not None and len(set(self._first_ways)) == 1:
+            self._stop = (
+                f"the first {FIRST} trials have all failed alike, and so may all others: "
+                f"{trial.failure.message}"
+            )
 
     def _keep(self, state: _PointState, outcome: Outcome) -> bool:
         """Note an outcome; False where it is known already, or of a stage that is over."""
-        known: Mapping[int, Any] = state.trials if outcome.stage == TRIAL else state.probes
-        if outcome.number in known or outcome.stage not in (state.step.stage, TRIAL):
+        known: Mapping[int, Any] = state.trials
+        if outcome.stage != TRIAL:
+            known = state.probes
+            if outcome.stage != state.step.stage or not _is_running(state.step):
+                return False
+        if outcome.number in known:
             return False
         steps = state.step.payload.get("steps", 0)
         if outcome.failure is None and steps:
@@ -477,11 +551,18 @@ class Study:
         # The first was being trained when the worker died; the rest were not begun, or were in a
         # pack with it: they go on one by one, so that whatever kills a worker kills no neighbour.
         key = (job.point, job.stage, numbers[0])
-        self._tries[key] = self._tries.get(key, 0) + (cause.kind != "stopped")
+        tries = self._tries[key] = self._tries.get(key, 0) + (cause.kind not in NOT_ITS_FAULT)
         again = tuple(numbers)
-        if self._tries[key] >= MOST_TRIES:
+        if cause.kind == "disk":
+            self._without_room[key] += 1
+            if self._without_room[key] >= self._limits.max_tries:  # nor would any other have it
+                self._stop = f"{cause.message}: make room"
+        elif cause.kind not in NOT_ITS_FAULT and self._is_last(cause, tries):
             again = again[1:]
-            self._take(give_up(job.point, job.stage, numbers[0], cause), decisions)
+            outcome = give_up(*key, cause, tries)
+            if job.stage != CHECK:
+                decisions.append(GaveUp(outcome))
+            self._take(outcome, decisions)
         state = self._points[job.point]
         if again:
             work = Work(
@@ -494,8 +575,14 @@ class Study:
                 expected=job.expected,
                 after=self._after(state),
                 most_cores=self._most_cores if job.kind == "tuning" else None,
+                together=1,
             )
             self._retries.append(work)
+
+    def _is_last(self, cause: Failure, tries: int) -> bool:
+        """Whether a replica that was lost is not tried again."""
+        # What hangs would hang again, and cost its time once more.
+        return cause.kind == "timeout" or tries >= self._limits.max_tries
 
     # -- releasing --------------------------------------------------------------------------------
 
@@ -547,12 +634,12 @@ class Study:
             expected=_finite(state.seconds_per_step * step.payload.get("steps", math.nan)),
             after=self._after(state),
             most_cores=self._most_cores if tuning else None,
-            together=1 if tuning else self._together(step),
+            together=None if tuning else self._together(step),
         )
         return [work]
 
-    def _together(self, step: Step) -> int:
-        return self._pack if step.payload.get("way", "plain") != "plain" else 1
+    def _together(self, step: Step) -> int | None:
+        return self._pack if step.payload.get("way", "plain") != "plain" else None
 
     # -- progress ---------------------------------------------------------------------------------
 
@@ -597,9 +684,11 @@ class _View:
                     self._trial_seconds[1] += 1
                 else:
                     self._tuning_seconds += seconds
-            case Lost(job=job, numbers=numbers):
-                # What its worker was handed ahead is started anew.
-                self._running.pop(self._slot_of.get((job.point, job.stage, numbers[0]), -1), None)
+            case Lost(job=job, numbers=numbers, cause=cause):
+                if cause.kind not in TRIED_AGAIN:
+                    # What its worker was handed ahead is started anew.
+                    slot = self._slot_of.get((job.point, job.stage, numbers[0]), -1)
+                    self._running.pop(slot, None)
                 self._leave(job.point, job.stage, numbers)
 
     def _leave(self, point: str, stage: str, numbers: Sequence[int]) -> None:
@@ -658,6 +747,11 @@ class _View:
         trials = left * seconds / finished if left else 0.0
         tuning = untuned * self._tuning_seconds / tuned if untuned else 0.0
         return (trials + tuning) / slots
+
+
+def _way(failure: Failure) -> str:
+    """How it failed: what is said of trials that differ in a number only."""
+    return re.sub(r"\d+(\.\d+)?", "…", failure.message)
 
 
 def _is_running(step: Step) -> bool:

@@ -96,8 +96,9 @@ class Work:
     follow and one trial; None: not known yet."""
     most_cores: int | None = None
     """The most cores that jobs of this work may own at once; None: no limit."""
-    together: int = 1
-    """The most replicas that one job of this work gets; no result depends on it."""
+    together: int | None = None
+    """The most replicas that one job of this work gets; None: the queue knows.  No result depends
+    on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +150,10 @@ class Target:
 class Failure:
     """Why a replica has no result."""
 
-    kind: Literal["exception", "crash", "memory", "changed", "stopped"]
-    """`changed`: the problem's module is not what it was.  `stopped`: the worker was ended through
-    no fault of the replica, which does not count as a try."""
+    kind: Literal["exception", "crash", "memory", "disk", "timeout", "changed", "stopped"]
+    """`disk`: it is full.  `timeout`: stopped after `trial_timeout`.  `changed`: the problem's
+    module is not what it was.  `stopped`: the worker was ended through no fault of the replica,
+    which does not count as a try."""
     message: str
     """One line: what happened."""
     detail: str = ""
@@ -179,13 +181,16 @@ class Outcome:
         return Outcome, (self.point, self.stage, self.number, *when, *what)
 
 
-MOST_TRIES = 3
-"""How often a replica is begun whose worker dies over it."""
+TRIED_AGAIN = frozenset({"memory", "disk"})
+"""Failures that a worker survives and that may not come again: a try, as its death is."""
+
+NOT_ITS_FAULT = frozenset({"stopped", "disk"})
+"""Failures that say nothing of the replica: as a sweep goes on they are not counted as tries."""
 
 
-def give_up(point: str, stage: str, number: int, cause: Failure) -> Outcome:
-    """The outcome of a replica over which workers died too often."""
-    message = f"{cause.message}, {MOST_TRIES} times"
+def give_up(point: str, stage: str, number: int, cause: Failure, tries: int) -> Outcome:
+    """The outcome of a replica that was begun so often and never ended."""
+    message = f"{cause.message}, {tries} times" if tries > 1 else cause.message
     failure = dataclasses.replace(cause, message=message)
     return Outcome(point, stage, number, 0.0, 0.0, failure=failure)
 
@@ -231,9 +236,9 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A worker died; these replicas of its job have no outcome.
+    """These replicas of a job have no outcome: their worker died, or there was no room for them.
 
-    The replica that it was training is counted a try; those after it were never begun.
+    The first is counted a try; those after it were never begun.
     """
 
     time: float
@@ -275,7 +280,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """The selector was told: settings found, trials completed, or a failure, of one point."""
+    """The selector was told: settings found, trials completed, or a failure, of one point.
+
+    No numbers of trials: an ask was complete of which nothing was left to tell.
+    """
 
     point: str
     what: Literal["hparams", "trials", "failed"]
@@ -297,7 +305,14 @@ class Planned:
     """The curves that it was decided by, an `.npz`."""
 
 
-Decision: TypeAlias = Asked | Told | Planned
+@dataclass(frozen=True, slots=True)
+class GaveUp:
+    """A replica was begun as often as it may be: its outcome is that failure."""
+
+    outcome: Outcome
+
+
+Decision: TypeAlias = Asked | Told | Planned | GaveUp
 
 
 @dataclass(frozen=True, slots=True)
@@ -497,6 +512,41 @@ def get_settings(hparams: str | HyperparameterSettings) -> HyperparameterSetting
         f"hparams={hparams!r} is not a preset: choose {', '.join(list(PRESETS)[:-1])} or "
         f"{list(PRESETS)[-1]}, or pass a HyperparameterSettings"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When to give something up.  No result depends on them: each run of a sweep may have others.
+
+    Raises:
+        SettingsError: a field breaks its rule.
+    """
+
+    max_tries: int = 3
+    """How often a replica is begun whose worker dies over it, or for which there was no room."""
+    stop_after_failures: int | None = None
+    """The sweep stops once so many trials, or points in tuning, have failed in this run."""
+    trial_timeout: float | None = None
+    """Seconds that a training may take; a pack may take as many times as much as it has trials."""
+
+    def __post_init__(self) -> None:
+        for name, (rule, holds) in _LIMITS.items():
+            value = getattr(self, name)
+            if not holds(value):
+                raise SettingsError(f"{name}={value!r}: it must be {rule}")
+
+
+_LIMITS: dict[str, _Rule] = {
+    "max_tries": _COUNT,
+    "stop_after_failures": (
+        f"{_COUNT[0]}, or None for no limit",
+        lambda value: value is None or _is_int(value, 1),
+    ),
+    "trial_timeout": (
+        "a finite number of seconds above 0, or None for no limit",
+        lambda value: value is None or _is_rate(value),
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -38,8 +40,6 @@ def assert_same_bits(one: SweepResult, other: SweepResult) -> None:
 
 def replicas_started(folder: Path) -> list[tuple[str, str, int]]:
     """Every replica that was ever handed to a worker: point, stage, number."""
-    import json
-
     with Store.read(Paths(folder).database) as store:
         rows = store.connection.execute(
             "SELECT point, stage, value FROM events WHERE kind = 'started' ORDER BY seq"
@@ -61,6 +61,20 @@ def outcomes(folder: Path) -> dict[tuple[str, str, int], tuple[Any, ...]]:
             )
             for found in store.outcomes()
         }
+
+
+def check_nothing_was_repeated(folder):
+    """A replica is started again only where it had no outcome: so never after it had one."""
+    connection = sqlite3.connect(folder / "sweep.db")
+    finished = connection.execute("SELECT point, stage, number, ended FROM outcomes").fetchall()
+    ended = {(point, stage, number): when for point, stage, number, when in finished}
+    rows = connection.execute(
+        "SELECT point, stage, time, json_extract(value, '$.numbers') FROM events "
+        "WHERE kind = 'started' AND point NOT NULL"  # a folder without results is begun anew
+    )
+    for point, stage, started, numbers in rows:
+        for number in json.loads(numbers):
+            assert started <= ended[point, stage, number]
 
 
 def python(*arguments: str, **options: Any) -> subprocess.Popen[str]:

@@ -373,6 +373,9 @@ def test_wrong_usage_of_a_process(arguments, expected, here):
         ("run clouds --grid hidden=1 --seed -1", ["seed=-1"]),
         ("run clouds --grid hidden=1 --curve-samples -1", ["curve_samples=-1"]),
         ("run clouds --grid hidden=1 --backend cloud", ["backend='cloud'", "'local'", "'inline'"]),
+        ("run clouds --grid hidden=1 --max-tries 0", ["max_tries=0", "1 or more"]),
+        ("run clouds --grid hidden=1 --stop-after-failures 0", ["stop_after_failures=0"]),
+        ("run clouds --grid hidden=1 --trial-timeout 0", ["trial_timeout=0", "above 0"]),
         ("run broken --trials 3", ["--trials 3", "selector"]),
     ],
 )
@@ -386,6 +389,20 @@ def test_wrong_usage_is_explained_in_a_line(arguments, expected, here, monkeypat
     assert_wrong(
         subprocess.CompletedProcess([], end.value.code, printed.out, printed.err), *expected
     )
+
+
+def test_a_sweep_that_stops_itself_ends_in_1_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    command = "run troubled --grid trouble=raise --grid stage=every --trials 150 --backend inline"
+    options = ["--folder", str(tmp_path), "--stop-after-failures", "2", *QUICK]
+    monkeypatch.setattr(sys, "argv", ["sweeper", *command.split(), *options])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("sweeper: stopped: ")
+    assert "RuntimeError: no model today" in said
+    assert re.search(rf"\d+ of 150 trials are done and kept in {tmp_path}; the same command", said)
+    assert (tmp_path / "points/funcres.pt").exists()
 
 
 # -- search spaces --------------------------------------------------------------------------------

@@ -26,13 +26,14 @@ import pytest
 import blobs
 import sweeper
 from sweeper import files
-from sweeper.errors import DiskError, FolderError
-from sweeper.files import folder_lock, unpack_arrays, write_swapped
+from sweeper.errors import DiskError, FolderError, StoppedError
+from sweeper.files import disk_error, folder_lock, unpack_arrays, write_swapped
 from sweeper.results import METRICS
 from sweeper.store.collate import collate
 from sweeper.store.database import SCHEMA_VERSION, Store
 from sweeper.store.load import load
 from sweeper.store.paths import Paths
+from sweeper.train import job
 from sweeper.types import Asked
 from sweeping import assert_same_bits, outcomes, python, replicas_started, run
 from test_store import ONE, SELECTOR, THREE, TWO, files_in, fill, finished, trial
@@ -125,10 +126,10 @@ print(json.dumps([first, second, locked]))
 """
 
 
-def quick_options():
+def quick_options(models):
     """The command line of the quiet sweep."""
     fields = [(name, getattr(blobs.QUICK, name)) for name in blobs.QUICK.__slots__]
-    options = ["--backend", "inline", "--no-models", "--quiet", "--cores", "2", "--trials", "3"]
+    options = ["--backend", "inline", "--quiet", "--cores", "2", "--trials", "3", *models]
     for name, values in GRID.items():
         options += ["--grid", f"{name}={','.join(map(str, values))}"]
     for name, value in fields:
@@ -136,8 +137,8 @@ def quick_options():
     return options
 
 
-def in_little_room(tmp_path, kind, room):
-    options = json.dumps({"tests": str(Path(__file__).parent), "run": quick_options()})
+def in_little_room(tmp_path, kind, room, models=("--no-models",)):
+    options = json.dumps({"tests": str(Path(__file__).parent), "run": quick_options(models)})
     arguments = ["-c", DRIVER, kind, str(room), str(tmp_path / "folder"), str(tmp_path), options]
     if kind == "tmpfs":
         # A mount that only this process and its children see.
@@ -178,6 +179,24 @@ def test_a_disk_that_is_full_half_way_loses_nothing(quiet, tmp_path, kind, room)
         assert "make its disk writable" in run_again[1]
         assert [one[0] for one in reading] == [0, 0, 0], reading
         assert "they cannot be written" in reading[2][1] or "stay as they are" in reading[2][1]
+
+
+def test_a_disk_that_is_full_while_a_model_is_written_loses_no_trial(quiet, tmp_path, monkeypatch):
+    write, count = job.write_swapped, itertools.count()
+
+    def full(path, data, **options):
+        if next(count) >= 2:
+            raise disk_error(path, "No space left on device", errno.ENOSPC)
+        write(path, data, **options)
+
+    monkeypatch.setattr(job, "write_swapped", full)
+    with pytest.raises(StoppedError, match=r"model\.pt .*No space left .*make room on its disk"):
+        sweep_grid(tmp_path / "out")
+    monkeypatch.undo()
+    assert not load(tmp_path / "out").failures
+    again = sweep_grid(tmp_path / "out")
+    assert_same_bits(quiet[1], again)
+    assert outcomes(tmp_path / "out") == outcomes(quiet[0])
 
 
 def measured(found):

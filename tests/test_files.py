@@ -99,6 +99,8 @@ def test_a_writer_that_is_killed_leaves_the_old_file(tmp_path, call):
     run = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, call, str(path)], check=False)
     assert run.returncode == -signal.SIGKILL
     assert path.read_bytes() == b"old"
+    write_swapped(path, b"newer")
+    assert list(tmp_path.iterdir()) == [path], "what it had begun is still there"
 
 
 def test_what_was_synced_is_synced_before_the_swap(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+import patterns
 import sweeper
 from sweeper.errors import SettingsError
 from sweeper.train import packed, way
@@ -137,6 +138,21 @@ def test_a_trial_that_kills_its_worker_costs_no_neighbour_its_result(tmp_path):
     assert len(replicas_started(folder)) > 8
 
 
+def test_what_keeps_buffers_draws_or_attends_has_the_same_bits_in_every_pack(tmp_path):
+    grid = {"kind": ["norm", "dropout", "attention"]}
+    many = run(tmp_path / "many", sweeper.Grid(trials=7, **grid), patterns)
+    for place in range(3):
+        final = (tmp_path / f"many/points/{place}/hparams/final.json").read_text()
+        assert json.loads(final)["way"] == "flat", final
+    folder = tmp_path / "one"
+    few = run(folder, sweeper.Grid(trials=3, **grid), patterns, pack=1)
+    for one, other in zip(few, many, strict=True):
+        assert one.loss_val.tobytes() == other.loss_val[:3].tobytes()
+    options = {"backend": "local", "total_cores": 1, "pack": 4}
+    assert_same_bits(many, run(folder, sweeper.Grid(trials=7, **grid), patterns, **options))
+    assert outcomes(folder) == outcomes(tmp_path / "many")
+
+
 # -- packs ----------------------------------------------------------------------------------------
 
 
@@ -156,7 +172,11 @@ def alike(one, other):
     }
 
 
-@pytest.mark.parametrize("kind", PACKABLE)
+def with_buffers_and_draws():
+    return nn.Sequential(nn.BatchNorm1d(7), nn.Dropout(0.2))
+
+
+@pytest.mark.parametrize("kind", [*PACKABLE, with_buffers_and_draws])
 def test_a_trial_is_the_same_alone_and_in_any_company(kind):
     problem = problem_of(lambda: nn.Sequential(nn.Linear(3, 7), kind(), nn.Linear(7, 2)))
     known = pack(range(9), problem, samples=10)
@@ -182,6 +202,14 @@ def test_a_packed_trial_is_the_plain_one_but_for_rounding(optimizer):
         assert expected.arrays.keys() == found.arrays.keys()
         for name, curve in expected.arrays.items():
             np.testing.assert_allclose(found.arrays[name], curve, rtol=1e-3)
+
+
+def test_a_packed_trial_takes_its_buffers_with_it():
+    for number, found in pack([0, 1], problem_of(with_state)).items():
+        norm = found.model[1]
+        assert norm.num_batches_tracked == TRIAL["steps"]
+        alike(pack([number], problem_of(with_state))[number], found)
+        assert float((norm.running_var - 1).abs().max()) > 0
 
 
 def test_data_that_is_loaded_as_it_goes_gives_the_same_pack():
@@ -290,8 +318,13 @@ class Odd(nn.Module):
                 self.rows = torch.cat([self.rows, h.detach()[:1]])
             case "viewed buffer":
                 self.rows[0].add_(h.detach()[0])
+            case "drawn otherwise":
+                h = h + torch.randperm(8)
+            case "drawn after all":
+                h = h * torch.multinomial(torch.ones(8), 1)
             case "in place":
-                h = self.first(x).mul_(2.0)
+                h = self.first(x)
+                h[:, 0].mul_(2.0)
         return self.last(h)
 
 
@@ -314,7 +347,9 @@ ODDITIES = {
     "unused draw": "draws random numbers",
     "values": "depends on the values of its data",
     "random": "it computes .*rand",
-    "in place": "it computes .*mul_",
+    "in place": "neither its own nor a sample",
+    "drawn otherwise": "it computes .*randperm",
+    "drawn after all": "it computes .*multinomial|depends on the values",
 }
 
 
@@ -338,7 +373,7 @@ def test_a_running_mean_without_a_momentum_is_trained_plain():
 
 
 def test_a_large_model_is_trained_plain(monkeypatch):
-    monkeypatch.setattr(way, "MOST_PRODUCTS", 100)
+    monkeypatch.setattr(way, "MOST_PRODUCTS", 1)
     assert "large enough to fill a core" in found()[1]
 
 

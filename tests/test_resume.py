@@ -1,10 +1,8 @@
 """Killed and gone on with: the same bits, and nothing that had finished trained twice."""
 
 import contextlib
-import json
 import os
 import signal
-import sqlite3
 import subprocess
 import uuid
 
@@ -14,7 +12,15 @@ import pytest
 import sweeper
 from sweeper.errors import FolderError, SweepInterrupted
 from sweeper.store.database import Store
-from sweeping import assert_same_bits, outcomes, processes_with, python, replicas_started, run
+from sweeping import (
+    assert_same_bits,
+    check_nothing_was_repeated,
+    outcomes,
+    processes_with,
+    python,
+    replicas_started,
+    run,
+)
 
 # The driver: a sweep on every core, which kills itself and its process group, or is told to stop,
 # right after it has made its n-th batch of decisions and events durable.
@@ -62,20 +68,6 @@ def drive(folder, action="none", when=0):
 def quiet(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quiet")
     return folder, run(folder)
-
-
-def check_nothing_was_repeated(folder):
-    """A replica is started again only where it had no outcome: so never after it had one."""
-    connection = sqlite3.connect(folder / "sweep.db")
-    finished = connection.execute("SELECT point, stage, number, ended FROM outcomes").fetchall()
-    ended = {(point, stage, number): when for point, stage, number, when in finished}
-    rows = connection.execute(
-        "SELECT point, stage, time, json_extract(value, '$.numbers') FROM events "
-        "WHERE kind = 'started' AND point NOT NULL"  # a folder without results is begun anew
-    )
-    for point, stage, started, numbers in rows:
-        for number in json.loads(numbers):
-            assert started <= ended[point, stage, number]
 
 
 def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bits(quiet, tmp_path):

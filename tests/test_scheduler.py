@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from simulation import CRASH, MadeUpStudy, Plan, Simulation, World, name, outcome, trials, tuning
 from sweeper.run.scheduler import HANDED_REPLICAS, STREAK, Scheduler
-from sweeper.types import Died, Event, Finished, Job, Lost, Result, Start
+from sweeper.types import Died, Event, Failure, Finished, Job, Lost, Result, Start, Work
 
 CORES = [1, 2, 8, 1024]
 
@@ -263,6 +265,100 @@ def test_a_late_result_of_a_job_ahead_is_ignored_until_it_runs() -> None:
     starts = scheduler.starts()
     assert scheduler.react([Result(0, outcome(starts[1].job, 9, 1.0))], 1.0) == []
     assert scheduler.running == {0: starts[0].job}
+
+
+# -- jobs over their time -------------------------------------------------------------------------
+
+
+def begin(scheduler: Scheduler, ticks: float) -> None:
+    scheduler.starts()
+    scheduler.begun(ticks)
+
+
+def timed(works: list[Work], slots: int = 1, per_job: int = 1) -> Scheduler:
+    """Everything that may has begun at 100 s, and may take 10 s a replica."""
+    scheduler = Scheduler(slots, per_job=per_job, timeout=10.0)
+    scheduler.add(works)
+    begin(scheduler, 100.0)
+    return scheduler
+
+
+def test_a_job_over_its_time_is_to_be_ended_once_and_its_replica_timed_out() -> None:
+    scheduler = timed([trials(0, 3)], slots=2)
+    assert (scheduler.due, scheduler.overdue(109.9)) == (110.0, [])
+    finish(scheduler, 1, 1, now=105.0)
+    begin(scheduler, 105.0)
+    assert scheduler.overdue(110.0) == [0]
+    assert (scheduler.due, scheduler.overdue(111.0)) == (115.0, [])
+    (lost,) = scheduler.react([Died(0, CRASH)], 111.0)
+    assert isinstance(lost, Lost)
+    assert (lost.numbers, lost.cause.kind) == ((0,), "timeout")
+    assert lost.cause.message == "stopped: over its time (trial_timeout=10)"
+    finish(scheduler, 1, 2, now=112.0)
+    assert scheduler.due == math.inf
+
+
+def test_a_pack_may_take_as_many_times_as_long_as_it_has_trials_and_then_nobody_is_blamed() -> None:
+    scheduler = timed([trials(0, 3)], per_job=3)
+    assert scheduler.due == 130.0
+    finish(scheduler, 0, 0, now=101.0)
+    assert scheduler.overdue(130.0) == [0]
+    (lost,) = scheduler.react([Died(0, CRASH)], 130.0)
+    assert isinstance(lost, Lost)
+    assert (lost.numbers, lost.cause.kind) == ((1, 2), "stopped")
+
+
+def test_one_that_ends_while_it_is_being_ended_has_ended() -> None:
+    scheduler = timed([trials(0, 2)])
+    scheduler.overdue(110.0)
+    assert isinstance(finish(scheduler, 0, 0, now=110.0)[0], Finished)
+    begin(scheduler, 110.0)  # in a worker that has been killed
+    (lost,) = scheduler.react([Died(0, CRASH)], 110.0)
+    assert isinstance(lost, Lost)
+    assert (lost.numbers, lost.cause.kind) == ((1,), "stopped")
+
+
+def test_the_death_of_a_worker_after_its_last_job_concerns_no_later_one() -> None:
+    scheduler = timed([trials(0, 1)])
+    scheduler.overdue(110.0)
+    finish(scheduler, 0, 0, now=110.0)
+    assert scheduler.react([Died(0, CRASH)], 110.0) == []
+    scheduler.add([trials(1, 1)])
+    begin(scheduler, 120.0)
+    (lost,) = scheduler.react([Died(0, CRASH)], 121.0)
+    assert isinstance(lost, Lost)
+    assert lost.cause == CRASH
+
+
+def test_the_time_of_a_job_ahead_begins_when_the_one_before_has_ended() -> None:
+    scheduler = Scheduler(1, timeout=10.0)
+    scheduler.add([trials(0, 30)])
+    for number in range(STREAK):
+        begin(scheduler, 100.0)
+        finish_shortly(scheduler, number, 100.0)
+    starts = scheduler.starts()
+    scheduler.begun(100.0)
+    assert len(starts) > 2
+    assert scheduler.due == 110.0
+    finish_shortly(scheduler, STREAK, 107.0)
+    begin(scheduler, 108.0)
+    assert scheduler.due == 118.0
+
+
+def finish_shortly(scheduler: Scheduler, number: int, now: float) -> None:
+    ended = outcome(scheduler.running[0], number, now, MILLISECOND)
+    assert scheduler.react([Result(0, ended)], now)
+
+
+def test_what_had_no_memory_is_lost_and_its_worker_lives() -> None:
+    scheduler = Scheduler(1, per_job=2)
+    scheduler.add([trials(0, 2)])
+    (start,) = scheduler.starts()
+    failure = Failure("memory", "MemoryError")
+    ended = replace(outcome(start.job, 0), failure=failure)
+    assert scheduler.react([Result(0, ended)], 1.0) == [Lost(1.0, start.job, (0,), failure)]
+    assert scheduler.running == {0: start.job}
+    assert isinstance(finish(scheduler, 0, 1)[0], Finished)
 
 
 # -- whole sweeps ---------------------------------------------------------------------------------

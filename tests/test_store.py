@@ -32,15 +32,16 @@ from sweeper.store.load import load, read_results
 from sweeper.store.paths import CURVE_FILES, Paths, move_to_history
 from sweeper.types import (
     CHECK,
-    MOST_TRIES,
     TRIAL,
     Asked,
     Failure,
     Finished,
     Found,
+    GaveUp,
     HyperparameterSettings,
     Interrupted,
     Job,
+    Limits,
     Lost,
     Outcome,
     Planned,
@@ -51,8 +52,10 @@ from sweeper.types import (
     Tick,
     Told,
     get_settings,
+    give_up,
 )
 
+MOST_TRIES = Limits().max_tries
 SELECTOR = "tests:Toy"
 CRASH = Failure("crash", "the worker was killed by signal 9", "see logs/worker-0.log")
 BOOM = Failure(
@@ -120,6 +123,7 @@ def fill(store):
     store.append(finished(trial(ONE, 1, loss_val=math.nan), trial(ONE, 0)))
     store.append(finished(trial(TWO, 3), trial(TWO, 0), trial(TWO, 1, BOOM)))
     store.append([Lost(8.0, job(TWO, TRIAL, (2,)), (2,), CRASH)] * MOST_TRIES)
+    store.append([GaveUp(give_up(TWO.signature, TRIAL, 2, CRASH, MOST_TRIES))])
     store.append(finished(dataclasses.replace(probe(THREE, 0), arrays=b"", failure=BOOM)))
     error = f"lr_range 0: {BOOM.message}"
     store.append([Planned(THREE.signature, Step("lr_range", error=error), "lr_range")])
@@ -337,7 +341,9 @@ def test_a_reader_that_was_open_before_a_point_came_reads_it(store, paths):
         fill(store)
         with reader.snapshot():
             assert len(read_results(reader)) == 3
-            assert len(list(reader.given_up())) == 1
+            assert [o.failure.message for o in reader.outcomes() if o.number == 2] == [
+                f"{CRASH.message}, 3 times"
+            ]
 
 
 def test_neither_blocks_the_other(store, paths):
@@ -347,13 +353,13 @@ def test_neither_blocks_the_other(store, paths):
     with Store.read(paths.database) as reader:
         reader.connection.execute("PRAGMA busy_timeout = 0")
         with reader.snapshot():
-            assert len(list(reader.outcomes())) == 8
+            assert len(list(reader.outcomes())) == 9
             store.append(finished(trial(ONE, 7)))
         with store.transaction():
             store._insert([Finished(1.0, trial(ONE, 8))])
             with reader.snapshot():
-                assert len(list(reader.outcomes())) == 9
-    assert len(list(store.outcomes())) == 10
+                assert len(list(reader.outcomes())) == 10
+    assert len(list(store.outcomes())) == 11
 
 
 def test_a_reader_writes_nothing(store, paths):

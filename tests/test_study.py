@@ -21,25 +21,22 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from simulation import CRASH
-from sweeper.errors import ParamError, ProblemError, SelectorError, StalledError
-from sweeper.files import pack_arrays, unpack_arrays
-from sweeper.results import METRICS
+from sweeper.errors import ParamError, ProblemError, SelectorError, StalledError, StoppedError
 from sweeper.run.dispatch import dispatch
 from sweeper.run.scheduler import Scheduler
 from sweeper.search import FixedSweep, ParamSelector
-from sweeper.signature import decode, find_importable, make_point
+from sweeper.signature import decode, find_importable
 from sweeper.store.database import Store
 from sweeper.store.load import read_results
 from sweeper.study import Study
 from sweeper.types import (
     CHECK,
-    MOST_TRIES,
     TRIAL,
     Asked,
     Died,
     Failure,
     Finished,
-    Found,
+    Limits,
     Lost,
     Outcome,
     Planned,
@@ -47,80 +44,35 @@ from sweeper.types import (
     Result,
     Started,
     Step,
-    SweepSettings,
     Tick,
     Told,
 )
+from toys import (
+    Gambler,
+    Listed,
+    Recording,
+    Script,
+    ToyPlan,
+    draw,
+    found_of,
+    metrics_of,
+    never,
+    perf_arrays,
+    point_of,
+    results_in,
+    row_of,
+    some_are_doomed,
+    some_fail,
+    untunable,
+)
 
 SLOTS = [1, 2, 8, 64]
+MOST_TRIES = Limits().max_tries
 MOST_CORES = 4
 BOOM = Failure("exception", "ValueError: boom", "Traceback: …")
 
 
 # -- a made-up problem ----------------------------------------------------------------------------
-
-
-def never(_params, _stage, _number):
-    return False
-
-
-def point_of(params):
-    return make_point(params, "toy", SweepSettings(), 0)
-
-
-def draw(params, stage, number, what):
-    """A number from 0 to 1 that depends on nothing else."""
-    return random.Random(f"{params!r} {stage} {number} {what}").random()
-
-
-def metrics_of(params, number):
-    values = {name: draw(params, TRIAL, number, name) for name in METRICS}
-    if draw(params, TRIAL, number, "diverges") < 0.1:
-        values |= {"loss_train": math.nan, "loss_val": math.nan, "perf_val": 0.0}
-    return values
-
-
-def found_of(params):
-    """What `ToyPlan` comes to, in one expression."""
-    means = [draw(params, "lr_range", number, "perf") for number in range(3)]
-    if sum(means) / 3 > 0.5:
-        means = [draw(params, "lr_range.1", number, "perf") for number in range(2)]
-    low = sum(means) / len(means)
-    best = max(range(2), key=lambda number: draw(params, "batch_range", number, "perf"))
-    return Found(low, 10 * low, 16 + best)
-
-
-class ToyPlan:
-    """check -> lr_range (perhaps twice) -> batch_range -> trial; each step from its outcomes."""
-
-    def first(self, point, *, check):
-        step = Step(CHECK, 1, {"steps": 1}) if check else Step("lr_range", 3, {"steps": 10})
-        return Planned(point.signature, step)
-
-    def next(self, point, step, outcomes):
-        assert [outcome.number for outcome in outcomes] == list(range(step.replicas))
-        for outcome in outcomes:
-            assert (outcome.point, outcome.stage) == (point.signature, step.stage)
-            if outcome.failure is not None:
-                error = f"{step.stage} {outcome.number}: {outcome.failure.message}"
-                return Planned(point.signature, Step(step.stage, error=error), step.stage)
-        if step.stage == CHECK:
-            return Planned(point.signature, self.first(point, check=False).step, CHECK)
-        perfs = [float(unpack_arrays(outcome.arrays)["perf"]) for outcome in outcomes]
-        mean = sum(perfs) / len(perfs)
-        choice = {"mean": mean}
-        if step.stage == "lr_range" and mean > 0.5:
-            then = Step("lr_range.1", 2, {"steps": 10})
-        elif step.stage != "batch_range":
-            then = Step("batch_range", 2, {"steps": 5, "low": mean})
-        else:
-            low = step.payload["low"]
-            found = Found(low, 10 * low, 16 + int(np.argmax(perfs)))
-            then = Step(TRIAL, payload={"steps": 20}, found=found)
-        return Planned(point.signature, then, step.stage, choice, pack_arrays({"perf": perfs}))
-
-    def steps_after(self, step):
-        return {CHECK: 35, "lr_range": 25, "batch_range": 20}.get(step.stage.partition(".")[0], 0)
 
 
 @dataclasses.dataclass
@@ -139,6 +91,9 @@ class ToyBackend:
     """How often a worker has died by chance over each replica, in all runs of a folder."""
     now: float = 1e9
     seconds: tuple[float, ...] = (1.0, 2.0, 5.0)
+    stuck: object = never
+    failure: Failure = BOOM
+    """What comes of those that are `failing`."""
 
     def __post_init__(self):
         self.rng = random.Random(self.seed)
@@ -162,6 +117,8 @@ class ToyBackend:
         for number in job.numbers:
             seconds = self.rng.choice(self.seconds)
             replica = (job.point, job.stage, number)
+            if self.stuck(params, job.stage, number):
+                return
             if self.doomed(params, job.stage, number):
                 self.push(now + seconds, Died(start.slot, CRASH))
                 return
@@ -177,11 +134,14 @@ class ToyBackend:
     def outcome(self, job, params, number, started, ended):
         outcome = Outcome(job.point, job.stage, number, started, ended)
         if self.failing(params, job.stage, number):
-            return dataclasses.replace(outcome, failure=BOOM)
+            return dataclasses.replace(outcome, failure=self.failure)
         if job.stage == TRIAL:
             return dataclasses.replace(outcome, metrics=metrics_of(params, number))
         perf = draw(params, job.stage, number, "perf")
-        return dataclasses.replace(outcome, arrays=pack_arrays({"perf": perf}))
+        return dataclasses.replace(outcome, arrays=perf_arrays(perf))
+
+    def stop(self, slot):
+        self.push(self.now, Died(slot, CRASH))
 
     def push(self, time, message):
         life = self.lives[message.slot]
@@ -236,6 +196,7 @@ class Run:
     backend: ToyBackend | None = None
     failing: object = never
     doomed: object = never
+    limits: Limits = dataclasses.field(default_factory=Limits)
     batches: list = dataclasses.field(default_factory=list)
     events: list = dataclasses.field(default_factory=list)
     decisions: list = dataclasses.field(default_factory=list)
@@ -257,13 +218,15 @@ class Run:
             most_cores=MOST_CORES,
             slots=self.slots,
             recorded=store.recorded(name),
+            limits=self.limits,
         )
         durable = {(o.point, o.stage, o.number) for o in store.outcomes(arrays=False)}
         self.keep(store, self.study.begin(), name)
         self.check()
-        scheduler = Scheduler(self.slots, per_job=self.per_job)
+        timeout = self.limits.trial_timeout
+        scheduler = Scheduler(self.slots, per_job=self.per_job, timeout=timeout)
         interrupts = SimpleNamespace(signal=None)
-        loop = dispatch(self.study, scheduler, self.backend, interrupts, self.backend.clock)
+        loop = dispatch(self.study, scheduler, self.backend, interrupts, *[self.backend.clock] * 2)
         for events in loop:
             self.batches.append(events)
             place = len(self.batches)
@@ -283,6 +246,7 @@ class Run:
             self.check()
             running = [slot for slot, _, _ in self.study.progress().running]
             assert running == sorted(scheduler.running)
+            self.study.check_failures()
             if stop == (place, "decisions"):
                 return self
         self.study.check_stalled()
@@ -338,142 +302,10 @@ class Run:
 
     @property
     def results(self):
-        return results_in(self.folder)
-
-
-def results_in(folder):
-    """All that the folder came to, comparable with `==`."""
-    found = read_results(folder.open())
-    rows = [
-        (*point[:4], *(column.tobytes() for column in point[4:]), tuple(numbers))
-        for point, numbers in zip(found, found.trial_numbers, strict=True)
-    ]
-    return repr(rows), repr(found.failures)
+        return results_in(self.folder.open())
 
 
 # -- made-up selectors ----------------------------------------------------------------------------
-
-
-class Recording(ParamSelector):
-    """Writes down every ask and tell; a subclass decides what to ask."""
-
-    def __init__(self):
-        self.history = []
-
-    def get_next_trials(self):
-        answer = self.decide()
-        self.history.append(("asked", answer))
-        return answer
-
-    def on_hparams_found(self, params, lr_min, lr_max, batch_size):
-        self.history.append(("hparams", params, Found(lr_min, lr_max, batch_size)))
-
-    def on_trials_completed(self, params, *columns):
-        assert all(column.shape == columns[0].shape != (0,) for column in columns)
-        assert all(column.dtype == np.float64 for column in columns)
-        values = tuple(
-            tuple(map(repr, row)) for row in zip(*(c.tolist() for c in columns), strict=True)
-        )
-        self.history.append(("trials", params, values))
-
-    def on_failed(self, params, stage, error):
-        self.history.append(("failed", params, stage, error))
-
-    def told(self, params):
-        """The metrics of the point's trials, in the order in which they were told."""
-        rows = [entry[2] for entry in self.history if entry[:2] == ("trials", params)]
-        return [row for batch in rows for row in batch]
-
-    @property
-    def asks(self):
-        return [entry[1] for entry in self.history if entry[0] == "asked"]
-
-    @property
-    def tells(self):
-        return [entry for entry in self.history if entry[0] != "asked"]
-
-
-class Listed(Recording):
-    """Not adaptive: what it is given, in order."""
-
-    def __init__(self, asks):
-        super().__init__()
-        self.left = list(asks)
-
-    def decide(self):
-        return self.left.pop(0) if self.left else None
-
-    def has_more_trials(self):
-        return bool(self.left)
-
-
-class Script(Listed):
-    """Adaptive, but asks for what it is given, in order."""
-
-    adaptive = True
-    look_ahead = 2
-
-
-class Gambler(Recording):
-    """Adaptive: every answer is drawn from a generator that its whole history seeds."""
-
-    adaptive = True
-    look_ahead = 3
-
-    def __init__(self, asks=14):
-        super().__init__()
-        self.left = asks
-        self.open = Counter()
-        self.dead = set()
-        self.paused = False
-
-    def _rng(self, what):
-        return random.Random(repr((what, self.history)))
-
-    def decide(self):
-        rng = self._rng("ask")
-        if self.open.total() and rng.random() < 0.4:
-            return None
-        self.left -= 1
-        params, trials = (rng.randrange(5), "x"), rng.choice((0, 1, 1, 2, 5))
-        if params not in self.dead:
-            self.open[params] += trials
-        return params, trials
-
-    def has_more_trials(self):
-        if self.open.total() and self._rng("more").random() < 0.2:
-            self.paused = True
-            return False
-        return self.left > 0
-
-    def on_trials_completed(self, params, *columns):
-        super().on_trials_completed(params, *columns)
-        self.open[params] -= len(columns[0])
-
-    def on_failed(self, params, stage, error):
-        super().on_failed(params, stage, error)
-        if stage == TRIAL:
-            self.open[params] -= 1
-        else:
-            self.open[params] = 0
-            self.dead.add(params)
-
-
-def untunable(params, stage, number):
-    return params[0] == 3 and stage == "batch_range" and number == 1
-
-
-def some_fail(params, stage, number):
-    """One point cannot be tuned, and every seventh trial raises."""
-    if stage == TRIAL:
-        return draw(params, stage, number, "fails") < 0.15
-    return untunable(params, stage, number)
-
-
-def some_are_doomed(params, stage, number):
-    if stage == TRIAL:
-        return params[0] == 1 and number == 2
-    return params[0] == 4 and stage == "lr_range" and number == 0
 
 
 TROUBLE = {"failing": some_fail, "doomed": some_are_doomed}
@@ -485,10 +317,6 @@ def trials_asked(asks):
     for params, trials in asks:
         asked[params] += trials
     return asked
-
-
-def row_of(params, number):
-    return tuple(repr(value) for value in metrics_of(params, number).values())
 
 
 # -- every trial once -----------------------------------------------------------------------------
@@ -604,6 +432,8 @@ def test_asks_and_tells_are_logged_as_they_were(gamble):
         if isinstance(entry, Asked):
             logged.append(("asked", entry.point and (entry.point.params, entry.trials)))
         else:
+            if entry.what == "trials" and not entry.numbers:
+                continue  # nothing was left to tell
             logged.append((entry.what, entry.point, entry.numbers))
     history = []
     for kind, *values in gamble.selector.history:
@@ -799,6 +629,138 @@ def test_tries_are_counted_over_resumes(stopped, durable):
     assert deaths + len(last.lost) == MOST_TRIES
     assert last.selector.told((1,)) == [row_of((1,), 0), row_of((1,), 1)]
     assert [entry[0] for entry in last.selector.tells].count("failed") == 1
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_how_often_a_replica_is_tried_may_be_said(most):
+    run = Run(Listed([((1,), 5)]), doomed=some_are_doomed, limits=Limits(max_tries=most)).run()
+    assert [event.numbers for event in run.lost] == [(2,)] * most
+    (why,) = [entry[3] for entry in run.selector.tells if entry[0] == "failed"]
+    assert why == CRASH.message + ("" if most == 1 else f", {most} times")
+
+
+def test_what_was_given_up_stays_so_and_what_was_not_may_be_tried_more_or_less_often():
+    def doomed(_params, stage, number):
+        return stage == TRIAL and number in (1, 2)
+
+    def go_on(folder, tries, stop=None):
+        selector, limits = Listed([((1,), 4)]), Limits(max_tries=tries)
+        return Run(selector, 1, folder=folder, doomed=doomed, limits=limits).run(stop)
+
+    first = go_on(Folder(), 2)
+    assert Counter(event.numbers for event in first.lost) == {(1,): 2, (2,): 2}
+    assert go_on(first.folder, 9).lost == []
+    whole = go_on(Folder(), 9)
+    died = [any(isinstance(event, Lost) for event in batch) for batch in whole.batches]
+    folder = Folder()
+    go_on(folder, 9, (died.index(True) + 1, "events"))
+    # Once is enough now for the one, and as it never ended, it is told of at once.
+    lowered = go_on(folder, 1)
+    assert [event.numbers for event in lowered.lost] == [(2,)]
+    assert [failure.number for failure in read_results(folder.open()).failures] == [1, 2]
+
+
+@pytest.mark.parametrize("per_job", [1, 3])
+@pytest.mark.parametrize("slots", [1, 2, 8])
+def test_a_job_over_its_time_is_ended_and_costs_only_what_hangs(slots, per_job):
+    def stuck(params, stage, number):
+        return (stage == TRIAL and number == 2) or (params, stage, number) == ((4,), "lr_range", 0)
+
+    backend = ToyBackend(stuck=stuck)
+    asks = [((1,), 5), ((4,), 2), ((2,), 1)]
+    limits = Limits(trial_timeout=30.0)
+    run = Run(Listed(asks), slots, per_job=per_job, backend=backend, limits=limits).run()
+    assert run.selector.told((1,)) == [row_of((1,), number) for number in (0, 1, 3, 4)]
+    assert run.selector.told((2,)) == [row_of((2,), 0)]
+    why = "stopped: over its time (trial_timeout=30)"
+    failed = {entry[1:] for entry in run.selector.tells if entry[0] == "failed"}
+    assert failed == {((1,), TRIAL, why), ((4,), "lr_range", f"lr_range 0: {why}")}
+    ended = [event for event in run.lost if event.cause.kind == "timeout"]
+    assert sorted(event.numbers for event in ended) == [(0,), (2,)], "each is ended once"
+    again = Run(Listed(asks), slots, folder=run.folder, backend=ToyBackend(), limits=limits).run()
+    assert again.batches == []
+    assert again.results == run.results
+
+
+NO_MEMORY = Failure("memory", "MemoryError: no room", "Traceback: …")
+NO_DISK = Failure("disk", "OSError: [Errno 28] No space left on device", "Traceback: …")
+
+
+def test_what_had_no_memory_is_tried_again():
+    tried = Counter()
+
+    def failing(params, stage, number):
+        tried[params, stage, number] += 1
+        return stage == TRIAL and (number == 1 or (number == 2 and tried[params, stage, 2] < 3))
+
+    run = Run(Listed([((1,), 4)]), backend=ToyBackend(failing=failing, failure=NO_MEMORY)).run()
+    assert run.selector.told((1,)) == [row_of((1,), number) for number in (0, 2, 3)]
+    (failure,) = read_results(run.folder.open()).failures
+    assert (failure.number, failure.message) == (1, f"{NO_MEMORY.message}, 3 times")
+    assert {event.numbers for event in run.lost} == {(1,), (2,)}
+
+
+def test_a_full_disk_stops_the_sweep_and_is_no_fault_of_the_trial():
+    def failing(_params, stage, number):
+        return stage == TRIAL and number == 1
+
+    folder = Folder()
+    for _ in range(2):  # each time it is tried as if for the first time
+        backend = ToyBackend(failing=failing, failure=NO_DISK)
+        run = Run(Listed([((1,), 4)]), 1, folder=folder, backend=backend)
+        with pytest.raises(StoppedError, match="No space left on device: make room"):
+            run.run()
+        assert [event.cause for event in run.lost] == [NO_DISK] * 3
+    assert Run(Listed([((1,), 4)]), folder=folder).run().results == (
+        Run(Listed([((1,), 4)])).run().results
+    )
+
+
+def some_points_fail(params, stage, number):
+    return untunable(params, stage, number) or (stage == TRIAL and number % 2 == 1)
+
+
+def test_so_many_failures_stop_the_sweep_and_the_same_command_goes_on():
+    asks = [((0,), 4), ((3,), 2), ((1,), 4), ((2,), 4)]
+    folder, limits = Folder(), Limits(stop_after_failures=3)
+    for _ in range(2):
+        run = Run(Listed(asks), 1, folder=folder, failing=some_points_fail, limits=limits)
+        with pytest.raises(StoppedError, match="3 trials or points have failed, and stop_after_"):
+            run.run()
+        assert len([entry for entry in run.selector.tells if entry[0] == "failed"]) >= 3
+    last = Run(Listed(asks), 1, folder=folder, failing=some_points_fail, limits=limits).run()
+    assert last.results == Run(Listed(asks), failing=some_points_fail).run().results
+
+
+def test_nothing_is_stopped_that_is_over():
+    def failing(_params, stage, _number):
+        return stage == TRIAL
+
+    limits = Limits(stop_after_failures=3)
+    assert Run(Listed([((1,), 3)]), failing=failing, limits=limits).run().study.finished
+
+
+def test_a_sweep_whose_first_three_trials_fail_alike_stops():
+    def failing(_params, stage, number):
+        return stage == TRIAL and number < 3
+
+    asks = [((1,), 5), ((2,), 5)]
+    run = Run(Listed(asks), 1, failing=failing)
+    with pytest.raises(StoppedError, match="first 3 trials have all failed alike"):
+        run.run()
+    assert len([outcome for outcome in run.finished if outcome.stage == TRIAL]) == 3
+    # Whoever gives the same command again has seen it.
+    again = Run(Listed(asks), 1, folder=run.folder, failing=failing).run()
+    assert again.study.progress().trials_failed == 6
+    assert len([outcome for outcome in again.finished if outcome.stage == TRIAL]) == 7
+
+
+@pytest.mark.parametrize("sound", [0, 1, 2])
+def test_one_of_three_that_ends_well_is_enough_to_go_on(sound):
+    def failing(_params, stage, number):
+        return stage == TRIAL and number != sound
+
+    assert Run(Listed([((1,), 6)]), 1, failing=failing).run().study.finished
 
 
 def copy_of(folder):
@@ -1061,6 +1023,18 @@ def test_it_goes_on_from_every_batch(make, durable):
             assert run.selector.told(params) == whole.selector.told(params)
 
 
+def test_an_ask_of_which_nothing_is_left_to_tell_has_its_place_in_the_replay():
+    class Patient(Script):
+        look_ahead = 3
+
+    asks = [((1,), 0), ((1,), 0), ((2,), 3), None, None, ((3,), 1)]
+    whole = Run(Patient(asks)).run()
+    assert [entry[1] for entry in whole.selector.history if entry[0] == "asked"] == asks
+    for batch in range(1, len(whole.batches) + 1):
+        run = resumed(lambda: Patient(asks), [(batch, "decisions")])
+        assert run.selector.history == whole.selector.history
+
+
 def test_what_is_done_is_not_done_again(gamble):
     again = Run(Gambler(), 8, folder=copy_of(gamble.folder), **TROUBLE).run()
     assert again.batches == []
@@ -1112,10 +1086,10 @@ def test_one_that_answers_differently_on_replay_is_refused_with_both_asks(now, s
         pass
 
     folder = Run(Waits([((1,), 2), ((2,), 1), ((3,), 0)])).run().folder
-    before = results_in(folder)
+    before = results_in(folder.open())
     with pytest.raises(SelectorError, match=f"selector Waits .*{said}"):
         Run(Waits(now), folder=folder).run()
-    assert results_in(folder) == before
+    assert results_in(folder.open()) == before
 
 
 def test_a_wait_that_is_no_wait_on_replay_is_refused():

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,14 @@ from torch import nn
 
 import blobs
 import sweeper
-from sweeper.errors import FolderError, ParamError, ProblemError, SelectorError, SettingsError
+from sweeper.errors import (
+    FolderError,
+    ParamError,
+    ProblemError,
+    SelectorError,
+    SettingsError,
+    StoppedError,
+)
 from sweeper.run.backends.local import LocalBackend
 from sweeper.run.topology import usable_cores
 from sweeping import (
@@ -167,30 +175,128 @@ def test_a_trial_that_raises_is_a_failure_and_the_others_go_on(tmp_path, backend
 
 
 CRASHES = {
-    "_exit": "exit code 7",
-    "segfault": "SIGSEGV",
-    "kill": "SIGKILL",
-    "abort": "SIGABRT",
-    "unpicklable": "cannot be sent",
-    "exit": "SystemExit: 3",
-    "recursion": "RecursionError",
+    # What a model does, what is said of it, the likely cause, and how often it is tried.
+    "_exit": ("the worker ended with exit code 7, 2 times", "the model, the data", 2),
+    "segfault": ("the worker was ended by signal 11 (SIGSEGV), 2 times", "compiled code", 2),
+    "kill": ("the worker was ended by signal 9 (SIGKILL), 2 times", "ran out of memory", 2),
+    "abort": ("the worker was ended by signal 6 (SIGABRT), 2 times", "compiled code gave up", 2),
+    "interrupt": ("the worker ended with exit code 1, 2 times", "the model, the data", 2),
+    "half": ("the worker ended with exit code 9, 2 times", "the model, the data", 2),
+    "close": ("the worker ended with exit code 1, 2 times", "the model, the data", 2),
+    "silent": ("the worker closed its connection and went on, 2 times", "not its own", 2),
+    "memory": ("MemoryError: no room, 2 times", "troubled.py", 2),
+    "tensor": ("can't allocate memory", "troubled.py", 2),
+    "raise": ("RuntimeError: no model today", "troubled.py", 1),
+    "unpicklable": ("NotPicklable: cannot be sent", "troubled.py", 1),
+    "exit": ("SystemExit: 3", "troubled.py", 1),
+    "recursion": ("RecursionError: maximum recursion", "troubled.py", 1),
 }
 
 
 def test_whatever_a_worker_dies_of_is_named_and_costs_nobody_else(tmp_path):
     points = [{"trouble": "none"}] + [{"trouble": trouble} for trouble in CRASHES]
     selector = sweeper.FixedSweep.with_fixed_trials(points, 2)
-    result = run(tmp_path, selector, "troubled", backend="local", cores=1)
+    result = run(tmp_path, selector, "troubled", backend="local", cores=1, max_tries=2)
     assert len(result[0].perf_val) == 2
     assert all(len(point.perf_val) == 0 for point in result[1:])
     said = {failure.params["trouble"]: failure for failure in result.failures}
     assert set(said) == set(CRASHES)
-    for trouble, expected in CRASHES.items():
-        assert expected in said[trouble].message
-    assert "log" in said["segfault"].detail
     started = replicas_started(tmp_path)
-    tries = [sum(row[0] == point and row[1] != "check" for row in started) for point in range(8)]
-    assert tries[1:] == [3, 3, 3, 3, 1, 1, 1]
+    for point, (trouble, (message, likely, tries)) in enumerate(CRASHES.items(), 1):
+        assert message in said[trouble].message
+        assert likely in said[trouble].detail
+        if "the worker" in message:
+            assert "what it printed is in" in said[trouble].detail
+        begun = [row for row in started if row[0] == point and row[1] != "check"]
+        assert len(begun) == tries, trouble
+
+
+def test_what_prints_for_ever_is_ended_after_its_time(tmp_path):
+    def go_on(trials, **limits):
+        params = {"trouble": "print", "stage": "trial"}
+        selector = sweeper.FixedSweep.with_fixed_trials([params], trials)
+        return run(tmp_path, selector, "troubled", backend="local", total_cores=1, **limits)
+
+    before = go_on(1)
+    # Nothing but what never ends is left, so that no machine is too busy for this.
+    result = go_on(2, trial_timeout=3)
+    (failure,) = result.failures
+    assert (failure.stage, failure.number) == ("trial", 1)
+    assert failure.message == "stopped: over its time (trial_timeout=3)"
+    assert "what it printed is in" in failure.detail
+    assert "for ever" in (tmp_path / "logs/worker-0.log").read_text()
+    assert_same_bits(before, result)
+
+
+def test_what_a_job_does_to_its_process_the_next_one_does_not_see(tmp_path):
+    points = [{"trouble": trouble} for trouble in ("look", "wander", "look")]
+    selector = sweeper.FixedSweep.with_fixed_trials(points, 1)
+    run(tmp_path, selector, "troubled", backend="local", total_cores=1)
+    seen = [
+        line
+        for line in (tmp_path / "logs/worker-0.log").read_text().splitlines()
+        if line.startswith("sees")
+    ]
+    assert len(seen) > 2
+    assert set(seen) == {f"sees {Path.cwd()} [{usable_cores(1).cores[0]}] 1"}
+
+
+def test_a_log_begins_anew_before_it_fills_the_disk(tmp_path, monkeypatch):
+    printing = tmp_path / "printing.py"
+    printing.write_text(PRINTING)
+    selector = sweeper.Grid(trials=3, hidden=[2])
+    run(tmp_path / "out", selector, printing, backend="local", total_cores=1)
+    log = tmp_path / "out/logs/worker-0.log"
+    assert 1 << 25 < log.stat().st_size < 1 << 27
+
+
+PRINTING = """
+import blobs
+from blobs import dataset, loss, accuracy_style
+def model(hidden):
+    print("much " * (1 << 23))
+    return blobs.model(hidden)
+"""
+
+
+def test_a_full_disk_stops_the_sweep_which_goes_on_once_there_is_room(tmp_path):
+    full = {"trouble": "disk", "stage": "trial"}
+    points = sweeper.FixedSweep.with_fixed_trials([full, {"trouble": "none"}], 2)
+    with pytest.raises(StoppedError, match=r"No space left on device: 'model.pt': make room"):
+        run(tmp_path, points, "troubled")
+    assert not sweeper.load(tmp_path).failures
+
+
+def test_three_first_trials_that_fail_alike_stop_the_sweep(tmp_path):
+    failing = {"trouble": "raise", "stage": "every"}
+
+    def go_on():
+        selector = sweeper.FixedSweep.with_fixed_trials([failing], 150)
+        return run(tmp_path, selector, "troubled")
+
+    with pytest.raises(StoppedError, match=r"first 3 trials have all failed alike.*no model today"):
+        go_on()
+    # More may have ended together with the third.
+    assert 3 <= len(sweeper.load(tmp_path).failures) < 150
+    assert (tmp_path / "points/funcres.pt").exists()
+    assert len(go_on().failures) == 150
+
+
+def test_a_sweep_stops_after_so_many_failures(tmp_path):
+    points = [{"trouble": "none"}, *({"trouble": "raise", "seed": n} for n in range(60))]
+
+    def go_on(**limits):
+        selector = sweeper.FixedSweep.with_fixed_trials(points, 1)
+        return run(tmp_path, selector, "troubled", **limits)
+
+    with pytest.raises(
+        StoppedError, match=r"\d+ trials or points have failed.*failures=2; the last"
+    ):
+        go_on(stop_after_failures=2)
+    assert 2 <= len(sweeper.load(tmp_path).failures) < 60
+    result = go_on()
+    assert len(result.failures) == 60
+    assert len(result[0].perf_val) == 1
 
 
 def test_a_trial_that_diverges_is_a_measurement(tmp_path):
@@ -266,6 +372,14 @@ def test_usage_errors_come_before_any_worker(tmp_path):
         run(tmp_path, grid, cores_per_trial=4096)
     with pytest.raises(SettingsError, match="seed=-1"):
         run(tmp_path, grid, seed=-1)
+    with pytest.raises(SettingsError, match="max_tries=0: it must be a whole number, 1 or more"):
+        run(tmp_path, grid, max_tries=0)
+    with pytest.raises(SettingsError, match=r"stop_after_failures=0: .*1 or more, or None"):
+        run(tmp_path, grid, stop_after_failures=0)
+    with pytest.raises(SettingsError, match=r"trial_timeout=-1: .*above 0, or None"):
+        run(tmp_path, grid, trial_timeout=-1, backend="local")
+    with pytest.raises(SettingsError, match=r"trial_timeout=5: backend='inline' cannot end"):
+        run(tmp_path, grid, trial_timeout=5)
     with pytest.raises(ParamError, match=r"hiden.*hidden"):
         run(tmp_path, sweeper.Grid(trials=1, hiden=[2]))
     with pytest.raises(ProblemError, match="no_such_problem"):

@@ -152,8 +152,8 @@ class Queue:
         point: _Point = shelf.peekitem(0)[1]
         lane = point.tuning if kind == "tuning" else point.trials
         share = math.ceil(lane.queued / free_slots)
-        together = lane.rests[0].work.together
-        work, numbers = lane.cut(min(share, max(self._per_job, together)))
+        together = lane.rests[0].work.together or self._per_job
+        work, numbers = lane.cut(min(share, together))
         if kind == "tuning" and not point.ahead:
             point.ahead = True
             self._ahead += 1

@@ -9,17 +9,20 @@ They are a hundredth of a second's work at most: work that is released meanwhile
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from sortedcontainers import SortedSet
 
 from sweeper.run.queue import Queue
 from sweeper.types import (
+    TRIED_AGAIN,
     Died,
     Event,
+    Failure,
     Finished,
     Job,
     Lost,
@@ -55,6 +58,10 @@ class _Worker:
     """How many replicas in a row were short."""
     seconds: float = 0.0
     """The longest of them."""
+    due: float = math.inf
+    """When the first one is over its time."""
+    stopped: Job | None = None
+    """The one that was over its time, for which the worker is being ended."""
 
     def take(self, job: Job) -> None:
         if not self.jobs:
@@ -94,10 +101,19 @@ class Scheduler:
         slots: how many jobs may run at once; they are numbered from 0.
         width: the cores of a slot.
         per_job: the most replicas that a job gets; no result depends on it.
+        timeout: the seconds that a job may take for each of its replicas: they may be trained
+            together, so only all of them can be over their time.
     """
 
-    def __init__(self, slots: int, width: int = 1, per_job: int = 1) -> None:
+    def __init__(
+        self, slots: int, width: int = 1, per_job: int = 1, timeout: float | None = None
+    ) -> None:
         self._queue = Queue(slots, width, per_job)
+        self._timeout = timeout
+        self._due = SortedSet()
+        """When the first job of each busy slot is over its time, with the slot."""
+        self._new: set[int] = set()
+        """Busy slots whose first job has only begun."""
         self._workers = [_Worker() for _ in range(slots)]
         self._idle = SortedSet(range(slots))
         self._running: dict[int, Job] = {}
@@ -136,11 +152,39 @@ class Scheduler:
             slot: int = self._idle.pop(0)
             self._running[slot] = job
             self._hasty.add(slot)
+            self._new.add(slot)
             started.append(self._hand(slot, job))
         for slot in sorted(self._hasty):
             started += self._hand_ahead(slot)
         self._hasty.clear()
         return started
+
+    def begun(self, ticks: float) -> None:
+        """What was handed over, and waits behind nothing, has begun by now.
+
+        `ticks` are seconds of a clock that nobody sets: a time that is set, or a night's sleep of
+        the machine, makes no job late.
+        """
+        if self._timeout is not None:
+            for slot in self._new:
+                worker = self._workers[slot]
+                worker.due = ticks + self._timeout * len(worker.jobs[0].numbers)
+                self._due.add((worker.due, slot))
+        self._new.clear()
+
+    @property
+    def due(self) -> float:
+        """When, in ticks, `overdue` next has something to say; infinity: never."""
+        return float(self._due[0][0]) if self._due else math.inf
+
+    def overdue(self, ticks: float) -> list[int]:
+        """The slots whose job is over its time: their workers are to be ended, each once."""
+        slots = [slot for due, slot in self._due.irange(maximum=(ticks, len(self._workers)))]
+        for slot in slots:
+            worker = self._workers[slot]
+            self._due.discard((worker.due, slot))
+            worker.due, worker.stopped = math.inf, worker.jobs[0]
+        return slots
 
     def _next(self, free_slots: int) -> Job | None:
         return self._returned.popleft() if self._returned else self._queue.pop(free_slots)
@@ -175,10 +219,14 @@ class Scheduler:
         for message in messages:
             match message:
                 case Result(slot, outcome) if self._is_open(slot, outcome):
-                    events.append(Finished(now, outcome))
                     worker = self._workers[slot]
                     worker.see(outcome)
                     worker.open.remove(outcome.number)
+                    failure = outcome.failure
+                    if failure is not None and failure.kind in TRIED_AGAIN:
+                        events.append(Lost(now, worker.jobs[0], (outcome.number,), failure))
+                    else:
+                        events.append(Finished(now, outcome))
                     if not worker.open:
                         self._queue.ended(worker.drop())
                         self._go_on(slot)
@@ -186,12 +234,37 @@ class Scheduler:
                     worker = self._workers[slot]
                     job = worker.jobs[0]
                     numbers = tuple(n for n in job.numbers if n in worker.open)
-                    events.append(Lost(now, job, numbers, cause))
+                    events.append(Lost(now, job, numbers, self._cause(worker, cause)))
                     self._queue.ended(worker.drop())
                     self._returned += worker.jobs
-                    self._workers[slot] = _Worker()
+                    self._renew(slot)
                     self._go_on(slot)
+                case Died(slot) if slot in self._idle:
+                    self._renew(slot)
         return events
+
+    def _cause(self, worker: _Worker, cause: Failure) -> Failure:
+        """Why the worker's first job has ended with it."""
+        if worker.stopped is None:
+            return cause
+        if worker.stopped is not worker.jobs[0]:  # that had ended meanwhile
+            return replace(cause, kind="stopped", message="the job before was over its time")
+        if len(worker.open) > 1:
+            message = "stopped over its time with others: each goes on alone"
+            return replace(cause, kind="stopped", message=message)
+        message = f"stopped: over its time (trial_timeout={self._timeout:g})"
+        detail = cause.detail.partition("; ")[2] or cause.detail
+        return Failure("timeout", message, detail)
+
+    def _renew(self, slot: int) -> None:
+        """The slot's next worker has shown nothing yet."""
+        self._forget_due(slot)
+        self._workers[slot] = _Worker()
+
+    def _forget_due(self, slot: int) -> None:
+        worker = self._workers[slot]
+        self._due.discard((worker.due, slot))
+        worker.due = math.inf
 
     def _is_open(self, slot: int, outcome: Outcome) -> bool:
         job = self._running.get(slot)
@@ -203,11 +276,14 @@ class Scheduler:
 
     def _go_on(self, slot: int) -> None:
         """The slot's worker has come to its next job, or has none."""
+        self._forget_due(slot)
         jobs = self._workers[slot].jobs
         if jobs:
             self._running[slot] = jobs[0]
             self._hasty.add(slot)
+            self._new.add(slot)
         else:
+            self._new.discard(slot)
             del self._running[slot]
             self._idle.add(slot)
             self._hasty.discard(slot)

@@ -39,7 +39,7 @@ class ForkServer:
         """Start the server; importing goes on while the caller does other things."""
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            settings = json.dumps([sys.path, theirs.fileno(), list(preload)])
+            settings = json.dumps([sys.path, theirs.fileno(), list(preload), os.getpid()])
             environment = os.environ | FIXED_ENVIRONMENT
             self._process = subprocess.Popen(  # noqa: S603 - this very interpreter
                 [sys.executable, "-c", _BOOTSTRAP, settings],
@@ -101,30 +101,40 @@ class ForkServer:
 
 _BOOTSTRAP = """
 import json, sys
-sys.path[:], control, preload = json.loads(sys.argv[1])
+sys.path[:], control, preload, driver = json.loads(sys.argv[1])
 from sweeper.run.server import main
-main(control, preload)
+main(control, preload, driver)
 """
 
 
-def main(control_fd: int, preload: Sequence[str]) -> None:
+def main(control_fd: int, preload: Sequence[str], driver: int) -> None:
     """The server's own life."""
     control = socket.socket(fileno=control_fd)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent()  # while it imports it hears nothing
+    if os.getppid() != driver:
+        return
     try:
         for name in preload:
             importlib.import_module(name)
     except BaseException:  # noqa: BLE001 - told to the driver, which raises it
         control.send(traceback.format_exc()[-_PACKET:].encode())
         return
+    # From here on the socket says so, also where only the thread that made this one has ended.
+    _end_with_parent(by=0)
     with contextlib.suppress(BrokenPipeError):  # the driver may be gone by now
         control.send(_READY)
     _Server(control).run()
+    # Taking apart what was imported would take as long as a second, for which the driver waits.
+    os._exit(0)
 
 
-def _end_with_parent() -> None:
-    """Have the kernel end this process when the server is gone, which alone could end it."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _end_with_parent(by: int = signal.SIGKILL) -> None:
+    """Have the kernel end this process when its parent is gone, which alone could end it; 0: not.
+
+    To be exact, when the thread is gone that made this process.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by)
 
 
 _PR_SET_PDEATHSIG = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import importlib
 import os
@@ -11,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sweeper.run.channel import Channel
@@ -24,6 +26,9 @@ FIXED_ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
 }
 """Environment variables that do not follow the driver's."""
+
+MOST_LOGGED = 1 << 26
+"""Bytes of a worker's log after which it begins anew with the next job."""
 
 Execute = Callable[[Any, int | None, Job], Iterator[Outcome]]
 
@@ -60,6 +65,7 @@ def serve(connection: int, lifeline: int, fd: int | None) -> None:
         execute = resolve(setup.target.execute)
         while True:
             job: Job = channel.receive()
+            _settle_again(setup)
             for outcome in execute(setup.target.context, fd, job):
                 channel.send(outcome)
     except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -91,6 +97,19 @@ def _settle(setup: Setup) -> None:
         for text in (sys.stdout, sys.stderr):
             text.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         faulthandler.enable()
+
+
+def _settle_again(setup: Setup) -> None:
+    """Undo what the job before has done to the process, which the next one is not to see."""
+    with contextlib.suppress(OSError):  # the folder is gone, or the model has closed its output
+        os.chdir(setup.folder)
+        printed = os.fstat(1)
+        # A model may have sent its output into a file of its own.
+        ours = setup.log is not None and os.path.samestat(printed, Path(setup.log).stat())
+        if ours and printed.st_size > MOST_LOGGED:
+            os.ftruncate(1, 0)
+    if setup.cores:
+        os.sched_setaffinity(0, setup.cores)
 
 
 def _die_with_driver(lifeline: int) -> None:

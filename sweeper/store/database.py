@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
@@ -32,7 +32,7 @@ from sweeper.store.damage import (
 )
 from sweeper.types import (
     CHECK,
-    MOST_TRIES,
+    NOT_ITS_FAULT,
     TRIAL,
     Asked,
     Decision,
@@ -40,6 +40,7 @@ from sweeper.types import (
     Failure,
     Finished,
     Found,
+    GaveUp,
     Interrupted,
     Lost,
     Outcome,
@@ -51,7 +52,6 @@ from sweeper.types import (
     Step,
     Tick,
     Told,
-    give_up,
 )
 
 SCHEMA_VERSION = 2
@@ -168,8 +168,10 @@ class Store:
     # -- opening ----------------------------------------------------------------------------------
 
     @classmethod
-    def open(cls, path: Path) -> Store:
+    def open(cls, path: Path, connect: Callable[..., sqlite3.Connection] = sqlite3.connect) -> Self:
         """Open for writing, making what is not there; the caller holds the folder's lock.
+
+        `connect` makes the connection, as `sqlite3.connect` does.
 
         Raises:
             FolderError: the file is no database of ours, damaged, or of a later version.
@@ -179,7 +181,7 @@ class Store:
             for end in ("", "-wal", "-shm"):
                 refuse_link(path.with_name(f"{path.name}{end}"))
             path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(path, isolation_level=None)
+            connection = connect(path, isolation_level=None)
         try:
             with explained(path):
                 prepare(connection)
@@ -387,7 +389,7 @@ class Store:
     def _add(self, record: Event | Decision, rows: _Rows) -> None:
         """Add what is kept of a record to the rows of its table."""
         match record:
-            case Finished(outcome=outcome):
+            case Finished(outcome=outcome) | GaveUp(outcome):
                 rows.outcomes.append(self._outcome_row(outcome))
             case Started(time, job, slot):
                 value = {"numbers": job.numbers, "slot": slot, "job": job.id}
@@ -510,12 +512,6 @@ class Store:
         with understood(self._path):
             return [(row[0], row[2]) for row in self._rows("points", "ORDER BY id")]
 
-    def given_up(self) -> Iterator[Outcome]:
-        """Replicas whose worker died over them as often as they were tried."""
-        for (signature, stage, number), causes in self._tries().items():
-            if len(causes) >= MOST_TRIES:
-                yield give_up(signature, stage, number, causes[-1])
-
     def _tries(self) -> dict[tuple[str, str, int], list[Failure]]:
         signatures = self.signatures()
         tries: dict[tuple[str, str, int], list[Failure]] = defaultdict(list)
@@ -526,7 +522,7 @@ class Store:
                 "kind = 'failures_forgotten') ORDER BY seq"
             ):
                 lost = json.loads(value)
-                if lost["cause"]["kind"] == "stopped":
+                if lost["cause"]["kind"] in NOT_ITS_FAULT:
                     continue
                 key = (signatures[point_id], stage, lost["numbers"][0])
                 tries[key].append(_read_failure(lost["cause"]))

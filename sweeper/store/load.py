@@ -70,8 +70,6 @@ def _read_results(store: Store) -> SweepResult:
             failed[outcome.point].append(outcome)
         elif outcome.stage == TRIAL:
             trials[outcome.point].append(outcome)
-    for outcome in store.given_up():
-        failed[outcome.point].append(outcome)
     points: list[PointResult] = []
     numbers: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
     failures: list[FailureReport] = []

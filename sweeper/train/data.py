@@ -104,12 +104,13 @@ def in_order(samples: int, batch: int = EVALUATION_BATCH) -> Iterator[Indices]:
         yield np.arange(start, min(start + batch, samples))
 
 
-def shuffled(samples: int, batch_size: int, generator: np.random.Generator) -> Iterator[Indices]:
-    """One epoch's index arrays; the last partial batch is dropped unless it is the only one."""
-    order = generator.permutation(samples)
-    count = max(1, samples // batch_size)
-    for number in range(count):
-        yield order[number * batch_size : (number + 1) * batch_size]
+def shuffled(samples: int, batch_size: int, generator: np.random.Generator) -> Indices:
+    """One epoch's batches, shape (batches, batch).
+
+    The last partial one is dropped, unless it is the only one.
+    """
+    count, size = max(1, samples // batch_size), min(samples, batch_size)
+    return generator.permutation(samples)[: count * size].reshape(count, size)
 
 
 def endless(

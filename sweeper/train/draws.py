@@ -9,6 +9,7 @@ with the key that its replica has in this step, by multiplication with a random 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,9 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-
-_LOW = 0xFFFF_FFFF
-"""The bits of a drawn word: products of 32 and 31 bits stay below 2^63, and overflow nothing."""
 
 
 def step_keys(keys: Sequence[int], first: int, count: int) -> Tensor:
@@ -37,30 +35,31 @@ def _mixed(x: np.ndarray[Any, np.dtype[np.uint64]]) -> np.ndarray[Any, np.dtype[
 @functools.lru_cache(maxsize=64)
 def _places(draw: int, count: int) -> Tensor:
     """A random word for each place of a draw, shape (count,)."""
-    start = np.uint64(draw) << np.uint64(40)
-    found = _mixed(
-        (start + np.arange(1, count + 1, dtype=np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-    )
-    return torch.from_numpy((found >> np.uint64(32)).astype(np.int64))
+    numbers = np.arange(1, count + 1, dtype=np.uint64) + (np.uint64(draw) << np.uint64(40))
+    found = _mixed(numbers * np.uint64(0x9E3779B97F4A7C15))
+    return torch.from_numpy((found >> np.uint64(32)).astype(np.uint32).view(np.int32))
 
 
 def _words(keys: Tensor, draw: int, size: Sequence[int]) -> Tensor:
-    """Random numbers of 32 bits, shape (replicas, *size)."""
-    count = int(np.prod(size, dtype=np.int64))
-    both = keys.unsqueeze(1)
-    x = _places(draw, count) ^ (both & _LOW)
-    x = (x * (both >> 32 | 1)) & _LOW
+    """Random numbers of 32 bits, shape (replicas, *size); what a product has beyond is cut off."""
+    low = (keys & 0xFFFF_FFFF) - 2**31
+    x = _places(draw, math.prod(size)) ^ low.to(torch.int32).unsqueeze(1)
+    x *= (keys >> 32 | 1).to(torch.int32).unsqueeze(1)
     return x.view(len(keys), *size)
 
 
 def bernoulli(keys: Tensor, draw: int, like: Tensor, p: float = 0.5, **_: object) -> Tensor:
     """Ones with probability p, else zeros; `like` is of shape (replicas, …)."""
-    return (_words(keys, draw, like.shape[1:]) < round(p * 2**32)).to(like.dtype)
+    if not 0 < p < 1:
+        return torch.full_like(like, p)
+    below = round(p * 2**32) - 2**31
+    return torch.lt(_words(keys, draw, like.shape[1:]), below, out=torch.empty_like(like))
 
 
 def uniform(keys: Tensor, draw: int, like: Tensor, **_: object) -> Tensor:
     """Numbers from 0 to 1, the 1 left out, in steps that any precision can say."""
-    return (_words(keys, draw, like.shape[1:]) >> 8).to(like.dtype) * 2.0**-24
+    words = _words(keys, draw, like.shape[1:]) >> 8
+    return (words + 2**23).to(like.dtype) * 2.0**-24
 
 
 DRAWS: Mapping[str, Callable[..., Tensor]] = {
@@ -70,9 +69,14 @@ DRAWS: Mapping[str, Callable[..., Tensor]] = {
 """By operation that draws: what is drawn for stacked replicas instead."""
 
 
+_QUIET = "aten::_scaled_dot_product_flash_attention_for_cpu"
+"""It is tagged for an option that it refuses."""
+
+
 def is_draw(operation: Any) -> bool:
     """Whether torch says that this operation draws from a generator."""
-    return torch.Tag.nondeterministic_seeded in operation.tags
+    tagged = torch.Tag.nondeterministic_seeded in operation.tags
+    return tagged and operation._schema.name != _QUIET  # noqa: SLF001
 
 
 class Drawn(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -5,6 +5,7 @@ As a step is, an evaluation is written down once and run for stacked replicas.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -70,7 +71,7 @@ class PackEvaluation:
     def tape(self, x: Tensor, y: Tensor) -> Tape:
         """What is computed of one replica's batch."""
         self.model.eval()
-        with preserved():
+        with preserved(), _step_by_step():
             tape = record_evaluation(self.model, self.loss, x, y)
         self.model.train()
         return tape
@@ -89,6 +90,17 @@ class PackEvaluation:
         return found
 
 
+@contextlib.contextmanager
+def _step_by_step() -> Iterator[None]:
+    """Attention as the operations that it is made of, not as the one that torch has for it."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
+
+
 def _same(samples: SampleSet, replicas: int) -> Iterator[tuple[Tensor, Tensor]]:
     """All samples in order, the same for every replica."""
     for x, y in samples.batches(in_order(len(samples), CHUNK)):
@@ -96,18 +108,16 @@ def _same(samples: SampleSet, replicas: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _own(samples: SampleSet, chosen: Sequence[Indices]) -> Iterator[tuple[Tensor, Tensor]]:
-    chunks = list(in_order(len(chosen[0]), CHUNK))
-    yield from gather(samples, [[places[chunk] for chunk in chunks] for places in chosen])
+    places = np.stack(chosen)
+    for chunk in in_order(places.shape[1], CHUNK):
+        yield gather(samples, places[:, chunk])
 
 
-def gather(samples: SampleSet, orders: Sequence[list[Indices]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Stacked batches (x, y), shapes (replicas, batch, …): each replica's in its own order."""
+def gather(samples: SampleSet, places: Indices) -> tuple[Tensor, Tensor]:
+    """A stacked batch (x, y), shapes (replicas, batch, …), of places of shape (replicas, batch)."""
     if not isinstance(samples, HeldSet):
-        for batches in zip(*(samples.batches(order) for order in orders), strict=True):
-            yield torch.stack([x for x, _ in batches]), torch.stack([y for _, y in batches])
-        return
-    for chunks in zip(*orders, strict=True):
-        places = torch.from_numpy(np.stack(chunks))
-        shape, flat = places.shape, places.view(-1)
-        x = samples.x.index_select(0, flat).view(*shape, *samples.x.shape[1:])
-        yield x, samples.y.index_select(0, flat).view(*shape, *samples.y.shape[1:])
+        rows = [next(iter(samples.batches([row]))) for row in places]
+        return torch.stack([x for x, _ in rows]), torch.stack([y for _, y in rows])
+    chosen = torch.from_numpy(np.ascontiguousarray(places)).view(-1)
+    x = samples.x.index_select(0, chosen).view(*places.shape, *samples.x.shape[1:])
+    return x, samples.y.index_select(0, chosen).view(*places.shape, *samples.y.shape[1:])

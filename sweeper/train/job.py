@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import io
@@ -19,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import nn
 
-from sweeper.errors import ChangedCodeError, SweeperError
+from sweeper.errors import ChangedCodeError, DiskError, SweeperError
 from sweeper.files import pack_arrays, write_swapped
 from sweeper.train import packed, probes
 from sweeper.train.context import TrainContext
@@ -108,6 +109,7 @@ def _execute_pack(
     context: TrainContext, fd: int | None, job: Job, members: list[packed.Member]
 ) -> Iterator[Outcome]:
     started = time.time()
+    torch.set_num_threads(context.threads)  # whatever a model has made of it
     problem, data = _data(context, fd)
     found = packed.train_pack(problem, data, members, job.payload, context.curve_samples)
     done: list[Outcome] = []
@@ -155,12 +157,20 @@ def describe(error: BaseException) -> Failure:
         message = str(error)
     while (trace := error.__traceback__) is not None and _is_ours(trace):
         error = error.with_traceback(trace.tb_next)
-    kind: Literal["memory", "exception", "changed"] = "exception"
-    if isinstance(error, MemoryError):
-        kind = "memory"
-    if isinstance(error, ChangedCodeError):
-        kind = "changed"
-    return Failure(kind, message, "".join(traceback.format_exception(error)))
+    return Failure(_kind(error, message), message, "".join(traceback.format_exception(error)))
+
+
+def _kind(error: BaseException, message: str) -> Literal["memory", "disk", "exception", "changed"]:
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, DiskError) or number in (errno.ENOSPC, errno.EDQUOT):
+        return "disk"
+    # torch says it in words.
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or _NO_MEMORY in message:
+        return "memory"
+    return "changed" if isinstance(error, ChangedCodeError) else "exception"
+
+
+_NO_MEMORY = "can't allocate memory"
 
 
 def _is_ours(trace: TracebackType) -> bool:

@@ -41,6 +41,10 @@ Row = TypeVar("Row")
 _KEYS = 256
 """Steps whose keys are made at once."""
 
+AT_ONCE = 8_000_000
+"""Numbers computed in a step of a pack up to which a larger one is faster: beyond, memory is what
+it waits for; measured, see `benchmarks/packing.py`."""
+
 _BYTES = 4
 _COPIES = 6
 """Parameters, gradients, two states of the optimiser, and two that an update needs for a while."""
@@ -117,10 +121,15 @@ def keys_of(seeds: Sequence[Streams], tape: Tape, steps: int) -> Iterator[Tensor
 
 
 def most_members(tape: Tape, parameters: int) -> int:
-    """How many replicas memory allows in a pack; no result depends on it."""
+    """How many replicas memory allows in a pack, and gain by it; no result depends on it."""
     each = _BYTES * (_COPIES * parameters + tape.numbers)
     share = MEMORY_SHARE * psutil.virtual_memory().available / (psutil.cpu_count() or 1)
-    return max(1, int(share // max(1, each)))
+    return max(1, min(int(share // max(1, each)), gaining(tape)))
+
+
+def gaining(tape: Tape) -> int:
+    """How many replicas gain by being in one pack, two at least."""
+    return max(2, AT_ONCE // max(1, tape.numbers))
 
 
 def train_pack(
@@ -234,8 +243,9 @@ def _batches(
     generators = [member.streams.generator("order") for member in members]
     size = payload["batch_size"]
     for _ in range(payload["cycle_epochs"] * payload["cycles"]):
-        orders = [list(shuffled(len(samples), size, generator)) for generator in generators]
-        yield from gather(samples, padded(orders))
+        orders = [shuffled(len(samples), size, generator) for generator in generators]
+        for places in np.stack(padded(orders), axis=1):
+            yield gather(samples, places)
 
 
 def padded(rows: Sequence[Row]) -> list[Row]:

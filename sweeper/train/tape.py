@@ -239,7 +239,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not isinstance(result, Tensor):
             self._refuse(f"its step depends on the values of its data ({name})")
             return -1
-        self._computed += result.numel()
+        if result.untyped_storage().data_ptr() not in self._by_memory:  # no view of what there is
+            self._computed += result.numel()
         return self._add(result)
 
     def _forget_views(self, changed: Tensor) -> None:
@@ -289,4 +290,7 @@ def _products(name: str, args: Sequence[Any], found: Any) -> int:
         return int(found.numel() * args[1][0].numel())
     if name == "aten.convolution_backward.default":
         return int(args[0].numel() * args[2][0].numel() * sum(args[-1][:2]))
+    if name.startswith("aten._scaled_dot_product_flash_attention_for_cpu"):
+        query, key = args[:2] if len(args) < 6 else args[1:3]
+        return int(query.numel() * key.shape[-2] * (2 if len(args) < 6 else 4))
     return 0

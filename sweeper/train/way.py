@@ -21,22 +21,31 @@ from sweeper.train.data import Data
 from sweeper.train.draws import Drawn
 from sweeper.train.evaluation import PackEvaluation
 from sweeper.train.optimizers import make_optimizer, optimizer_parts
-from sweeper.train.packed import Member, evaluation_of, first_batch, keys_of, stack, state_of
+from sweeper.train.packed import (
+    Member,
+    evaluation_of,
+    first_batch,
+    gaining,
+    keys_of,
+    stack,
+    state_of,
+)
 from sweeper.train.plan import FLAT, PLAIN
 from sweeper.train.problem import Problem
 from sweeper.train.stacked import make_stacked
 from sweeper.train.streams import Streams, preserved
-from sweeper.train.tape import CannotPackError, record, trained
+from sweeper.train.tape import CannotPackError, Tape, record, trained, values_in
 
-MOST_PRODUCTS, MOST_NUMBERS = 1_500_000, 150_000
-"""Multiplications in matrix products, and numbers computed, of a step up to which a padded pack of
-one is not slower than a plain step; measured, see `benchmarks/packing.py`."""
+MOST_PRODUCTS, MOST_NUMBERS = 150_000, 10_000
+"""Multiplications in products, and numbers computed, an operation of the step, up to which packs
+gain: what they save is a fixed time an operation.  Measured, see `benchmarks/packing.py`: a pack of
+eight is at least 1.3 times as fast as plain training, and one alone, padded, 0.65 to 0.9 times."""
 
 CHECK_STEPS = 4
 AGREEMENT = 1e-9
 """Relative error to plain training, in double precision, that still counts as the same."""
 
-PACKS = (1, 2, 3, 8)
+PACKS = (1, 2, 3, 8, 32)
 """Sizes between which a replica's bits are compared."""
 
 Found = tuple[dict[str, float], dict[str, Any]]
@@ -70,18 +79,23 @@ def _check(problem: Problem, data: Data, streams: Streams, payload: Mapping[str,
     members = [Member.make(problem, data, seed, payload) for seed in seeds]
     tape = members[0].tape
     step = batched(tape)
-    if tape.products > MOST_PRODUCTS or tape.numbers > MOST_NUMBERS:
-        raise CannotPackError(
-            f"it is large enough to fill a core alone ({tape.products / 1e6:.1f} million products "
-            f"and {tape.numbers / 1e3:.0f} thousand numbers a step; packed are up to "
-            f"{MOST_PRODUCTS / 1e6:.1f} and {MOST_NUMBERS / 1e3:.0f})"
-        )
+    _check_size(tape)
     if members[1].tape != tape:
         raise CannotPackError("its step is not the same for every seed")
     _check_memory(problem, members[0], data, payload)
     _check_bits(problem, members, step, data, payload)
-    _check_agreement(problem, members, step, data, payload)
+    _check_agreement(problem, members, data, payload)
     return tape.digest
+
+
+def _check_size(tape: Tape) -> None:
+    products, numbers = (n / len(tape.operations) for n in (tape.products, tape.numbers))
+    if products > MOST_PRODUCTS or numbers > MOST_NUMBERS:
+        raise CannotPackError(
+            f"it is large enough to fill a core alone (an operation of its step takes "
+            f"{products / 1e3:.0f} thousand products and {numbers / 1e3:.1f} thousand numbers; "
+            f"packed are up to {MOST_PRODUCTS / 1e3:.0f} and {MOST_NUMBERS / 1e3:.0f})"
+        )
 
 
 def _make(
@@ -249,7 +263,7 @@ def _check_bits(
     rates = _rates(payload)
     evaluation = evaluation_of(problem, members[0])
     known: dict[int, list[bytes]] = {}
-    for count in PACKS:
+    for count in [count for count in PACKS if count <= gaining(members[0].tape)]:
         # Which of the two models stands where, the other way round in every other pack.
         kinds = [(place + count) % 2 for place in range(max(2, count))]
         if count == 1:
@@ -268,7 +282,6 @@ def _check_bits(
 def _check_agreement(
     problem: Problem,
     members: list[Member],
-    step: Step,
     data: Data,
     payload: Mapping[str, Any],
 ) -> None:
@@ -279,6 +292,11 @@ def _check_agreement(
     made = [_make(problem, member.streams, payload) for member in members]
     packed = [_make(problem, member.streams, payload)[0].double() for member in members]
     parameters, buffers = stack(packed)
+    # Its constants may depend on the precision, as the smallest number to divide by does.
+    tape, _, _ = record(packed[0].train(), made[0][1], *batches[0])
+    if _less_constants(tape) != _less_constants(members[0].tape):
+        raise CannotPackError("its step is another one in double precision")
+    step = batched(tape)
     stretch = _Stretch.of(members, [0, 1], batches, rates)
     losses, buffers = _train(problem, parameters, buffers, step, stretch)
     evaluation = PackEvaluation(problem.accuracy_style, packed[0], made[0][1])
@@ -303,6 +321,10 @@ def _check_agreement(
             output = model(x)
             _compare(output, outputs[place])
             _compare(loss(output, y), reached[place])
+
+
+def _less_constants(tape: Tape) -> list[Any]:
+    return [(step.name, values_in((step.arguments, step.options))) for step in tape.operations]
 
 
 def _double(x: Tensor) -> Tensor:

@@ -24,6 +24,9 @@ class Backend(Protocol):
         Returns early, with what there is, once `interrupts` has noted a signal.
         """
 
+    def stop(self, slot: int) -> None:
+        """End the slot's worker, whose job is over its time; `wait` reports its death."""
+
     def close(self) -> None:
         """End every worker; when this returns, none is left."""
 

@@ -37,6 +37,9 @@ class InlineBackend:
             return []
         return [Result(self._slot, outcome)]
 
+    def stop(self, slot: int) -> None:
+        """Nothing: this very process cannot be ended, so there are no timeouts here."""
+
     def close(self) -> None:
         """See `Backend`."""
         self._outcomes = iter(())

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,9 @@ from sweeper.run.worker import FIXED_ENVIRONMENT, Setup
 from sweeper.types import Died, Failure, Message, Result, Start, Target
 
 StartMethod = Literal["forkserver", "spawn"]
+
+ENDING = 1.0
+"""Seconds that a worker may live on after it has closed its connection."""
 
 _servers: dict[tuple[str, ...], ForkServer] = {}
 
@@ -142,11 +146,22 @@ class LocalBackend:
         # Where it has ended before this, all that it had sent is there.
         outcomes, closed = self._workers[slot].channel.take()
         messages: list[Message] = [Result(slot, outcome) for outcome in outcomes]
-        if closed and not ended:  # a model may have closed what was not its own
-            self._kill(self._workers[slot])
-        if ended or closed:
-            messages.append(Died(slot, self._bury(slot)))
+        if not (ended or closed):
+            return messages
+        worker = self._workers[slot]
+        # One that is ending has closed its channel before its status is known.
+        ended = ended or bool(wait_for([worker.status], ENDING))
+        if not ended:
+            self._kill(worker)
+        cause = self._bury(slot)
+        messages.append(Died(slot, cause if ended else _closed(self._log(slot))))
         return messages
+
+    def stop(self, slot: int) -> None:
+        """See `Backend`."""
+        worker = self._workers.get(slot)
+        if worker is not None:
+            self._kill(worker)
 
     def close(self) -> None:
         """See `Backend`."""
@@ -215,6 +230,9 @@ class LocalBackend:
             with contextlib.suppress(OSError):  # what it has started
                 os.killpg(worker.pid, signal.SIGKILL)
             return _cause(worker.parent.wait(), self._log(slot))
+        if not written:  # with the server, which ends what a worker has started
+            with contextlib.suppress(OSError):
+                os.killpg(worker.pid, signal.SIGKILL)
         return _cause(os.waitstatus_to_exitcode(int(written)) if written else None, self._log(slot))
 
 
@@ -235,6 +253,16 @@ sys.path[:], connection, lifeline, fd = ast.literal_eval(sys.argv[1])
 from sweeper.run.worker import serve
 serve(connection, lifeline, fd)
 """
+
+
+def _closed(log: Path) -> Failure:
+    """Why a worker was ended that did not listen any more."""
+    return Failure(
+        "crash",
+        "the worker closed its connection and went on",
+        "likely cause: the model, the data or a handler closed file descriptors that were not its "
+        f"own; what it printed is in {log}",
+    )
 
 
 def _cause(code: int | None, log: Path) -> Failure:

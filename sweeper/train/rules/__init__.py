@@ -11,7 +11,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sweeper.train.draws import DRAWS
-from sweeper.train.rules import elementwise, looks, losses, norms, products, sums
+from sweeper.train.rules import (
+    attention,
+    convolutions,
+    elementwise,
+    looks,
+    losses,
+    norms,
+    pools,
+    products,
+    softmax,
+    sums,
+)
 
 RULES: Mapping[str, Callable[..., Any]] = {
     **looks.RULES,
@@ -19,6 +30,10 @@ RULES: Mapping[str, Callable[..., Any]] = {
     **elementwise.RULES,
     **sums.RULES,
     **norms.RULES,
+    **softmax.RULES,
+    **attention.RULES,
+    **convolutions.RULES,
+    **pools.RULES,
     **losses.RULES,
     **DRAWS,
 }

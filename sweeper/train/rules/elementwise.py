@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sweeper.train.rules.common import aligned, in_whole_vectors, together
+from sweeper.train.tape import CannotPackError
 
 aten: Any = torch.ops.aten
 
@@ -24,20 +25,81 @@ def _sub(x: Tensor, y: Any, alpha: float = 1) -> Tensor:
     return torch.sub(x, y)
 
 
+def _rsub(x: Tensor, y: Any, alpha: float = 1) -> Tensor:
+    x, y = aligned(x * alpha, y)
+    found: Tensor = y - x
+    return found
+
+
+def _power(x: Tensor, exponent: float) -> Tensor:
+    """By products and roots, which are rounded alike wherever a number stands."""
+    if exponent not in _POWERS:
+        raise CannotPackError(f"it computes a power of {exponent}")
+    return _POWERS[exponent](x)
+
+
+_POWERS: Mapping[float, Callable[[Tensor], Tensor]] = {
+    0: torch.ones_like,
+    1: torch.clone,
+    2: lambda x: x * x,
+    3: lambda x: x * x * x,
+    4: lambda x: (x * x) * (x * x),
+    0.5: torch.sqrt,
+    1.5: lambda x: x * x.sqrt(),
+    -0.5: lambda x: 1 / x.sqrt(),
+    -1: lambda x: 1 / x,
+    -2: lambda x: 1 / (x * x),
+}
+
+
+def _filled(x: Tensor, mask: Tensor, value: Any) -> Tensor:
+    x, mask, value = aligned(x, mask, value)
+    return torch.where(mask, value, x) if isinstance(value, Tensor) else x.masked_fill(mask, value)
+
+
 def _prelu_backward(x: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     x, weight = aligned(x, weight)
     return aten._prelu_kernel_backward(x, weight, grad)  # type: ignore[no-any-return]  # noqa: SLF001
 
 
 _EXACT: Mapping[str, Callable[..., Any]] = {
-    "aten.add.Tensor": _add,
-    "aten.add_.Tensor": _add,
-    "aten.sub.Tensor": _sub,
-    "aten.mul.Tensor": together(torch.mul),
-    "aten.div.Tensor": together(torch.div),
-    "aten.div.Scalar": torch.div,
-    "aten.div_.Scalar": torch.div,
+    **{
+        f"aten.{name}{place}.{kind}": rule
+        for name, rule in (
+            ("add", _add),
+            ("sub", _sub),
+            ("mul", together(torch.mul)),
+            ("div", together(torch.div)),
+        )
+        for place, kind in (("", "Tensor"), ("", "Scalar"), ("_", "Tensor"), ("_", "Scalar"))
+        if (name, kind) != ("sub", "Scalar")  # torch never comes to it
+    },
+    "aten.rsub.Scalar": _rsub,
     "aten.neg.default": torch.neg,
+    "aten.abs.default": torch.abs,
+    "aten.sgn.default": torch.sgn,
+    "aten.sqrt.default": torch.sqrt,
+    "aten.rsqrt.default": lambda x: 1 / x.sqrt(),
+    "aten.reciprocal.default": lambda x: 1 / x,
+    "aten.pow.Tensor_Scalar": _power,
+    "aten.clamp.default": torch.clamp,
+    "aten.clamp_min.default": torch.clamp_min,
+    "aten.maximum.default": together(torch.maximum),
+    "aten.minimum.default": together(torch.minimum),
+    "aten.where.self": together(torch.where),
+    "aten.masked_fill.Scalar": _filled,
+    "aten.masked_fill.Tensor": _filled,
+    "aten.masked_fill_.Scalar": _filled,
+    **{
+        f"aten.{name}.{kind}": together(getattr(torch, name))
+        for name in ("eq", "ne", "lt", "le", "gt", "ge")
+        for kind in ("Scalar", "Tensor")
+    },
+    "aten.bitwise_not.default": torch.bitwise_not,
+    "aten.logical_not.default": torch.logical_not,
+    "aten.bitwise_and.Tensor": together(torch.bitwise_and),
+    "aten.bitwise_or.Tensor": together(torch.bitwise_or),
+    "aten.logical_and_.default": together(torch.logical_and),
     "aten.relu.default": torch.relu,
     "aten.relu_.default": torch.relu,
     "aten.threshold_backward.default": aten.threshold_backward,
@@ -54,6 +116,9 @@ _APPROXIMATED = {
     f"aten.{name}.default": in_whole_vectors(getattr(aten, name))
     for activation in ("tanh", "sigmoid", "silu", "gelu", "elu", "softplus")
     for name in (activation, f"{activation}_backward")
+} | {
+    f"aten.{name}.default": in_whole_vectors(getattr(torch, name.removesuffix("_")))
+    for name in ("exp", "log", "log1p", "tanh_", "sigmoid_")
 }
 """By approximations of which torch has two."""
 

@@ -1,4 +1,4 @@
-"""Another look at the same numbers, and numbers out of nothing."""
+"""Another look at the same numbers, parts of them put together, and numbers out of nothing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from sweeper.train.rules.common import later, raised
+
+aten: Any = torch.ops.aten
 
 
 def _t(x: Tensor) -> Tensor:
@@ -24,7 +26,12 @@ def _expand(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _squeeze(x: Tensor, dims: Sequence[int]) -> Tensor:
-    return x.squeeze(tuple(map(later, dims)))
+    return x.squeeze([later(dim) for dim in dims])
+
+
+def _permute(x: Tensor, dims: Sequence[int]) -> Tensor:
+    rank = x.ndim - 1
+    return x.permute(0, *(dim % rank + 1 for dim in dims))
 
 
 def _clone(x: Tensor, **_: object) -> Tensor:
@@ -35,24 +42,95 @@ def _copied(x: Tensor, source: Tensor, _wait: bool = False) -> Tensor:  # noqa: 
     return raised(source, x.ndim).expand_as(x).to(x.dtype, copy=True)
 
 
-def _empty_like(x: Tensor, **_: object) -> Tensor:
-    return torch.empty_like(x)
+def _to(x: Tensor, *, dtype: torch.dtype | None = None, **_: object) -> Tensor:
+    return x.to(dtype or x.dtype, copy=True)
 
 
-def _new_empty(x: Tensor, size: Sequence[int], **_: object) -> Tensor:
-    return x.new_empty((len(x), *size))
+def _slice(
+    x: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Tensor:
+    found: Tensor = aten.slice.Tensor(x, later(dim), start, end, step)
+    return found
+
+
+def _slice_backward(
+    grad: Tensor, size: Sequence[int], dim: int, start: int, end: int, step: int
+) -> Tensor:
+    found = grad.new_zeros((len(grad), *size))
+    _slice(found, dim, start, end, step).copy_(grad)
+    return found
+
+
+def _select_backward(grad: Tensor, size: Sequence[int], dim: int, index: int) -> Tensor:
+    found = grad.new_zeros((len(grad), *size))
+    found.select(later(dim), index).copy_(grad)
+    return found
+
+
+def _cat(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+    return torch.cat(list(parts), later(dim))
+
+
+def _stack(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+    return torch.stack(list(parts), later(dim))
+
+
+def _filled(value: float | None = None) -> Callable[..., Tensor]:
+    """One value everywhere."""
+
+    def make(keys: Tensor, size: Sequence[int], *given: float, **options: Any) -> Tensor:
+        fill = given[0] if value is None else value
+        return torch.full((len(keys), *size), fill, dtype=options.get("dtype"))
+
+    return make
+
+
+def _range(keys: Tensor, *bounds: float, dtype: torch.dtype | None = None, **_: object) -> Tensor:
+    return torch.arange(*bounds, dtype=dtype).expand(len(keys), -1)
+
+
+def _scalar(keys: Tensor, value: float, *, dtype: torch.dtype | None = None, **_: object) -> Tensor:
+    return torch.full((len(keys),), value, dtype=dtype)
 
 
 RULES: Mapping[str, Callable[..., Any]] = {
     "aten.t.default": _t,
     "aten.transpose.int": lambda x, one, other: x.transpose(later(one), later(other)),
+    "aten.permute.default": _permute,
     "aten.view.default": _reshape,
     "aten._unsafe_view.default": _reshape,
     "aten.expand.default": _expand,
     "aten.unsqueeze.default": lambda x, dim: x.unsqueeze(later(dim)),
     "aten.squeeze.dim": lambda x, dim: x.squeeze(later(dim)),
+    "aten.squeeze.dims": _squeeze,
     "aten.detach.default": lambda x: x,
+    # Parts.
+    "aten.select.int": lambda x, dim, index: x.select(later(dim), index),
+    "aten.select_backward.default": _select_backward,
+    "aten.slice.Tensor": _slice,
+    "aten.slice_backward.default": _slice_backward,
+    "aten.split.Tensor": lambda x, size, dim=0: x.split(size, later(dim)),
+    "aten.split_with_sizes.default": lambda x, sizes, dim=0: x.split(list(sizes), later(dim)),
+    "aten.unbind.int": lambda x, dim=0: x.unbind(later(dim)),
+    "aten.cat.default": _cat,
+    "aten.stack.default": _stack,
+    "aten.constant_pad_nd.default": lambda x, sides, value=0: aten.constant_pad_nd(x, sides, value),
+    "aten.triu.default": torch.triu,
+    "aten.tril.default": torch.tril,
+    # Copies.
+    "aten.clone.default": _clone,
+    "aten.copy_.default": _copied,
+    "aten._to_copy.default": _to,
+    # Out of nothing.
     "aten.ones_like.default": lambda x, **_: torch.ones_like(x),
-    "aten.empty_like.default": _empty_like,
-    "aten.new_empty.default": _new_empty,
+    "aten.zeros_like.default": lambda x, **_: torch.zeros_like(x),
+    "aten.empty_like.default": lambda x, **_: torch.empty_like(x),
+    "aten.new_empty.default": lambda x, size, **_: x.new_empty((len(x), *size)),
+    "aten.new_zeros.default": lambda x, size, **_: x.new_zeros((len(x), *size)),
+    "aten.zeros.default": _filled(0.0),
+    "aten.ones.default": _filled(1.0),
+    "aten.full.default": _filled(),
+    "aten.arange.default": _range,
+    "aten.arange.start": _range,
+    "aten.scalar_tensor.default": _scalar,
 }

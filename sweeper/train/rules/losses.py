@@ -9,20 +9,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sweeper.train.rules.common import MEAN, NONE, aligned, raised, total
+from sweeper.train.rules.common import MEAN, NONE, aligned, in_whole_vectors, raised, total
 from sweeper.train.rules.sums import mean
 from sweeper.train.tape import CannotPackError
 
-aten: Any = torch.ops.aten
+# -- of classes -----------------------------------------------------------------------------------
+
+
+def _check_nll(x: Tensor, weight: object) -> None:
+    if x.ndim < 3 or weight is not None:
+        raise CannotPackError("its cross entropy is weighted, or of no batch")
+
+
+def _labels(y: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
+    """Labels that are classes, with a dimension for them, and which of them count."""
+    counts = y != ignored
+    return (y * counts).unsqueeze(2), counts
 
 
 def _nll(x: Tensor, y: Tensor, weight: None, reduction: int, ignored: int) -> tuple[Tensor, Tensor]:
     """Losses of shape (replicas,), and how many samples count."""
-    _only_mean_of_rows(x, weight, reduction)
-    flat, labels = x.reshape(-1, x.shape[-1]), y.reshape(-1)
-    each, _ = aten.nll_loss_forward(flat, labels, None, NONE, ignored)
-    counted = (y != ignored).sum(1).to(x.dtype)
-    return each.view(y.shape).sum(1) / counted, counted
+    _check_nll(x, weight)
+    labels, counts = _labels(y, ignored)
+    counted = total(counts.to(x.dtype))
+    each = -x.gather(2, labels).squeeze(2) * counts
+    if reduction == NONE:
+        return each, counted
+    return (total(each) / counted if reduction == MEAN else total(each)), counted
 
 
 def _nll_backward(
@@ -34,40 +47,89 @@ def _nll_backward(
     ignored: int,
     counted: Tensor,
 ) -> Tensor:
-    _only_mean_of_rows(x, weight, reduction)
-    flat, labels = x.reshape(-1, x.shape[-1]), y.reshape(-1)
-    each = (grad / counted).unsqueeze(1).expand(y.shape).reshape(-1)
-    whole = each.new_empty(())
-    found: Tensor = aten.nll_loss_backward(each, flat, labels, None, NONE, ignored, whole)
-    return found.view(x.shape)
+    _check_nll(x, weight)
+    labels, counts = _labels(y, ignored)
+    each = raised(grad / counted if reduction == MEAN else grad, y.ndim)
+    return torch.zeros_like(x).scatter(2, labels, (-each * counts).unsqueeze(2))
 
 
-def _only_mean_of_rows(x: Tensor, weight: None, reduction: int) -> None:
-    if x.ndim != 3 or weight is not None or reduction != MEAN:
-        raise CannotPackError("its cross entropy is not a plain mean over the samples of a batch")
+# -- of numbers -----------------------------------------------------------------------------------
+
+
+def _reduced(x: Tensor, reduction: int) -> Tensor:
+    if reduction == NONE:
+        return x
+    return mean(x) if reduction == MEAN else total(x)
+
+
+def _spread(grad: Tensor, like: Tensor, reduction: int) -> Tensor:
+    """The gradient of each number that was reduced."""
+    if reduction == MEAN:
+        grad = grad / math.prod(like.shape[1:])
+    return raised(grad, like.ndim)
 
 
 def _mse(x: Tensor, y: Tensor, reduction: int = MEAN) -> Tensor:
     x, y = aligned(x, y)
     difference = x - y
-    squares = difference * difference
-    return squares if reduction == NONE else _reduced(squares, reduction)
-
-
-def _reduced(x: Tensor, reduction: int) -> Tensor:
-    return mean(x) if reduction == MEAN else total(x)
+    return _reduced(difference * difference, reduction)
 
 
 def _mse_backward(grad: Tensor, x: Tensor, y: Tensor, reduction: int) -> Tensor:
     x, y = aligned(x, y)
     difference = x - y
-    scale = 2 / math.prod(difference.shape[1:]) if reduction == MEAN else 2.0
-    return difference * scale * raised(grad, difference.ndim)
+    return difference * 2.0 * _spread(grad, difference, reduction)
+
+
+def _bounded(x: Tensor, bound: float) -> Tensor:
+    return x.clamp(-bound, bound)
+
+
+def _huber(x: Tensor, y: Tensor, reduction: int = MEAN, delta: float = 1.0) -> Tensor:
+    """Squares up to a distance of delta, and straight from there on."""
+    x, y = aligned(x, y)
+    difference = x - y
+    near = _bounded(difference, delta)
+    return _reduced(near * (difference - near * 0.5), reduction)
+
+
+def _huber_backward(grad: Tensor, x: Tensor, y: Tensor, reduction: int, delta: float) -> Tensor:
+    x, y = aligned(x, y)
+    difference = x - y
+    return _bounded(difference, delta) * _spread(grad, difference, reduction)
+
+
+def _smooth_l1(x: Tensor, y: Tensor, reduction: int = MEAN, beta: float = 1.0) -> Tensor:
+    return _huber(x, y, reduction, beta) / beta
+
+
+def _smooth_l1_backward(grad: Tensor, x: Tensor, y: Tensor, reduction: int, beta: float) -> Tensor:
+    return _huber_backward(grad, x, y, reduction, beta) / beta
+
+
+_EXP, _LOG1P = in_whole_vectors(torch.exp), in_whole_vectors(torch.log1p)
+
+
+def _binary(
+    x: Tensor, y: Tensor, weight: None = None, positive: None = None, reduction: int = MEAN
+) -> Tensor:
+    """Binary cross entropy of what a sigmoid would be applied to."""
+    if weight is not None or positive is not None:
+        raise CannotPackError("its binary cross entropy is weighted")
+    x, y = aligned(x, y)
+    return _reduced(x.relu() - x * y + _LOG1P(_EXP(-x.abs())), reduction)
 
 
 RULES: Mapping[str, Callable[..., Any]] = {
     "aten.nll_loss_forward.default": _nll,
     "aten.nll_loss_backward.default": _nll_backward,
+    "aten.nll_loss2d_forward.default": _nll,
+    "aten.nll_loss2d_backward.default": _nll_backward,
     "aten.mse_loss.default": _mse,
     "aten.mse_loss_backward.default": _mse_backward,
+    "aten.huber_loss.default": _huber,
+    "aten.huber_loss_backward.default": _huber_backward,
+    "aten.smooth_l1_loss.default": _smooth_l1,
+    "aten.smooth_l1_loss_backward.default": _smooth_l1_backward,
+    "aten.binary_cross_entropy_with_logits.default": _binary,
 }

@@ -6,12 +6,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from sweeper.train.rules.common import in_whole_vectors, later, total
-
-_exp, _log = in_whole_vectors(torch.exp), in_whole_vectors(torch.log)
+from sweeper.train.rules.common import dims_of, total
+from sweeper.train.tape import CannotPackError
 
 
 def _sum(x: Tensor, dims: Sequence[int] | None = None, keepdim: bool = False) -> Tensor:  # noqa: FBT002 - torch's order
@@ -25,17 +23,32 @@ def mean(x: Tensor, dims: Sequence[int] | None = None, keepdim: bool = False) ->
     return total(x, list(dims), keepdim=keepdim) / count
 
 
-def _log_softmax(x: Tensor, dim: int, _half: bool) -> Tensor:
-    # From simple operations: torch's own leaves its vectors where a row is short, as classes are.
-    dim = later(dim)
-    shifted = x - x.amax(dim, keepdim=True)
-    sums = _exp(shifted).sum(dim, keepdim=True)
-    return shifted - _log(sums)
+def _var(
+    x: Tensor, dims: Sequence[int] | None = None, *, correction: float = 1, keepdim: bool = False
+) -> Tensor:
+    dims = [dim % (x.ndim - 1) for dim in dims] if dims else list(range(x.ndim - 1))
+    count = math.prod(x.shape[dim + 1] for dim in dims)
+    centred = x - mean(x, dims, keepdim=True)
+    return total(centred * centred, dims, keepdim=keepdim) / (count - correction)
 
 
-def _log_softmax_backward(grad: Tensor, output: Tensor, dim: int, _dtype: torch.dtype) -> Tensor:
-    sums = grad.contiguous().sum(later(dim), keepdim=True)
-    return grad - _exp(output) * sums
+def _std(x: Tensor, *dims: Any, **options: Any) -> Tensor:
+    return _var(x, *dims, **options).sqrt()
+
+
+def _norm(
+    x: Tensor,
+    order: float = 2,
+    dims: Sequence[int] | None = None,
+    keepdim: bool = False,  # noqa: FBT002 - torch's order
+) -> Tensor:
+    if order != 2:
+        raise CannotPackError(f"it computes a norm of order {order}")
+    return total(x * x, dims, keepdim=keepdim).sqrt()
+
+
+def _amax(x: Tensor, dims: Sequence[int] = (), keepdim: bool = False) -> Tensor:  # noqa: FBT002 - torch's order
+    return x.amax(dims_of(x, dims), keepdim)
 
 
 RULES: Mapping[str, Callable[..., Any]] = {
@@ -43,6 +56,8 @@ RULES: Mapping[str, Callable[..., Any]] = {
     "aten.sum.default": _sum,
     "aten.mean.dim": mean,
     "aten.mean.default": mean,
-    "aten._log_softmax.default": _log_softmax,
-    "aten._log_softmax_backward_data.default": _log_softmax_backward,
+    "aten.var.correction": _var,
+    "aten.std.correction": _std,
+    "aten.linalg_vector_norm.default": _norm,
+    "aten.amax.default": _amax,
 }

@@ -1,0 +1,50 @@
+"""The one loop: what happened is kept, then told, then shown."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from sweeper.run.backends import Backend
+from sweeper.run.dispatch import dispatch
+from sweeper.run.scheduler import Scheduler
+from sweeper.run.signals import Interrupts
+from sweeper.show.progress import View
+from sweeper.store.database import Store
+from sweeper.study import Study
+from sweeper.types import Interrupted
+
+
+def drive(
+    study: Study,
+    scheduler: Scheduler,
+    backend: Backend,
+    interrupts: Interrupts,
+    store: Store,
+    view: View,
+    clock: Callable[[], float] = time.time,
+    ticks: Callable[[], float] = time.monotonic,
+) -> bool:
+    """Drive a study that has begun until nothing runs and nothing can start.
+
+    `clock` says what time it is, `ticks` how much has passed (see `dispatch`).  The last decisions
+    may not be durable yet when this ends, however it ends.
+
+    Returns:
+        Whether it was interrupted.
+
+    Raises:
+        ProblemError: the check of the sweep's first point failed.
+        SelectorError: the selector raised.
+        StoppedError: too much has failed to go on.
+    """
+    interrupted = False
+    for events in dispatch(study, scheduler, backend, interrupts, clock, ticks):
+        store.append(events)
+        store.decide(study.tell(events))
+        view.update(study.progress())
+        study.check_failures()
+        if any(isinstance(event, Interrupted) for event in events):
+            interrupted = True
+            view.note("stopping: what has finished is kept")
+    return interrupted

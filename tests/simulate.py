@@ -1,0 +1,679 @@
+"""Whole sweeps under faults that one seed decides, with the driver's real code.
+
+    python -m tests.simulate --seeds 10000     # how many violations there are
+    python -m tests.simulate --seed 4711       # one seed again, step by step
+
+Study, scheduler, queue, store (on a real file) and the loop are the product's.  Workers, their
+messages and the clock are made up here, and so are the faults: workers that die, hang, run slow or
+out of memory, messages that come twice or late, a driver that is killed between any two steps or
+interrupted, a write that fails.  A driver that has ended is followed by another, as if the same
+command were given again, until one comes to the end.  What must hold is checked on the way and at
+the end, where the folder must say the same as that of a sweep to which nothing happened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import functools
+import heapq
+import itertools
+import math
+import multiprocessing
+import os
+import random
+import sqlite3
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sweeper.drive import drive
+from sweeper.errors import DiskError, StoppedError
+from sweeper.run.scheduler import SHORT, STREAK, Scheduler
+from sweeper.search import ParamSelector
+from sweeper.show.progress import make_view
+from sweeper.signature import decode, find_importable
+from sweeper.store.database import Store
+from sweeper.store.paths import Paths
+from sweeper.study import Study
+from sweeper.types import (
+    CHECK,
+    NOT_ITS_FAULT,
+    TRIAL,
+    Died,
+    Failure,
+    Job,
+    Limits,
+    Outcome,
+    Result,
+    Start,
+)
+from tests.toys import (
+    Gambler,
+    Listed,
+    Script,
+    ToyPlan,
+    draw,
+    metrics_of,
+    perf_arrays,
+    point_of,
+    results_in,
+    untunable,
+)
+
+CRASH = Failure("crash", "the worker was ended by signal 9 (SIGKILL)", "its log")
+GONE = Failure("stopped", "the worker ended together with the fork server", "its log")
+BOOM = Failure("exception", "ValueError: boom", "Traceback: …")
+NO_MEMORY = Failure("memory", "MemoryError: no room", "Traceback: …")
+NO_DISK = Failure("disk", "OSError: no space left on device", "Traceback: …")
+
+ASKS = [((0,), 3), ((1,), 4), ((2,), 0), ((3,), 2), ((0,), 2), ((4,), 1), ((2,), 0), ((5,), 1)]
+MANY_ASKS = [((0,), 30), ((1,), 15), ((4,), 1)]
+"""Trials enough for workers to be handed jobs ahead."""
+
+MOST_LIVES = 40
+
+Replica = tuple[str, str, int]
+"""Point, stage, number."""
+
+
+def replicas_of(job: Job) -> set[Replica]:
+    return {(job.point, job.stage, number) for number in job.numbers}
+
+
+class Killed(BaseException):
+    """The driver is dead."""
+
+
+class Violation(AssertionError):
+    """A promise was broken."""
+
+
+def must(holds: object, message: str) -> None:
+    if not holds:
+        raise Violation(message)
+
+
+# -- what happens, by the seed --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is asked for, what always fails, and how much goes wrong by chance."""
+
+    adaptive: str
+    asks: tuple[tuple[tuple[int], int], ...]
+    slots: int
+    per_job: int
+    limits: Limits
+    seconds: tuple[float, ...]
+    fails: bool
+    """Whether some trials always raise, kill their worker or find no memory."""
+    hangs: bool
+    deaths: float
+    """The probability that a replica's worker dies of no fault of its own, or lacks memory."""
+    strangers: float
+    """The probability of a message that comes twice, late, or for nobody."""
+    lives: tuple[str, ...]
+    """How the first drivers end, if they do not come to the end before."""
+
+    @classmethod
+    def of(cls, rng: random.Random) -> Scenario:
+        short = rng.random() < 0.25
+        adaptive = "Listed" if short else rng.choice(("Gambler", "Listed", "Script"))
+        hangs = rng.random() < 0.3
+        return cls(
+            adaptive,
+            tuple(MANY_ASKS if short else ASKS),
+            slots=rng.choice((1, 2, 3, 8)),
+            per_job=1 if short else rng.choice((1, 1, 3)),
+            limits=Limits(
+                rng.choice((1, 2, 3)), rng.choice((None, None, 3)), 20.0 if hangs else None
+            ),
+            seconds=(0.001, 0.002) if short else rng.choice(((1.0, 2.0, 5.0), (0.01, 0.03, 19.0))),
+            fails=rng.random() < 0.6,
+            hangs=hangs,
+            deaths=rng.choice((0.0, 0.05, 0.3)),
+            strangers=rng.choice((0.0, 0.1)),
+            lives=tuple(
+                rng.choice(("killed", "killed", "killed", "write fails", "interrupted"))
+                for _ in range(rng.choice((0, 1, 1, 2, 3)))
+            ),
+        )
+
+    @property
+    def undisturbed(self) -> Scenario:
+        """The same with nothing that happens by chance."""
+        return dataclasses.replace(
+            self, slots=1, per_job=1, seconds=(1.0,), deaths=0.0, strangers=0.0, lives=()
+        )
+
+    def selector(self) -> Gambler | Listed:
+        if self.adaptive == "Gambler":
+            return Gambler(8)
+        return {"Listed": Listed, "Script": Script}[self.adaptive](self.asks)
+
+    def fate(self, params: tuple[int], stage: str, number: int) -> str:
+        """What always comes of this replica."""
+        if stage == CHECK:
+            return "ends"
+        if self.hangs and (params, stage, number) in {((1,), TRIAL, 1), ((2,), "lr_range", 1)}:
+            return "hangs"
+        if self.fails:
+            if untunable(params, stage, number):
+                return "raises"
+            if stage == TRIAL:
+                chance = draw(params, stage, number, "fate")
+                fates = (("raises", 0.1), ("kills", 0.17), ("no memory", 0.24))
+                return next((fate for fate, below in fates if chance < below), "ends")
+        return "ends"
+
+
+class World:
+    """What outlives a driver: how much has gone wrong so far, and what has really been computed."""
+
+    def __init__(self, scenario: Scenario, rng: random.Random) -> None:
+        self.scenario = scenario
+        self.rng = rng
+        self.tries: Counter[Replica] = Counter()
+        """How often something has gone wrong by chance with each replica."""
+        self.gone = 0
+        """How often it was nobody's fault."""
+        self.trace: list[str] = []
+
+    def chance(self, job: Job, number: int) -> Failure | None:
+        """What goes wrong with a replica that would end well; never so often as to end it."""
+        if self.rng.random() >= self.scenario.deaths:
+            return None
+        cause = self.rng.choice((CRASH, CRASH, NO_MEMORY, GONE, NO_DISK))
+        if cause.kind in NOT_ITS_FAULT:
+            self.gone += 1
+            return cause if self.gone <= 3 else None
+        replica = (job.point, job.stage, number)
+        if self.tries[replica] >= self.scenario.limits.max_tries - 1:
+            return None
+        self.tries[replica] += 1
+        return cause
+
+
+class Life:
+    """One driver's: it counts its steps, and one of them may be the last."""
+
+    def __init__(self, end: str, rng: random.Random) -> None:
+        self.end = end
+        self.at = int(math.exp(rng.uniform(0.0, math.log(900))))
+        self.steps = 0
+        self.writes = 0
+        self.dead = False
+        self.signal: int | None = None
+        """As `Interrupts`."""
+
+    def step(self) -> None:
+        """Something is about to happen, or has just happened."""
+        self.steps += 1
+        if self.dead or (self.end == "killed" and self.steps == self.at):
+            self.dead = True
+            raise Killed
+        if self.end == "interrupted" and self.steps == self.at:
+            self.signal = 2
+
+    def write(self) -> None:
+        """Something is about to be written."""
+        self.writes += 1
+        if self.end == "write fails" and self.writes == 1 + self.at // 9:
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorname = "SQLITE_IOERR_WRITE"  # as SQLite says it
+            raise error
+
+
+def mortal_connection(life: Life) -> type[sqlite3.Connection]:
+    """Connections whose driver may die before and after each statement, and whose writes may fail.
+
+    Whatever is not committed then is gone, as it is when a process is killed.
+    """
+
+    class Mortal(sqlite3.Connection):
+        def execute(self, sql, *values):
+            # Nobody pulls a plug here, and what was committed stays in the file without it.
+            sql = sql.replace("synchronous = FULL", "synchronous = OFF")
+            return self._between(super().execute, sql, *values)
+
+        def executemany(self, sql, values):
+            return self._between(super().executemany, sql, values)
+
+        def _between(self, run, sql, *values):
+            life.step()
+            if sql.startswith(("INSERT", "COMMIT")):
+                life.write()
+            found = run(sql, *values)
+            life.step()
+            return found
+
+    return Mortal
+
+
+class Workers:
+    """The backend: workers in made-up time."""
+
+    def __init__(self, world: World, life: Life, durable: Durable) -> None:
+        self.world, self.life, self.durable = world, life, durable
+        self.now = 1e9
+        self.messages: list[tuple[float, int, int, Died | Result, bool]] = []
+        """By time; with the number of the worker that sends it, and whether it means nothing."""
+        self.sequence = itertools.count()
+        self.worker = [0] * world.scenario.slots
+        """How many workers each slot has had before the one it has."""
+        self.open: list[deque[set[Replica]]] = [deque() for _ in self.worker]
+        """What each has been handed and has not ended, job by job."""
+        self.free_at = [0.0] * len(self.worker)
+        self.last: list[deque[float]] = [deque(maxlen=STREAK) for _ in self.worker]
+        """The seconds of each one's last replicas."""
+        self.waits = 0
+
+    def clock(self) -> float:
+        """What time it is; somebody may have set the clock since this was last asked."""
+        return self.now + self.world.rng.choice((0.0, -3600.0, 3600.0))
+
+    def ticks(self) -> float:
+        return self.now
+
+    def start(self, starts: list[Start]) -> None:
+        for start in starts:
+            self.life.step()
+            self._check(start)
+            self.open[start.slot].append(replicas_of(start.job))
+            self._run(start)
+        self.life.step()
+
+    def _check(self, start: Start) -> None:
+        """No core is given twice, and nothing is run again that has ended or runs."""
+        hasty = len(self.last[start.slot]) == STREAK and max(self.last[start.slot]) < SHORT
+        must(not self.open[start.slot] or hasty, f"slot {start.slot} is given twice")
+        for replica in replicas_of(start.job):
+            twice = any(replica in job for jobs in self.open for job in jobs)
+            must(not twice, f"{replica} runs twice at once")
+            must(not self.durable.has(replica), f"{replica} is run again although it has ended")
+
+    def _run(self, start: Start) -> None:
+        """Put what comes of the job among the messages to come."""
+        job, slot, world = start.job, start.slot, self.world
+        now = max(self.now, self.free_at[slot])
+        params = decode(job.payload["params"], find_importable)
+        for number in job.numbers:
+            seconds = world.rng.choice(world.scenario.seconds)
+            fate = world.scenario.fate(params, job.stage, number)
+            if fate == "hangs":
+                now = math.inf
+                break
+            chance = world.chance(job, number) if fate == "ends" else None
+            if fate == "kills" or chance in (CRASH, GONE):
+                self._send(now + seconds * world.rng.random(), Died(slot, chance or CRASH))
+                now = math.inf
+                break
+            outcome = Outcome(job.point, job.stage, number, now, now + seconds)
+            now += seconds
+            failure = {"raises": BOOM, "no memory": NO_MEMORY}.get(fate, chance)
+            self._send(now, Result(slot, self._filled(outcome, params, failure)))
+        self.free_at[slot] = now
+
+    @staticmethod
+    def _filled(outcome: Outcome, params: tuple[int], failure: Failure | None) -> Outcome:
+        if failure is not None:
+            return dataclasses.replace(outcome, failure=failure)
+        if outcome.stage == TRIAL:
+            return dataclasses.replace(outcome, metrics=metrics_of(params, outcome.number))
+        perf = draw(params, outcome.stage, outcome.number, "perf")
+        return dataclasses.replace(outcome, arrays=perf_arrays(perf))
+
+    def _send(self, when: float, message: Died | Result, *, stranger: bool = False) -> None:
+        worker = self.worker[message.slot]
+        heapq.heappush(self.messages, (when, next(self.sequence), worker, message, stranger))
+
+    def stop(self, slot: int) -> None:
+        self.life.step()
+        self._send(self.now, Died(slot, CRASH))
+
+    def wait(self, timeout: float | None, _interrupts: object) -> list[Died | Result]:
+        self.life.step()
+        self.waits += 1
+        must(self.waits < 20_000, "the driver waits for ever")
+        while self.messages and self.messages[0][2] != self.worker[self.messages[0][3].slot]:
+            heapq.heappop(self.messages)  # the worker died before it would have sent this
+        until = math.inf if timeout is None else self.now + timeout
+        when = self.messages[0][0] if self.messages else math.inf
+        must(min(when, until) < math.inf, "the driver waits for what will never come")
+        if when > until:
+            self.now = until
+            return []
+        self.now = max(self.now, when)
+        found: list[Died | Result] = []
+        while self.messages and self.messages[0][0] <= self.now:
+            _, _, worker, message, stranger = heapq.heappop(self.messages)
+            if worker == self.worker[message.slot]:
+                found += [message] if stranger else self._arrived(message)
+        self.life.step()
+        return found
+
+    def _arrived(self, message: Died | Result) -> list[Died | Result]:
+        slot, rng = message.slot, self.world.rng
+        if isinstance(message, Died):
+            self.worker[slot] += 1
+            self.open[slot].clear()
+            self.free_at[slot] = self.now
+            self.last[slot].clear()
+            return [message]
+        outcome = message.outcome
+        job = self.open[slot][0]
+        job.remove((outcome.point, outcome.stage, outcome.number))
+        if not job:
+            self.open[slot].popleft()
+        failed = outcome.failure is not None
+        self.last[slot].append(math.inf if failed else outcome.ended - outcome.started)
+        if failed or rng.random() >= self.world.scenario.strangers:
+            return [message]
+        self._send(self.now + rng.choice((0.0, 0.5, 3.0)), message, stranger=True)
+        other = rng.randrange(len(self.worker))
+        found = [message, message, Result(rng.randrange(len(self.worker)), outcome)]
+        return found if self.open[other] else [*found, *self._arrived(Died(other, CRASH))]
+
+
+# -- what must hold -------------------------------------------------------------------------------
+
+
+class Durable:
+    """What another process sees in the folder: nothing but what was committed."""
+
+    def __init__(self, path: Path) -> None:
+        self.connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def count(self, signature: str, stage: str, which: str) -> int:
+        query = (
+            "SELECT count(*) FROM outcomes JOIN points ON points.id = outcomes.point "
+            f"WHERE signature = ? AND stage = ? AND {which}"
+        )
+        return self.connection.execute(query, (signature, stage)).fetchone()[0]
+
+    def has(self, replica: Replica) -> bool:
+        signature, stage, number = replica
+        return self.count(signature, stage, f"number = {number}") > 0
+
+    def lost(self, signature: str) -> int:
+        """How many trials of a point were lost at all."""
+        query = (
+            "SELECT count(DISTINCT json_extract(value, '$.numbers[0]')) FROM events "
+            "JOIN points ON points.id = events.point "
+            "WHERE signature = ? AND stage = 'trial' AND kind = 'lost'"
+        )
+        return self.connection.execute(query, (signature,)).fetchone()[0]
+
+
+class Watched(ParamSelector):
+    """A selector that is told only what is durable, and over which its driver may die."""
+
+    def __init__(self, inner: Gambler | Listed, life: Life, durable: Durable) -> None:
+        self.inner, self.life, self.durable = inner, life, durable
+        self.adaptive, self.look_ahead = inner.adaptive, inner.look_ahead
+        self.ended: Counter[str] = Counter()
+        self.failed: Counter[str] = Counter()
+
+    def get_next_trials(self):
+        self.life.step()
+        return self.inner.get_next_trials()
+
+    def has_more_trials(self):
+        return self.inner.has_more_trials()
+
+    def on_hparams_found(self, params, *values):
+        self.life.step()
+        probes = self.durable.count(point_of(params).signature, "batch_range", "TRUE")
+        must(probes == 2, f"{params} was told as tuned by {probes} durable probes of 2")
+        self.inner.on_hparams_found(params, *values)
+
+    def on_trials_completed(self, params, *columns):
+        self.life.step()
+        signature = point_of(params).signature
+        self.ended[signature] += len(columns[0])
+        durable = self.durable.count(signature, TRIAL, "failure IS NULL")
+        told = self.ended[signature]
+        must(told <= durable, f"{params}: {told} trials told, {durable} durable")
+        self.inner.on_trials_completed(params, *columns)
+
+    def on_failed(self, params, stage, error):
+        self.life.step()
+        if stage == TRIAL:
+            signature = point_of(params).signature
+            self.failed[signature] += 1
+            durable = self.durable.count(signature, TRIAL, "failure NOT NULL")
+            durable += self.durable.lost(signature)
+            told = self.failed[signature]
+            must(told <= durable, f"{params}: {told} failures told, {durable} durable")
+        self.inner.on_failed(params, stage, error)
+
+
+@dataclass
+class End:
+    """What a sweep came to."""
+
+    results: tuple[str, str]
+    history: list[object] = field(repr=False)
+    """What an adaptive selector asked and was told."""
+    log: tuple[object, ...] = field(repr=False)
+
+
+def check_end(store: Store, study: Study, scenario: Scenario) -> None:
+    """What must hold of a folder when the sweep is over."""
+    progress = study.progress()
+    must(study.finished, "it ended before it was finished")
+    must(progress.trials_done == progress.trials_asked, f"not every trial counted once: {progress}")
+    rows = store.connection.execute(
+        "SELECT point, count(*), min(number), max(number) FROM outcomes WHERE stage = 'trial' "
+        "GROUP BY point"
+    )
+    total = 0
+    for _, count, least, most in rows.fetchall():
+        must((least, most) == (0, count - 1), "a trial is missing")
+        total += count
+    must(total >= progress.trials_done, f"{total} durable trials, {progress.trials_done} counted")
+    repeated = store.connection.execute(
+        "SELECT point, after FROM decisions WHERE after != '' GROUP BY point, after "
+        "HAVING count(*) > 1"
+    ).fetchall()
+    must(not repeated, f"stages ended twice: {repeated}")
+    begun = store.connection.execute(
+        "SELECT point, stage, json_extract(value, '$.numbers[0]'), count(*) FROM events "
+        "WHERE kind = 'lost' AND stage != 'check' "
+        "AND json_extract(value, '$.cause.kind') NOT IN ('stopped', 'disk') GROUP BY 1, 2, 3"
+    )
+    for *replica, tries in begun:
+        must(tries <= scenario.limits.max_tries, f"{replica} was tried {tries} times")
+
+
+# -- a sweep --------------------------------------------------------------------------------------
+
+
+class ActsFirst(Store):
+    """The deliberate bug: a batch is written when the next one comes, and acted upon at once."""
+
+    held: tuple[object, ...] = ()
+
+    def append(self, records):
+        held, self.held = self.held, tuple(records)
+        super().append(held)
+
+
+def sweep(scenario: Scenario, world: World, folder: Path, *, bug: bool = False) -> End:
+    """Drivers one after the other until one comes to the end, and what it came to."""
+    ends = [*scenario.lives, *[""] * MOST_LIVES]
+    for end in ends:
+        life = Life(end, world.rng)
+        found, how = run(scenario, world, folder, life, bug=bug)
+        world.trace.append(f"driver {how} after {life.steps} steps, {life.writes} writes")
+        if found is not None:
+            return found
+    raise Violation(f"not at its end after {MOST_LIVES} drivers")
+
+
+def run(
+    scenario: Scenario, world: World, folder: Path, life: Life, *, bug: bool
+) -> tuple[End | None, str]:
+    """One driver: what it came to, if it came to the end, and how it ended."""
+    path = Paths(folder).database
+    connections: list[sqlite3.Connection] = []
+    mortal = mortal_connection(life)
+
+    def connect(*arguments, **options):
+        connections.append(sqlite3.connect(*arguments, factory=mortal, **options))
+        return connections[-1]
+
+    durable = None
+    try:
+        store = (ActsFirst if bug else Store).open(path, connect)
+        durable = Durable(path)
+        return drive_to_end(scenario, world, life, store, durable)
+    except Killed:
+        return None, "was killed"
+    except DiskError as error:
+        return None, f"could not write ({error.__cause__})"
+    finally:
+        if durable is not None:
+            durable.close()
+        for connection in connections:
+            connection.close()
+
+
+def drive_to_end(
+    scenario: Scenario, world: World, life: Life, store: Store, durable: Durable
+) -> tuple[End | None, str]:
+    """As `sweeper.api` does it."""
+    selector = Watched(scenario.selector(), life, durable)
+    name, limits, slots = scenario.adaptive, scenario.limits, scenario.slots
+    study = Study(
+        selector,
+        ToyPlan(),
+        point_of,
+        most_cores=4,
+        slots=slots,
+        recorded=store.recorded(name, log=selector.adaptive),
+        limits=limits,
+    )
+    store.begin(study.begin(), name, keep_log=selector.adaptive)
+    scheduler = Scheduler(slots, per_job=scenario.per_job, timeout=limits.trial_timeout)
+    workers = Workers(world, life, durable)
+    try:
+        view = make_view(progress=False)
+        interrupted = drive(
+            study, scheduler, workers, life, store, view, workers.clock, workers.ticks
+        )
+    except StoppedError as error:
+        return None, f"stopped: {error}"
+    finally:
+        store.append(())
+    if interrupted:
+        return None, "was interrupted"
+    study.check_stalled()
+    check_end(store, study, scenario)
+    history = selector.inner.history if selector.adaptive else []
+    log = store.log(name) if selector.adaptive else ()
+    return End(results_in(store), history, log), "came to the end"
+
+
+def simulate(seed: int, *, bug: bool = False) -> list[str]:
+    """One seed; what happened, in lines.
+
+    Raises:
+        Violation: a promise was broken; its notes say what happened.
+    """
+    rng = random.Random(seed)
+    scenario = Scenario.of(rng)
+    world = World(scenario, rng)
+    world.trace.append(repr(scenario))
+    try:
+        with folder_in_memory() as folder:
+            found = sweep(scenario, world, folder, bug=bug)
+        expected = quiet_end(scenario.undisturbed)
+        for name in ("results", "history", "log"):
+            one, other = getattr(found, name), getattr(expected, name)
+            must(one == other, f"{name} differ from those of a quiet sweep:\n{one}\n{other}")
+    except Exception as error:
+        violation = error if isinstance(error, Violation) else Violation(repr(error))
+        violation.add_note("\n".join(world.trace))
+        raise violation from error
+    return world.trace
+
+
+@functools.cache
+def quiet_end(scenario: Scenario) -> End:
+    """What a sweep to which nothing happens comes to."""
+    with folder_in_memory() as folder:
+        return sweep(scenario, World(scenario, random.Random(0)), folder)
+
+
+@contextlib.contextmanager
+def folder_in_memory() -> Iterator[Path]:
+    """A folder that costs no disk's time, where there is one."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
+        yield Path(name)
+
+
+# -- many seeds -----------------------------------------------------------------------------------
+
+
+def violation_of(seed: int, bug: bool) -> str | None:
+    """What one seed found."""
+    try:
+        simulate(seed, bug=bug)
+    except Violation as violation:
+        return str(violation)
+    return None
+
+
+def simulate_many(
+    seeds: range, *, bug: bool = False, processes: int | None = None
+) -> dict[int, str]:
+    """By seed what was found, on all cores."""
+    workers = processes or len(os.sched_getaffinity(0))
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        found = pool.map(violation_of, seeds, itertools.repeat(bug), chunksize=25)
+        return {seed: what for seed, what in zip(seeds, found, strict=True) if what is not None}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, help="replay this one and say what happens")
+    parser.add_argument("--seeds", type=int, default=10_000, help="how many, from --first on")
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--bug", action="store_true", help="act before anything is durable")
+    arguments = parser.parse_args()
+    if arguments.seed is not None:
+        try:
+            lines = simulate(arguments.seed, bug=arguments.bug)
+        except Violation:
+            traceback.print_exc()
+            return 1
+        sys.stdout.write("\n".join(lines) + "\n")
+        return 0
+    began = time.monotonic()
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    found = simulate_many(seeds, bug=arguments.bug)
+    for seed, what in found.items():
+        flag = " --bug" if arguments.bug else ""
+        again = f"python -m tests.simulate --seed {seed}{flag}"
+        sys.stdout.write(f"seed {seed}: {what[:300]}\n    {again}\n")
+    seconds = time.monotonic() - began
+    sys.stdout.write(f"{len(seeds)} seeds in {seconds:.0f} s, {len(found)} violations\n")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

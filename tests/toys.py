@@ -1,0 +1,237 @@
+"""A made-up problem without training, and selectors that write down what they hear."""
+
+from __future__ import annotations
+
+import functools
+import math
+import random
+from collections import Counter
+
+import numpy as np
+
+from sweeper.files import pack_arrays, unpack_arrays
+from sweeper.results import METRICS
+from sweeper.search import ParamSelector
+from sweeper.signature import make_point
+from sweeper.store.load import read_results
+from sweeper.types import CHECK, TRIAL, Found, Planned, Step, SweepSettings
+
+# -- the problem ----------------------------------------------------------------------------------
+
+
+def never(_params, _stage, _number):
+    return False
+
+
+def point_of(params):
+    return make_point(params, "toy", SweepSettings(), 0)
+
+
+def draw(params, stage, number, what):
+    """A number from 0 to 1 that depends on nothing else."""
+    return _drawn(f"{params!r} {stage} {number} {what}")
+
+
+@functools.cache
+def _drawn(seed):
+    return random.Random(seed).random()
+
+
+def metrics_of(params, number):
+    values = {name: draw(params, TRIAL, number, name) for name in METRICS}
+    if draw(params, TRIAL, number, "diverges") < 0.1:
+        values |= {"loss_train": math.nan, "loss_val": math.nan, "perf_val": 0.0}
+    return values
+
+
+def found_of(params):
+    """What `ToyPlan` comes to, in one expression."""
+    means = [draw(params, "lr_range", number, "perf") for number in range(3)]
+    if sum(means) / 3 > 0.5:
+        means = [draw(params, "lr_range.1", number, "perf") for number in range(2)]
+    low = sum(means) / len(means)
+    best = max(range(2), key=lambda number: draw(params, "batch_range", number, "perf"))
+    return Found(low, 10 * low, 16 + best)
+
+
+@functools.cache
+def perf_arrays(perf):
+    """The arrays of a probe."""
+    return pack_arrays({"perf": perf})
+
+
+@functools.cache
+def perf_in(arrays):
+    return float(unpack_arrays(arrays)["perf"])
+
+
+class ToyPlan:
+    """check -> lr_range (perhaps twice) -> batch_range -> trial; each step from its outcomes."""
+
+    def first(self, point, *, check):
+        step = Step(CHECK, 1, {"steps": 1}) if check else Step("lr_range", 3, {"steps": 10})
+        return Planned(point.signature, step)
+
+    def next(self, point, step, outcomes):
+        assert [outcome.number for outcome in outcomes] == list(range(step.replicas))
+        for outcome in outcomes:
+            assert (outcome.point, outcome.stage) == (point.signature, step.stage)
+            if outcome.failure is not None:
+                error = f"{step.stage} {outcome.number}: {outcome.failure.message}"
+                return Planned(point.signature, Step(step.stage, error=error), step.stage)
+        if step.stage == CHECK:
+            return Planned(point.signature, self.first(point, check=False).step, CHECK)
+        perfs = [perf_in(outcome.arrays) for outcome in outcomes]
+        mean = sum(perfs) / len(perfs)
+        choice = {"mean": mean}
+        if step.stage == "lr_range" and mean > 0.5:
+            then = Step("lr_range.1", 2, {"steps": 10})
+        elif step.stage != "batch_range":
+            then = Step("batch_range", 2, {"steps": 5, "low": mean})
+        else:
+            low = step.payload["low"]
+            found = Found(low, 10 * low, 16 + int(np.argmax(perfs)))
+            then = Step(TRIAL, payload={"steps": 20}, found=found)
+        return Planned(point.signature, then, step.stage, choice, pack_arrays({"perf": perfs}))
+
+    def steps_after(self, step):
+        return {CHECK: 35, "lr_range": 25, "batch_range": 20}.get(step.stage.partition(".")[0], 0)
+
+
+def untunable(params, stage, number):
+    return params[0] == 3 and stage == "batch_range" and number == 1
+
+
+def some_fail(params, stage, number):
+    """One point cannot be tuned, and every seventh trial raises."""
+    if stage == TRIAL:
+        return draw(params, stage, number, "fails") < 0.15
+    return untunable(params, stage, number)
+
+
+def some_are_doomed(params, stage, number):
+    if stage == TRIAL:
+        return params[0] == 1 and number == 2
+    return params[0] == 4 and stage == "lr_range" and number == 0
+
+
+def row_of(params, number):
+    return tuple(repr(value) for value in metrics_of(params, number).values())
+
+
+def results_in(store):
+    """All that a folder came to, comparable with `==`."""
+    found = read_results(store)
+    rows = [
+        (*point[:4], *(column.tobytes() for column in point[4:]), tuple(numbers))
+        for point, numbers in zip(found, found.trial_numbers, strict=True)
+    ]
+    return repr(rows), repr(found.failures)
+
+
+# -- selectors ------------------------------------------------------------------------------------
+
+
+class Recording(ParamSelector):
+    """Writes down every ask and tell; a subclass decides what to ask."""
+
+    def __init__(self):
+        self.history = []
+
+    def get_next_trials(self):
+        answer = self.decide()
+        self.history.append(("asked", answer))
+        return answer
+
+    def on_hparams_found(self, params, lr_min, lr_max, batch_size):
+        self.history.append(("hparams", params, Found(lr_min, lr_max, batch_size)))
+
+    def on_trials_completed(self, params, *columns):
+        assert all(column.shape == columns[0].shape != (0,) for column in columns)
+        assert all(column.dtype == np.float64 for column in columns)
+        values = tuple(
+            tuple(map(repr, row)) for row in zip(*(c.tolist() for c in columns), strict=True)
+        )
+        self.history.append(("trials", params, values))
+
+    def on_failed(self, params, stage, error):
+        self.history.append(("failed", params, stage, error))
+
+    def told(self, params):
+        """The metrics of the point's trials, in the order in which they were told."""
+        rows = [entry[2] for entry in self.history if entry[:2] == ("trials", params)]
+        return [row for batch in rows for row in batch]
+
+    @property
+    def asks(self):
+        return [entry[1] for entry in self.history if entry[0] == "asked"]
+
+    @property
+    def tells(self):
+        return [entry for entry in self.history if entry[0] != "asked"]
+
+
+class Listed(Recording):
+    """Not adaptive: what it is given, in order."""
+
+    def __init__(self, asks):
+        super().__init__()
+        self.left = list(asks)
+
+    def decide(self):
+        return self.left.pop(0) if self.left else None
+
+    def has_more_trials(self):
+        return bool(self.left)
+
+
+class Script(Listed):
+    """Adaptive, but asks for what it is given, in order."""
+
+    adaptive = True
+    look_ahead = 2
+
+
+class Gambler(Recording):
+    """Adaptive: every answer is drawn from a generator that its whole history seeds."""
+
+    adaptive = True
+    look_ahead = 3
+
+    def __init__(self, asks=14):
+        super().__init__()
+        self.left = asks
+        self.open = Counter()
+        self.dead = set()
+        self.paused = False
+
+    def _rng(self, what):
+        return random.Random(repr((what, self.history)))
+
+    def decide(self):
+        rng = self._rng("ask")
+        if self.open.total() and rng.random() < 0.4:
+            return None
+        self.left -= 1
+        params, trials = (rng.randrange(5), "x"), rng.choice((0, 1, 1, 2, 5))
+        if params not in self.dead:
+            self.open[params] += trials
+        return params, trials
+
+    def has_more_trials(self):
+        if self.open.total() and self._rng("more").random() < 0.2:
+            self.paused = True
+            return False
+        return self.left > 0
+
+    def on_trials_completed(self, params, *columns):
+        super().on_trials_completed(params, *columns)
+        self.open[params] -= len(columns[0])
+
+    def on_failed(self, params, stage, error):
+        super().on_failed(params, stage, error)
+        if stage == TRIAL:
+            self.open[params] -= 1
+        else:
+            self.open[params] = 0
+            self.dead.add(params)
