@@ -276,28 +276,32 @@ def test_a_hostile_database_is_refused(sent, what):
         list(opened.enter_context(Store.open(sent / "sweep.db")).outcomes())
 
 
-def test_pages_that_lead_in_circles_are_refused(sent):
+def test_pages_that_lead_to_the_same_page_again_and_again_are_refused(sent):
     with Store.open(sent / "sweep.db") as store:
         many = [(0, "probe", n, 1.0, 1.0, "{}", b"\0" * 900, None, None) for n in range(3000)]
         places = ", ".join("?" * 9)
-        store.connection.executemany(f"INSERT INTO outcomes VALUES ({places})", many)
+        with store.transaction():
+            store.connection.executemany(f"INSERT INTO outcomes VALUES ({places})", many)
     with contextlib.closing(sqlite3.connect(sent / "sweep.db")) as connection:
         query = "SELECT rootpage FROM sqlite_schema WHERE name = 'outcomes'"
         (root,) = connection.execute(query).fetchone()
         (size,) = connection.execute("PRAGMA page_size").fetchone()
     data = bytearray((sent / "sweep.db").read_bytes())
-    begin = (root - 1) * size
-    assert data[begin] == 2, "an interior page"
-    # Every child of the root is the root.
-    count = int.from_bytes(data[begin + 3 : begin + 5], "big")
-    cells = [
-        begin + int.from_bytes(data[begin + 12 + 2 * n : begin + 14 + 2 * n], "big")
-        for n in range(count)
-    ]
-    for place in (begin + 8, *cells):
-        data[place : place + 4] = root.to_bytes(4, "big")
+    page = data[(root - 1) * size : root * size]
+    assert page[0] == 2, "an interior page"
+    count = int.from_bytes(page[3:5], "big")
+    cells = [int.from_bytes(page[12 + 2 * n : 14 + 2 * n], "big") for n in range(count)]
+    places = [8, *cells]
+    assert len(places) > 4
+    last = int.from_bytes(page[8:12], "big")
+    chain = [number for number in range(100, 120) if number not in (root, last)][:15]
+    # Each level has the next one several times: more rows than anybody can read.
+    for number, child in zip([root, *chain], [*chain, last], strict=True):
+        for place in places:
+            page[place : place + 4] = child.to_bytes(4, "big")
+        data[(number - 1) * size : number * size] = page
     (sent / "sweep.db").write_bytes(data)
-    with pytest.raises(FolderError, match="is damaged"):
+    with pytest.raises(FolderError, match=r"is damaged.*reference to page"):
         load(sent)
 
 

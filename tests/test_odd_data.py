@@ -115,6 +115,7 @@ def test_a_loss_that_is_negative_is_the_better_the_lower(tmp_path):
     )
     results, point = sweep_of(tmp_path, text + SPOIL.format("y = y[:, None].float()"))
     check_named(results)
+    assert len(point.loss_val) == 2
     assert (point.loss_val < -1).all()
     assert np.array_equal(point.perf_val, 1 - point.loss_val)
 
