@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import (
     BackendError,
+    DiskError,
     FolderError,
     ParamError,
     ProblemError,
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 __all__ = [
     "PRESETS",
     "BackendError",
+    "DiskError",
     "FixedSweep",
     "FolderError",
     "Grid",

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from sweeper.drive import drive
-from sweeper.errors import SettingsError, StoppedError, SweepInterrupted
+from sweeper.errors import DiskError, SettingsError, StoppedError, SweepInterrupted
 from sweeper.files import folder_lock
 from sweeper.results import SweepResult
 from sweeper.run.backends import make_backend, slots_used
@@ -32,7 +32,7 @@ from sweeper.signature import make_point, script_name
 from sweeper.store.collate import collate
 from sweeper.store.database import Store, fold_log
 from sweeper.store.identity import bind, identify
-from sweeper.store.paths import Paths, move_to_history
+from sweeper.store.paths import Paths, move_to_history, refuse_links
 from sweeper.study import Study
 from sweeper.train.context import TrainContext
 from sweeper.train.loading import UnguardedCall, is_loading
@@ -56,6 +56,9 @@ EXECUTE = "sweeper.train.job:execute"
 PRELOAD = ("sweeper.train.job", "torch._dynamo")
 """The second is imported by the first optimiser that is made."""
 SAVE_MODELS = ("final", "none")
+
+MOST_OF_EACH = 100_000
+"""More points of a curve, or initialisations of a stage, are a slip of the finger."""
 
 MOST_IN_PACK = 32
 """Beyond it a step takes longer in proportion, and less is left to share among cores."""
@@ -136,6 +139,8 @@ def sweep(
             message says what to change.
         SelectorError: the selector raised, or broke its protocol.
         StalledError: nothing can start, and the selector is not done.
+        DiskError: the disk is full, failing or read-only, or the folder is gone; what had finished
+            is kept.
         StoppedError: too much failed (see `stop_after_failures`), the first three trials all failed
             alike, or the disk is full; what had finished is on disk.
         SweepInterrupted: Ctrl-C, SIGTERM or SIGHUP; what had finished is on disk.
@@ -170,6 +175,7 @@ def sweep(
     with make_view(progress) as view, folder_lock(paths.lock) as dead:
         if dead is not None:
             view.note(f"took over the lock that {dead} left behind")
+        refuse_links(paths)
         if not resume:
             fold_log(paths.database)
             moved = move_to_history(paths)
@@ -221,6 +227,9 @@ def _check(options: _Options, selector: object) -> None:
     samples = options.curve_samples
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 0:
         raise SettingsError(f"curve_samples={samples!r}: it must be a whole number, 0 or more")
+    for name, value in (("curve_samples", samples), ("cores", options.settings.cores)):
+        if value > MOST_OF_EACH:
+            raise SettingsError(f"{name}={value!r:.40}: it must be at most {MOST_OF_EACH:,}")
     if options.save_models not in SAVE_MODELS:
         choices = " or ".join(repr(choice) for choice in SAVE_MODELS)
         raise SettingsError(f"save_models={options.save_models!r}: choose {choices}")
@@ -291,11 +300,14 @@ def _run(
             width, timeout = options.settings.cores_per_trial, options.limits.trial_timeout
             scheduler = Scheduler(used, width, timeout=timeout)
             interrupted = drive(study, scheduler, backend, interrupts, store, view)
-    except StoppedError as error:
-        raise StoppedError(f"stopped: {error}. {_kept(study, paths)}") from None
-    finally:
-        store.append(())  # the last decisions
-        results = collate(store, paths)
+    except DiskError:
+        raise  # nothing more can be written
+    except BaseException as error:
+        _finish(store, paths)
+        if isinstance(error, StoppedError):
+            raise StoppedError(f"stopped: {error}. {_kept(study, paths)}") from None
+        raise
+    results = _finish(store, paths)
     if interrupted:
         raise SweepInterrupted(f"interrupted: {_kept(study, paths)}")
     study.check_stalled()
@@ -307,6 +319,12 @@ def _check_toolchains(recorded: Recorded, options: _Options) -> None:
     found = {step.payload.get("toolchain", "") for step in recorded.steps.values()}
     for toolchain in sorted(found - {""}):
         check_toolchain(toolchain, allow=options.allow_changed_code)
+
+
+def _finish(store: Store, paths: Paths) -> SweepResult:
+    """What a sweep leaves, however it ends: its last decisions, and the views."""
+    store.append(())
+    return collate(store, paths)
 
 
 def _kept(study: Study, paths: Paths) -> str:

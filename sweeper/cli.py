@@ -80,9 +80,6 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a result is worth more than its ± sign
-    # As `python -m` does, so that a problem beside the caller is found by the script too.
-    if sys.path[:1] != [str(Path.cwd())]:
-        sys.path.insert(0, str(Path.cwd()))
     try:
         code = _run_command_line(sys.argv[1:])
         sys.stdout.flush()
@@ -326,7 +323,7 @@ def _command_run(
             "cores": cores,
             "total_cores": total_cores,
             "cores_per_trial": cores_per_trial,
-            "pack": int(pack) if pack.isdecimal() else pack,
+            "pack": int(pack) if pack.isdecimal() and len(pack) < 10 else pack,
             "max_tries": max_tries,
             "stop_after_failures": stop_after_failures,
             "trial_timeout": trial_timeout,
@@ -438,6 +435,10 @@ class _Run:
 
 
 def _run(arguments: _Run) -> int:
+    # As `python -m` does, so that a problem beside the caller is found by the script too.  Only
+    # here: what is in a folder that is looked at must not be imported.
+    if sys.path[:1] != [str(Path.cwd())]:
+        sys.path.insert(0, str(Path.cwd()))
     settings = _read_settings(arguments.hparams, arguments.fields)
     space = Space.read(
         arguments.grid, arguments.random, arguments.ranges, arguments.trials, arguments.seed
@@ -577,9 +578,10 @@ def _export(folder: Path, file_format: Format, output: Path | None) -> int:
         sys.stdout.write(clean(text) if sys.stdout.isatty() else text)
         return 0
     try:
-        output.write_text(text, encoding="utf-8", newline="")
-    except OSError as error:
-        raise UsageError(f"--output {output}: {error.strerror}") from error
+        output.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"--output {output}: {reason}") from error
     return 0
 
 
@@ -592,7 +594,7 @@ def _rebuild_views(store: Store, paths: Paths) -> SweepResult:
         reason = str(error)
     except OSError as error:
         reason = f"they cannot be written: {error}"
-    _say(f"sweeper: the files under {paths.points} stay as they are: {reason}", sys.stderr)
+    _say(clean(f"sweeper: the files under {paths.points} stay as they are: {reason}"), sys.stderr)
     return load(paths.folder)
 
 

@@ -9,6 +9,7 @@
     │       └── ChangedCodeError   the problem's module is not what it was
     ├── SelectorError          the user's selector raised, or broke its protocol
     ├── StalledError           nothing runs, nothing can start, and the selector is not done
+    ├── DiskError              the disk refused: full, failing, read-only or gone (also an OSError)
     ├── StoppedError           too much failed to go on; what had finished is on disk
     └── BackendError           workers could not be started
 
@@ -57,6 +58,10 @@ class SelectorError(SweeperError):
 
 class StalledError(SweeperError):
     """Nothing runs, nothing can start, and the selector says that it is not done."""
+
+
+class DiskError(SweeperError, OSError):
+    """The disk refused: it is full, failing, read-only, or the folder is gone; finished is kept."""
 
 
 class StoppedError(SweeperError):

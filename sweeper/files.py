@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import hashlib
 import io
 import json
 import os
 import socket
+import stat
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import psutil
 
-from sweeper.errors import FolderError
+from sweeper.errors import DiskError, FolderError
 
 if sys.platform != "win32":
     import fcntl
@@ -32,9 +35,18 @@ def write_swapped(path: Path, data: bytes, *, sync: bool = False) -> None:
     One at a time may write a path: the driver or, of a trial's own files, its worker.
 
     `sync` makes it durable before this returns: for what cannot be rebuilt.
+
+    Raises:
+        FolderError: its folder is reached through a symbolic link.
+        DiskError: it could not be written; the old file is as it was.
     """
+    with explained(path):
+        _write_swapped(path, data, sync=sync)
+
+
+def _write_swapped(path: Path, data: bytes, *, sync: bool) -> None:
     made = [folder for folder in path.parents if not folder.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     prefix = f".{path.name}."
     for left in path.parent.glob(f"{glob.escape(prefix)}*"):  # by a writer that was killed
         left.unlink(missing_ok=True)
@@ -54,6 +66,37 @@ def write_swapped(path: Path, data: bytes, *, sync: bool = False) -> None:
     if sync:
         for folder in (path.parent, *(folder.parent for folder in made)):
             _sync_folder(folder)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it.
+
+    The folder of a sweep is known by its resolved path, so that a link on the way to something in
+    it is a link inside: whoever packed it may have had other files in mind.
+
+    Raises:
+        FolderError: the way there leads through a symbolic link.
+    """
+    if path.is_absolute() and path.resolve() != path:
+        raise FolderError(_is_link(path))
+    path.mkdir(parents=True, exist_ok=True)
+
+
+def refuse_link(path: Path) -> None:
+    """Say no where something would be written through a link.
+
+    Raises:
+        FolderError: `path` is a symbolic link.
+    """
+    if path.is_symlink():
+        raise FolderError(_is_link(path))
+
+
+def _is_link(path: Path) -> str:
+    return (
+        f"{path} is, or is reached through, a symbolic link, and nothing is written through "
+        "links inside of a sweep's folder: put what it points to in its place, or remove it"
+    )
 
 
 def _umask() -> int:
@@ -93,17 +136,91 @@ def pack_arrays(arrays: Mapping[str, Any]) -> bytes:
 
 
 def unpack_arrays(data: bytes) -> dict[str, np.ndarray[Any, Any]]:
-    """The arrays that `pack_arrays` wrote."""
+    """The arrays that `pack_arrays` wrote.
+
+    Raises:
+        ValueError: the bytes are something else, or damaged.
+    """
     if not data:
         return {}
+    try:
+        return _read_npz(data)
+    except Exception as error:  # whatever reading a zip or a header raises
+        raise ValueError(f"arrays cannot be read: {error}") from error
+
+
+def _read_npz(data: bytes) -> dict[str, np.ndarray[Any, Any]]:
+    with zipfile.ZipFile(io.BytesIO(data)) as packed:
+        parts = packed.infolist()
+    # Nothing of ours is compressed: what says that it is larger than its bytes is a bomb.
+    stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
+    if not stored or sum(part.file_size for part in parts) > len(data):
+        raise ValueError("it would unpack to more than it is")
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+        found = {name: file[name] for name in file.files}
+    if not all(isinstance(array, np.ndarray) for array in found.values()):
+        raise ValueError("something in it is no array")
+    return found
 
 
 def sha256_of_file(path: Path) -> str:
     """The SHA-256 of a file's contents, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """What the system refuses about `path`, as an error that says what to do.
+
+    Raises:
+        FolderError: no such file can be.
+        DiskError: instead of another `OSError`.
+    """
+    try:
+        if "\0" in str(path):
+            raise FolderError(f"{str(path)!r} has a zero byte in it: choose another folder")
+        yield
+    except DiskError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in _NO_SUCH_NAME:
+            raise FolderError(f"{path} cannot be used: {reason}: choose another folder") from error
+        raise disk_error(path, reason, error.errno) from error
+
+
+_NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ELOOP)
+
+
+def disk_error(
+    path: Path, reason: str, number: int | None = None, advice: str | None = None
+) -> DiskError:
+    """The error that says what the disk refused about `path`, and what to do.
+
+    `number` is the system's, where it is known; it says what to do where `advice` does not.
+    """
+    advice = advice or _ADVICE.get(number, "see to the disk")
+    error = DiskError(
+        f"{path} cannot be used: {reason}: {advice}, then give the same command again; what had "
+        "finished is kept"
+    )
+    error.errno = number
+    return error
+
+
+_NO_ROOM = "make room on its disk"
+_ADVICE: dict[int | None, str] = {
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: "make room within your quota",
+    errno.EFBIG: "lift the limit on the size of files",
+    errno.EROFS: "make its disk writable",
+    errno.EACCES: "see that you may write there",
+    errno.EPERM: "see that you may write there",
+    errno.ENOENT: "put the folder back where it was",
+    errno.EIO: "see whether its disk is failing",
+}
+"""What to do, by the system's error number."""
 
 
 # -- the lock -------------------------------------------------------------------------------------
@@ -135,35 +252,79 @@ def folder_lock(path: Path) -> Iterator[Holder | None]:
     file says is for people.
 
     Raises:
-        FolderError: another process holds it; the message says which.
+        FolderError: another process holds it, and the message says which; or the lock is not a
+            file, or the file system has no locks.
+        DiskError: the lock cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
-        if not _take_lock(file):
-            holder = _read_holder(path)
-            raise FolderError(
-                f"{path.parent} is being swept by {holder or 'another process'}: wait for it, "
-                "stop it, or use another folder"
-            )
+    with _taken(path) as handle:
         dead = _read_holder(path)
         me = Holder(socket.gethostname(), os.getpid(), psutil.Process().create_time())
-        _rewrite(file.fileno(), json.dumps(asdict(me)))
+        with explained(path):
+            _rewrite(handle, json.dumps(asdict(me)))
         try:
             yield dead
         finally:
-            _rewrite(file.fileno(), "")
+            # A disk that has no room for this has said so before, and the lock ends all the same.
+            with contextlib.suppress(OSError):
+                _rewrite(handle, "")
 
 
-def _take_lock(file: TextIO) -> bool:
-    """Whether it could be had; tried a few times, since `read_lock` holds it for a moment."""
+@contextlib.contextmanager
+def _taken(path: Path) -> Iterator[int]:
+    """The lock's file, held."""
+    while True:
+        with explained(path):
+            handle = _open_lock(path)
+        try:
+            if not _take_lock(handle, path):
+                holder = _read_holder(path)
+                raise FolderError(
+                    f"{path.parent} is being swept by {holder or 'another process'}: wait for it, "
+                    "stop it, or use another folder"
+                )
+            # Somebody may have removed it in between: then another would get a lock of its own.
+            if _is_at(handle, path):
+                yield handle
+                return
+        finally:
+            os.close(handle)
+
+
+def _open_lock(path: Path) -> int:
+    refuse_link(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A pipe or a device in its place must neither hold this up nor be written to.
+    safely = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | safely, 0o666)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise FolderError(f"{path} is no file: remove it, or use another folder")
+    return handle
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _take_lock(handle: int, path: Path) -> bool:
+    """Whether it could be had; tried a few times, since a reader may hold it for a moment."""
     if sys.platform == "win32":
         return True
     for tries_left in reversed(range(_TRIES)):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if tries_left:
                 time.sleep(_BETWEEN_TRIES)
+        except OSError as error:
+            raise FolderError(
+                f"{path} cannot be locked ({error.strerror}): the file system of {path.parent} has "
+                "no working locks, as some network file systems have none, so nothing would keep "
+                "two sweeps apart: use a folder on a disk of this machine"
+            ) from error
         else:
             return True
     return False
@@ -194,11 +355,24 @@ def exclusive(path: Path) -> Iterator[None]:
         yield
 
 
+_LONGEST_HOLDER = 4096
+"""The most bytes that are read of a lock, which comes from anywhere."""
+
+
 def _read_holder(path: Path) -> Holder | None:
     try:
-        return Holder(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            said = json.loads(file.read(_LONGEST_HOLDER))
+        holder = Holder(str(said["host"]), int(said["pid"]), float(said["start"]))
+        str(holder)  # that its time is one
+    except (OSError, ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None
+    return holder if 0 < holder.pid < _MOST_PID else None
+
+
+_MOST_PID = 2**31
 
 
 def _rewrite(handle: int, text: str) -> None:

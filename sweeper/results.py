@@ -53,7 +53,7 @@ class FailureReport:
 
     def __str__(self) -> str:
         which = self.stage if self.number is None else f"{self.stage} {self.number}"
-        return f"{self.params} {which}: {self.message}"
+        return printable(f"{self.params} {which}: {self.message}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,16 @@ class Summary:
             )
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = ["  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)) for row in rows]
-        return "\n".join(line.rstrip() for line in [*lines, *self.notes])
+        return "\n".join(printable(line.rstrip()) for line in [*lines, *self.notes])
+
+
+def printable(text: str) -> str:
+    """One line that any terminal may be sent: what it would obey is written out."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
 
 
 def show_params(params: Params) -> str:

@@ -32,13 +32,22 @@ choice of evaluation samples.  The numbers are part of every result: never chang
 # -- values ---------------------------------------------------------------------------------------
 
 
-def normalise(value: Any, name: str = "parameter") -> Any:
+DEEPEST = 40
+"""Levels of lists and mappings within a value: deeper ones are a mistake, or meant to harm."""
+
+_TOO_DEEP = f"is nested more than {DEEPEST} levels deep"
+
+
+def normalise(value: Any, name: str = "parameter", *, levels: int = DEEPEST) -> Any:
     """`value` with numpy scalars made Python's, refused where no file could keep it.
 
     Raises:
-        ParamError: NaN, a value of another type than those allowed, a class or function that
-            cannot be imported; the message names the parameter.
+        ParamError: NaN, a value of another type than those allowed, one within so many `levels`
+            of others, a class or function that cannot be imported; the message names the
+            parameter.
     """
+    if levels < 0:
+        raise ParamError(f"{name:.80}… {_TOO_DEEP}")
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and math.isnan(value):
@@ -49,11 +58,16 @@ def normalise(value: Any, name: str = "parameter") -> Any:
     if value is None or type(value) in {bool, int, float, str}:
         return value
     if isinstance(value, tuple | list):
-        items = [normalise(item, f"{name}[{place}]") for place, item in enumerate(value)]
+        items = [
+            normalise(item, f"{name}[{place}]", levels=levels - 1)
+            for place, item in enumerate(value)
+        ]
         return tuple(items) if isinstance(value, tuple) else items
     if isinstance(value, Mapping):
         return {
-            normalise(key, f"a key of {name}"): normalise(item, f"{name}[{key!r}]")
+            normalise(key, f"a key of {name}", levels=levels - 1): normalise(
+                item, f"{name}[{key!r}]", levels=levels - 1
+            )
             for key, item in value.items()
         }
     if isinstance(value, type) or callable(value):
@@ -141,11 +155,17 @@ def decode(text: str, find: Callable[[str], Any] = Reference) -> Any:
 
     `find` turns `"module:Name"` into the class or function; by default it stays a `Reference`, so
     that showing a folder imports nothing.
+
+    Raises:
+        ParamError: it is no encoding of ours.
     """
-    return _untagged(json.loads(text), find)
+    # The value of a point is one level above its parameters, which may each be as deep as allowed.
+    return _untagged(json.loads(text), find, DEEPEST + 1)
 
 
-def _untagged(tagged: list[Any], find: Callable[[str], Any]) -> Any:
+def _untagged(tagged: list[Any], find: Callable[[str], Any], levels: int) -> Any:
+    if levels < 0:
+        raise ParamError(f"an encoded value {_TOO_DEEP}")
     match tagged:
         case ["n"]:
             return None
@@ -157,15 +177,17 @@ def _untagged(tagged: list[Any], find: Callable[[str], Any]) -> Any:
             return float.fromhex(digits)
         case ["s", str(value)]:
             return value
-        case ["t", list(items)]:
-            return tuple(_untagged(item, find) for item in items)
-        case ["l", list(items)]:
-            return [_untagged(item, find) for item in items]
+        case ["t" | "l" as kind, list(items)]:
+            found = [_untagged(item, find, levels - 1) for item in items]
+            return tuple(found) if kind == "t" else found
         case ["d", list(pairs)]:
-            return {_untagged(key, find): _untagged(item, find) for key, item in pairs}
+            return {
+                _untagged(key, find, levels - 1): _untagged(item, find, levels - 1)
+                for key, item in pairs
+            }
         case ["c", str(name)]:
             return find(name)
-    raise ParamError(f"{tagged!r} is not an encoded value")
+    raise ParamError(f"{tagged!r:.200} is not an encoded value")
 
 
 def find_importable(name: str) -> Any:

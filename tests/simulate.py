@@ -35,7 +35,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sweeper.drive import drive
-from sweeper.errors import StoppedError
+from sweeper.errors import DiskError, StoppedError
 from sweeper.run.scheduler import SHORT, STREAK, Scheduler
 from sweeper.search import ParamSelector
 from sweeper.show.progress import make_view
@@ -228,7 +228,9 @@ class Life:
         """Something is about to be written."""
         self.writes += 1
         if self.end == "write fails" and self.writes == 1 + self.at // 9:
-            raise sqlite3.OperationalError("disk I/O error")
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorname = "SQLITE_IOERR_WRITE"  # as SQLite says it
+            raise error
 
 
 def mortal_connection(life: Life) -> type[sqlite3.Connection]:
@@ -540,8 +542,8 @@ def run(
         return drive_to_end(scenario, world, life, store, durable)
     except Killed:
         return None, "was killed"
-    except sqlite3.OperationalError as error:
-        return None, f"could not write ({error})"
+    except DiskError as error:
+        return None, f"could not write ({error.__cause__})"
     finally:
         if durable is not None:
             durable.close()

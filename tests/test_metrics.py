@@ -49,7 +49,10 @@ def test_multiclass_counts_samples_whose_labels_all_match(output, y, correct):
 
 @pytest.mark.parametrize(
     ("loss", "performance"),
-    [(0.0, 1.0), (1.0, 0.5), (3.0, 0.25), (NAN, 0.0), (INF, 0.0), (-INF, 0.0), (-1.0, 0.0)],
+    [
+        *((0.0, 1.0), (1.0, 0.5), (3.0, 0.25), (NAN, 0.0), (INF, 0.0), (-INF, 0.0)),
+        *((-1e-9, 1 + 1e-9), (-0.5, 1.5), (-1.0, 2.0), (-5.0, 6.0)),
+    ],
 )
 def test_inverse_loss(loss, performance):
     assert inverse_loss(loss) == performance

@@ -10,15 +10,20 @@ import numpy as np
 from sweeper.errors import UsageError
 from sweeper.types import Params
 
+MOST = 10_000_000
+"""More trials or points are a slip of the finger: their numbers alone would fill a memory."""
 
-def check_count(name: str, value: Any) -> int:
-    """`value` as a whole number, 0 or more.
+
+def check_count(name: str, value: Any, most: int | None = MOST) -> int:
+    """`value` as a whole number from 0 to `most`.
 
     Raises:
         UsageError: it is something else.
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
         raise UsageError(f"{name}={value!r}: it must be a whole number, 0 or more")
+    if most is not None and value > most:
+        raise UsageError(f"{name}={value!r:.40}: it must be at most {most:,}")
     return int(value)
 
 

@@ -92,7 +92,7 @@ def draw_points(
         ParamError: a choice that no file could keep.
     """
     check_count("points", points)
-    check_count("seed", seed)
+    check_count("seed", seed, most=None)
     if isinstance(r_eps, bool) or not isinstance(r_eps, int | float) or not 0 <= r_eps < 1:
         raise UsageError(f"r_eps={r_eps!r}: it must be a number from 0 to less than 1")
     if isinstance(ranges, Mapping):

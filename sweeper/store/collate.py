@@ -28,8 +28,14 @@ def collate(store: Store, paths: Paths, *, every_point: bool = False) -> SweepRe
 
     The summaries hold all points.  A point has views of its own where it is among the first, or
     has some already, which would grow old, or where `every_point` is asked for.
+
+    Raises:
+        FolderError: the database says what no sweep writes, or a link would lead elsewhere.
+        DiskError: a file cannot be written; what was there is as it was.
     """
-    with store.snapshot():
+    # Resolved, so that every link that is met is one inside of the folder.
+    paths = Paths(paths.folder.resolve())
+    with store.snapshot(), store.understood():
         results = read_results(store)
         params = {point_id: decode(encoded) for point_id, encoded in store.encoded_params()}
         _write_lookup(paths, params)
@@ -83,7 +89,8 @@ def _hashable(value: Any) -> Any:
 
 def _write_params_csv(paths: Paths, params: Mapping[int, Params]) -> None:
     rows = [{"id": point_id, **dict(params_columns(value))} for point_id, value in params.items()]
-    write_swapped(paths.params_csv, csv_text(rows).encode())
+    # A name that no encoding can write is no reason to write nothing.
+    write_swapped(paths.params_csv, csv_text(rows).encode(errors="backslashreplace"))
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -115,7 +122,7 @@ def _write_hparams(store: Store, paths: Paths, point_id: int) -> None:
     for after, step, choice, arrays in store.decisions(point_id):
         choices.append({"after": after, "choice": choice, "then": asdict(step)})
         file = CURVE_FILES.get(after.partition(".")[0])
-        if file is not None and arrays:
+        if file is not None and unpack_arrays(arrays):
             write_swapped(folder / file, arrays)
     if step.found is not None:
         payload = step.payload

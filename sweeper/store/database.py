@@ -18,7 +18,18 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 from sweeper.errors import FolderError
+from sweeper.files import disk_error, refuse_link
 from sweeper.signature import decode
+from sweeper.store.damage import (
+    check_pages,
+    check_tables,
+    damaged,
+    explained,
+    prepare,
+    seal,
+    seal_outcome,
+    understood,
+)
 from sweeper.types import (
     CHECK,
     NOT_ITS_FAULT,
@@ -33,6 +44,7 @@ from sweeper.types import (
     Interrupted,
     Lost,
     Outcome,
+    Params,
     Planned,
     Point,
     Recorded,
@@ -42,17 +54,21 @@ from sweeper.types import (
     Told,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Of what is written.  Folders of every version before it are read, and made this one's when a
+sweep goes on in them.  1: rows had no `crc`."""
 
 _SCHEMA = """
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,
-    value TEXT NOT NULL             -- JSON
+    value TEXT NOT NULL,            -- JSON
+    crc INTEGER                     -- of what the row says, its arrays aside, which have their own
 ) WITHOUT ROWID;
 CREATE TABLE points (
     id INTEGER PRIMARY KEY,         -- from 0, in the order of first asking
     signature TEXT NOT NULL UNIQUE,
-    params TEXT NOT NULL            -- canonical encoding
+    params TEXT NOT NULL,           -- canonical encoding
+    crc INTEGER
 );
 CREATE TABLE outcomes (
     point INTEGER NOT NULL REFERENCES points,
@@ -63,6 +79,7 @@ CREATE TABLE outcomes (
     metrics TEXT NOT NULL,          -- JSON
     arrays BLOB NOT NULL,           -- .npz, or empty
     failure TEXT,                   -- JSON
+    crc INTEGER,
     PRIMARY KEY (point, stage, number)
 ) WITHOUT ROWID;
 CREATE TABLE decisions (
@@ -71,14 +88,16 @@ CREATE TABLE decisions (
     after TEXT NOT NULL,            -- the stage that ended
     step TEXT NOT NULL,             -- JSON
     choice TEXT NOT NULL,           -- JSON
-    arrays BLOB NOT NULL
+    arrays BLOB NOT NULL,
+    crc INTEGER
 );
 CREATE TABLE log (
     seq INTEGER PRIMARY KEY,
     selector TEXT NOT NULL,
     kind TEXT NOT NULL,             -- asked, waits, hparams, trials, failed
     point INTEGER REFERENCES points,
-    value TEXT NOT NULL             -- JSON: trials asked, or numbers told
+    value TEXT NOT NULL,            -- JSON: trials asked, or numbers told
+    crc INTEGER
 );
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY,
@@ -96,15 +115,24 @@ CREATE INDEX events_by_kind ON events (kind, seq);
 
 # In the order in which rows are inserted: a point goes before all that is said of it.
 _COLUMNS = {
-    "points": ("id, signature, params", "?, ?, ?"),
+    "points": ("id, signature, params, crc", "?, ?, ?, ?"),
     "outcomes": (
-        "point, stage, number, started, ended, metrics, arrays, failure",
-        "?, ?, ?, ?, ?, ?, ?, ?",
+        "point, stage, number, started, ended, metrics, arrays, failure, crc",
+        "?, ?, ?, ?, ?, ?, ?, ?, ?",
     ),
-    "decisions": ("point, after, step, choice, arrays", "?, ?, ?, ?, ?"),
-    "log": ("selector, kind, point, value", "?, ?, ?, ?"),
+    "decisions": ("point, after, step, choice, arrays, crc", "?, ?, ?, ?, ?, ?"),
+    "log": ("selector, kind, point, value, crc", "?, ?, ?, ?, ?"),
     "events": ("time, kind, point, stage, value", "?, ?, ?, ?, ?"),
 }
+
+
+_SEALED = {
+    "meta": ("key", "value"),
+    "points": ("id", "signature", "params"),
+    "decisions": ("point", "after", "step", "choice"),
+    "log": ("selector", "kind", "point", "value"),
+}
+"""What a row's `crc` is of; for outcomes see `seal_outcome`."""
 
 
 class _Rows(NamedTuple):
@@ -123,6 +151,11 @@ class Store:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
         self._selector = ""
+        file = connection.execute("SELECT file FROM pragma_database_list").fetchone()[0]
+        self._path = Path(file)
+        self._file = self._path.stat() if file else None
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        self._crc = "NULL" if version < _WITH_CRC else "crc"
         self._read_ids()
         self._pending: list[Decision] = []
         """Not durable yet."""
@@ -141,20 +174,27 @@ class Store:
         `connect` makes the connection, as `sqlite3.connect` does.
 
         Raises:
-            FolderError: the file is no database of ours, or of a later version.
+            FolderError: the file is no database of ours, damaged, or of a later version.
+            DiskError: it cannot be written.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = connect(path, isolation_level=None)
+        with explained(path):
+            for end in ("", "-wal", "-shm"):
+                refuse_link(path.with_name(f"{path.name}{end}"))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            connection = connect(path, isolation_level=None)
         try:
-            with _explained(path):
-                connection.execute("PRAGMA journal_mode = WAL")
-                # In WAL mode only FULL syncs every commit.
-                connection.execute("PRAGMA synchronous = FULL")
-                if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+            with explained(path):
+                prepare(connection)
+                if _is_new(connection):
+                    connection.execute("PRAGMA journal_mode = WAL")
                     connection.executescript(
                         f"BEGIN;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
                     )
-                _check_version(connection, path)
+                _check(connection, path)
+                connection.execute("PRAGMA journal_mode = WAL")
+                # In WAL mode only FULL syncs every commit.
+                connection.execute("PRAGMA synchronous = FULL")
+                _bring_up(connection)
                 return cls(connection)
         except BaseException:
             connection.close()
@@ -165,21 +205,29 @@ class Store:
         """Open for reading only; never blocks the driver.
 
         Raises:
-            FolderError: there is no sweep here.
+            FolderError: there is no sweep here, or it is damaged.
+            DiskError: it cannot be read from where it is.
         """
-        if not path.is_file():
+        with explained(path):
+            there = path.is_file()
+        if not there:
             raise FolderError(f"{path.parent} holds no sweep: there is no {path.name} in it")
         uri = f"{path.resolve().as_uri()}?mode=ro"
         # SQLite reads beside its log, and makes what it needs for that; where nobody can write,
         # nobody does, and there is nothing to read beside.
         if not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists():
             uri += "&immutable=1"
-        with _explained(path):
+        with explained(path):
             connection = sqlite3.connect(uri, uri=True, isolation_level=None)
-            connection.execute("PRAGMA trusted_schema = OFF")
-            connection.execute("PRAGMA query_only = ON")
-            _check_version(connection, path)
-            return cls(connection)
+        try:
+            with explained(path):
+                prepare(connection)
+                connection.execute("PRAGMA query_only = ON")
+                _check(connection, path)
+                return cls(connection)
+        except BaseException:
+            connection.close()
+            raise
 
     def close(self) -> None:
         """Close the database."""
@@ -188,22 +236,46 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        with explained(self._path):
+            self.close()
+            if isinstance(error, sqlite3.Error):
+                raise error
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of it durable at the end, or none of it."""
-        self.connection.execute("BEGIN IMMEDIATE")
+        """All of it durable at the end, or none of it.
+
+        Raises:
+            DiskError: the disk is full or failing, or the folder is gone.
+        """
+        with explained(self._path):
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.connection.execute("COMMIT")
+            except BaseException:
+                # A full disk may have ended it already.
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+                self._read_ids()
+                raise
+        self._check_there()
+
+    def _check_there(self) -> None:
+        """SQLite goes on writing into a file that was removed, and nobody would find it again."""
+        if self._file is None:
+            return
         try:
-            yield
-            self.connection.execute("COMMIT")
-        except BaseException:
-            # A full disk may have ended it already.
-            if self.connection.in_transaction:
-                self.connection.execute("ROLLBACK")
-            self._read_ids()
-            raise
+            if os.path.samestat(self._path.stat(), self._file):
+                return
+        except OSError:
+            pass
+        raise disk_error(
+            self._path.parent,
+            "it was moved, removed or replaced while the sweep ran",
+            advice="put it back",
+        )
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -220,16 +292,42 @@ class Store:
     @property
     def meta(self) -> dict[str, Any]:
         """Everything that is kept by name."""
-        rows = self.connection.execute("SELECT key, value FROM meta")
-        return {key: json.loads(value) for key, value in rows}
+        with understood(self._path):
+            found = {key: json.loads(value) for key, value in self._rows("meta")}
+            identity, notes = found.get("identity", {}), found.get("notes", [])
+            _expect(isinstance(identity, dict), "an identity", identity)
+            _expect(isinstance(identity.get("settings", {}), dict), "settings", identity)
+            _expect(isinstance(found.get("selector", ""), str), "a selector", found)
+            _expect(isinstance(notes, list) and _are_texts(notes), "notes", notes)
+        return found
+
+    def _rows(
+        self, table: str, rest: str = "", values: tuple[Any, ...] = (), *, more: str = ""
+    ) -> Iterator[tuple[Any, ...]]:
+        """What the rows of a table say: what is under their seal, and `more` columns.
+
+        Raises:
+            FolderError: a row is not as it was written.
+        """
+        sealed = _SEALED[table]
+        columns = ", ".join([self._crc, *sealed, *([more] if more else [])])
+        query = f"SELECT {columns} FROM {table} {rest}"  # noqa: S608 - our names
+        for crc, *row in self.connection.execute(query, values):
+            if crc is not None and crc != seal(*row[: len(sealed)]):
+                raise damaged(self._path, f"a row of table {table} is not as it was written")
+            yield tuple(row)
 
     def set_meta(self, values: Mapping[str, Any]) -> None:
         """Keep values by name."""
         with self.transaction():
-            self.connection.executemany(
-                "INSERT OR REPLACE INTO meta VALUES (?, ?)",
-                [(key, json.dumps(value)) for key, value in values.items()],
-            )
+            self._put_meta(values)
+
+    def _put_meta(self, values: Mapping[str, Any]) -> None:
+        rows = [(key, json.dumps(value)) for key, value in values.items()]
+        self.connection.executemany(
+            "INSERT OR REPLACE INTO meta (key, value, crc) VALUES (?, ?, ?)",
+            [(*row, seal(*row)) for row in rows],
+        )
 
     def has_results(self) -> bool:
         """Whether a replica has ended well: from then on the folder belongs to its problem."""
@@ -254,9 +352,7 @@ class Store:
         with self.transaction():
             if not keep_log:
                 self.connection.execute("DELETE FROM log WHERE selector = ?", (selector,))
-            self.connection.execute(
-                "INSERT OR REPLACE INTO meta VALUES ('selector', ?)", (json.dumps(selector),)
-            )
+            self._put_meta({"selector": selector})
             self._insert(decisions)
 
     def append(self, records: Iterable[Event | Decision]) -> None:
@@ -305,32 +401,27 @@ class Store:
                 value = {"signal": signal}
                 rows.events.append(self._event_row(time, "interrupted", None, None, value))
             case Asked(None):
-                rows.log.append((self._selector, "waits", None, "null"))
+                rows.log.append(_sealed(self._selector, "waits", None, "null"))
             case Asked(Point() as point, trials, point_id):
                 if point.signature not in self._ids:
                     self._ids[point.signature] = point_id
                     self._signatures[point_id] = point.signature
-                    rows.points.append((point_id, point.signature, point.encoded))
-                rows.log.append((self._selector, "asked", point_id, json.dumps(trials)))
+                    rows.points.append(_sealed(point_id, point.signature, point.encoded))
+                rows.log.append(_sealed(self._selector, "asked", point_id, json.dumps(trials)))
             case Told(signature, what, numbers):
                 told = json.dumps(numbers)
-                rows.log.append((self._selector, what, self._ids[signature], told))
+                rows.log.append(_sealed(self._selector, what, self._ids[signature], told))
             case Planned(signature, step, after, choice, arrays):
                 texts = (json.dumps(asdict(step)), json.dumps(dict(choice)))
-                rows.decisions.append((self._ids[signature], after, *texts, arrays))
+                row = (self._ids[signature], after, *texts)
+                rows.decisions.append((*row, arrays, seal(*row)))
 
     def _outcome_row(self, outcome: Outcome) -> tuple[Any, ...]:
         failure = None if outcome.failure is None else json.dumps(asdict(outcome.failure))
-        return (
-            self._ids[outcome.point],
-            outcome.stage,
-            outcome.number,
-            outcome.started,
-            outcome.ended,
-            json.dumps(dict(outcome.metrics)),
-            outcome.arrays,
-            failure,
-        )
+        which = (self._ids[outcome.point], outcome.stage, outcome.number)
+        metrics = json.dumps(dict(outcome.metrics))
+        crc = seal_outcome(*which, metrics, failure)
+        return (*which, outcome.started, outcome.ended, metrics, outcome.arrays, failure, crc)
 
     def _event_row(
         self, time: float, kind: str, point: str | None, stage: str | None, value: Any
@@ -398,59 +489,59 @@ class Store:
 
     def last_steps(self) -> dict[int, Step]:
         """By point id: where tuning stands."""
-        rows = self.connection.execute("SELECT point, step FROM decisions ORDER BY seq")
-        return {point_id: _read_step(text) for point_id, text in dict(rows.fetchall()).items()}
+        with understood(self._path):
+            # The last one of each point counts.
+            last = {row[0]: row[2] for row in self._rows("decisions", "ORDER BY seq")}
+            return {point_id: _read_step(step) for point_id, step in last.items()}
 
     def log(self, selector: str) -> tuple[Asked | Told, ...]:
         """What `selector` asked and was told, in order.
 
         The points' parameters are as files keep them: classes are not imported.
         """
-        points = {
-            point_id: Point(signature, decode(params), params)
-            for point_id, signature, params in self.connection.execute("SELECT * FROM points")
-        }
-        found: list[Asked | Told] = []
-        for kind, point_id, value in self.connection.execute(
-            "SELECT kind, point, value FROM log WHERE selector = ? ORDER BY seq", (selector,)
-        ):
-            if kind == "waits":
-                found.append(Asked(None))
-            elif kind == "asked":
-                found.append(Asked(points[point_id], json.loads(value), point_id))
-            else:
-                found.append(Told(points[point_id].signature, kind, tuple(json.loads(value))))
-        return tuple(found)
+        with understood(self._path):
+            points = {
+                point_id: Point(signature, _read_params(params), params)
+                for point_id, signature, params in self._rows("points")
+            }
+            rows = self._rows("log", "WHERE selector = ? ORDER BY seq", (selector,))
+            return tuple(_read_entry(points, *entry) for _, *entry in rows)
 
     def encoded_params(self) -> list[tuple[int, str]]:
         """Each point's id and its parameters' canonical encoding, in order of id."""
-        return self.connection.execute("SELECT id, params FROM points ORDER BY id").fetchall()
+        with understood(self._path):
+            return [(row[0], row[2]) for row in self._rows("points", "ORDER BY id")]
 
     def _tries(self) -> dict[tuple[str, str, int], list[Failure]]:
         signatures = self.signatures()
         tries: dict[tuple[str, str, int], list[Failure]] = defaultdict(list)
-        for point_id, stage, value in self.connection.execute(
-            "SELECT point, stage, value FROM events WHERE kind = 'lost' AND point NOT NULL AND "
-            "seq > (SELECT coalesce(max(seq), 0) FROM events WHERE kind = 'failures_forgotten') "
-            "ORDER BY seq"
-        ):
-            lost = json.loads(value)
-            if lost["cause"]["kind"] in NOT_ITS_FAULT:
-                continue
-            key = (signatures[point_id], stage, lost["numbers"][0])
-            tries[key].append(Failure(**lost["cause"]))
+        with understood(self._path):
+            for point_id, stage, value in self.connection.execute(
+                "SELECT point, stage, value FROM events WHERE kind = 'lost' AND point NOT NULL AND "
+                "seq > (SELECT coalesce(max(seq), 0) FROM events WHERE "
+                "kind = 'failures_forgotten') ORDER BY seq"
+            ):
+                lost = json.loads(value)
+                if lost["cause"]["kind"] in NOT_ITS_FAULT:
+                    continue
+                key = (signatures[point_id], stage, lost["numbers"][0])
+                tries[key].append(_read_failure(lost["cause"]))
         return tries
 
     def decisions(self, point_id: int) -> list[tuple[str, Step, dict[str, Any], bytes]]:
         """A point's decisions, in order: the stage that ended, the step, the choice, the curves."""
-        rows = self.connection.execute(
-            "SELECT after, step, choice, arrays FROM decisions WHERE point = ? ORDER BY seq",
-            (point_id,),
-        )
-        return [
-            (after, _read_step(step), json.loads(choice), arrays)
-            for after, step, choice, arrays in rows
-        ]
+        with understood(self._path):
+            rows = self._rows(
+                "decisions", "WHERE point = ? ORDER BY seq", (point_id,), more="arrays"
+            )
+            return [
+                (after, _read_step(step), json.loads(choice), arrays)
+                for _, after, step, choice, arrays in rows
+            ]
+
+    def understood(self) -> contextlib.AbstractContextManager[None]:
+        """Where what the rows say is made sense of (see `sweeper.store.damage`)."""
+        return understood(self._path)
 
     def signatures(self) -> Mapping[int, str]:
         """By point id: a live view."""
@@ -463,21 +554,37 @@ class Store:
 
         `where` is SQL of ours, with a question mark for each of `values`.
         """
-        signatures = self._signatures
-        columns = "point, stage, number, started, ended, metrics, failure"
+        columns = f"point, stage, number, started, ended, metrics, failure, {self._crc}"
         query = (
             f"SELECT {columns}, {'arrays' if arrays else 'NULL'} FROM outcomes "  # noqa: S608
             f"WHERE {where} ORDER BY point, stage, number"
         )
-        rows = self.connection.execute(query, values)
-        while some := rows.fetchmany(100):
-            # Read as one document: a million little ones take several times as long.
-            metrics = json.loads(f"[{','.join(row[5] for row in some)}]")
-            for row, measured in zip(some, metrics, strict=True):
-                point_id, stage, number, started, ended, _, text, blob = row
-                failure = None if text is None else Failure(**json.loads(text))
-                who = signatures[point_id]
-                yield Outcome(who, stage, number, started, ended, measured, blob or b"", failure)
+        with understood(self._path):
+            rows = self.connection.execute(query, values)
+        while True:
+            with understood(self._path):
+                found = self._read_outcomes(rows.fetchmany(100))
+            if not found:
+                return
+            yield from found
+
+    def _read_outcomes(self, rows: list[Any]) -> list[Outcome]:
+        # Read as one document: a million little ones take several times as long.
+        metrics = json.loads(f"[{','.join(row[5] for row in rows)}]")
+        found = []
+        for row, measured in zip(rows, metrics, strict=True):
+            point_id, stage, number, started, ended, written, text, crc, blob = row
+            if type(number) is not int or not -_MOST_TIME < started < _MOST_TIME > abs(ended):
+                raise ValueError(f"{stage} {number} of point {point_id} is no replica")
+            if crc is not None and crc != seal_outcome(point_id, stage, number, written, text):
+                what = f"{stage} {number} of point {point_id}"
+                raise damaged(self._path, f"{what} is not as it was written")
+            failure = None if text is None else _read_failure(json.loads(text))
+            who = self._signatures[point_id]
+            found.append(
+                Outcome(who, stage, number, started, ended, measured, blob or b"", failure)
+            )
+        return found
 
 
 def fold_log(path: Path) -> None:
@@ -487,25 +594,86 @@ def fold_log(path: Path) -> None:
             Store.open(path).close()
 
 
+def _read_entry(points: Mapping[int, Point], kind: str, point_id: Any, value: str) -> Asked | Told:
+    if kind == "waits":
+        return Asked(None)
+    point = points[point_id]
+    if kind != "asked":
+        return Told(point.signature, kind, tuple(json.loads(value)))  # type: ignore[arg-type]
+    trials = json.loads(value)
+    _expect(isinstance(trials, int) and trials >= 0, "trials asked for", trials)
+    return Asked(point, trials, point_id)
+
+
 def _read_step(text: str) -> Step:
     fields = json.loads(text)
-    if fields["found"] is not None:
-        fields["found"] = Found(**fields["found"])
-    return Step(**fields)
+    found = fields["found"]
+    if found is not None:
+        rates = (float(found["lr_min"]), float(found["lr_max"]))
+        _expect(isinstance(found["batch_size"], int), "a batch size", found["batch_size"])
+        fields["found"] = Found(*rates, found["batch_size"])
+    step = Step(**fields)
+    _expect(isinstance(step.stage, str), "a stage", step.stage)
+    _expect(isinstance(step.payload, dict), "a payload", step.payload)
+    _expect(isinstance(step.error, str | None), "an error", step.error)
+    return step
 
 
-def _check_version(connection: sqlite3.Connection, path: Path) -> None:
+def _read_params(encoded: str) -> Params:
+    params = decode(encoded)
+    named = isinstance(params, dict) and _are_texts(params)
+    _expect(named or isinstance(params, tuple), "parameters", params)
+    return params  # type: ignore[no-any-return]
+
+
+def _read_failure(fields: dict[str, Any]) -> Failure:
+    _expect(_are_texts(fields.values()), "a failure", fields)
+    return Failure(**fields)
+
+
+def _are_texts(values: Iterable[object]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _expect(holds: bool, what: str, found: object) -> None:
+    if not holds:
+        raise ValueError(f"{found!r:.80} is not {what}")
+
+
+_TABLES = ("meta", *_COLUMNS)
+
+_MOST_TIME = 1e11
+"""Later than any clock that can be shown."""
+
+_WITH_CRC = 2
+"""The first version whose rows have a checksum."""
+
+
+def _sealed(*values: Any) -> tuple[Any, ...]:
+    return (*values, seal(*values))
+
+
+def _is_new(connection: sqlite3.Connection) -> bool:
+    made = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    return not made and connection.execute("PRAGMA user_version").fetchone()[0] == 0
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    """See that it is a sweep's database, sound, and of a version that is known."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version != SCHEMA_VERSION:
+    if not 1 <= version <= SCHEMA_VERSION:
         raise FolderError(
-            f"{path} has format {version}, and this version of sweeper reads format "
-            f"{SCHEMA_VERSION}: use the version of sweeper that wrote it"
+            f"{path} has format {version}, and this version of sweeper reads formats 1 to "
+            f"{SCHEMA_VERSION}: use the version of sweeper that wrote it, or a later one"
         )
+    check_tables(connection, path, _TABLES)
+    check_pages(connection, path)
 
 
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        raise FolderError(f"{path} cannot be opened as a sweep's database: {error}") from error
+def _bring_up(connection: sqlite3.Connection) -> None:
+    """Make a database of an earlier version one of this version."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] < _WITH_CRC:
+        added = "".join(
+            f"ALTER TABLE {table} ADD COLUMN crc INTEGER;" for table in _TABLES if table != "events"
+        )
+        connection.executescript(f"BEGIN;{added}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")

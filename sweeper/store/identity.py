@@ -84,12 +84,12 @@ def bind(
     elsewhere = "use another folder, or resume=False (--no-resume) to move it to history/"
     if found:
         raise FolderError(f"{paths.folder} holds another sweep: {'; '.join(found)}: {elsewhere}")
-    if stored["data_sha256"] != data_sha256:
+    if stored.get("data_sha256") != data_sha256:
         raise FolderError(
             f"{paths.folder} holds results of other data: dataset() gives something else than when "
             f"it was begun: {elsewhere}"
         )
-    changed: bool = stored["source_sha256"] != source_sha256
+    changed: bool = stored.get("source_sha256") != source_sha256
     if changed and not allow_changed_code:
         raise ChangedCodeError(
             f"{paths.folder} holds results of other code: the problem's module has changed since "

@@ -23,7 +23,7 @@ def load(folder: str | Path) -> SweepResult:
     Runs no code from the folder: classes among the parameters stay `"module:Name"`.
 
     Raises:
-        FolderError: there is no sweep in the folder.
+        FolderError: there is no sweep in the folder, or it is damaged.
     """
     with Store.read(Paths(Path(folder)).database) as store, store.snapshot():
         return read_results(store)
@@ -52,7 +52,16 @@ def asked_points(store: Store) -> list[AskedPoint]:
 
 
 def read_results(store: Store) -> SweepResult:
-    """What `load` gives, from an open store."""
+    """What `load` gives, from an open store.
+
+    Raises:
+        FolderError: it says what no sweep writes.
+    """
+    with store.understood():
+        return _read_results(store)
+
+
+def _read_results(store: Store) -> SweepResult:
     steps = store.last_steps()
     trials: dict[str, list[Outcome]] = defaultdict(list)
     failed: dict[str, list[Outcome]] = defaultdict(list)

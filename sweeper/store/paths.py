@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from sweeper.files import refuse_link
 from sweeper.types import TRIAL
 
 CURVE_FILES = {
@@ -90,6 +91,19 @@ class Paths:
     def history(self) -> Path:
         """Earlier contents of the folder."""
         return self.folder / "history"
+
+
+def refuse_links(paths: Paths) -> None:
+    """See that nothing which a sweep writes to is a link to somewhere else.
+
+    Raises:
+        FolderError: something is; the message says what.
+    """
+    for path in (paths.logs, paths.points, paths.history, *_database_files(paths)):
+        refuse_link(path)
+    if paths.logs.is_dir():
+        for path in paths.logs.iterdir():
+            refuse_link(path)
 
 
 def move_to_history(paths: Paths) -> Path | None:

@@ -73,12 +73,12 @@ def key_of(plan: Plan) -> str:
 
 
 def cache_folder() -> Path:
-    """Where native steps are kept: `SWEEPER_CACHE`, or the user's folder for such things."""
+    """Where native steps are kept: `SWEEPER_CACHE`, or the user's folder; without links."""
     own = os.environ.get("SWEEPER_CACHE")
     if own:
-        return Path(own) / "compiled"
+        return (Path(own) / "compiled").resolve()
     user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(user) / "sweeper" / "compiled"
+    return (Path(user) / "sweeper" / "compiled").resolve()
 
 
 def _safe_folder() -> Path:

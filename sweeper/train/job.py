@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import nn
 
-from sweeper.errors import ChangedCodeError, SweeperError
+from sweeper.errors import ChangedCodeError, DiskError, SweeperError
 from sweeper.files import pack_arrays, write_swapped
 from sweeper.train import packed, probes
 from sweeper.train.context import TrainContext
@@ -178,7 +178,7 @@ def describe(error: BaseException) -> Failure:
 
 def _kind(error: BaseException, message: str) -> Literal["memory", "disk", "exception", "changed"]:
     number = error.errno if isinstance(error, OSError) else None
-    if number in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, DiskError) or number in (errno.ENOSPC, errno.EDQUOT):
         return "disk"
     # torch says it in words.
     if isinstance(error, MemoryError) or number == errno.ENOMEM or _NO_MEMORY in message:

@@ -15,8 +15,14 @@ EVALUATION_BATCH = 1024
 
 
 def inverse_loss(loss: float) -> float:
-    """Performance 1 / (1 + loss): 1 for no loss, 0 for a loss that is not finite."""
-    return 1 / (1 + loss) if math.isfinite(loss) and loss > -1 else 0.0
+    """Performance 1 / (1 + loss): 1 for no loss, 0 for a loss that is not finite.
+
+    Below 0, where a likelihood may lead, it goes on in a straight line of the same slope: what is
+    better must not be less.
+    """
+    if not math.isfinite(loss):
+        return 0.0
+    return 1 / (1 + loss) if loss >= 0 else 1 - loss
 
 
 def are_correct(style: str, output: Tensor, y: Tensor) -> Tensor:

@@ -224,4 +224,19 @@ def load_problem(ref: ProblemRef) -> Problem:
 def _named(ref: ProblemRef, module: ModuleType) -> ProblemRef:
     name = getattr(module, "name", None)
     last = ref.module.rpartition(".")[2]
-    return ProblemRef(name if isinstance(name, str) else last, ref.module, ref.path)
+    if not isinstance(name, str):
+        return ProblemRef(last, ref.module, ref.path)
+    # Where no folder is given, the name is that of the folder.
+    if name in ("", ".", "..") or len(name) > _LONGEST_NAME or not _is_file_name(name):
+        raise ProblemError(
+            f"problem {last}: name is {_shown(name)}; expected one that a folder could have, of at "
+            f"most {_LONGEST_NAME} characters, without slashes and control characters"
+        )
+    return ProblemRef(name, ref.module, ref.path)
+
+
+_LONGEST_NAME = 60
+
+
+def _is_file_name(name: str) -> bool:
+    return name.isprintable() and not set(name) & set("/\\:")

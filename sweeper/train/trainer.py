@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 from ignite.handlers.param_scheduler import LinearCyclicalScheduler
 from torch import Tensor, nn
 
+from sweeper.files import make_folder
 from sweeper.signature import decode
 from sweeper.train.data import Batch, Data, Indices, SampleSet, in_order, shuffled
 from sweeper.train.metrics import Tally
@@ -105,7 +106,7 @@ def train_trial(
     evaluator = Evaluator(problem, model, loss)
     curves = _record_curves(trainer, evaluator, data, streams, payload, curve_samples)
     if problem.handlers is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         params = decode(payload["params"], problem.find)
         trial = Trial(streams.number, streams.trial_seed, params, folder)
         problem.handlers(trainer, evaluator.engine, trial)

@@ -24,8 +24,8 @@ longer for it."""
 SAVED_FLAT, SAVED_NUMBER = 0.5e-6, 0.9e-9
 """Seconds saved in a step of a replica that would be trained in a flat pack: for each operation
 (2-128-4 and 64-32-10, 30 each: 80 and 61 µs in packs of eight, 37 and 28 in packs of 32, 34 and 16
-compiled), and for each number computed, which goes to memory and back (a transformer's block without
-dropout and with it, 1.05 and 1.49 million: 2180 and 2790 µs in packs, 1260 and 1320 compiled)."""
+compiled), and for each number computed, which goes to memory and back (a transformer's block, plain
+and with dropout, 1.05 and 1.49 million: 2180 and 2790 µs in packs, 1260 and 1320 compiled)."""
 
 SAVED_PLAIN, SAVED_UPDATE = 9e-6, 1.2e-9
 """The same where it would be trained plain: for each operation, and for each number that is trained

@@ -1,0 +1,141 @@
+"""What can be wrong with a database that comes from anywhere: said, and never read as results.
+
+SQLite finds what is wrong with its pages; rows carry a checksum of their own, since a digit that
+flipped is still a number.  Against malice the tables must be plain tables, and what a row says is
+refused where it is not what a sweep writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sweeper import files
+from sweeper.errors import FolderError, SweeperError
+
+ELSEWHERE = (
+    "take the folder from a backup, or begin anew in another folder or with resume=False "
+    "(--no-resume)"
+)
+
+
+def seal(*values: Any) -> int:
+    """The checksum that a row carries of these of its values."""
+    return zlib.crc32("\n".join(map(str, values)).encode(errors="surrogatepass"))
+
+
+def seal_outcome(point: int, stage: str, number: int, metrics: str, failure: str | None) -> int:
+    """As `seal`, where there are a million: which one it is, is where the checksum starts."""
+    which = zlib.crc32(stage.encode()) ^ (point * 2_654_435_761 + number)
+    text = metrics if failure is None else f"{metrics}\n{failure}"
+    return zlib.crc32(text.encode(), which & 0xFFFFFFFF)
+
+
+def damaged(path: Path, reason: str) -> FolderError:
+    """The error that says what is wrong with a database, and what to do."""
+    return FolderError(f"{path} is damaged, or no sweep wrote it: {reason}: {ELSEWHERE}")
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """What SQLite or the system refuses, as an error that says what to do.
+
+    Raises:
+        DiskError: the disk refused.
+        FolderError: the file is damaged.
+    """
+    try:
+        with files.explained(path):
+            yield
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InternalError):
+        raise  # a fault of ours
+    except sqlite3.DatabaseError as error:
+        raise explain(path, error) from error
+
+
+_REFUSED = {
+    "SQLITE_FULL": "make room on its disk",
+    "SQLITE_IOERR": "see whether its disk is failing, full, over a quota, or gone",
+    "SQLITE_READONLY": "see that you may write there",
+    "SQLITE_PERM": "see that you may write there",
+    "SQLITE_CANTOPEN": "see that the folder is there and that you may write there, or copy it to "
+    "where you may (even a reader needs that where a sweep ended suddenly)",
+    "SQLITE_BUSY": "see what else has it open",
+    "SQLITE_LOCKED": "see what else has it open",
+    "SQLITE_PROTOCOL": "its file system may have no working locks: use a disk of this machine",
+    "SQLITE_NOLFS": "its file system holds no large files: use another",
+}
+"""What to do, by the beginning of SQLite's name of the error."""
+
+
+def explain(path: Path, error: sqlite3.Error) -> SweeperError:
+    """The same, as an error for people."""
+    name = str(getattr(error, "sqlite_errorname", ""))
+    for beginning, advice in _REFUSED.items():
+        if name.startswith(beginning):
+            return files.disk_error(path, f"{error}", advice=advice)
+    return damaged(path, str(error))
+
+
+@contextlib.contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """What rows say that no sweep writes, as an error that says what to do.
+
+    Raises:
+        FolderError: instead of what reading such a thing raises.
+    """
+    try:
+        with explained(path):
+            yield
+    except SweeperError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise damaged(path, f"{type(error).__name__}: {error}") from error
+    except (MemoryError, RecursionError) as error:
+        raise damaged(path, "what it says is nested too deep, or too large") from error
+
+
+# -- the file as a whole --------------------------------------------------------------------------
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Trust nothing that the file says about how it is to be read."""
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
+    connection.execute("PRAGMA mmap_size = 0")
+
+
+def check_pages(connection: sqlite3.Connection, path: Path) -> None:
+    """See that its pages belong together: a tree that leads in circles would be read for ever.
+
+    Raises:
+        FolderError: they do not.
+    """
+    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise damaged(path, " ".join(str(found).split()))
+
+
+def check_tables(connection: sqlite3.Connection, path: Path, tables: tuple[str, ...]) -> None:
+    """See that the tables are plain tables: a view may be endless, a trigger acts by itself.
+
+    Raises:
+        FolderError: one is missing or something else, or there is more.
+    """
+    rows = connection.execute("SELECT type, name, rootpage FROM sqlite_schema").fetchall()
+    for kind, name, root in rows:
+        # What SQLite notes of its own accord (ANALYZE) goes by names that nobody else can give.
+        if kind not in ("table", "index") or not root:
+            raise damaged(path, f"it has a {kind} {name!r}")
+    found = {name for kind, name, _ in rows if kind == "table"}
+    for table in tables:
+        if table not in found:
+            raise damaged(path, f"it has no table {table!r}")
+        columns = connection.execute("SELECT name, hidden FROM pragma_table_xinfo(?)", (table,))
+        for column, hidden in columns:
+            if hidden:
+                raise damaged(path, f"column {column!r} of table {table!r} is computed")
