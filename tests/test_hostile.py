@@ -189,7 +189,7 @@ def test_weights_are_loaded_as_weights_only(tmp_path):
 
 
 PIPES = {"channel.py": {"pickle.loads"}, "inductor.py": {"pickle.load"}}
-"""What is unpickled, by file: what comes from a process that this one started, or was started by."""
+"""What is unpickled, by file: it comes from a process that this one started, or that started it."""
 
 
 def test_nothing_of_ours_unpickles_but_what_comes_through_its_own_pipes():
