@@ -12,7 +12,15 @@ HERE = Path(__file__).parent
 PAGE = (HERE.parent / "docs/reliability.md").read_text(encoding="utf-8")
 NAMED = re.findall(r"`(test_\w+\.py)::(test_\w+)`", PAGE)
 
-WHOLLY = ("test_kills.py", "test_resume.py", "test_simulate.py")
+WHOLLY = (
+    "test_disk.py",
+    "test_hostile.py",
+    "test_kills.py",
+    "test_odd_data.py",
+    "test_resume.py",
+    "test_simulate.py",
+    "test_together.py",
+)
 """Files about nothing else: each of their tests has its line."""
 
 
