@@ -18,8 +18,8 @@ TRIALS = 30
 """Of a point, as a sweep has them."""
 
 CLEARLY = 2.0
-"""So many times what it takes, compiling must save: half of those trials pay for it, and every sweep
-after has it for nothing."""
+"""So many times what it takes, compiling must save: half of those trials pay for it, and every
+sweep after has it for nothing."""
 
 SAVED_FLAT, SAVED_NUMBER = 0.5e-6, 0.9e-9
 """Seconds saved in a step of a replica that would be trained in a flat pack: for each operation
