@@ -8,6 +8,7 @@ import random as python_random
 import numpy as np
 import pytest
 import torch
+from ignite.handlers.param_scheduler import LinearCyclicalScheduler
 from torch import nn
 
 import patterns
@@ -210,6 +211,19 @@ def test_a_packed_trial_takes_its_buffers_with_it():
         assert norm.num_batches_tracked == TRIAL["steps"]
         alike(pack([number], problem_of(with_state))[number], found)
         assert float((norm.running_var - 1).abs().max()) > 0
+
+
+@pytest.mark.parametrize(("steps", "cycles"), [(1, 1), (3, 1), (40, 4), (42, 4), (3520, 7)])
+def test_the_rates_of_a_pack_are_those_of_ignites_scheduler(steps, cycles):
+    payload = {"lr_start": 0.013, "lr_end": 0.37, "steps": steps, "cycles": cycles}
+    simulated = LinearCyclicalScheduler.simulate_values(
+        num_events=steps,
+        param_name="lr",
+        start_value=0.013,
+        end_value=0.37,
+        cycle_size=max(2, steps // cycles),
+    )
+    assert packed.cycle_rates(payload) == [rate for _, rate in simulated]
 
 
 def test_data_that_is_loaded_as_it_goes_gives_the_same_pack():

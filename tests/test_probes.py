@@ -17,13 +17,14 @@ from torch.utils.data import TensorDataset
 from sweeper.signature import encode
 from sweeper.train import probes as probes_module
 from sweeper.train import trainer as trainer_module
+from sweeper.train.curves import choose_samples
 from sweeper.train.data import Data, HeldSet, LoadedSet
 from sweeper.train.loading import ProblemRef
 from sweeper.train.plan import batch_sizes
 from sweeper.train.probes import EVALUATED, Probe, run_batch_choice, run_batch_range, run_lr_range
 from sweeper.train.problem import Problem
 from sweeper.train.streams import Streams
-from sweeper.train.trainer import choose_samples, train_trial
+from sweeper.train.trainer import train_trial
 
 SIGNATURE = "5e" * 32
 

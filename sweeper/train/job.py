@@ -24,6 +24,7 @@ from sweeper.errors import ChangedCodeError, DiskError, SweeperError
 from sweeper.files import pack_arrays, write_swapped
 from sweeper.train import packed, probes
 from sweeper.train.context import TrainContext
+from sweeper.train.curves import Trained
 from sweeper.train.data import Data, DataRef, open_data
 from sweeper.train.loading import ProblemRef
 from sweeper.train.plan import (
@@ -41,7 +42,6 @@ from sweeper.train.problem import Problem, load_problem
 from sweeper.train.streams import Streams, preserved
 from sweeper.train.tape import CannotPackError
 from sweeper.train.toolchain import check_toolchain
-from sweeper.train.trainer import Trained, train_trial
 from sweeper.train.way import find_way
 from sweeper.types import CHECK, TRIAL, Failure, Job, Outcome
 
@@ -221,6 +221,9 @@ def _train(context: TrainContext, fd: int | None, job: Job, number: int) -> _Fou
     if base == WAY:
         return find_way(problem, data, streams, {**payload["trial"], "params": payload["params"]})
     folder = _model_path(context, job, number).parent
+    # Imports ignite, which takes as long as torch: not before it is needed.
+    from sweeper.train.trainer import train_trial
+
     trained = train_trial(problem, data, streams, payload, context.curve_samples, folder)
     return _kept(context, job, number, trained)
 

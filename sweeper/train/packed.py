@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 import numpy as np
 import psutil
 import torch
-from ignite.handlers.param_scheduler import LinearCyclicalScheduler
 from torch import Tensor, nn
 
 from sweeper.train.compiled import replicas_of
+from sweeper.train.curves import CURVES, Trained, choose_samples, curve_steps
 from sweeper.train.data import Data, HeldSet, Indices, SampleSet, shuffled
 from sweeper.train.draws import step_keys
 from sweeper.train.evaluation import PackEvaluation, gather
@@ -30,7 +30,6 @@ from sweeper.train.stacked import find_optimizer
 from sweeper.train.step import FlatStep, NativeStep, OptimizerParts, Step, numbers_of
 from sweeper.train.streams import Streams, preserved
 from sweeper.train.tape import Tape, held, record, trained
-from sweeper.train.trainer import CURVES, Trained, choose_samples, curve_steps
 
 LEAST = 2
 """A pack of one is padded to two: torch multiplies a single matrix by other functions."""
@@ -184,7 +183,7 @@ def train_pack(
     place_of = {int(number): place for place, number in enumerate(wanted)}
     batches = _batches(members, data.train, payload, least)
     keys = keys_of([member.streams for member in members], tape, payload["steps"], least)
-    numbers = numbers_of(find_optimizer(*parts), _rates(payload), step.replicas, torch.float32)
+    numbers = numbers_of(find_optimizer(*parts), cycle_rates(payload), step.replicas, torch.float32)
     left = set(range(len(members)))
     for number, ((x, y), key, settings) in enumerate(zip(batches, keys, numbers, strict=False), 1):
         reached = step(x, y, key, settings).tolist()
@@ -253,17 +252,14 @@ def _note_curves(
             curves[f"loss_{name}"][point], curves[f"perf_{name}"][point] = found[place]
 
 
-def _rates(payload: Mapping[str, Any]) -> list[float]:
-    """The learning rate of each step: what ignite's handler sets in the plain trainer."""
+def cycle_rates(payload: Mapping[str, Any]) -> list[float]:
+    """The learning rate of each step, to the last bit what ignite sets in plain training."""
+    start, end = payload["lr_start"], payload["lr_end"]
     cycle = max(2, payload["steps"] // payload["cycles"])
-    simulated = LinearCyclicalScheduler.simulate_values(
-        num_events=payload["steps"],
-        param_name="lr",
-        start_value=payload["lr_start"],
-        end_value=payload["lr_end"],
-        cycle_size=cycle,
-    )
-    return [float(rate) for _, rate in simulated]
+    return [
+        end + (start - end) * abs(step % cycle / cycle - 0.5) * 2
+        for step in range(payload["steps"])
+    ]
 
 
 def _batches(

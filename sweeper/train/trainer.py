@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sweeper.files import make_folder
 from sweeper.signature import decode
+from sweeper.train.curves import CURVES, Trained, choose_samples, curve_steps
 from sweeper.train.data import Batch, Data, Indices, SampleSet, in_order, shuffled
 from sweeper.train.metrics import Tally
 from sweeper.train.optimizers import make_optimizer
@@ -22,16 +23,6 @@ from sweeper.train.plan import batches_per_epoch
 from sweeper.train.problem import Problem
 from sweeper.train.streams import Preserved, Streams, preserved
 from sweeper.types import Params
-
-CURVE_SAMPLES = 1024
-"""The most samples that a point of a curve is measured on."""
-
-LEAST_CURVE_SAMPLES = 64
-
-CURVE_SHARE = 0.1
-"""The part of a training's arithmetic that its curves may take."""
-
-CURVES = ("loss_train", "perf_train", "loss_val", "perf_val")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +35,6 @@ class Trial:
     params: Params
     folder: Path
     """The trial's own; it exists."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """What a trial came to."""
-
-    metrics: Mapping[str, float]
-    arrays: Mapping[str, Any]
-    model: nn.Module
-    """The one to save."""
 
 
 class Epochs:
@@ -160,31 +141,6 @@ class Evaluator:
 
     def _report(self, engine: Engine) -> None:
         engine.state.metrics = {"loss": self._tally.loss, "performance": self._tally.performance}
-
-
-def curve_steps(steps: int, samples: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """After which steps a curve is measured: evenly spaced, the last one included."""
-    if samples == 0:
-        return np.empty(0, dtype=np.int64)
-    return np.unique(np.ceil(np.linspace(0, steps, samples + 1)[1:]).astype(np.int64))
-
-
-def choose_samples(
-    data: Data, streams: Streams, payload: Mapping[str, Any], points: int
-) -> dict[str, Indices]:
-    """The samples of each set that a trial's curves of so many points are measured on.
-
-    As many as a curve may cost: a step of training takes about three times what the evaluation of
-    its batch takes.
-    """
-    trained = 3 * payload["steps"] * payload["batch_size"]
-    affordable = int(CURVE_SHARE * trained / (2 * points))
-    most = max(LEAST_CURVE_SAMPLES, min(CURVE_SAMPLES, affordable))
-    generator = streams.generator("evaluation")
-    return {
-        name: np.sort(generator.choice(len(part), min(len(part), most), replace=False))
-        for name, part in (("train", data.train), ("val", data.val))
-    }
 
 
 def _record_curves(

@@ -1,0 +1,58 @@
+"""What a trial comes to, and where its curves are measured: the same however it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from sweeper.train.data import Data, Indices
+from sweeper.train.streams import Streams
+
+CURVE_SAMPLES = 1024
+"""The most samples that a point of a curve is measured on."""
+
+LEAST_CURVE_SAMPLES = 64
+
+CURVE_SHARE = 0.1
+"""The part of a training's arithmetic that its curves may take."""
+
+CURVES = ("loss_train", "perf_train", "loss_val", "perf_val")
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a trial came to."""
+
+    metrics: Mapping[str, float]
+    arrays: Mapping[str, Any]
+    model: nn.Module
+    """The one to save."""
+
+
+def curve_steps(steps: int, samples: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """After which steps a curve is measured: evenly spaced, the last one included."""
+    if samples == 0:
+        return np.empty(0, dtype=np.int64)
+    return np.unique(np.ceil(np.linspace(0, steps, samples + 1)[1:]).astype(np.int64))
+
+
+def choose_samples(
+    data: Data, streams: Streams, payload: Mapping[str, Any], points: int
+) -> dict[str, Indices]:
+    """The samples of each set that a trial's curves of so many points are measured on.
+
+    As many as a curve may cost: a step of training takes about three times what the evaluation of
+    its batch takes.
+    """
+    trained = 3 * payload["steps"] * payload["batch_size"]
+    affordable = int(CURVE_SHARE * trained / (2 * points))
+    most = max(LEAST_CURVE_SAMPLES, min(CURVE_SAMPLES, affordable))
+    generator = streams.generator("evaluation")
+    return {
+        name: np.sort(generator.choice(len(part), min(len(part), most), replace=False))
+        for name, part in (("train", data.train), ("val", data.val))
+    }
