@@ -35,7 +35,7 @@ from sweeper.store.identity import bind, identify
 from sweeper.store.paths import Paths, move_to_history, refuse_links
 from sweeper.study import Study
 from sweeper.train.context import TrainContext
-from sweeper.train.loading import UnguardedCall, is_loading
+from sweeper.train.loading import UnguardedCall, installed_imports, is_loading
 from sweeper.train.plan import Plan
 from sweeper.train.toolchain import check_toolchain
 from sweeper.types import (
@@ -166,7 +166,7 @@ def sweep(
         limits,
     )
     _check(options, selector)
-    warm_up(backend)
+    warm_up(backend, module)
     # Imports torch: not before the fork server has begun to do the same beside it.
     from sweeper.train.problem import find_problem
 
@@ -185,12 +185,12 @@ def sweep(
             return _run(problem, data, fd, selector, options, store, paths, view)
 
 
-def warm_up(backend: str) -> None:
+def warm_up(backend: str, module: ModuleType | str | Path) -> None:
     """Begin to import what workers need, in the fork server: the caller can import it meanwhile."""
     if backend == "local":
         from sweeper.run.backends.local import prepare
 
-        prepare(PRELOAD)
+        prepare(PRELOAD, installed_imports(module))
 
 
 def _read_pack(pack: object) -> int:

@@ -445,7 +445,7 @@ def _run(arguments: _Run) -> int:
     )
     from sweeper.api import sweep, warm_up
 
-    warm_up(arguments.passed_on["backend"])
+    warm_up(arguments.passed_on["backend"], arguments.module)
     from sweeper.train.problem import find_problem
 
     problem = find_problem(arguments.module)

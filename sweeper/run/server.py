@@ -23,6 +23,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from sweeper.errors import BackendError
 from sweeper.run import worker
@@ -35,11 +36,15 @@ _READY = b"ready"
 class ForkServer:
     """The driver's side."""
 
-    def __init__(self, preload: Sequence[str]) -> None:
-        """Start the server; importing goes on while the caller does other things."""
+    def __init__(self, preload: Sequence[str], wished: Sequence[str] = ()) -> None:
+        """Start the server; importing goes on while the caller does other things.
+
+        What is `wished` is imported too, as far as that goes well and starts no thread.
+        """
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            settings = json.dumps([sys.path, theirs.fileno(), list(preload), os.getpid()])
+            told = [sys.path, theirs.fileno(), os.getpid(), list(preload), list(wished)]
+            settings = json.dumps(told)
             environment = os.environ | FIXED_ENVIRONMENT
             self._process = subprocess.Popen(  # noqa: S603 - this very interpreter
                 [sys.executable, "-c", _BOOTSTRAP, settings],
@@ -101,13 +106,13 @@ class ForkServer:
 
 _BOOTSTRAP = """
 import json, sys
-sys.path[:], control, preload, driver = json.loads(sys.argv[1])
+sys.path[:], control, driver, preload, wished = json.loads(sys.argv[1])
 from sweeper.run.server import main
-main(control, preload, driver)
+main(control, driver, preload, wished)
 """
 
 
-def main(control_fd: int, preload: Sequence[str], driver: int) -> None:
+def main(control_fd: int, driver: int, preload: Sequence[str], wished: Sequence[str]) -> None:
     """The server's own life."""
     control = socket.socket(fileno=control_fd)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -120,6 +125,7 @@ def main(control_fd: int, preload: Sequence[str], driver: int) -> None:
     except BaseException:  # noqa: BLE001 - told to the driver, which raises it
         control.send(traceback.format_exc()[-_PACKET:].encode())
         return
+    _import_wished(control_fd, driver, preload, wished)
     # From here on the socket says so, also where only the thread that made this one has ended.
     _end_with_parent(by=0)
     with contextlib.suppress(BrokenPipeError):  # the driver may be gone by now
@@ -127,6 +133,23 @@ def main(control_fd: int, preload: Sequence[str], driver: int) -> None:
     _Server(control).run()
     # Taking apart what was imported would take as long as a second, for which the driver waits.
     os._exit(0)
+
+
+def _import_wished(
+    control_fd: int, driver: int, preload: Sequence[str], wished: Sequence[str]
+) -> None:
+    """Import what workers would import each; where that starts a thread, begin anew without it.
+
+    A fork takes no thread along, but the locks that it holds.
+    """
+    for name in wished:
+        # A worker that needs it raises the same, and there it is shown.
+        with contextlib.suppress(BaseException):
+            importlib.import_module(name)
+    if wished and len(list(Path("/proc/self/task").iterdir())) > 1:
+        os.set_inheritable(control_fd, True)  # noqa: FBT003 - positional alone
+        settings = json.dumps([sys.path, control_fd, driver, list(preload), []])
+        os.execv(sys.executable, [sys.executable, "-c", _BOOTSTRAP, settings])  # noqa: S606 - this very interpreter
 
 
 def _end_with_parent(by: int = signal.SIGKILL) -> None:

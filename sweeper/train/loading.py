@@ -1,9 +1,11 @@
-"""Problem modules: where one is, and how it is imported; without torch, as far as it goes."""
+"""Problem modules: where one is, what it needs, and how it is imported; without torch itself."""
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import sys
+import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +40,83 @@ class ProblemRef:
     module: str
     """The dotted name; a file's stem where `path` is set."""
     path: str | None = None
+
+
+# -- what a module needs --------------------------------------------------------------------------
+
+_MOST_FILES = 50
+
+
+def installed_imports(given: ModuleType | str | Path) -> tuple[str, ...]:
+    """The installed modules that a problem, and its own neighbours, import at their tops.
+
+    They are read off the files, and nothing is run.  What cannot be found is left out.
+    """
+    waiting, seen = [_file_of(given)], set[Path]()
+    found: dict[str, None] = {}
+    while waiting and len(seen) < _MOST_FILES:
+        path = waiting.pop()
+        if path is None or path in seen:
+            continue
+        seen.add(path)
+        for name in _imports_of(path):
+            file = _locate(name)
+            if file is not None and _is_installed(file):
+                found[name] = None
+            else:
+                waiting.append(file)
+    return tuple(found)
+
+
+def _file_of(given: object) -> Path | None:
+    if given == "__main__":
+        given = sys.modules["__main__"]
+    if isinstance(given, ModuleType):
+        given = Path(getattr(given, "__file__", None) or "nowhere.py")
+    if isinstance(given, Path) or (isinstance(given, str) and given.endswith(".py")):
+        return Path(given).resolve()
+    return _locate(given) if isinstance(given, str) else None
+
+
+def _imports_of(path: Path) -> list[str]:
+    """The modules that a file imports at its top, by their full names."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, ValueError, SyntaxError):
+        return []
+    found = []
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.append(node.module)
+    return found
+
+
+def _locate(name: str) -> Path | None:
+    """A module's file; only its outermost package is looked up, which runs nothing."""
+    first, *rest = name.split(".")
+    try:
+        spec = importlib.util.find_spec(first)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    # A package without `__init__.py` has a place and no origin; what is built in has neither.
+    places = spec.submodule_search_locations
+    if not places or not rest:
+        return Path(spec.origin) if spec.origin and spec.has_location else None
+    inner = Path(next(iter(places))).joinpath(*rest)
+    inside = inner / "__init__.py"
+    return inside if inside.exists() else inner.with_suffix(".py")
+
+
+def _is_installed(path: Path) -> bool:
+    folders = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    return any(path.is_relative_to(folder) for folder in folders)
+
+
+# -- importing it ---------------------------------------------------------------------------------
 
 
 def import_module(ref: ProblemRef) -> ModuleType:

@@ -39,19 +39,22 @@ def default_start_method() -> StartMethod:
     return "forkserver" if sys.platform == "linux" else "spawn"
 
 
-def warm_up(preload: tuple[str, ...]) -> ForkServer:
-    """The fork server that has imported `preload`, started if need be; it does not wait for it."""
+def warm_up(preload: tuple[str, ...], wished: tuple[str, ...] = ()) -> ForkServer:
+    """The fork server that has imported `preload`, started if need be; it does not wait for it.
+
+    One that is started now imports what is `wished`, too (see `ForkServer`).
+    """
     server = _servers.get(preload)
     # A process that was forked from a driver has its own.
     if server is None or not server.alive or server.owner != os.getpid():
-        server = _servers[preload] = ForkServer(preload)
+        server = _servers[preload] = ForkServer(preload, wished)
     return server
 
 
-def prepare(preload: tuple[str, ...]) -> None:
-    """Begin to import `preload` in the fork server, where there is one."""
+def prepare(preload: tuple[str, ...], wished: tuple[str, ...] = ()) -> None:
+    """Begin to import this in the fork server, where there is one."""
     if default_start_method() == "forkserver":
-        warm_up(preload)
+        warm_up(preload, wished)
 
 
 @atexit.register
