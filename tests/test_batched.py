@@ -19,12 +19,7 @@ from sweeper.train.tape import CannotPackError, held, record, trained
 SIZES = (2, 3, 5, 8, 17, 32)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Turned(nn.Module):

@@ -27,12 +27,7 @@ SWEPT = [nn.Tanh, nn.SiLU, nn.PReLU, nn.Mish]
 """Three that are packed, and one that is not."""
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # -- whole sweeps ---------------------------------------------------------------------------------

@@ -29,12 +29,7 @@ from sweeper.train.trainer import train_trial
 SIGNATURE = "5e" * 32
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def plain() -> nn.Module:

@@ -1,8 +1,8 @@
-"""The way a point's trials are trained: plain, one by one, or flat, in packs.
+"""The way a point's trials are trained: plain, one by one, or in packs, flat or compiled.
 
-The two differ in their last bits, so the way is decided once for a point, from its model, data and
-settings alone (no timing, no number of cores or trials), and kept with what tuning found.  Flat is
-only what has been seen to agree with plain training and not to depend on the pack.
+They differ in their last bits, so the way is decided once for a point, from its model, data and
+settings alone (no timing, no number of cores or trials), and kept with what tuning found.  A pack
+is only what has been seen to agree with plain training and not to depend on its size.
 """
 
 from __future__ import annotations
@@ -115,12 +115,17 @@ def _choose(
 
 def is_large(tape: Tape) -> bool:
     """Whether flat packs gain nothing."""
-    products, numbers = (n / len(tape.operations) for n in (tape.products, tape.numbers))
+    products, numbers = _an_operation(tape)
     return products > MOST_PRODUCTS or numbers > MOST_NUMBERS
 
 
+def _an_operation(tape: Tape) -> tuple[float, float]:
+    """What an operation takes on average: multiplications in products, and numbers computed."""
+    return tape.products / len(tape.operations), tape.numbers / len(tape.operations)
+
+
 def _size_of(tape: Tape) -> str:
-    products, numbers = (n / len(tape.operations) for n in (tape.products, tape.numbers))
+    products, numbers = _an_operation(tape)
     return (
         f"it is large enough to fill a core alone (an operation of its step takes "
         f"{products / 1e3:.0f} thousand products and {numbers / 1e3:.1f} thousand numbers; "
