@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sweeper.drive import drive
 from sweeper.errors import DiskError, SettingsError, StoppedError, SweepInterrupted
 from sweeper.files import folder_lock
+from sweeper.reading import PRELOAD, Reading, read_problem
 from sweeper.results import SweepResult
 from sweeper.run.backends import make_backend, slots_used
 from sweeper.run.cores import slots as core_slots
@@ -34,8 +35,8 @@ from sweeper.store.database import Store, fold_log
 from sweeper.store.identity import bind, identify
 from sweeper.store.paths import Paths, move_to_history, refuse_links
 from sweeper.study import Study
-from sweeper.train.context import TrainContext
-from sweeper.train.loading import UnguardedCall, installed_imports, is_loading
+from sweeper.train.context import Brief, DataRef, TrainContext
+from sweeper.train.loading import UnguardedCall, is_loading
 from sweeper.train.plan import Plan
 from sweeper.train.toolchain import check_toolchain
 from sweeper.types import (
@@ -48,13 +49,7 @@ from sweeper.types import (
     get_settings,
 )
 
-if TYPE_CHECKING:
-    from sweeper.train.data import DataRef
-    from sweeper.train.problem import Problem
-
 EXECUTE = "sweeper.train.job:execute"
-PRELOAD = ("sweeper.train.job", "torch._dynamo")
-"""The second is imported by the first optimiser that is made."""
 SAVE_MODELS = ("final", "none")
 
 MOST_OF_EACH = 100_000
@@ -82,7 +77,7 @@ class _Options:
 
 
 def sweep(
-    module: ModuleType | str | Path,
+    module: ModuleType | str | Path | Reading,
     selector: ParamSelector,
     cores: int = 4,
     hparams: str | HyperparameterSettings = "fast",
@@ -166,13 +161,16 @@ def sweep(
         limits,
     )
     _check(options, selector)
-    warm_up(backend, module)
-    # Imports torch: not before the fork server has begun to do the same beside it.
-    from sweeper.train.problem import find_problem
-
-    problem = find_problem(module)
-    paths = Paths(Path(folder) if folder is not None else Path("out") / problem.ref.name)
-    with make_view(progress) as view, folder_lock(paths.lock) as dead:
+    with contextlib.ExitStack() as stack:
+        reading = (
+            module
+            if isinstance(module, Reading)
+            else stack.enter_context(read_problem(module, backend))
+        )
+        name = reading.brief.ref.name
+        paths = Paths(Path(folder) if folder is not None else Path("out") / name)
+        view = stack.enter_context(make_view(progress))
+        dead = stack.enter_context(folder_lock(paths.lock))
         if dead is not None:
             view.note(f"took over the lock that {dead} left behind")
         refuse_links(paths)
@@ -181,16 +179,11 @@ def sweep(
             moved = move_to_history(paths)
             if moved is not None:
                 view.note(f"moved the earlier contents to {moved}")
-        with Store.open(paths.database) as store, _data(problem, seed) as (data, fd):
-            return _run(problem, data, fd, selector, options, store, paths, view)
-
-
-def warm_up(backend: str, module: ModuleType | str | Path) -> None:
-    """Begin to import what workers need, in the fork server: the caller can import it meanwhile."""
-    if backend == "local":
-        from sweeper.run.backends.local import prepare
-
-        prepare(PRELOAD, installed_imports(module))
+        if not paths.database.exists():
+            reading.expect_tuning()
+        data, fd = reading.read_data(seed)
+        store = stack.enter_context(Store.open(paths.database))
+        return _run(reading.brief, data, fd, selector, options, store, paths, view)
 
 
 def _read_pack(pack: object) -> int:
@@ -203,13 +196,13 @@ def _read_pack(pack: object) -> int:
     return min(pack, MOST_IN_PACK)
 
 
-def _plain_because(problem: Problem, data: DataRef, settings: SweepSettings) -> str | None:
+def _plain_because(problem: Brief, data: DataRef, settings: SweepSettings) -> str | None:
     """Why nothing of the sweep is packed; None where each point decides."""
     if settings.pack == "off":
         return "packing is off"
     if settings.cores_per_trial > 1:
         return "a training has several cores"
-    if problem.handlers is not None:
+    if problem.has_handlers:
         return "the problem has handlers"
     if data.remade:
         return "the data is random on access"
@@ -241,20 +234,8 @@ def _check(options: _Options, selector: object) -> None:
         )
 
 
-@contextlib.contextmanager
-def _data(problem: Problem, seed: int) -> Iterator[tuple[DataRef, int | None]]:
-    from sweeper.train.data import read_data
-
-    ref, fd = read_data(problem, seed)
-    try:
-        yield ref, fd
-    finally:
-        if fd is not None:
-            os.close(fd)
-
-
 def _run(
-    problem: Problem,
+    problem: Brief,
     data: DataRef,
     fd: int | None,
     selector: ParamSelector,
@@ -285,7 +266,7 @@ def _run(
     view.update(study.progress())
     context = TrainContext(
         problem=problem.ref,
-        source_sha256=problem.source_sha256(),
+        source_sha256=problem.source_sha256,
         data=data,
         seed=options.seed,
         threads=options.settings.cores_per_trial,
@@ -377,7 +358,7 @@ def _as_worker(backend: str) -> contextlib.AbstractContextManager[None]:
 
 
 def _bind(
-    problem: Problem,
+    problem: Brief,
     data: DataRef,
     selector: ParamSelector,
     options: _Options,
@@ -389,13 +370,13 @@ def _bind(
         store,
         paths,
         identify(problem.ref.name, options.settings, options.seed, options.curve_samples),
-        source_sha256=problem.source_sha256(),
+        source_sha256=problem.source_sha256,
         data_sha256=data.sha256,
         allow_changed_code=options.allow_changed_code,
     )
     notes = [data.note, *(note for note in store.meta.get("notes", ()) if note != data.note)]
     if changed:
-        store.add_event(time.time(), "code_changed", {"sha256": problem.source_sha256()})
+        store.add_event(time.time(), "code_changed", {"sha256": problem.source_sha256})
         if not selector.adaptive:
             store.forget_failures()
         notes.append("the problem's code changed during this sweep, and that was allowed")
@@ -413,7 +394,7 @@ def _bind(
     )
 
 
-def _make_point(problem: Problem, options: _Options, params: Any) -> Point:
+def _make_point(problem: Brief, options: _Options, params: Any) -> Point:
     ref = problem.ref
     point = make_point(params, ref.name, options.settings, options.seed, ref.module)
     problem.check_params(point.params)

@@ -37,7 +37,14 @@ from sweeper.errors import (
 )
 from sweeper.files import folder_lock, read_lock, unpack_arrays
 from sweeper.results import SweepResult
-from sweeper.search.spaces import DEFAULT_TRIALS, Space, read_named, read_value, suggestion
+from sweeper.search.spaces import (
+    DEFAULT_TRIALS,
+    Space,
+    modules_own,
+    read_named,
+    read_value,
+    suggestion,
+)
 from sweeper.show.clean import clean
 from sweeper.show.doctor import Examined, judge
 from sweeper.show.export import json_text, trial_rows
@@ -146,7 +153,10 @@ def _is_ours(found: TracebackType) -> bool:
 def _place(cause: BaseException | None) -> str:
     """Where in the user's own code it was raised, as a remark."""
     libraries = (_HERE, "<", *(sysconfig.get_path(name) for name in ("stdlib", "purelib")))
-    frames = traceback.extract_tb(cause.__traceback__) if cause is not None else []
+    if cause is None:
+        return ""
+    # One that was raised in another process has brought along where that was.
+    frames = getattr(cause, "frames", None) or traceback.extract_tb(cause.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith(libraries)]
     return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
 
@@ -443,23 +453,26 @@ def _run(arguments: _Run) -> int:
     space = Space.read(
         arguments.grid, arguments.random, arguments.ranges, arguments.trials, arguments.seed
     )
-    from sweeper.api import sweep, warm_up
+    from sweeper.api import sweep
+    from sweeper.reading import read_problem
 
-    warm_up(arguments.passed_on["backend"], arguments.module)
-    from sweeper.train.problem import find_problem
-
-    problem = find_problem(arguments.module)
-    selector = space.selector(problem.module, problem.ref.name)
-    folder = arguments.folder or Path("out") / problem.ref.name
-    results = sweep(
-        arguments.module,
-        selector,
-        hparams=settings,
-        folder=folder,
-        seed=arguments.seed,
-        progress=False if arguments.quiet else None,
-        **arguments.passed_on,
-    )
+    with read_problem(arguments.module, arguments.passed_on["backend"]) as reading:
+        problem = reading.brief
+        known = None if problem.model is None else problem.model.names
+        selector = space.selector(problem.ref.name, known)
+        if selector is None:
+            said = problem.search()
+            selector = modules_own(problem.ref.name, problem.ref.module, said, arguments.trials)
+        folder = arguments.folder or Path("out") / problem.ref.name
+        results = sweep(
+            reading,
+            selector,
+            hparams=settings,
+            folder=folder,
+            seed=arguments.seed,
+            progress=False if arguments.quiet else None,
+            **arguments.passed_on,
+        )
     files = f"files are in {folder}; load them with sweeper.load({str(folder)!r})"
     if arguments.as_json:
         with Store.read(Paths(folder).database) as store:

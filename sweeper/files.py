@@ -163,6 +163,14 @@ def _read_npz(data: bytes) -> dict[str, np.ndarray[Any, Any]]:
     return found
 
 
+def nameless_file() -> int:
+    """The descriptor of a file for several processes; nothing is left of it when all have ended."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("sweeper-data")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
 def sha256_of_file(path: Path) -> str:
     """The SHA-256 of a file's contents, in hexadecimal."""
     with path.open("rb") as file:

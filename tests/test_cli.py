@@ -21,7 +21,8 @@ from sweeper import cli
 from sweeper.errors import ProblemError, SelectorError, UsageError
 from sweeper.files import folder_lock
 from sweeper.search import FixedSweep, Grid
-from sweeper.search.spaces import Space, read_grid, read_ranges, read_value
+from sweeper.search.spaces import Space, modules_own, read_grid, read_ranges, read_value
+from sweeper.train.context import Call, said_of_search
 
 ROOT = Path(__file__).parents[1]
 
@@ -459,8 +460,13 @@ def module_with(**attributes):
     return module
 
 
+def selector_of(space, module):
+    found = space.selector("toy", Call.of(module.model).names)
+    return found or modules_own("toy", "toy", said_of_search(module), space.trials)
+
+
 def asked(space, module):
-    selector = space.selector(module, "toy")
+    selector = selector_of(space, module)
     found = []
     while selector.has_more_trials():
         found.append(selector.get_next_trials())
@@ -492,14 +498,14 @@ def test_the_modules_points_and_trials():
 def test_the_modules_selector_may_be_one_or_make_one():
     nothing = Space.read([], None, [], None, 0)
     selector = FixedSweep([((1,), 2)])
-    assert nothing.selector(module_with(selector=selector), "toy") is selector
-    assert nothing.selector(module_with(selector=lambda: selector), "toy") is selector
+    assert selector_of(nothing, module_with(selector=selector)) is selector
+    assert selector_of(nothing, module_with(selector=lambda: selector)) is selector
     with pytest.raises(SelectorError, match=r"selector\(\) of problem toy raised ZeroDivision"):
-        nothing.selector(module_with(selector=lambda: 1 / 0), "toy")
+        selector_of(nothing, module_with(selector=lambda: 1 / 0))
     with pytest.raises(ProblemError, match="expected a ParamSelector"):
-        nothing.selector(module_with(selector=[(1,)]), "toy")
+        selector_of(nothing, module_with(selector=[(1,)]))
     with pytest.raises(ProblemError, match="a list of params"):
-        nothing.selector(module_with(points=3), "toy")
+        selector_of(nothing, module_with(points=3))
 
 
 def test_a_model_that_takes_any_name_is_not_checked():

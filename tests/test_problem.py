@@ -20,9 +20,9 @@ from torch.utils.data import IterableDataset, TensorDataset
 from sweeper.errors import ParamError, ProblemError
 from sweeper.signature import encode
 from sweeper.train.data import Data, HeldSet
-from sweeper.train.loading import ProblemRef, is_loading
+from sweeper.train.loading import ProblemRef, find_ref, is_loading
 from sweeper.train.probes import run_check
-from sweeper.train.problem import Problem, find_problem, load_problem
+from sweeper.train.problem import Problem, load_problem
 from sweeper.train.streams import Streams
 
 TOY = """
@@ -63,6 +63,11 @@ def folder(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
+def find_problem(given):
+    """Imported, as a worker does."""
+    return load_problem(find_ref(given))
+
+
 def write(folder, name, text):
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,9 +103,10 @@ def test_the_name_is_the_last_component_or_the_modules_own(folder):
 
 MAIN = """
 if __name__ == "__main__":
-    from sweeper.train.problem import find_problem
-    print(*(find_problem(given).ref.name for given in (__name__, "__main__")))
-    print(find_problem("__main__").ref)
+    from sweeper.train.loading import find_ref
+    from sweeper.train.problem import load_problem
+    print(*(load_problem(find_ref(given)).ref.name for given in (__name__, "__main__")))
+    print(load_problem(find_ref("__main__")).ref)
 """
 
 
@@ -368,12 +374,12 @@ def test_a_module_without_a_file_could_not_be_imported_by_a_worker():
 
 def test_parameters_are_checked_against_the_models_signature(folder):
     problem = find_problem("toy_problem")
-    problem.check_params({"hidden": 3})
-    problem.check_params((3,))
-    problem.check_params(())
+    problem.brief().check_params({"hidden": 3})
+    problem.brief().check_params((3,))
+    problem.brief().check_params(())
     for params in ({"hiden": 3}, (1, 2)):
         with pytest.raises(ParamError, match=r"toy_problem.*it takes hidden"):
-            problem.check_params(params)
+            problem.brief().check_params(params)
 
 
 # -- the check of the first point -----------------------------------------------------------------

@@ -19,7 +19,9 @@ from torch import nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from sweeper.errors import ProblemError
+from sweeper.files import nameless_file
 from sweeper.train import data as data_module
+from sweeper.train.context import DataRef
 from sweeper.train.data import (
     Data,
     HeldSet,
@@ -37,6 +39,16 @@ BIG = 10**9
 """A budget that everything here fits in."""
 
 
+def read(problem: Problem, seed: int, budget: float | None = None) -> tuple[DataRef, int]:
+    """What is known of the data, and the file that it is in, which is the caller's to close."""
+    fd = nameless_file()
+    try:
+        return read_data(problem, seed, fd, budget), fd
+    except BaseException:
+        os.close(fd)
+        raise
+
+
 def problem_of(dataset: Any) -> Problem:
     module = ModuleType("toy")
     module.model = nn.Linear  # type: ignore[attr-defined]
@@ -47,12 +59,11 @@ def problem_of(dataset: Any) -> Problem:
 
 
 def opened(problem: Problem, budget: float = BIG, seed: int = 0) -> tuple[Any, Data]:
-    ref, fd = read_data(problem, seed, budget)
+    ref, fd = read(problem, seed, budget)
     try:
         return ref, open_data(problem, ref, fd)
     finally:
-        if fd is not None:
-            os.close(fd)  # the map outlives it
+        os.close(fd)  # the map outlives it
 
 
 class Items(Dataset[Any]):
@@ -208,7 +219,7 @@ def test_reading_leaves_the_global_generators_as_they_were():
     torch.manual_seed(3)
     np.random.seed(3)  # noqa: NPY002 - the global generator is what this is about
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002 - as above
-    read_data(problem_of(dataset), 0)
+    read(problem_of(dataset), 0)
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == np.random.get_state()[1].tolist()  # noqa: NPY002 - as above
 
@@ -233,9 +244,8 @@ def test_the_dataset_is_made_under_the_sweeps_seed_alone(budget):
 def sha256(x, y, *, x_val=None, budget=BIG, seed=0):
     val = x if x_val is None else x_val
     problem = problem_of(lambda: (TensorDataset(x, y), TensorDataset(val, y[: len(val)])))
-    ref, fd = read_data(problem, seed, budget)
-    if fd is not None:
-        os.close(fd)
+    ref, fd = read(problem, seed, budget)
+    os.close(fd)
     return ref.sha256
 
 
@@ -283,7 +293,7 @@ def test_the_checksum_of_data_that_is_random_on_access_is_the_same_each_time():
     def dataset():
         return Items(30, lambda place: (X[place] + torch.rand(3), 0)), TensorDataset(X, Y)
 
-    found = {read_data(problem_of(dataset), 0, budget)[0].sha256 for budget in (BIG, BIG, 0)}
+    found = {opened(problem_of(dataset), budget)[0].sha256 for budget in (BIG, BIG, 0)}
     assert len(found) == 1
 
 
@@ -318,7 +328,7 @@ def test_the_shared_map_is_read_only(request):
 
 def test_every_worker_sees_one_copy():
     problem = problem_of(lambda: (TensorDataset(X, Y), TensorDataset(X[:2], Y[:2])))
-    ref, fd = read_data(problem, 0)
+    ref, fd = read(problem, 0)
     one, other = open_data(problem, ref, fd), open_data(problem, ref, fd)
     os.pwrite(fd, torch.tensor([42.0], dtype=X.dtype).numpy().tobytes(), ref.layouts[0].offset)
     os.close(fd)
@@ -350,7 +360,7 @@ def refuse(place):
 )
 def test_data_that_cannot_be_read_is_a_fault_of_the_problem(dataset, message):
     with pytest.raises(ProblemError, match=message):
-        read_data(problem_of(dataset), 0)
+        read(problem_of(dataset), 0)
 
 
 # -- permutations ---------------------------------------------------------------------------------

@@ -29,12 +29,14 @@ class Channel:
     # -- the worker's end -------------------------------------------------------------------------
 
     def send(self, message: Any) -> None:
-        """Send, and wait until it is on its way.
+        """Send, after what waits to be sent, and wait until it is on its way.
 
         Raises:
             OSError: the other end is closed.
         """
-        self._socket.sendall(_framed(message))
+        self.put(message)
+        self._socket.sendall(self._unsent)
+        self._unsent.clear()
 
     def receive(self) -> Any:
         """The next message; waits for it.

@@ -3,7 +3,9 @@
 It has one thread when it forks, so that no lock is held in the child.  It outlives a sweep, and
 ends with its driver.  One packet a request, on a socket of kind SEQPACKET:
 
-    fork      with file descriptors (connection, lifeline, status[, shared]); answered by the pid
+    import A B  modules, as far as that goes
+    fork      with file descriptors (connection, lifeline, status, out, err[, shared]), of which
+              two are for what is printed; answered by the pid
     kill PID  the worker and what it started
 
 When a worker has ended its wait status is written to its status pipe.
@@ -22,7 +24,7 @@ import socket
 import subprocess
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sweeper.errors import BackendError
@@ -55,6 +57,7 @@ class ForkServer:
                 start_new_session=True,
             )
         self._ready = False
+        self._loading = False
         self.owner = os.getpid()
 
     @property
@@ -75,12 +78,22 @@ class ForkServer:
                     "the fork server could not start:\n" + answer.decode(errors="replace")
                 )
             self._ready = True
-        fds = [connection, lifeline, status] + ([] if shared is None else [shared])
         try:
-            socket.send_fds(self._control, [b"fork"], fds)
+            with _streams() as streams:
+                fds = [connection, lifeline, status, *streams]
+                fds += [] if shared is None else [shared]
+                socket.send_fds(self._control, [b"fork"], fds)
         except OSError as error:
             raise BackendError(f"the fork server is gone: {error}") from error
-        return int(self._receive())
+        pid = int(self._receive())
+        self._loading = False
+        return pid
+
+    def load(self, modules: Sequence[str]) -> None:
+        """Import more, as far as that goes well, before the next worker is made; does not wait."""
+        with contextlib.suppress(OSError):  # the next fork says so
+            self._control.send(f"import {' '.join(modules)}".encode())
+            self._loading = True
 
     def _receive(self) -> bytes:
         answer = self._control.recv(_PACKET)
@@ -99,9 +112,27 @@ class ForkServer:
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_RDWR)
         self._control.close()
-        if not self._ready:  # it has no workers, and may be importing for seconds yet
+        if self._loading or not self._ready:  # it may be importing for seconds yet
             self._process.kill()
         self._process.wait()
+
+
+@contextlib.contextmanager
+def _streams() -> Iterator[list[int]]:
+    """Where this process prints; where that is closed, it is lost."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        yield [fd if _is_open(fd) else null for fd in (1, 2)]
+    finally:
+        os.close(null)
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
 
 
 _BOOTSTRAP = """
@@ -191,9 +222,14 @@ class _Server:
 
     def _answer(self) -> bool:
         """Take one request; False when the driver is gone."""
-        request, fds, _, _ = socket.recv_fds(self.control, _PACKET, 4)
+        request, fds, _, _ = socket.recv_fds(self.control, _PACKET, 6)
         if request == b"fork":
             self._fork(fds)
+        elif request.startswith(b"import "):
+            for name in request.decode().split()[1:]:
+                # A worker that needs it raises the same, and there it is shown.
+                with contextlib.suppress(BaseException):
+                    importlib.import_module(name)
         elif request.startswith(b"kill "):
             pid = int(request.split()[1])
             # One that was reaped may have left its number to another process.
@@ -202,19 +238,24 @@ class _Server:
         return bool(request)
 
     def _fork(self, fds: list[int]) -> None:
-        connection, lifeline, status, *shared = fds
+        connection, lifeline, status, out, err, *shared = fds
         pid = os.fork()
         if pid == 0:
-            self._become_worker(connection, lifeline, status, shared)
+            self._become_worker(connection, lifeline, status, (out, err), shared)
         with contextlib.suppress(OSError):  # whichever is first, child or parent
             os.setpgid(pid, pid)
-        for fd in (connection, lifeline, *shared):
+        for fd in (connection, lifeline, out, err, *shared):
             os.close(fd)
         self.status_of[pid] = status
         self.control.send(str(pid).encode())
 
     def _become_worker(
-        self, connection: int, lifeline: int, status: int, shared: list[int]
+        self,
+        connection: int,
+        lifeline: int,
+        status: int,
+        streams: tuple[int, int],
+        shared: list[int],
     ) -> None:
         code = 1
         try:
@@ -225,6 +266,9 @@ class _Server:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self.control.close()
             for fd in (self.woken, self.waker, status, *self.status_of.values()):
+                os.close(fd)
+            for fd, stream in zip(streams, (1, 2), strict=True):
+                os.dup2(fd, stream)
                 os.close(fd)
             worker.serve(connection, lifeline, shared[0] if shared else None)
             code = 0

@@ -47,8 +47,21 @@ class Setup:
     cores: tuple[int, ...]
     """Logical CPUs to stay on; empty: anywhere."""
     log: str | None
-    """The file that takes what is printed."""
+    """The file that takes what is printed; None: that goes where the driver's goes."""
     target: Target
+
+    @classmethod
+    def here(cls, target: Target, cores: tuple[int, ...] = (), log: str | None = None) -> Setup:
+        """For a worker that is to find things as they are in this process."""
+        return cls(
+            sys_path=tuple(sys.path),
+            argv=tuple(sys.argv),
+            environment={k: v for k, v in os.environ.items() if k not in FIXED_ENVIRONMENT},
+            folder=str(Path.cwd()),
+            cores=cores,
+            log=log,
+            target=target,
+        )
 
 
 def serve(connection: int, lifeline: int, fd: int | None) -> None:
@@ -62,7 +75,7 @@ def serve(connection: int, lifeline: int, fd: int | None) -> None:
     try:
         setup: Setup = channel.receive()
         _settle(setup)
-        execute = resolve(setup.target.execute)
+        execute: Execute = resolve(setup.target.execute)
         while True:
             job: Job = channel.receive()
             _settle_again(setup)
@@ -72,10 +85,10 @@ def serve(connection: int, lifeline: int, fd: int | None) -> None:
         return
 
 
-def resolve(path: str) -> Execute:
+def resolve(path: str) -> Callable[..., Any]:
     """The function `"module:name"`."""
     module, _, name = path.partition(":")
-    found: Execute = getattr(importlib.import_module(module), name)
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return found
 
 

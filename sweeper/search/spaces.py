@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 from sweeper.errors import ProblemError, SelectorError, UsageError
@@ -158,33 +156,30 @@ class Space:
             )
         return cls(axes, read_ranges(ranges), random, trials, seed)
 
-    def selector(self, module: ModuleType, problem: str) -> ParamSelector:
-        """The selector for this space, or the module's own; `problem` is the problem's name.
+    def selector(self, problem: str, known: Sequence[str] | None) -> ParamSelector | None:
+        """The selector for this space; None: the command line leaves it to the module.
+
+        `problem` is the problem's name, and `known` are the parameters that its model takes by
+        name; None: any.
 
         Raises:
-            UsageError: `model` has no such parameter; or neither the command line nor the module
-                says what to try, or the module has something else under these names.
-            SelectorError: making the module's selector failed.
+            UsageError: `model` has no such parameter.
         """
         trials = DEFAULT_TRIALS if self.trials is None else self.trials
         if self.axes:
-            _check_names("--grid", self.axes, module, problem)
+            _check_names("--grid", self.axes, problem, known)
             return Grid(trials=trials, **self.axes)
         if self.points is not None:
-            _check_names("--range", self.ranges, module, problem)
+            _check_names("--range", self.ranges, problem, known)
             return FixedSweep.with_random_trials(self.ranges, self.points, trials, seed=self.seed)
-        return _modules_own(module, problem, self.trials)
+        return None
 
 
-def _check_names(option: str, names: Iterable[str], module: ModuleType, problem: str) -> None:
-    try:
-        parameters = inspect.signature(module.model).parameters
-    except (TypeError, ValueError):
+def _check_names(
+    option: str, names: Iterable[str], problem: str, known: Sequence[str] | None
+) -> None:
+    if known is None:
         return
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    known = [name for name, parameter in parameters.items() if parameter.kind in by_name]
     for name in names:
         if name not in known:
             takes = f"it takes {', '.join(known)}" if known else "it takes none by name"
@@ -194,23 +189,33 @@ def _check_names(option: str, names: Iterable[str], module: ModuleType, problem:
             )
 
 
-def _modules_own(module: ModuleType, problem: str, trials: int | None) -> ParamSelector:
-    if hasattr(module, "selector"):
+def modules_own(
+    problem: str, module: str, said: Mapping[str, Any], trials: int | None
+) -> ParamSelector:
+    """The selector that a module says: what it has of `points`, `trials` and `selector`.
+
+    `problem` is the problem's name, and `trials` what the command line says instead.
+
+    Raises:
+        UsageError: the module says nothing, or has something else under these names.
+        SelectorError: making the module's selector failed.
+    """
+    if "selector" in said:
         if trials is not None:
             raise UsageError(
                 f"--trials {trials}: the selector of problem {problem} decides how many trials "
                 "each point gets; --trials goes with --grid, --random and `points`"
             )
-        return _make_selector(module.selector, problem)
-    if hasattr(module, "points"):
-        points = module.points
+        return _make_selector(said["selector"], problem)
+    if "points" in said:
+        points = said["points"]
         if not isinstance(points, Iterable):
             raise _fault(problem, "points", points, "a list of params")
-        default = getattr(module, "trials", DEFAULT_TRIALS)
+        default = said.get("trials", DEFAULT_TRIALS)
         return FixedSweep.with_fixed_trials(points, default if trials is None else trials)
     raise UsageError(
         "nothing says what to try: give --grid name=a,b, or --random N with --range "
-        f"name=low:high, or put `points` (a list of params) or `selector` into {module.__name__}"
+        f"name=low:high, or put `points` (a list of params) or `selector` into {module}"
     )
 
 

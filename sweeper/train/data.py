@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
 from sweeper.errors import ProblemError
+from sweeper.train.context import DataRef, Layout
 from sweeper.train.metrics import EVALUATION_BATCH
 from sweeper.train.problem import Problem
 from sweeper.train.streams import dataset_seed, preserved, reading_seed, seed_globals
@@ -125,42 +125,11 @@ def endless(
         order = order[size:]
 
 
-# -- reading it in the driver ---------------------------------------------------------------------
+# -- reading it, once for all workers -------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Where a tensor lies in the shared map."""
-
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class DataRef:
-    """How a worker gets the data; the map itself is a file descriptor that travels beside."""
-
-    seed: int
-    """The sweep's."""
-    n_train: int
-    n_val: int
-    sha256: str
-    layouts: tuple[Layout, ...] = ()
-    """x and y of the training set, x and y of the validation set; empty: loaded as it goes."""
-    size: int = 0
-    """Bytes of the map."""
-    remade: bool = False
-    """Whether samples may depend on what was read before them: then `dataset()` is called anew
-    for each replica, since a replica must not depend on what ran before it."""
-    note: str = ""
-    """Which way was taken, and why."""
-
-
-def read_data(
-    problem: Problem, seed: int, budget: float | None = None
-) -> tuple[DataRef, int | None]:
-    """Read the data once, and share it where it can be held: the file descriptor of the map.
+def read_data(problem: Problem, seed: int, fd: int, budget: float | None = None) -> DataRef:
+    """Read the data once, and write it into the file `fd` where it can be held.
 
     `budget` is the most bytes that may be held; by default a share of the memory available.
 
@@ -188,11 +157,11 @@ def read_data(
     n_train, n_val = (len(part) for part in sets)
     if not held:
         note = f"data: loaded as it goes, because {reason}"
-        return DataRef(seed, n_train, n_val, sha256, remade=remade, note=note), None
+        return DataRef(seed, n_train, n_val, sha256, remade=remade, note=note)
     layouts, size = _lay_out(held)
     note = f"data: held in memory ({size / 2**20:.1f} MiB, one copy for all workers)"
-    ref = DataRef(seed, n_train, n_val, sha256, layouts, size, note=note)
-    return ref, _share(held, layouts, size)
+    _share(held, layouts, size, fd)
+    return DataRef(seed, n_train, n_val, sha256, layouts, size, note=note)
 
 
 def _make_sets(problem: Problem, seed: int) -> tuple[Any, Any]:
@@ -300,25 +269,19 @@ def _lay_out(tensors: list[Tensor]) -> tuple[tuple[Layout, ...], int]:
     layouts = []
     offset = 0
     for tensor in tensors:
-        layouts.append(Layout(tensor.dtype, tuple(tensor.shape), offset))
+        name = str(tensor.dtype).removeprefix("torch.")
+        layouts.append(Layout(name, tuple(tensor.shape), offset))
         size = tensor.numel() * tensor.element_size()
         offset += -(-max(size, 1) // _ALIGNMENT) * _ALIGNMENT
     return tuple(layouts), offset
 
 
-def _share(tensors: list[Tensor], layouts: tuple[Layout, ...], size: int) -> int:
-    """A file without a name, so that nothing is left behind however the sweep ends."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("sweeper-data")
-    else:
-        with tempfile.TemporaryFile() as file:
-            fd = os.dup(file.fileno())
+def _share(tensors: list[Tensor], layouts: tuple[Layout, ...], size: int, fd: int) -> None:
     os.ftruncate(fd, size)
     with mmap.mmap(fd, size) as shared:
         for tensor, layout in zip(tensors, layouts, strict=True):
             data = _bytes(tensor)
             shared[layout.offset : layout.offset + len(data)] = data
-    return fd
 
 
 def open_data(problem: Problem, ref: DataRef, fd: int | None) -> Data:
@@ -333,11 +296,11 @@ def open_data(problem: Problem, ref: DataRef, fd: int | None) -> Data:
 
 
 def _mapped(shared: mmap.mmap, layout: Layout) -> Tensor:
-    count = int(np.prod(layout.shape))
+    count, dtype = int(np.prod(layout.shape)), getattr(torch, layout.dtype)
     if count == 0:
-        return torch.empty(layout.shape, dtype=layout.dtype)
+        return torch.empty(layout.shape, dtype=dtype)
     with warnings.catch_warnings():
         # A write would end the process: samples are only ever copied out, by index.
         warnings.filterwarnings("ignore", message="The given buffer is not writable")
-        flat = torch.frombuffer(shared, dtype=layout.dtype, count=count, offset=layout.offset)
+        flat = torch.frombuffer(shared, dtype=dtype, count=count, offset=layout.offset)
     return flat.reshape(layout.shape)

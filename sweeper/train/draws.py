@@ -79,11 +79,23 @@ def is_draw(operation: Any) -> bool:
     return tagged and operation._schema.name != _QUIET  # noqa: SLF001
 
 
-class Drawn(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """One that sees what torch computes."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Else the first operation imports torch's compiler, which takes as long as torch itself.
+        return False
+
+
+class Drawn(Mode):  # type: ignore[no-untyped-call]
     """Plain training with what a pack would have drawn, for a key of shape (1,)."""
 
     def __init__(self, key: Tensor) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._key, self._draws = key, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

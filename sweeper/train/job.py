@@ -23,9 +23,9 @@ from torch import nn
 from sweeper.errors import ChangedCodeError, DiskError, SweeperError
 from sweeper.files import pack_arrays, write_swapped
 from sweeper.train import packed, probes
-from sweeper.train.context import TrainContext
+from sweeper.train.context import DataRef, TrainContext
 from sweeper.train.curves import Trained
-from sweeper.train.data import Data, DataRef, open_data
+from sweeper.train.data import Data, open_data
 from sweeper.train.loading import ProblemRef
 from sweeper.train.plan import (
     BATCH_CHOICE,

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from sweeper.errors import ProblemError
+from sweeper.signature import script_name
 
 
 class UnguardedCall(BaseException):
@@ -40,6 +41,43 @@ class ProblemRef:
     module: str
     """The dotted name; a file's stem where `path` is set."""
     path: str | None = None
+
+
+def find_ref(given: ModuleType | str | Path) -> ProblemRef:
+    """Where the problem is that a caller named; it is not imported, so its name is not known yet.
+
+    Raises:
+        ProblemError: it is nothing that could be imported, or no such file is there.
+    """
+    if isinstance(given, ModuleType):
+        return _ref_of(given)
+    if not isinstance(given, str | Path):
+        raise ProblemError(
+            f"module={given!r} is a {type(given).__name__}: give a module, a dotted name, "
+            "__name__, or the path of a .py file"
+        )
+    text = str(given)
+    if text == "__main__":
+        return _ref_of(sys.modules["__main__"])
+    if text.endswith(".py") or "/" in text:
+        path = Path(text).resolve()
+        if not path.is_file():
+            raise ProblemError(f"module={text!r}: there is no such file")
+        return ProblemRef("", path.stem, str(path))
+    return ProblemRef("", text)
+
+
+def _ref_of(module: ModuleType) -> ProblemRef:
+    path = getattr(module, "__file__", None)
+    if path is None:
+        raise ProblemError(
+            f"module {module.__name__} has no file that a worker could import: put model, "
+            "dataset, loss and accuracy_style into a .py file"
+        )
+    in_script = module.__name__ == "__main__" and module.__spec__ is None
+    name = script_name(module) if module.__name__ == "__main__" else module.__name__
+    by_path = in_script or sys.modules.get(module.__name__) is not module
+    return ProblemRef("", name, str(Path(path).resolve()) if by_path else None)
 
 
 # -- what a module needs --------------------------------------------------------------------------

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
+import pickle
 import re
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sweeper.errors import ParamError, ProblemError
-from sweeper.signature import decode, find_importable, script_name
+from sweeper.errors import ProblemError
+from sweeper.signature import decode, find_importable
+from sweeper.train.context import Brief, Call, said_of_search
 from sweeper.train.loading import ProblemRef, import_module
 from sweeper.train.optimizers import check_optimizer
 
@@ -131,26 +131,25 @@ class Problem:
         """The SHA-256 of the module's source file."""
         return hashlib.sha256(Path(str(self.module.__file__)).read_bytes()).hexdigest()
 
-    def check_params(self, params: Any) -> None:
-        """Whether `model` can be called so, as far as its signature says.
+    def brief(self) -> Brief:
+        """What the driver needs to know of it."""
+        return Brief(
+            self.ref,
+            self.source_sha256(),
+            self.handlers is not None,
+            Call.of(self.module.model),
+            _pickled_search(self.module),
+        )
 
-        Raises:
-            ParamError: an unknown or missing parameter; the message lists the known ones.
-        """
-        try:
-            signature = inspect.signature(self.module.model)
-        except (TypeError, ValueError):
-            return
-        try:
-            if isinstance(params, Mapping):
-                signature.bind(**params)
-            else:
-                signature.bind(*params)
-        except TypeError as error:
-            raise ParamError(
-                f"params={params!r} do not fit model{signature} of problem {self.ref.name}: "
-                f"{error}; it takes {', '.join(signature.parameters) or 'no parameters'}"
-            ) from None
+
+def _pickled_search(module: ModuleType) -> bytes | None:
+    found = said_of_search(module)
+    if "selector" in found:  # it may be anything, and hold on to anything
+        return None
+    try:
+        return pickle.dumps(found)
+    except Exception:  # noqa: BLE001 - whatever the values raise
+        return None
 
 
 _EXPECTED = {
@@ -171,44 +170,6 @@ def _shown(value: object) -> str:
     # One line, and without the place in memory, which tells nobody anything.
     text = re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(value).split()))
     return f"{text if len(text) <= 80 else text[:77] + '...'} (a {type(value).__name__})"
-
-
-def find_problem(given: ModuleType | str | Path) -> Problem:
-    """The problem that a caller named: a module, a dotted name, `__name__`, or a `.py` file.
-
-    Raises:
-        ProblemError: it cannot be found or imported, or lacks something.
-    """
-    if isinstance(given, ModuleType):
-        return _of_module(given)
-    if not isinstance(given, str | Path):
-        raise ProblemError(
-            f"module={given!r} is a {type(given).__name__}: give a module, a dotted name, "
-            "__name__, or the path of a .py file"
-        )
-    text = str(given)
-    if text == "__main__":
-        return _of_module(sys.modules["__main__"])
-    if text.endswith(".py") or "/" in text:
-        path = Path(text).resolve()
-        if not path.is_file():
-            raise ProblemError(f"module={text!r}: there is no such file")
-        return load_problem(ProblemRef("", path.stem, str(path)))
-    return load_problem(ProblemRef("", text))
-
-
-def _of_module(module: ModuleType) -> Problem:
-    path = getattr(module, "__file__", None)
-    if path is None:
-        raise ProblemError(
-            f"module {module.__name__} has no file that a worker could import: put model, "
-            "dataset, loss and accuracy_style into a .py file"
-        )
-    in_script = module.__name__ == "__main__" and module.__spec__ is None
-    name = script_name(module) if module.__name__ == "__main__" else module.__name__
-    by_path = in_script or sys.modules.get(module.__name__) is not module
-    ref = ProblemRef("", name, str(Path(path).resolve()) if by_path else None)
-    return Problem(_named(ref, module), module)
 
 
 def load_problem(ref: ProblemRef) -> Problem:

@@ -14,9 +14,8 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from sweeper.train.draws import Drawn, is_draw
+from sweeper.train.draws import Drawn, Mode, is_draw
 
 
 class CannotPackError(Exception):
@@ -167,11 +166,11 @@ def _shapes(buffers: Mapping[str, Tensor | None]) -> list[Any]:
     ]
 
 
-class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Recorder(Mode):  # type: ignore[no-untyped-call]
     """Writes down what torch computes from these tensors; the last are the keys of draws."""
 
     def __init__(self, inputs: Sequence[Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._operations: list[Operation] = []
         self._reason = ""
         self._inputs = len(inputs)

@@ -15,7 +15,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import Literal
@@ -57,6 +56,12 @@ def prepare(preload: tuple[str, ...], wished: tuple[str, ...] = ()) -> None:
         warm_up(preload, wished)
 
 
+def load(preload: tuple[str, ...], modules: Sequence[str]) -> None:
+    """Have the fork server of `preload` import more, as far as that goes, before it next forks."""
+    if default_start_method() == "forkserver":
+        warm_up(preload).load(modules)
+
+
 @atexit.register
 def _close_servers() -> None:
     # It takes a moment, and whoever presses Ctrl-C once more need not see where that was.
@@ -66,14 +71,68 @@ def _close_servers() -> None:
                 server.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Worker:
-    channel: Channel
-    pid: int
-    status: int
-    """Readable when the worker has ended; holds its wait status."""
-    parent: subprocess.Popen[bytes] | ForkServer
-    """The worker's own process where it is our child, else the server that forked it."""
+class LocalProcess:
+    """A worker's process, from the driver's side."""
+
+    def __init__(self, setup: Setup, lifeline: int, start_method: StartMethod) -> None:
+        """Make one; `lifeline` is the reading end of a pipe that only the driver writes to.
+
+        Raises:
+            BackendError: it could not be made.
+        """
+        target = setup.target
+        ours, theirs = socket.socketpair()
+        self.status, status_written = os.pipe()
+        """Readable when the process has ended; holds its wait status."""
+        self._parent: subprocess.Popen[bytes] | ForkServer
+        """The process itself where it is our child, else the server that forked it."""
+        try:
+            fds = (theirs.fileno(), lifeline, status_written)
+            if start_method == "forkserver":
+                self._parent = warm_up(target.preload)
+                self.pid = self._parent.fork(*fds, target.fd)
+            else:
+                self._parent = _spawn(*fds, target.fd)
+                self.pid = self._parent.pid
+        except BaseException:
+            ours.close()
+            os.close(self.status)
+            raise
+        finally:
+            theirs.close()
+            os.close(status_written)
+        self.channel = Channel(ours)
+        self.channel.put(setup)
+
+    def kill(self) -> None:
+        """End it, and what it has started."""
+        if isinstance(self._parent, ForkServer):
+            self._parent.kill(self.pid)
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def leave(self) -> None:
+        """Give up one whose lifeline is cut, so that it ends by itself."""
+        self.channel.close()
+        os.close(self.status)
+        if isinstance(self._parent, subprocess.Popen):
+            self._parent.wait()
+
+    def bury(self, look: str) -> Failure:
+        """Wait for one that is ending, and say how it ended; `look` is where to see more."""
+        # Closed first: a worker that waits to send ends then.
+        self.channel.close()
+        written = os.read(self.status, 32)
+        os.close(self.status)
+        if not isinstance(self._parent, ForkServer):
+            with contextlib.suppress(OSError):  # what it has started
+                os.killpg(self.pid, signal.SIGKILL)
+            return _cause(self._parent.wait(), look)
+        if not written:  # with the server, which ends what a worker has started
+            with contextlib.suppress(OSError):
+                os.killpg(self.pid, signal.SIGKILL)
+        return _cause(os.waitstatus_to_exitcode(int(written)) if written else None, look)
 
 
 class LocalBackend:
@@ -93,7 +152,7 @@ class LocalBackend:
         self._target = target
         self._logs = logs
         self._start_method = start_method or default_start_method()
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, LocalProcess] = {}
         self._selector = selectors.DefaultSelector()
         """Its data is the slot of a worker's channel or status."""
         self._interrupts: Interrupts | None = None
@@ -155,7 +214,7 @@ class LocalBackend:
         # One that is ending has closed its channel before its status is known.
         ended = ended or bool(wait_for([worker.status], ENDING))
         if not ended:
-            self._kill(worker)
+            worker.kill()
         cause = self._bury(slot)
         messages.append(Died(slot, cause if ended else _closed(self._log(slot))))
         return messages
@@ -164,12 +223,12 @@ class LocalBackend:
         """See `Backend`."""
         worker = self._workers.get(slot)
         if worker is not None:
-            self._kill(worker)
+            worker.kill()
 
     def close(self) -> None:
         """See `Backend`."""
         for worker in self._workers.values():
-            self._kill(worker)
+            worker.kill()
         for slot in list(self._workers):
             self._bury(slot)
         self._selector.close()
@@ -183,60 +242,23 @@ class LocalBackend:
     def _log(self, slot: int) -> Path:
         return self._logs / f"worker-{slot}.log"
 
-    def _make_worker(self, slot: int) -> _Worker:
-        ours, theirs = socket.socketpair()
-        status, status_written = os.pipe()
-        try:
-            parent: subprocess.Popen[bytes] | ForkServer
-            fds = (theirs.fileno(), self._lifeline, status_written)
-            if self._start_method == "forkserver":
-                parent = warm_up(self._target.preload)
-                pid = parent.fork(*fds, self._target.fd)
-            else:
-                parent = _spawn(*fds, self._target.fd)
-                pid = parent.pid
-        finally:
-            theirs.close()
-            os.close(status_written)
-        worker = _Worker(Channel(ours), pid, status, parent)
-        for file in (worker.channel, status):
-            self._selector.register(file, selectors.EVENT_READ, slot)
-        setup = Setup(
-            sys_path=tuple(sys.path),
-            argv=tuple(sys.argv),
-            environment={k: v for k, v in os.environ.items() if k not in FIXED_ENVIRONMENT},
-            folder=str(Path.cwd()),
+    def _make_worker(self, slot: int) -> LocalProcess:
+        setup = Setup.here(
+            self._target,
             cores=self._slots[slot] if self._pinned else (),
             log=str(self._log(slot).resolve()),
-            target=self._target,
         )
-        worker.channel.put(setup)
+        worker = LocalProcess(setup, self._lifeline, self._start_method)
+        for file in (worker.channel, worker.status):
+            self._selector.register(file, selectors.EVENT_READ, slot)
         return worker
-
-    def _kill(self, worker: _Worker) -> None:
-        if isinstance(worker.parent, ForkServer):
-            worker.parent.kill(worker.pid)
-        else:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(worker.pid, signal.SIGKILL)
 
     def _bury(self, slot: int) -> Failure:
         """Wait for a worker that is ending, and say how it ended."""
         worker = self._workers.pop(slot)
         for file in (worker.channel, worker.status):
             self._selector.unregister(file)
-        # Closed first: a worker that waits to send ends then.
-        worker.channel.close()
-        written = os.read(worker.status, 32)
-        os.close(worker.status)
-        if not isinstance(worker.parent, ForkServer):
-            with contextlib.suppress(OSError):  # what it has started
-                os.killpg(worker.pid, signal.SIGKILL)
-            return _cause(worker.parent.wait(), self._log(slot))
-        if not written:  # with the server, which ends what a worker has started
-            with contextlib.suppress(OSError):
-                os.killpg(worker.pid, signal.SIGKILL)
-        return _cause(os.waitstatus_to_exitcode(int(written)) if written else None, self._log(slot))
+        return worker.bury(f"what it printed is in {self._log(slot)}")
 
 
 def _spawn(connection: int, lifeline: int, status: int, fd: int | None) -> subprocess.Popen[bytes]:
@@ -268,9 +290,8 @@ def _closed(log: Path) -> Failure:
     )
 
 
-def _cause(code: int | None, log: Path) -> Failure:
+def _cause(code: int | None, look: str) -> Failure:
     """Why a worker that ended by itself had no result, with the likely cause and where to look."""
-    look = f"what it printed is in {log}"
     if code is None:
         return Failure("stopped", "the worker ended together with the fork server", look)
     if code >= 0:

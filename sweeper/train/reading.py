@@ -1,0 +1,34 @@
+"""What is read of a problem for the driver, which does without torch: a process beside it does."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from sweeper.train.context import Brief, DataRef
+from sweeper.train.data import read_data
+from sweeper.train.loading import ProblemRef
+from sweeper.train.problem import Problem, load_problem
+
+
+@lru_cache(maxsize=1)
+def _problem(ref: ProblemRef) -> Problem:
+    return load_problem(ref)
+
+
+def read_brief(fd: int, ref: ProblemRef) -> Brief:
+    """The problem imported and checked.
+
+    Raises:
+        ProblemError: it cannot be imported, or lacks something.
+    """
+    del fd
+    return _problem(ref).brief()
+
+
+def read_shared(fd: int, ref: ProblemRef, seed: int) -> DataRef:
+    """Its data, written into the file `fd` where it can be held.
+
+    Raises:
+        ProblemError: the data cannot be made or read.
+    """
+    return read_data(_problem(ref), seed, fd)
