@@ -142,9 +142,8 @@ class Driver:
         """A number that grows as the folder does, whoever drives it."""
         # Where there is no database yet there is nothing to read.
         with contextlib.suppress(SweeperError), Store.read(Paths(self.folder).database) as store:
-            sql = "SELECT max(seq) FROM decisions"
-            stages = store.connection.execute(sql).fetchone()[0] or 0
-            return stages + trials_in(store)
+            sql = "SELECT count(*) FROM decisions WHERE after != ''"  # a stage has ended
+            return store.connection.execute(sql).fetchone()[0] + trials_in(store)
         return 0
 
     def trials(self) -> int:
