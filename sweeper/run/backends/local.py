@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from sweeper.run.channel import Channel
-from sweeper.run.server import ForkServer
+from sweeper.run.server import ForkServer, ServerGoneError
 from sweeper.run.signals import Interrupts
 from sweeper.run.worker import FIXED_ENVIRONMENT, Setup
 from sweeper.types import Died, Failure, Message, Result, Start, Target
@@ -184,6 +184,13 @@ class LocalBackend:
         return self._logs / f"worker-{slot}.log"
 
     def _make_worker(self, slot: int) -> _Worker:
+        try:
+            return self._make_one(slot)
+        except ServerGoneError:
+            # It was killed since it was seen alive.  One that ends again has a reason to.
+            return self._make_one(slot)
+
+    def _make_one(self, slot: int) -> _Worker:
         ours, theirs = socket.socketpair()
         status, status_written = os.pipe()
         try:
@@ -195,6 +202,10 @@ class LocalBackend:
             else:
                 parent = _spawn(*fds, self._target.fd)
                 pid = parent.pid
+        except BaseException:
+            ours.close()
+            os.close(status)
+            raise
         finally:
             theirs.close()
             os.close(status_written)
