@@ -70,7 +70,7 @@ class ForkServer:
         """Make a worker with these file descriptors; its process id.
 
         Raises:
-            BackendError: the server could not import what workers need.
+            BackendError: the server could not import what workers need, or cannot be asked.
             ServerGoneError: it is gone; a worker that it may have made yet ends with it, or when
                 the other end of `connection` is closed.
         """
@@ -84,8 +84,10 @@ class ForkServer:
         fds = [connection, lifeline, status] + ([] if shared is None else [shared])
         try:
             socket.send_fds(self._control, [b"fork"], fds)
-        except OSError as error:
+        except (BrokenPipeError, ConnectionResetError) as error:
             raise self._gone() from error
+        except OSError as error:
+            raise BackendError(f"the fork server cannot be asked for a worker: {error}") from error
         return int(self._receive())
 
     def _receive(self) -> bytes:
