@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 SEEDS ?= 10000
+MINUTES ?= 60
+SEED ?= 0
 BIN := .venv/bin
 # Newer than what it was made from: the environment is up to date.
 STAMP := .venv/installed
@@ -9,7 +11,7 @@ PEERS := .venv-peers/installed
 IGNITE := .venv-ignite/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types simulate bench clean
+.PHONY: help demo test lint types simulate soak bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +31,9 @@ types: $(STAMP)  ## check types (mypy --strict)
 
 simulate: $(STAMP)  ## simulate 10,000 sweeps under faults (minutes); SEEDS=N for another number
 	$(BIN)/python -m tests.simulate --seeds $(SEEDS)
+
+soak: $(STAMP)  ## an hour of real sweeps under kills, and of their memory; MINUTES=N, SEED=N
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) --seed $(SEED)
 
 bench: $(STAMP) $(PEERS) $(IGNITE)  ## run the benchmarks and rewrite benchmarks/RESULTS.md (hours; ONLY="overhead scale")
 	$(BIN)/python benchmarks/run_all.py --peers .venv-peers/bin/python \

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 
-import blobs
 import sweeper
 from sweeper.results import METRICS, SweepResult
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
+from tests.blobs import QUICK
 
 HERE = Path(__file__).parent
 GRID = {"hidden": [2, 4], "dropout": [0.0, 0.5]}
@@ -25,7 +27,7 @@ GRID = {"hidden": [2, 4], "dropout": [0.0, 0.5]}
 
 def run(folder: Path, selector: Any = None, module: Any = "blobs", **options: Any) -> SweepResult:
     """A quick sweep, silent, in this process unless another backend is named."""
-    options = {"cores": 2, "hparams": blobs.QUICK, "backend": "inline", **options}
+    options = {"cores": 2, "hparams": QUICK, "backend": "inline", **options}
     selector = selector or sweeper.Grid(trials=3, **GRID)
     return sweeper.sweep(module, selector, folder=folder, progress=False, **options)
 
@@ -51,8 +53,14 @@ def replicas_started(folder: Path) -> list[tuple[str, str, int]]:
         ]
 
 
-def outcomes(folder: Path) -> dict[tuple[str, str, int], tuple[Any, ...]]:
-    """Everything measured: metrics and arrays, less times."""
+Replica = tuple[str, str, int]
+"""Point, stage, number."""
+
+
+def outcomes(
+    folder: Path, only: Container[Replica] | None = None
+) -> dict[Replica, tuple[Any, ...]]:
+    """Everything measured, or `only` that of these: metrics and arrays, less times."""
     with Store.read(Paths(folder).database) as store:
         return {
             (found.point, found.stage, found.number): (
@@ -60,6 +68,7 @@ def outcomes(folder: Path) -> dict[tuple[str, str, int], tuple[Any, ...]]:
                 found.arrays,
             )
             for found in store.outcomes()
+            if only is None or (found.point, found.stage, found.number) in only
         }
 
 
@@ -74,7 +83,8 @@ def check_nothing_was_repeated(folder):
     )
     for point, stage, started, numbers in rows:
         for number in json.loads(numbers):
-            assert started <= ended[point, stage, number]
+            # An interrupted sweep has replicas that began and have not ended.
+            assert started <= ended.get((point, stage, number), math.inf)
 
 
 def python(*arguments: str, **options: Any) -> subprocess.Popen[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import uuid
 from pathlib import Path
@@ -13,8 +14,11 @@ import psutil
 import pytest
 
 from noop import STATES
+from sweeper.run import server
+from sweeper.run.backends import local
 from sweeper.store.database import Store
 from sweeping import check_nothing_was_repeated, processes_with, python
+from tests.noop import sweep
 from toys import results_in
 
 ROOT = Path(__file__).parents[1]
@@ -149,6 +153,38 @@ def test_no_worker_and_no_child_of_one_outlives_its_driver(tmp_path, how):
     _, alive = psutil.wait_procs(found, timeout=2)
     assert [one.name() for one in alive] == []
     process.wait()
+
+
+@pytest.mark.parametrize("when", ["importing", "asked"])
+def test_a_fork_server_killed_as_a_worker_is_asked_of_it_is_followed_by_another(
+    quiet, tmp_path, monkeypatch, when
+):
+    fork, send_fds, killed = server.ForkServer.fork, socket.send_fds, []
+
+    def end(process, action):
+        if not killed:
+            killed.append(process.pid)
+            process.send_signal(signal.SIGSTOP)  # so that it does not read what it is sent
+            found = action()
+            process.kill()
+            return found
+        return action()
+
+    def asked(self, *fds):
+        if when == "importing":
+            end(self._process, lambda: None)
+            return fork(self, *fds)
+        monkeypatch.setattr(
+            socket, "send_fds", lambda *sent: end(self._process, lambda: send_fds(*sent))
+        )
+        return fork(self, *fds)
+
+    monkeypatch.setattr(server.ForkServer, "fork", asked)
+    local._close_servers()
+    assert not sweep(tmp_path, {"backend": "local"})
+    assert len(killed) == 1
+    assert results(tmp_path) == quiet
+    local._close_servers()
 
 
 def test_a_driver_killed_while_its_fork_server_imports_leaves_nothing(tmp_path):

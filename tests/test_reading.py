@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -157,3 +159,21 @@ def raise_unpicklable(fd):
 
 def add(fd, one, other):
     return one + other
+
+
+def test_a_fork_server_that_is_killed_meanwhile_is_followed_by_another(tmp_path):
+    fd = nameless_file()
+    aside = Aside("testing", fd, ("json",))
+    try:
+        assert aside.call("tests.test_reading:kill_parent_once", str(tmp_path / "mark")) == "again"
+    finally:
+        aside.close()
+        os.close(fd)
+
+
+def kill_parent_once(fd, mark):
+    if Path(mark).exists():
+        return "again"
+    Path(mark).touch()
+    os.kill(os.getppid(), signal.SIGKILL)
+    return signal.pause()

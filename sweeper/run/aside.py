@@ -13,9 +13,9 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from sweeper.errors import BackendError
-from sweeper.run.backends.local import ENDING, LocalProcess, default_start_method
+from sweeper.run.backends.local import ENDING, LocalProcess, default_start_method, make_process
 from sweeper.run.worker import Setup, resolve
-from sweeper.types import Target
+from sweeper.types import Failure, Target
 
 
 class Aside:
@@ -31,17 +31,14 @@ class Aside:
             BackendError: it could not be made.
         """
         self._what = what
-        self._buried = self._closed = False
+        self._target = Target("sweeper.run.aside:answer", None, fd, preload)
         self._lifeline, self._held = os.pipe()
+        self._process: LocalProcess | None = None
         try:
-            self._process = LocalProcess(
-                Setup.here(Target("sweeper.run.aside:answer", None, fd, preload)),
-                self._lifeline,
-                default_start_method(),
-            )
-        except BaseException:
-            self._close_pipe()
-            raise
+            self._process = self._make()
+        finally:
+            if self._process is None:
+                self._close_pipe()
 
     def call(self, function: str, *arguments: Any) -> Any:
         """What `"module:function"` returns; what it raises is raised here.
@@ -49,28 +46,39 @@ class Aside:
         Raises:
             BackendError: the process has ended over it.
         """
-        channel = self._process.channel
-        try:
-            channel.send((function, arguments))
-            reply: _Reply = channel.receive()
-        except (EOFError, OSError):
-            if not wait([self._process.status], ENDING):
-                self._process.kill()
-            cause = self._process.bury("what it printed is above")
-            self._buried = True
-            raise BackendError(f"{self._what}: {cause.message}; {cause.detail}") from None
+        reply = self._ask(function, arguments)
+        if isinstance(reply, Failure) and reply.kind == "stopped":
+            # Somebody has killed the fork server, and the process with it.
+            reply = self._ask(function, arguments)
+        if isinstance(reply, Failure):
+            raise BackendError(f"{self._what}: {reply.message}; {reply.detail}")
         if reply.raised is not None:
             raise reply.raised from ThereError(reply.text, reply.frames)
         return reply.returned
 
     def close(self) -> None:
         """End the process, without waiting until it has ended; closing it again does nothing."""
-        if self._closed:
-            return
-        self._closed = True
-        self._close_pipe()
-        if not self._buried:
-            self._process.leave()
+        if self._held >= 0:
+            self._close_pipe()
+            self._held = self._lifeline = -1
+            if self._process is not None:
+                self._process.leave()
+
+    def _ask(self, function: str, arguments: Sequence[Any]) -> _Reply | Failure:
+        """Its reply, or why it has ended instead."""
+        process = self._process = self._process or self._make()
+        try:
+            process.channel.send((function, arguments))
+            reply: _Reply = process.channel.receive()
+        except (EOFError, OSError):
+            if not wait([process.status], ENDING):
+                process.kill()
+            self._process = None
+            return process.bury("what it printed is above")
+        return reply
+
+    def _make(self) -> LocalProcess:
+        return make_process(Setup.here(self._target), self._lifeline, default_start_method())
 
     def _close_pipe(self) -> None:
         for fd in (self._held, self._lifeline):

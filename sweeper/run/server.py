@@ -35,6 +35,10 @@ _PACKET = 1 << 16
 _READY = b"ready"
 
 
+class ServerGoneError(BackendError):
+    """The server ended, or was ended, before it answered: another may do what it did not."""
+
+
 class ForkServer:
     """The driver's side."""
 
@@ -69,7 +73,9 @@ class ForkServer:
         """Make a worker with these file descriptors; its process id.
 
         Raises:
-            BackendError: the server could not import what workers need, or is gone.
+            BackendError: the server could not import what workers need, or cannot be asked.
+            ServerGoneError: it is gone; a worker that it may have made yet ends with it, or when
+                the other end of `connection` is closed.
         """
         if not self._ready:
             answer = self._receive()
@@ -83,8 +89,10 @@ class ForkServer:
                 fds = [connection, lifeline, status, *streams]
                 fds += [] if shared is None else [shared]
                 socket.send_fds(self._control, [b"fork"], fds)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise self._gone() from error
         except OSError as error:
-            raise BackendError(f"the fork server is gone: {error}") from error
+            raise BackendError(f"the fork server cannot be asked for a worker: {error}") from error
         pid = int(self._receive())
         self._loading = False
         return pid
@@ -96,10 +104,17 @@ class ForkServer:
             self._loading = True
 
     def _receive(self) -> bytes:
-        answer = self._control.recv(_PACKET)
+        try:
+            answer = self._control.recv(_PACKET)
+        except ConnectionResetError as error:  # it ended before it had read what it was sent
+            raise self._gone() from error
         if not answer:
-            raise BackendError(f"the fork server ended with code {self._process.wait()}")
+            raise self._gone()
         return answer
+
+    def _gone(self) -> ServerGoneError:
+        # One that was killed may be seen alive for a moment after its sockets are closed.
+        return ServerGoneError(f"the fork server ended with code {self._process.wait()}")
 
     def kill(self, pid: int) -> None:
         """Kill a worker and what it started; one that has ended already is left alone."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from sweeper.run.channel import Channel
-from sweeper.run.server import ForkServer
+from sweeper.run.server import ForkServer, ServerGoneError
 from sweeper.run.signals import Interrupts
 from sweeper.run.worker import FIXED_ENVIRONMENT, Setup
 from sweeper.types import Died, Failure, Message, Result, Start, Target
@@ -133,6 +133,15 @@ class LocalProcess:
             with contextlib.suppress(OSError):
                 os.killpg(self.pid, signal.SIGKILL)
         return _cause(os.waitstatus_to_exitcode(int(written)) if written else None, look)
+
+
+def make_process(setup: Setup, lifeline: int, start_method: StartMethod) -> LocalProcess:
+    """See `LocalProcess`; a fork server that has just been killed is followed by another."""
+    try:
+        return LocalProcess(setup, lifeline, start_method)
+    except ServerGoneError:
+        # It was killed since it was seen alive.  One that ends again has a reason to.
+        return LocalProcess(setup, lifeline, start_method)
 
 
 class LocalBackend:
@@ -248,7 +257,7 @@ class LocalBackend:
             cores=self._slots[slot] if self._pinned else (),
             log=str(self._log(slot).resolve()),
         )
-        worker = LocalProcess(setup, self._lifeline, self._start_method)
+        worker = make_process(setup, self._lifeline, self._start_method)
         for file in (worker.channel, worker.status):
             self._selector.register(file, selectors.EVENT_READ, slot)
         return worker

@@ -1,0 +1,84 @@
+"""A small real problem, and a script that sweeps it, as a person has one.
+
+    python -m tests.soaked FOLDER SEED TRIALS [--no-models]
+
+Its points train in every way that is quick: in packs, dense and convolutional with norms and
+dropout, and plain, since a model that looks at its numbers cannot be packed.  The data is drawn
+from the sweep's seed.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import Dataset, TensorDataset
+
+import sweeper
+
+accuracy_style = "classification"
+loss = nn.CrossEntropyLoss
+
+POINTS = {"kind": ["dense", "norm", "plain"], "width": [2, 4]}
+INTERRUPTED = 3
+"""The exit code of a driver that was told to stop."""
+
+QUICK = sweeper.HyperparameterSettings(
+    lr_start=1e-3,
+    lr_sweep_len=2.0,
+    batch_start=4,
+    batch_end=16,
+    batch_pts=2,
+    warmup_batch=16,
+    cycle_epochs=2,
+    cycles=2,
+)
+
+
+class Looking(nn.Sequential):
+    """What it computes depends on what it sees."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x if x.mean().item() > 0 else -x)
+
+
+def model(kind: str, width: int) -> nn.Module:
+    if kind == "norm":
+        inner = (nn.Conv2d(1, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Flatten())
+        return nn.Sequential(*inner, nn.Linear(4 * width, 2))
+    outer = Looking if kind == "plain" else nn.Sequential
+    return outer(
+        nn.Flatten(), nn.Linear(16, width), nn.Tanh(), nn.Dropout(0.2), nn.Linear(width, 2)
+    )
+
+
+def dataset() -> tuple[Dataset, Dataset]:
+    y = np.arange(96) % 2
+    x = np.random.normal(size=(96, 1, 4, 4)) + y[:, None, None, None]  # noqa: NPY002 - seeded by the sweep
+    data = TensorDataset(torch.tensor(x, dtype=torch.float32), torch.tensor(y))
+    return TensorDataset(*data[:64]), TensorDataset(*data[64:])
+
+
+def main() -> int:
+    folder, seed, trials, *rest = sys.argv[1:]
+    try:
+        sweeper.sweep(
+            "tests.soaked",
+            sweeper.Grid(trials=int(trials), **POINTS),
+            cores=2,
+            hparams=QUICK,
+            folder=folder,
+            seed=int(seed),
+            save_models="none" if rest else "final",
+            max_tries=1_000,  # a worker that is killed costs a try
+            progress=False,
+        )
+    except sweeper.SweepInterrupted:
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
