@@ -33,12 +33,13 @@ def are_correct(style: str, output: Tensor, y: Tensor) -> Tensor:
     output is above 0.5 just where its label is, shape (batch, labels).
     """
     rows = output.reshape(len(output), -1)
-    finite = torch.isfinite(rows).all(dim=1)
+    # By sums, since torch is slow at whether all of a short row are so: 0 but for NaN and infinity.
+    finite = (rows * 0).sum(dim=1) == 0
     if style == "classification":
         classes = y if y.ndim == 1 else y.reshape(len(y), -1).argmax(dim=1)
         right = rows.argmax(dim=1) == classes
     else:
-        right = ((rows > 0.5) == (y.reshape(len(y), -1) > 0.5)).all(dim=1)
+        right = ((rows > 0.5) != (y.reshape(len(y), -1) > 0.5)).sum(dim=1) == 0
     return right & finite
 
 
