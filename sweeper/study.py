@@ -336,9 +336,7 @@ class Study:
         first = not self._points
         # A check that came to nothing binds no later point, and does not excuse the first.
         if step is None or (step.stage == CHECK and not first):
-            pending = any(known.stage == CHECK for known in recorded.steps.values())
-            unchecked = pending or not recorded.steps
-            decision = self._planner.first(point, check=first and unchecked)
+            decision = self._planner.first(point, check=first and self._is_unchecked())
             planned, step = [decision], decision.step
         point_id = self._ids.setdefault(signature, len(self._ids))
         state = _PointState(point, point_id, len(self._points), step)
@@ -354,6 +352,11 @@ class Study:
         if _is_running(step) and len(state.probes) == step.replicas:
             self._advance(state, planned)
         return state, planned
+
+    def _is_unchecked(self) -> bool:
+        """Whether the folder knows of no check of the problem that came to something."""
+        steps = self._recorded.steps
+        return not steps or any(known.stage == CHECK for known in steps.values())
 
     def _restore(self, state: _PointState, trials: Trials) -> None:
         """Note trials that the folder knows."""
