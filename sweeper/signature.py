@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import json
 import math
+import operator
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -118,36 +119,34 @@ def encode(value: Any, *, keep_order: bool = False) -> str:
 
     With `keep_order` a mapping keeps the order of its names: to be read, not to be compared.
     """
-    return _dump(_tagged(value, keep_order=keep_order))
-
-
-_dump = json.JSONEncoder(separators=(",", ":")).encode
-
-
-def _tagged(value: Any, *, keep_order: bool = False) -> list[Any]:
+    # Written as it is gone through: every point of a sweep is, each time that it is opened.
     match value:
-        case None:
-            return ["n"]
-        case bool():
-            return ["b", value]
-        case int():
-            return ["i", str(value)]
-        case float():
-            return ["f", value.hex()]
         case str():
-            return ["s", value]
-        case tuple():
-            return ["t", [_tagged(item, keep_order=keep_order) for item in value]]
-        case list():
-            return ["l", [_tagged(item, keep_order=keep_order) for item in value]]
+            return f'["s",{_quoted(value)}]'
+        case None:
+            return '["n"]'
+        case bool():
+            return '["b",true]' if value else '["b",false]'
+        case int():
+            return f'["i","{value}"]'
+        case float():
+            return f'["f","{value.hex()}"]'
+        case tuple() | list():
+            items = ",".join([encode(item, keep_order=keep_order) for item in value])
+            return f'["{"t" if isinstance(value, tuple) else "l"}",[{items}]]'
         case Mapping():
             pairs = [
-                [_tagged(key, keep_order=keep_order), _tagged(item, keep_order=keep_order)]
+                (encode(key, keep_order=keep_order), encode(item, keep_order=keep_order))
                 for key, item in value.items()
             ]
-            return ["d", pairs if keep_order else sorted(pairs, key=lambda pair: _dump(pair[0]))]
+            if not keep_order:
+                pairs.sort(key=operator.itemgetter(0))
+            return f'["d",[{",".join([f"[{key},{item}]" for key, item in pairs])}]]'
         case _:
-            return ["c", reference(value)]
+            return f'["c",{_quoted(reference(value))}]'
+
+
+_quoted = json.JSONEncoder().encode
 
 
 def decode(text: str, find: Callable[[str], Any] = Reference) -> Any:

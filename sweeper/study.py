@@ -11,6 +11,7 @@ is told, and when, depends on nothing but the results.
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 import operator
 import re
@@ -29,7 +30,7 @@ from sweeper.errors import (
     StoppedError,
 )
 from sweeper.results import METRICS, show_params
-from sweeper.search import ParamSelector
+from sweeper.search import ParamSelector, SweepListener
 from sweeper.types import (
     CHECK,
     NOT_ITS_FAULT,
@@ -54,6 +55,7 @@ from sweeper.types import (
     Started,
     Step,
     Told,
+    Trials,
     Work,
     give_up,
 )
@@ -138,6 +140,9 @@ class Study:
         limits: Limits | None = None,
     ) -> None:
         self._selector = selector
+        told = getattr(selector.on_trials_completed, "__func__", None)
+        self._looks = told is not SweepListener.on_trials_completed
+        """Whether the selector does anything about trials; most do not, and there are many."""
         self._planner = planner
         self._make_point = make_point
         self._most_cores = most_cores
@@ -331,23 +336,36 @@ class Study:
         first = not self._points
         # A check that came to nothing binds no later point, and does not excuse the first.
         if step is None or (step.stage == CHECK and not first):
-            pending = any(known.stage == CHECK for known in recorded.steps.values())
-            unchecked = pending or not recorded.steps
-            decision = self._planner.first(point, check=first and unchecked)
+            decision = self._planner.first(point, check=first and self._is_unchecked())
             planned, step = [decision], decision.step
         point_id = self._ids.setdefault(signature, len(self._ids))
         state = _PointState(point, point_id, len(self._points), step)
         self._points[signature] = state
         self._view.phases["waiting"] += 1
-        for outcome in recorded.outcomes.get(signature, ()):
-            if self._keep(state, outcome) and outcome.stage == TRIAL:
-                self._note_first(outcome)
+        if signature in recorded.trials:
+            self._restore(state, recorded.trials[signature])
+        for outcome in recorded.probes.get(signature, ()):
+            self._keep(state, outcome)
         for outcome in self._given_up.get(signature, ()):
             if self._keep(state, outcome):
                 planned.append(GaveUp(outcome))
         if _is_running(step) and len(state.probes) == step.replicas:
             self._advance(state, planned)
         return state, planned
+
+    def _is_unchecked(self) -> bool:
+        """Whether the folder knows of no check of the problem that came to something."""
+        steps = self._recorded.steps
+        return not steps or any(known.stage == CHECK for known in steps.values())
+
+    def _restore(self, state: _PointState, trials: Trials) -> None:
+        """Note trials that the folder knows."""
+        state.trials = dict(trials.ended)
+        steps = state.step.payload.get("steps", 0)
+        if steps:
+            state.seconds_per_step = trials.seconds / steps
+        for values in itertools.islice(trials.ended.values(), FIRST - len(self._first_ways)):
+            self._note_first(values if isinstance(values, Failure) else None)
 
     # -- telling ----------------------------------------------------------------------------------
 
@@ -408,16 +426,17 @@ class Study:
             told.append(Told(signature, "hparams"))
         numbers = range(state.told, until)
         state.told = max(until, state.told)
-        done = [n for n in numbers if not isinstance(state.trials[n], Failure)]
+        trials = state.trials
+        failures = {n: end for n in numbers if isinstance(end := trials[n], Failure)}
+        done = [n for n in numbers if n not in failures] if failures else list(numbers)
         if done:
-            columns = np.array([state.trials[n] for n in done], dtype=float).T
-            self._call("on_trials_completed", params, *(column.copy() for column in columns))
+            if self._looks:
+                columns = np.array([trials[n] for n in done], dtype=float).T
+                self._call("on_trials_completed", params, *(column.copy() for column in columns))
             told.append(Told(signature, "trials", tuple(done)))
-        for number in numbers:
-            failure = state.trials[number]
-            if isinstance(failure, Failure):
-                self._call("on_failed", params, TRIAL, failure.message)
-                told.append(Told(signature, "failed", (number,)))
+        for number, failure in failures.items():
+            self._call("on_failed", params, TRIAL, failure.message)
+            told.append(Told(signature, "failed", (number,)))
         return told
 
     def _call(self, method: str, *values: Any) -> Any:
@@ -502,15 +521,15 @@ class Study:
                 f"the last was {what} of {show_params(state.point.params)}: {message}"
             )
 
-    def _note_first(self, trial: Outcome) -> bool:
+    def _note_first(self, failure: Failure | None) -> bool:
         """Note how a trial ended; whether it was the last of the folder's first."""
         if len(self._first_ways) == FIRST:
             return False
-        self._first_ways.append(None if trial.failure is None else _way(trial.failure))
+        self._first_ways.append(None if failure is None else _way(failure))
         return len(self._first_ways) == FIRST
 
     def _see_first(self, trial: Outcome) -> None:
-        last = self._note_first(trial)
+        last = self._note_first(trial.failure)
         if last and trial.failure is not None and len(set(self._first_ways)) == 1:
             self._stop = (
                 f"the first {FIRST} trials have all failed alike, and so may all others: "

@@ -316,13 +316,25 @@ Decision: TypeAlias = Asked | Told | Planned | GaveUp
 
 
 @dataclass(frozen=True, slots=True)
+class Trials:
+    """What a point's trials came to, as little of it as a study needs: there may be a million."""
+
+    ended: Mapping[int, tuple[float, ...] | Failure] = field(default_factory=dict)
+    """By number, in that order: the metrics in the order of `sweeper.results.METRICS`."""
+    seconds: float = math.nan
+    """How long the last took that did not fail."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """What a folder remembers, for the study to go on from."""
 
     steps: Mapping[str, Step] = field(default_factory=dict)
     """By signature: where the point's tuning stands."""
-    outcomes: Mapping[str, tuple[Outcome, ...]] = field(default_factory=dict)
-    """By signature: trials, and the probes of the stage at which tuning stands."""
+    trials: Mapping[str, Trials] = field(default_factory=dict)
+    """By signature, where there are any."""
+    probes: Mapping[str, tuple[Outcome, ...]] = field(default_factory=dict)
+    """By signature, where there are any: those of the stage at which tuning stands."""
     tries: Mapping[tuple[str, str, int], tuple[Failure, ...]] = field(default_factory=dict)
     """By signature, stage and number: how workers died over it."""
     ids: Mapping[str, int] = field(default_factory=dict)

@@ -459,6 +459,34 @@ def test_a_row_that_was_changed_is_refused(filled, what):
         load(filled.folder)
 
 
+@pytest.mark.parametrize("what", sorted({*SPOILT} - {"meta"}))
+def test_a_sweep_does_not_go_on_from_a_row_that_was_changed(filled, what):
+    query, said = SPOILT[what]
+    with Store.open(filled.database) as store:
+        assert set(store.recorded(SELECTOR).trials) == {ONE.signature, TWO.signature}
+        store.connection.execute(query)
+        with pytest.raises(FolderError, match=said):
+            store.recorded(SELECTOR)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "started = 'soon'",
+        "ended = 1e12",
+        """metrics = replace(metrics, '1.5', '"1.5"'), crc = NULL""",
+        "metrics = '{}', crc = NULL",
+        """metrics = metrics || ',' || metrics, crc = NULL""",
+    ],
+)
+def test_a_sweep_does_not_go_on_from_trials_that_no_sweep_writes(filled, change):
+    with Store.open(filled.database) as store:
+        query = f"UPDATE outcomes SET {change} WHERE stage = 'trial' AND failure IS NULL"
+        store.connection.execute(query)
+        with pytest.raises(FolderError, match="damaged"):
+            store.recorded(SELECTOR)
+
+
 def test_damaged_arrays_are_refused_where_they_are_read(filled):
     with sqlite3.connect(filled.database) as connection:
         (blob,) = connection.execute("SELECT arrays FROM outcomes WHERE stage = 'trial'").fetchone()

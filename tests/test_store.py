@@ -51,6 +51,7 @@ from sweeper.types import (
     SweepSettings,
     Tick,
     Told,
+    Trials,
     get_settings,
     give_up,
 )
@@ -190,11 +191,10 @@ def test_what_is_appended_is_recorded(store, paths):
         assert recorded.log[0].point.encoded == ONE.encoded
         assert recorded.log[0].point.params == (1, f"{__name__}:Activation")
         assert list(recorded.log[2].point.params) == ["b", "a"]
-        # Trials without their arrays, and the probes of the stage at which tuning stands.
-        without = [dataclasses.replace(outcome, arrays=b"") for outcome in outcomes[1:3]]
-        assert repr(recorded.outcomes) == repr(
-            {ONE.signature: tuple(without), TWO.signature: (outcomes[0],)}
-        )
+        # Of trials what they came to, and the probes of the stage at which tuning stands.
+        ended = {0: tuple(outcomes[1].metrics[name] for name in METRICS), 1: BOOM}
+        assert repr(recorded.trials) == repr({ONE.signature: Trials(ended, 1.5)})
+        assert recorded.probes == {TWO.signature: (outcomes[0],)}
         stored = list(again.outcomes())
         assert repr(stored) == repr([outcomes[1], outcomes[2], outcomes[3], outcomes[0]])
         assert again.recorded("another").log == ()
@@ -561,7 +561,7 @@ def test_forgotten_failures_are_tried_again_and_stay_in_the_events(store):
     recorded = store.recorded(SELECTOR)
     assert recorded.tries == {}
     assert THREE.signature not in recorded.steps, "it is tuned from the beginning"
-    assert [o.number for o in recorded.outcomes[TWO.signature]] == [0, 3]
+    assert list(recorded.trials[TWO.signature].ended) == [0, 3]
     assert read_results(store).failures == ()
     lost = store.connection.execute("SELECT count(*) FROM events WHERE kind = 'lost'").fetchone()
     assert lost == (MOST_TRIES,)

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from simulation import CRASH
 from sweeper.errors import ParamError, ProblemError, SelectorError, StalledError, StoppedError
+from sweeper.results import METRICS
 from sweeper.run.dispatch import dispatch
 from sweeper.run.scheduler import Scheduler
 from sweeper.search import FixedSweep, ParamSelector
@@ -46,6 +47,7 @@ from sweeper.types import (
     Step,
     Tick,
     Told,
+    Trials,
 )
 from toys import (
     Gambler,
@@ -1141,12 +1143,11 @@ def study_of(selector, recorded=None):
 def tuned(params, numbers=()):
     """What a folder remembers of a tuned point with these trials."""
     signature = point_of(params).signature
-    outcomes = tuple(
-        Outcome(signature, TRIAL, number, 0.0, 1.0, metrics_of(params, number))
-        for number in numbers
-    )
+    ended = {n: tuple(metrics_of(params, n)[name] for name in METRICS) for n in numbers}
     step = Step(TRIAL, payload={"steps": 20}, found=found_of(params))
-    return Recorded(steps={signature: step}, outcomes={signature: outcomes}, ids={signature: 0})
+    return Recorded(
+        steps={signature: step}, trials={signature: Trials(ended, 1.0)}, ids={signature: 0}
+    )
 
 
 def test_what_a_folder_knows_is_told_before_anything_runs():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,23 @@ ELSEWHERE = (
 
 def seal(*values: Any) -> int:
     """The checksum that a row carries of these of its values."""
-    return zlib.crc32("\n".join(map(str, values)).encode(errors="surrogatepass"))
+    return zlib.crc32("\n".join(map(str, values)).encode("utf-8", "surrogatepass"))
 
 
 def seal_outcome(point: int, stage: str, number: int, metrics: str, failure: str | None) -> int:
     """As `seal`, where there are a million: which one it is, is where the checksum starts."""
-    which = zlib.crc32(stage.encode()) ^ (point * 2_654_435_761 + number)
     text = metrics if failure is None else f"{metrics}\n{failure}"
-    return zlib.crc32(text.encode(), which & 0xFFFFFFFF)
+    (crc,) = seal_outcomes(stage, [(point, number, text)])
+    return crc
+
+
+def seal_outcomes(stage: str, rows: Iterable[tuple[int, int, str]]) -> list[int]:
+    """The checksums of outcomes of a stage: of each its point, number, and what it came to."""
+    crc32, begin = zlib.crc32, zlib.crc32(stage.encode())
+    return [
+        crc32(text.encode(), (begin ^ (point * 2_654_435_761 + number)) & 0xFFFFFFFF)
+        for point, number, text in rows
+    ]
 
 
 def damaged(path: Path, reason: str) -> FolderError:

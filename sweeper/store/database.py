@@ -6,7 +6,11 @@ One writer, the driver, under the folder's lock; readers open it read-only at an
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import json
+import math
+import operator
 import os
 import sqlite3
 import time
@@ -19,6 +23,7 @@ from typing import Any, NamedTuple, Self
 
 from sweeper.errors import FolderError
 from sweeper.files import disk_error, refuse_link
+from sweeper.results import METRICS
 from sweeper.signature import decode
 from sweeper.store.damage import (
     check_pages,
@@ -28,6 +33,7 @@ from sweeper.store.damage import (
     prepare,
     seal,
     seal_outcome,
+    seal_outcomes,
     understood,
 )
 from sweeper.types import (
@@ -52,6 +58,7 @@ from sweeper.types import (
     Step,
     Tick,
     Told,
+    Trials,
 )
 
 SCHEMA_VERSION = 2
@@ -310,12 +317,14 @@ class Store:
             FolderError: a row is not as it was written.
         """
         sealed = _SEALED[table]
-        columns = ", ".join([self._crc, *sealed, *([more] if more else [])])
+        columns = ", ".join([*sealed, self._crc, *([more] if more else [])])
         query = f"SELECT {columns} FROM {table} {rest}"  # noqa: S608 - our names
-        for crc, *row in self.connection.execute(query, values):
-            if crc is not None and crc != seal(*row[: len(sealed)]):
+        count = len(sealed)
+        for row in self.connection.execute(query, values):
+            said, crc = row[:count], row[count]
+            if crc is not None and crc != seal(*said):
                 raise damaged(self._path, f"a row of table {table} is not as it was written")
-            yield tuple(row)
+            yield said + row[count + 1 :]
 
     def set_meta(self, values: Mapping[str, Any]) -> None:
         """Keep values by name."""
@@ -391,6 +400,17 @@ class Store:
         match record:
             case Finished(outcome=outcome) | GaveUp(outcome):
                 rows.outcomes.append(self._outcome_row(outcome))
+            case Told(point=signature, what=what, numbers=numbers):
+                who = self._ids[signature]
+                rows.log.append(_sealed(self._selector, what, who, _counts_text(numbers)))
+            case Asked(point=None):
+                rows.log.append(_sealed(self._selector, "waits", None, "null"))
+            case Asked(point=Point() as point, trials=trials, id=point_id):
+                if point.signature not in self._ids:
+                    self._ids[point.signature] = point_id
+                    self._signatures[point_id] = point.signature
+                    rows.points.append(_sealed(point_id, point.signature, point.encoded))
+                rows.log.append(_sealed(self._selector, "asked", point_id, _counts_text(trials)))
             case Started(time, job, slot):
                 value = {"numbers": job.numbers, "slot": slot, "job": job.id}
                 rows.events.append(self._event_row(time, "started", job.point, job.stage, value))
@@ -400,17 +420,6 @@ class Store:
             case Interrupted(time, signal):
                 value = {"signal": signal}
                 rows.events.append(self._event_row(time, "interrupted", None, None, value))
-            case Asked(None):
-                rows.log.append(_sealed(self._selector, "waits", None, "null"))
-            case Asked(Point() as point, trials, point_id):
-                if point.signature not in self._ids:
-                    self._ids[point.signature] = point_id
-                    self._signatures[point_id] = point.signature
-                    rows.points.append(_sealed(point_id, point.signature, point.encoded))
-                rows.log.append(_sealed(self._selector, "asked", point_id, json.dumps(trials)))
-            case Told(signature, what, numbers):
-                told = json.dumps(numbers)
-                rows.log.append(_sealed(self._selector, what, self._ids[signature], told))
             case Planned(signature, step, after, choice, arrays):
                 texts = (json.dumps(asdict(step)), json.dumps(dict(choice)))
                 row = (self._ids[signature], after, *texts)
@@ -470,29 +479,95 @@ class Store:
 
     def recorded(self, selector: str, *, log: bool = True) -> Recorded:
         """What the study goes on from; `log` only where the selector is replayed."""
-        signatures = self.signatures()
-        steps = {signatures[point_id]: step for point_id, step in self.last_steps().items()}
-        outcomes: dict[str, list[Outcome]] = defaultdict(list)
-        for outcome in self.outcomes("stage = ?", (TRIAL,), arrays=False):
-            outcomes[outcome.point].append(outcome)
-        for signature, step in steps.items():
-            if step.found is None and step.error is None:
-                wanted = (self._ids[signature], step.stage)
-                outcomes[signature] += self.outcomes("point = ? AND stage = ?", wanted)
+        signatures, steps = self.signatures(), self.last_steps()
         return Recorded(
-            steps=steps,
-            outcomes={signature: tuple(found) for signature, found in outcomes.items()},
+            steps={signatures[point_id]: step for point_id, step in steps.items()},
+            trials=self._trials(),
+            probes=self._probes(steps),
             tries={key: tuple(found) for key, found in self._tries().items()},
             ids=dict(self._ids),
             log=self.log(selector) if log else (),
         )
+
+    def _trials(self) -> dict[str, Trials]:
+        """By signature: what trials came to.
+
+        There may be a million: they are read many at once, and each step of it is done for all of
+        these, in C where it can be.
+        """
+        ended: dict[int, dict[int, tuple[float, ...] | Failure]] = defaultdict(dict)
+        took: dict[int, float] = {}
+        mixed: set[int] = set()
+        query = (
+            f"SELECT point, number, metrics, {self._crc}, "  # noqa: S608 - our names
+            f"CASE WHEN {_IS_REPLICA} THEN ended - started END "
+            "FROM outcomes WHERE stage = ? AND failure IS NULL ORDER BY point, stage, number"
+        )
+        with understood(self._path):
+            cursor = self.connection.execute(query, (TRIAL,))
+            while rows := cursor.fetchmany(_AT_ONCE):
+                points, numbers, metrics, crcs, seconds = zip(*rows, strict=True)
+                _expect(None not in seconds, "replicas", rows)
+                self._check_trials(points, numbers, metrics, crcs)
+                values = list(map(_measured, _read_documents(metrics)))
+                types = set(map(type, itertools.chain.from_iterable(values)))
+                _expect(types <= {float, int}, "of numbers alone", types)
+                for point_id, number, measured in zip(points, numbers, values, strict=True):
+                    ended[point_id][number] = measured
+                took.update(zip(points, seconds, strict=True))
+            for failed in self.outcomes("stage = ? AND failure NOT NULL", (TRIAL,), arrays=False):
+                if failed.failure is not None:
+                    among = ended[self._ids[failed.point]]
+                    among[failed.number] = failed.failure
+                    mixed.add(self._ids[failed.point])
+            for point_id in mixed:
+                ended[point_id] = dict(sorted(ended[point_id].items()))
+            return {
+                self._signatures[point_id]: Trials(found, took.get(point_id, math.nan))
+                for point_id, found in ended.items()
+            }
+
+    def _check_trials(self, *columns: tuple[Any, ...]) -> None:
+        """See that trials are as they were written: points, numbers, metrics, checksums.
+
+        Raises:
+            FolderError: one is not.
+        """
+        points, numbers, metrics, written = columns
+        crcs = seal_outcomes(TRIAL, zip(points, numbers, metrics, strict=True))
+        if tuple(crcs) == written:
+            return
+        for point_id, number, crc, kept in zip(points, numbers, crcs, written, strict=True):
+            if kept is not None and kept != crc:
+                what = f"{TRIAL} {number} of point {point_id}"
+                raise damaged(self._path, f"{what} is not as it was written")
+
+    def _probes(self, steps: Mapping[int, Step]) -> dict[str, tuple[Outcome, ...]]:
+        """By signature: the probes of the stages at which tuning stands."""
+        running = {
+            point_id: step.stage
+            for point_id, step in steps.items()
+            if step.found is None and step.error is None
+        }
+        with understood(self._path):
+            query = "SELECT DISTINCT point FROM outcomes"
+            begun = running and [row[0] for row in self.connection.execute(query)]
+        probes: dict[str, tuple[Outcome, ...]] = {}
+        for point_id in begun:
+            if point_id in running:
+                wanted = (point_id, running[point_id])
+                found = tuple(self.outcomes("point = ? AND stage = ?", wanted))
+                if found:
+                    probes[self._signatures[point_id]] = found
+        return probes
 
     def last_steps(self) -> dict[int, Step]:
         """By point id: where tuning stands."""
         with understood(self._path):
             # The last one of each point counts.
             last = {row[0]: row[2] for row in self._rows("decisions", "ORDER BY seq")}
-            return {point_id: _read_step(step) for point_id, step in last.items()}
+            steps = map(_read_step, _read_documents(last.values()))
+            return dict(zip(last, steps, strict=True))
 
     def log(self, selector: str) -> tuple[Asked | Told, ...]:
         """What `selector` asked and was told, in order.
@@ -535,7 +610,7 @@ class Store:
                 "decisions", "WHERE point = ? ORDER BY seq", (point_id,), more="arrays"
             )
             return [
-                (after, _read_step(step), json.loads(choice), arrays)
+                (after, _read_step(json.loads(step)), json.loads(choice), arrays)
                 for _, after, step, choice, arrays in rows
             ]
 
@@ -569,8 +644,7 @@ class Store:
             yield from found
 
     def _read_outcomes(self, rows: list[Any]) -> list[Outcome]:
-        # Read as one document: a million little ones take several times as long.
-        metrics = json.loads(f"[{','.join(row[5] for row in rows)}]")
+        metrics = _read_documents(row[5] for row in rows)
         found = []
         for row, measured in zip(rows, metrics, strict=True):
             point_id, stage, number, started, ended, written, text, crc, blob = row
@@ -605,8 +679,12 @@ def _read_entry(points: Mapping[int, Point], kind: str, point_id: Any, value: st
     return Asked(point, trials, point_id)
 
 
-def _read_step(text: str) -> Step:
-    fields = json.loads(text)
+def _read_documents(texts: Iterable[str]) -> list[Any]:
+    """Read as one document: a million little ones take several times as long."""
+    return json.loads(f"[{','.join(texts)}]")  # type: ignore[no-any-return]
+
+
+def _read_step(fields: dict[str, Any]) -> Step:
     found = fields["found"]
     if found is not None:
         rates = (float(found["lr_min"]), float(found["lr_max"]))
@@ -645,12 +723,29 @@ _TABLES = ("meta", *_COLUMNS)
 _MOST_TIME = 1e11
 """Later than any clock that can be shown."""
 
+_IS_REPLICA = (
+    "typeof(number) = 'integer' AND typeof(started) = 'real' AND typeof(ended) = 'real' "
+    f"AND abs(started) < {_MOST_TIME} AND abs(ended) < {_MOST_TIME}"
+)
+"""What SQLite can see of a row by itself."""
+
+_AT_ONCE = 1_000
+"""Rows that are read together: few enough to stay in the processor's caches."""
+
+_measured = operator.itemgetter(*METRICS)
+
 _WITH_CRC = 2
 """The first version whose rows have a checksum."""
 
 
 def _sealed(*values: Any) -> tuple[Any, ...]:
     return (*values, seal(*values))
+
+
+@functools.lru_cache(maxsize=1_000)
+def _counts_text(counts: int | tuple[int, ...]) -> str:
+    """As JSON; most points have as many trials, and are told of the same."""
+    return json.dumps(counts)
 
 
 def _is_new(connection: sqlite3.Connection) -> bool:
