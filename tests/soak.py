@@ -87,11 +87,12 @@ SEGMENTS = re.compile(r"(sweeper|torch_|psm_|sem\.|mp-|pym-)")
 KNOWN = re.compile(r"sweep\.db(-wal|-shm)?|lock|logs/worker-\d+\.log|points/.*")
 """The files that a folder holds when its sweep is over; SQLite's two are left by whoever reads."""
 
-ALLOWED = {"driver": 1.0, "server": 0.1, "oldest worker": 0.1}
-"""MiB by which each may grow for 1,000 trials."""
+ALLOWED = {"driver": 0.5, "server": 0.1, "oldest worker": 0.1}
+"""MiB by which each may grow for 1,000 trials.  Measured: 0.27 in the driver, which remembers them,
+none in the server, and 0.05 in a worker."""
 
-SLACK = 8.0
-"""MiB by which each may grow besides, however few trials there were."""
+SLACK = 24.0
+"""MiB by which each may grow besides: the first trial that trains plain imports ignite, 10 MiB."""
 
 
 class Violation(AssertionError):
