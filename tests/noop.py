@@ -63,14 +63,13 @@ def die(context, dies, when):
     """End this worker if this is when it dies, and if it has not done so before."""
     if dies != when:
         return
-    mark = Path(context["marks"]) / when
-    if mark.exists():
+    try:  # of two workers that come here at once, one dies
+        mark = os.open(Path(context["marks"]) / when, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    except FileExistsError:
         return
     if when == "writing":
-        with mark.open("wb", buffering=0) as file:
-            file.write(b"half a mod")
-            os.kill(os.getpid(), signal.SIGKILL)
-    mark.touch()
+        os.write(mark, b"half a mod")
+    os.close(mark)
     if when == "sending":
         channel.Channel.send = send_half
         return
