@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 import turns
-from handwritten import Recipe
+from recipe import Recipe
 
 CASE = "64-32-10"
 CORES = 2

@@ -10,24 +10,12 @@ import functools
 import importlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """What tuning found, and how long a trial is."""
-
-    problem: str
-    """A module's name."""
-    lr_min: float
-    lr_max: float
-    batch_size: int
-    cycle_epochs: int
-    cycles: int
+from recipe import Recipe
 
 
 @functools.cache

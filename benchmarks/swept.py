@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import turns
-from handwritten import Recipe
+from recipe import Recipe
 
 CORES = 2
 BATCH = 32

@@ -18,7 +18,7 @@ from dataclasses import asdict
 import handwritten
 import swept
 import turns
-from handwritten import Recipe
+from recipe import Recipe
 from swept import CASES, CORES, Tuned
 
 TRIALS = (16, 64)

@@ -19,7 +19,7 @@ from typing import Any
 
 import handwritten
 from driven import CORES, compare
-from handwritten import Recipe
+from recipe import Recipe
 
 HOW = f"a study in a JournalStorage on a file, {CORES} processes"
 STUDY = "trials"

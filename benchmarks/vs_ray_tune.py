@@ -17,7 +17,7 @@ from typing import Any
 
 import handwritten
 from driven import CORES, compare
-from handwritten import Recipe
+from recipe import Recipe
 
 HOW = f"a function trainable, one CPU each of {CORES}, actors used again"
 

@@ -102,8 +102,8 @@ def sweep(
     A sweep that was interrupted goes on where it was when it is called again with the same folder.
 
     Args:
-        module: the problem: a module, a dotted name, `__name__`, or the path of a `.py` file; or one
-            that `read_problem` has opened.
+        module: the problem: a module, a dotted name, `__name__`, or the path of a `.py` file; or
+            one that `read_problem` has opened.
         selector: decides what to try; it may be another one than before in the same folder.
         cores: how many initialisations a stage of tuning averages at least, and the most cores
             that one point's tuning occupies at once.  It changes results, so it is never taken
