@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import settings
 
@@ -9,6 +11,11 @@ from hypothesis import settings
 # is no fault of the code.
 settings.register_profile("sweeper", derandomize=True, deadline=None, database=None)
 settings.load_profile("sweeper")
+
+# Where the tests run in the background, what they start would ignore these too, and rightly so.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture
