@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from sweeper.train.context import Brief, DataRef
 from sweeper.train.data import read_data
 from sweeper.train.loading import ProblemRef
-from sweeper.train.problem import Problem, load_problem
-
-
-@lru_cache(maxsize=1)
-def _problem(ref: ProblemRef) -> Problem:
-    return load_problem(ref)
+from sweeper.train.problem import load_problem
 
 
 def read_brief(fd: int, ref: ProblemRef) -> Brief:
@@ -22,7 +15,7 @@ def read_brief(fd: int, ref: ProblemRef) -> Brief:
         ProblemError: it cannot be imported, or lacks something.
     """
     del fd
-    return _problem(ref).brief()
+    return load_problem(ref).brief()
 
 
 def read_shared(fd: int, ref: ProblemRef, seed: int) -> DataRef:
@@ -31,4 +24,4 @@ def read_shared(fd: int, ref: ProblemRef, seed: int) -> DataRef:
     Raises:
         ProblemError: the data cannot be made or read.
     """
-    return read_data(_problem(ref), seed, fd)
+    return read_data(load_problem(ref), seed, fd)
