@@ -33,8 +33,10 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 TORCH = ("torch", "ignite")
 TORCH_IN = ("train/", "program/")
-# What `status` pays for: plans and curves are numbers in, numbers out.
-NO_TORCH_IN = ("train/__init__.py", "train/plan.py", "train/ranges.py", "train/toolchain.py")
+# What `status` and the driver pay for: plans and curves are numbers in, numbers out.
+NO_TORCH_IN = tuple(
+    f"train/{name}.py" for name in ("__init__", "context", "loading", "plan", "ranges", "toolchain")
+)
 
 PROCESSES = ("subprocess", "signal", "multiprocessing", "torch.multiprocessing")
 # A compiler is a program that runs to its end inside a job; it trains nothing.
