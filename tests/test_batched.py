@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from sweeper.train.batched import RULES, batched
+from sweeper.train.batched import RULES, batched, operations_of
 from sweeper.train.draws import Drawn, bernoulli, step_keys
 from sweeper.train.packed import state_of
 from sweeper.train.stacked import make_stacked
@@ -314,6 +314,18 @@ def convolutional():
         )
 
 
+def weighing(x, y):
+    """Cross entropy of each sample, in shares of its own."""
+    each = nn.functional.cross_entropy(x, y, reduction="none", ignore_index=0)
+    return (each * each).mean()
+
+
+def looking_between(x, y):
+    """Cross entropy, and what it comes from."""
+    logs = x.log_softmax(1)
+    return nn.functional.nll_loss(logs, y, reduction="sum") + logs.square().mean()
+
+
 def cases():
     """Steps over all rules."""
     for place, activation in enumerate(ACTIVATIONS):
@@ -349,6 +361,12 @@ def cases():
         nn.CrossEntropyLoss(),
     ):
         yield Case(lambda: nn.Linear(6, 3), (7, 6), (7, 3), loss=loss)
+    # The parts of cross entropy, each without the other or with somebody who looks between them.
+    yield Case(lambda: nn.Linear(6, 3), (7, 6), (7,), 3, loss=nn.NLLLoss())
+    yield Case(lambda: nn.Conv2d(6, 3, 1), (7, 6, 2, 3), (7, 2, 3), 3, loss=nn.NLLLoss())
+    yield Case(lambda: nn.Linear(6, 3), (7, 6), (7,), 3, loss=weighing)
+    yield Case(lambda: nn.Sequential(nn.Linear(6, 3), nn.LogSoftmax(1)), (7, 6), (7, 3))
+    yield Case(lambda: nn.Linear(6, 3), (7, 6), (7,), 3, loss=looking_between)
     for how in ("plain", "lean", "causal", "upper", "lower"):
         yield rows(lambda how=how: Attending(how))
     yield rows(block(norm_first=False, dropout=0.1))
@@ -411,7 +429,8 @@ def test_every_rule_is_in_some_case():
     seen = set()
     for case in CASES:
         model, x, y = case.sample(0)
-        seen |= {operation.name for operation in record(model, case.loss, x, y)[0].operations}
+        tape, _, _ = record(model, case.loss, x, y)
+        seen |= {operation.name for operation in operations_of(tape)}
     assert not set(RULES) - seen
 
 

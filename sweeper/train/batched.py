@@ -5,12 +5,16 @@ An operation is allowed by having a rule in `train/rules/`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from sweeper.train.rules import RULES
+from sweeper.train.rules.losses import CROSS_ENTROPY, CROSS_ENTROPY_BACKWARD
 from sweeper.train.tape import CannotPackError, Operation, Tape, Value, values_in
 
 Step = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
@@ -23,11 +27,16 @@ def batched(tape: Tape) -> Step:
     Raises:
         CannotPackError: an operation has no rule.
     """
-    operations = _needed(tape)
+    operations = operations_of(tape)
     unknown = sorted({op.name for op in operations} - RULES.keys())
     if unknown:
         raise CannotPackError(f"it computes {', '.join(map(_shown, unknown))}")
     return _compiled(tape, operations)
+
+
+def operations_of(tape: Tape) -> list[Operation]:
+    """What is computed: what the results depend on, and some operations in one."""
+    return _joined(_needed(tape), tape.results)
 
 
 def _shown(name: str) -> str:
@@ -41,8 +50,55 @@ def _needed(tape: Tape) -> list[Operation]:
     for operation in reversed(tape.operations):
         if wanted & set(operation.results):
             kept.append(operation)
-            wanted.update(values_in((operation.arguments, operation.options)))
+            wanted.update(_read(operation))
     return kept[::-1]
+
+
+_OF_SOFTMAX = "aten._log_softmax_backward_data.default"
+_OF_LOSS = {"aten.nll_loss_backward.default", "aten.nll_loss2d_backward.default"}
+
+
+def _joined(operations: list[Operation], results: Collection[int]) -> list[Operation]:
+    """Cross entropy's way back as one operation instead of two, where nothing looks between them.
+
+    There is a gradient that is zero for all classes but one; and what the loss found of the labels
+    is handed on.
+    """
+    looks = Counter([*results, *(n for op in operations for n in _read(op))])
+    maker = {n: op for op in operations for n in op.results}
+    unused = itertools.count(1 + max(maker, default=0))
+    instead: dict[int, list[Operation]] = {}
+    for operation in operations:
+        if operation.name != _OF_SOFTMAX or operation.arguments[2] != 1:
+            continue
+        middle, logs = _read(operation)
+        back = maker.get(middle)
+        if back is None or back.name not in _OF_LOSS or looks[middle] > 1:
+            continue
+        grad, x, *_, reduction, _, counted = back.arguments
+        loss = maker[counted.number]
+        if _origin(logs, maker) != x.number or loss.results[0] in instead:
+            continue
+        labels, counts = Value(next(unused)), Value(next(unused))
+        shared = (*loss.results, labels.number, counts.number)
+        joined = (grad, x, reduction, counted, labels, counts)
+        instead[loss.results[0]] = [replace(loss, name=CROSS_ENTROPY, results=shared)]
+        instead[middle] = []
+        instead[operation.results[0]] = [
+            replace(operation, name=CROSS_ENTROPY_BACKWARD, arguments=joined)
+        ]
+    return [new for op in operations for new in instead.get(op.results[0], [op])]
+
+
+def _origin(value: int, maker: Mapping[int, Operation]) -> int:
+    """What a value was before it was detached."""
+    while value in maker and maker[value].name == "aten.detach.default":
+        (value,) = _read(maker[value])
+    return value
+
+
+def _read(operation: Operation) -> list[int]:
+    return values_in((operation.arguments, operation.options))
 
 
 def _compiled(tape: Tape, operations: list[Operation]) -> Step:
@@ -52,7 +108,7 @@ def _compiled(tape: Tape, operations: list[Operation]) -> Step:
     last = {n: place for place, op in enumerate(operations) for n in names.read(op)}
     ends = {names.of(n) for n in tape.results}
     for place, operation in enumerate(operations):
-        if operation.results[0] in names.same:
+        if operation.results[0] in names.same or not {*operation.results} & {*last, *ends}:
             continue
         arguments = [names.text(argument) for argument in operation.arguments]
         arguments += [f"{key}={names.text(value)}" for key, value in operation.options]
@@ -94,7 +150,7 @@ class _Names:
     def read(self, operation: Operation) -> set[int]:
         if operation.results[0] in self.same:
             return set()
-        return {self.of(n) for n in values_in((operation.arguments, operation.options))}
+        return {self.of(n) for n in _read(operation)}
 
     def text(self, argument: Any) -> str:
         if isinstance(argument, Value):

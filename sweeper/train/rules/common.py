@@ -12,6 +12,9 @@ WHOLE = 64
 """Numbers that fill whole vectors on every processor: the scalars left over at an end are computed
 by other functions, whose last bits differ."""
 
+VECTOR = 16
+"""Numbers in the widest vector of a processor."""
+
 NONE, MEAN = 0, 1
 """torch's codes for a loss's reduction."""
 
@@ -29,6 +32,16 @@ def dims_of(x: Tensor, dims: Sequence[int] | None) -> tuple[int, ...]:
 def raised(x: Tensor, rank: int) -> Tensor:
     """With so many dimensions."""
     return x if x.ndim == rank else x.reshape(len(x), *[1] * (rank - x.ndim), *x.shape[1:])
+
+
+def is_short(x: Tensor) -> bool:
+    """Whether the last dimension is shorter than a vector."""
+    return x.shape[-1] < VECTOR
+
+
+def lies_turned(x: Tensor) -> bool:
+    """Whether columns lie below each other in memory, where rows usually do."""
+    return x.ndim > 2 and x.mT.is_contiguous() and not x.is_contiguous()
 
 
 def aligned(*values: Any) -> list[Any]:
@@ -49,6 +62,8 @@ def in_whole_vectors(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
         first: Tensor = values[0]
         count = first.numel()
         rest = -count % WHOLE
+        if len(values) == 1 and lies_turned(first):
+            return apply(first.mT, **options).mT
         if not rest:
             tensors = [x.contiguous() if isinstance(x, Tensor) else x for x in values]
             return operation(*tensors, **options)
@@ -63,5 +78,7 @@ def in_whole_vectors(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def total(x: Tensor, dims: Sequence[int] | None = None, *, keepdim: bool = False) -> Tensor:
     """The sum over a replica's dimensions, or over all."""
-    # In one order of memory, since torch adds up in the order in which it lies.
-    return x.contiguous().sum(dims_of(x, dims), keepdim) if x.ndim > 1 else x
+    if x.ndim == 1:
+        return x
+    # Nowhere one piece, since torch adds up in the order in which it lies.
+    return (x if lies_turned(x) else x.contiguous()).sum(dims_of(x, dims), keepdim)

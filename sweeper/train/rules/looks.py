@@ -14,7 +14,7 @@ aten: Any = torch.ops.aten
 
 
 def _t(x: Tensor) -> Tensor:
-    return x.transpose(1, 2) if x.ndim == 3 else x
+    return x.mT if x.ndim == 3 else x
 
 
 def _reshape(x: Tensor, size: Sequence[int]) -> Tensor:

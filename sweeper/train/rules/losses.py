@@ -13,6 +13,11 @@ from sweeper.train.rules.common import MEAN, NONE, aligned, in_whole_vectors, ra
 from sweeper.train.rules.sums import mean
 from sweeper.train.tape import CannotPackError
 
+_EXP, _LOG1P = in_whole_vectors(torch.exp), in_whole_vectors(torch.log1p)
+
+CROSS_ENTROPY, CROSS_ENTROPY_BACKWARD = "sweeper.cross_entropy", "sweeper.cross_entropy_backward"
+"""The loss by the logarithm of a softmax, and the way back through both, which share something."""
+
 # -- of classes -----------------------------------------------------------------------------------
 
 
@@ -21,21 +26,31 @@ def _check_nll(x: Tensor, weight: object) -> None:
         raise CannotPackError("its cross entropy is weighted, or of no batch")
 
 
-def _labels(y: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
-    """Labels that are classes, with a dimension for them, and which of them count."""
+def _labels(x: Tensor, y: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
+    """Labels that are classes, and 1 where they count; both with a dimension for the classes."""
+    y = y.unsqueeze(2)
     counts = y != ignored
-    return (y * counts).unsqueeze(2), counts
+    return y * counts, counts.to(x.dtype)
 
 
 def _nll(x: Tensor, y: Tensor, weight: None, reduction: int, ignored: int) -> tuple[Tensor, Tensor]:
     """Losses of shape (replicas,), and how many samples count."""
+    return _cross_entropy(x, y, weight, reduction, ignored)[:2]
+
+
+def _cross_entropy(
+    x: Tensor, y: Tensor, weight: None, reduction: int, ignored: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As `_nll`, and then the labels, and 1 for those that count."""
     _check_nll(x, weight)
-    labels, counts = _labels(y, ignored)
-    counted = total(counts.to(x.dtype))
-    each = -x.gather(2, labels).squeeze(2) * counts
+    labels, counts = _labels(x, y, ignored)
+    counted = total(counts)
+    each = x.gather(2, labels) * counts
     if reduction == NONE:
-        return each, counted
-    return (total(each) / counted if reduction == MEAN else total(each)), counted
+        loss = -each.squeeze(2)
+    else:
+        loss = -total(each) / counted if reduction == MEAN else -total(each)
+    return loss, counted, labels, counts
 
 
 def _nll_backward(
@@ -48,9 +63,23 @@ def _nll_backward(
     counted: Tensor,
 ) -> Tensor:
     _check_nll(x, weight)
-    labels, counts = _labels(y, ignored)
-    each = raised(grad / counted if reduction == MEAN else grad, y.ndim)
-    return torch.zeros_like(x).scatter(2, labels, (-each * counts).unsqueeze(2))
+    labels, counts = _labels(x, y, ignored)
+    each = _of_each(grad, counted, reduction, counts)
+    return torch.zeros_like(x).scatter_(2, labels, -each)
+
+
+def _of_each(grad: Tensor, counted: Tensor, reduction: int, counts: Tensor) -> Tensor:
+    """The gradient of what each sample loses."""
+    each = grad / counted if reduction == MEAN else grad
+    return (each.unsqueeze(2) if reduction == NONE else raised(each, counts.ndim)) * counts
+
+
+def _cross_entropy_backward(
+    grad: Tensor, x: Tensor, reduction: int, counted: Tensor, labels: Tensor, counts: Tensor
+) -> Tensor:
+    """Of the losses of `_cross_entropy` by what x is the logarithm of the softmax of."""
+    each = _of_each(grad, counted, reduction, counts)
+    return (_EXP(x) * each).scatter_add_(2, labels, -each)
 
 
 # -- of numbers -----------------------------------------------------------------------------------
@@ -107,9 +136,6 @@ def _smooth_l1_backward(grad: Tensor, x: Tensor, y: Tensor, reduction: int, beta
     return _huber_backward(grad, x, y, reduction, beta) / beta
 
 
-_EXP, _LOG1P = in_whole_vectors(torch.exp), in_whole_vectors(torch.log1p)
-
-
 def _binary(
     x: Tensor, y: Tensor, weight: None = None, positive: None = None, reduction: int = MEAN
 ) -> Tensor:
@@ -125,6 +151,8 @@ RULES: Mapping[str, Callable[..., Any]] = {
     "aten.nll_loss_backward.default": _nll_backward,
     "aten.nll_loss2d_forward.default": _nll,
     "aten.nll_loss2d_backward.default": _nll_backward,
+    CROSS_ENTROPY: _cross_entropy,
+    CROSS_ENTROPY_BACKWARD: _cross_entropy_backward,
     "aten.mse_loss.default": _mse,
     "aten.mse_loss_backward.default": _mse_backward,
     "aten.huber_loss.default": _huber,

@@ -8,14 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sweeper.train.rules.common import raised
+from sweeper.train.rules.common import is_short, raised
 from sweeper.train.tape import CannotPackError
 
 aten: Any = torch.ops.aten
 
 
 def _addmm(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    return torch.baddbmm(raised(bias, 3), x, weight)
+    bias = raised(bias, 3)
+    if is_short(weight):
+        # Columns below each other: whatever is done number by number has whole vectors.
+        return torch.baddbmm(bias.mT, weight.mT, x.mT).mT
+    return torch.baddbmm(bias, x, weight)
 
 
 def bmm(x: Tensor, y: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Softmax and its logarithm, from simple operations.
+"""Softmax and its logarithm.
 
-torch's own leave their vectors where a row is short, as one of classes is: at 10 classes these take
-between a third and a fifth of the time.
+torch's own leave their vectors where a row is short, as one of classes is, unless rows lie beside
+each other: then they take a twentieth of the time at 10 classes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sweeper.train.rules.common import in_whole_vectors, later
+from sweeper.train.rules.common import in_whole_vectors, is_short, later
 from sweeper.train.tape import CannotPackError
 
 _EXP, _LOG = in_whole_vectors(torch.exp), in_whole_vectors(torch.log)
@@ -48,6 +48,8 @@ def _safe_softmax(x: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tens
 
 def _log_softmax(x: Tensor, dim: int, _half: bool) -> Tensor:
     dim = later(dim)
+    if x.ndim == 3 and dim == 2 and is_short(x):
+        return torch.log_softmax(x.mT.contiguous(), 1).mT
     shifted = (x - x.amax(dim, keepdim=True)).contiguous()
     return shifted - _LOG(_EXP(shifted).sum(dim, keepdim=True))
 
