@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -150,8 +151,10 @@ def _is_open(fd: int) -> bool:
     return True
 
 
+# Looking for garbage again and again while all this is imported would take a fifth of the time.
 _BOOTSTRAP = """
-import json, sys
+import gc, json, sys
+gc.disable()
 sys.path[:], control, driver, preload, wished = json.loads(sys.argv[1])
 from sweeper.run.server import main
 main(control, driver, preload, wished)
@@ -285,6 +288,8 @@ class _Server:
             for fd, stream in zip(streams, (1, 2), strict=True):
                 os.dup2(fd, stream)
                 os.close(fd)
+            gc.freeze()  # what was imported: no page of it is touched by looking through it
+            gc.enable()
             worker.serve(connection, lifeline, shared[0] if shared else None)
             code = 0
         except BaseException:  # noqa: BLE001 - a forked child must never return

@@ -64,8 +64,9 @@ class PackEvaluation:
             CannotPackError: an operation has no rule.
         """
         keys = torch.zeros(len(x), dtype=torch.int64)  # which nothing is drawn for
-        with torch.no_grad():
-            losses, output = self._step(x, y)([*stacked, x, y, keys])
+        step = self._step(x, y)
+        with torch.inference_mode():
+            losses, output = step([*stacked, x, y, keys])
         return losses, output
 
     def tape(self, x: Tensor, y: Tensor) -> Tape:

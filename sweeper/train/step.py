@@ -62,7 +62,7 @@ class FlatStep:
     def __call__(self, x: Tensor, y: Tensor, keys: Tensor, numbers: Tensor) -> Tensor:
         """See `Step`."""
         count = len(self.parameters)
-        with torch.no_grad():
+        with torch.inference_mode():
             losses, *found = self._step([*self.parameters, *self.buffers, x, y, keys])
             self.buffers = found[count:]
             self._optimizer.update(self.parameters, self._states, found[:count], numbers)
