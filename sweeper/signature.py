@@ -39,6 +39,15 @@ DEEPEST = 40
 _TOO_DEEP = f"is nested more than {DEEPEST} levels deep"
 
 
+_PLAIN = frozenset({bool, int, float, str, type(None)})
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value needs no second look to be kept: most are, and there are many."""
+    # Exactly these types: an Enum that is also an int would come back from a file as another thing.
+    return type(value) in _PLAIN and value == value  # NaN is not  # noqa: PLR0124
+
+
 def normalise(value: Any, name: str = "parameter", *, levels: int = DEEPEST) -> Any:
     """`value` with numpy scalars made Python's, refused where no file could keep it.
 
@@ -49,15 +58,16 @@ def normalise(value: Any, name: str = "parameter", *, levels: int = DEEPEST) -> 
     """
     if levels < 0:
         raise ParamError(f"{name:.80}… {_TOO_DEEP}")
+    if is_plain(value):
+        return value
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and math.isnan(value):
         raise ParamError(f"{name} is NaN, which equals nothing, itself included")
-    # Exactly these types: an Enum that is also an int would come back from a file as another thing.
+    if is_plain(value):
+        return value
     if isinstance(value, Reference):  # from the results of an earlier sweep
         return find_importable(value)
-    if value is None or type(value) in {bool, int, float, str}:
-        return value
     if isinstance(value, tuple | list):
         items = [
             normalise(item, f"{name}[{place}]", levels=levels - 1)
@@ -120,17 +130,10 @@ def encode(value: Any, *, keep_order: bool = False) -> str:
     With `keep_order` a mapping keeps the order of its names: to be read, not to be compared.
     """
     # Written as it is gone through: every point of a sweep is, each time that it is opened.
+    write = _ATOMS.get(type(value))
+    if write is not None:
+        return write(value)
     match value:
-        case str():
-            return f'["s",{_quoted(value)}]'
-        case None:
-            return '["n"]'
-        case bool():
-            return '["b",true]' if value else '["b",false]'
-        case int():
-            return f'["i","{value}"]'
-        case float():
-            return f'["f","{value.hex()}"]'
         case tuple() | list():
             items = ",".join([encode(item, keep_order=keep_order) for item in value])
             return f'["{"t" if isinstance(value, tuple) else "l"}",[{items}]]'
@@ -142,11 +145,21 @@ def encode(value: Any, *, keep_order: bool = False) -> str:
             if not keep_order:
                 pairs.sort(key=operator.itemgetter(0))
             return f'["d",[{",".join([f"[{key},{item}]" for key, item in pairs])}]]'
-        case _:
-            return f'["c",{_quoted(reference(value))}]'
+    for kind, write in _ATOMS.items():
+        if isinstance(value, kind):
+            return write(value)
+    return f'["c",{_quoted(reference(value))}]'
 
 
 _quoted = json.JSONEncoder().encode
+
+_ATOMS: Mapping[type, Callable[[Any], str]] = {
+    str: lambda value: f'["s",{_quoted(value)}]',
+    type(None): lambda _: '["n"]',
+    bool: lambda value: '["b",true]' if value else '["b",false]',
+    int: lambda value: f'["i","{value}"]',
+    float: lambda value: f'["f","{value.hex()}"]',
+}
 
 
 def decode(text: str, find: Callable[[str], Any] = Reference) -> Any:
@@ -214,21 +227,33 @@ def in_order(values: Iterable[T]) -> list[T]:
 # -- points ---------------------------------------------------------------------------------------
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Around:
+    """What is signed with the parameters of every point of a sweep."""
+
+    problem: str
+    settings: SweepSettings
+    seed: int
+    before: str
+    after: str
+
+
+_AROUND: list[_Around] = []
+"""That of the last point."""
+
+
+def _around(problem: str, settings: SweepSettings, seed: int) -> _Around:
+    # By identity: settings may be equal and their encodings not (6 samples, 6.0 epochs).
+    for known in _AROUND:
+        if known.settings is settings and known.problem == problem and known.seed == seed:
+            return known
+    after = f"{encode_settings(settings)}\n{encode(seed)}"
+    _AROUND[:] = [_Around(problem, settings, seed, f"{encode(problem)}\n", f"\n{after}")]
+    return _AROUND[0]
+
+
 def encode_settings(settings: SweepSettings) -> str:
     """The settings, less every field that is at its first-release default."""
-    known = _ENCODED.get(id(settings))
-    if known is None or known[0] is not settings:
-        _ENCODED.clear()
-        # By identity: settings may be equal and their encodings not (6 samples, 6.0 epochs).
-        known = _ENCODED[id(settings)] = (settings, _encode_settings(settings))
-    return known[1]
-
-
-_ENCODED: dict[int, tuple[SweepSettings, str]] = {}
-"""The settings of the last point: those of all others in a sweep."""
-
-
-def _encode_settings(settings: SweepSettings) -> str:
     changed: dict[str, Any] = {}
     for record in (settings, settings.hparams):
         for field in dataclasses.fields(record):
@@ -259,7 +284,8 @@ def make_point(
         normalised: Params = {name: normalise(value, name) for name, value in named.items()}
     elif isinstance(params, tuple):
         normalised = tuple(
-            normalise(value, f"parameter {place}") for place, value in enumerate(params)
+            value if is_plain(value) else normalise(value, f"parameter {place}")
+            for place, value in enumerate(params)
         )
     else:
         raise ParamError(
@@ -269,8 +295,8 @@ def make_point(
     canonical = encode(normalised)
     # Quotes within a text are escaped, so this can stand only where a class or function does.
     own = canonical.replace(f'["c","{module}:', f'["c","{problem}:')
-    parts = [encode(problem), own, encode_settings(settings), encode(seed)]
-    signature = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    around = _around(problem, settings, seed)
+    signature = hashlib.sha256(f"{around.before}{own}{around.after}".encode()).hexdigest()
     # A mapping alone has an order to keep.
     kept = encode(normalised, keep_order=True) if '["d",' in canonical else canonical
     return Point(signature, normalised, kept)

@@ -313,14 +313,13 @@ class Study:
             self._asks.append(_Ask(state, begin, state.asked))
         if state.phase != "failed":
             self._view.trials_asked += trials
-            known = [number for number in range(begin, state.asked) if number in state.trials]
-            self._complete(state, known)
+            known = state.trials
+            self._complete(state, [known[n] for n in range(begin, state.asked) if n in known])
         self._settle(state)
         return planned
 
-    def _complete(self, state: _PointState, numbers: Sequence[int]) -> None:
+    def _complete(self, state: _PointState, ended: Sequence[tuple[float, ...] | Failure]) -> None:
         """Count asked trials that have ended."""
-        ended = [state.trials[number] for number in numbers]
         perfs = [values[_PERF_VAL] for values in ended if not isinstance(values, Failure)]
         state.completed += len(ended)
         self._view.trials_done += len(ended)
@@ -428,12 +427,12 @@ class Study:
         state.told = max(until, state.told)
         trials = state.trials
         failures = {n: end for n in numbers if isinstance(end := trials[n], Failure)}
-        done = [n for n in numbers if n not in failures] if failures else list(numbers)
+        done = tuple(n for n in numbers if n not in failures) if failures else tuple(numbers)
         if done:
             if self._looks:
                 columns = np.array([trials[n] for n in done], dtype=float).T
                 self._call("on_trials_completed", params, *(column.copy() for column in columns))
-            told.append(Told(signature, "trials", tuple(done)))
+            told.append(Told(signature, "trials", done))
         for number, failure in failures.items():
             self._call("on_failed", params, TRIAL, failure.message)
             told.append(Told(signature, "failed", (number,)))
@@ -502,7 +501,7 @@ class Study:
             return
         if outcome.stage == TRIAL:
             if outcome.number < state.asked:
-                self._complete(state, [outcome.number])
+                self._complete(state, [state.trials[outcome.number]])
             if outcome.failure is not None:
                 self._count_failure(f"{TRIAL} {outcome.number}", outcome.failure.message, state)
             self._see_first(outcome)
@@ -723,9 +722,8 @@ class _View:
         """Note the performance of trials."""
         signature = point.signature
         mean, n, params = self._means.get(signature, (0.0, 0, point.params))
-        for perf in perfs:
-            n += 1
-            mean += (perf - mean) / n
+        mean = (mean * n + sum(perfs)) / (n + len(perfs))
+        n += len(perfs)
         self._means[signature] = (mean, n, params)
         heapq.heappush(self._ranks, (-mean, n, signature))
         if len(self._ranks) > 1000 + 2 * len(self._means):

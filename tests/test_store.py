@@ -232,6 +232,22 @@ def test_a_log_goes_on_or_is_begun_anew(store):
     assert store.meta["selector"] == SELECTOR
 
 
+def test_of_a_log_begun_anew_what_it_says_already_stays_and_what_is_damaged_does_not(store):
+    def rows():
+        return store.connection.execute("SELECT seq, value FROM log ORDER BY seq").fetchall()
+
+    asked = [Asked(ONE, 1, 0), Asked(TWO, 2, 1), Asked(THREE, 3, 2)]
+    store.begin(asked, SELECTOR, keep_log=False)
+    store.begin([Asked(ONE, 7, 0)], "other", keep_log=False)
+    store.begin([*asked, Told(ONE.signature, "hparams")], SELECTOR, keep_log=False)
+    assert rows() == [(1, "1"), (2, "2"), (3, "3"), (4, "7"), (5, "[]")]
+    store.connection.execute("UPDATE log SET value = 8 WHERE seq = 3")
+    store.begin(asked, SELECTOR, keep_log=False)
+    assert rows() == [(1, "1"), (2, "2"), (4, "7"), (5, "3")]
+    store.begin(asked[:1], SELECTOR, keep_log=False)
+    assert rows() == [(1, "1"), (4, "7")]
+
+
 def test_meta_is_plain_data(store):
     values = {"a": [1, 2.5, None, "ü"], "b": {"c": True}}
     store.set_meta(values)
@@ -307,7 +323,7 @@ store = Store.open(Path({str(paths.database)!r}))
 store.begin([Asked(ONE, 1, 0)], SELECTOR, keep_log=True)
 store.append(finished(trial(ONE, 0)))
 with store.transaction():
-    store._insert([Finished(1.0, trial(ONE, 1))])
+    store._insert(store._rows_of([Finished(1.0, trial(ONE, 1))]))
     os.kill(os.getpid(), 9)
 """
     ended = subprocess.run([sys.executable, "-c", code], check=False)
@@ -356,7 +372,7 @@ def test_neither_blocks_the_other(store, paths):
             assert len(list(reader.outcomes())) == 9
             store.append(finished(trial(ONE, 7)))
         with store.transaction():
-            store._insert([Finished(1.0, trial(ONE, 8))])
+            store._insert(store._rows_of([Finished(1.0, trial(ONE, 8))]))
             with reader.snapshot():
                 assert len(list(reader.outcomes())) == 10
     assert len(list(store.outcomes())) == 11
