@@ -58,14 +58,12 @@ def normalise(value: Any, name: str = "parameter", *, levels: int = DEEPEST) -> 
     """
     if levels < 0:
         raise ParamError(f"{name:.80}… {_TOO_DEEP}")
-    if is_plain(value):
-        return value
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, float) and math.isnan(value):
-        raise ParamError(f"{name} is NaN, which equals nothing, itself included")
     if is_plain(value):
         return value
+    if isinstance(value, float) and math.isnan(value):
+        raise ParamError(f"{name} is NaN, which equals nothing, itself included")
     if isinstance(value, Reference):  # from the results of an earlier sweep
         return find_importable(value)
     if isinstance(value, tuple | list):
@@ -238,18 +236,18 @@ class _Around:
     after: str
 
 
-_AROUND: list[_Around] = []
-"""That of the last point."""
+_LAST: list[_Around] = []
+"""What was signed with the last point: one, or none yet."""
 
 
 def _around(problem: str, settings: SweepSettings, seed: int) -> _Around:
     # By identity: settings may be equal and their encodings not (6 samples, 6.0 epochs).
-    for known in _AROUND:
+    for known in _LAST:
         if known.settings is settings and known.problem == problem and known.seed == seed:
             return known
     after = f"{encode_settings(settings)}\n{encode(seed)}"
-    _AROUND[:] = [_Around(problem, settings, seed, f"{encode(problem)}\n", f"\n{after}")]
-    return _AROUND[0]
+    _LAST[:] = [_Around(problem, settings, seed, f"{encode(problem)}\n", f"\n{after}")]
+    return _LAST[0]
 
 
 def encode_settings(settings: SweepSettings) -> str:

@@ -41,7 +41,7 @@ def is_short(x: Tensor) -> bool:
 
 def lies_turned(x: Tensor) -> bool:
     """Whether columns lie below each other in memory, where rows usually do."""
-    return x.ndim > 2 and x.mT.is_contiguous() and not x.is_contiguous()
+    return x.ndim > 2 and not x.is_contiguous() and x.mT.is_contiguous()
 
 
 def aligned(*values: Any) -> list[Any]:
