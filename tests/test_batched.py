@@ -314,6 +314,22 @@ def convolutional():
         )
 
 
+class Watching(nn.Module):
+    """Keeps what comes back to it: the gradient between a loss and a softmax."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(3))
+
+    def forward(self, x):
+        logs = x.log_softmax(1)
+        logs.register_hook(self.keep)
+        return logs
+
+    def keep(self, gradient):
+        self.seen.copy_(gradient.mean(0))
+
+
 def weighing(x, y):
     """Cross entropy of each sample, in shares of its own."""
     each = nn.functional.cross_entropy(x, y, reduction="none", ignore_index=0)
@@ -367,6 +383,8 @@ def cases():
     yield Case(lambda: nn.Linear(6, 3), (7, 6), (7,), 3, loss=weighing)
     yield Case(lambda: nn.Sequential(nn.Linear(6, 3), nn.LogSoftmax(1)), (7, 6), (7, 3))
     yield Case(lambda: nn.Linear(6, 3), (7, 6), (7,), 3, loss=looking_between)
+    watched = nn.NLLLoss()
+    yield Case(lambda: nn.Sequential(nn.Linear(6, 3), Watching()), (7, 6), (7,), 3, loss=watched)
     for how in ("plain", "lean", "causal", "upper", "lower"):
         yield rows(lambda how=how: Attending(how))
     yield rows(block(norm_first=False, dropout=0.1))
