@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from overhead import OneProbe, execute
-from sweeper.api import uncollected
+from sweeper.engine import uncollected
 from sweeper.run.dispatch import dispatch
 from sweeper.run.scheduler import Scheduler
 from sweeper.run.signals import Interrupts

@@ -453,10 +453,12 @@ def _run(arguments: _Run) -> int:
     space = Space.read(
         arguments.grid, arguments.random, arguments.ranges, arguments.trials, arguments.seed
     )
-    from sweeper.api import sweep
     from sweeper.reading import read_problem
 
     with read_problem(arguments.module, arguments.passed_on["backend"]) as reading:
+        import sweeper.engine  # noqa: F401 - needed next, and the fork server imports torch now
+        from sweeper.api import sweep
+
         problem = reading.brief
         known = None if problem.model is None else problem.model.names
         selector = space.selector(problem.ref.name, known)

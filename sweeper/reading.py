@@ -7,9 +7,9 @@ makes from itself, and which ends when the data is there.  So a sweep imports to
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +19,7 @@ from sweeper.run.aside import Aside
 from sweeper.run.backends.local import load, prepare
 from sweeper.run.worker import resolve
 from sweeper.train.context import Brief, DataRef
-from sweeper.train.loading import find_ref, installed_imports
+from sweeper.train.loading import ProblemRef, find_ref, installed_imports
 
 PRELOAD = ("sweeper.train.job", "sweeper.train.reading")
 
@@ -41,13 +41,22 @@ class _Here:
         """See `Aside`."""
 
 
-@dataclass(frozen=True, slots=True)
 class Reading:
-    """A problem that has been imported, and whose data can be read, once."""
+    """A problem that is being imported elsewhere, and whose data can be read, once."""
 
-    brief: Brief
-    _place: Aside | _Here
-    _fd: int
+    def __init__(self, ref: ProblemRef, place: Aside | _Here, fd: int) -> None:
+        """Of the problem found at `ref`; `fd` is the file that holds the data for all workers."""
+        self._ref, self._place, self._fd = ref, place, fd
+
+    @functools.cached_property
+    def brief(self) -> Brief:
+        """What is known of it; waits until it is imported and checked.
+
+        Raises:
+            ProblemError: it cannot be imported, or lacks something.
+        """
+        brief: Brief = self._place.call("sweeper.train.reading:read_brief", self._ref)
+        return brief
 
     def read_data(self, seed: int) -> tuple[DataRef, int | None]:
         """What workers need to know of the data, and the file that they share, if they do.
@@ -71,17 +80,18 @@ class Reading:
 
 @contextlib.contextmanager
 def read_problem(given: ModuleType | str | Path, backend: str) -> Iterator[Reading]:
-    """Import a problem (a module, a dotted name, `__name__` or a `.py` file) and check it.
+    """Begin to import a problem (a module, a dotted name, `__name__` or a `.py` file).
+
+    What it imports itself is imported meanwhile; the problem is when its `brief` is asked for.
 
     Raises:
-        ProblemError: it cannot be found or imported, or lacks something.
+        ProblemError: it cannot be found.
     """
     ref = find_ref(given)
     fd = nameless_file()
     try:
         with contextlib.closing(_place(given, backend, fd)) as place:
-            brief: Brief = place.call("sweeper.train.reading:read_brief", ref)
-            yield Reading(brief, place, fd)
+            yield Reading(ref, place, fd)
     finally:
         os.close(fd)
 

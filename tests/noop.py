@@ -110,7 +110,7 @@ def remain(_context, fd, job):
 
 
 def sweep(folder, options):
-    """One driver, as `sweeper.api` does it."""
+    """One driver, as `sweeper.engine` does it."""
     paths = Paths(Path(folder))
     connect = acting(options["action"], options["at"]) if "action" in options else sqlite3.connect
     selector = Listed([(tuple(params), trials) for params, trials in options.get("asks", ASKS)])

@@ -554,7 +554,7 @@ def run(
 def drive_to_end(
     scenario: Scenario, world: World, life: Life, store: Store, durable: Durable
 ) -> tuple[End | None, str]:
-    """As `sweeper.api` does it."""
+    """As `sweeper.engine` does it."""
     selector = Watched(scenario.selector(), life, durable)
     name, limits, slots = scenario.adaptive, scenario.limits, scenario.slots
     study = Study(

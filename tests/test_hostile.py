@@ -733,7 +733,7 @@ def here(tmp_path, monkeypatch):
     inner.mkdir()
     monkeypatch.chdir(inner)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr("sweeper.api._run", lambda *_: SweepResult([], []))
+    monkeypatch.setattr("sweeper.engine._run", lambda *_: SweepResult([], []))
     return inner
 
 

@@ -67,6 +67,20 @@ print(code, [name for name in {HEAVY} if name in sys.modules])
     assert len(sweeper.load("out")) == 2
 
 
+def test_what_takes_long_to_import_is_left_until_the_fork_server_has_begun(request):
+    program = (
+        "import sys, sweeper.api; print('sweeper.engine' in sys.modules, 'rich' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(request.config.rootpath)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout == "False False\n"
+
+
 @pytest.mark.parametrize("backend", ["local", "inline"])
 def test_what_is_known_of_a_problem(problem, backend):
     path = problem()
@@ -107,8 +121,8 @@ def test_points_of_the_problems_own_classes_are_found(problem):
 
 def test_an_error_of_the_problem_is_raised_here_and_says_where_it_was(problem):
     raises = pytest.raises(ProblemError, match="ZeroDivisionError")
-    with raises as found, read_problem(problem("1 / 0"), "local"):
-        pass
+    with raises as found, read_problem(problem("1 / 0"), "local") as reading:
+        _ = reading.brief
     assert "asides.py" in str(found.value.__cause__)
     assert found.value.__cause__.frames[-1].filename.endswith("asides.py")
 

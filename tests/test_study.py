@@ -187,7 +187,7 @@ class Folder:
 
 @dataclasses.dataclass
 class Run:
-    """One call of the command: the loop of `sweeper.api`, stopped where the test says."""
+    """One call of the command: the loop of `sweeper.engine`, stopped where the test says."""
 
     selector: ParamSelector
     slots: int = 2

@@ -25,26 +25,18 @@ class Aside:
     """
 
     def __init__(self, what: str, fd: int, preload: tuple[str, ...]) -> None:
-        """Make the process; `what` it does is said where it dies, and `fd` is shared with it.
-
-        Raises:
-            BackendError: it could not be made.
-        """
+        """`what` it does is said where it dies, and `fd` is shared with it."""
         self._what = what
         self._target = Target("sweeper.run.aside:answer", None, fd, preload)
         self._lifeline, self._held = os.pipe()
         self._process: LocalProcess | None = None
-        try:
-            self._process = self._make()
-        finally:
-            if self._process is None:
-                self._close_pipe()
+        """Made by the first call, which waits until the fork server has imported `preload`."""
 
     def call(self, function: str, *arguments: Any) -> Any:
         """What `"module:function"` returns; what it raises is raised here.
 
         Raises:
-            BackendError: the process has ended over it.
+            BackendError: the process cannot be made, or has ended over it.
         """
         reply = self._ask(function, arguments)
         if isinstance(reply, Failure) and reply.kind == "stopped":
@@ -59,7 +51,8 @@ class Aside:
     def close(self) -> None:
         """End the process, without waiting until it has ended; closing it again does nothing."""
         if self._held >= 0:
-            self._close_pipe()
+            for fd in (self._held, self._lifeline):
+                os.close(fd)
             self._held = self._lifeline = -1
             if self._process is not None:
                 self._process.leave()
@@ -79,10 +72,6 @@ class Aside:
 
     def _make(self) -> LocalProcess:
         return make_process(Setup.here(self._target), self._lifeline, default_start_method())
-
-    def _close_pipe(self) -> None:
-        for fd in (self._held, self._lifeline):
-            os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,79 @@
+"""What `sweep()` is told, checked before anything else is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweeper.errors import SettingsError
+from sweeper.run.backends import slots_used
+from sweeper.run.topology import Topology
+from sweeper.types import Limits, SweepSettings
+
+SAVE_MODELS = ("final", "none")
+
+MOST_OF_EACH = 100_000
+"""More points of a curve, or initialisations of a stage, are a slip of the finger."""
+
+MOST_IN_PACK = 32
+"""Beyond it a step takes longer in proportion, and less is left to share among cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a sweep is run.
+
+    Raises:
+        SettingsError: one is not as it must be.
+    """
+
+    settings: SweepSettings
+    seed: int
+    folder: str | Path | None
+    """None: one named after the problem."""
+    resume: bool
+    backend: str
+    save_models: str
+    curve_samples: int
+    pack: int
+    """The most trials in a pack."""
+    slots: tuple[tuple[int, ...], ...]
+    topology: Topology
+    allow_changed_code: bool
+    limits: Limits
+    progress: bool | None
+    """None: shown on standard error."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise SettingsError(f"seed={self.seed!r}: it must be a whole number, 0 or more")
+        samples = self.curve_samples
+        if isinstance(samples, bool) or not isinstance(samples, int) or samples < 0:
+            raise SettingsError(f"curve_samples={samples!r}: it must be a whole number, 0 or more")
+        for name, value in (("curve_samples", samples), ("cores", self.settings.cores)):
+            if value > MOST_OF_EACH:
+                raise SettingsError(f"{name}={value!r:.40}: it must be at most {MOST_OF_EACH:,}")
+        if self.save_models not in SAVE_MODELS:
+            choices = " or ".join(repr(choice) for choice in SAVE_MODELS)
+            raise SettingsError(f"save_models={self.save_models!r}: choose {choices}")
+        slots_used(self.backend, 1)
+        if self.limits.trial_timeout is not None and self.backend == "inline":
+            raise SettingsError(
+                f"trial_timeout={self.limits.trial_timeout!r}: backend='inline' cannot end a "
+                "training: use 'local'"
+            )
+
+
+def read_pack(pack: object) -> int:
+    """The most trials in a pack; 1: packing is off.
+
+    Raises:
+        SettingsError: it is none of the choices.
+    """
+    if pack == "auto":
+        return MOST_IN_PACK
+    if pack == "off":
+        return 1
+    if isinstance(pack, bool) or not isinstance(pack, int) or pack < 1:
+        raise SettingsError(f"pack={pack!r}: choose 'auto', 'off' or a whole number, 1 or more")
+    return min(pack, MOST_IN_PACK)
