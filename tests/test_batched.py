@@ -412,12 +412,16 @@ def test_a_replicas_bits_depend_on_neither_the_size_of_the_pack_nor_its_place(ca
     random = np.random.default_rng(case)
     replicas = [CASES[case].sample(case * 1000 + number) for number in range(32)]
     tape, _, _ = record(replicas[0][0], loss, *replicas[0][1:])
-    step = batched(tape)
+    # By turns it is told which labels there are, and is not; each size both.
+    labels = torch.stack([y for _, _, y in replicas])
+    steps = batched(tape), batched(tape, labels)
     known = {}
-    for size in (*SIZES, *SIZES):
+    for turn, size in enumerate((*SIZES, *SIZES, *SIZES)):
         chosen = random.permutation(32)[:size]
         with torch.no_grad():
-            found = step(stacked([replicas[number] for number in chosen], chosen))
+            found = steps[(turn + turn // len(SIZES)) % 2](
+                stacked([replicas[number] for number in chosen], chosen)
+            )
         for place, number in enumerate(chosen):
             bits = [value[place].numpy().tobytes() for value in found]
             assert known.setdefault(number, bits) == bits

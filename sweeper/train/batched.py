@@ -21,8 +21,11 @@ Step = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
 """From the tape's inputs to its results, each with a leading dimension that counts replicas."""
 
 
-def batched(tape: Tape) -> Step:
+def batched(tape: Tape, labels: Tensor | None = None) -> Step:
     """The tape as one function for any number of replicas from two on.
+
+    `labels` are all that it will be given, where they are known: cross entropy takes less where it
+    leaves out none of them, and comes to the same bits.
 
     Raises:
         CannotPackError: an operation has no rule.
@@ -31,12 +34,23 @@ def batched(tape: Tape) -> Step:
     unknown = sorted({op.name for op in operations} - RULES.keys())
     if unknown:
         raise CannotPackError(f"it computes {', '.join(map(_shown, unknown))}")
+    if labels is not None:
+        operations = [_counting_all(op, Value(tape.inputs - 2), labels) for op in operations]
     return _compiled(tape, operations)
 
 
 def operations_of(tape: Tape) -> list[Operation]:
     """What is computed: what the results depend on, and some operations in one."""
     return _joined(_needed(tape), tape.results)
+
+
+def _counting_all(operation: Operation, given: Value, labels: Tensor) -> Operation:
+    """Told that every label counts, if it is a loss of what is given and leaves none of it out."""
+    if operation.name != CROSS_ENTROPY or operation.arguments[1] != given:
+        return operation
+    *others, left_out = operation.arguments
+    counts = not bool((labels == left_out).any())
+    return replace(operation, arguments=(*others, None)) if counts else operation
 
 
 def _shown(name: str) -> str:

@@ -46,6 +46,10 @@ Batch = tuple[Any, Any]
 class SampleSet(Protocol):
     """Samples by index."""
 
+    @property
+    def labels(self) -> Tensor | None:
+        """All of y, where it is known."""
+
     def __len__(self) -> int: ...
 
     def batches(self, indices: Iterable[Indices]) -> Iterator[Batch]:
@@ -58,6 +62,11 @@ class HeldSet:
 
     x: Tensor
     y: Tensor
+
+    @property
+    def labels(self) -> Tensor:
+        """See `SampleSet`."""
+        return self.y
 
     def __len__(self) -> int:
         return len(self.x)
@@ -74,6 +83,10 @@ class LoadedSet:
     """Samples read from the dataset each time."""
 
     dataset: Any
+
+    @property
+    def labels(self) -> None:
+        """See `SampleSet`."""
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -136,13 +136,16 @@ def make_step(
     tape: Tape,
     optimizer: OptimizerParts,
     models: tuple[list[Tensor], list[Tensor]],
+    labels: Tensor | None,
 ) -> Step:
-    """The step of stacked models, made in this way.
+    """The step of stacked models, made in this way; `labels` are all of the data's, if known.
 
     Raises:
         CannotPackError: something in it has no rule.
     """
-    return (NativeStep if way == COMPILED else FlatStep)(tape, optimizer, models)
+    if way == COMPILED:
+        return NativeStep(tape, optimizer, models)
+    return FlatStep(tape, optimizer, models, labels)
 
 
 def most_members(tape: Tape, parameters: int, way: str) -> int:
@@ -177,7 +180,8 @@ def train_pack(
     tape, way = members[0].tape, payload.get("way", FLAT)
     least = least_of(tape, way)
     parts = optimizer_parts(problem.optimizer)
-    step = make_step(way, tape, parts, stack([member.model for member in members], least))
+    models = stack([member.model for member in members], least)
+    step = make_step(way, tape, parts, models, data.train.labels)
     evaluation = evaluation_of(problem, members[0])
     wanted = _prepare_curves(members, data, payload, curve_samples)
     place_of = {int(number): place for place, number in enumerate(wanted)}

@@ -41,16 +41,20 @@ class FlatStep:
     """torch's operations one after the other, each for all replicas."""
 
     def __init__(
-        self, tape: Tape, optimizer: OptimizerParts, models: tuple[list[Tensor], list[Tensor]]
+        self,
+        tape: Tape,
+        optimizer: OptimizerParts,
+        models: tuple[list[Tensor], list[Tensor]],
+        labels: Tensor | None = None,
     ) -> None:
-        """Of a pack's models, as `stack` gives them.
+        """Of a pack's models, as `stack` gives them; `labels` are all of the data's, if known.
 
         Raises:
             CannotPackError: an operation or an option has no rule.
         """
         self.parameters, self.buffers = models
         self.replicas = len(self.parameters[0])
-        self._step = batched(tape)
+        self._step = batched(tape, labels)
         self._optimizer = find_optimizer(*optimizer)
         self._states = self._optimizer.start(self.parameters)
 

@@ -150,7 +150,7 @@ def _check(
         _check_model(*_make(problem, seed, payload))
     members = [Member.make(problem, data, seed, payload) for seed in seeds]
     tape = members[0].tape
-    step = batched(tape)
+    step = batched(tape, data.train.labels)
     if members[1].tape != tape:
         raise CannotPackError("its step is not the same for every seed")
     _check_memory(problem, members[0], data, payload)
@@ -360,7 +360,7 @@ def _check_native(
         stretch = _Stretch.of(members, kinds, batches, rates)
         models = [members[kind].model for kind in kinds]
         step = NativeStep(tape, parts, stack(models, size))
-        flat = FlatStep(tape, parts, stack([*models, models[-1]]))
+        flat = FlatStep(tape, parts, stack([*models, models[-1]]), data.train.labels)
         for number, ((x, y), keys, settings) in enumerate(
             zip(stretch.batches, stretch.keys, numbers, strict=True)
         ):
@@ -399,7 +399,7 @@ def _check_agreement(
     tape, _, _ = record(packed[0].train(), made[0][1], *batches[0])
     if _less_constants(tape) != _less_constants(members[0].tape):
         raise CannotPackError("its step is another one in double precision")
-    step = batched(tape)
+    step = batched(tape, data.train.labels)
     stretch = _Stretch.of(members, [0, 1], batches, rates)
     losses, buffers = _train(problem, parameters, buffers, step, stretch)
     evaluation = PackEvaluation(problem.accuracy_style, packed[0], made[0][1])

@@ -26,26 +26,33 @@ def _check_nll(x: Tensor, weight: object) -> None:
         raise CannotPackError("its cross entropy is weighted, or of no batch")
 
 
-def _labels(x: Tensor, y: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
-    """Labels that are classes, and 1 where they count; both with a dimension for the classes."""
+def _labels(x: Tensor, y: Tensor, ignored: int | None) -> tuple[Tensor, Tensor | None]:
+    """Labels that are classes, and 1 where they count; both with a dimension for the classes.
+
+    Nothing is ignored where `ignored` is None: there is no need to say which count.
+    """
     y = y.unsqueeze(2)
+    if ignored is None:
+        return y, None
     counts = y != ignored
     return y * counts, counts.to(x.dtype)
 
 
-def _nll(x: Tensor, y: Tensor, weight: None, reduction: int, ignored: int) -> tuple[Tensor, Tensor]:
+def _nll(
+    x: Tensor, y: Tensor, weight: None, reduction: int, ignored: int
+) -> tuple[Tensor, Tensor | float]:
     """Losses of shape (replicas,), and how many samples count."""
     return _cross_entropy(x, y, weight, reduction, ignored)[:2]
 
 
 def _cross_entropy(
-    x: Tensor, y: Tensor, weight: None, reduction: int, ignored: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As `_nll`, and then the labels, and 1 for those that count."""
+    x: Tensor, y: Tensor, weight: None, reduction: int, ignored: int | None
+) -> tuple[Tensor, Tensor | float, Tensor, Tensor | None]:
+    """As `_nll`, and then the labels, and 1 for those that count; see `_labels`."""
     _check_nll(x, weight)
     labels, counts = _labels(x, y, ignored)
-    counted = total(counts)
-    each = x.gather(2, labels) * counts
+    counted = float(labels[0].numel()) if counts is None else total(counts)
+    each = _counting(x.gather(2, labels), counts)
     if reduction == NONE:
         loss = -each.squeeze(2)
     else:
@@ -64,21 +71,33 @@ def _nll_backward(
 ) -> Tensor:
     _check_nll(x, weight)
     labels, counts = _labels(x, y, ignored)
-    each = _of_each(grad, counted, reduction, counts)
+    each = _of_each(grad, counted, reduction, labels, counts)
     return torch.zeros_like(x).scatter_(2, labels, -each)
 
 
-def _of_each(grad: Tensor, counted: Tensor, reduction: int, counts: Tensor) -> Tensor:
+def _of_each(
+    grad: Tensor, counted: Tensor | float, reduction: int, labels: Tensor, counts: Tensor | None
+) -> Tensor:
     """The gradient of what each sample loses."""
     each = grad / counted if reduction == MEAN else grad
-    return (each.unsqueeze(2) if reduction == NONE else raised(each, counts.ndim)) * counts
+    each = each.unsqueeze(2) if reduction == NONE else raised(each, labels.ndim)
+    return _counting(each, counts).expand_as(labels)
+
+
+def _counting(each: Tensor, counts: Tensor | None) -> Tensor:
+    return each if counts is None else each * counts
 
 
 def _cross_entropy_backward(
-    grad: Tensor, x: Tensor, reduction: int, counted: Tensor, labels: Tensor, counts: Tensor
+    grad: Tensor,
+    x: Tensor,
+    reduction: int,
+    counted: Tensor | float,
+    labels: Tensor,
+    counts: Tensor | None,
 ) -> Tensor:
     """Of the losses of `_cross_entropy` by what x is the logarithm of the softmax of."""
-    each = _of_each(grad, counted, reduction, counts)
+    each = _of_each(grad, counted, reduction, labels, counts)
     return (_EXP(x) * each).scatter_add_(2, labels, -each)
 
 
