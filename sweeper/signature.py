@@ -149,7 +149,7 @@ def encode(value: Any, *, keep_order: bool = False) -> str:
     return f'["c",{_quoted(reference(value))}]'
 
 
-_quoted = json.JSONEncoder().encode
+_quoted = json.encoder.encode_basestring_ascii
 
 _ATOMS: Mapping[type, Callable[[Any], str]] = {
     str: lambda value: f'["s",{_quoted(value)}]',
@@ -281,9 +281,12 @@ def make_point(
                 raise ParamError(f"params={params!r}: the name {name!r} is not a string")
         normalised: Params = {name: normalise(value, name) for name, value in named.items()}
     elif isinstance(params, tuple):
-        normalised = tuple(
-            value if is_plain(value) else normalise(value, f"parameter {place}")
-            for place, value in enumerate(params)
+        normalised = (
+            params
+            if type(params) is tuple and all(map(is_plain, params))
+            else tuple(
+                [normalise(value, f"parameter {place}") for place, value in enumerate(params)]
+            )
         )
     else:
         raise ParamError(

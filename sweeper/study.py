@@ -677,6 +677,8 @@ class _View:
         self._means: dict[str, tuple[float, int, Params]] = {}
         self._ranks: list[tuple[float, int, str]] = []
         """A heap: minus a point's mean, its number of trials then, and who it is."""
+        self._unranked: dict[str, None] = {}
+        """Points that have had more trials since they were put there."""
         self._trial_seconds = [0.0, 0]
         self._tuning_seconds = 0.0
         self._tuned = 0
@@ -725,12 +727,19 @@ class _View:
         mean = (mean * n + sum(perfs)) / (n + len(perfs))
         n += len(perfs)
         self._means[signature] = (mean, n, params)
-        heapq.heappush(self._ranks, (-mean, n, signature))
-        if len(self._ranks) > 1000 + 2 * len(self._means):
-            self._ranks = [(-mean, n, who) for who, (mean, n, _) in self._means.items()]
-            heapq.heapify(self._ranks)
+        self._unranked[signature] = None
+
+    def _rank(self) -> None:
+        """Rank what has had more trials; all points anew where most of what is ranked is old."""
+        if len(self._ranks) + len(self._unranked) > 1000 + 2 * len(self._means):
+            self._ranks, self._unranked = [], dict.fromkeys(self._means)
+        for signature in self._unranked:
+            mean, n, _ = self._means[signature]
+            heapq.heappush(self._ranks, (-mean, n, signature))
+        self._unranked.clear()
 
     def _best(self) -> Best | None:
+        self._rank()
         while self._ranks:
             _, trials, signature = self._ranks[0]
             mean, n, params = self._means[signature]

@@ -444,6 +444,16 @@ def test_rows_of_the_wrong_shape_are_refused(sent, table, column, value):
     assert 1 not in codes
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("started", 1e300), ("ended", -1e300), ("started", "soon"), ("ended", b""), ("number", 0.5)],
+)
+def test_no_sweep_goes_on_from_trials_that_cannot_be(sent, column, value):
+    change(sent, f"UPDATE outcomes SET {column} = ? WHERE stage = 'trial' AND number = 0", value)
+    with Store.read(Paths(sent).database) as store, pytest.raises(FolderError, match="damaged"):
+        store.recorded("anybody", log=False)
+
+
 def test_values_may_be_nested_so_deep_and_no_deeper():
     value = 1
     for _ in range(DEEPEST):

@@ -21,6 +21,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
+import orjson
+
 from sweeper.errors import FolderError
 from sweeper.files import disk_error, refuse_link
 from sweeper.results import METRICS
@@ -523,22 +525,21 @@ class Store:
         took: dict[int, float] = {}
         mixed: set[int] = set()
         query = (
-            f"SELECT point, number, metrics, {self._crc}, "  # noqa: S608 - our names
-            f"CASE WHEN {_IS_REPLICA} THEN ended - started END "
+            f"SELECT point, number, metrics, {self._crc}, started, ended "  # noqa: S608 - our names
             "FROM outcomes WHERE stage = ? AND failure IS NULL ORDER BY point, stage, number"
         )
         with understood(self._path):
             cursor = self.connection.execute(query, (TRIAL,))
             while rows := cursor.fetchmany(_AT_ONCE):
-                points, numbers, metrics, crcs, seconds = zip(*rows, strict=True)
-                _expect(None not in seconds, "replicas", rows)
+                points, numbers, metrics, crcs, *times = zip(*rows, strict=True)
+                _expect(_are_replicas(numbers, *times), "replicas", rows)
                 self._check_trials(points, numbers, metrics, crcs)
                 values = list(map(_measured, _read_documents(metrics)))
                 types = set(map(type, itertools.chain.from_iterable(values)))
                 _expect(types <= {float, int}, "of numbers alone", types)
                 for point_id, number, measured in zip(points, numbers, values, strict=True):
                     ended[point_id][number] = measured
-                took.update(zip(points, seconds, strict=True))
+                took.update(zip(points, map(operator.sub, *reversed(times)), strict=True))
             for failed in self.outcomes("stage = ? AND failure NOT NULL", (TRIAL,), arrays=False):
                 if failed.failure is not None:
                     among = ended[self._ids[failed.point]]
@@ -705,7 +706,11 @@ def _read_entry(points: Mapping[int, Point], kind: str, point_id: Any, value: st
 
 def _read_documents(texts: Iterable[str]) -> list[Any]:
     """Read as one document: a million little ones take several times as long."""
-    return json.loads(f"[{','.join(texts)}]")  # type: ignore[no-any-return]
+    document = f"[{','.join(texts)}]"
+    try:
+        return orjson.loads(document)  # type: ignore[no-any-return]
+    except orjson.JSONDecodeError:  # NaN, say, which is no JSON to the letter, and is a loss
+        return json.loads(document)  # type: ignore[no-any-return]
 
 
 def _read_step(fields: dict[str, Any]) -> Step:
@@ -737,6 +742,12 @@ def _are_texts(values: Iterable[object]) -> bool:
     return all(isinstance(value, str) for value in values)
 
 
+def _are_replicas(numbers: Sequence[Any], *times: Sequence[Any]) -> bool:
+    """Whether all are numbers, and times that can be."""
+    kinds = {*map(type, numbers)} == {int} and all({*map(type, each)} == {float} for each in times)
+    return kinds and all(-_MOST_TIME < min(each) <= max(each) < _MOST_TIME for each in times)
+
+
 def _expect(holds: bool, what: str, found: object) -> None:
     if not holds:
         raise ValueError(f"{found!r:.80} is not {what}")
@@ -746,12 +757,6 @@ _TABLES = ("meta", *_COLUMNS)
 
 _MOST_TIME = 1e11
 """Later than any clock that can be shown."""
-
-_IS_REPLICA = (
-    "typeof(number) = 'integer' AND typeof(started) = 'real' AND typeof(ended) = 'real' "
-    f"AND abs(started) < {_MOST_TIME} AND abs(ended) < {_MOST_TIME}"
-)
-"""What SQLite can see of a row by itself."""
 
 _AT_ONCE = 1_000
 """Rows that are read together: few enough to stay in the processor's caches."""
