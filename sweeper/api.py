@@ -90,19 +90,19 @@ def sweep(
     limits = Limits(max_tries, stop_after_failures, trial_timeout)
     topology = usable_cores(total_cores)
     options = Options(
-        settings,
-        seed,
-        folder,
-        resume,
-        backend,
-        save_models,
-        curve_samples,
-        most_in_pack,
-        slots(topology, cores_per_trial),
-        topology,
-        allow_changed_code,
-        limits,
-        progress,
+        settings=settings,
+        seed=seed,
+        folder=folder,
+        resume=resume,
+        backend=backend,
+        save_models=save_models,
+        curve_samples=curve_samples,
+        pack=most_in_pack,
+        slots=slots(topology, cores_per_trial),
+        topology=topology,
+        allow_changed_code=allow_changed_code,
+        limits=limits,
+        progress=progress,
     )
     _check_selector(selector)
     with contextlib.ExitStack() as stack:

@@ -19,7 +19,7 @@ MOST_IN_PACK = 32
 """Beyond it a step takes longer in proportion, and less is left to share among cores."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """How a sweep is run.
 
