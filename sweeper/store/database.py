@@ -591,8 +591,10 @@ class Store:
         with understood(self._path):
             # The last one of each point counts.
             last = {row[0]: row[2] for row in self._rows("decisions", "ORDER BY seq")}
-            steps = map(_read_step, _read_documents(last.values()))
-            return dict(zip(last, steps, strict=True))
+            texts = list(last.values())
+            some = (texts[n : n + _AT_ONCE] for n in range(0, len(texts), _AT_ONCE))
+            documents = itertools.chain.from_iterable(map(_read_documents, some))
+            return dict(zip(last, map(_read_step, documents), strict=True))
 
     def log(self, selector: str) -> tuple[Asked | Told, ...]:
         """What `selector` asked and was told, in order.
