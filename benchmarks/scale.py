@@ -87,13 +87,14 @@ def run(points: int, folder: Path) -> None:
         store.append(())
 
 
-def reopen(points: int, folder: Path) -> None:
+def reopen(points: int, folder: Path) -> Study:
     """What happens before the first job when the same command is given again."""
     with Store.open(Paths(folder).database) as store:
         study = begin(points, store)
         list(study.release())
         if not study.finished:
             raise SystemExit("something is left to do")
+    return study
 
 
 def summarise(points: int, folder: Path) -> None:
@@ -108,8 +109,9 @@ def measure(phase: str, points: int, folder: Path) -> dict[str, float]:
     """Seconds and bytes of one phase, in this process."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
-    {"run": run, "open": reopen, "collate": summarise}[phase](points, folder)
+    kept = {"run": run, "open": reopen, "collate": summarise}[phase](points, folder)
     seconds = time.perf_counter() - began
+    del kept  # a sweep that goes on keeps it
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"seconds": seconds, "bytes": 1024.0 * (after - before)}
 

@@ -170,6 +170,10 @@ def uncollected() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            if not gc.get_freeze_count():  # else somebody wants something left alone
+                # What was read counts as old from now on, so that it is not gone through as new.
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 

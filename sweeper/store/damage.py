@@ -25,7 +25,12 @@ ELSEWHERE = (
 
 def seal(*values: Any) -> int:
     """The checksum that a row carries of these of its values."""
-    return zlib.crc32("\n".join(map(str, values)).encode("utf-8", "surrogatepass"))
+    return seal_text("\n".join(map(str, values)))
+
+
+def seal_text(text: str) -> int:
+    """As `seal`, of values that are one text already, each in a line."""
+    return zlib.crc32(text.encode("utf-8", "surrogatepass"))
 
 
 def seal_outcome(point: int, stage: str, number: int, metrics: str, failure: str | None) -> int:

@@ -36,6 +36,7 @@ from sweeper.store.damage import (
     seal,
     seal_outcome,
     seal_outcomes,
+    seal_text,
     understood,
 )
 from sweeper.types import (
@@ -426,17 +427,17 @@ class Store:
         match record:
             case Told(point=signature, what=what, numbers=numbers):
                 who = self._ids[signature]
-                rows.log.append(_sealed(self._selector, what, who, _counts_text(numbers)))
+                rows.log.append(self._log_row(what, who, _counts_text(numbers)))
             case Finished(outcome=outcome) | GaveUp(outcome):
                 rows.outcomes.append(self._outcome_row(outcome))
             case Asked(point=None):
-                rows.log.append(_sealed(self._selector, "waits", None, "null"))
+                rows.log.append(self._log_row("waits", None, "null"))
             case Asked(point=Point() as point, trials=trials, id=point_id):
                 if point.signature not in self._ids:
                     self._ids[point.signature] = point_id
                     self._signatures[point_id] = point.signature
                     rows.points.append(_sealed(point_id, point.signature, point.encoded))
-                rows.log.append(_sealed(self._selector, "asked", point_id, _counts_text(trials)))
+                rows.log.append(self._log_row("asked", point_id, _counts_text(trials)))
             case Started(time, job, slot):
                 value = {"numbers": job.numbers, "slot": slot, "job": job.id}
                 rows.events.append(self._event_row(time, "started", job.point, job.stage, value))
@@ -450,6 +451,10 @@ class Store:
                 texts = (json.dumps(asdict(step)), json.dumps(dict(choice)))
                 row = (self._ids[signature], after, *texts)
                 rows.decisions.append((*row, arrays, seal(*row)))
+
+    def _log_row(self, kind: str, point_id: int | None, value: str) -> tuple[Any, ...]:
+        who = self._selector
+        return (who, kind, point_id, value, seal_text(f"{who}\n{kind}\n{point_id}\n{value}"))
 
     def _outcome_row(self, outcome: Outcome) -> tuple[Any, ...]:
         failure = None if outcome.failure is None else json.dumps(asdict(outcome.failure))
