@@ -166,7 +166,7 @@ def main() -> None:
     """Print the table, as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--most", type=int, default=SIZES[-1], metavar="POINTS")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N")
+    parser.add_argument("--rounds", type=int, choices=range(1, 100), default=ROUNDS, metavar="N")
     parser.add_argument("--plot", metavar="FILE")
     parser.add_argument("--phase", choices=PHASES, help="one phase, in this process")
     parser.add_argument("folder", nargs="?", type=Path)
@@ -177,8 +177,9 @@ def main() -> None:
     print("## Scale: what a sweep's size costs the driver (no-op jobs, simulated workers)\n")
     print(
         f"{TRIALS} trials a point. Seconds, min / **median** / max of several runs, and in "
-        "brackets microseconds a trial. Goals at 1,000,000 trials: open 10 s, summaries 60 s, "
-        "2 KiB of the driver's memory a trial.\n"
+        "brackets microseconds a trial. Opened is a folder when the first job could start; the "
+        "first summaries make the points' folders, others find them. Goals at 1,000,000 trials: "
+        "open 10 s, summaries 60 s, 2 KiB of the driver's memory a trial.\n"
     )
     print("| points | trials | run, durable | open to resume | collate summaries | KiB a trial |")
     print("| --- | --- | --- | --- | --- | --- |")

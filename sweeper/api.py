@@ -111,7 +111,7 @@ def sweep(
             if isinstance(module, Reading)
             else stack.enter_context(read_problem(module, backend))
         )
-        # Takes a tenth of a second, in which the fork server imports torch.
+        # Takes a tenth of a second, in which a fork server imports torch.
         from sweeper.engine import run
 
         return run(reading, selector, options)

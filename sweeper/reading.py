@@ -42,7 +42,7 @@ class _Here:
 
 
 class Reading:
-    """A problem that is being imported elsewhere, and whose data can be read, once."""
+    """A problem that is imported when it is asked for, and whose data can be read, once."""
 
     def __init__(self, ref: ProblemRef, place: Aside | _Here, fd: int) -> None:
         """Of the problem found at `ref`; `fd` is the file that holds the data for all workers."""
@@ -54,6 +54,7 @@ class Reading:
 
         Raises:
             ProblemError: it cannot be imported, or lacks something.
+            BackendError: the process that imports it cannot be made, or ends over it.
         """
         brief: Brief = self._place.call("sweeper.train.reading:read_brief", self._ref)
         return brief

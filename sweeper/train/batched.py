@@ -11,11 +11,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sweeper.train.rules import RULES
 from sweeper.train.rules.losses import CROSS_ENTROPY, CROSS_ENTROPY_BACKWARD
 from sweeper.train.tape import CannotPackError, Operation, Tape, Value, values_in
+
+_AT_ONCE = 1 << 20
+"""Labels that are looked at together."""
 
 Step = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
 """From the tape's inputs to its results, each with a leading dimension that counts replicas."""
@@ -49,7 +53,9 @@ def _counting_all(operation: Operation, given: Value, labels: Tensor) -> Operati
     if operation.name != CROSS_ENTROPY or operation.arguments[1] != given:
         return operation
     *others, left_out = operation.arguments
-    counts = not bool((labels == left_out).any())
+    # In parts, since labels may take much of the memory that there is.
+    parts = torch.split(labels.flatten(), _AT_ONCE)
+    counts = not any((part == left_out).any() for part in parts)
     return replace(operation, arguments=(*others, None)) if counts else operation
 
 

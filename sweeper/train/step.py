@@ -45,7 +45,7 @@ class FlatStep:
         tape: Tape,
         optimizer: OptimizerParts,
         models: tuple[list[Tensor], list[Tensor]],
-        labels: Tensor | None = None,
+        labels: Tensor | None,
     ) -> None:
         """Of a pack's models, as `stack` gives them; `labels` are all of the data's, if known.
 
