@@ -48,6 +48,18 @@ def problem(tmp_path, monkeypatch):
 HEAVY = ("torch", "sklearn", "asides")
 
 
+def printed_by(program, request):
+    """What a driver of its own prints."""
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(request.config.rootpath)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return run.stdout
+
+
 def test_a_driver_imports_neither_torch_nor_the_problem(problem, request):
     program = f"""
 import sys
@@ -56,14 +68,7 @@ words = "run {problem()} --hparams fastest --folder out --quiet"
 code = cli._run_command_line(words.split())
 print(code, [name for name in {HEAVY} if name in sys.modules])
 """
-    run = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": str(request.config.rootpath)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert run.stdout.splitlines()[-1] == "0 []"
+    assert printed_by(program, request).splitlines()[-1] == "0 []"
     assert len(sweeper.load("out")) == 2
 
 
@@ -71,14 +76,7 @@ def test_what_takes_long_to_import_is_left_until_the_fork_server_has_begun(reque
     program = (
         "import sys, sweeper.api; print('sweeper.engine' in sys.modules, 'rich' in sys.modules)"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": str(request.config.rootpath)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert run.stdout == "False False\n"
+    assert printed_by(program, request) == "False False\n"
 
 
 @pytest.mark.parametrize("backend", ["local", "inline"])

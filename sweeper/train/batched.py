@@ -123,7 +123,7 @@ def _read(operation: Operation) -> list[int]:
 
 def _compiled(tape: Tape, operations: list[Operation]) -> Step:
     """The operations as one Python function, since a loop over them would cost as much as they."""
-    names = _Names(tape, operations)
+    names = _Names(operations)
     lines = [f"def step(inputs):\n  {''.join(f'v{n}, ' for n in range(tape.inputs))} = inputs"]
     last = {n: place for place, op in enumerate(operations) for n in names.read(op)}
     ends = {names.of(n) for n in tape.results}
@@ -148,8 +148,7 @@ def _compiled(tape: Tape, operations: list[Operation]) -> Step:
 class _Names:
     """What stands for a value or a constant in the compiled function."""
 
-    def __init__(self, tape: Tape, operations: list[Operation]) -> None:
-        del tape
+    def __init__(self, operations: list[Operation]) -> None:
         self.space: dict[str, Any] = {}
         self.same: dict[int, int] = {}
         turned: dict[int, int] = {}
