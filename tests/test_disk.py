@@ -30,9 +30,10 @@ from sweeper.errors import DiskError, FolderError, StoppedError
 from sweeper.files import disk_error, folder_lock, unpack_arrays, write_swapped
 from sweeper.results import METRICS
 from sweeper.store.collate import collate
-from sweeper.store.database import SCHEMA_VERSION, Store
+from sweeper.store.database import Store
 from sweeper.store.load import load
 from sweeper.store.paths import Paths
+from sweeper.store.schema import SCHEMA_VERSION
 from sweeper.train import job
 from sweeper.types import Asked
 from sweeping import assert_same_bits, outcomes, python, replicas_started, run

@@ -26,10 +26,11 @@ from sweeper.files import pack_arrays
 from sweeper.results import METRICS
 from sweeper.signature import make_point
 from sweeper.store.collate import collate, csv_text
-from sweeper.store.database import SCHEMA_VERSION, Store
+from sweeper.store.database import Store
 from sweeper.store.identity import bind, identify
 from sweeper.store.load import load, read_results
 from sweeper.store.paths import CURVE_FILES, Paths, move_to_history
+from sweeper.store.schema import SCHEMA_VERSION
 from sweeper.types import (
     CHECK,
     TRIAL,

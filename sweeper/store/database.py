@@ -21,15 +21,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
-import orjson
-
 from sweeper.errors import FolderError
 from sweeper.files import disk_error, refuse_link
-from sweeper.results import METRICS
-from sweeper.signature import decode
 from sweeper.store.damage import (
-    check_pages,
-    check_tables,
     damaged,
     explained,
     prepare,
@@ -38,6 +32,29 @@ from sweeper.store.damage import (
     seal_outcomes,
     seal_text,
     understood,
+)
+from sweeper.store.rows import (
+    AT_ONCE,
+    MOST_TIME,
+    are_replicas,
+    are_texts,
+    expect,
+    in_columns,
+    read_documents,
+    read_entry,
+    read_failure,
+    read_params,
+    read_step,
+)
+from sweeper.store.schema import (
+    COLUMNS,
+    SCHEMA,
+    SCHEMA_VERSION,
+    SEALED,
+    WITH_CRC,
+    bring_up,
+    check,
+    is_new,
 )
 from sweeper.types import (
     CHECK,
@@ -48,12 +65,10 @@ from sweeper.types import (
     Event,
     Failure,
     Finished,
-    Found,
     GaveUp,
     Interrupted,
     Lost,
     Outcome,
-    Params,
     Planned,
     Point,
     Recorded,
@@ -63,86 +78,6 @@ from sweeper.types import (
     Told,
     Trials,
 )
-
-SCHEMA_VERSION = 2
-"""Of what is written.  Folders of every version before it are read, and made this one's when a
-sweep goes on in them.  1: rows had no `crc`."""
-
-_SCHEMA = """
-CREATE TABLE meta (
-    key TEXT PRIMARY KEY,
-    value TEXT NOT NULL,            -- JSON
-    crc INTEGER                     -- of what the row says, its arrays aside, which have their own
-) WITHOUT ROWID;
-CREATE TABLE points (
-    id INTEGER PRIMARY KEY,         -- from 0, in the order of first asking
-    signature TEXT NOT NULL UNIQUE,
-    params TEXT NOT NULL,           -- canonical encoding
-    crc INTEGER
-);
-CREATE TABLE outcomes (
-    point INTEGER NOT NULL REFERENCES points,
-    stage TEXT NOT NULL,
-    number INTEGER NOT NULL,
-    started REAL NOT NULL,
-    ended REAL NOT NULL,
-    metrics TEXT NOT NULL,          -- JSON
-    arrays BLOB NOT NULL,           -- .npz, or empty
-    failure TEXT,                   -- JSON
-    crc INTEGER,
-    PRIMARY KEY (point, stage, number)
-) WITHOUT ROWID;
-CREATE TABLE decisions (
-    seq INTEGER PRIMARY KEY,
-    point INTEGER NOT NULL REFERENCES points,
-    after TEXT NOT NULL,            -- the stage that ended
-    step TEXT NOT NULL,             -- JSON
-    choice TEXT NOT NULL,           -- JSON
-    arrays BLOB NOT NULL,
-    crc INTEGER
-);
-CREATE TABLE log (
-    seq INTEGER PRIMARY KEY,
-    selector TEXT NOT NULL,
-    kind TEXT NOT NULL,             -- asked, waits, hparams, trials, failed
-    point INTEGER REFERENCES points,
-    value TEXT NOT NULL,            -- JSON: trials asked, or numbers told
-    crc INTEGER
-);
-CREATE TABLE events (
-    seq INTEGER PRIMARY KEY,
-    time REAL NOT NULL,
-    kind TEXT NOT NULL,             -- opened, started, lost, interrupted, code_changed,
-                                    -- failures_forgotten
-    point INTEGER REFERENCES points,
-    stage TEXT,
-    value TEXT NOT NULL             -- JSON
-);
-CREATE INDEX log_by_selector ON log (selector, seq);
-CREATE INDEX decisions_by_point ON decisions (point, seq);
-CREATE INDEX events_by_kind ON events (kind, seq);
-"""
-
-# In the order in which rows are inserted: a point goes before all that is said of it.
-_COLUMNS = {
-    "points": ("id, signature, params, crc", "?, ?, ?, ?"),
-    "outcomes": (
-        "point, stage, number, started, ended, metrics, arrays, failure, crc",
-        "?, ?, ?, ?, ?, ?, ?, ?, ?",
-    ),
-    "decisions": ("point, after, step, choice, arrays, crc", "?, ?, ?, ?, ?, ?"),
-    "log": ("selector, kind, point, value, crc", "?, ?, ?, ?, ?"),
-    "events": ("time, kind, point, stage, value", "?, ?, ?, ?, ?"),
-}
-
-
-_SEALED = {
-    "meta": ("key", "value"),
-    "points": ("id", "signature", "params"),
-    "decisions": ("point", "after", "step", "choice"),
-    "log": ("selector", "kind", "point", "value"),
-}
-"""What a row's `crc` is of; for outcomes see `seal_outcome`."""
 
 
 class _Rows(NamedTuple):
@@ -165,7 +100,7 @@ class Store:
         self._path = Path(file)
         self._file = self._path.stat() if file else None
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        self._crc = "NULL" if version < _WITH_CRC else "crc"
+        self._crc = "NULL" if version < WITH_CRC else "crc"
         self._read_ids()
         self._pending: list[Decision] = []
         """Not durable yet."""
@@ -195,16 +130,16 @@ class Store:
         try:
             with explained(path):
                 prepare(connection)
-                if _is_new(connection):
+                if is_new(connection):
                     connection.execute("PRAGMA journal_mode = WAL")
                     connection.executescript(
-                        f"BEGIN;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
+                        f"BEGIN;{SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
                     )
-                _check(connection, path)
+                check(connection, path)
                 connection.execute("PRAGMA journal_mode = WAL")
                 # In WAL mode only FULL syncs every commit.
                 connection.execute("PRAGMA synchronous = FULL")
-                _bring_up(connection)
+                bring_up(connection)
                 return cls(connection)
         except BaseException:
             connection.close()
@@ -233,7 +168,7 @@ class Store:
             with explained(path):
                 prepare(connection)
                 connection.execute("PRAGMA query_only = ON")
-                _check(connection, path)
+                check(connection, path)
                 return cls(connection)
         except BaseException:
             connection.close()
@@ -305,10 +240,10 @@ class Store:
         with understood(self._path):
             found = {key: json.loads(value) for key, value in self._rows("meta")}
             identity, notes = found.get("identity", {}), found.get("notes", [])
-            _expect(isinstance(identity, dict), "an identity", identity)
-            _expect(isinstance(identity.get("settings", {}), dict), "settings", identity)
-            _expect(isinstance(found.get("selector", ""), str), "a selector", found)
-            _expect(isinstance(notes, list) and _are_texts(notes), "notes", notes)
+            expect(isinstance(identity, dict), "an identity", identity)
+            expect(isinstance(identity.get("settings", {}), dict), "settings", identity)
+            expect(isinstance(found.get("selector", ""), str), "a selector", found)
+            expect(isinstance(notes, list) and are_texts(notes), "notes", notes)
         return found
 
     def _rows(
@@ -319,7 +254,7 @@ class Store:
         Raises:
             FolderError: a row is not as it was written.
         """
-        sealed = _SEALED[table]
+        sealed = SEALED[table]
         columns = ", ".join([*sealed, self._crc, *([more] if more else [])])
         query = f"SELECT {columns} FROM {table} {rest}"  # noqa: S608 - our names
         count = len(sealed)
@@ -415,7 +350,7 @@ class Store:
         return rows
 
     def _insert(self, rows: _Rows) -> None:
-        for table, (columns, places) in _COLUMNS.items():
+        for table, (columns, places) in COLUMNS.items():
             if getattr(rows, table):
                 self.connection.executemany(
                     f"INSERT INTO {table} ({columns}) VALUES ({places})",  # noqa: S608 - our names
@@ -470,7 +405,7 @@ class Store:
         return (time, kind, point_id, stage, json.dumps(value))
 
     def _insert_event(self, time: float, kind: str, value: Mapping[str, Any]) -> None:
-        columns, places = _COLUMNS["events"]
+        columns, places = COLUMNS["events"]
         self.connection.execute(
             f"INSERT INTO events ({columns}) VALUES ({places})",  # noqa: S608 - our names
             self._event_row(time, kind, None, None, value),
@@ -535,13 +470,13 @@ class Store:
         )
         with understood(self._path):
             cursor = self.connection.execute(query, (TRIAL,))
-            while rows := cursor.fetchmany(_AT_ONCE):
+            while rows := cursor.fetchmany(AT_ONCE):
                 points, numbers, metrics, crcs, *times = zip(*rows, strict=True)
-                _expect(_are_replicas(numbers, *times), "replicas", rows)
+                expect(are_replicas(numbers, *times), "replicas", rows)
                 self._check_trials(points, numbers, metrics, crcs)
-                values = list(map(_measured, _read_documents(metrics)))
+                values = list(map(in_columns, read_documents(metrics)))
                 types = set(map(type, itertools.chain.from_iterable(values)))
-                _expect(types <= {float, int}, "of numbers alone", types)
+                expect(types <= {float, int}, "of numbers alone", types)
                 for point_id, number, measured in zip(points, numbers, values, strict=True):
                     ended[point_id][number] = measured
                 took.update(zip(points, map(operator.sub, *reversed(times)), strict=True))
@@ -597,9 +532,9 @@ class Store:
             # The last one of each point counts.
             last = {row[0]: row[2] for row in self._rows("decisions", "ORDER BY seq")}
             texts = list(last.values())
-            some = (texts[n : n + _AT_ONCE] for n in range(0, len(texts), _AT_ONCE))
-            documents = itertools.chain.from_iterable(map(_read_documents, some))
-            return dict(zip(last, map(_read_step, documents), strict=True))
+            some = (texts[n : n + AT_ONCE] for n in range(0, len(texts), AT_ONCE))
+            documents = itertools.chain.from_iterable(map(read_documents, some))
+            return dict(zip(last, map(read_step, documents), strict=True))
 
     def log(self, selector: str) -> tuple[Asked | Told, ...]:
         """What `selector` asked and was told, in order.
@@ -608,11 +543,11 @@ class Store:
         """
         with understood(self._path):
             points = {
-                point_id: Point(signature, _read_params(params), params)
+                point_id: Point(signature, read_params(params), params)
                 for point_id, signature, params in self._rows("points")
             }
             rows = self._rows("log", "WHERE selector = ? ORDER BY seq", (selector,))
-            return tuple(_read_entry(points, *entry) for _, *entry in rows)
+            return tuple(read_entry(points, *entry) for _, *entry in rows)
 
     def encoded_params(self) -> list[tuple[int, str]]:
         """Each point's id and its parameters' canonical encoding, in order of id."""
@@ -632,7 +567,7 @@ class Store:
                 if lost["cause"]["kind"] in NOT_ITS_FAULT:
                     continue
                 key = (signatures[point_id], stage, lost["numbers"][0])
-                tries[key].append(_read_failure(lost["cause"]))
+                tries[key].append(read_failure(lost["cause"]))
         return tries
 
     def decisions(self, point_id: int) -> list[tuple[str, Step, dict[str, Any], bytes]]:
@@ -642,7 +577,7 @@ class Store:
                 "decisions", "WHERE point = ? ORDER BY seq", (point_id,), more="arrays"
             )
             return [
-                (after, _read_step(json.loads(step)), json.loads(choice), arrays)
+                (after, read_step(json.loads(step)), json.loads(choice), arrays)
                 for _, after, step, choice, arrays in rows
             ]
 
@@ -676,16 +611,16 @@ class Store:
             yield from found
 
     def _read_outcomes(self, rows: list[Any]) -> list[Outcome]:
-        metrics = _read_documents(row[5] for row in rows)
+        metrics = read_documents(row[5] for row in rows)
         found = []
         for row, measured in zip(rows, metrics, strict=True):
             point_id, stage, number, started, ended, written, text, crc, blob = row
-            if type(number) is not int or not -_MOST_TIME < started < _MOST_TIME > abs(ended):
+            if type(number) is not int or not -MOST_TIME < started < MOST_TIME > abs(ended):
                 raise ValueError(f"{stage} {number} of point {point_id} is no replica")
             if crc is not None and crc != seal_outcome(point_id, stage, number, written, text):
                 what = f"{stage} {number} of point {point_id}"
                 raise damaged(self._path, f"{what} is not as it was written")
-            failure = None if text is None else _read_failure(json.loads(text))
+            failure = None if text is None else read_failure(json.loads(text))
             who = self._signatures[point_id]
             found.append(
                 Outcome(who, stage, number, started, ended, measured, blob or b"", failure)
@@ -700,80 +635,6 @@ def fold_log(path: Path) -> None:
             Store.open(path).close()
 
 
-def _read_entry(points: Mapping[int, Point], kind: str, point_id: Any, value: str) -> Asked | Told:
-    if kind == "waits":
-        return Asked(None)
-    point = points[point_id]
-    if kind != "asked":
-        return Told(point.signature, kind, tuple(json.loads(value)))  # type: ignore[arg-type]
-    trials = json.loads(value)
-    _expect(isinstance(trials, int) and trials >= 0, "trials asked for", trials)
-    return Asked(point, trials, point_id)
-
-
-def _read_documents(texts: Iterable[str]) -> list[Any]:
-    """Read as one document: a million little ones take several times as long."""
-    document = f"[{','.join(texts)}]"
-    try:
-        return orjson.loads(document)  # type: ignore[no-any-return]
-    except orjson.JSONDecodeError:  # NaN, say, which is no JSON to the letter, and is a loss
-        return json.loads(document)  # type: ignore[no-any-return]
-
-
-def _read_step(fields: dict[str, Any]) -> Step:
-    found = fields["found"]
-    if found is not None:
-        rates = (float(found["lr_min"]), float(found["lr_max"]))
-        _expect(isinstance(found["batch_size"], int), "a batch size", found["batch_size"])
-        fields["found"] = Found(*rates, found["batch_size"])
-    step = Step(**fields)
-    _expect(isinstance(step.stage, str), "a stage", step.stage)
-    _expect(isinstance(step.payload, dict), "a payload", step.payload)
-    _expect(isinstance(step.error, str | None), "an error", step.error)
-    return step
-
-
-def _read_params(encoded: str) -> Params:
-    params = decode(encoded)
-    named = isinstance(params, dict) and _are_texts(params)
-    _expect(named or isinstance(params, tuple), "parameters", params)
-    return params  # type: ignore[no-any-return]
-
-
-def _read_failure(fields: dict[str, Any]) -> Failure:
-    _expect(_are_texts(fields.values()), "a failure", fields)
-    return Failure(**fields)
-
-
-def _are_texts(values: Iterable[object]) -> bool:
-    return all(isinstance(value, str) for value in values)
-
-
-def _are_replicas(numbers: Sequence[Any], *times: Sequence[Any]) -> bool:
-    """Whether all are numbers, and times that can be."""
-    kinds = {*map(type, numbers)} == {int} and all({*map(type, each)} == {float} for each in times)
-    return kinds and all(-_MOST_TIME < min(each) <= max(each) < _MOST_TIME for each in times)
-
-
-def _expect(holds: bool, what: str, found: object) -> None:
-    if not holds:
-        raise ValueError(f"{found!r:.80} is not {what}")
-
-
-_TABLES = ("meta", *_COLUMNS)
-
-_MOST_TIME = 1e11
-"""Later than any clock that can be shown."""
-
-_AT_ONCE = 1_000
-"""Rows that are read together: few enough to stay in the processor's caches."""
-
-_measured = operator.itemgetter(*METRICS)
-
-_WITH_CRC = 2
-"""The first version whose rows have a checksum."""
-
-
 def _sealed(*values: Any) -> tuple[Any, ...]:
     return (*values, seal(*values))
 
@@ -782,29 +643,3 @@ def _sealed(*values: Any) -> tuple[Any, ...]:
 def _counts_text(counts: int | tuple[int, ...]) -> str:
     """As JSON; most points have as many trials, and are told of the same."""
     return json.dumps(counts)
-
-
-def _is_new(connection: sqlite3.Connection) -> bool:
-    made = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    return not made and connection.execute("PRAGMA user_version").fetchone()[0] == 0
-
-
-def _check(connection: sqlite3.Connection, path: Path) -> None:
-    """See that it is a sweep's database, sound, and of a version that is known."""
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if not 1 <= version <= SCHEMA_VERSION:
-        raise FolderError(
-            f"{path} has format {version}, and this version of sweeper reads formats 1 to "
-            f"{SCHEMA_VERSION}: use the version of sweeper that wrote it, or a later one"
-        )
-    check_tables(connection, path, _TABLES)
-    check_pages(connection, path)
-
-
-def _bring_up(connection: sqlite3.Connection) -> None:
-    """Make a database of an earlier version one of this version."""
-    if connection.execute("PRAGMA user_version").fetchone()[0] < _WITH_CRC:
-        added = "".join(
-            f"ALTER TABLE {table} ADD COLUMN crc INTEGER;" for table in _TABLES if table != "events"
-        )
-        connection.executescript(f"BEGIN;{added}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
