@@ -229,6 +229,33 @@ class Attending(nn.Module):
         return scores.softmax(-1).bmm(x)
 
 
+class Padded(nn.Module):
+    """Attention that leaves out the words 0, in one way or another; a sample may have no other."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.words = how, nn.Embedding(11, 6)
+        self.last = nn.Linear(6, 3)
+        if how == "layer":
+            self.inner = nn.TransformerEncoderLayer(6, 2, 8, 0.0, batch_first=True)
+
+    def forward(self, x):
+        h = self.words(x)
+        if self.how == "layer":
+            h = self.inner(h, src_key_padding_mask=x == 0)
+        else:
+            h = h.unsqueeze(1) if self.how == "heads" else h
+            seen = (x != 0)[:, None, None] if self.how == "heads" else (x != 0)[:, None]
+            seen = seen.expand(*h.shape[:-1], -1)
+            h = nn.functional.scaled_dot_product_attention(h, h, h, attn_mask=seen)
+        return self.last(h.flatten(1, -2).mean(1))
+
+
+def with_padding(how):
+    """The case of words of which many are 0."""
+    return Case(lambda: Padded(how), (9, 4), (9,), 3, words=2, loss=nn.CrossEntropyLoss())
+
+
 def block(norm_first, dropout):
     return lambda: nn.TransformerEncoderLayer(
         6, 2, 10, dropout, batch_first=True, norm_first=norm_first
@@ -336,6 +363,14 @@ def weighing(x, y):
     return (each * each).mean()
 
 
+def halving(x, y):
+    """Cross entropy of which one class counts half."""
+    weights = torch.ones_like(y, dtype=x.dtype).masked_fill(y == 1, 0.5)
+    weights = weights + torch.zeros_like(y, dtype=x.dtype).masked_fill(y == 0, 0.25)
+    weights = weights + y.new_zeros(len(y), dtype=x.dtype).masked_fill(y == 2, 0.125)
+    return (nn.functional.cross_entropy(x, y, reduction="none") * weights).mean()
+
+
 def leaving_out(x, y):
     """Cross entropy that leaves out what it makes of the labels, though they are all its own."""
     return nn.functional.cross_entropy(x, y.masked_fill(y == 2, -100))
@@ -386,6 +421,7 @@ def cases():
     yield Case(lambda: nn.Linear(6, 3), (7, 6), (7,), 3, loss=nn.NLLLoss())
     yield Case(lambda: nn.Conv2d(6, 3, 1), (7, 6, 2, 3), (7, 2, 3), 3, loss=nn.NLLLoss())
     yield Case(lambda: nn.Linear(6, 3), (7, 6), (7,), 3, loss=weighing)
+    yield Case(lambda: nn.Linear(6, 3), (7, 6), (7,), 3, loss=halving)
     yield Case(lambda: nn.Sequential(nn.Linear(6, 3), nn.LogSoftmax(1)), (7, 6), (7, 3))
     yield Case(lambda: nn.Linear(6, 3), (7, 6), (7,), 3, loss=looking_between)
     yield Case(lambda: nn.Linear(6, 3), (7, 6), (7,), 3, loss=leaving_out)
@@ -395,6 +431,8 @@ def cases():
         yield rows(lambda how=how: Attending(how))
     yield rows(block(norm_first=False, dropout=0.1))
     yield rows(block(norm_first=True, dropout=0.0), size=16)
+    for how in ("layer", "heads", "words"):
+        yield with_padding(how)
     yield from convolutional()
 
 

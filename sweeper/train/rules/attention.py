@@ -36,6 +36,9 @@ def _attention(
             len(query), *[1] * (scores.ndim - attn_mask.ndim), *attn_mask.shape[1:]
         )
     weights = softmax(scores, -1)
+    if attn_mask is not None:
+        # One that may look at nothing gets zeros, as from torch: a sample of padding alone, say.
+        weights = weights.masked_fill((scores == -torch.inf).all(-1, keepdim=True), 0.0)
     return bmm(weights, value), weights
 
 

@@ -93,6 +93,26 @@ def _scalar(keys: Tensor, value: float, *, dtype: torch.dtype | None = None, **_
     return torch.full((len(keys),), value, dtype=dtype)
 
 
+def _like(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """As many numbers as another has, of its type or of the one that is asked for."""
+
+    def made(x: Tensor, *, dtype: torch.dtype | None = None, **_: object) -> Tensor:
+        return make(x, dtype=dtype)
+
+    return made
+
+
+def _new(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The same of another size."""
+
+    def made(
+        x: Tensor, size: Sequence[int], *, dtype: torch.dtype | None = None, **_: object
+    ) -> Tensor:
+        return make((len(x), *size), dtype=dtype or x.dtype)
+
+    return made
+
+
 RULES: Mapping[str, Callable[..., Any]] = {
     "aten.t.default": _t,
     "aten.transpose.int": lambda x, one, other: x.transpose(later(one), later(other)),
@@ -122,11 +142,11 @@ RULES: Mapping[str, Callable[..., Any]] = {
     "aten.copy_.default": _copied,
     "aten._to_copy.default": _to,
     # Out of nothing.
-    "aten.ones_like.default": lambda x, **_: torch.ones_like(x),
-    "aten.zeros_like.default": lambda x, **_: torch.zeros_like(x),
-    "aten.empty_like.default": lambda x, **_: torch.empty_like(x),
-    "aten.new_empty.default": lambda x, size, **_: x.new_empty((len(x), *size)),
-    "aten.new_zeros.default": lambda x, size, **_: x.new_zeros((len(x), *size)),
+    "aten.ones_like.default": _like(torch.ones_like),
+    "aten.zeros_like.default": _like(torch.zeros_like),
+    "aten.empty_like.default": _like(torch.empty_like),
+    "aten.new_empty.default": _new(torch.empty),
+    "aten.new_zeros.default": _new(torch.zeros),
     "aten.zeros.default": _filled(0.0),
     "aten.ones.default": _filled(1.0),
     "aten.full.default": _filled(),
