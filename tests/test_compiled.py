@@ -17,8 +17,10 @@ from torch import nn
 import sweeper
 from sweeper.errors import ChangedCodeError
 from sweeper.train import compiled, toolchain, worth
+from sweeper.train.batched import batched
 from sweeper.train.compiled import cache_folder
-from sweeper.train.packed import Member, train_pack
+from sweeper.train.inductor import Plan, whole_step
+from sweeper.train.packed import Member, stack, train_pack
 from sweeper.train.tape import record
 from sweeper.train.toolchain import NotCompiledError, check_toolchain
 from sweeper.train.way import find_way
@@ -251,3 +253,34 @@ def test_a_worker_with_other_tools_says_so():
     with pytest.raises(ChangedCodeError, match="compiled with something else"):
         check_toolchain("something else", allow=False)
     assert check_toolchain("something else", allow=True)
+
+
+class Handing(nn.Module):
+    """Remembers the means of the last two batches: one buffer becomes the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(3, 2)
+        self.register_buffer("last", torch.zeros(2))
+        self.register_buffer("before", torch.zeros(2))
+
+    def forward(self, x):
+        h = self.inner(x)
+        out = h - 0.1 * self.before
+        self.before, self.last = self.last, h.detach().mean(0)
+        return out
+
+
+def test_a_buffer_that_is_handed_on_is_not_written_over_before():
+    model, x, y = Handing(), torch.randn(6, 3), torch.arange(6) % 2
+    tape, _, _ = record(model, nn.CrossEntropyLoss(), x, y)
+    parameters, buffers = stack([model, model])
+    buffers = [buffer + place for place, buffer in enumerate(buffers, 1)]
+    given = [torch.stack([x, x]), torch.stack([y, y]), torch.zeros(2, dtype=torch.int64)]
+    inputs = [*parameters, *buffers, *given]
+    shapes = tuple((tuple(one.shape), one.dtype) for one in inputs)
+    with torch.no_grad():
+        _, *found = batched(tape)([one.clone() for one in inputs])
+        whole_step(Plan(tape, ("sgd", {}), len(parameters), shapes))(*inputs, torch.zeros(1, 2))
+    for one, other in zip(found[len(parameters) :], buffers, strict=True):
+        assert torch.equal(one, other)
