@@ -142,7 +142,7 @@ def measure(name: str, batch: int, rounds: int) -> str:
 
     def packed(way: str, size: int) -> None:
         made = [Member.make(problem, data, one, payload) for one in streams[:size]]
-        for share in shares(made, most_members(made[0].tape, 0, way)):
+        for share in shares(made, most_members(made[0], way)):
             list(train_pack(problem, data, share, {**payload, "way": way}, 0))
 
     packed(COMPILED, 1)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random as python_random
+import threading
+from collections import deque
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from ignite.handlers.param_scheduler import LinearCyclicalScheduler
@@ -15,7 +19,7 @@ import patterns
 import sweeper
 from sweeper.errors import SettingsError
 from sweeper.train import packed, way
-from sweeper.train.data import Data, LoadedSet
+from sweeper.train.data import Data, HeldSet, LoadedSet
 from sweeper.train.packed import Member, train_pack
 from sweeper.train.trainer import train_trial
 from sweeper.train.way import find_way
@@ -270,8 +274,22 @@ def test_the_way_does_not_depend_on_whether_data_is_held():
     assert found(data=data_of(held=False))[0] == "flat"
 
 
+def counting():
+    """A function that counts its calls where only it can see that."""
+    calls = 0
+
+    def count():
+        nonlocal calls
+        calls += 1
+        return calls
+
+    return count
+
+
 class Odd(nn.Module):
     """A small model with one oddity, by name."""
+
+    made = 0
 
     def __init__(self, oddity):
         super().__init__()
@@ -299,8 +317,17 @@ class Odd(nn.Module):
             self.double()
         if oddity == "other seeds":
             self.factor = float(torch.rand(1))
+        self.numbers = {
+            "numbers of its own": lambda: np.random.default_rng(0),
+            "python's of its own": lambda: python_random.Random(0),
+            "iterator": itertools.count,
+            "deque": lambda: deque([1.0]),
+            "closure": counting,
+            "hidden part": lambda: [nn.BatchNorm1d(8, affine=False)],
+            "lock": threading.Lock,
+        }.get(oddity, lambda: None)()
 
-    def forward(self, x):  # noqa: C901, PLR0912 - one case an oddity
+    def forward(self, x):  # noqa: C901, PLR0912, PLR0915 - one case an oddity
         h = torch.relu(self.first(x.double() if self.oddity == "double" else x))
         match self.oddity:
             case "constant":
@@ -320,6 +347,22 @@ class Odd(nn.Module):
                 h = h + python_random.random()
             case "unused draw":
                 np.random.rand()  # noqa: NPY002
+            case "numbers of its own" | "python's of its own":
+                h = h if self.numbers.random() < 2 else -h
+            case "iterator":
+                h = h if next(self.numbers) < 1000 else -h
+            case "deque":
+                self.numbers.append(1.0)
+            case "closure":
+                h = h if self.numbers() < 1000 else -h
+            case "class attribute":
+                type(self).made += 1
+            case "hidden part":
+                self.numbers[0](h)
+            case "list of values":
+                h = h if max(h.flatten().tolist()) < 1000 else -h
+            case "array of values":
+                h = h if np.asarray(h.detach()).max() < 1000 else -h
             case "values":
                 h = h if h.sum() > 0 else -h
             case "random":
@@ -354,6 +397,16 @@ ODDITIES = {
     "constant": "neither its own nor a sample",
     "counter": "attributes change",
     "list": "attributes change",
+    "numbers of its own": "attributes change",
+    "python's of its own": "attributes change",
+    "iterator": "attributes change",
+    "deque": "attributes change",
+    "closure": "attributes change",
+    "class attribute": "attributes change",
+    "hidden part": "attributes change|neither its own",
+    "lock": "it holds a lock, which may change",
+    "list of values": "depends on the values of its data .tolist",
+    "array of values": "depends on the values of its data .*(numpy|array)",
     "schedule": "changes from batch to batch",
     "other seeds": "not the same for every seed",
     "numpy": "",
@@ -376,6 +429,58 @@ def test_whatever_a_tape_cannot_say_is_trained_plain(oddity):
     taken, because = found(lambda: Odd(oddity))
     assert taken == "plain"
     assert re.search(ODDITIES[oddity], because), because
+
+
+class Annealed:
+    """A loss that is no module, and changes after a while."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, output, y):
+        self.calls += 1
+        smoothing = 0.2 if self.calls < 1000 else 0.0
+        return nn.functional.cross_entropy(output, y, label_smoothing=smoothing)
+
+
+def test_a_loss_that_is_no_module_is_packed_where_it_stays_as_it_is():
+    assert found(loss=Annealed)[1] == "its attributes change in each step"
+    assert found(loss=lambda: nn.functional.cross_entropy)[0] == "flat"
+
+
+class Rooted(nn.Module):
+    def forward(self, output, y):
+        return nn.functional.cross_entropy(output, y).sqrt()
+
+
+def leaving_out(data):
+    data.val.y[: packed.CHUNK] = -100
+    return data
+
+
+@pytest.mark.parametrize(
+    ("changes", "data"),
+    [
+        ({"loss": Rooted}, data_of(2 * packed.CHUNK)),
+        ({}, leaving_out(data_of(3 * packed.CHUNK, val=2 * packed.CHUNK))),
+    ],
+    ids=["a root of a mean", "labels left out"],
+)
+def test_what_depends_on_how_many_are_evaluated_at_once_is_trained_plain(changes, data):
+    assert found(**changes)[0] == "flat"
+    taken, because = found(data=data, **changes)
+    assert taken == "plain"
+    assert "depends on how many samples are evaluated at once" in because
+
+
+def test_what_cannot_be_evaluated_in_parts_is_trained_plain():
+    def without_memory():
+        return nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False), nn.Linear(3, 2))
+
+    assert found(without_memory)[0] == "flat"
+    taken, because = found(without_memory, data_of(packed.CHUNK + 1))
+    assert taken == "plain"
+    assert "more than 1 value per channel" in because
 
 
 def test_normalisation_over_a_batch_and_dropout_are_packed():
@@ -408,6 +513,32 @@ def test_a_rule_that_is_wrong_or_depends_on_the_pack_is_found_out(monkeypatch):
     drifting = lambda x: torch.tanh(x) * (1 + 1e-6 * len(x))  # noqa: E731
     monkeypatch.setattr(batched, "RULES", rules | {"aten.tanh.default": drifting})
     assert found() == ("plain", "its last bits depend on the pack")
+
+
+def test_a_rule_that_is_wrong_for_the_last_samples_alone_is_found_out(monkeypatch):
+    from sweeper.train import batched
+
+    data = data_of()
+    data.train.x[:60], data.train.x[60:] = 0.0, 3.0
+    model = lambda: nn.Sequential(nn.Tanh(), nn.Linear(3, 2))  # noqa: E731
+    assert found(model, data)[0] == "flat"
+    wrong = lambda x: torch.where(x > 2, torch.sigmoid(x), torch.tanh(x))  # noqa: E731
+    monkeypatch.setattr(batched, "RULES", batched.RULES | {"aten.tanh.default": wrong})
+    assert "differ by" in found(model, data)[1]
+
+
+def test_samples_count_among_what_a_pack_holds_in_memory(monkeypatch):
+    monkeypatch.setattr(packed, "MEMORY_SHARE", 0.02)
+    room = 0.02 * psutil.virtual_memory().available / psutil.cpu_count()
+    side = int((room / 10 / packed.CHUNK / 4) ** 0.5)  # ten replicas' evaluations have room
+    problem = problem_of(lambda: nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), HEAD))
+    x, y = torch.zeros(2, 1, side, side), torch.zeros(2, dtype=torch.int64)
+    data = Data(HeldSet(x, y), HeldSet(x, y))
+    member = Member.make(problem, data, streams_of(0, "trial"), TRIAL)
+    assert 5 <= packed.most_members(member, "flat") <= 12
+
+
+HEAD = nn.Linear(4, 2)
 
 
 def test_samples_that_are_not_tensors_are_trained_plain():

@@ -70,9 +70,9 @@ def problem_of(model: Any = with_state, **changes: Any) -> Problem:
     return Problem(ProblemRef("toy", "toy"), module)
 
 
-def data_of(samples: int = 80, *, held: bool = True) -> Data:
+def data_of(samples: int = 80, val: int = 40, *, held: bool = True) -> Data:
     random = np.random.default_rng(0)
-    x = torch.from_numpy(random.normal(size=(samples + 40, 3))).float()
+    x = torch.from_numpy(random.normal(size=(samples + val, 3))).float()
     y = (x[:, 0] > 0).long()
     kind = HeldSet if held else lambda x, y: LoadedSet(TensorDataset(x, y))
     return Data(kind(x[:samples], y[:samples]), kind(x[samples:], y[samples:]))

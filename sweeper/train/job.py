@@ -52,7 +52,7 @@ _Found: TypeAlias = tuple[Mapping[str, Any], Mapping[str, Any]]
 def execute(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome]:
     """Train the job's replicas; each outcome as it comes, failures among them.
 
-    Trials of a point that is trained flat are trained together, and come together.
+    Trials of a point that is trained in packs are trained together, and come together.
     """
     torch.set_num_threads(context.threads)
     if job.stage == TRIAL and job.payload.get("way", PLAIN) != PLAIN:
@@ -115,8 +115,7 @@ def _execute_packs(context: TrainContext, fd: int | None, job: Job) -> Iterator[
             yield _outcome(job, number, started, functools.partial(_raise, error))
         else:
             members.append(member)
-            parameters = sum(parameter.numel() for parameter in member.model.parameters())
-            most = packed.most_members(member.tape, parameters, job.payload["way"])
+            most = packed.most_members(member, job.payload["way"])
     for share in packed.shares(members, most):
         yield from _execute_pack(context, fd, job, share)
 

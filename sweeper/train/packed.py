@@ -22,7 +22,7 @@ from sweeper.train.compiled import replicas_of
 from sweeper.train.curves import CURVES, Trained, choose_samples, curve_steps
 from sweeper.train.data import Data, HeldSet, Indices, SampleSet, shuffled
 from sweeper.train.draws import step_keys
-from sweeper.train.evaluation import PackEvaluation, gather
+from sweeper.train.evaluation import CHUNK, PackEvaluation, gather
 from sweeper.train.optimizers import optimizer_parts
 from sweeper.train.plan import COMPILED, FLAT
 from sweeper.train.problem import Problem
@@ -64,6 +64,8 @@ class Member:
     model: nn.Module
     loss: Any
     tape: Tape
+    given: tuple[int, int]
+    """The samples of a batch, and the numbers of one."""
     curves: dict[str, Any] = field(default_factory=dict)
     chosen: dict[str, Indices] = field(default_factory=dict)
     diverged: bool = False
@@ -84,7 +86,7 @@ class Member:
         model.train()
         x, y = first_batch(data, payload["batch_size"])
         tape, _, _ = record(model, loss, x, y)
-        return cls(streams, full, model, loss, tape)
+        return cls(streams, full, model, loss, tape, (len(x), x.numel() // len(x)))
 
     def take(self, state: Sequence[Tensor], place: int) -> None:
         """Take the weights and the buffers at a place of the stack."""
@@ -148,13 +150,20 @@ def make_step(
     return FlatStep(tape, optimizer, models, labels)
 
 
-def most_members(tape: Tape, parameters: int, way: str) -> int:
-    """How many replicas memory allows in a pack, and gain by it; no result depends on it."""
+def most_members(member: Member, way: str) -> int:
+    """How many like this one memory allows in a flat pack, and gain by it.
+
+    No result depends on it.  A compiled step is of a fixed number of them.
+    """
+    tape, (batch, sample) = member.tape, member.given
     if way == COMPILED:
         return replicas_of(tape)
-    each = _BYTES * (_COPIES * parameters + tape.numbers)
+    parameters = sum(parameter.numel() for parameter in member.model.parameters())
+    # An evaluation holds the samples of a chunk, and computes less of each than a step does.
+    rows = max(batch, CHUNK)
+    numbers = _COPIES * parameters + rows * (sample + tape.numbers / batch)
     share = MEMORY_SHARE * psutil.virtual_memory().available / (psutil.cpu_count() or 1)
-    return max(1, min(int(share // max(1, each)), gaining(tape)))
+    return max(1, min(int(share // (_BYTES * numbers)), gaining(tape)))
 
 
 def shares(members: Sequence[Member], most: int) -> Iterator[Sequence[Member]]:

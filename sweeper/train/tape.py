@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from sweeper.train.draws import Drawn, Mode, is_draw
 
@@ -60,7 +61,7 @@ class Tape:
     products: int
     """Multiplications in matrix products: what the step costs where it is not overhead."""
     numbers: int
-    """How many numbers the step computes: what it holds in memory at most."""
+    """How many numbers the step computes: what it holds in memory at most, beside its inputs."""
 
     @property
     def digest(self) -> str:
@@ -94,7 +95,7 @@ def record(
     parameters, keys = trained(model), torch.zeros(1, dtype=torch.int64)
     recorder = Recorder([*parameters, *held(model), x, y, keys])
     with _Kept(model) as kept:
-        with Drawn(keys), recorder:
+        with recorder.reading, Drawn(keys), recorder:
             value = loss(model(x), y)
             gradients = torch.autograd.grad(value, parameters, allow_unused=True)
         kept.check()
@@ -119,7 +120,7 @@ def record_evaluation(
     inputs, keys = [*trained(model), *held(model)], torch.zeros(1, dtype=torch.int64)
     recorder = Recorder([*inputs, x, y, keys])
     with _Kept(model) as kept:
-        with Drawn(keys), recorder, torch.no_grad():
+        with recorder.reading, Drawn(keys), recorder, torch.no_grad():
             output = model(x)
             value = loss(output, y)
         kept.check()
@@ -183,6 +184,11 @@ class Recorder(Mode):  # type: ignore[no-untyped-call]
             self._add(tensor)
         self._keys = Value(len(inputs) - 1)
 
+    @property
+    def reading(self) -> _Reading:
+        """To be entered with it: sees values being read that no operation computes."""
+        return _Reading(self)
+
     def tape(self, results: Sequence[Tensor]) -> Tape:
         """What was recorded, as far as these results are wanted.
 
@@ -243,7 +249,7 @@ class Recorder(Mode):  # type: ignore[no-untyped-call]
         if result is None:  # a gradient that nobody asked for
             return -1
         if not isinstance(result, Tensor):
-            self._refuse(f"its step depends on the values of its data ({name})")
+            self.read(name)
             return -1
         if result.untyped_storage().data_ptr() not in self._by_memory:  # no view of what there is
             self._computed += result.numel()
@@ -267,9 +273,31 @@ class Recorder(Mode):  # type: ignore[no-untyped-call]
             return tuple(self._written(item, name) for item in value)
         return value
 
+    def read(self, how: str) -> None:
+        """Note that values became numbers of Python's."""
+        self._refuse(f"its step depends on the values of its data ({how})")
+
     def _refuse(self, reason: str) -> None:
         # Kept, not raised: what runs is the user's code, which may swallow an exception.
         self._reason = self._reason or reason
+
+
+class _Reading(TorchFunctionMode):
+    """Sees `tolist` and its like, which read a tensor's memory past all operations."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        name = getattr(func, "__name__", "")
+        if name in _READ:
+            self._recorder.read(name)
+        return func(*args, **(kwargs or {}))
+
+
+_READ = frozenset({"tolist", "numpy", "__array__", "__dlpack__"})
 
 
 def values_in(found: Any) -> list[int]:

@@ -7,8 +7,11 @@ is only what has been seen to agree with plain training and not to depend on its
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Iterator, Mapping
+import types
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +21,10 @@ from torch import Tensor, nn
 
 from sweeper.train.batched import Step, batched
 from sweeper.train.compiled import replicas_of
-from sweeper.train.data import Data
+from sweeper.train.data import Data, Indices, SampleSet, in_order
 from sweeper.train.draws import Drawn
 from sweeper.train.evaluation import PackEvaluation
+from sweeper.train.metrics import mean_loss
 from sweeper.train.optimizers import make_optimizer, optimizer_parts
 from sweeper.train.packed import (
     Member,
@@ -223,46 +227,96 @@ def _random_states() -> str:
 
 
 def _attributes(member: Member) -> list[Any]:
-    parts = [*member.model.modules()]
-    if isinstance(member.loss, nn.Module):
-        parts += member.loss.modules()
-    # Buffers are on the tape.
-    return [
-        [(name, _state(value, 0)) for name, value in part.__dict__.items() if name != "_buffers"]
-        for part in parts
-    ]
+    """What the parts of a member hold, to be compared later; buffers are on the tape."""
+    parts: list[Any] = [*member.model.modules()]
+    parts += member.loss.modules() if isinstance(member.loss, nn.Module) else [member.loss]
+    look = _Look(parts)
+    return [[(name, look(value)) for name, value in _held(part)] for part in parts]
 
 
-def _state(value: Any, depth: int) -> Any:
-    """What can be compared with itself later: numbers and texts by value, all else by identity."""
-    if value is None or isinstance(value, bool | int | float | complex | str | bytes):
-        return repr(value)
-    if isinstance(value, Tensor):
-        return id(value), value._version, value.data_ptr()  # noqa: SLF001
-    if isinstance(value, np.ndarray):
-        return id(value), value.tobytes()
-    if depth > 6 or isinstance(value, type | nn.Module):
-        return id(value)
-    if isinstance(value, Mapping):
-        return [(_state(k, depth + 1), _state(v, depth + 1)) for k, v in value.items()]
-    if isinstance(value, list | tuple | set | frozenset):
-        return [type(value).__name__, *(_state(item, depth + 1) for item in value)]
-    return id(value), _state(getattr(value, "__dict__", None), depth + 1)
+def _held(part: Any) -> list[tuple[str, Any]]:
+    """By name: the attributes of an object, and of those of its classes that are not torch's."""
+    if not isinstance(part, nn.Module):
+        return [("", part)]
+    kinds = [kind for kind in type(part).__mro__ if not kind.__module__.startswith("torch.")]
+    shared = [item for kind in kinds for item in vars(kind).items() if _is_state(*item)]
+    return [*shared, *(item for item in part.__dict__.items() if item[0] != "_buffers")]
+
+
+def _is_state(name: str, value: Any) -> bool:
+    """Whether an attribute of a class may hold something that changes; its functions may."""
+    named = not name.startswith(("__", "_abc_")) and not hasattr(value, "__get__")
+    return named or isinstance(value, types.FunctionType)
+
+
+class _Look:
+    """What can be compared later, of anything: numbers and texts by value, objects by contents."""
+
+    def __init__(self, known: Sequence[Any]) -> None:
+        """`known` are looked at by themselves."""
+        self._known = {id(part) for part in known if isinstance(part, nn.Module)}
+        # Kept alive, since what was made to be looked at has its identity only as long as it lives.
+        self._seen: dict[int, tuple[int, Any]] = {}
+
+    def __call__(self, value: Any) -> Any:
+        if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+            return repr(value)
+        if isinstance(value, Tensor):
+            return id(value), value._version, value.data_ptr()  # noqa: SLF001
+        if isinstance(value, np.ndarray):
+            return value.shape, value.dtype.str, value.tobytes()
+        if isinstance(value, type | types.ModuleType) or id(value) in self._known:
+            return id(value)
+        if id(value) in self._seen:
+            return self._seen[id(value)][0]
+        self._seen[id(value)] = (len(self._seen), value)
+        if isinstance(value, Mapping):
+            return [(self(key), self(item)) for key, item in value.items()]
+        if isinstance(value, list | tuple | set | frozenset):
+            return [type(value).__name__, *map(self, value)]
+        return type(value).__name__, self(self._inside(value))
+
+    @staticmethod
+    def _inside(value: Any) -> Any:
+        """What it holds, as far as that can be had.
+
+        Raises:
+            CannotPackError: it cannot.
+        """
+        if isinstance(value, types.FunctionType):
+            cells = [cell.cell_contents for cell in value.__closure__ or () if cell != _EMPTY]
+            return [cells, value.__defaults__, value.__kwdefaults__, value.__dict__]
+        if isinstance(value, types.MethodType):
+            return [value.__self__, value.__func__]
+        if isinstance(value, types.BuiltinFunctionType):
+            return value.__self__
+        if isinstance(value, weakref.ReferenceType):
+            return value()
+        if isinstance(value, nn.Module):  # not among the model's own
+            return value.__dict__
+        try:  # as copies and files do: what it takes to make another
+            how = value.__reduce_ex__(4)
+        except Exception as error:
+            raise CannotPackError(f"it holds a {type(value).__name__}, which may change") from error
+        if isinstance(how, str):
+            return how
+        return [list(part) if isinstance(part, Iterator) else part for part in how]
+
+
+_EMPTY = types.CellType()
 
 
 # -- what packs compute ---------------------------------------------------------------------------
 
 
 def _batches(data: Data, size: int) -> Iterator[tuple[Any, Any]]:
-    """Batches for ever, each with other samples than the one before."""
+    """Batches for ever, of samples from everywhere: data may be sorted by what they are."""
     samples = len(data.train)
-    size = min(size, samples)
-    start = 0
+    chosen = np.random.default_rng(0)
     while True:
         with preserved():
-            places = (start + np.arange(size)) % samples
+            places = chosen.choice(samples, min(size, samples), replace=False)
             yield next(iter(data.train.batches([places])))
-        start += max(1, size // 2)
 
 
 def _rates(payload: Mapping[str, Any]) -> list[float]:
@@ -424,6 +478,48 @@ def _check_agreement(
             output = model(x)
             _compare(output, outputs[place])
             _compare(loss(output, y), reached[place])
+    for part in (data.train, data.val):
+        _check_evaluation(evaluation, [*parameters, *buffers], made[0][0], _Doubled(part))
+
+
+def _check_evaluation(
+    evaluation: PackEvaluation, stacked: list[Tensor], model: nn.Module, samples: SampleSet
+) -> None:
+    """Whether a whole set comes to the same, which packs evaluate in smaller parts than `model`.
+
+    A loss that is no mean over samples does not, nor one that leaves some of them out.
+    """
+    with torch.no_grad(), preserved():
+        for own, value in zip(state_of(model), stacked, strict=True):
+            own.copy_(value[0])
+        packed, _ = evaluation.measure(stacked, samples)[0]
+        plain = mean_loss(model, evaluation.loss, samples.batches(in_order(len(samples))))
+    if not math.isclose(plain, packed, rel_tol=AGREEMENT, abs_tol=1e-30) and not (
+        math.isnan(plain) and math.isnan(packed)
+    ):
+        raise CannotPackError(
+            f"its loss depends on how many samples are evaluated at once ({plain:.6g} and "
+            f"{packed:.6g})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubled:
+    """Samples in double precision."""
+
+    samples: SampleSet
+
+    @property
+    def labels(self) -> None:
+        """See `SampleSet`."""
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def batches(self, indices: Iterable[Indices]) -> Iterator[tuple[Any, Any]]:
+        """See `SampleSet`."""
+        for x, y in self.samples.batches(indices):
+            yield _double(x), _double(y)
 
 
 def _less_constants(tape: Tape) -> list[Any]:
