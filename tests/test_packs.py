@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
+import logging
 import random as python_random
+import re
 import threading
+import weakref
 from collections import deque
 
 import numpy as np
@@ -286,6 +290,12 @@ def counting():
     return count
 
 
+class Box(dict):
+    """A dictionary with an attribute."""
+
+    calls = 0
+
+
 class Odd(nn.Module):
     """A small model with one oddity, by name."""
 
@@ -325,6 +335,9 @@ class Odd(nn.Module):
             "closure": counting,
             "hidden part": lambda: [nn.BatchNorm1d(8, affine=False)],
             "lock": threading.Lock,
+            "phase": lambda: deque([torch.relu, torch.tanh]),
+            "phase of its own": lambda: deque([counting, plain]),
+            "box": Box,
         }.get(oddity, lambda: None)()
 
     def forward(self, x):  # noqa: C901, PLR0912, PLR0915 - one case an oddity
@@ -351,6 +364,10 @@ class Odd(nn.Module):
                 h = h if self.numbers.random() < 2 else -h
             case "iterator":
                 h = h if next(self.numbers) < 1000 else -h
+            case "phase" | "phase of its own":
+                self.numbers = deque([*self.numbers][::-1])
+            case "box":
+                self.numbers.calls += 1
             case "deque":
                 self.numbers.append(1.0)
             case "closure":
@@ -404,6 +421,9 @@ ODDITIES = {
     "closure": "attributes change",
     "class attribute": "attributes change",
     "hidden part": "attributes change|neither its own",
+    "phase": "attributes change",
+    "phase of its own": "attributes change",
+    "box": "attributes change",
     "lock": "it holds a lock, which may change",
     "list of values": "depends on the values of its data .tolist",
     "array of values": "depends on the values of its data .*(numpy|array)",
@@ -424,11 +444,45 @@ ODDITIES = {
 
 @pytest.mark.parametrize("oddity", ODDITIES)
 def test_whatever_a_tape_cannot_say_is_trained_plain(oddity):
-    import re
-
     taken, because = found(lambda: Odd(oddity))
     assert taken == "plain"
     assert re.search(ODDITIES[oddity], because), because
+
+
+class Furnished(nn.Module):
+    """A usual model that holds all kinds of things, none of which changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = plain()
+        self.activation, self.half = torch.relu, functools.partial(torch.mul, 0.5)
+        self.logger, self.pattern = logging.getLogger("furnished"), re.compile("x+")
+        self.kinds = {"a": torch.float32, "b": int | None, "c": np.exp, "d": torch.strided}
+        self.box, self.numbers = Box(a=1), np.arange(3)
+        self.parent = weakref.ref(self)
+        self.inside, self.kept = [self], re.compile("y").match
+        self.op, self.limits = torch.ops.aten.relu.default, torch.finfo(torch.float32)
+        self.seeded = np.random.default_rng(0)
+
+    def forward(self, x):
+        return self.half(self.activation(self.inner(x)))
+
+
+def test_what_a_model_holds_and_leaves_as_it_is_does_not_matter():
+    assert found(Furnished) == ("flat", "its packs agree with plain training")
+
+
+class Counting:
+    """One that counts for all of its kind."""
+
+    calls = 0
+
+    def __init__(self):
+        pass
+
+    def __call__(self, output, y):
+        type(self).calls += 1
+        return nn.functional.cross_entropy(output, y)
 
 
 class Annealed:
@@ -445,6 +499,7 @@ class Annealed:
 
 def test_a_loss_that_is_no_module_is_packed_where_it_stays_as_it_is():
     assert found(loss=Annealed)[1] == "its attributes change in each step"
+    assert found(loss=Counting)[1] == "its attributes change in each step"
     assert found(loss=lambda: nn.functional.cross_entropy)[0] == "flat"
 
 
@@ -496,6 +551,25 @@ def test_a_running_mean_without_a_momentum_is_trained_plain():
 def test_a_large_model_is_trained_plain(monkeypatch):
     monkeypatch.setattr(way, "MOST_PRODUCTS", 1)
     assert "large enough to fill a core" in found()[1]
+
+
+def test_a_large_model_is_not_evaluated_to_find_that_out(monkeypatch):
+    monkeypatch.setattr(way, "MOST_PRODUCTS", 1)
+
+    class Read(torch.utils.data.Dataset):
+        reads = 0
+
+        def __len__(self):
+            return 5000
+
+        def __getitem__(self, place):
+            Read.reads += 1
+            return torch.zeros(3), 0
+
+    assert (
+        "large enough to fill a core" in found(data=Data(LoadedSet(Read()), LoadedSet(Read())))[1]
+    )
+    assert Read.reads < 500
 
 
 def test_an_option_of_the_optimiser_that_is_not_known_is_trained_plain():

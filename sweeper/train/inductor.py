@@ -99,13 +99,13 @@ def whole_step(plan: Plan) -> Any:
         given, numbers = list(tensors[states * count : -1]), tensors[-1]
         parameters, buffers = given[:count], given[count : count + held]
         losses, *found = step(given)
-        # What one buffer hands on to another must outlast being written over.
+        # What a buffer hands on, to another or to a gradient, must outlast its being written over.
         memory = {buffer.untyped_storage().data_ptr() for buffer in buffers}
-        after = [
+        found = [
             new.clone() if new is not old and new.untyped_storage().data_ptr() in memory else new
-            for old, new in zip(buffers, found[count:], strict=True)
+            for old, new in zip(given, found, strict=False)
         ]
-        for buffer, new in zip(buffers, after, strict=True):
+        for buffer, new in zip(buffers, found[count:], strict=True):
             if new is not buffer:
                 buffer.copy_(new)
         optimizer.update(parameters, kept, found[:count], numbers)

@@ -7,6 +7,7 @@ is only what has been seen to agree with plain training and not to depend on its
 
 from __future__ import annotations
 
+import copyreg
 import math
 import random
 import types
@@ -79,7 +80,7 @@ def find_way(
     `worth` decides whether a step that can be packed is worth compiling.
     """
     try:
-        members = _check(problem, data, streams, payload)
+        members = _check(problem, data, streams, payload, worth)
         way, because = _choose(problem, data, members, payload, worth)
     except CannotPackError as error:
         return {}, _texts(PLAIN, str(error))
@@ -104,8 +105,7 @@ def _choose(
     """
     tape, parts = members[0].tape, optimizer_parts(problem.optimizer)
     because, why_not = "its packs agree with plain training", ""
-    parameters = sum(parameter.numel() for parameter in trained(members[0].model))
-    if worth(tape, parameters, is_large(tape), payload["steps"]):
+    if _is_worth(members[0], payload, worth):
         try:
             _check_native(members, parts, data, payload)
         except (CannotPackError, NotCompiledError) as error:
@@ -115,6 +115,11 @@ def _choose(
     if is_large(tape):
         raise CannotPackError(f"{_size_of(tape)}{why_not}")
     return FLAT, because + why_not
+
+
+def _is_worth(member: Member, payload: Mapping[str, Any], worth: Worth) -> bool:
+    parameters = sum(parameter.numel() for parameter in trained(member.model))
+    return worth(member.tape, parameters, is_large(member.tape), payload["steps"])
 
 
 def is_large(tape: Tape) -> bool:
@@ -138,7 +143,7 @@ def _size_of(tape: Tape) -> str:
 
 
 def _check(
-    problem: Problem, data: Data, streams: Streams, payload: Mapping[str, Any]
+    problem: Problem, data: Data, streams: Streams, payload: Mapping[str, Any], worth: Worth
 ) -> list[Member]:
     """Two members of a pack, where packed and plain training agree.
 
@@ -157,6 +162,9 @@ def _check(
     step = batched(tape, data.train.labels)
     if members[1].tape != tape:
         raise CannotPackError("its step is not the same for every seed")
+    # Before what takes long for it: whole sets are evaluated.
+    if is_large(tape) and not _is_worth(members[0], payload, worth):
+        raise CannotPackError(_size_of(tape))
     _check_memory(problem, members[0], data, payload)
     _check_bits(problem, members, step, data, payload)
     _check_agreement(problem, members, data, payload)
@@ -235,11 +243,15 @@ def _attributes(member: Member) -> list[Any]:
 
 
 def _held(part: Any) -> list[tuple[str, Any]]:
-    """By name: the attributes of an object, and of those of its classes that are not torch's."""
-    if not isinstance(part, nn.Module):
-        return [("", part)]
-    kinds = [kind for kind in type(part).__mro__ if not kind.__module__.startswith("torch.")]
+    """By name: the attributes of an object, and of those of its classes that are its author's."""
+    kinds = [
+        kind
+        for kind in type(part).__mro__
+        if kind.__module__.partition(".")[0] not in {"torch", "builtins"}
+    ]
     shared = [item for kind in kinds for item in vars(kind).items() if _is_state(*item)]
+    if not isinstance(part, nn.Module):
+        return [*shared, ("", part)]
     return [*shared, *(item for item in part.__dict__.items() if item[0] != "_buffers")]
 
 
@@ -259,21 +271,23 @@ class _Look:
         self._seen: dict[int, tuple[int, Any]] = {}
 
     def __call__(self, value: Any) -> Any:
-        if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+        if type(value) in _PLAIN:
             return repr(value)
+        if isinstance(value, _FIXED) or id(value) in self._known:
+            return id(value)
         if isinstance(value, Tensor):
             return id(value), value._version, value.data_ptr()  # noqa: SLF001
         if isinstance(value, np.ndarray):
             return value.shape, value.dtype.str, value.tobytes()
-        if isinstance(value, type | types.ModuleType) or id(value) in self._known:
-            return id(value)
         if id(value) in self._seen:
             return self._seen[id(value)][0]
         self._seen[id(value)] = (len(self._seen), value)
         if isinstance(value, Mapping):
-            return [(self(key), self(item)) for key, item in value.items()]
+            pairs = [(self(key), self(item)) for key, item in value.items()]
+            return pairs, self(getattr(value, "__dict__", None))
         if isinstance(value, list | tuple | set | frozenset):
-            return [type(value).__name__, *map(self, value)]
+            kind = type(value).__name__
+            return kind, [*map(self, value)], self(getattr(value, "__dict__", None))
         return type(value).__name__, self(self._inside(value))
 
     @staticmethod
@@ -285,17 +299,19 @@ class _Look:
         """
         if isinstance(value, types.FunctionType):
             cells = [cell.cell_contents for cell in value.__closure__ or () if cell != _EMPTY]
-            return [cells, value.__defaults__, value.__kwdefaults__, value.__dict__]
+            given = [value.__defaults__, value.__kwdefaults__]
+            return [value.__code__, cells, given, value.__dict__]
         if isinstance(value, types.MethodType):
             return [value.__self__, value.__func__]
         if isinstance(value, types.BuiltinFunctionType):
-            return value.__self__
+            return [value.__name__, value.__self__]
         if isinstance(value, weakref.ReferenceType):
             return value()
         if isinstance(value, nn.Module):  # not among the model's own
             return value.__dict__
         try:  # as copies and files do: what it takes to make another
-            how = value.__reduce_ex__(4)
+            reduce = copyreg.dispatch_table.get(type(value))
+            how: Any = value.__reduce_ex__(4) if reduce is None else reduce(value)
         except Exception as error:
             raise CannotPackError(f"it holds a {type(value).__name__}, which may change") from error
         if isinstance(how, str):
@@ -304,6 +320,15 @@ class _Look:
 
 
 _EMPTY = types.CellType()
+
+_PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
+
+_FIXED = (
+    *(type, types.ModuleType, types.CodeType, types.UnionType, np.dtype),
+    *(torch.dtype, torch.layout, torch.memory_format, torch.finfo, torch.iinfo),
+    *(torch.jit.ScriptFunction, torch._ops.OpOverload, torch._ops.OpOverloadPacket),  # noqa: SLF001
+)
+"""What stays as it is: told apart by identity."""
 
 
 # -- what packs compute ---------------------------------------------------------------------------
