@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 
 METRICS = ("perf_train", "loss_train", "perf_val", "loss_val")
+
+TRIAL_COLUMNS = ("trial", "lr_min", "lr_max", "batch_size", *METRICS)
+"""What a row of a trial has beside its parameters."""
 
 
 class PointResult(NamedTuple):
@@ -200,6 +203,7 @@ class SweepResult(Sequence[PointResult]):
     def to_dataframe(self) -> pd.DataFrame:
         """One row a trial: the parameters (a column each), trial number, settings, metrics.
 
+        A parameter that is called like another column is named `param_…`.
         Needs pandas (`pip install 'sweeper[analysis]'`).
         """
         import pandas as pd
@@ -207,7 +211,7 @@ class SweepResult(Sequence[PointResult]):
         rows = []
         for point, numbers in zip(self, self.trial_numbers, strict=True):
             for place, number in enumerate(numbers):
-                row = dict(params_columns(point.params))
+                row = dict(params_columns(point.params, TRIAL_COLUMNS))
                 row |= {"trial": int(number), "lr_min": point.lr_min, "lr_max": point.lr_max}
                 row |= {"batch_size": point.batch_size}
                 row |= {metric: float(getattr(point, metric)[place]) for metric in METRICS}
@@ -215,10 +219,15 @@ class SweepResult(Sequence[PointResult]):
         return pd.DataFrame(rows)
 
 
-def params_columns(params: Params) -> list[tuple[str, Any]]:
-    """Name and value of each parameter; by position: param_0, param_1 and so on."""
+def params_columns(params: Params, taken: Collection[str] = ()) -> list[tuple[str, Any]]:
+    """Name and value of each parameter; by position: param_0, param_1 and so on.
+
+    One whose name is `taken` by another column is named `param_…`.
+    """
     if isinstance(params, Mapping):
-        return list(params.items())
+        return [
+            (f"param_{name}" if name in taken else name, value) for name, value in params.items()
+        ]
     return [(f"param_{place}", value) for place, value in enumerate(params)]
 
 

@@ -63,7 +63,8 @@ class Difference:
 
     mean: float
     half_width: float
-    """Half of the interval's width; NaN where either sample has fewer than 2 values."""
+    """Half of the interval's width; NaN where either sample has fewer than 2 values, or neither
+    varies at all: two values that are equal by chance are no proof that all would be."""
     p_value: float
     """Two-sided, for no difference; NaN where `half_width` is."""
 
@@ -84,7 +85,7 @@ def mean_difference(
     var_a, var_b = a.std**2 / a.n, b.std**2 / b.n
     error = math.sqrt(var_a + var_b)
     if error == 0:
-        return Difference(mean, 0.0, 1.0 if mean == 0 else 0.0)
+        return Difference(mean, math.nan, math.nan)
     from scipy.special import stdtr, stdtrit
 
     part = var_a / (var_a + var_b)  # squares of small variances would vanish

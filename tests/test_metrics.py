@@ -48,6 +48,22 @@ def test_multiclass_counts_samples_whose_labels_all_match(output, y, correct):
 
 
 @pytest.mark.parametrize(
+    ("style", "output", "y", "because"),
+    [
+        ("classification", (4, 1), (4, 1), "an output for each class, and has one a sample"),
+        ("classification", (4,), (4,), "an output for each class, and has one a sample"),
+        ("classification", (4, 10), (4, 1), "a class index a sample"),
+        ("classification", (4, 3, 2, 2), (4, 2, 2), "a class index a sample"),
+        ("multiclass", (4, 10), (4,), "as many labels as outputs, and has 1 and 10"),
+        ("multiclass", (4, 10), (2, 10), "as many labels as outputs"),
+    ],
+)
+def test_shapes_that_say_nothing_are_refused(style, output, y, because):
+    with pytest.raises(ValueError, match=because):
+        are_correct(style, torch.zeros(output), torch.zeros(y))
+
+
+@pytest.mark.parametrize(
     ("loss", "performance"),
     [
         *((0.0, 1.0), (1.0, 0.5), (3.0, 0.25), (NAN, 0.0), (INF, 0.0), (-INF, 0.0)),
@@ -64,6 +80,14 @@ def test_a_tally_weighs_batches_by_their_samples():
     tally.add(torch.tensor([[1.0, 0.0]]), torch.tensor([0]), 6.0)
     assert tally.performance == 3 / 4
     assert tally.loss == (3 * 2.0 + 6.0) / 4
+
+
+@pytest.mark.parametrize("wrap", [lambda y: {"a": y, "b": y}, lambda y: [y], lambda y: [(y, y)]])
+def test_samples_are_counted_in_targets_of_several_tensors(wrap):
+    tally = Tally("inv-loss")
+    tally.add(torch.zeros(3, 2), wrap(torch.zeros(3)), 1.0)
+    tally.add(torch.zeros(1, 2), wrap(torch.zeros(1)), 5.0)
+    assert (tally.samples, tally.loss) == (4, 2.0)
 
 
 def test_a_tally_of_inverse_loss():

@@ -198,6 +198,14 @@ def test_parameters_by_position_have_numbered_columns():
     assert frame[["param_0", "param_1"]].to_numpy().tolist() == [[8, "Tanh"]]
 
 
+def test_parameters_called_like_other_columns_keep_their_values():
+    frame = result(point({"trial": 7, "batch_size": 3}, [0.5])).to_dataframe()
+    assert frame[["param_trial", "param_batch_size", "batch_size"]].to_numpy().tolist() == [
+        [7, 3, 32]
+    ]
+    assert params_columns({"id": 5}, ["id"]) == [("param_id", 5)]
+
+
 # -- for people -----------------------------------------------------------------------------------
 
 

@@ -151,10 +151,10 @@ def test_more_comparisons_need_larger_differences():
     assert said_of_poor() < said_of_poor(*more)
 
 
-def test_points_that_never_vary_are_compared_too():
+def test_points_that_never_vary_are_not_said_to_differ_for_certain():
     lines = findings(sweep_of(point((1,), [1, 1]), point((2,), [1, 1]), point((3,), [0.5, 0.5])))
-    assert "cannot be told apart from 2 (0.0000 ± 0.0000)" in lines[1]
-    assert "is better than 3 by 0.5000 ± 0.0000" in lines[2]
+    assert "1 and 2 (0.0000) cannot be compared: the trials of neither differ" in lines[1]
+    assert "1 and 3 (0.5000) cannot be compared: the trials of neither differ" in lines[2]
 
 
 def test_one_trial_says_nothing():

@@ -71,8 +71,9 @@ def test_a_difference_is_welchs(first, second):
 def test_a_difference_turns_with_its_sides(first, second):
     one, other = mean_difference(first, second), mean_difference(second, first)
     assert one.mean == -other.mean
-    assert one.p_value == pytest.approx(other.p_value)
-    assert 0 <= one.p_value <= 1
+    assert one.p_value == pytest.approx(other.p_value, nan_ok=True)
+    if max(first.std(), second.std()) > 1e-150:
+        assert 0 <= one.p_value <= 1
 
 
 def test_a_difference_needs_two_values_a_side():
@@ -84,9 +85,11 @@ def test_a_difference_needs_two_values_a_side():
 
 
 def test_samples_that_do_not_vary():
-    assert mean_difference([1.0, 1.0], [1.0, 1.0]).p_value == 1
-    apart = mean_difference([1.0, 1.0], [2.0, 2.0])
-    assert (apart.mean, apart.half_width, apart.p_value) == (-1, 0, 0)
+    for other in ([1.0, 1.0], [2.0, 2.0]):
+        found = mean_difference([1.0, 1.0], other)
+        assert found.mean == 1.0 - other[0]
+        assert math.isnan(found.half_width)
+        assert math.isnan(found.p_value)
     one_varies = mean_difference([1.0, 1.0, 1.0], [1.0, 3.0])
     assert one_varies.half_width == mean_interval([1.0, 3.0]).half_width
 

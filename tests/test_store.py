@@ -838,6 +838,14 @@ def test_params_csv_has_a_column_for_each_parameter(collated, paths):
     ]
 
 
+def test_a_parameter_called_id_is_not_taken_for_a_points(store, paths):
+    points = [make_point({"id": n}, "toy", SweepSettings(), 0) for n in (5, 6)]
+    store.begin([Asked(point, 0, n) for n, point in enumerate(points)], SELECTOR, keep_log=True)
+    collate(store, paths)
+    with paths.params_csv.open(newline="") as file:
+        assert [*csv.reader(file)] == [["id", "param_id"], ["0", "5"], ["1", "6"]]
+
+
 @pytest.mark.parametrize(
     "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=cmd|"/C calc"!A0']
 )

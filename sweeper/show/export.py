@@ -7,10 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from sweeper.results import METRICS, SweepResult, params_columns
+from sweeper.results import METRICS, TRIAL_COLUMNS, SweepResult, params_columns
 from sweeper.stats import Interval
-
-_COLUMNS = ("trial", "lr_min", "lr_max", "batch_size", *METRICS)
 
 
 def trial_rows(results: SweepResult) -> list[dict[str, Any]]:
@@ -21,14 +19,11 @@ def trial_rows(results: SweepResult) -> list[dict[str, Any]]:
     """
     rows = []
     for point, numbers in zip(results, results.trial_numbers, strict=True):
-        named = {
-            f"param_{name}" if name in _COLUMNS else name: value
-            for name, value in params_columns(point.params)
-        }
+        named = dict(params_columns(point.params, TRIAL_COLUMNS))
         for place, number in enumerate(numbers):
             metrics = {metric: float(getattr(point, metric)[place]) for metric in METRICS}
             tuned = (int(number), point.lr_min, point.lr_max, point.batch_size)
-            rows.append({**named, **dict(zip(_COLUMNS, tuned, strict=False)), **metrics})
+            rows.append({**named, **dict(zip(TRIAL_COLUMNS, tuned, strict=False)), **metrics})
     return rows
 
 

@@ -88,7 +88,10 @@ def _hashable(value: Any) -> Any:
 
 
 def _write_params_csv(paths: Paths, params: Mapping[int, Params]) -> None:
-    rows = [{"id": point_id, **dict(params_columns(value))} for point_id, value in params.items()]
+    rows = [
+        {"id": point_id, **dict(params_columns(value, ["id"]))}
+        for point_id, value in params.items()
+    ]
     # A name that no encoding can write is no reason to write nothing.
     write_swapped(paths.params_csv, csv_text(rows).encode(errors="backslashreplace"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,8 +31,12 @@ def are_correct(style: str, output: Tensor, y: Tensor) -> Tensor:
     `output` has shape (batch, classes).  `"classification"`: argmax equals the class index, shape
     (batch,), or the argmax of a one-hot row, shape (batch, classes).  `"multiclass"`: every
     output is above 0.5 just where its label is, shape (batch, labels).
+
+    Raises:
+        ValueError: the shapes are others, and what is compared would say nothing.
     """
     rows = output.reshape(len(output), -1)
+    _check_shapes(style, rows, y)
     # By sums, since torch is slow at whether all of a short row are so: 0 but for NaN and infinity.
     finite = (rows * 0).sum(dim=1) == 0
     if style == "classification":
@@ -41,6 +45,36 @@ def are_correct(style: str, output: Tensor, y: Tensor) -> Tensor:
     else:
         right = ((rows > 0.5) != (y.reshape(len(y), -1) > 0.5)).sum(dim=1) == 0
     return right & finite
+
+
+def _check_shapes(style: str, rows: Tensor, y: Tensor) -> None:
+    each = y.numel() // max(1, len(y))
+    alike = len(y) == len(rows) and each == rows.shape[1]
+    if style == "multiclass":
+        if not alike:
+            raise ValueError(
+                f"multiclass needs as many labels as outputs, and has {each} and {rows.shape[1]} "
+                "a sample: for one class of several use 'classification'"
+            )
+    elif rows.shape[1] < 2:
+        raise ValueError(
+            "classification needs an output for each class, and has one a sample: for a label that "
+            "is 0 or 1 give two outputs and CrossEntropyLoss, or use 'multiclass'"
+        )
+    elif not alike and y.shape != (len(rows),):
+        raise ValueError(
+            f"classification needs a class index a sample, of shape ({len(rows)},), or a one-hot "
+            f"row of {rows.shape[1]}; y has shape {tuple(y.shape)}"
+        )
+
+
+def count_samples(y: Any) -> int:
+    """How many samples a batch of targets has: one of several tensors has as many as each."""
+    if isinstance(y, Mapping | list | tuple) and len(y):
+        parts = list(y.values() if isinstance(y, Mapping) else y)
+        if isinstance(parts[0], Tensor | Mapping | list | tuple):
+            return count_samples(parts[0])
+    return len(y)
 
 
 @dataclass(slots=True)
@@ -56,7 +90,8 @@ class Tally:
     def add(self, output: Tensor, y: Tensor, loss: float) -> None:
         """Count one batch."""
         judged = self.style != "inv-loss"
-        self.count(len(y), loss, int(are_correct(self.style, output, y).sum()) if judged else 0)
+        correct = int(are_correct(self.style, output, y).sum()) if judged else 0
+        self.count(count_samples(y), loss, correct)
 
     def count(self, samples: int, loss: float, correct: int) -> None:
         """Count a batch of so many samples, of mean loss `loss`, so many of them correct."""
