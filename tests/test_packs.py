@@ -605,14 +605,13 @@ def test_samples_count_among_what_a_pack_holds_in_memory(monkeypatch):
     monkeypatch.setattr(packed, "MEMORY_SHARE", 0.02)
     room = 0.02 * psutil.virtual_memory().available / psutil.cpu_count()
     side = int((room / 10 / packed.CHUNK / 4) ** 0.5)  # ten replicas' evaluations have room
-    problem = problem_of(lambda: nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), HEAD))
+    problem = problem_of(
+        lambda: nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4, 2))
+    )
     x, y = torch.zeros(2, 1, side, side), torch.zeros(2, dtype=torch.int64)
     data = Data(HeldSet(x, y), HeldSet(x, y))
     member = Member.make(problem, data, streams_of(0, "trial"), TRIAL)
     assert 5 <= packed.most_members(member, "flat") <= 12
-
-
-HEAD = nn.Linear(4, 2)
 
 
 def test_samples_that_are_not_tensors_are_trained_plain():

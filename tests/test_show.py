@@ -153,8 +153,8 @@ def test_more_comparisons_need_larger_differences():
 
 def test_points_that_never_vary_are_not_said_to_differ_for_certain():
     lines = findings(sweep_of(point((1,), [1, 1]), point((2,), [1, 1]), point((3,), [0.5, 0.5])))
-    assert "1 and 2 (0.0000) cannot be compared: the trials of neither differ" in lines[1]
-    assert "1 and 3 (0.5000) cannot be compared: the trials of neither differ" in lines[2]
+    assert "1 and 2 (0.0000) cannot be compared, since the trials of neither differ" in lines[1]
+    assert "1 and 3 (0.5000) cannot be compared, since the trials of neither differ" in lines[2]
 
 
 def test_one_trial_says_nothing():

@@ -145,8 +145,8 @@ def _is_told_apart(difference: Difference) -> bool:
 def _sentence(leader: str, other: str, found: Difference) -> str:
     if math.isnan(found.half_width):
         return (
-            f"{leader} and {other} ({found.mean:.4f}) cannot be compared: the trials of neither "
-            "differ: more trials would help"
+            f"{leader} and {other} ({found.mean:.4f}) cannot be compared, since the trials of "
+            "neither differ: more trials would help"
         )
     size = f"{found.mean:.4f} ± {found.half_width:.4f}"
     if _is_told_apart(found):

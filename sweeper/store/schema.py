@@ -82,7 +82,6 @@ COLUMNS = {
     "events": ("time, kind, point, stage, value", "?, ?, ?, ?, ?"),
 }
 
-
 SEALED = {
     "meta": ("key", "value"),
     "points": ("id", "signature", "params"),
