@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
@@ -11,6 +12,9 @@ from hypothesis import settings
 # is no fault of the code.
 settings.register_profile("sweeper", derandomize=True, deadline=None, database=None)
 settings.load_profile("sweeper")
+
+# As in a worker, and before the first product: MKL reads it once.
+os.environ.setdefault("MKL_CBWR", "AUTO")
 
 # Where the tests run in the background, what they start would ignore these too, and rightly so.
 for number in (signal.SIGINT, signal.SIGHUP):

@@ -275,6 +275,8 @@ def _save_model(model: nn.Module, path: Path) -> str:
 def as_worker() -> Iterator[None]:
     """This process as a worker for a while: its generators and threads as they were after."""
     threads = torch.get_num_threads()
+    # As in a worker; MKL reads it once, so it has no effect in a process that has multiplied.
+    os.environ.setdefault("MKL_CBWR", "AUTO")
     with preserved():
         try:
             yield

@@ -115,4 +115,5 @@ def _environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("TORCH", "AOT_", "PYTORCH", "TRITON"))
     }
-    return kept | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    fixed = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    return {"MKL_CBWR": "AUTO"} | kept | fixed
