@@ -29,12 +29,12 @@ from sweeper.show.progress import View, make_view
 from sweeper.signature import make_point, script_name
 from sweeper.store.collate import collate
 from sweeper.store.database import Store, fold_log
-from sweeper.store.identity import bind, identify
+from sweeper.store.identity import bind, identify, machine_note, numerics_of
 from sweeper.store.paths import Paths, move_to_history, refuse_links
 from sweeper.study import Study
-from sweeper.train.context import Brief, DataRef, TrainContext
+from sweeper.train.context import Brief, DataRef, TrainContext, environment_of
 from sweeper.train.plan import Plan
-from sweeper.train.toolchain import check_toolchain
+from sweeper.train.toolchain import check_toolchain, processor
 from sweeper.types import Point, Recorded, SweepSettings, Target
 
 EXECUTE = "sweeper.train.job:execute"
@@ -73,6 +73,7 @@ def _run(
     view: View,
 ) -> SweepResult:
     _bind(problem, data, selector, options, store, paths)
+    numerics = numerics_of(store.meta, paths.folder)
     used = slots_used(options.backend, len(options.slots))
     name = _selector_name(selector)
     plain_because = _plain_because(problem, data, options.settings)
@@ -101,9 +102,10 @@ def _run(
         curve_samples=options.curve_samples,
         save_models=options.save_models == "final",
         model_path=Paths(paths.folder.resolve()).model_pattern,
+        numerics=numerics,
         allow_changed_code=options.allow_changed_code,
     )
-    target = Target(EXECUTE, context, fd, PRELOAD)
+    target = Target(EXECUTE, context, fd, PRELOAD, environment_of(numerics))
     try:
         with _workers(options, target, paths) as (backend, interrupts):
             width, timeout = options.settings.cores_per_trial, options.limits.trial_timeout
@@ -180,7 +182,7 @@ def uncollected() -> Iterator[None]:
 @contextlib.contextmanager
 def _workers(options: Options, target: Target, paths: Paths) -> Iterator[tuple[Any, Interrupts]]:
     """A backend and what interrupts it; at the end no worker is left."""
-    with Interrupts() as interrupts, _as_worker(options.backend):
+    with Interrupts() as interrupts, _as_worker(options.backend, target):
         backend = make_backend(
             options.backend,
             options.slots,
@@ -194,12 +196,12 @@ def _workers(options: Options, target: Target, paths: Paths) -> Iterator[tuple[A
             backend.close()
 
 
-def _as_worker(backend: str) -> contextlib.AbstractContextManager[None]:
+def _as_worker(backend: str, target: Target) -> contextlib.AbstractContextManager[None]:
     if backend != "inline":
         return contextlib.nullcontext()
     from sweeper.train.job import as_worker
 
-    return as_worker()
+    return as_worker(target.environment)
 
 
 def _bind(
@@ -219,13 +221,16 @@ def _bind(
         data_sha256=data.sha256,
         allow_changed_code=options.allow_changed_code,
     )
+    here = _machine(problem)
     notes = [data.note, *(note for note in store.meta.get("notes", ()) if note != data.note)]
     if changed:
         store.add_event(time.time(), "code_changed", {"sha256": problem.source_sha256})
         if not selector.adaptive:
             store.forget_failures()
         notes.append("the problem's code changed during this sweep, and that was allowed")
-    store.set_meta({"notes": list(dict.fromkeys(notes))})
+    notes += filter(None, [machine_note(store.meta, here)])
+    machine = store.meta.get("machine", here)
+    store.set_meta({"notes": list(dict.fromkeys(notes)), "machine": machine})
     store.add_event(
         time.time(),
         "opened",
@@ -233,10 +238,20 @@ def _bind(
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "python": platform.python_version(),
-            "torch": importlib.metadata.version("torch"),
             "slots": options.slots,
+            **here,
         },
     )
+
+
+def _machine(problem: Brief) -> dict[str, str]:
+    """What the last bits of results depend on, beside the code."""
+    return {
+        "processor": processor(),
+        "torch": importlib.metadata.version("torch"),
+        "libraries": problem.libraries,
+        "MKL_CBWR": os.environ.get("MKL_CBWR", ""),
+    }
 
 
 def _make_point(problem: Brief, options: Options, params: Any) -> Point:

@@ -18,8 +18,9 @@ from sweeper.files import nameless_file
 from sweeper.run.aside import Aside
 from sweeper.run.backends.local import load, prepare
 from sweeper.run.worker import resolve
-from sweeper.train.context import Brief, DataRef
+from sweeper.train.context import Brief, DataRef, environment_of
 from sweeper.train.loading import ProblemRef, find_ref, installed_imports
+from sweeper.types import NUMERICS
 
 PRELOAD = ("sweeper.train.job", "sweeper.train.reading")
 
@@ -101,4 +102,4 @@ def _place(given: ModuleType | str | Path, backend: str, fd: int) -> Aside | _He
     if backend == "inline":
         return _Here(fd)
     prepare(PRELOAD, installed_imports(given))
-    return Aside("reading the problem", fd, PRELOAD)
+    return Aside("reading the problem", fd, PRELOAD, environment_of(NUMERICS))

@@ -22,7 +22,7 @@ from torch import nn
 import patterns
 import sweeper
 from sweeper.errors import SettingsError
-from sweeper.train import packed, way
+from sweeper.train import packed, reductions, way
 from sweeper.train.data import Data, HeldSet, LoadedSet
 from sweeper.train.packed import Member, train_pack
 from sweeper.train.trainer import train_trial
@@ -521,9 +521,14 @@ def leaving_out(data):
     ],
     ids=["a root of a mean", "labels left out"],
 )
-def test_what_depends_on_how_many_are_evaluated_at_once_is_trained_plain(changes, data):
-    assert found(**changes)[0] == "flat"
-    taken, because = found(data=data, **changes)
+def test_a_set_comes_to_the_same_however_it_is_cut(changes, data):
+    assert found(data=data, **changes)[0] == "flat"
+
+
+def test_what_depends_on_how_many_are_evaluated_at_once_is_trained_plain(monkeypatch):
+    monkeypatch.setattr(reductions, "MOST_WHOLE", 0)
+    assert found(loss=Rooted)[0] == "flat"
+    taken, because = found(data=data_of(2 * packed.CHUNK), loss=Rooted)
     assert taken == "plain"
     assert "depends on how many samples are evaluated at once" in because
 

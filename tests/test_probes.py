@@ -236,11 +236,11 @@ def test_measuring_performance_does_not_disturb_a_probe(model, stage, monkeypatc
 def test_performance_is_measured_on_at_most_192_samples(samples, monkeypatch):
     seen = []
 
-    def mean_loss(_model, _loss, batches):
+    def measured_loss(_model, _judging, _samples, batches):
         seen.append([len(y) for _, y in batches])
         return 1.0
 
-    monkeypatch.setattr(probes_module, "mean_loss", mean_loss)
+    monkeypatch.setattr(probes_module, "measured_loss", measured_loss)
     probe = probe_of(streams_of(), data=data_of(samples))
     assert probe.performance() == 0.5
     assert seen == [[min(samples, EVALUATED)]]

@@ -30,7 +30,7 @@ from pathlib import Path
 
 from sweeper.errors import BackendError
 from sweeper.run import worker
-from sweeper.run.worker import DEFAULT_ENVIRONMENT, FIXED_ENVIRONMENT
+from sweeper.run.worker import FIXED_ENVIRONMENT
 
 _PACKET = 1 << 16
 _READY = b"ready"
@@ -52,7 +52,7 @@ class ForkServer:
         with theirs:
             told = [sys.path, theirs.fileno(), os.getpid(), list(preload), list(wished)]
             settings = json.dumps(told)
-            environment = DEFAULT_ENVIRONMENT | os.environ | FIXED_ENVIRONMENT
+            environment = os.environ | FIXED_ENVIRONMENT
             self._process = subprocess.Popen(  # noqa: S603 - this very interpreter
                 [sys.executable, "-c", _BOOTSTRAP, settings],
                 pass_fds=[theirs.fileno()],

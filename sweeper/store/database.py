@@ -581,6 +581,16 @@ class Store:
                 for _, after, step, choice, arrays in rows
             ]
 
+    def notes(self) -> list[str]:
+        """What a person should know of the sweep, and of how its first point's check ended."""
+        found: list[str] = list(self.meta.get("notes", ()))
+        with understood(self._path):
+            for row in self._rows("decisions", "WHERE after = ? ORDER BY seq", (CHECK,)):
+                told = json.loads(row[3]).get("notes", [])
+                expect(isinstance(told, list) and are_texts(told), "notes", told)
+                found += [note for note in told if note not in found]
+        return found
+
     def understood(self) -> contextlib.AbstractContextManager[None]:
         """Where what the rows say is made sense of (see `sweeper.store.damage`)."""
         return understood(self._path)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from sweeper.errors import ChangedCodeError, FolderError
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
-from sweeper.types import PRESETS, HyperparameterSettings, SweepSettings
+from sweeper.types import NUMERICS, PRESETS, HyperparameterSettings, SweepSettings
 
 
 def identify(
@@ -53,6 +54,31 @@ def _preset(settings: Mapping[str, Any]) -> str | None:
     return None
 
 
+def numerics_of(meta: Mapping[str, Any], folder: Path) -> int:
+    """The release of the numerics that a folder was begun with: the sweep goes on with it.
+
+    Raises:
+        FolderError: a later version of sweeper began it.
+    """
+    found = meta.get("numerics", 1)  # folders were begun without it before there were two
+    if found not in range(1, NUMERICS + 1):
+        raise FolderError(
+            f"{folder} was begun with numerics {found!r}, and this version of sweeper knows 1 to "
+            f"{NUMERICS}: use the version of sweeper that began it, or a later one"
+        )
+    return int(found)
+
+
+def machine_note(meta: Mapping[str, Any], here: Mapping[str, str]) -> str:
+    """What is said where a sweep goes on with another processor or other libraries; or nothing."""
+    there = meta.get("machine", here)
+    changed = [name for name in here if there.get(name) != here[name]]
+    if not changed:
+        return ""
+    then, now = (", ".join(f"{name} {one.get(name)}" for name in changed) for one in (there, here))
+    return f"begun with {then} and gone on with {now}: last digits of results may differ"
+
+
 def bind(
     store: Store,
     paths: Paths,
@@ -74,6 +100,7 @@ def bind(
         "identity": dict(identity),
         "source_sha256": source_sha256,
         "data_sha256": data_sha256,
+        "numerics": NUMERICS,
     }
     stored = store.meta
     found = differences(stored.get("identity", identity), identity)

@@ -81,7 +81,7 @@ def _read_results(store: Store) -> SweepResult:
         numbers.append(np.array([trial.number for trial in kept], dtype=np.int64))
         params = points[-1].params
         failures += _failures(params, step, failed[one.signature], one.trials)
-    notes = [*store.meta.get("notes", ()), *_ways([steps[a.id] for a in asked if a.id in steps])]
+    notes = [*store.notes(), *_ways([steps[a.id] for a in asked if a.id in steps])]
     return SweepResult(points, numbers, failures, notes)
 
 

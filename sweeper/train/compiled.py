@@ -23,6 +23,7 @@ from torch import Tensor
 
 from sweeper.errors import SweeperError
 from sweeper.files import exclusive, unpack_arrays, write_swapped
+from sweeper.train.cache import user_cache
 from sweeper.train.inductor import ENTRY, OPTIONS, Plan, unsealed
 from sweeper.train.tape import Tape
 from sweeper.train.toolchain import NotCompiledError, run_apart, toolchain
@@ -73,12 +74,8 @@ def key_of(plan: Plan) -> str:
 
 
 def cache_folder() -> Path:
-    """Where native steps are kept: `SWEEPER_CACHE`, or the user's folder; without links."""
-    own = os.environ.get("SWEEPER_CACHE")
-    if own:
-        return (Path(own) / "compiled").resolve()
-    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return (Path(user) / "sweeper" / "compiled").resolve()
+    """Where native steps are kept, without links."""
+    return (user_cache() / "compiled").resolve()
 
 
 def _safe_folder() -> Path:

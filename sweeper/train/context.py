@@ -10,6 +10,17 @@ from typing import Any
 
 from sweeper.errors import ParamError
 from sweeper.train.loading import ProblemRef, import_module
+from sweeper.types import NUMERICS
+
+
+def environment_of(numerics: int) -> Mapping[str, str]:
+    """The variables that workers have by default, by release of the numerics.
+
+    Without `MKL_CBWR` MKL multiplies thin matrices on some processors by functions that depend on
+    the address of the operands, so that a replica's bits would depend on its place in a pack.  MKL
+    reads it once, in the first product.
+    """
+    return {"MKL_CBWR": "AUTO"} if numerics >= 2 else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +85,8 @@ class Brief:
     has_handlers: bool
     model: Call | None
     """How `model` is called; None: it does not say."""
+    libraries: str
+    """The numerical libraries that torch uses, with their versions."""
     own: bytes | None
     """Pickled, what the module says itself of what to try: `points` and `trials`; None: it has a
     selector, or what cannot be pickled."""
@@ -163,5 +176,7 @@ class TrainContext:
     save_models: bool
     model_path: str
     """Where a trial's weights go, with places for `id` and `number`."""
+    numerics: int = NUMERICS
+    """The release of the numerics that the folder was begun with."""
     allow_changed_code: bool = False
     """Whether trials of a point may differ in what their step was compiled with."""

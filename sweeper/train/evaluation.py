@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from sweeper.train.batched import Step, batched
 from sweeper.train.data import HeldSet, Indices, SampleSet, in_order
-from sweeper.train.metrics import Tally, are_correct
+from sweeper.train.metrics import Measure, Tally, evaluating
 from sweeper.train.streams import preserved
 from sweeper.train.tape import Tape, record_evaluation
 
@@ -31,10 +32,9 @@ Measured = tuple[float, float]
 class PackEvaluation:
     """How the replicas of a pack are evaluated: as `model`, one of them, is in evaluation mode."""
 
-    style: str
-    """The problem's accuracy style."""
+    judging: Measure
+    """With the loss of one of them."""
     model: nn.Module
-    loss: nn.Module
     _steps: dict[tuple[torch.Size, torch.Size], Step] = field(default_factory=dict)
 
     def measure(
@@ -48,14 +48,15 @@ class PackEvaluation:
             CannotPackError: an operation has no rule.
         """
         replicas = len(stacked[0])
-        tallies = [Tally(self.style) for _ in range(replicas)]
+        count = len(samples) if chosen is None else len(chosen[0])
+        tallies = [Tally(self.judging, count) for _ in range(replicas)]
         batches = _same(samples, replicas) if chosen is None else _own(samples, chosen)
         for x, y in batches:
             losses, output = self.run(stacked, x, y)
-            right = self._right(output, y)
-            for tally, loss, correct in zip(tallies, losses.tolist(), right, strict=True):
-                tally.count(x.shape[1], loss, correct)
-        return [(tally.loss, tally.performance) for tally in tallies]
+            self._judge(tallies, output, y)
+            self._weigh(tallies, losses, output, y)
+        with evaluating(self.model, self.loss):
+            return [tally.result() for tally in tallies]
 
     def run(self, stacked: Sequence[Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of each replica, shape (replicas,), and the outputs, for stacked batches.
@@ -71,11 +72,8 @@ class PackEvaluation:
 
     def tape(self, x: Tensor, y: Tensor) -> Tape:
         """What is computed of one replica's batch."""
-        self.model.eval()
-        with preserved(), _step_by_step():
-            tape = record_evaluation(self.model, self.loss, x, y)
-        self.model.train()
-        return tape
+        with preserved(), _step_by_step(), evaluating(self.model, self.loss):
+            return record_evaluation(self.model, self.loss, x, y)
 
     def _step(self, x: Tensor, y: Tensor) -> Step:
         shapes = x.shape[1:], y.shape[1:]
@@ -83,12 +81,28 @@ class PackEvaluation:
             self._steps[shapes] = batched(self.tape(x[0], y[0]))
         return self._steps[shapes]
 
-    def _right(self, output: Tensor, y: Tensor) -> list[int]:
-        if self.style == "inv-loss":
-            return [0] * len(y)
-        right = are_correct(self.style, output.flatten(0, 1), y.flatten(0, 1))
-        found: list[int] = right.view(y.shape[:2]).sum(1).tolist()
-        return found
+    @property
+    def loss(self) -> Any:
+        """The loss of one of them."""
+        return self.judging.loss
+
+    def _judge(self, tallies: Sequence[Tally], output: Tensor, y: Tensor) -> None:
+        """Count which samples of each replica are right."""
+        if self.judging.style == "inv-loss":
+            return
+        found = self.judging.judge(output.flatten(0, 1), y.flatten(0, 1))
+        sums = (part.view(y.shape[:2]).sum(1).tolist() for part in found)
+        for tally, correct, judged in zip(tallies, *sums, strict=True):
+            tally.judge(correct, judged)
+
+    def _weigh(self, tallies: Sequence[Tally], losses: Tensor, output: Tensor, y: Tensor) -> None:
+        """Count the loss of each replica, or keep its outputs where the loss is of a whole set."""
+        weigh = self.judging.weigh
+        weights = [float(y.shape[1])] * len(y) if weigh is None else weigh(output, y)
+        for place, (tally, loss) in enumerate(zip(tallies, losses.tolist(), strict=True)):
+            # A copy of its own, so that no bit depends on the place in the pack.
+            if not tally.keep(output[place].clone(), y[place].clone()):
+                tally.weigh(loss, weights[place])
 
 
 @contextlib.contextmanager

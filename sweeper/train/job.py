@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -27,6 +28,7 @@ from sweeper.train.context import DataRef, TrainContext
 from sweeper.train.curves import Trained
 from sweeper.train.data import Data, open_data
 from sweeper.train.loading import ProblemRef
+from sweeper.train.machine import check_products
 from sweeper.train.plan import (
     BATCH_CHOICE,
     BATCH_RANGE,
@@ -80,15 +82,17 @@ def _outcome(job: Job, number: int, started: float, work: Callable[[], _Found]) 
 
 def _execute_packed(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome]:
     """Train the trials as their point's others were, or not at all."""
-    if job.payload["way"] == COMPILED:
-        try:
-            can = check_toolchain(job.payload["toolchain"], allow=context.allow_changed_code)
-        except ChangedCodeError as error:
-            for number in job.numbers:
-                yield _outcome(job, number, time.time(), functools.partial(_raise, error))
-            return
-        if not can:
+    try:
+        check_products(allow=context.allow_changed_code)
+        compiled = job.payload["way"] == COMPILED
+        if compiled and not check_toolchain(
+            job.payload["toolchain"], allow=context.allow_changed_code
+        ):
             job = replace(job, payload={**job.payload, "way": FLAT})
+    except ChangedCodeError as error:
+        for number in job.numbers:
+            yield _outcome(job, number, time.time(), functools.partial(_raise, error))
+        return
     yield from _execute_packs(context, fd, job)
 
 
@@ -197,7 +201,7 @@ _PACKAGE = str(Path(__file__).parent.parent) + os.sep
 
 
 def _data(context: TrainContext, fd: int | None) -> tuple[Problem, Data]:
-    problem = _problem(context.problem, context.source_sha256)
+    problem = _problem(context.problem, context.source_sha256, context.numerics)
     reopen = open_data if context.data.remade else _kept_data
     return problem, reopen(problem, context.data, fd)
 
@@ -208,8 +212,8 @@ def _train(context: TrainContext, fd: int | None, job: Job, number: int) -> _Fou
     payload = job.payload
     base, _ = split_stage(job.stage)
     if base == CHECK:
-        probes.run_check(problem, data, streams, payload)
-        return {}, {}
+        notes = probes.run_check(problem, data, streams, payload)
+        return {}, {"notes": np.array(notes)} if notes else {}
     if base in (LR_RANGE, LR_RESCAN, BATCH_RANGE, BATCH_CHOICE):
         probe = probes.Probe.make(problem, data, streams, payload["params"])
         if base == BATCH_RANGE:
@@ -233,6 +237,8 @@ def _kept(context: TrainContext, job: Job, number: int, trained: Trained) -> _Fo
     if context.save_models:
         path = _model_path(context, job, number)
         arrays["model_sha256"] = _save_model(trained.model, path)
+        if trained.loss is not None:
+            arrays["loss_sha256"] = _save_model(trained.loss, path.with_name("loss.pt"))
     return dict(trained.metrics), arrays
 
 
@@ -241,8 +247,8 @@ def _model_path(context: TrainContext, job: Job, number: int) -> Path:
 
 
 @lru_cache(maxsize=1)
-def _problem(ref: ProblemRef, source_sha256: str) -> Problem:
-    problem = load_problem(ref)
+def _problem(ref: ProblemRef, source_sha256: str, numerics: int) -> Problem:
+    problem = replace(load_problem(ref), numerics=numerics)
     if problem.source_sha256() != source_sha256:
         raise ChangedCodeError(
             f"{problem.module.__file__} was changed while the sweep ran: a worker that was made "
@@ -272,11 +278,14 @@ def _save_model(model: nn.Module, path: Path) -> str:
 
 
 @contextlib.contextmanager
-def as_worker() -> Iterator[None]:
-    """This process as a worker for a while: its generators and threads as they were after."""
+def as_worker(environment: Mapping[str, str]) -> Iterator[None]:
+    """This process as a worker for a while: its generators and threads as they were after.
+
+    Variables of the environment are set where they are not, and stay: a library may have read them.
+    """
     threads = torch.get_num_threads()
-    # As in a worker; MKL reads it once, so it has no effect in a process that has multiplied.
-    os.environ.setdefault("MKL_CBWR", "AUTO")
+    for name, value in environment.items():
+        os.environ.setdefault(name, value)
     with preserved():
         try:
             yield

@@ -36,6 +36,12 @@ def check_optimizer(optimizer: Any) -> None:
         raise ProblemError(f"settings that torch accepts: {error}") from error
 
 
+def trained_parameters(model: nn.Module, loss: Any) -> list[nn.Parameter]:
+    """What an optimiser is given: the parameters of the model, and those of the loss."""
+    of_loss = loss.parameters() if isinstance(loss, nn.Module) else ()
+    return [*model.parameters(), *of_loss]
+
+
 def make_optimizer(
     optimizer: Any, parameters: Iterable[nn.Parameter], rate: float
 ) -> torch.optim.Optimizer:

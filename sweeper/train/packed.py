@@ -201,7 +201,8 @@ def train_pack(
     for number, ((x, y), key, settings) in enumerate(zip(batches, keys, numbers, strict=False), 1):
         reached = step(x, y, key, settings).tolist()
         if not math.isfinite(sum(reached)):
-            for place in [place for place in left if not math.isfinite(reached[place])]:
+            lost = [place for place in left if not math.isfinite(reached[place])]
+            for place in [one for one in lost if not evaluation.judging.counts_nothing(y[one])]:
                 # What it goes on to compute among the others is nobody's result.
                 members[place].diverged = True
                 members[place].take(step.state, place)
@@ -215,7 +216,7 @@ def train_pack(
 
 def evaluation_of(problem: Problem, member: Member) -> PackEvaluation:
     """How a pack with this member is evaluated."""
-    return PackEvaluation(problem.accuracy_style, member.model, member.loss)
+    return PackEvaluation(problem.measure(member.loss), member.model)
 
 
 def _finish(

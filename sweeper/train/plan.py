@@ -117,7 +117,9 @@ class Plan:
                 return Planned(point.signature, Step(step.stage, error=error), step.stage)
         base, _ = split_stage(step.stage)
         if base == CHECK:
-            return Planned(point.signature, self.first(point, check=False).step, step.stage)
+            found = unpack_arrays(outcomes[0].arrays)
+            choice = {name: list(map(str, texts)) for name, texts in found.items()}
+            return Planned(point.signature, self.first(point, check=False).step, step.stage, choice)
         if base in (LR_RANGE, LR_RESCAN):
             return self._after_lr(point, step, outcomes)
         if base == BATCH_RANGE:

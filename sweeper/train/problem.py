@@ -17,7 +17,10 @@ from sweeper.errors import ProblemError
 from sweeper.signature import decode, find_importable
 from sweeper.train.context import Brief, Call, said_of_search
 from sweeper.train.loading import ProblemRef, import_module
+from sweeper.train.machine import libraries
+from sweeper.train.metrics import Measure
 from sweeper.train.optimizers import check_optimizer
+from sweeper.types import NUMERICS
 
 ACCURACY_STYLES = ("classification", "multiclass", "inv-loss")
 
@@ -28,6 +31,8 @@ class Problem:
 
     ref: ProblemRef
     module: ModuleType
+    numerics: int = NUMERICS
+    """The release of the numerics that the sweep's folder was begun with."""
 
     def __post_init__(self) -> None:
         for attribute in ("model", "dataset", "loss"):
@@ -82,6 +87,10 @@ class Problem:
         if not callable(loss):
             raise self.fault("loss()", _shown(loss), "a loss module, such as torch.nn.MSELoss()")
         return loss  # type: ignore[no-any-return]
+
+    def measure(self, loss: Any) -> Measure:
+        """How outputs are judged by a loss that was made by `make_loss`."""
+        return Measure(self.accuracy_style, loss, self.numerics)
 
     def make_model(self, encoded: str) -> tuple[nn.Module, nn.Module]:
         """The models to save and to train, for encoded params: often the same one.
@@ -138,6 +147,7 @@ class Problem:
             self.source_sha256(),
             self.handlers is not None,
             Call.of(self.module.model),
+            libraries(),
             _pickled_search(self.module),
         )
 

@@ -23,7 +23,8 @@ from sweeper.train.contents import contents
 from sweeper.train.data import Data, Indices, SampleSet, in_order
 from sweeper.train.draws import Drawn
 from sweeper.train.evaluation import PackEvaluation
-from sweeper.train.metrics import mean_loss
+from sweeper.train.machine import PLACE_MATTERS, products_depend_on_place
+from sweeper.train.metrics import evaluating, measured_loss
 from sweeper.train.optimizers import make_optimizer, optimizer_parts
 from sweeper.train.packed import (
     Member,
@@ -148,6 +149,8 @@ def _check(
     Raises:
         CannotPackError: they do not, or it has no packs.
     """
+    if products_depend_on_place():
+        raise CannotPackError(f"on this machine {PLACE_MATTERS}")
     make_stacked(*optimizer_parts(problem.optimizer), [])
     x, y = first_batch(data, payload["batch_size"])
     if not isinstance(x, Tensor) or not isinstance(y, Tensor):
@@ -388,7 +391,7 @@ def _check_agreement(
     step = batched(tape, data.train.labels)
     stretch = _Stretch.of(members, [0, 1], batches, rates)
     losses, buffers = _train(problem, parameters, buffers, step, stretch)
-    evaluation = PackEvaluation(problem.accuracy_style, packed[0], made[0][1])
+    evaluation = PackEvaluation(problem.measure(made[0][1]), packed[0])
     reached, outputs = evaluation.run([*parameters, *buffers], *stretch.batches[0])
     for place, (model, loss) in enumerate(made):
         model.double()
@@ -405,11 +408,11 @@ def _check_agreement(
         with torch.no_grad(), preserved():
             for own, stacked in zip(state_of(model), [*parameters, *buffers], strict=True):
                 _compare(own, stacked[place])
-            model.eval()
             x, y = batches[place]
-            output = model(x)
-            _compare(output, outputs[place])
-            _compare(loss(output, y), reached[place])
+            with evaluating(model, loss):
+                output = model(x)
+                _compare(output, outputs[place])
+                _compare(loss(output, y), reached[place])
     for part in (data.train, data.val):
         _check_evaluation(evaluation, [*parameters, *buffers], made[0][0], _Doubled(part))
 
@@ -425,7 +428,9 @@ def _check_evaluation(
         for own, value in zip(state_of(model), stacked, strict=True):
             own.copy_(value[0])
         packed, _ = evaluation.measure(stacked, samples)[0]
-        plain = mean_loss(model, evaluation.loss, samples.batches(in_order(len(samples))))
+        count = len(samples)
+        batches = samples.batches(in_order(count))
+        plain = measured_loss(model, evaluation.judging, count, batches)
     if not math.isclose(plain, packed, rel_tol=AGREEMENT, abs_tol=1e-30) and not (
         math.isnan(plain) and math.isnan(packed)
     ):

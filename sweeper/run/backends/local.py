@@ -22,7 +22,7 @@ from typing import Literal
 from sweeper.run.channel import Channel
 from sweeper.run.server import ForkServer, ServerGoneError
 from sweeper.run.signals import Interrupts
-from sweeper.run.worker import DEFAULT_ENVIRONMENT, FIXED_ENVIRONMENT, Setup
+from sweeper.run.worker import FIXED_ENVIRONMENT, Setup
 from sweeper.types import Died, Failure, Message, Result, Start, Target
 
 StartMethod = Literal["forkserver", "spawn"]
@@ -276,7 +276,7 @@ def _spawn(connection: int, lifeline: int, status: int, fd: int | None) -> subpr
         [sys.executable, "-c", _BOOTSTRAP, settings],
         pass_fds=[connection, lifeline, status] + ([] if fd is None else [fd]),
         stdin=subprocess.DEVNULL,
-        env=DEFAULT_ENVIRONMENT | os.environ | FIXED_ENVIRONMENT,
+        env=os.environ | FIXED_ENVIRONMENT,
         start_new_session=True,
     )
 
