@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sweeper.train.inputs import call_model
 from sweeper.train.reductions import (
     Weigh,
     count_samples,
@@ -200,5 +201,5 @@ def measured_loss(
     tally = Tally(Measure("inv-loss", measure.loss, measure.numerics), samples)
     with evaluating(model, measure.loss), torch.no_grad():
         for x, y in batches:
-            tally.add(model(x), y)
+            tally.add(call_model(model, x), y)
         return tally.loss

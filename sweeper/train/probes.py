@@ -19,6 +19,7 @@ from sweeper.errors import ProblemError
 from sweeper.results import show_params
 from sweeper.signature import decode
 from sweeper.train.data import Batch, Data, Indices, endless, in_order, shuffled
+from sweeper.train.inputs import call_model
 from sweeper.train.metrics import Measure, Tally, inverse_loss, measured_loss
 from sweeper.train.optimizers import make_optimizer, trained_parameters
 from sweeper.train.plan import batch_sizes, batches_per_epoch, learning_rates
@@ -66,7 +67,7 @@ class Probe:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
-        value: Tensor = self.loss(self.model(x), y)
+        value: Tensor = self.loss(call_model(self.model, x), y)
         value.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return math.isfinite(value.item()) or self.judging.counts_nothing(y)
@@ -168,7 +169,7 @@ def run_check(
         raise problem.fault(f"model({shown})", "a model without parameters", "something to train")
     loss = problem.make_loss()
     with _explained(problem, f"model({shown}) on {batch}", "an output for each sample"):
-        output = model(x)
+        output = call_model(model, x)
     shapes = f"output {_shape(output)} and y {_shape(y)}"
     with _explained(problem, f"loss of {shapes}", "a number"):
         value = _unbroadcast(loss, output, y)

@@ -122,7 +122,7 @@ class Problem:
                 raise self.fault(f"{name} of dataset()", "empty", "at least one sample")
             item = part[0]
             if not isinstance(item, tuple | list) or len(item) != 2:
-                raise self.fault(f"an item of {name}", _shown(item), "a pair (x, y)")
+                raise self.fault(f"an item of {name}", _shown(item), _EXPECTED["item"])
         return made[0], made[1]
 
     def find(self, name: str) -> Any:
@@ -167,6 +167,7 @@ _EXPECTED = {
     "pair (unstripped, stripped) of them",
     "dataset": "a callable dataset() that gives (train_set, val_set), map-style, not empty, with "
     "items (x, y)",
+    "item": "a pair (x, y); several inputs are one x, a tuple or a dict of them",
     "loss": "a callable that makes the loss module, such as torch.nn.CrossEntropyLoss",
     "handlers": "a callable handlers(trainer, evaluator, trial), or nothing",
 }

@@ -17,6 +17,7 @@ from sweeper.files import make_folder
 from sweeper.signature import decode
 from sweeper.train.curves import CURVES, Trained, choose_samples, curve_steps
 from sweeper.train.data import Batch, Data, Indices, SampleSet, in_order, shuffled
+from sweeper.train.inputs import call_model
 from sweeper.train.metrics import Measure, Tally, evaluating
 from sweeper.train.optimizers import make_optimizer, trained_parameters
 from sweeper.train.plan import batches_per_epoch
@@ -71,7 +72,7 @@ def train_trial(
     def step(engine: Engine, batch: Batch) -> float:
         x, y = batch
         optimizer.zero_grad()
-        value: Tensor = loss(model(x), y)
+        value: Tensor = loss(call_model(model, x), y)
         value.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         reached = value.item()
@@ -140,7 +141,7 @@ class Evaluator:
 
         x, y = batch
         with torch.no_grad():
-            output: Tensor = self._model(x)
+            output: Tensor = call_model(self._model, x)
             self._tally.add(output, y)
         return output
 
