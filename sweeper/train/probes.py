@@ -20,13 +20,17 @@ from sweeper.results import show_params
 from sweeper.signature import decode
 from sweeper.train.data import Batch, Data, Indices, endless, in_order, shuffled
 from sweeper.train.metrics import Tally, inverse_loss, mean_loss
-from sweeper.train.optimizers import make_optimizer
+from sweeper.train.optimizers import make_optimizer, set_rate
 from sweeper.train.plan import batch_sizes, batches_per_epoch, learning_rates
 from sweeper.train.problem import Problem
+from sweeper.train.recipe import Clipping
 from sweeper.train.streams import Preserved, Streams
 
 EVALUATED = 192
 """The most training samples that performance is measured on after each step of a range run."""
+
+_ANY_RATE = 1e-3
+"""What an optimiser is made with where every step sets its own: some do not take zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class Probe:
     optimizer: torch.optim.Optimizer
     order: np.random.Generator
     evaluation: np.random.Generator
+    clipping: Clipping
     preserved: Preserved = field(default_factory=Preserved)
 
     @classmethod
@@ -46,20 +51,21 @@ class Probe:
         """Initialised from the streams of its replica."""
         streams.seed_globals("init")
         _, model = problem.make_model(encoded)
-        optimizer = make_optimizer(problem.optimizer, model.parameters(), 0.0)
+        optimizer = make_optimizer(problem.optimizer, model, _ANY_RATE)
         streams.seed_globals("inside")
         model.train()
         order, evaluation = streams.generator("order"), streams.generator("evaluation")
-        return cls(data, model, problem.make_loss(), optimizer, order, evaluation)
+        loss, clipping = problem.make_loss(), problem.clipping
+        return cls(data, model, loss, optimizer, order, evaluation, clipping)
 
     def step(self, batch: Batch, rate: float) -> bool:
         """One step of training; whether the loss was finite."""
         x, y = batch
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, rate)
         self.optimizer.zero_grad()
         value: Tensor = self.loss(self.model(x), y)
         value.backward()  # type: ignore[no-untyped-call]
+        self.clipping.apply(self.optimizer)
         self.optimizer.step()
         return math.isfinite(value.item())
 
@@ -175,6 +181,10 @@ def run_check(problem: Problem, data: Data, streams: Streams, payload: Mapping[s
         Tally(style).add(output, y, value.item())
     with _explained(problem, "loss.backward()", "gradients for the model's parameters"):
         value.backward()  # type: ignore[no-untyped-call]
+    with _explained(problem, "a step of the optimizer", "one that suits the model's gradients"):
+        optimizer = make_optimizer(problem.optimizer, model, _ANY_RATE)
+        problem.clipping.apply(optimizer)
+        optimizer.step()
 
 
 def _unbroadcast(loss: nn.Module, output: Any, y: Any) -> Any:

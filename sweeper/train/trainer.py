@@ -18,7 +18,7 @@ from sweeper.signature import decode
 from sweeper.train.curves import CURVES, Trained, choose_samples, curve_steps
 from sweeper.train.data import Batch, Data, Indices, SampleSet, in_order, shuffled
 from sweeper.train.metrics import Tally
-from sweeper.train.optimizers import make_optimizer
+from sweeper.train.optimizers import make_optimizer, scale_rates
 from sweeper.train.plan import batches_per_epoch
 from sweeper.train.problem import Problem
 from sweeper.train.streams import Preserved, Streams, preserved
@@ -62,7 +62,7 @@ def train_trial(
     streams.seed_globals("init")
     full, model = problem.make_model(payload["params"])
     loss = problem.make_loss()
-    optimizer = make_optimizer(problem.optimizer, model.parameters(), payload["lr_start"])
+    optimizer = make_optimizer(problem.optimizer, model, payload["lr_start"])
     streams.seed_globals("inside")
 
     def step(engine: Engine, batch: Batch) -> float:
@@ -70,6 +70,7 @@ def train_trial(
         optimizer.zero_grad()
         value: Tensor = loss(model(x), y)
         value.backward()  # type: ignore[no-untyped-call]
+        problem.clipping.apply(optimizer)
         optimizer.step()
         reached = value.item()
         if not math.isfinite(reached):
@@ -84,6 +85,7 @@ def train_trial(
         optimizer, "lr", payload["lr_start"], payload["lr_end"], cycle_steps
     )
     trainer.add_event_handler(Events.ITERATION_STARTED, cycle)
+    trainer.add_event_handler(Events.ITERATION_STARTED, lambda _: scale_rates(optimizer))
     evaluator = Evaluator(problem, model, loss)
     curves = _record_curves(trainer, evaluator, data, streams, payload, curve_samples)
     if problem.handlers is not None:
