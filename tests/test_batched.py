@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -12,7 +12,10 @@ from torch import nn
 
 from sweeper.train.batched import RULES, batched, operations_of
 from sweeper.train.draws import Drawn, bernoulli, step_keys
+from sweeper.train.formulas import FORMULAS
+from sweeper.train.optimizers import make_optimizer, recipe_of, set_rate
 from sweeper.train.packed import state_of
+from sweeper.train.recipe import Clipping, Recipe
 from sweeper.train.stacked import make_stacked
 from sweeper.train.tape import CannotPackError, held, record, trained
 
@@ -528,44 +531,101 @@ OPTIMIZERS = {
         {"momentum": 0.9},
         {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
         {"momentum": 0.5, "dampening": 0.25, "weight_decay": 0.01},
+        {"momentum": 0.5, "maximize": True, "weight_decay": 0.01},
     ],
-    "adam": [{}, {"weight_decay": 0.1, "betas": (0.8, 0.9)}],
-    "adamw": [{}, {"weight_decay": 0.3, "eps": 1e-3}],
+    "adam": [
+        {},
+        {"weight_decay": 0.1, "betas": (0.8, 0.9)},
+        {"amsgrad": True, "betas": (0.5, 0.5)},
+        {"maximize": True, "weight_decay": 0.1, "decoupled_weight_decay": True},
+    ],
+    "adamw": [{}, {"weight_decay": 0.3, "eps": 1e-3}, {"amsgrad": True, "maximize": True}],
+    "nadam": [{}, {"weight_decay": 0.1, "maximize": True}, {"decoupled_weight_decay": True}],
+    "radam": [
+        {},
+        {"weight_decay": 0.1, "betas": (0.5, 0.9)},
+        {"betas": (0.5, 0.6), "decoupled_weight_decay": True},
+    ],
+    "adamax": [{}, {"weight_decay": 0.1, "maximize": True}],
+    "rmsprop": [
+        {},
+        {"alpha": 0.8, "eps": 1e-3, "weight_decay": 0.1, "momentum": 0.5, "centered": True},
+        {"momentum": 0.9, "maximize": True},
+        {"centered": True},
+    ],
+    "adadelta": [{}, {"rho": 0.5, "eps": 1e-3, "weight_decay": 0.1, "maximize": True}],
+    "adagrad": [{}, {"lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.2}],
 }
 NAMED = [(name, options) for name, each in OPTIMIZERS.items() for options in each]
 
 
-@pytest.mark.parametrize(("name", "options"), NAMED)
-def test_stacked_optimisers_are_torchs_and_their_bits_a_replicas_own(name, options):
-    from sweeper.train.optimizers import make_optimizer
+def test_every_optimiser_with_a_formula_is_in_some_case():
+    assert OPTIMIZERS.keys() == FORMULAS.keys()
 
+
+SHAPED = [(3, 5), (7,), (1,)]
+RATES = [0.1, 0.3, 0.01, 0.2, 0.1, 0.4, 0.3]
+
+
+def updated(recipe, starts, gradients, chosen, dtype=torch.float32):
+    """Stacked parameters after as many steps as there are rates."""
+    parameters = [start[chosen].to(dtype).clone() for start in starts]
+    update = make_stacked(recipe, parameters)
+    for step, rate in zip(gradients, RATES, strict=True):
+        update([gradient[chosen].to(dtype) for gradient in step], rate)
+    return parameters
+
+
+def assert_torchs_and_a_replicas_own(recipe, make, clipping=None):
+    """`make` gives torch's optimiser of a list of parameters."""
     torch.manual_seed(0)
-    shapes = [(3, 5), (7,), (1,)]
-    starts = [torch.randn(32, *shape) for shape in shapes]
-    gradients = [[torch.randn(32, *shape) for shape in shapes] for _ in range(4)]
-    rates = [0.1, 0.3, 0.01, 0.2]
-
-    def trained(chosen, dtype=torch.float32):
-        parameters = [start[chosen].to(dtype).clone() for start in starts]
-        update = make_stacked(name, options, parameters)
-        for step, rate in zip(gradients, rates, strict=True):
-            update([gradient[chosen].to(dtype) for gradient in step], rate)
-        return parameters
-
-    whole = trained(list(range(32)))
+    starts = [torch.randn(32, *shape) for shape in SHAPED]
+    gradients = [[torch.randn(32, *shape) for shape in SHAPED] for _ in RATES]
+    whole = updated(recipe, starts, gradients, list(range(32)))
     for size in SIZES:
         chosen = np.random.default_rng(size).permutation(32)[:size].tolist()
-        for one, other in zip(trained(chosen), whole, strict=True):
+        found = updated(recipe, starts, gradients, chosen)
+        for one, other in zip(found, whole, strict=True):
             assert one.numpy().tobytes() == other[chosen].numpy().tobytes()
-    own = [nn.Parameter(start[4].double()) for start in starts]
-    optimizer = make_optimizer({"name": name, **options}, own, 0.1)
-    for step, rate in zip(gradients, rates, strict=True):
-        optimizer.param_groups[0]["lr"] = rate
+    own = nn.ParameterList([nn.Parameter(start[4].double()) for start in starts])
+    optimizer = make(own)
+    for step, rate in zip(gradients, RATES, strict=True):
+        set_rate(optimizer, rate)
         for parameter, gradient in zip(own, step, strict=True):
             parameter.grad = gradient[4].double()
+        if clipping is not None:
+            clipping.apply(optimizer)
         optimizer.step()
-    for one, other in zip(trained([4, 4], torch.float64), own, strict=True):
+    found = updated(recipe, starts, gradients, [4, 4], torch.float64)
+    for one, other in zip(found, own, strict=True):
         torch.testing.assert_close(one[0], other.detach(), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(("name", "options"), NAMED)
+def test_stacked_optimisers_are_torchs_and_their_bits_a_replicas_own(name, options):
+    given = {"name": name, **options}
+    assert_torchs_and_a_replicas_own(
+        Recipe.of(name, options), lambda own: make_optimizer(given, own, 0.1)
+    )
+
+
+def test_groups_have_options_and_rates_of_their_own():
+    groups = lambda own: [  # noqa: E731
+        {"params": [own[2], own[0]], "weight_decay": 0.3, "amsgrad": True},
+        {"params": own[1], "lr_scale": 0.25, "betas": (0.5, 0.9)},
+    ]
+    given = {"name": "adamw", "eps": 1e-3, "groups": groups}
+    own = nn.ParameterList([nn.Parameter(torch.zeros(shape)) for shape in SHAPED])
+    recipe = recipe_of(given, Clipping(), own)
+    assert [group.parameters for group in recipe.groups] == [(2, 0), (1,)]
+    assert_torchs_and_a_replicas_own(recipe, lambda own: make_optimizer(given, own, 0.1))
+
+
+@pytest.mark.parametrize("clipping", [Clipping(norm=0.7), Clipping(norm=50.0), Clipping(value=0.1)])
+def test_gradients_are_clipped_as_torch_clips_them_each_replicas_alone(clipping):
+    recipe = replace(Recipe.of("sgd", {"momentum": 0.9}), clipping=clipping)
+    make = lambda own: make_optimizer({"name": "sgd", "momentum": 0.9}, own, 0.1)  # noqa: E731
+    assert_torchs_and_a_replicas_own(recipe, make, clipping)
 
 
 @pytest.mark.parametrize(("name", "options"), NAMED)
@@ -576,7 +636,7 @@ def test_each_replica_may_have_a_rate_of_its_own(name, options):
 
     def trained(rate):
         parameters = [p.clone() for p in start]
-        update = make_stacked(name, options, parameters)
+        update = make_stacked(Recipe.of(name, options), parameters)
         for step in gradients:
             update(step, rate)
         return parameters
@@ -587,7 +647,9 @@ def test_each_replica_may_have_a_rate_of_its_own(name, options):
             assert one[place].numpy().tobytes() == other[place].numpy().tobytes()
 
 
-@pytest.mark.parametrize("options", [{"amsgrad": True}, {"maximize": True}])
-def test_an_option_without_a_stacked_formula_is_refused(options):
-    with pytest.raises(CannotPackError, match="adam with"):
-        make_stacked("adam", options, [])
+def test_an_optimiser_or_an_option_without_a_stacked_formula_is_refused():
+    for option in ({"unheard": True}, {"betas": torch.zeros(2)}):
+        with pytest.raises(CannotPackError, match="adam with"):
+            make_stacked(Recipe.of("adam", option), [])
+    with pytest.raises(CannotPackError, match="its optimiser, rprop, has no packed form"):
+        make_stacked(Recipe.of("rprop", {}), [])

@@ -22,7 +22,7 @@ from torch import nn
 import patterns
 import sweeper
 from sweeper.errors import SettingsError
-from sweeper.train import packed, reductions, way
+from sweeper.train import packed, reductions, stacked, way
 from sweeper.train.data import Data, HeldSet, LoadedSet
 from sweeper.train.packed import Member, train_pack
 from sweeper.train.trainer import train_trial
@@ -577,10 +577,75 @@ def test_a_large_model_is_not_evaluated_to_find_that_out(monkeypatch):
     assert Read.reads < 500
 
 
-def test_an_option_of_the_optimiser_that_is_not_known_is_trained_plain():
-    taken, because = found(optimizer={"name": "adam", "amsgrad": True})
-    assert taken == "plain"
-    assert "amsgrad" in because
+class Own(torch.optim.SGD):
+    """An optimiser of the user's."""
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "named"),
+    [({"class": Own}, "test_packs.Own"), ({"name": "rprop"}, "rprop"), ("ASGD", "asgd")],
+)
+def test_an_optimiser_without_a_packed_form_is_trained_plain(optimizer, named):
+    assert found(optimizer=optimizer) == (
+        "plain",
+        f"its optimiser, {named}, has no packed form",
+    )
+
+
+def some_groups(model):
+    return [
+        {"params": model[0].parameters(), "lr_scale": 0.25},
+        {"params": model[2].parameters(), "weight_decay": 0.1, "momentum": 0.5},
+    ]
+
+
+RECIPES = [
+    {"optimizer": {"name": "adam", "amsgrad": True}},
+    {"optimizer": {"name": "rmsprop", "centered": True}},
+    {"optimizer": "sgd", "clip_grad_norm": 0.3},
+    {"optimizer": "adam", "clip_grad_value": 0.01},
+    {"optimizer": {"name": "adamw", "weight_decay": 0.3, "decay_only": "weight"}},
+    {"optimizer": {"name": "sgd", "groups": some_groups}, "clip_grad_norm": 0.5},
+]
+
+
+@pytest.mark.parametrize("changes", RECIPES, ids=str)
+def test_groups_and_clipped_gradients_are_packed_and_agree_with_plain_training(changes):
+    assert found(**changes) == ("flat", "its packs agree with plain training")
+    problem = problem_of(plain, **changes)
+    payload = TRIAL | {"lr_end": 0.03}
+    packs = pack([0, 1], problem, lr_end=0.03)
+    for number, packed_trial in packs.items():
+        expected = train_trial(problem, data_of(), streams_of(number, "trial"), payload, 0, None)
+        for name, value in expected.metrics.items():
+            assert packed_trial.metrics[name] == pytest.approx(value, rel=1e-4)
+    # It changes something.
+    usual = pack([0], problem_of(plain, optimizer=problem.recipe(plain()).name), lr_end=0.03)
+    assert usual[0].metrics["loss_val"] != packs[0].metrics["loss_val"]
+
+
+def test_groups_that_differ_between_seeds_are_trained_plain():
+    def groups(model):
+        return [{"params": model.parameters(), "lr_scale": abs(model[0].bias[0].item())}]
+
+    optimizer = {"name": "sgd", "groups": groups}
+    assert found(optimizer=optimizer) == (
+        "plain",
+        "its parameter groups are not the same for every seed",
+    )
+
+
+def test_a_clipping_or_a_group_that_packs_forget_is_found_out(monkeypatch):
+    monkeypatch.setattr(stacked, "clipped", lambda gradients, _: gradients)
+    assert "differ by" in found(clip_grad_norm=0.1)[1]
+    monkeypatch.undo()
+
+    def unscaled(optimizer, rate):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+
+    monkeypatch.setattr(way, "set_rate", unscaled)
+    assert "differ by" in found(optimizer={"name": "sgd", "groups": some_groups})[1]
 
 
 def test_a_rule_that_is_wrong_or_depends_on_the_pack_is_found_out(monkeypatch):

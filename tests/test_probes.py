@@ -371,6 +371,51 @@ def test_a_batch_runs_rate_is_in_proportion_to_its_size(seen_rates):
     np.testing.assert_allclose(seen_rates, (0.05 + 0.3) / 2 / 16 * batch_sizes(8, 20, 200))
 
 
+def test_every_group_has_the_scheduled_rate_times_its_scale(monkeypatch):
+    seen = []
+
+    class Watched(torch.optim.SGD):
+        def step(self, closure=None):
+            seen.append([group["lr"] for group in self.param_groups])
+            return super().step(closure)
+
+    def groups(model):
+        first, *others = model.parameters()
+        return [{"params": first, "lr_scale": 0.25}, {"params": others}]
+
+    problem = problem_of(optimizer={"class": Watched, "groups": groups})
+    trial(problem=problem)
+    rates = np.array(seen)
+    assert rates.shape == (40, 2)
+    assert rates[:, 1].max() == pytest.approx(0.3)
+    np.testing.assert_array_equal(rates[:, 0], 0.25 * rates[:, 1])
+    seen.clear()
+    run_lr_range(Probe.make(problem, data_of(), streams_of(), encode(())), LR_RANGE | WARM_UP)
+    rates = np.array(seen)
+    np.testing.assert_allclose(rates[3:, 1], np.linspace(1e-3, 0.5, 30))
+    np.testing.assert_array_equal(rates[:, 0], 0.25 * rates[:, 1])
+
+
+@pytest.mark.parametrize("changes", [{"clip_grad_norm": 1e-3}, {"clip_grad_value": 1e-4}])
+def test_gradients_are_clipped_in_probes_and_in_trials(changes):
+    sizes = []
+
+    class Watched(torch.optim.SGD):
+        def step(self, closure=None):
+            gradients = [p.grad.flatten() for group in self.param_groups for p in group["params"]]
+            sizes.append(torch.cat(gradients))
+            return super().step(closure)
+
+    problem = problem_of(optimizer={"class": Watched}, **changes)
+    trial(problem=problem)
+    run_lr_range(Probe.make(problem, data_of(), streams_of(), encode(())), LR_RANGE | WARM_UP)
+    assert len(sizes) == 40 + 3 + 30
+    ((name, bound),) = changes.items()
+    for gradient in sizes:
+        size = gradient.norm() if name == "clip_grad_norm" else gradient.abs().max()
+        assert float(size) <= bound * 1.001
+
+
 def test_training_improves_on_the_start():
     found = trial(samples=40)
     assert found.metrics["perf_val"] > 0.85

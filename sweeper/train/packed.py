@@ -23,11 +23,11 @@ from sweeper.train.curves import CURVES, Trained, choose_samples, curve_steps
 from sweeper.train.data import Data, HeldSet, Indices, SampleSet, shuffled
 from sweeper.train.draws import step_keys
 from sweeper.train.evaluation import CHUNK, PackEvaluation, gather
-from sweeper.train.optimizers import optimizer_parts
 from sweeper.train.plan import COMPILED, FLAT
 from sweeper.train.problem import Problem
+from sweeper.train.recipe import Recipe
 from sweeper.train.stacked import find_optimizer
-from sweeper.train.step import FlatStep, NativeStep, OptimizerParts, Step, numbers_of
+from sweeper.train.step import FlatStep, NativeStep, Step, numbers_of
 from sweeper.train.streams import Streams, preserved
 from sweeper.train.tape import Tape, held, record, trained
 
@@ -136,7 +136,7 @@ def least_of(tape: Tape, way: str) -> int:
 def make_step(
     way: str,
     tape: Tape,
-    optimizer: OptimizerParts,
+    recipe: Recipe,
     models: tuple[list[Tensor], list[Tensor]],
     labels: Tensor | None,
 ) -> Step:
@@ -146,8 +146,8 @@ def make_step(
         CannotPackError: something in it has no rule.
     """
     if way == COMPILED:
-        return NativeStep(tape, optimizer, models)
-    return FlatStep(tape, optimizer, models, labels)
+        return NativeStep(tape, recipe, models)
+    return FlatStep(tape, recipe, models, labels)
 
 
 def most_members(member: Member, way: str) -> int:
@@ -188,15 +188,16 @@ def train_pack(
     """Train the trials together; each comes as it has been measured, in order."""
     tape, way = members[0].tape, payload.get("way", FLAT)
     least = least_of(tape, way)
-    parts = optimizer_parts(problem.optimizer)
+    recipe = problem.recipe(members[0].model)
     models = stack([member.model for member in members], least)
-    step = make_step(way, tape, parts, models, data.train.labels)
+    step = make_step(way, tape, recipe, models, data.train.labels)
     evaluation = evaluation_of(problem, members[0])
     wanted = _prepare_curves(members, data, payload, curve_samples)
     place_of = {int(number): place for place, number in enumerate(wanted)}
     batches = _batches(members, data.train, payload, least)
     keys = keys_of([member.streams for member in members], tape, payload["steps"], least)
-    numbers = numbers_of(find_optimizer(*parts), cycle_rates(payload), step.replicas, torch.float32)
+    optimizer = find_optimizer(recipe)
+    numbers = numbers_of(optimizer, cycle_rates(payload), step.replicas, torch.float32)
     left = set(range(len(members)))
     for number, ((x, y), key, settings) in enumerate(zip(batches, keys, numbers, strict=False), 1):
         reached = step(x, y, key, settings).tolist()

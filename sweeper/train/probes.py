@@ -21,14 +21,18 @@ from sweeper.signature import decode
 from sweeper.train.data import Batch, Data, Indices, endless, in_order, shuffled
 from sweeper.train.inputs import call_model
 from sweeper.train.metrics import Measure, Tally, inverse_loss, measured_loss
-from sweeper.train.optimizers import make_optimizer, trained_parameters
+from sweeper.train.optimizers import make_optimizer, parameters_of, set_rate
 from sweeper.train.plan import batch_sizes, batches_per_epoch, learning_rates
 from sweeper.train.problem import Problem
+from sweeper.train.recipe import Clipping
 from sweeper.train.soundness import has_sum, is_broadcast, notes_of
 from sweeper.train.streams import Preserved, Streams
 
 EVALUATED = 192
 """The most training samples that performance is measured on after each step of a range run."""
+
+_ANY_RATE = 1e-3
+"""What an optimiser is made with where every step sets its own: some do not take zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Probe:
     optimizer: torch.optim.Optimizer
     order: np.random.Generator
     evaluation: np.random.Generator
+    clipping: Clipping
     preserved: Preserved = field(default_factory=Preserved)
 
     @classmethod
@@ -50,11 +55,12 @@ class Probe:
         streams.seed_globals("init")
         _, model = problem.make_model(encoded)
         loss = problem.make_loss()
-        optimizer = make_optimizer(problem.optimizer, trained_parameters(model, loss), 0.0)
+        optimizer = make_optimizer(problem.optimizer, model, _ANY_RATE, parameters_of(loss))
         streams.seed_globals("inside")
         model.train()
         order, evaluation = streams.generator("order"), streams.generator("evaluation")
-        return cls(data, model, problem.measure(loss), optimizer, order, evaluation)
+        judging, clipping = problem.measure(loss), problem.clipping
+        return cls(data, model, judging, optimizer, order, evaluation, clipping)
 
     @property
     def loss(self) -> Any:
@@ -64,11 +70,11 @@ class Probe:
     def step(self, batch: Batch, rate: float) -> bool:
         """One step of training; whether the loss was finite."""
         x, y = batch
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, rate)
         self.optimizer.zero_grad()
         value: Tensor = self.loss(call_model(self.model, x), y)
         value.backward()  # type: ignore[no-untyped-call]
+        self.clipping.apply(self.optimizer)
         self.optimizer.step()
         return math.isfinite(value.item()) or self.judging.counts_nothing(y)
 
@@ -197,6 +203,10 @@ def run_check(
         Tally(judging, samples=1).add(output, y)
     with _explained(problem, "loss.backward()", "gradients for the model's parameters"):
         value.backward()  # type: ignore[no-untyped-call]
+    with _explained(problem, "a step of the optimizer", "one that suits the model's gradients"):
+        optimizer = make_optimizer(problem.optimizer, model, _ANY_RATE, parameters_of(loss))
+        problem.clipping.apply(optimizer)
+        optimizer.step()
     return notes_of(judging, output, y, max(len(data.train), len(data.val)))
 
 

@@ -19,7 +19,8 @@ from sweeper.train.context import Brief, Call, said_of_search
 from sweeper.train.loading import ProblemRef, import_module
 from sweeper.train.machine import libraries
 from sweeper.train.metrics import Measure
-from sweeper.train.optimizers import check_optimizer
+from sweeper.train.optimizers import check_optimizer, recipe_of
+from sweeper.train.recipe import Clipping, Recipe, read_bound
 from sweeper.types import NUMERICS
 
 ACCURACY_STYLES = ("classification", "multiclass", "inv-loss")
@@ -51,12 +52,19 @@ class Problem:
             check_optimizer(self.optimizer)
         except ProblemError as error:
             raise self.fault("optimizer", _shown(self.optimizer), str(error)) from None
+        try:
+            _ = self.clipping
+        except ValueError as error:
+            raise ProblemError(f"problem {self._named}: {error}") from None
+
+    @property
+    def _named(self) -> str:
+        where = self.ref.path or self.ref.module
+        return self.ref.name if where == self.ref.name else f"{self.ref.name} ({where})"
 
     def fault(self, attribute: str, found: str, expected: str) -> ProblemError:
         """The error that says what is wrong with an attribute."""
-        where = self.ref.path or self.ref.module
-        named = self.ref.name if where == self.ref.name else f"{self.ref.name} ({where})"
-        return ProblemError(f"problem {named}: {attribute} is {found}; expected {expected}")
+        return ProblemError(f"problem {self._named}: {attribute} is {found}; expected {expected}")
 
     @property
     def accuracy_style(self) -> str:
@@ -65,8 +73,25 @@ class Problem:
 
     @property
     def optimizer(self) -> Any:
-        """A name, or a dict with its settings."""
+        """A name, or a dict with its settings; see `train/optimizers.py`."""
         return getattr(self.module, "optimizer", "sgd")
+
+    @property
+    def clipping(self) -> Clipping:
+        """How gradients are clipped.
+
+        Raises:
+            ValueError: by no positive number, or in two ways.
+        """
+        names = ("clip_grad_norm", "clip_grad_value")
+        norm, value = (read_bound(name, getattr(self.module, name, None)) for name in names)
+        if norm is not None and value is not None:
+            raise ValueError("clip_grad_norm and clip_grad_value are both given; expected one")
+        return Clipping(norm, value)
+
+    def recipe(self, model: nn.Module) -> Recipe:
+        """How the trained parameters of a model are updated."""
+        return recipe_of(self.optimizer, self.clipping, model)
 
     @property
     def handlers(self) -> Callable[..., object] | None:

@@ -19,7 +19,7 @@ from sweeper.train.curves import CURVES, Trained, choose_samples, curve_steps
 from sweeper.train.data import Batch, Data, Indices, SampleSet, in_order, shuffled
 from sweeper.train.inputs import call_model
 from sweeper.train.metrics import Measure, Tally, evaluating
-from sweeper.train.optimizers import make_optimizer, trained_parameters
+from sweeper.train.optimizers import make_optimizer, parameters_of, scale_rates
 from sweeper.train.plan import batches_per_epoch
 from sweeper.train.problem import Problem
 from sweeper.train.streams import Preserved, Streams, preserved
@@ -63,9 +63,7 @@ def train_trial(
     streams.seed_globals("init")
     full, model = problem.make_model(payload["params"])
     loss = problem.make_loss()
-    optimizer = make_optimizer(
-        problem.optimizer, trained_parameters(model, loss), payload["lr_start"]
-    )
+    optimizer = make_optimizer(problem.optimizer, model, payload["lr_start"], parameters_of(loss))
     judging = problem.measure(loss)
     streams.seed_globals("inside")
 
@@ -74,6 +72,7 @@ def train_trial(
         optimizer.zero_grad()
         value: Tensor = loss(call_model(model, x), y)
         value.backward()  # type: ignore[no-untyped-call]
+        problem.clipping.apply(optimizer)
         optimizer.step()
         reached = value.item()
         if not math.isfinite(reached):
@@ -90,6 +89,7 @@ def train_trial(
         optimizer, "lr", payload["lr_start"], payload["lr_end"], cycle_steps
     )
     trainer.add_event_handler(Events.ITERATION_STARTED, cycle)
+    trainer.add_event_handler(Events.ITERATION_STARTED, lambda _: scale_rates(optimizer))
     evaluator = Evaluator(problem, model, judging)
     curves = _record_curves(trainer, evaluator, data, streams, payload, curve_samples)
     if problem.handlers is not None:

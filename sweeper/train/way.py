@@ -25,7 +25,7 @@ from sweeper.train.draws import Drawn
 from sweeper.train.evaluation import PackEvaluation
 from sweeper.train.machine import PLACE_MATTERS, products_depend_on_place
 from sweeper.train.metrics import evaluating, measured_loss
-from sweeper.train.optimizers import make_optimizer, optimizer_parts
+from sweeper.train.optimizers import make_optimizer, set_rate
 from sweeper.train.packed import (
     Member,
     evaluation_of,
@@ -37,8 +37,9 @@ from sweeper.train.packed import (
 )
 from sweeper.train.plan import COMPILED, FLAT, PLAIN
 from sweeper.train.problem import Problem
+from sweeper.train.recipe import Recipe
 from sweeper.train.stacked import find_optimizer, make_stacked
-from sweeper.train.step import FlatStep, NativeStep, OptimizerParts, numbers_of
+from sweeper.train.step import FlatStep, NativeStep, numbers_of
 from sweeper.train.streams import Streams, preserved
 from sweeper.train.tape import CannotPackError, Tape, record, trained, values_in
 from sweeper.train.toolchain import NotCompiledError, toolchain
@@ -102,11 +103,11 @@ def _choose(
     Raises:
         CannotPackError: it is too large to be packed flat, and is not compiled.
     """
-    tape, parts = members[0].tape, optimizer_parts(problem.optimizer)
+    tape, recipe = members[0].tape, problem.recipe(members[0].model)
     because, why_not = "its packs agree with plain training", ""
     if _is_worth(members[0], payload, worth):
         try:
-            _check_native(members, parts, data, payload)
+            _check_native(members, recipe, data, payload)
         except (CannotPackError, NotCompiledError) as error:
             why_not = f"; not compiled: {error}"
         else:
@@ -151,18 +152,21 @@ def _check(
     """
     if products_depend_on_place():
         raise CannotPackError(f"on this machine {PLACE_MATTERS}")
-    make_stacked(*optimizer_parts(problem.optimizer), [])
     x, y = first_batch(data, payload["batch_size"])
     if not isinstance(x, Tensor) or not isinstance(y, Tensor):
         raise CannotPackError("its samples are not pairs of tensors")
     seeds = [streams, Streams(streams.seed, streams.signature, streams.stage, streams.number + 1)]
     for seed in seeds:
-        _check_model(*_make(problem, seed, payload))
+        model, loss = _make(problem, seed, payload)
+        find_optimizer(problem.recipe(model))
+        _check_model(model, loss)
     members = [Member.make(problem, data, seed, payload) for seed in seeds]
     tape = members[0].tape
     step = batched(tape, data.train.labels)
     if members[1].tape != tape:
         raise CannotPackError("its step is not the same for every seed")
+    if problem.recipe(members[1].model) != problem.recipe(members[0].model):
+        raise CannotPackError("its parameter groups are not the same for every seed")
     # Before what takes long for it: whole sets are evaluated.
     if is_large(tape) and not _is_worth(members[0], payload, worth):
         raise CannotPackError(_size_of(tape))
@@ -286,10 +290,10 @@ class _Stretch:
 
 
 def _train(
-    problem: Problem, parameters: list[Tensor], buffers: list[Tensor], step: Step, done: _Stretch
+    recipe: Recipe, parameters: list[Tensor], buffers: list[Tensor], step: Step, done: _Stretch
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Losses of every step, and the buffers after all; the parameters are changed in place."""
-    update = make_stacked(*optimizer_parts(problem.optimizer), parameters)
+    update = make_stacked(recipe, parameters)
     reached = []
     with torch.no_grad():
         for (x, y), key, rate in zip(done.batches, done.keys, done.rates, strict=True):
@@ -311,7 +315,7 @@ def _check_bits(
     source = _batches(data, payload["batch_size"])
     batches = [next(source) for _ in range(CHECK_STEPS + 1)]
     rates = _rates(payload)
-    evaluation = evaluation_of(problem, members[0])
+    evaluation, recipe = evaluation_of(problem, members[0]), problem.recipe(members[0].model)
     known: dict[int, list[bytes]] = {}
     for count in [count for count in PACKS if count <= gaining(members[0].tape)]:
         # Which of the two models stands where, the other way round in every other pack.
@@ -320,7 +324,7 @@ def _check_bits(
             kinds = [0, 0]
         parameters, buffers = stack([members[kind].model for kind in kinds])
         stretch = _Stretch.of(members, kinds, batches, rates)
-        _, buffers = _train(problem, parameters, buffers, step, stretch)
+        _, buffers = _train(recipe, parameters, buffers, step, stretch)
         evaluated = evaluation.run([*parameters, *buffers], *stretch.batches[0])
         for place, kind in enumerate(kinds):
             values = [*parameters, *buffers, *evaluated]
@@ -330,7 +334,7 @@ def _check_bits(
 
 
 def _check_native(
-    members: list[Member], parts: OptimizerParts, data: Data, payload: Mapping[str, Any]
+    members: list[Member], recipe: Recipe, data: Data, payload: Mapping[str, Any]
 ) -> None:
     """Whether the native step is the flat one but for rounding, with the same bits at every place.
 
@@ -343,13 +347,13 @@ def _check_native(
     source = _batches(data, payload["batch_size"])
     batches = [next(source) for _ in range(NATIVE_STEPS + 1)]
     rates = [float(r) for r in np.linspace(payload["lr_start"], payload["lr_end"], NATIVE_STEPS)]
-    numbers = list(numbers_of(find_optimizer(*parts), rates, size, torch.float32))
+    numbers = list(numbers_of(find_optimizer(recipe), rates, size, torch.float32))
     known: dict[int, list[bytes]] = {}
     for kinds in _arrangements(size):
         stretch = _Stretch.of(members, kinds, batches, rates)
         models = [members[kind].model for kind in kinds]
-        step = NativeStep(tape, parts, stack(models, size))
-        flat = FlatStep(tape, parts, stack([*models, models[-1]]), data.train.labels)
+        step = NativeStep(tape, recipe, stack(models, size))
+        flat = FlatStep(tape, recipe, stack([*models, models[-1]]), data.train.labels)
         for number, ((x, y), keys, settings) in enumerate(
             zip(stretch.batches, stretch.keys, numbers, strict=True)
         ):
@@ -390,19 +394,21 @@ def _check_agreement(
         raise CannotPackError("its step is another one in double precision")
     step = batched(tape, data.train.labels)
     stretch = _Stretch.of(members, [0, 1], batches, rates)
-    losses, buffers = _train(problem, parameters, buffers, step, stretch)
+    recipe = problem.recipe(members[0].model)
+    losses, buffers = _train(recipe, parameters, buffers, step, stretch)
     evaluation = PackEvaluation(problem.measure(made[0][1]), packed[0])
     reached, outputs = evaluation.run([*parameters, *buffers], *stretch.batches[0])
     for place, (model, loss) in enumerate(made):
         model.double()
-        optimizer = make_optimizer(problem.optimizer, model.parameters(), rates[0])
+        optimizer = make_optimizer(problem.optimizer, model, rates[0])
         for number, rate in enumerate(rates):
             x, y = batches[number + place]
-            optimizer.param_groups[0]["lr"] = rate
+            set_rate(optimizer, rate)
             optimizer.zero_grad()
             with Drawn(stretch.keys[number][place : place + 1]):
                 value = loss(model(x), y)
                 value.backward()
+            problem.clipping.apply(optimizer)
             optimizer.step()
             _compare(value.detach(), losses[number][place])
         with torch.no_grad(), preserved():
