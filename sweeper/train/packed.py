@@ -89,10 +89,14 @@ class Member:
         return cls(streams, full, model, loss, tape, (len(x), x.numel() // len(x)))
 
     def take(self, state: Sequence[Tensor], place: int) -> None:
-        """Take the weights and the buffers at a place of the stack."""
+        """Take the weights and the buffers at a place of the stack.
+
+        What is not trained may be shared with other models: it is written only where it changed.
+        """
         with torch.no_grad():
             for own, stacked in zip(state_of(self.model), state, strict=True):
-                own.copy_(stacked[place])
+                if own.requires_grad or not torch.equal(own, stacked[place]):
+                    own.copy_(stacked[place])
 
 
 def first_batch(data: Data, batch_size: int) -> tuple[Any, Any]:

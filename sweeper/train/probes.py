@@ -156,6 +156,7 @@ def run_check(problem: Problem, data: Data, streams: Streams, payload: Mapping[s
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise problem.fault(f"model({shown})", "a model without parameters", "something to train")
     loss = problem.make_loss()
+    model.train()
     with _explained(problem, f"model({shown}) on {batch}", "an output for each sample"):
         output = model(x)
     shapes = f"output {_shape(output)} and y {_shape(y)}"
@@ -175,6 +176,10 @@ def run_check(problem: Problem, data: Data, streams: Streams, payload: Mapping[s
         Tally(style).add(output, y, value.item())
     with _explained(problem, "loss.backward()", "gradients for the model's parameters"):
         value.backward()  # type: ignore[no-untyped-call]
+    # Another one while the first is there: whether they share what is trained, or was changed.
+    streams.seed_globals("init")
+    with _explained(problem, f"model({shown}), called again,", "a torch.nn.Module"):
+        problem.make_model(payload["params"])
 
 
 def _unbroadcast(loss: nn.Module, output: Any, y: Any) -> Any:

@@ -54,7 +54,7 @@ class Tape:
     inputs: int
     """How many tensors it is given; the last are the keys of what is drawn."""
     draws: int
-    """How many operations draw random numbers."""
+    """How many times random numbers are drawn; what is computed again draws the same again."""
     operations: tuple[Operation, ...]
     results: tuple[int, ...]
     """The numbers of the values that are wanted, in order."""
@@ -93,9 +93,10 @@ def record(
         CannotPackError: the step cannot be written down.
     """
     parameters, keys = trained(model), torch.zeros(1, dtype=torch.int64)
-    recorder = Recorder([*parameters, *held(model), x, y, keys])
+    drawn = Drawn(keys)
+    recorder = Recorder([*parameters, *held(model), x, y, keys], drawn)
     with _Kept(model) as kept:
-        with recorder.reading, Drawn(keys), recorder:
+        with recorder.reading, drawn, recorder:
             value = loss(model(x), y)
             gradients = torch.autograd.grad(value, parameters, allow_unused=True)
         kept.check()
@@ -118,9 +119,10 @@ def record_evaluation(
         CannotPackError: the evaluation cannot be written down.
     """
     inputs, keys = [*trained(model), *held(model)], torch.zeros(1, dtype=torch.int64)
-    recorder = Recorder([*inputs, x, y, keys])
+    drawn = Drawn(keys)
+    recorder = Recorder([*inputs, x, y, keys], drawn)
     with _Kept(model) as kept:
-        with recorder.reading, Drawn(keys), recorder, torch.no_grad():
+        with recorder.reading, drawn, recorder, torch.no_grad():
             output = model(x)
             value = loss(output, y)
         kept.check()
@@ -170,12 +172,12 @@ def _shapes(buffers: Mapping[str, Tensor | None]) -> list[Any]:
 class Recorder(Mode):  # type: ignore[no-untyped-call]
     """Writes down what torch computes from these tensors; the last are the keys of draws."""
 
-    def __init__(self, inputs: Sequence[Tensor]) -> None:
+    def __init__(self, inputs: Sequence[Tensor], drawn: Drawn) -> None:
         super().__init__()
         self._operations: list[Operation] = []
         self._reason = ""
-        self._inputs = len(inputs)
-        self._products = self._computed = self._draws = 0
+        self._inputs, self._drawn = len(inputs), drawn
+        self._products = self._computed = 0
         # Tensors are told apart by identity, so every one of them is kept alive.
         self._kept: list[Tensor] = []
         self._numbers: dict[int, int] = {}
@@ -195,14 +197,14 @@ class Recorder(Mode):  # type: ignore[no-untyped-call]
         Raises:
             CannotPackError: it cannot be written down.
         """
-        if self._reason:
-            raise CannotPackError(self._reason)
+        if self._reason or self._drawn.reason:
+            raise CannotPackError(self._reason or self._drawn.reason)
         numbers = [self._numbers.get(id(tensor)) for tensor in results]
         if None in numbers:
             raise CannotPackError("the loss or a gradient is not computed by torch's operations")
         return Tape(
             self._inputs,
-            self._draws,
+            self._drawn.draws,
             tuple(self._operations),
             tuple(number for number in numbers if number is not None),
             self._products,
@@ -220,13 +222,12 @@ class Recorder(Mode):  # type: ignore[no-untyped-call]
         name = str(func)
         arguments = tuple(self._written(argument, name) for argument in args)
         options = tuple((key, self._written(kwargs[key], name)) for key in sorted(kwargs))
-        if is_draw(func):
-            arguments = (self._keys, self._draws, *arguments)
-            self._draws += 1
-        elif not values_in((arguments, options)):
-            arguments = (self._keys, *arguments)
         changed = _changed(func, args, kwargs)
         found = func(*args, **kwargs)
+        if is_draw(func):
+            arguments = (self._keys, self._drawn.last, *arguments)
+        elif not values_in((arguments, options)):
+            arguments = (self._keys, *arguments)
         many = isinstance(found, tuple | list)
         results = list(found) if many else [found]
         results += [tensor for tensor in changed if all(tensor is not one for one in results)]
