@@ -30,7 +30,7 @@ from sweeper.train.returned import is_shared
 from sweeper.train.stacked import make_stacked
 from sweeper.train.streams import preserved
 from sweeper.train.stretch import CHECK_STEPS, Stretch, batches_of, rates_of
-from sweeper.train.tape import CannotPackError, Tape, held, record, trained, values_in
+from sweeper.train.tape import CannotPackError, Tape, held, record, tensors_of, trained, values_in
 
 AGREEMENT = 1e-9
 """Error relative to a tensor's largest number, in double precision, that still counts as the same.
@@ -107,7 +107,9 @@ class _Trainings:
         self, problem: Problem, plain: Sequence[Pair], tape: Tape, labels: Tensor | None
     ) -> None:
         self._plain, self._tape = plain, tape
-        self._parameters, self._held = stack([model for model, _ in plain])
+        self._parameters, self._held = stack(
+            [model for model, _ in plain], losses=[loss for _, loss in plain]
+        )
         self._draws: dict[int, Tensor] = {}
         self._step = batched(tape, labels, {name: self._drawn(name) for name in DRAWS})
         self._update = make_stacked(*optimizer_parts(problem.optimizer), self._parameters)
@@ -140,13 +142,13 @@ class _Trainings:
 
     def _plain_step(self, place: int, x: Tensor, y: Tensor) -> _PlainStep:
         model, loss = self._plain[place]
-        _load(model, [*self._parameters, *self._held], place)
+        _load(self._plain[place], [*self._parameters, *self._held], place)
         self._optimizers[place].zero_grad()
-        before = [value.detach().clone() for value in held(model)]
+        before = [value.detach().clone() for value in held(model, loss)]
         with _Draws() as drawn:
             value = loss(model(x), y)
             value.backward()
-        return _PlainStep(model, value.detach(), before, drawn)
+        return _PlainStep(model, loss, value.detach(), before, drawn)
 
     def _compare_update(self, place: int, gradients: Sequence[Tensor], rate: float) -> None:
         model, _ = self._plain[place]
@@ -174,7 +176,8 @@ class _PlainStep:
     """What a step of plain training came to."""
 
     model: nn.Module
-    loss: Tensor
+    loss: Any
+    reached: Tensor
     before: list[Tensor]
     """What was held before it."""
     drawn: _Draws
@@ -185,13 +188,13 @@ class _PlainStep:
         Raises:
             CannotPackError: they differ.
         """
-        compare("the loss", self.loss, loss)
+        compare("the loss", self.reached, loss)
         parameters = _trained(self.model)
         own = [_gradient(parameter) for _, parameter in parameters]
         scale = largest(own)
         for (name, _), one, other in zip(parameters, own, gradients, strict=True):
             compare(f"the gradient of {name}", one, other, scale)
-        after = _held(self.model)
+        after = _held(self.model, self.loss)
         changed = [
             value.detach()
             for (_, value), old in zip(after, self.before, strict=True)
@@ -212,21 +215,24 @@ def _trained(model: nn.Module) -> list[tuple[str, Tensor]]:
     return [(name, value) for name, value in named if value.requires_grad]
 
 
-def _held(model: nn.Module) -> list[tuple[str, Tensor]]:
+def _held(model: nn.Module, loss: Any) -> list[tuple[str, Tensor]]:
     """What `held` gives, by name."""
     named = [(f"parameter {name}", value) for name, value in model.named_parameters()]
     fixed = [(name, value) for name, value in named if not value.requires_grad]
-    return [*fixed, *((f"buffer {name}", value) for name, value in model.named_buffers())]
+    buffers = [(f"buffer {name}", value) for name, value in model.named_buffers()]
+    if isinstance(loss, nn.Module):
+        buffers += [(f"the loss's buffer {name}", value) for name, value in loss.named_buffers()]
+    return [*fixed, *buffers]
 
 
 def _at(place: int, stacked: Sequence[Tensor]) -> list[Tensor]:
     return [value[place] for value in stacked]
 
 
-def _load(model: nn.Module, stacked: Sequence[Tensor], place: int) -> None:
-    """Give a copied model what stands at a place of the stack."""
+def _load(pair: Pair, stacked: Sequence[Tensor], place: int) -> None:
+    """Give a copied model and loss what stands at a place of the stack."""
     with torch.no_grad():
-        for own, value in zip(state_of(model), stacked, strict=True):
+        for own, value in zip(state_of(*pair), stacked, strict=True):
             own.copy_(value[place])
 
 
@@ -287,13 +293,14 @@ def _check_outputs(
     """Whether a batch comes to the same in evaluation mode."""
     model, loss = plain
     reached, packed = evaluation.run(state, *batch)
-    _load(model, state, place)
+    _load(plain, state, place)
     model.eval()
     with torch.no_grad():
         output = model(batch[0][place])
         value = loss(output, batch[1][place])
     model.train()
-    compare("its output", output, packed[place])
+    for one, other in zip(tensors_of(output), packed, strict=True):
+        compare("its output", one, other[place])
     compare("its loss in evaluation", value, reached[place])
 
 
@@ -305,7 +312,7 @@ def _check_evaluation(
     A loss that is no mean over samples does not, nor one that leaves some of them out.
     """
     model, loss = plain
-    _load(model, state, 0)
+    _load(plain, state, 0)
     with torch.no_grad():
         packed, _ = evaluation.measure(state, samples)[0]
         whole = mean_loss(model, loss, samples.batches(in_order(len(samples))))

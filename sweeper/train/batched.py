@@ -25,6 +25,15 @@ Step = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
 """From the tape's inputs to its results, each with a leading dimension that counts replicas."""
 
 
+class UnknownOperationsError(CannotPackError):
+    """Operations without a rule, and where each is, if known."""
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        shown = [f"{_shown(name)}{where and f' {where}'}" for name, where in places.items()]
+        super().__init__(f"it computes {', '.join(shown)}; packs have no rule for that")
+        self.names = list(places)
+
+
 def batched(
     tape: Tape,
     labels: Tensor | None = None,
@@ -37,13 +46,13 @@ def batched(
     are used instead of those in `RULES`.
 
     Raises:
-        CannotPackError: an operation has no rule.
+        UnknownOperationsError: an operation has no rule.
     """
     rules = {**RULES, **instead} if instead else RULES
     operations = operations_of(tape)
     unknown = sorted({op.name for op in operations} - rules.keys())
     if unknown:
-        raise CannotPackError(f"it computes {', '.join(map(_shown, unknown))}")
+        raise UnknownOperationsError(dict.fromkeys(unknown, ""))
     if labels is not None:
         operations = [_counting_all(op, Value(tape.inputs - 2), labels) for op in operations]
     return _compiled(tape, operations, rules)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,11 @@ from torch import Tensor
 from sweeper.train.agreement import compare
 from sweeper.train.batched import Step
 from sweeper.train.compiled import replicas_of
-from sweeper.train.data import Data
+from sweeper.train.curves import choose_samples, curve_steps
+from sweeper.train.data import Data, Indices, in_order
+from sweeper.train.evaluation import CHUNK, gather
 from sweeper.train.optimizers import optimizer_parts
-from sweeper.train.packed import Member, evaluation_of, gaining, stack
+from sweeper.train.packed import Member, evaluation_of, gaining, stack_members
 from sweeper.train.problem import Problem
 from sweeper.train.stacked import find_optimizer, make_stacked
 from sweeper.train.step import FlatStep, NativeStep, OptimizerParts, numbers_of
@@ -51,27 +53,77 @@ def check_bits(
     step: Step,
     data: Data,
     payload: Mapping[str, Any],
+    curve_samples: int,
 ) -> None:
-    """Whether a replica's bits are the same in every pack, and at every place in it."""
+    """Whether a replica's bits are the same in every pack, and at every place in it.
+
+    Raises:
+        CannotPackError: they are not.
+    """
     source = batches_of(data, payload["batch_size"])
     batches = [next(source) for _ in range(CHECK_STEPS + 1)]
     rates = rates_of(payload)
     evaluation = evaluation_of(problem, members[0])
-    known: dict[int, list[bytes]] = {}
+    chosen = _chosen(data, members, payload, curve_samples)
+    known: dict[tuple[str, int], list[bytes]] = {}
+
+    def check(what: str, kinds: list[int], values: Sequence[Tensor]) -> None:
+        for place, kind in enumerate(kinds):
+            found = [value[place].numpy().tobytes() for value in values]
+            if known.setdefault((what, kind), found) != found:
+                raise CannotPackError(
+                    f"a trial's results would depend on the size of its pack or its place there "
+                    f"({what}), as torch computes them on this processor"
+                )
+
     for count in [count for count in PACKS if count <= gaining(members[0].tape)]:
         # Which of the two models stands where, the other way round in every other pack.
         kinds = [(place + count) % 2 for place in range(max(2, count))]
         if count == 1:
             kinds = [0, 0]
-        parameters, buffers = stack([members[kind].model for kind in kinds])
+        parameters, buffers = stack_members([members[kind] for kind in kinds])
         stretch = Stretch.of(members, kinds, batches, rates)
         _, buffers = _train_stretch(problem, parameters, buffers, step, stretch)
-        evaluated = evaluation.run([*parameters, *buffers], *stretch.batches[0])
-        for place, kind in enumerate(kinds):
-            values = [*parameters, *buffers, *evaluated]
-            found = [value[place].numpy().tobytes() for value in values]
-            if known.setdefault(kind, found) != found:
-                raise CannotPackError("its last bits depend on the pack")
+        check("weights", kinds, [*parameters, *buffers])
+        for what, x, y in _evaluated(data, kinds, chosen):
+            losses, outputs = evaluation.run([*parameters, *buffers], x, y)
+            check(what, kinds, [losses, *outputs])
+
+
+def _chosen(
+    data: Data, members: list[Member], payload: Mapping[str, Any], curve_samples: int
+) -> list[dict[str, Indices]]:
+    """The samples that each member's curves are measured on; nothing where there are no curves."""
+    points = len(curve_steps(payload["steps"], curve_samples))
+    if not points:
+        return []
+    return [choose_samples(data, member.streams, payload, points) for member in members]
+
+
+def _evaluated(
+    data: Data, kinds: list[int], chosen: list[dict[str, Indices]]
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """A batch of every size that packs evaluate, stacked as they do, and what it is called.
+
+    What is left over of a set is as many samples as no other batch has.
+    """
+    parts = {"train": data.train, "val": data.val}
+    done: set[int] = set()
+    for name, samples in parts.items():
+        for chunk in in_order(len(samples), CHUNK):
+            if len(chunk) not in done:
+                done.add(len(chunk))
+                ((x, y),) = samples.batches([chunk])
+                stacked = [value.expand(len(kinds), *value.shape) for value in (x, y)]
+                yield f"{len(chunk)} samples of {name}", stacked[0], stacked[1]
+    done = set()
+    for name, samples in parts.items() if chosen else ():
+        places = np.stack([chosen[kind][name] for kind in kinds])
+        for chunk in in_order(places.shape[1], CHUNK):
+            if len(chunk) not in done:
+                done.add(len(chunk))
+                x, y = gather(samples, places[:, chunk])
+                yield f"{len(chunk)} samples of a curve of {name}", x, y
 
 
 def check_native(
@@ -92,9 +144,9 @@ def check_native(
     known: dict[int, list[bytes]] = {}
     for kinds in _arrangements(size):
         stretch = Stretch.of(members, kinds, batches, rates)
-        models = [members[kind].model for kind in kinds]
-        step = NativeStep(tape, parts, stack(models, size))
-        flat = FlatStep(tape, parts, stack([*models, models[-1]]), data.train.labels)
+        pack = [members[kind] for kind in kinds]
+        step = NativeStep(tape, parts, stack_members(pack, size))
+        flat = FlatStep(tape, parts, stack_members([*pack, pack[-1]]), data.train.labels)
         for number, ((x, y), keys, settings) in enumerate(
             zip(stretch.batches, stretch.keys, numbers, strict=True)
         ):
@@ -107,7 +159,7 @@ def check_native(
         for place, kind in enumerate(kinds):
             found = [value[place].numpy().tobytes() for value in step.state]
             if known.setdefault(kind, found) != found:
-                raise CannotPackError("the last bits of its compiled step depend on the place")
+                raise CannotPackError("results of its compiled step would depend on the place")
 
 
 def _arrangements(size: int) -> list[list[int]]:

@@ -17,7 +17,7 @@ from sweeper.train.batched import Step, batched
 from sweeper.train.data import HeldSet, Indices, SampleSet, in_order
 from sweeper.train.metrics import Tally, are_correct
 from sweeper.train.streams import preserved
-from sweeper.train.tape import Tape, record_evaluation
+from sweeper.train.tape import CannotPackError, Tape, record_evaluation
 
 CHUNK = 256
 """Samples of each replica evaluated at once.  Part of the last bits of every loss of a pack, so it
@@ -51,14 +51,16 @@ class PackEvaluation:
         tallies = [Tally(self.style) for _ in range(replicas)]
         batches = _same(samples, replicas) if chosen is None else _own(samples, chosen)
         for x, y in batches:
-            losses, output = self.run(stacked, x, y)
-            right = self._right(output, y)
+            losses, outputs = self.run(stacked, x, y)
+            right = self._right(outputs, y)
             for tally, loss, correct in zip(tallies, losses.tolist(), right, strict=True):
                 tally.count(x.shape[1], loss, correct)
         return [(tally.loss, tally.performance) for tally in tallies]
 
-    def run(self, stacked: Sequence[Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, stacked: Sequence[Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The loss of each replica, shape (replicas,), and the outputs, for stacked batches.
+
+        Usually one output; as many as a model gives tensors.
 
         Raises:
             CannotPackError: an operation has no rule.
@@ -66,8 +68,8 @@ class PackEvaluation:
         keys = torch.zeros(len(x), dtype=torch.int64)  # which nothing is drawn for
         step = self._step(x, y)
         with torch.inference_mode():
-            losses, output = step([*stacked, x, y, keys])
-        return losses, output
+            losses, *outputs = step([*stacked, x, y, keys])
+        return losses, outputs
 
     def tape(self, x: Tensor, y: Tensor) -> Tape:
         """What is computed of one replica's batch."""
@@ -83,10 +85,12 @@ class PackEvaluation:
             self._steps[shapes] = batched(self.tape(x[0], y[0]))
         return self._steps[shapes]
 
-    def _right(self, output: Tensor, y: Tensor) -> list[int]:
+    def _right(self, outputs: list[Tensor], y: Tensor) -> list[int]:
         if self.style == "inv-loss":
             return [0] * len(y)
-        right = are_correct(self.style, output.flatten(0, 1), y.flatten(0, 1))
+        if len(outputs) != 1 or outputs[0].shape[:2] != y.shape[:2]:
+            raise CannotPackError("its output is not a tensor with a row for each sample")
+        right = are_correct(self.style, outputs[0].flatten(0, 1), y.flatten(0, 1))
         found: list[int] = right.view(y.shape[:2]).sum(1).tolist()
         return found
 

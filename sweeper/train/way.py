@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.train.agreement import check_agreement
-from sweeper.train.batched import batched
+from sweeper.train.batched import Step, UnknownOperationsError, batched
 from sweeper.train.bits import check_bits, check_native
 from sweeper.train.contents import contents
 from sweeper.train.data import Data
@@ -25,14 +25,14 @@ from sweeper.train.packed import (
     Member,
     evaluation_of,
     first_batch,
-    state_of,
 )
+from sweeper.train.places import named_part
 from sweeper.train.plan import COMPILED, FLAT, PLAIN
 from sweeper.train.problem import Problem
 from sweeper.train.stacked import make_stacked
 from sweeper.train.streams import Streams
 from sweeper.train.stretch import CHECK_STEPS, batches_of
-from sweeper.train.tape import CannotPackError, Tape, record, trained
+from sweeper.train.tape import CannotPackError, Tape, places_of, record, trained
 from sweeper.train.toolchain import NotCompiledError, toolchain
 from sweeper.train.worth import Worth, is_worth_compiling
 
@@ -44,7 +44,11 @@ eight is at least 1.3 times as fast as plain training, and one alone, padded, 0.
 Found = tuple[dict[str, float], dict[str, Any]]
 
 _OWN = frozenset(nn.Module().__dict__)
-_HOOKS = [name for name in _OWN if "hook" in name and name.startswith("_")]
+_HOOKS = [
+    name
+    for name in _OWN
+    if "hook" in name and name.startswith("_") and "state_dict" not in name  # of files alone
+]
 
 
 def find_way(
@@ -53,13 +57,15 @@ def find_way(
     streams: Streams,
     payload: Mapping[str, Any],
     worth: Worth = is_worth_compiling,
+    curve_samples: int = 0,
 ) -> Found:
     """The arrays `way`, `because`, `tape` and `toolchain`: each one text.
 
-    `worth` decides whether a step that can be packed is worth compiling.
+    `worth` decides whether a step that can be packed is worth compiling; curves have so many
+    points.
     """
     try:
-        members = _check(problem, data, streams, payload, worth)
+        members = _check(problem, data, streams, payload, worth, curve_samples)
         way, because = _choose(problem, data, members, payload, worth)
     except CannotPackError as error:
         return {}, _texts(PLAIN, str(error))
@@ -122,7 +128,12 @@ def _size_of(tape: Tape) -> str:
 
 
 def _check(
-    problem: Problem, data: Data, streams: Streams, payload: Mapping[str, Any], worth: Worth
+    problem: Problem,
+    data: Data,
+    streams: Streams,
+    payload: Mapping[str, Any],
+    worth: Worth,
+    curve_samples: int,
 ) -> list[Member]:
     """Two members of a pack, where packed and plain training agree.
 
@@ -138,18 +149,28 @@ def _check(
         _check_model(*_make(problem, seed, payload))
     members = [Member.make(problem, data, seed, payload) for seed in seeds]
     tape = members[0].tape
-    step = batched(tape, data.train.labels)
+    step = _batched(members[0], x, y, data)
     if members[1].tape != tape:
         raise CannotPackError("its step is not the same for every seed")
     # Before what takes long for it: whole sets are evaluated.
     if is_large(tape) and not _is_worth(members[0], payload, worth):
         raise CannotPackError(_size_of(tape))
     _check_memory(problem, members[0], data, payload)
-    check_bits(problem, members, step, data, payload)
+    check_bits(problem, members, step, data, payload, curve_samples)
     check_agreement(
         problem, members, [_make(problem, seed, payload) for seed in seeds], data, payload
     )
     return members
+
+
+def _batched(member: Member, x: Tensor, y: Tensor, data: Data) -> Step:
+    """The step of stacked replicas; where it is refused, the message says which part it is."""
+    try:
+        return batched(member.tape, data.train.labels)
+    except UnknownOperationsError as error:
+        batch = (x, y)
+        places = {n: places_of(member.model, member.loss, batch, n) for n in error.names}
+        raise UnknownOperationsError(places) from None
 
 
 def _make(
@@ -166,14 +187,8 @@ def _make(
 
 
 def _check_model(model: nn.Module, loss: nn.Module) -> None:
-    state = state_of(model)
-    named = list(model.named_parameters(remove_duplicate=False))
-    pointers = {tensor.untyped_storage().data_ptr() for tensor in state if tensor.numel()}
-    if len(pointers) != sum(tensor.numel() > 0 for tensor in state) or len(named) != len(
-        list(model.parameters())
-    ):
-        raise CannotPackError("parameters or buffers share memory")
-    for name, parameter in named:
+    _check_memories(model, loss)
+    for name, parameter in model.named_parameters():
         if type(parameter) is not nn.Parameter or parameter.dtype != torch.float32:
             raise CannotPackError(f"its parameter {name} is not a usual one of type float32")
         if not parameter.is_contiguous():
@@ -182,12 +197,32 @@ def _check_model(model: nn.Module, loss: nn.Module) -> None:
             raise CannotPackError(f"its parameter {name} has hooks")
     if not trained(model):
         raise CannotPackError("none of its parameters is trained")
-    parts = [*model.modules(), *(loss.modules() if isinstance(loss, nn.Module) else ())]
-    for part in parts:
-        if any(part.__dict__.get(name) for name in _HOOKS):
-            raise CannotPackError(f"{type(part).__name__} has hooks")
-    if isinstance(loss, nn.Module) and state_of(loss):
-        raise CannotPackError("the loss has parameters or buffers")
+    for part in _parts(model, loss):
+        if any(getattr(part, "__dict__", {}).get(name) for name in _HOOKS):
+            raise CannotPackError(
+                f"{named_part(model, loss, part)} has hooks: what they do belongs in forward()"
+            )
+    if isinstance(loss, nn.Module) and list(loss.parameters()):
+        raise CannotPackError("the loss has parameters, which packs do not train")
+
+
+def _check_memories(model: nn.Module, loss: nn.Module) -> None:
+    """One tensor may have several names; two tensors may not have one memory."""
+    owners: dict[int, str] = {}
+    named = [*model.named_parameters(), *model.named_buffers()]
+    if isinstance(loss, nn.Module):
+        named += [(f"{name} of the loss", buffer) for name, buffer in loss.named_buffers()]
+    for name, tensor in named:
+        memory = tensor.untyped_storage().data_ptr()
+        if tensor.numel() and owners.setdefault(memory, name) != name:
+            raise CannotPackError(
+                f"{owners[memory]} and {name} share memory, as two tensors: make them one tensor "
+                "under two names, or copy one of them"
+            )
+
+
+def _parts(model: nn.Module, loss: Any) -> list[Any]:
+    return [*model.modules(), *(loss.modules() if isinstance(loss, nn.Module) else [loss])]
 
 
 def _check_memory(problem: Problem, member: Member, data: Data, payload: Mapping[str, Any]) -> None:
@@ -206,8 +241,15 @@ def _check_memory(problem: Problem, member: Member, data: Data, payload: Mapping
             raise CannotPackError("its step changes from batch to batch")
     if _random_states() != before[1]:
         raise CannotPackError("it draws random numbers in each step")
-    if _attributes(member) != before[0]:
-        raise CannotPackError("its attributes change in each step")
+    for part, old, new in zip(
+        _parts(member.model, member.loss), before[0], _attributes(member), strict=True
+    ):
+        if old != new:
+            where = named_part(member.model, member.loss, part)
+            raise CannotPackError(
+                f"its attributes change in each step, those of {where}: what changes belongs in "
+                "buffers"
+            )
 
 
 def _random_states() -> str:
@@ -216,6 +258,4 @@ def _random_states() -> str:
 
 
 def _attributes(member: Member) -> Any:
-    loss = member.loss
-    parts = loss.modules() if isinstance(loss, nn.Module) else [loss]
-    return contents([*member.model.modules(), *parts])
+    return contents(_parts(member.model, member.loss))
