@@ -18,11 +18,12 @@ import pytest
 import torch
 from ignite.handlers.param_scheduler import LinearCyclicalScheduler
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import patterns
 import sweeper
 from sweeper.errors import SettingsError
-from sweeper.train import packed, reductions, stacked, way
+from sweeper.train import agreement, draws, packed, reductions, stacked, way
 from sweeper.train.data import Data, HeldSet, LoadedSet
 from sweeper.train.packed import Member, train_pack
 from sweeper.train.trainer import train_trial
@@ -82,7 +83,8 @@ def test_the_way_and_why_is_in_the_files_and_in_the_summary(reference):
         for place in range(len(SWEPT))
     ]
     assert [found["way"] for found in ways] == ["flat", "flat", "flat", "plain"]
-    assert ways[-1]["way_because"] == "it computes mish, mish_backward"
+    refused = "it computes mish in 1, a Mish, mish_backward; packs have no rule for that"
+    assert ways[-1]["way_because"] == refused
     assert "training: 3 of 4 points in packs; 1 one by one: it computes mish" in str(
         result.summary()
     )
@@ -403,8 +405,7 @@ class Odd(nn.Module):
 
 
 ODDITIES = {
-    "tied": "parameters or buffers share memory",
-    "shared buffer": "parameters or buffers share memory",
+    "shared buffer": "first.bias and mean share memory, as two tensors",
     "growing buffer": "buffers of Odd change their size",
     "viewed buffer": "not computed by torch's operations",
     "hook": "Linear has hooks",
@@ -498,8 +499,11 @@ class Annealed:
 
 
 def test_a_loss_that_is_no_module_is_packed_where_it_stays_as_it_is():
-    assert found(loss=Annealed)[1] == "its attributes change in each step"
-    assert found(loss=Counting)[1] == "its attributes change in each step"
+    for loss in (Annealed, Counting):
+        assert (
+            f"attributes change in each step, those of the loss, a {loss.__name__}"
+            in found(loss=loss)[1]
+        )
     assert found(loss=lambda: nn.functional.cross_entropy)[0] == "flat"
 
 
@@ -545,6 +549,116 @@ def test_what_cannot_be_evaluated_in_parts_is_trained_plain():
 
 def test_normalisation_over_a_batch_and_dropout_are_packed():
     assert found(with_state) == ("flat", "its packs agree with plain training")
+
+
+# -- what is drawn --------------------------------------------------------------------------------
+
+
+class Drawing(nn.Module):
+    """One that does something with the state of torch's generator, by name."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.kept = how, torch.get_rng_state()
+        self.first, self.drop, self.last = nn.Linear(3, 16), nn.Dropout(0.5), nn.Linear(16, 2)
+
+    def block(self, x):
+        return self.drop(self.first(x).tanh())
+
+    def forward(self, x):  # noqa: C901 - one case a way of drawing
+        match self.how if self.training else "evaluated":
+            case "checkpoint":
+                h = checkpoint(self.block, x, use_reentrant=False)
+            case "two checkpoints":
+                h = checkpoint(self.block, x, use_reentrant=False)
+                h = self.drop(h) + checkpoint(self.block, x, use_reentrant=False)
+            case "reentrant":
+                h = checkpoint(self.block, x.clone().requires_grad_(), use_reentrant=True)
+            case "nothing kept":
+                h = checkpoint(self.block, x, use_reentrant=False, preserve_rng_state=False)
+            case "fork":
+                with torch.random.fork_rng():
+                    h = self.block(x)
+            case "seed":
+                torch.manual_seed(3)
+                h = self.block(x)
+            case "state":
+                torch.set_rng_state(self.kept)
+                h = self.block(x)
+            case "generator":
+                torch.default_generator.set_state(self.kept)
+                h = self.block(x)
+            case "twice":
+                before = torch.get_rng_state()
+                h = self.block(x)
+                torch.set_rng_state(before)
+                h = h + self.block(x * 2)
+            case "another":
+                before = torch.get_rng_state()
+                h = self.block(x)
+                torch.set_rng_state(before)
+                h = h + self.drop(h[:, :7]).mean()
+            case _:
+                h = self.block(x)
+        return self.last(h)
+
+
+DRAWINGS = {
+    "once": ("flat", ""),
+    "checkpoint": ("flat", ""),
+    "two checkpoints": ("flat", ""),
+    "nothing kept": ("flat", ""),
+    "twice": ("flat", ""),
+    "reentrant": ("plain", "takes no part in the loss|use_reentrant"),
+    "fork": ("plain", "leaves torch's random generator in another state"),
+    "seed": ("plain", "sets the state of torch's random generator"),
+    "state": ("plain", "sets the state of torch's random generator"),
+    "generator": ("plain", "sets the state of torch's random generator"),
+    "another": ("plain", "draws different numbers from one state"),
+}
+
+
+@pytest.mark.parametrize("how", DRAWINGS)
+def test_what_resets_or_forks_the_generator_is_packed_rightly_or_not_at_all(how):
+    taken, because = found(lambda: Drawing(how))
+    assert taken == DRAWINGS[how][0], because
+    assert re.search(DRAWINGS[how][1], because), because
+
+
+def test_a_checkpoint_around_a_dropout_changes_no_bit_of_a_packed_trial():
+    usual = pack([0, 1], problem_of(lambda: Drawing("once")))
+    kept = pack([0, 1], problem_of(lambda: Drawing("checkpoint")))
+    for number, trained in usual.items():
+        alike(trained, kept[number])
+
+
+def test_a_pack_that_counts_its_draws_otherwise_is_found_out(monkeypatch):
+    """Each draw a new one, also where a checkpoint draws the same again."""
+
+    def count(self, drawn):
+        self._drawn.append(drawn)
+        return len(self._drawn) - 1
+
+    monkeypatch.setattr(draws.Drawn, "_number", count)
+    assert found(lambda: Drawing("once"))[0] == "flat"
+    for how in ("checkpoint", "twice"):
+        assert found(lambda how=how: Drawing(how)) == (
+            "plain",
+            "its packs would draw other numbers again than plain training",
+        )
+
+
+def test_packs_that_draw_the_same_where_plain_training_does_not_are_found_out(monkeypatch):
+    def merge(self, drawn):
+        self._drawn[:] = [drawn]
+        return 0
+
+    def twice():
+        return nn.Sequential(nn.Linear(3, 8), nn.Dropout(), nn.Dropout(), nn.Linear(8, 2))
+
+    assert found(twice)[0] == "flat"
+    monkeypatch.setattr(draws.Drawn, "_number", merge)
+    assert "other numbers again" in found(twice)[1]
 
 
 def test_a_running_mean_without_a_momentum_is_trained_plain():
@@ -644,7 +758,7 @@ def test_a_clipping_or_a_group_that_packs_forget_is_found_out(monkeypatch):
         for group in optimizer.param_groups:
             group["lr"] = rate
 
-    monkeypatch.setattr(way, "set_rate", unscaled)
+    monkeypatch.setattr(agreement, "set_rate", unscaled)
     assert "differ by" in found(optimizer={"name": "sgd", "groups": some_groups})[1]
 
 
@@ -656,7 +770,9 @@ def test_a_rule_that_is_wrong_or_depends_on_the_pack_is_found_out(monkeypatch):
     assert "differ by" in found()[1]
     drifting = lambda x: torch.tanh(x) * (1 + 1e-6 * len(x))  # noqa: E731
     monkeypatch.setattr(batched, "RULES", rules | {"aten.tanh.default": drifting})
-    assert found() == ("plain", "its last bits depend on the pack")
+    taken, because = found()
+    assert taken == "plain"
+    assert "depend on the size of its pack" in because
 
 
 def test_a_rule_that_is_wrong_for_the_last_samples_alone_is_found_out(monkeypatch):

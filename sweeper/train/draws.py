@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -92,21 +92,80 @@ class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class Drawn(Mode):  # type: ignore[no-untyped-call]
-    """Plain training with what a pack would have drawn, for a key of shape (1,)."""
+    """Plain training with what a pack would have drawn, for a key of shape (1,).
+
+    Which draw of the step each one is shows in the state of torch's generator, which moves as it
+    would without this: what is computed again from a state that was kept, as
+    `torch.utils.checkpoint` does, is the same draw.  Afterwards the generator is as it was.
+    """
 
     def __init__(self, key: Tensor) -> None:
         super().__init__()
-        self._key, self._draws = key, 0
+        self._key = key
+        self._numbers: dict[bytes, int] = {}
+        self._drawn: list[str] = []
+        self.last = -1
+        """Which draw the last one was."""
+        self.reason = ""
+        """Why draws cannot be told apart, if they cannot."""
+
+    @property
+    def draws(self) -> int:
+        """How many different draws there were."""
+        return len(self._drawn)
+
+    def __enter__(self) -> Self:
+        self._before = torch.default_generator.get_state()
+        self._newest = _state()
+        return super().__enter__()  # type: ignore[no-any-return, no-untyped-call]
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        if _state() != self._newest:
+            # The next step would draw the same again, or what somebody has chosen.
+            self._refuse("it leaves torch's random generator in another state than its draws do")
+        torch.default_generator.set_state(self._before)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
         kwargs = kwargs or {}
         if not is_draw(func):
             return func(*args, **kwargs)
-        draw, self._draws = self._draws, self._draws + 1
+        self.last = self._number(_described(func, args, kwargs))
         rule = DRAWS.get(str(func))
+        found = func(*args, **kwargs)  # for what it does to the generator
+        if self.last == len(self._drawn) - 1:
+            self._newest = _state()
         if rule is None:
-            return func(*args, **kwargs)
-        like, *rest = args
-        found = rule(self._key, draw, like.unsqueeze(0), *rest, **kwargs)[0]
-        return like.copy_(found) if func._schema.name.endswith("_") else found  # noqa: SLF001
+            return found
+        stacked = [x.unsqueeze(0) if isinstance(x, Tensor) else x for x in args]
+        own: Tensor = rule(self._key, self.last, *stacked, **kwargs)[0]
+        return args[0].copy_(own) if func._schema.name.endswith("_") else own  # noqa: SLF001
+
+    def _number(self, drawn: str) -> int:
+        """Which draw this is, by the state that it begins in."""
+        state = _state()
+        known = self._numbers.get(state)
+        if known is None or state == self._newest:
+            if state != self._newest:
+                self._refuse("it sets the state of torch's random generator")
+            known = self._numbers[state] = len(self._drawn)
+            self._drawn.append(drawn)
+        elif self._drawn[known] != drawn:
+            self._refuse("it draws different numbers from one state of torch's random generator")
+        return known
+
+    def _refuse(self, reason: str) -> None:
+        self.reason = self.reason or reason
+
+
+def _state() -> bytes:
+    """The state of torch's generator."""
+    with torch._C.DisableTorchFunction():  # noqa: SLF001 - a recording sees who reads values
+        return torch.default_generator.get_state().numpy().tobytes()
+
+
+def _described(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """What is drawn: equal where the same state of a generator gives the same numbers."""
+    given = [tuple(x.shape) if isinstance(x, Tensor) else x for x in args]
+    return repr((str(func), given, sorted(kwargs.items())))

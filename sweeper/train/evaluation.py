@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from sweeper.train.batched import Step, batched
 from sweeper.train.data import HeldSet, Indices, SampleSet, in_order
 from sweeper.train.metrics import Measure, Tally, evaluating
+from sweeper.train.reductions import rebuild
 from sweeper.train.streams import preserved
-from sweeper.train.tape import Tape, record_evaluation
+from sweeper.train.tape import CannotPackError, Tape, record_evaluation
 
 CHUNK = 256
 """Samples of each replica evaluated at once.  Part of the last bits of every loss of a pack, so it
@@ -36,6 +37,8 @@ class PackEvaluation:
     """With the loss of one of them."""
     model: nn.Module
     _steps: dict[tuple[torch.Size, torch.Size], Step] = field(default_factory=dict)
+    _like: tuple[Any] | None = None
+    """What the model gives, in its own structure, once that is needed."""
 
     def measure(
         self, stacked: Sequence[Tensor], samples: SampleSet, chosen: Sequence[Indices] | None = None
@@ -52,14 +55,16 @@ class PackEvaluation:
         tallies = [Tally(self.judging, count) for _ in range(replicas)]
         batches = _same(samples, replicas) if chosen is None else _own(samples, chosen)
         for x, y in batches:
-            losses, output = self.run(stacked, x, y)
-            self._judge(tallies, output, y)
-            self._weigh(tallies, losses, output, y)
+            losses, outputs = self.run(stacked, x, y)
+            self._judge(tallies, outputs, y)
+            self._weigh(tallies, losses, outputs, (x, y))
         with evaluating(self.model, self.loss):
             return [tally.result() for tally in tallies]
 
-    def run(self, stacked: Sequence[Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, stacked: Sequence[Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The loss of each replica, shape (replicas,), and the outputs, for stacked batches.
+
+        Usually one output; as many as a model gives tensors.
 
         Raises:
             CannotPackError: an operation has no rule.
@@ -67,8 +72,8 @@ class PackEvaluation:
         keys = torch.zeros(len(x), dtype=torch.int64)  # which nothing is drawn for
         step = self._step(x, y)
         with torch.inference_mode():
-            losses, output = step([*stacked, x, y, keys])
-        return losses, output
+            losses, *outputs = step([*stacked, x, y, keys])
+        return losses, outputs
 
     def tape(self, x: Tensor, y: Tensor) -> Tape:
         """What is computed of one replica's batch."""
@@ -86,23 +91,44 @@ class PackEvaluation:
         """The loss of one of them."""
         return self.judging.loss
 
-    def _judge(self, tallies: Sequence[Tally], output: Tensor, y: Tensor) -> None:
+    def _judge(self, tallies: Sequence[Tally], outputs: list[Tensor], y: Tensor) -> None:
         """Count which samples of each replica are right."""
         if self.judging.style == "inv-loss":
             return
-        found = self.judging.judge(output.flatten(0, 1), y.flatten(0, 1))
+        if len(outputs) != 1 or outputs[0].shape[:2] != y.shape[:2]:
+            raise CannotPackError("its output is not a tensor with a row for each sample")
+        found = self.judging.judge(outputs[0].flatten(0, 1), y.flatten(0, 1))
         sums = (part.view(y.shape[:2]).sum(1).tolist() for part in found)
         for tally, correct, judged in zip(tallies, *sums, strict=True):
             tally.judge(correct, judged)
 
-    def _weigh(self, tallies: Sequence[Tally], losses: Tensor, output: Tensor, y: Tensor) -> None:
+    def _weigh(
+        self,
+        tallies: Sequence[Tally],
+        losses: Tensor,
+        outputs: list[Tensor],
+        batch: tuple[Tensor, Tensor],
+    ) -> None:
         """Count the loss of each replica, or keep its outputs where the loss is of a whole set."""
-        weigh = self.judging.weigh
-        weights = [float(y.shape[1])] * len(y) if weigh is None else weigh(output, y)
+        x, y = batch
+        if self.judging.weigh is not None:
+            weights = self.judging.weigh(outputs[0], y)
+        else:
+            weights = [float(y.shape[1])] * len(y)
         for place, (tally, loss) in enumerate(zip(tallies, losses.tolist(), strict=True)):
-            # A copy of its own, so that no bit depends on the place in the pack.
-            if not tally.keep(output[place].clone(), y[place].clone()):
-                tally.weigh(loss, weights[place])
+            if self.judging.is_of_whole_sets:
+                # Copies of its own, so that no bit depends on the place in the pack.
+                own = [output[place].clone() for output in outputs]
+                if tally.keep(self._structured(own, x[0]), y[place].clone()):
+                    continue
+            tally.weigh(loss, weights[place])
+
+    def _structured(self, outputs: list[Tensor], x: Tensor) -> Any:
+        """Tensors as the model gives them to the loss, for a batch like x."""
+        if self._like is None:
+            with torch.no_grad(), preserved(), evaluating(self.model, self.loss):
+                self._like = (self.model(x),)
+        return rebuild(self._like[0], iter(outputs))
 
 
 @contextlib.contextmanager

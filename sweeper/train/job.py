@@ -222,7 +222,8 @@ def _train(context: TrainContext, fd: int | None, job: Job, number: int) -> _Fou
             return probes.run_batch_choice(probe, payload, number)
         return probes.run_lr_range(probe, payload)
     if base == WAY:
-        return find_way(problem, data, streams, {**payload["trial"], "params": payload["params"]})
+        trial = {**payload["trial"], "params": payload["params"]}
+        return find_way(problem, data, streams, trial, curve_samples=context.curve_samples)
     folder = _model_path(context, job, number).parent
     # Imports ignite, which takes as long as torch: not before it is needed.
     from sweeper.train.trainer import train_trial

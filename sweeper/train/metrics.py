@@ -90,10 +90,11 @@ class Measure:
         out counted as wrong, and logits were compared with 0.5.
         """
         self.style, self.loss, self.numerics = style, loss, numerics
-        self.weighs_samples = numerics < 2
         self.weigh: Weigh | None = None if numerics < 2 else find_weigh(loss)
-        """What a batch's loss was divided by.  None: batches weigh by their samples where
-        `weighs_samples`, else the loss is computed of the whole set."""
+        """What a batch's loss was divided by; None: nothing that is known."""
+        self.is_of_whole_sets = numerics >= 2 and self.weigh is None
+        """Whether the loss is computed once of a whole set, where that fits into memory; batches
+        weigh by their samples where it is not, and nothing else is known."""
         self._judged_by: tuple[int | None, float] | None = (None, 0.5) if numerics < 2 else None
 
     def judge(self, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,8 +130,7 @@ class Tally:
         self._measure, self._expected = measure, samples
         self.correct = self.judged = 0
         self._total = self._weight = 0.0
-        in_parts = measure.weigh is not None or measure.weighs_samples
-        self._whole: list[tuple[Any, Any]] | None = None if in_parts else []
+        self._whole: list[tuple[Any, Any]] | None = [] if measure.is_of_whole_sets else None
         """The outputs and targets so far, where the loss is computed of the whole set."""
 
     def add(self, output: Any, y: Any) -> None:

@@ -89,10 +89,14 @@ class Member:
         return cls(streams, full, model, loss, tape, (len(x), x.numel() // len(x)))
 
     def take(self, state: Sequence[Tensor], place: int) -> None:
-        """Take the weights and the buffers at a place of the stack."""
+        """Take the weights and the buffers at a place of the stack.
+
+        What is not trained may be shared with other models: it is written only where it changed.
+        """
         with torch.no_grad():
-            for own, stacked in zip(state_of(self.model), state, strict=True):
-                own.copy_(stacked[place])
+            for own, stacked in zip(state_of(self.model, self.loss), state, strict=True):
+                if own.requires_grad or not torch.equal(own, stacked[place]):
+                    own.copy_(stacked[place])
 
 
 def first_batch(data: Data, batch_size: int) -> tuple[Any, Any]:
@@ -101,19 +105,30 @@ def first_batch(data: Data, batch_size: int) -> tuple[Any, Any]:
         return next(iter(data.train.batches([np.arange(min(batch_size, len(data.train)))])))
 
 
-def state_of(model: nn.Module) -> list[Tensor]:
-    """The tensors of a model as a step takes them: first those that are trained."""
-    return [*trained(model), *held(model)]
+def state_of(model: nn.Module, loss: Any = None) -> list[Tensor]:
+    """The tensors of model and loss as a step takes them: first those that are trained."""
+    return [*trained(model), *held(model, loss)]
 
 
-def stack(models: Sequence[nn.Module], least: int = LEAST) -> tuple[list[Tensor], list[Tensor]]:
+def stack(
+    models: Sequence[nn.Module], least: int = LEAST, losses: Sequence[Any] | None = None
+) -> tuple[list[Tensor], list[Tensor]]:
     """What is trained and what is held, each of shape (replicas, …); a small pack is padded."""
-    rows = padded([state_of(model) for model in models], least)
+    pairs = zip(models, losses or [None] * len(models), strict=True)
+    rows = padded([state_of(model, loss) for model, loss in pairs], least)
     stacked = [
         torch.stack([value.detach() for value in column]) for column in zip(*rows, strict=True)
     ]
     count = len(trained(models[0]))
     return stacked[:count], stacked[count:]
+
+
+def stack_members(
+    members: Sequence[Member], least: int = LEAST
+) -> tuple[list[Tensor], list[Tensor]]:
+    """As `stack`, of trials that have not begun."""
+    models, losses = [member.model for member in members], [member.loss for member in members]
+    return stack(models, least, losses)
 
 
 def keys_of(
@@ -189,7 +204,7 @@ def train_pack(
     tape, way = members[0].tape, payload.get("way", FLAT)
     least = least_of(tape, way)
     recipe = problem.recipe(members[0].model)
-    models = stack([member.model for member in members], least)
+    models = stack_members(members, least)
     step = make_step(way, tape, recipe, models, data.train.labels)
     evaluation = evaluation_of(problem, members[0])
     wanted = _prepare_curves(members, data, payload, curve_samples)

@@ -174,6 +174,7 @@ def run_check(
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise problem.fault(f"model({shown})", "a model without parameters", "something to train")
     loss = problem.make_loss()
+    model.train()
     with _explained(problem, f"model({shown}) on {batch}", "an output for each sample"):
         output = call_model(model, x)
     shapes = f"output {_shape(output)} and y {_shape(y)}"
@@ -207,6 +208,10 @@ def run_check(
         optimizer = make_optimizer(problem.optimizer, model, _ANY_RATE, parameters_of(loss))
         problem.clipping.apply(optimizer)
         optimizer.step()
+    # Another one while the first is there: whether they share what is trained, or was changed.
+    streams.seed_globals("init")
+    with _explained(problem, f"model({shown}), called again,", "a torch.nn.Module"):
+        problem.make_model(payload["params"])
     return notes_of(judging, output, y, max(len(data.train), len(data.val)))
 
 

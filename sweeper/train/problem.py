@@ -21,6 +21,7 @@ from sweeper.train.machine import libraries
 from sweeper.train.metrics import Measure
 from sweeper.train.optimizers import check_optimizer, recipe_of
 from sweeper.train.recipe import Clipping, Recipe, read_bound
+from sweeper.train.returned import note
 from sweeper.types import NUMERICS
 
 ACCURACY_STYLES = ("classification", "multiclass", "inv-loss")
@@ -121,7 +122,7 @@ class Problem:
         """The models to save and to train, for encoded params: often the same one.
 
         Raises:
-            ProblemError: `model` gives something else.
+            ProblemError: `model` gives something else, or weights that it gave before.
         """
         params = decode(encoded, self.find)
         named = isinstance(params, Mapping)
@@ -129,7 +130,27 @@ class Problem:
         pair = made if isinstance(made, tuple) else (made, made)
         if len(pair) != 2 or not all(isinstance(model, nn.Module) for model in pair):
             raise self.fault("what model() returns", _shown(made), _EXPECTED["model"])
+        self._check_new(pair)
         return pair
+
+    def _check_new(self, pair: tuple[nn.Module, nn.Module]) -> None:
+        """Whether nothing that earlier trials trained, or changed, is returned again."""
+        again = note(pair)
+        if again.trained:
+            raise self.fault(
+                "what model() returns",
+                f"a model with trained weights that it returned before: {_listed(again.trained)}",
+                "new ones from each call, since trials would go on from each other's weights; "
+                "what models share must be frozen with requires_grad_(False)",
+            )
+        if again.changed:
+            raise self.fault(
+                "what model() returns",
+                "a model that shares with earlier ones what training has changed since: "
+                f"{_listed(again.changed)}",
+                "new ones from each call, or shared parts that training leaves as they are, such "
+                "as normalisation that is kept in evaluation mode",
+            )
 
     def make_dataset(self) -> tuple[Any, Any]:
         """(train_set, val_set), checked as far as a look at them can.
@@ -206,6 +227,14 @@ def _shown(value: object) -> str:
     # One line, and without the place in memory, which tells nobody anything.
     text = re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(value).split()))
     return f"{text if len(text) <= 80 else text[:77] + '...'} (a {type(value).__name__})"
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+_MOST_NAMES = 4
 
 
 def load_problem(ref: ProblemRef) -> Problem:

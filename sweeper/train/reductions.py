@@ -9,7 +9,7 @@ memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -185,9 +185,17 @@ def join(values: Sequence[Any]) -> Any:
     if isinstance(first[0], str | bytes):
         return [one for value in values for one in value]
     parts = [join(column) for column in zip(*values, strict=True)]
-    if hasattr(first, "_fields"):
-        return type(first)(*parts)
-    return type(first)(parts)
+    return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
+
+
+def rebuild(like: Any, tensors: Iterator[Tensor]) -> Any:
+    """The tensors in the structure of another value: its tuples, lists and dictionaries."""
+    if isinstance(like, Tensor):
+        return next(tensors)
+    if isinstance(like, Mapping):
+        return {key: rebuild(value, tensors) for key, value in like.items()}
+    parts = [rebuild(value, tensors) for value in like]
+    return type(like)(*parts) if hasattr(like, "_fields") else type(like)(parts)
 
 
 def finite_or_nan(value: float) -> float:

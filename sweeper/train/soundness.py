@@ -71,7 +71,7 @@ def has_sum(loss: Any, output: Any, y: Any) -> bool:
 def notes_of(judging: Measure, output: Any, y: Any, samples: int) -> list[str]:
     """What a person should know of how sets of at most so many samples are measured."""
     found = []
-    if judging.weigh is None and not judging.weighs_samples and not fits(output, y, samples):
+    if judging.is_of_whole_sets and not fits(output, y, samples):
         why = (
             f"its outputs take more than {MOST_WHOLE >> 20} MiB"
             if can_join(output) and can_join(y)
