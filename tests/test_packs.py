@@ -21,6 +21,7 @@ from ignite.handlers.param_scheduler import LinearCyclicalScheduler
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+import oddly
 import patterns
 import sweeper
 from sweeper.errors import SettingsError
@@ -160,6 +161,23 @@ def test_what_keeps_buffers_draws_or_attends_has_the_same_bits_in_every_pack(tmp
     assert outcomes(folder) == outcomes(tmp_path / "many")
 
 
+def test_odd_remainders_are_measured_the_same_however_a_sweep_is_cut(tmp_path):
+    def swept(name, **options):
+        folder, kinds = tmp_path / name, ["without bias", "convolutional"]
+        result = run(folder, sweeper.Grid(trials=4, kind=kinds), oddly, **options)
+        return result, outcomes(folder)
+
+    auto, known = swept("auto")
+    assert "2 of 2 points in packs" in str(auto.summary())
+    for options in (
+        {"pack": 1, "backend": "local", "total_cores": 2},
+        {"pack": 3, "backend": "local", "total_cores": 1},
+    ):
+        result, found = swept(str(options["pack"]), **options)
+        assert_same_bits(auto, result)
+        assert found == known
+
+
 # -- packs ----------------------------------------------------------------------------------------
 
 
@@ -230,6 +248,21 @@ def test_the_rates_of_a_pack_are_those_of_ignites_scheduler(steps, cycles):
         cycle_size=max(2, steps // cycles),
     )
     assert packed.cycle_rates(payload) == [rate for _, rate in simulated]
+
+
+def odd_data():
+    x, y = oddly.samples()
+    count = oddly.TRAINED
+    return Data(HeldSet(x[:count], y[:count]), HeldSet(x[count:], y[count:]))
+
+
+@pytest.mark.parametrize("kind", oddly.KINDS)
+def test_what_is_left_over_of_a_set_is_measured_the_same_in_every_pack(kind):
+    problem, data = problem_of(oddly.KINDS[kind]), odd_data()
+    known = pack(range(8), problem, data, samples=7)
+    for numbers in ([4], [5, 4], [7, 3, 4]):
+        for number, trained in pack(numbers, problem, data, samples=7).items():
+            alike(trained, known[number])
 
 
 def test_data_that_is_loaded_as_it_goes_gives_the_same_pack():
@@ -934,6 +967,38 @@ def test_a_rule_that_is_wrong_or_depends_on_the_pack_is_found_out(monkeypatch):
     taken, because = found()
     assert taken == "plain"
     assert "depend on the size of its pack" in because
+
+
+@pytest.mark.parametrize(
+    ("rows", "what"),
+    [
+        (45, "45 samples of train"),
+        (83, "83 samples of val"),
+        (packed.CHUNK, "256 samples of train"),
+        (64, "64 samples of a curve of train"),
+    ],
+)
+def test_a_product_whose_bits_depend_on_the_place_is_refused_for_every_size_that_is_used(
+    monkeypatch, rows, what
+):
+    """As MKL's do where a product is thin and its address is no multiple of 16 bytes."""
+    from sweeper.train import batched
+
+    usual = batched.RULES["aten.mm.default"]
+
+    def by_place(x, y):
+        found = usual(x, y)
+        if x.shape[1] == rows:
+            found[1] = found[1] * (1 + 2.0**-23)
+        return found
+
+    problem = problem_of(oddly.without_bias)
+    _, texts = find_way(problem, odd_data(), streams_of(0, "way"), TRIAL, curve_samples=7)
+    assert str(texts["way"]) == "flat", texts["because"]
+    monkeypatch.setattr(batched, "RULES", batched.RULES | {"aten.mm.default": by_place})
+    _, texts = find_way(problem, odd_data(), streams_of(0, "way"), TRIAL, curve_samples=7)
+    assert str(texts["way"]) == "plain"
+    assert f"the size of its pack or its place there ({what})" in str(texts["because"])
 
 
 def test_a_rule_that_is_wrong_for_the_last_samples_alone_is_found_out(monkeypatch):
