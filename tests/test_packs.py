@@ -11,6 +11,7 @@ import re
 import threading
 import weakref
 from collections import deque
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -20,6 +21,7 @@ from ignite.handlers.param_scheduler import LinearCyclicalScheduler
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+import oddly
 import patterns
 import sweeper
 from sweeper.errors import SettingsError
@@ -159,6 +161,23 @@ def test_what_keeps_buffers_draws_or_attends_has_the_same_bits_in_every_pack(tmp
     assert outcomes(folder) == outcomes(tmp_path / "many")
 
 
+def test_odd_remainders_are_measured_the_same_however_a_sweep_is_cut(tmp_path):
+    def swept(name, **options):
+        folder, kinds = tmp_path / name, ["without bias", "convolutional"]
+        result = run(folder, sweeper.Grid(trials=4, kind=kinds), oddly, **options)
+        return result, outcomes(folder)
+
+    auto, known = swept("auto")
+    assert "2 of 2 points in packs" in str(auto.summary())
+    for options in (
+        {"pack": 1, "backend": "local", "total_cores": 2},
+        {"pack": 3, "backend": "local", "total_cores": 1},
+    ):
+        result, found = swept(str(options["pack"]), **options)
+        assert_same_bits(auto, result)
+        assert found == known
+
+
 # -- packs ----------------------------------------------------------------------------------------
 
 
@@ -229,6 +248,21 @@ def test_the_rates_of_a_pack_are_those_of_ignites_scheduler(steps, cycles):
         cycle_size=max(2, steps // cycles),
     )
     assert packed.cycle_rates(payload) == [rate for _, rate in simulated]
+
+
+def odd_data():
+    x, y = oddly.samples()
+    count = oddly.TRAINED
+    return Data(HeldSet(x[:count], y[:count]), HeldSet(x[count:], y[count:]))
+
+
+@pytest.mark.parametrize("kind", oddly.KINDS)
+def test_what_is_left_over_of_a_set_is_measured_the_same_in_every_pack(kind):
+    problem, data = problem_of(oddly.KINDS[kind]), odd_data()
+    known = pack(range(8), problem, data, samples=7)
+    for numbers in ([4], [5, 4], [7, 3, 4]):
+        for number, trained in pack(numbers, problem, data, samples=7).items():
+            alike(trained, known[number])
 
 
 def test_data_that_is_loaded_as_it_goes_gives_the_same_pack():
@@ -551,6 +585,236 @@ def test_normalisation_over_a_batch_and_dropout_are_packed():
     assert found(with_state) == ("flat", "its packs agree with plain training")
 
 
+# -- what looks as if it disagreed, and does not --------------------------------------------------
+
+
+class Named(nn.Module):
+    """A small model in which something has two names, or two tensors have one memory."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+        self.first, self.last = nn.Linear(3, 3), nn.Linear(3, 2)
+        match how:
+            case "tied":
+                self.second = nn.Linear(3, 3)
+                self.second.weight = self.first.weight
+            case "twice":
+                self.second = self.first
+            case "buffer":
+                self.register_buffer("scale", torch.ones(3))
+                self.first.register_buffer("scale", self.scale)
+                self.second = self.first
+            case "parting":
+                self.register_buffer("scale", torch.ones(3))
+                self.first.register_buffer("scale", self.scale)
+                self.second = self.first
+            case "views":
+                both = torch.randn(2, 3, 3)
+                self.second = nn.Linear(3, 3)
+                self.first.weight, self.second.weight = map(nn.Parameter, both)
+
+    def forward(self, x):
+        h = self.second(self.first(x).tanh())
+        if self.how == "buffer":
+            if self.training:
+                self.scale.mul_(0.9)
+            h = h * self.first.scale
+        if self.how == "parting":
+            h = h * self.first.scale
+            self.scale = self.scale * 0.9
+        return self.last(h)
+
+
+@pytest.mark.parametrize("how", ["tied", "twice", "buffer"])
+def test_what_has_two_names_is_packed_and_saved_under_both(how):
+    assert found(lambda: Named(how)) == ("flat", "its packs agree with plain training")
+    problem = problem_of(lambda: Named(how))
+    for number, trained in pack([0, 1], problem).items():
+        plain = train_trial(problem, data_of(), streams_of(number, "trial"), TRIAL, 0, None)
+        saved, expected = trained.model.state_dict(), plain.model.state_dict()
+        assert saved.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(saved[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_what_shares_memory_otherwise_is_trained_plain_and_said_by_name():
+    taken, because = found(lambda: Named("views"))
+    assert taken == "plain"
+    assert "first.weight and second.weight share memory, as two tensors" in because
+    taken, because = found(lambda: Named("parting"))
+    assert taken == "plain"
+    assert "come apart" in because
+
+
+class Zero(nn.Module):
+    """Gradients and means that only rounding keeps from being zero, and buffers without a number.
+
+    A bias before a normalisation changes nothing, nor does one of the keys of attention.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)
+        self.query, self.key = nn.Linear(2, 2), nn.Linear(2, 2)
+        self.register_buffer("mask", torch.full((4, 4), -torch.inf).triu(1))
+        self.register_buffer("unknown", torch.full((2,), torch.nan))
+        self.register_buffer("mean", torch.zeros(8))
+        nn.init.zeros_(self.first.bias)
+        nn.init.zeros_(self.key.bias)
+
+    def forward(self, x):
+        h = self.norm(self.first(x))
+        if self.training:
+            centred = h.detach() - h.detach().mean(0)
+            self.mean.mul_(0.9).add_(centred.mean(0))
+            self.unknown.mul_(2.0)
+        rows = h.view(-1, 4, 2)
+        scores = self.query(rows).bmm(self.key(rows).transpose(1, 2)) + self.mask
+        return self.last(scores.softmax(-1).bmm(rows).flatten(1).tanh())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_gradient_that_is_zero_but_for_rounding_is_no_disagreement(optimizer):
+    usual = lambda: nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 2))  # noqa: E731
+    for model in (usual, Zero):
+        taken, because = found(model, optimizer=optimizer)
+        assert taken == "flat", because
+
+
+def test_a_rule_that_is_wrong_for_a_small_gradient_alone_is_found_out(monkeypatch):
+    """A gradient a millionth of the others' is wrong by a millionth of its own."""
+    from sweeper.train import batched
+
+    class Small(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.small, self.last = nn.Parameter(torch.ones(3)), nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.last(x + 1e-6 * self.small.exp())
+
+    assert found(Small)[0] == "flat"
+    wrong = lambda x: torch.exp(x) * (1 + 1e-6)  # noqa: E731
+    monkeypatch.setattr(batched, "RULES", batched.RULES | {"aten.exp.default": wrong})
+    assert "differ by" in found(Small)[1]
+
+
+class Scaled(nn.Module):
+    """A loss with buffers, one of which it changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.tensor([1.0, 3.0]))
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, output, y):
+        if torch.is_grad_enabled():
+            self.seen += 1
+        each = (output - y.unsqueeze(1)).square()
+        return (each * self.scale).mean() / (1 + 0.01 * self.seen)
+
+
+def test_a_loss_with_buffers_is_packed_and_its_buffers_are_each_trials_own():
+    problem = problem_of(plain, loss=Scaled, accuracy_style="inv-loss")
+    changes = {"loss": Scaled, "accuracy_style": "inv-loss"}
+    assert found(**changes) == ("flat", "its packs agree with plain training")
+    known = pack(range(3), problem)
+    alike(pack([1], problem)[1], known[1])
+    for number, one in known.items():
+        plainly = train_trial(problem, data_of(), streams_of(number, "trial"), TRIAL, 0, None)
+        assert one.metrics["loss_val"] == pytest.approx(plainly.metrics["loss_val"], rel=1e-4)
+
+
+def test_a_loss_with_parameters_is_trained_plain():
+    class Learnt(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, output, y):
+            return nn.functional.cross_entropy(output * self.scale, y)
+
+    assert "the loss has parameters" in found(loss=Learnt)[1]
+
+
+class Two(nn.Module):
+    """Two outputs, in a tuple or by name."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.first, self.last = kind, nn.Linear(3, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        inner = self.first(x).tanh()
+        return {"x": self.last(inner), "rest": [inner]} if self.kind is dict else (x, inner)
+
+
+def of_two(output, y):
+    one, other = output.values() if isinstance(output, dict) else output
+    inner = other[0] if isinstance(other, list) else other
+    return one.square().mean() + inner.square().mean() + 0.0 * y.sum()
+
+
+@pytest.mark.parametrize("kind", [dict, tuple])
+def test_several_outputs_are_packed_where_performance_needs_none_of_them(kind):
+    model = (
+        (lambda: Two(dict)) if kind is dict else (lambda: nn.Sequential(nn.Linear(3, 3), Last()))
+    )
+    taken, because = found(model, loss=lambda: of_two, accuracy_style="inv-loss")
+    assert taken == "flat", because
+
+
+class Last(Two):
+    """One whose outputs all depend on what is trained."""
+
+    def __init__(self):
+        super().__init__(tuple)
+        del self.last
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+def test_whole_numbers_that_a_model_makes_floats_of_are_packed(dtype):
+    class Pictures(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = plain()
+
+        def forward(self, x):
+            return self.inner(x.float() / 255 + torch.zeros(3, dtype=torch.float32))
+
+    x = torch.arange(240).reshape(80, 3).to(dtype)
+    y = torch.arange(80) % 2
+    data = Data(HeldSet(x[:60], y[:60]), HeldSet(x[60:], y[60:]))
+    taken, because = found(Pictures, data)
+    assert taken == "flat", because
+
+
+class Placed(nn.Module):
+    """Something that has no rule, in a part of its own."""
+
+    def forward(self, x):
+        return torch.lgamma(x)  # marked
+
+
+def test_a_refusal_says_which_part_and_which_line():
+    lines = Path(__file__).read_text().splitlines()
+    line = next(n for n, text in enumerate(lines, 1) if "# marked" in text)
+    model = lambda: nn.Sequential(nn.Linear(3, 2), nn.Sequential(Placed()), nn.Mish())  # noqa: E731
+    because = found(lambda: nn.Sequential(nn.Linear(3, 2), Asking()))[1]
+    assert "values of its data" in because
+    assert re.search(r"in 1, a Asking \(test_packs\.py, line \d+\)", because), because
+    because = found(model)[1]
+    assert f"in 1.0, a Placed (test_packs.py, line {line})" in because
+
+
+class Asking(nn.Module):
+    """Asks for a value."""
+
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
 # -- what is drawn --------------------------------------------------------------------------------
 
 
@@ -773,6 +1037,38 @@ def test_a_rule_that_is_wrong_or_depends_on_the_pack_is_found_out(monkeypatch):
     taken, because = found()
     assert taken == "plain"
     assert "depend on the size of its pack" in because
+
+
+@pytest.mark.parametrize(
+    ("rows", "what"),
+    [
+        (45, "45 samples of train"),
+        (83, "83 samples of val"),
+        (packed.CHUNK, "256 samples of train"),
+        (64, "64 samples of a curve of train"),
+    ],
+)
+def test_a_product_whose_bits_depend_on_the_place_is_refused_for_every_size_that_is_used(
+    monkeypatch, rows, what
+):
+    """As MKL's do where a product is thin and its address is no multiple of 16 bytes."""
+    from sweeper.train import batched
+
+    usual = batched.RULES["aten.mm.default"]
+
+    def by_place(x, y):
+        found = usual(x, y)
+        if x.shape[1] == rows:
+            found[1] = found[1] * (1 + 2.0**-23)
+        return found
+
+    problem = problem_of(oddly.without_bias)
+    _, texts = find_way(problem, odd_data(), streams_of(0, "way"), TRIAL, curve_samples=7)
+    assert str(texts["way"]) == "flat", texts["because"]
+    monkeypatch.setattr(batched, "RULES", batched.RULES | {"aten.mm.default": by_place})
+    _, texts = find_way(problem, odd_data(), streams_of(0, "way"), TRIAL, curve_samples=7)
+    assert str(texts["way"]) == "plain"
+    assert f"the size of its pack or its place there ({what})" in str(texts["because"])
 
 
 def test_a_rule_that_is_wrong_for_the_last_samples_alone_is_found_out(monkeypatch):

@@ -93,9 +93,21 @@ def _copied(model: nn.Module, loss: Any) -> Pair:
                 "packs are checked on a copy of a model that shares parts with others, and "
                 f"copy.deepcopy raises {type(error).__name__}: {error}"
             ) from error
-    if isinstance(loss, nn.Module):
-        loss.double()
-    return model.double(), loss
+    for whole in (model, loss):
+        if isinstance(whole, nn.Module):
+            _make_double(whole)
+    return model, loss
+
+
+def _make_double(whole: nn.Module) -> None:
+    """As `double()`, which makes two of a buffer that two modules have."""
+    for parameter in whole.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.double()
+    doubles = {buffer: buffer.double() for buffer in whole.buffers() if buffer.is_floating_point()}
+    for part in whole.modules():
+        for name, buffer in part.named_buffers(recurse=False):
+            part._buffers[name] = doubles.get(buffer, buffer)  # noqa: SLF001
 
 
 # -- training -------------------------------------------------------------------------------------
