@@ -217,6 +217,7 @@ def _bind(
         identify(problem.ref.name, options.settings, options.seed, options.curve_samples),
         source_sha256=problem.source_sha256,
         data_sha256=data.sha256,
+        earlier_data_sha256=data.earlier_sha256,
         allow_changed_code=options.allow_changed_code,
     )
     notes = [data.note, *(note for note in store.meta.get("notes", ()) if note != data.note)]

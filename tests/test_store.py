@@ -550,6 +550,19 @@ def test_changed_code_may_be_allowed_and_is_then_the_folders(store, paths):
         bound(store, paths)
 
 
+def test_the_checksum_that_earlier_releases_had_of_the_same_data_is_followed_by_the_whole_one(
+    store, paths
+):
+    bound(store, paths)
+    fill(store)
+    with pytest.raises(FolderError, match="other data"):
+        bound(store, paths, data_sha256="ee")
+    assert bound(store, paths, data_sha256="ee", earlier_data_sha256="dd") is False
+    assert bound(store, paths, data_sha256="ee", earlier_data_sha256="dd") is False
+    with pytest.raises(FolderError, match="other data"):
+        bound(store, paths, data_sha256="ff", earlier_data_sha256="dd")
+
+
 def test_a_setting_that_an_old_folder_does_not_know_is_not_compared(store, paths):
     bound(store, paths)
     fill(store)

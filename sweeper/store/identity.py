@@ -60,6 +60,7 @@ def bind(
     *,
     source_sha256: str,
     data_sha256: str,
+    earlier_data_sha256: str = "",
     allow_changed_code: bool,
 ) -> bool:
     """Make the folder this sweep's, or see that it is; True where changed code was allowed.
@@ -84,7 +85,9 @@ def bind(
     elsewhere = "use another folder, or resume=False (--no-resume) to move it to history/"
     if found:
         raise FolderError(f"{paths.folder} holds another sweep: {'; '.join(found)}: {elsewhere}")
-    if stored.get("data_sha256") != data_sha256:
+    known_data = stored.get("data_sha256")
+    # Earlier releases looked at tensors alone; a folder of theirs goes on with the whole checksum.
+    if known_data not in {data_sha256, earlier_data_sha256 or data_sha256}:
         raise FolderError(
             f"{paths.folder} holds results of other data: dataset() gives something else than when "
             f"it was begun: {elsewhere}"
@@ -97,6 +100,8 @@ def bind(
             "them"
         )
     store.forget_faults_of_the_problem()
+    if known_data != data_sha256:
+        store.set_meta({"data_sha256": data_sha256})
     if changed:
         store.set_meta({"source_sha256": source_sha256})
     return changed

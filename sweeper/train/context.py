@@ -145,6 +145,8 @@ class DataRef:
     remade: bool = False
     """Whether samples may depend on what was read before them: then `dataset()` is called anew
     for each replica, since a replica must not depend on what ran before it."""
+    earlier_sha256: str = ""
+    """The checksum that earlier releases had of the same data, where it is another one."""
     note: str = ""
     """Which way was taken, and why."""
 
