@@ -94,7 +94,7 @@ def _run(
     view.update(study.progress())
     context = TrainContext(
         problem=problem.ref,
-        source_sha256=problem.source_sha256,
+        sources=tuple((source.path, source.sha256) for source in problem.sources),
         data=data,
         seed=options.seed,
         threads=options.settings.cores_per_trial,
@@ -216,6 +216,7 @@ def _bind(
         paths,
         identify(problem.ref.name, options.settings, options.seed, options.curve_samples),
         source_sha256=problem.source_sha256,
+        sources=problem.sources,
         data_sha256=data.sha256,
         earlier_data_sha256=data.earlier_sha256,
         allow_changed_code=options.allow_changed_code,

@@ -37,7 +37,8 @@ TORCH = ("torch", "ignite")
 TORCH_IN = ("train/", "program/")
 # What `status` and the driver pay for: plans and curves are numbers in, numbers out.
 NO_TORCH_IN = tuple(
-    f"train/{name}.py" for name in ("__init__", "context", "loading", "plan", "ranges", "toolchain")
+    f"train/{name}.py"
+    for name in ("__init__", "context", "loading", "plan", "ranges", "sources", "toolchain")
 )
 
 PROCESSES = ("subprocess", "signal", "multiprocessing", "torch.multiprocessing")

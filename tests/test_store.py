@@ -31,6 +31,7 @@ from sweeper.store.identity import bind, identify
 from sweeper.store.load import load, read_results
 from sweeper.store.paths import CURVE_FILES, Paths, move_to_history
 from sweeper.store.schema import SCHEMA_VERSION
+from sweeper.store.sources import Kept
 from sweeper.types import (
     CHECK,
     TRIAL,
@@ -454,6 +455,7 @@ GIVEN = {
 
 def bound(store, paths, **changes):
     given = {**GIVEN, **changes}
+    given.setdefault("sources", [Kept("toy.py", given["source_sha256"], b"")])
     identity = identify(
         *[given.pop(name) for name in ("problem", "settings", "seed", "curve_samples")]
     )
@@ -561,6 +563,32 @@ def test_the_checksum_that_earlier_releases_had_of_the_same_data_is_followed_by_
     assert bound(store, paths, data_sha256="ee", earlier_data_sha256="dd") is False
     with pytest.raises(FolderError, match="other data"):
         bound(store, paths, data_sha256="ff", earlier_data_sha256="dd")
+
+
+def helped(sha256):
+    return [Kept("toy.py", "aa", b""), Kept("helper.py", sha256, b"")]
+
+
+def test_a_helper_that_changed_is_named(store, paths):
+    bound(store, paths, sources=helped("hh"))
+    fill(store)
+    bound(store, paths, sources=helped("hh"))
+    with pytest.raises(FolderError, match=r"other code: 'helper\.py' has changed since"):
+        bound(store, paths, sources=helped("gg"))
+    with pytest.raises(FolderError, match=r"other code: 'helper\.py' has changed since"):
+        bound(store, paths)
+
+
+def test_a_folder_that_knows_no_helpers_gets_to_know_them(store, paths):
+    bound(store, paths)
+    fill(store)
+    with store.transaction():
+        store.connection.execute("DELETE FROM meta WHERE key = 'sources'")
+    with pytest.raises(FolderError, match=r"other code: 'toy\.py' has changed since"):
+        bound(store, paths, source_sha256="bb")
+    bound(store, paths, sources=helped("hh"))
+    with pytest.raises(FolderError, match=r"other code: 'helper\.py' has changed since"):
+        bound(store, paths, sources=helped("gg"))
 
 
 def test_a_setting_that_an_old_folder_does_not_know_is_not_compared(store, paths):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweeper.errors import ChangedCodeError, FolderError
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
+from sweeper.store.sources import SourceFile, as_meta, changed_files, kept_sources
 from sweeper.types import PRESETS, HyperparameterSettings, SweepSettings
 
 
@@ -59,6 +60,7 @@ def bind(
     identity: Mapping[str, Any],
     *,
     source_sha256: str,
+    sources: Sequence[SourceFile],
     data_sha256: str,
     earlier_data_sha256: str = "",
     allow_changed_code: bool,
@@ -74,6 +76,7 @@ def bind(
     wanted = {
         "identity": dict(identity),
         "source_sha256": source_sha256,
+        "sources": as_meta(sources),
         "data_sha256": data_sha256,
     }
     stored = store.meta
@@ -92,16 +95,35 @@ def bind(
             f"{paths.folder} holds results of other data: dataset() gives something else than when "
             f"it was begun: {elsewhere}"
         )
-    changed: bool = stored.get("source_sha256") != source_sha256
+    changed = _changed_files(store, source_sha256, sources)
     if changed and not allow_changed_code:
         raise ChangedCodeError(
-            f"{paths.folder} holds results of other code: the problem's module has changed since "
-            f"it was begun: {elsewhere}, or allow_changed_code=True (--allow-changed-code) to mix "
-            "them"
+            f"{paths.folder} holds results of other code: {_changes(changed)} since it was begun: "
+            f"{elsewhere}, or allow_changed_code=True (--allow-changed-code) to mix them"
         )
     store.forget_faults_of_the_problem()
     if known_data != data_sha256:
         store.set_meta({"data_sha256": data_sha256})
-    if changed:
-        store.set_meta({"source_sha256": source_sha256})
-    return changed
+    if changed or stored.get("sources") is None:
+        store.set_meta({"source_sha256": source_sha256, "sources": as_meta(sources)})
+    return bool(changed)
+
+
+def _changed_files(
+    store: Store, source_sha256: str, sources: Sequence[SourceFile]
+) -> tuple[str, ...]:
+    """The files of the problem that are not as the folder knows them."""
+    known = kept_sources(store)
+    if known is not None:
+        return changed_files(known, sources)
+    if store.meta.get("source_sha256") == source_sha256:
+        return ()
+    # A folder of an earlier release, which knows the problem's own file alone.
+    return tuple(file.label for file in sources if file.sha256 == source_sha256)
+
+
+def _changes(labels: Sequence[str]) -> str:
+    """Which files changed, as the beginning of a sentence."""
+    shown = [f"{label!r}" for label in labels[:5]]
+    more = f" and {len(labels) - 5} more" if len(labels) > 5 else ""
+    return f"{', '.join(shown)}{more} {'has' if len(labels) == 1 else 'have'} changed"

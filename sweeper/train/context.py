@@ -10,6 +10,7 @@ from typing import Any
 
 from sweeper.errors import ParamError
 from sweeper.train.loading import ProblemRef, import_module
+from sweeper.train.sources import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ class Brief:
     ref: ProblemRef
     source_sha256: str
     """Of the module's file."""
+    sources: tuple[Source, ...]
+    """That file, and those that it imports."""
     has_handlers: bool
     model: Call | None
     """How `model` is called; None: it does not say."""
@@ -156,8 +159,8 @@ class TrainContext:
     """What every job of a sweep shares."""
 
     problem: ProblemRef
-    source_sha256: str
-    """Of the problem's module as the driver read it."""
+    sources: tuple[tuple[str, str], ...]
+    """The files of the problem as they were when it was read: of each its path and SHA-256."""
     data: DataRef
     seed: int
     threads: int

@@ -39,6 +39,7 @@ from sweeper.train.plan import (
     split_stage,
 )
 from sweeper.train.problem import Problem, load_problem
+from sweeper.train.sources import check_sources
 from sweeper.train.streams import Streams, preserved
 from sweeper.train.tape import CannotPackError
 from sweeper.train.toolchain import check_toolchain
@@ -197,7 +198,7 @@ _PACKAGE = str(Path(__file__).parent.parent) + os.sep
 
 
 def _data(context: TrainContext, fd: int | None) -> tuple[Problem, Data]:
-    problem = _problem(context.problem, context.source_sha256)
+    problem = _problem(context.problem, context.sources)
     reopen = open_data if context.data.remade else _kept_data
     return problem, reopen(problem, context.data, fd)
 
@@ -241,13 +242,9 @@ def _model_path(context: TrainContext, job: Job, number: int) -> Path:
 
 
 @lru_cache(maxsize=1)
-def _problem(ref: ProblemRef, source_sha256: str) -> Problem:
+def _problem(ref: ProblemRef, sources: tuple[tuple[str, str], ...]) -> Problem:
     problem = load_problem(ref)
-    if problem.source_sha256() != source_sha256:
-        raise ChangedCodeError(
-            f"{problem.module.__file__} was changed while the sweep ran: a worker that was made "
-            "since would train other code"
-        )
+    check_sources(sources)
     return problem
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +18,7 @@ from sweeper.signature import decode, find_importable
 from sweeper.train.context import Brief, Call, said_of_search
 from sweeper.train.loading import ProblemRef, import_module
 from sweeper.train.optimizers import check_optimizer
+from sweeper.train.sources import read_sources
 
 ACCURACY_STYLES = ("classification", "multiclass", "inv-loss")
 
@@ -131,11 +132,12 @@ class Problem:
         """The SHA-256 of the module's source file."""
         return hashlib.sha256(Path(str(self.module.__file__)).read_bytes()).hexdigest()
 
-    def brief(self) -> Brief:
-        """What the driver needs to know of it."""
+    def brief(self, imported: Iterable[str] = ()) -> Brief:
+        """What the driver needs to know of it; `imported` is what came with it (see `sources`)."""
         return Brief(
             self.ref,
             self.source_sha256(),
+            read_sources(self.module, imported),
             self.handlers is not None,
             Call.of(self.module.model),
             _pickled_search(self.module),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from sweeper.train.context import Brief, DataRef
 from sweeper.train.data import read_data
 from sweeper.train.loading import ProblemRef
@@ -15,7 +17,9 @@ def read_brief(fd: int, ref: ProblemRef) -> Brief:
         ProblemError: it cannot be imported, or lacks something.
     """
     del fd
-    return load_problem(ref).brief()
+    before = set(sys.modules)
+    problem = load_problem(ref)
+    return problem.brief(imported=[name for name in list(sys.modules) if name not in before])
 
 
 def read_shared(fd: int, ref: ProblemRef, seed: int) -> DataRef:
