@@ -31,7 +31,6 @@ from sweeper.store.identity import bind, identify
 from sweeper.store.load import load, read_results
 from sweeper.store.paths import CURVE_FILES, Paths, move_to_history
 from sweeper.store.schema import SCHEMA_VERSION
-from sweeper.store.sources import Kept
 from sweeper.types import (
     CHECK,
     TRIAL,
@@ -447,15 +446,12 @@ GIVEN = {
     "settings": SweepSettings(FAST),
     "seed": 0,
     "curve_samples": 40,
-    "source_sha256": "aa",
     "data_sha256": "dd",
-    "allow_changed_code": False,
 }
 
 
 def bound(store, paths, **changes):
     given = {**GIVEN, **changes}
-    given.setdefault("sources", [Kept("toy.py", given["source_sha256"], b"")])
     identity = identify(
         *[given.pop(name) for name in ("problem", "settings", "seed", "curve_samples")]
     )
@@ -463,11 +459,10 @@ def bound(store, paths, **changes):
 
 
 def test_a_folder_is_bound_and_goes_on(store, paths):
-    assert bound(store, paths) is False
+    bound(store, paths)
     fill(store)
     before = everything(store)
-    assert bound(store, paths) is False
-    assert bound(store, paths, allow_changed_code=True) is False
+    bound(store, paths)
     assert everything(store) == before
 
 
@@ -493,9 +488,7 @@ def test_a_folder_is_bound_and_goes_on(store, paths):
             "seed is 0 there and 3 here; cycle_epochs is None there and 2 here",
         ),
         ({"data_sha256": "ee"}, "holds results of other data"),
-        ({"source_sha256": "bb"}, "holds results of other code.*--allow-changed-code"),
-        ({"data_sha256": "ee", "allow_changed_code": True}, "other data"),
-        ({"seed": 1, "allow_changed_code": True}, "seed is 0 there and 1 here"),
+        ({"data_sha256": "ee", "seed": 1}, "seed is 0 there and 1 here"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
 )
@@ -515,7 +508,6 @@ def test_another_sweep_is_refused_with_what_differs(store, paths, change, said):
     [
         {"seed": 1},
         {"data_sha256": "ee"},
-        {"source_sha256": "bb"},
         {"settings": SweepSettings(HyperparameterSettings(lr_sweep_len=6))},
     ],
     ids="-".join,
@@ -529,26 +521,17 @@ def test_a_folder_without_results_is_begun_anew(store, paths, change):
             *finished(probe(ONE, 0, CHECK)),
         ]
     )
-    if change.keys() <= {"data_sha256", "source_sha256"}:
+    if change.keys() <= {"data_sha256"}:
         # A failure is no result, but it is this sweep's: no other one may wipe it.
         store.append(finished(dataclasses.replace(probe(ONE, 1), failure=BOOM)))
         with pytest.raises(FolderError, match="seed is 0 there and 9 here"):
             bound(store, paths, seed=9)
-    assert bound(store, paths, **change) is False
+    bound(store, paths, **change)
     assert store.recorded(SELECTOR) == Recorded()
     store.begin([Asked(TWO, 1, 0)], SELECTOR, keep_log=True)
     store.append(finished(trial(TWO, 0)))
-    assert bound(store, paths, **change) is False
+    bound(store, paths, **change)
     with pytest.raises(FolderError):
-        bound(store, paths)
-
-
-def test_changed_code_may_be_allowed_and_is_then_the_folders(store, paths):
-    bound(store, paths)
-    fill(store)
-    assert bound(store, paths, source_sha256="bb", allow_changed_code=True) is True
-    assert bound(store, paths, source_sha256="bb") is False
-    with pytest.raises(FolderError, match="other code"):
         bound(store, paths)
 
 
@@ -559,36 +542,10 @@ def test_the_checksum_that_earlier_releases_had_of_the_same_data_is_followed_by_
     fill(store)
     with pytest.raises(FolderError, match="other data"):
         bound(store, paths, data_sha256="ee")
-    assert bound(store, paths, data_sha256="ee", earlier_data_sha256="dd") is False
-    assert bound(store, paths, data_sha256="ee", earlier_data_sha256="dd") is False
+    bound(store, paths, data_sha256="ee", earlier_data_sha256="dd")
+    bound(store, paths, data_sha256="ee", earlier_data_sha256="dd")
     with pytest.raises(FolderError, match="other data"):
         bound(store, paths, data_sha256="ff", earlier_data_sha256="dd")
-
-
-def helped(sha256):
-    return [Kept("toy.py", "aa", b""), Kept("helper.py", sha256, b"")]
-
-
-def test_a_helper_that_changed_is_named(store, paths):
-    bound(store, paths, sources=helped("hh"))
-    fill(store)
-    bound(store, paths, sources=helped("hh"))
-    with pytest.raises(FolderError, match=r"other code: 'helper\.py' has changed since"):
-        bound(store, paths, sources=helped("gg"))
-    with pytest.raises(FolderError, match=r"other code: 'helper\.py' has changed since"):
-        bound(store, paths)
-
-
-def test_a_folder_that_knows_no_helpers_gets_to_know_them(store, paths):
-    bound(store, paths)
-    fill(store)
-    with store.transaction():
-        store.connection.execute("DELETE FROM meta WHERE key = 'sources'")
-    with pytest.raises(FolderError, match=r"other code: 'toy\.py' has changed since"):
-        bound(store, paths, source_sha256="bb")
-    bound(store, paths, sources=helped("hh"))
-    with pytest.raises(FolderError, match=r"other code: 'helper\.py' has changed since"):
-        bound(store, paths, sources=helped("gg"))
 
 
 def test_a_setting_that_an_old_folder_does_not_know_is_not_compared(store, paths):
@@ -597,7 +554,7 @@ def test_a_setting_that_an_old_folder_does_not_know_is_not_compared(store, paths
     identity = store.meta["identity"]
     del identity["settings"]["cycles"]
     store.set_meta({"identity": identity})
-    assert bound(store, paths) is False
+    bound(store, paths)
 
 
 def test_a_failed_check_is_made_again(store, paths):

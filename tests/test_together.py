@@ -223,12 +223,17 @@ def test_text_that_changed_is_other_data(tmp_path):
     assert again[0].loss_val.tobytes() == first[0].loss_val.tobytes()
 
 
+HANDLES = "def handlers(trainer, evaluator, trial): pass\n"
+
+
 def test_changed_code_is_refused_or_allowed_noted_and_shown(problem, tmp_path, capsys):
     folder = tmp_path / "out"
     usual = ("--grid", "hidden=2", "--trials", "1", "--cores", "1", "--hparams", "fastest")
     command = ["run", str(problem), *usual, "--backend", "inline", "--folder", str(folder)]
+    # What handlers do is not seen by any fingerprint.
+    problem.write_text(READS_A_FILE + HANDLES)
     assert cli._run_command_line(command) == 0
-    problem.write_text(READS_A_FILE + "# better\n")
+    problem.write_text(READS_A_FILE + HANDLES + "better = True\n")
     assert cli._run_command_line(command) == 2
     assert "holds results of other code" in capsys.readouterr().err
     assert cli._run_command_line([*command, "--allow-changed-code"]) == 0
@@ -241,4 +246,4 @@ def test_changed_code_is_refused_or_allowed_noted_and_shown(problem, tmp_path, c
     with Store.read(folder / "sweep.db") as store:
         query = "SELECT value FROM events WHERE kind = 'code_changed'"
         (event,) = store.connection.execute(query).fetchall()
-    assert json.loads(event[0]) == {"sha256": sha256_of_file(problem)}
+    assert json.loads(event[0]) == {"sha256": sha256_of_file(problem), "files": [problem.name]}

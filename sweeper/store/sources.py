@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from sweeper.store.database import Store
 from sweeper.store.rows import expect
+
+MOST_EARLIER = 20
+"""Changes of the files that are kept."""
 
 LARGEST = 2**24
 """Bytes of a text: more is no source file, and was made to fill the memory."""
@@ -71,6 +75,48 @@ def _from_meta(found: Mapping[str, Any]) -> tuple[Kept, ...]:
     return tuple(kept)
 
 
+def earlier_sources(store: Store) -> tuple[Mapping[str, Any], ...]:
+    """What the files said before each change, the first change first.
+
+    Each has its `time`, the ids of the points that were kept `apart`, and `files`.
+
+    Raises:
+        FolderError: the folder says what no sweep writes.
+    """
+    with store.understood():
+        found = store.meta.get("earlier_sources", [])
+        expect(isinstance(found, list), "earlier sources", found)
+        for entry in found:
+            expect(isinstance(entry["time"], float), "a time", entry["time"])
+            expect(isinstance(entry["apart"], list), "a list of points", entry["apart"])
+            _from_meta(entry["files"])
+    return tuple(found)
+
+
+def files_of(entry: Mapping[str, Any]) -> tuple[Kept, ...]:
+    """The files of an entry of `earlier_sources`."""
+    return _from_meta(entry["files"])
+
+
+def keep_sources(
+    store: Store,
+    sources: Iterable[SourceFile],
+    *,
+    folder: str,
+    source_sha256: str,
+    earlier: Sequence[Mapping[str, Any]],
+) -> None:
+    """The files are the folder's from now on."""
+    store.set_meta(
+        {
+            "source_sha256": source_sha256,
+            "sources": as_meta(sources),
+            "source_folder": folder,
+            "earlier_sources": list(earlier)[-MOST_EARLIER:],
+        }
+    )
+
+
 def text_of(file: SourceFile) -> str | None:
     """What a file says; None: it was not kept.
 
@@ -84,6 +130,16 @@ def text_of(file: SourceFile) -> str | None:
     except zlib.error as error:
         raise ValueError(f"{file.label}: {error}") from error
     return text.decode(errors="replace")
+
+
+def read_text(path: Path) -> str | None:
+    """What a file says now; None: it is not there, or no source file."""
+    try:
+        if not path.is_file() or path.stat().st_size > LARGEST:
+            return None
+        return path.read_text(encoding="utf-8", errors="replace")
+    except (OSError, ValueError):
+        return None
 
 
 def changed_files(known: Iterable[SourceFile], now: Iterable[SourceFile]) -> tuple[str, ...]:

@@ -74,6 +74,10 @@ class Brief:
     """Of the module's file."""
     sources: tuple[Source, ...]
     """That file, and those that it imports."""
+    own_label: str
+    """That file's, among the sources."""
+    stale: tuple[str, ...]
+    """Of the sources, those that this process has imported as they were before: their labels."""
     has_handlers: bool
     model: Call | None
     """How `model` is called; None: it does not say."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -26,11 +27,13 @@ from sweeper.train import packed, probes
 from sweeper.train.context import DataRef, TrainContext
 from sweeper.train.curves import Trained
 from sweeper.train.data import Data, open_data
+from sweeper.train.fingerprint import fingerprint
 from sweeper.train.loading import ProblemRef
 from sweeper.train.plan import (
     BATCH_CHOICE,
     BATCH_RANGE,
     COMPILED,
+    FINGERPRINT,
     FLAT,
     LR_RANGE,
     LR_RESCAN,
@@ -217,7 +220,10 @@ def _train(context: TrainContext, fd: int | None, job: Job, number: int) -> _Fou
             return probes.run_batch_range(probe, payload)
         if base == BATCH_CHOICE:
             return probes.run_batch_choice(probe, payload, number)
-        return probes.run_lr_range(probe, payload)
+        metrics, arrays = probes.run_lr_range(probe, payload)
+        if job.stage == LR_RANGE and number == 0:
+            arrays |= _fingerprint(context, fd, job)
+        return metrics, arrays
     if base == WAY:
         return find_way(problem, data, streams, {**payload["trial"], "params": payload["params"]})
     folder = _model_path(context, job, number).parent
@@ -226,6 +232,18 @@ def _train(context: TrainContext, fd: int | None, job: Job, number: int) -> _Fou
 
     trained = train_trial(problem, data, streams, payload, context.curve_samples, folder)
     return _kept(context, job, number, trained)
+
+
+def _fingerprint(context: TrainContext, fd: int | None, job: Job) -> dict[str, Any]:
+    """How the point behaves, as text; nothing for one that has none: it fails nobody."""
+    problem, data = _data(context, fd)
+    if problem.handlers is not None:  # what they do is not seen
+        return {}
+    try:
+        found = fingerprint(problem, data, context.seed, job.point, job.payload["params"])
+    except Exception:  # noqa: BLE001 - whatever a model does not like about it
+        return {}
+    return {FINGERPRINT: np.array(found.text())}
 
 
 def _kept(context: TrainContext, job: Job, number: int, trained: Trained) -> _Found:

@@ -18,7 +18,7 @@ from sweeper.signature import decode, find_importable
 from sweeper.train.context import Brief, Call, said_of_search
 from sweeper.train.loading import ProblemRef, import_module
 from sweeper.train.optimizers import check_optimizer
-from sweeper.train.sources import read_sources
+from sweeper.train.sources import read_sources, stale_sources
 
 ACCURACY_STYLES = ("classification", "multiclass", "inv-loss")
 
@@ -134,10 +134,13 @@ class Problem:
 
     def brief(self, imported: Iterable[str] = ()) -> Brief:
         """What the driver needs to know of it; `imported` is what came with it (see `sources`)."""
+        sources = read_sources(self.module, imported)
         return Brief(
             self.ref,
             self.source_sha256(),
-            read_sources(self.module, imported),
+            sources,
+            Path(str(self.module.__file__)).resolve().name,
+            stale_sources(sources),
             self.handlers is not None,
             Call.of(self.module.model),
             _pickled_search(self.module),

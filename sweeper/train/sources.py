@@ -52,14 +52,31 @@ def read_sources(module: ModuleType, imported: Iterable[str] = ()) -> tuple[Sour
         search.see(name)
     search.go_on()
     files = search.files[:MOST_FILES]
-    return tuple(sorted((_read(path, own.parent) for path in files), key=lambda it: it.label))
+    return tuple(sorted((read_source(path, own.parent) for path in files), key=lambda it: it.label))
 
 
-def _read(path: Path, folder: Path) -> Source:
+def read_source(path: Path, folder: Path) -> Source:
+    """A file as it is, labelled by its path from `folder`."""
     text = path.read_bytes()
     kept = zlib.compress(text, 9) if len(text) <= LARGEST else b""
     label = Path(os.path.relpath(path, folder)).as_posix()
     return Source(label, str(path), hashlib.sha256(text).hexdigest(), kept)
+
+
+_imported: dict[str, str] = {}
+"""By path: the SHA-256 of files as they were when this process first read them."""
+
+
+def stale_sources(sources: Iterable[Source]) -> tuple[str, ...]:
+    """The labels of files that say something else than when this process first read them.
+
+    What was imported then is not imported again.
+    """
+    return tuple(
+        source.label
+        for source in sources
+        if _imported.setdefault(source.path, source.sha256) != source.sha256
+    )
 
 
 def check_sources(files: Iterable[tuple[str, str]]) -> None:
