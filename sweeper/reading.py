@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -66,13 +66,21 @@ class Reading:
         Raises:
             ProblemError: the data cannot be made or read.
         """
-        try:
-            ref: DataRef = self._place.call(
-                "sweeper.train.reading:read_shared", self.brief.ref, seed
-            )
-        finally:
-            self._place.close()  # with its own copy of the data
+        ref: DataRef = self._place.call("sweeper.train.reading:read_shared", self.brief.ref, seed)
         return ref, self._fd if ref.layouts else None
+
+    def take_fingerprints(
+        self, data: DataRef, points: Sequence[tuple[str, str]]
+    ) -> Sequence[str | None]:
+        """How points behave, of which these are the signatures and encoded parameters."""
+        taken: Sequence[str | None] = self._place.call(
+            "sweeper.train.reading:take_fingerprints", self.brief.ref, data, points
+        )
+        return taken
+
+    def release(self) -> None:
+        """End what reads the problem, with its own copy of the data."""
+        self._place.close()
 
     def expect_tuning(self) -> None:
         """Have what tuning needs imported once for all workers, while other things go on."""

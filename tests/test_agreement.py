@@ -119,7 +119,7 @@ def plainly(problem, data, number, payload):
     _, model = problem.make_model(payload["params"])
     loss = problem.make_loss()
     replace_dropouts(model, masks)
-    optimizer = make_optimizer(problem.optimizer, model.parameters(), 0.0)
+    optimizer = make_optimizer(problem.optimizer, model, 0.0)
     order = streams.generator("order")
     places = [
         rows for _ in range(payload["cycle_epochs"]) for rows in shuffled(TRAINED, BATCH, order)

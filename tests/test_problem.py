@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import math
 import os
 import subprocess
@@ -101,6 +102,50 @@ def test_the_name_is_the_last_component_or_the_modules_own(folder):
     write(folder, "package/named.py", TOY + "name = 'apples'\n")
     for given in ("package.named", "package/named.py"):
         assert find_problem(given).ref.name == "apples"
+
+
+def loaded_from(path, name):
+    """A module made from its file by hand, as notebooks and plug-ins do."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["named", "package.inner"])
+@pytest.mark.parametrize("given", ["the module", "its name"])
+def test_a_module_from_a_file_is_swept_where_another_of_its_name_can_be_imported(
+    folder, name, given
+):
+    write(folder, f"{name.replace('.', '/')}.py", TOY.replace("hidden=3", "hidden=4"))
+    path = write(folder, "elsewhere/mine.py", TOY)
+    module = loaded_from(path, name)
+    ref = find_ref(module if given == "the module" else name)
+    assert ref == ProblemRef("", name, str(path))
+    del sys.modules[name]
+    assert load_problem(ref).brief().model.text == "(hidden=3)"
+
+
+def test_a_module_that_no_import_finds_is_taken_from_its_file(folder):
+    path = write(folder, "elsewhere/mine.py", TOY)
+    for name in ("named", "package.nowhere", "nowhere.at.all"):
+        assert find_ref(loaded_from(path, name)) == ProblemRef("", name, str(path))
+        del sys.modules[name]
+
+
+def test_a_module_from_a_file_that_an_import_finds_too_goes_by_its_name(folder):
+    path = write(folder, "package/inner.py", TOY)
+    module = loaded_from(path, "package.inner")
+    assert find_ref(module) == ProblemRef("", "package.inner")
+    assert load_problem(find_ref(str(path))).module is not module
+
+
+def test_a_package_that_changes_where_its_parts_are_is_asked(folder):
+    write(folder, "package/__init__.py", "__path__.append(__path__[0] + '/more')")
+    write(folder, "package/more/inner.py", TOY)
+    module = importlib.import_module("package.inner")
+    assert find_ref(module) == ProblemRef("", "package.inner")
 
 
 MAIN = """

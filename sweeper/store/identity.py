@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sweeper.errors import ChangedCodeError, FolderError
+from sweeper.errors import FolderError
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 from sweeper.types import NUMERICS, PRESETS, HyperparameterSettings, SweepSettings
+
+ELSEWHERE = "use another folder, or resume=False (--no-resume) to move it to history/"
 
 
 def identify(
@@ -84,11 +86,10 @@ def bind(
     paths: Paths,
     identity: Mapping[str, Any],
     *,
-    source_sha256: str,
     data_sha256: str,
-    allow_changed_code: bool,
-) -> bool:
-    """Make the folder this sweep's, or see that it is; True where changed code was allowed.
+    earlier_data_sha256: str = "",
+) -> None:
+    """Make the folder this sweep's, or see that it is.  Its code is looked at elsewhere.
 
     A folder in which nothing has ended well is begun anew by the sweep that it belongs to; one in
     which nothing has ended at all, by any.
@@ -98,7 +99,6 @@ def bind(
     """
     wanted = {
         "identity": dict(identity),
-        "source_sha256": source_sha256,
         "data_sha256": data_sha256,
         "numerics": NUMERICS,
     }
@@ -107,23 +107,16 @@ def bind(
     if not store.has_results() and not (found and store.has_outcomes()):
         store.forget_everything()
         store.set_meta(wanted)
-        return False
-    elsewhere = "use another folder, or resume=False (--no-resume) to move it to history/"
+        return
     if found:
-        raise FolderError(f"{paths.folder} holds another sweep: {'; '.join(found)}: {elsewhere}")
-    if stored.get("data_sha256") != data_sha256:
+        raise FolderError(f"{paths.folder} holds another sweep: {'; '.join(found)}: {ELSEWHERE}")
+    known_data = stored.get("data_sha256")
+    # Earlier releases looked at tensors alone; a folder of theirs goes on with the whole checksum.
+    if known_data not in {data_sha256, earlier_data_sha256 or data_sha256}:
         raise FolderError(
             f"{paths.folder} holds results of other data: dataset() gives something else than when "
-            f"it was begun: {elsewhere}"
-        )
-    changed: bool = stored.get("source_sha256") != source_sha256
-    if changed and not allow_changed_code:
-        raise ChangedCodeError(
-            f"{paths.folder} holds results of other code: the problem's module has changed since "
-            f"it was begun: {elsewhere}, or allow_changed_code=True (--allow-changed-code) to mix "
-            "them"
+            f"it was begun: {ELSEWHERE}"
         )
     store.forget_faults_of_the_problem()
-    if changed:
-        store.set_meta({"source_sha256": source_sha256})
-    return changed
+    if known_data != data_sha256:
+        store.set_meta({"data_sha256": data_sha256})

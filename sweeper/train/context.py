@@ -10,6 +10,7 @@ from typing import Any
 
 from sweeper.errors import ParamError
 from sweeper.train.loading import ProblemRef, import_module
+from sweeper.train.sources import Source
 from sweeper.types import NUMERICS
 
 
@@ -82,6 +83,12 @@ class Brief:
     ref: ProblemRef
     source_sha256: str
     """Of the module's file."""
+    sources: tuple[Source, ...]
+    """That file, and those that it imports."""
+    own_label: str
+    """That file's, among the sources."""
+    stale: tuple[str, ...]
+    """Of the sources, those that this process has imported as they were before: their labels."""
     has_handlers: bool
     model: Call | None
     """How `model` is called; None: it does not say."""
@@ -158,6 +165,8 @@ class DataRef:
     remade: bool = False
     """Whether samples may depend on what was read before them: then `dataset()` is called anew
     for each replica, since a replica must not depend on what ran before it."""
+    earlier_sha256: str = ""
+    """The checksum that earlier releases had of the same data, where it is another one."""
     note: str = ""
     """Which way was taken, and why."""
 
@@ -167,8 +176,8 @@ class TrainContext:
     """What every job of a sweep shares."""
 
     problem: ProblemRef
-    source_sha256: str
-    """Of the problem's module as the driver read it."""
+    sources: tuple[tuple[str, str], ...]
+    """The files of the problem as they were when it was read: of each its path and SHA-256."""
     data: DataRef
     seed: int
     threads: int

@@ -59,7 +59,7 @@ class PackEvaluation:
             self._judge(tallies, outputs, y)
             self._weigh(tallies, losses, outputs, (x, y))
         with evaluating(self.model, self.loss):
-            return [tally.result() for tally in tallies]
+            return [self._result(tally, stacked, place) for place, tally in enumerate(tallies)]
 
     def run(self, stacked: Sequence[Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The loss of each replica, shape (replicas,), and the outputs, for stacked batches.
@@ -123,12 +123,30 @@ class PackEvaluation:
                     continue
             tally.weigh(loss, weights[place])
 
+    def _result(self, tally: Tally, stacked: Sequence[Tensor], place: int) -> Measured:
+        """What a tally came to, by the loss of the replica at a place: its buffers are its own."""
+        buffers = list(self.loss.buffers()) if isinstance(self.loss, nn.Module) else []
+        if not (buffers and self.judging.is_of_whole_sets):
+            return tally.result()
+        before = [buffer.clone() for buffer in buffers]
+        # They are the last of what is stacked.
+        _fill(buffers, [value[place] for value in stacked[len(stacked) - len(buffers) :]])
+        found = tally.result()
+        _fill(buffers, before)
+        return found
+
     def _structured(self, outputs: list[Tensor], x: Tensor) -> Any:
         """Tensors as the model gives them to the loss, for a batch like x."""
         if self._like is None:
             with torch.no_grad(), preserved(), evaluating(self.model, self.loss):
                 self._like = (self.model(x),)
         return rebuild(self._like[0], iter(outputs))
+
+
+def _fill(buffers: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    with torch.no_grad():
+        for buffer, value in zip(buffers, values, strict=True):
+            buffer.copy_(value)
 
 
 @contextlib.contextmanager

@@ -27,12 +27,14 @@ from sweeper.train import packed, probes
 from sweeper.train.context import DataRef, TrainContext
 from sweeper.train.curves import Trained
 from sweeper.train.data import Data, open_data
+from sweeper.train.fingerprint import fingerprint
 from sweeper.train.loading import ProblemRef
 from sweeper.train.machine import check_products
 from sweeper.train.plan import (
     BATCH_CHOICE,
     BATCH_RANGE,
     COMPILED,
+    FINGERPRINT,
     FLAT,
     LR_RANGE,
     LR_RESCAN,
@@ -41,6 +43,7 @@ from sweeper.train.plan import (
     split_stage,
 )
 from sweeper.train.problem import Problem, load_problem
+from sweeper.train.sources import check_sources
 from sweeper.train.streams import Streams, preserved
 from sweeper.train.tape import CannotPackError
 from sweeper.train.toolchain import check_toolchain
@@ -201,7 +204,7 @@ _PACKAGE = str(Path(__file__).parent.parent) + os.sep
 
 
 def _data(context: TrainContext, fd: int | None) -> tuple[Problem, Data]:
-    problem = _problem(context.problem, context.source_sha256, context.numerics)
+    problem = _problem(context.problem, context.sources, context.numerics)
     reopen = open_data if context.data.remade else _kept_data
     return problem, reopen(problem, context.data, fd)
 
@@ -220,7 +223,10 @@ def _train(context: TrainContext, fd: int | None, job: Job, number: int) -> _Fou
             return probes.run_batch_range(probe, payload)
         if base == BATCH_CHOICE:
             return probes.run_batch_choice(probe, payload, number)
-        return probes.run_lr_range(probe, payload)
+        metrics, arrays = probes.run_lr_range(probe, payload)
+        if job.stage == LR_RANGE and number == 0:
+            arrays |= _fingerprint(context, fd, job)
+        return metrics, arrays
     if base == WAY:
         trial = {**payload["trial"], "params": payload["params"]}
         return find_way(problem, data, streams, trial, curve_samples=context.curve_samples)
@@ -230,6 +236,18 @@ def _train(context: TrainContext, fd: int | None, job: Job, number: int) -> _Fou
 
     trained = train_trial(problem, data, streams, payload, context.curve_samples, folder)
     return _kept(context, job, number, trained)
+
+
+def _fingerprint(context: TrainContext, fd: int | None, job: Job) -> dict[str, Any]:
+    """How the point behaves, as text; nothing for one that has none: it fails nobody."""
+    problem, data = _data(context, fd)
+    if problem.handlers is not None:  # what they do is not seen
+        return {}
+    try:
+        found = fingerprint(problem, data, context.seed, job.point, job.payload["params"])
+    except Exception:  # noqa: BLE001 - whatever a model does not like about it
+        return {}
+    return {FINGERPRINT: np.array(found.text())}
 
 
 def _kept(context: TrainContext, job: Job, number: int, trained: Trained) -> _Found:
@@ -248,13 +266,9 @@ def _model_path(context: TrainContext, job: Job, number: int) -> Path:
 
 
 @lru_cache(maxsize=1)
-def _problem(ref: ProblemRef, source_sha256: str, numerics: int) -> Problem:
+def _problem(ref: ProblemRef, sources: tuple[tuple[str, str], ...], numerics: int) -> Problem:
     problem = replace(load_problem(ref), numerics=numerics)
-    if problem.source_sha256() != source_sha256:
-        raise ChangedCodeError(
-            f"{problem.module.__file__} was changed while the sweep ran: a worker that was made "
-            "since would train other code"
-        )
+    check_sources(sources)
     return problem
 
 

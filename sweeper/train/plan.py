@@ -38,6 +38,9 @@ BATCH_CHOICE, LR_RESCAN = "batch_choice", "lr_rescan"
 
 WAY = "way"
 
+FINGERPRINT = "fingerprint"
+"""No stage of its own: it is taken beside the first replica of the first `lr_range`."""
+
 PLAIN, FLAT, COMPILED = "plain", "flat", "compiled"
 """The ways in which a point's trials are trained: one by one, in packs, or in packs by a step that
 was compiled."""
@@ -50,6 +53,7 @@ STAGE_CODES = {
     LR_RESCAN: 4,
     TRIAL: 5,
     WAY: 6,
+    FINGERPRINT: 7,
 }
 """Part of every seed: never change one."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +22,7 @@ from sweeper.train.metrics import Measure
 from sweeper.train.optimizers import check_optimizer, recipe_of
 from sweeper.train.recipe import Clipping, Recipe, read_bound
 from sweeper.train.returned import note
+from sweeper.train.sources import read_sources, stale_sources
 from sweeper.types import NUMERICS
 
 ACCURACY_STYLES = ("classification", "multiclass", "inv-loss")
@@ -186,11 +187,15 @@ class Problem:
         """The SHA-256 of the module's source file."""
         return hashlib.sha256(Path(str(self.module.__file__)).read_bytes()).hexdigest()
 
-    def brief(self) -> Brief:
-        """What the driver needs to know of it."""
+    def brief(self, imported: Iterable[str] = ()) -> Brief:
+        """What the driver needs to know of it; `imported` is what came with it (see `sources`)."""
+        sources = read_sources(self.module, imported)
         return Brief(
             self.ref,
             self.source_sha256(),
+            sources,
+            Path(str(self.module.__file__)).resolve().name,
+            stale_sources(sources),
             self.handlers is not None,
             Call.of(self.module.model),
             libraries(),
