@@ -6,17 +6,24 @@ import dataclasses
 import json
 import sys
 
-import numpy as np
 import pytest
+import torch
 
 import sweeper
 from sweeper import cli
 from sweeper.errors import ChangedCodeError
 from sweeper.results import METRICS
+from sweeper.signature import make_point
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 from sweeper.store.revisions import stored_points
+from sweeper.train.data import Data, HeldSet, LoadedSet
+from sweeper.train.fingerprint import fingerprint
+from sweeper.train.loading import find_ref
 from sweeper.train.prints import Print
+from sweeper.train.problem import load_problem
+from sweeper.train.streams import _differ, _states
+from sweeper.types import SweepSettings
 from sweeping import replicas_started, run
 
 PROBLEM = """
@@ -375,10 +382,34 @@ def test_what_is_no_fingerprint_is_said(text):
         Print.read(text)
 
 
-def test_fingerprints_leave_the_generators_alone(edited):
-    np.random.seed(3)  # noqa: NPY002 - what users do
-    before = np.random.get_state()[1].tobytes()  # noqa: NPY002
-    edited.sweep(["dropout"])
-    edited.edit("def model(kind):\n", 'def model(kind):\n    """Which."""\n')
-    edited.sweep(["dropout"])
-    assert np.random.get_state()[1].tobytes() == before  # noqa: NPY002
+@pytest.mark.parametrize("random", [False, True], ids=["data at rest", "random on access"])
+def test_a_fingerprint_is_the_same_each_time_and_leaves_nothing_changed(random):
+    problem = load_problem(find_ref("blobs"))
+    tensors = [torch.linspace(-1, 1, 60).reshape(30, 2), torch.arange(30) % 2]
+    items = [*zip(*tensors, strict=True)]
+
+    class Noisy(list):
+        def __getitem__(self, place):
+            x, y = super().__getitem__(place)
+            return x + torch.rand(2) * random, y
+
+    held = HeldSet(*tensors)
+    samples = LoadedSet(Noisy(items)) if random else held
+    point = make_point({"hidden": 3, "dropout": 0.5}, "blobs", SweepSettings(), 0)
+    threads = torch.get_num_threads()
+    torch.manual_seed(3)
+    before = _states()
+    found = []
+    try:
+        for count in (2, 1):
+            torch.set_num_threads(count)
+            taken = fingerprint(problem, Data(samples, held), 0, point.signature, point.encoded)
+            found.append(taken)
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert not _differ(before, _states())
+    assert found[0] == found[1]
+    other = make_point({"hidden": 3, "dropout": 0.4}, "blobs", SweepSettings(), 0)
+    taken = fingerprint(problem, Data(samples, held), 0, point.signature, other.encoded)
+    assert not taken.agrees(found[0])

@@ -111,6 +111,15 @@ def test_what_a_problem_imports_is_found_wherever_it_says_so(folder):
     assert by_label["../helper.py"].path == str(folder / "helper.py")
 
 
+def test_what_is_said_by_name_is_found_without_running_it(folder):
+    write(folder, FILES)
+    problem = load_problem(find_ref("own.problem"))
+    for name in ("own.losses", "own.deep.inner", "own.up", "own.deep", "helper", "helpers_own"):
+        del sys.modules[name]
+    assert labels(problem.brief()) == WANTED - {"../by_name.py"}
+    assert "own.up" not in sys.modules
+
+
 def test_what_is_installed_is_not_a_source_unless_the_problem_is(folder):
     write(folder, {"problem.py": TOY + "import installed", "site-packages/installed.py": ""})
     assert labels(read_brief(-1, find_ref("problem.py"))) == {"problem.py"}
