@@ -35,6 +35,7 @@ from sweeper.train.packed import (
     state_of,
 )
 from sweeper.train.plan import COMPILED, FLAT, PLAIN
+from sweeper.train.precision import InDouble
 from sweeper.train.problem import Problem
 from sweeper.train.recipe import Recipe
 from sweeper.train.stacked import find_optimizer, make_stacked
@@ -169,7 +170,8 @@ def _check(
         raise CannotPackError(_size_of(tape))
     _check_memory(problem, members[0], data, payload)
     _check_bits(problem, members, step, data, payload)
-    _check_agreement(problem, members, data, payload)
+    with InDouble():
+        _check_agreement(problem, members, data, payload)
     return members
 
 
