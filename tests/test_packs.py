@@ -21,6 +21,7 @@ from torch import nn
 
 import patterns
 import sweeper
+from models_zoo import ZOO
 from sweeper.errors import SettingsError
 from sweeper.train import packed, stacked, way
 from sweeper.train.data import Data, HeldSet, LoadedSet
@@ -711,6 +712,16 @@ def test_images_of_bytes_are_packed():
     taken, because = found(Converting, Data(train, val))
     assert (taken, because) == ("flat", "its packs agree with plain training")
     assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize("name", sorted(ZOO.keys() - {"gpt_block_tied"}))
+def test_models_in_the_style_of_real_ones_are_packed(name):
+    make, loss, x, y = ZOO[name]()
+    problem = problem_of(make, loss=loss, accuracy_style="inv-loss", optimizer="adam")
+    data = Data(HeldSet(x[:64], y[:64].contiguous()), HeldSet(x[64:], y[64:].contiguous()))
+    payload = TRIAL | {"lr_start": 1e-3, "lr_end": 1e-2}
+    _, arrays = find_way(problem, data, streams_of(0, "way"), payload)
+    assert str(arrays["because"]) == "its packs agree with plain training"
 
 
 @pytest.mark.parametrize("kind", PACKABLE)

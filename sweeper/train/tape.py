@@ -112,7 +112,7 @@ def record_evaluation(
 ) -> Tape:
     """The tape of a model's loss on a batch, in the mode that it is in, without gradients.
 
-    Its inputs are those of a step; its results are the loss and the output.
+    Its inputs are those of a step; its results are the loss and the output, see `rows_of`.
 
     Raises:
         CannotPackError: the evaluation cannot be written down.
@@ -123,8 +123,9 @@ def record_evaluation(
         with recorder.reading, Drawn(keys), recorder, torch.no_grad():
             output = model(x)
             value = loss(output, y)
+            output = rows_of(output)
         kept.check()
-        if not isinstance(output, Tensor) or len(output) != len(y):
+        if not isinstance(output, Tensor) or output.shape[:1] != y.shape[:1]:
             raise CannotPackError("its output is not a tensor with a row for each sample")
         tape = recorder.tape([value, output, *held(model)])
     if tape.draws:
@@ -132,6 +133,15 @@ def record_evaluation(
     if tape.results[2:] != tuple(range(len(trained(model)), len(inputs))):
         raise CannotPackError("its buffers change when it is evaluated")
     return replace(tape, results=tape.results[:2])
+
+
+def rows_of(output: Any) -> Any:
+    """A model's output; several tensors as one, with a row for each sample."""
+    if not isinstance(output, tuple | list) or not all(isinstance(x, Tensor) for x in output):
+        return output
+    if not output or any(x.ndim == 0 or len(x) != len(output[0]) for x in output):
+        return output
+    return torch.cat([x.flatten(1) if x.ndim > 1 else x.unsqueeze(1) for x in output], 1)
 
 
 class _Kept:

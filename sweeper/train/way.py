@@ -41,7 +41,7 @@ from sweeper.train.recipe import Recipe
 from sweeper.train.stacked import find_optimizer, make_stacked
 from sweeper.train.step import FlatStep, NativeStep, numbers_of
 from sweeper.train.streams import Streams, preserved
-from sweeper.train.tape import CannotPackError, Tape, record, trained, values_in
+from sweeper.train.tape import CannotPackError, Tape, record, rows_of, trained, values_in
 from sweeper.train.toolchain import NotCompiledError, toolchain
 from sweeper.train.worth import Worth, is_worth_compiling
 
@@ -65,7 +65,8 @@ NEARNESS = 1e-3
 Found = tuple[dict[str, float], dict[str, Any]]
 
 _OWN = frozenset(nn.Module().__dict__)
-_HOOKS = [name for name in _OWN if "hook" in name and name.startswith("_")]
+# Those of loading and saving have no part in training: parametrizations.weight_norm has one.
+_HOOKS = [name for name in _OWN if "hook" in name and "state_dict" not in name and name[0] == "_"]
 
 
 def find_way(
@@ -416,7 +417,7 @@ def _check_agreement(
             model.eval()
             x, y = batches[place]
             output = model(x)
-            _compare(output, outputs[place])
+            _compare(rows_of(output), outputs[place])
             _compare(loss(output, y), reached[place])
     for part in (data.train, data.val):
         _check_evaluation(evaluation, [*parameters, *buffers], made[0][0], _Doubled(part))
