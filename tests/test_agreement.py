@@ -24,16 +24,6 @@ from test_probes import TRIAL, problem_of, streams_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-WITHOUT_RULES = {
-    "depthwise": "hardswish",
-    "vae": "binary_cross_entropy",
-    "tcn_weight_norm": "_weight_norm_interface",
-    "embedding_classifier": "_embedding_bag",
-}
-"""Models with an operation that has no rule, and which."""
-
-PACKED = [name for name in ZOO if name not in WITHOUT_RULES]
-
 TRAINED, VALIDATED, BATCH = 64, 32, 16
 SEEDS = 20
 STEPS = TRAINED // BATCH
@@ -151,7 +141,7 @@ def packed(problem, data, numbers, payload):
 # -- the tests ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", PACKED)
+@pytest.mark.parametrize("name", ZOO)
 def test_the_check_finds_that_packs_agree(name):
     problem, data = setting(name, "adam")
     _, texts = find_way(problem, data, streams_of(0, "way"), LONG)
@@ -161,15 +151,7 @@ def test_the_check_finds_that_packs_agree(name):
     )
 
 
-@pytest.mark.parametrize("name", WITHOUT_RULES)
-def test_a_model_without_a_rule_for_something_trains_plain_and_says_what_it_is(name):
-    problem, data = setting(name, "adam")
-    _, texts = find_way(problem, data, streams_of(0, "way"), LONG)
-    assert str(texts["way"]) == "plain"
-    assert WITHOUT_RULES[name] in str(texts["because"])
-
-
-@pytest.mark.parametrize("name", PACKED)
+@pytest.mark.parametrize("name", ZOO)
 def test_a_few_steps_come_to_the_same_weights(name):
     problem, data = setting(name, {"name": "sgd", "momentum": 0.9})
     together = packed(problem, data, range(3), SHORT)
@@ -181,7 +163,7 @@ def test_a_few_steps_come_to_the_same_weights(name):
             torch.testing.assert_close(weights[key], value, rtol=1e-3, atol=1e-5 * scale)
 
 
-@pytest.mark.parametrize("name", PACKED)
+@pytest.mark.parametrize("name", ZOO)
 def test_trainings_come_to_the_same_on_average(name):
     """Paired by seed: the mean difference is within three of its standard errors, or rounding."""
     problem, data = setting(name, "adam")

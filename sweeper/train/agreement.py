@@ -7,7 +7,6 @@ same numbers, draw by draw, so that one that counts its draws otherwise is found
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from sweeper.train.batched import batched
 from sweeper.train.data import Data, Indices, SampleSet, in_order
@@ -25,6 +23,7 @@ from sweeper.train.evaluation import PackEvaluation
 from sweeper.train.metrics import Measure, evaluating, measured_loss
 from sweeper.train.optimizers import make_optimizer, set_rate
 from sweeper.train.packed import Member, stack, state_of
+from sweeper.train.precision import InDouble
 from sweeper.train.problem import Problem
 from sweeper.train.reductions import fits, join
 from sweeper.train.returned import is_shared
@@ -64,7 +63,7 @@ def check_agreement(
     source = batches_of(data, payload["batch_size"])
     batches = [tuple(map(_double, next(source))) for _ in range(CHECK_STEPS + 1)]
     stretch = Stretch.of(members, [0, 1], batches, rates_of(payload))
-    with _in_double(), preserved():
+    with InDouble(), preserved():
         plain = [_copied(*pair) for pair in made]
         (model, loss), *_ = plain
         # Its constants may depend on the precision, as the smallest number to divide by does.
@@ -350,33 +349,6 @@ def _whole_loss(plain: Pair, judging: Measure, samples: SampleSet) -> float:
 
 
 # -- double precision -----------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _in_double() -> Iterator[None]:
-    """What a model makes of single precision by name is of double precision."""
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.double)
-    try:
-        with _Renamed():
-            yield
-    finally:
-        torch.set_default_dtype(default)
-
-
-class _Renamed(TorchFunctionMode):
-    """`x.float()` is `x.double()`, and `torch.float32` is `torch.float64`."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        del types
-        if func is torch.Tensor.float:
-            func = torch.Tensor.double
-        given = [_renamed(value) for value in args]
-        return func(*given, **{key: _renamed(value) for key, value in (kwargs or {}).items()})
-
-
-def _renamed(value: Any) -> Any:
-    return torch.float64 if value is torch.float32 else value
 
 
 @dataclass(frozen=True, slots=True)
