@@ -438,9 +438,8 @@ def numbered(h):
 
 def in_place(h):
     h = (h * 0.5).exp_() + (h * 0.3).neg_()
-    h = (h.abs().sqrt_() * 1.5).pow_(1.5).clamp_min_(0.1) * 1.5
-    h = h.clamp_(0.1, 2.0)
-    return h.masked_fill(~((h > 0.2).bitwise_and_(h < 0.7)), 0.0)
+    h = (h.abs().sqrt_() * 0.5).pow_(1.5).clamp_min_(0.1) + (h * 1.5).clamp_(0.1, 2.0)
+    return h.masked_fill((h > 0.2).bitwise_and_(h < 0.7), 0.0)
 
 
 def drawn(h):
@@ -527,7 +526,7 @@ FUNCTIONS = (
     lambda h: h.index_add(1, numbered(h)[:4], h[:, 4:8], alpha=0.5),
     lambda h: h.gather(1, numbered(h)[:, None]) + h.take_along_dim(numbered(h)[:, None], 0)[0],
     lambda h: torch.zeros_like(h).scatter(1, numbered(h)[:, None], h[:, :1]) + h,
-    lambda h: h.scatter(1, numbered(h)[:, None], 0.5),
+    lambda h: h.scatter(1, numbered(h)[:, None], 0.5) + (h * 2).scatter_(0, numbered(h)[None], 0.7),
     lambda h: h.scatter_add(1, numbered(h)[:, None].expand(7, 3), h[:, 3:6]),
     # Products.
     lambda h: torch.baddbmm(*[square(h)[:, 0]] * 3, beta=0.5, alpha=0.2).flatten(1),
