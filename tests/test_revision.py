@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import zlib
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from sweeper.signature import make_point
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 from sweeper.store.revisions import stored_points
+from sweeper.store.sources import Kept, text_of
 from sweeper.train.data import Data, HeldSet, LoadedSet
 from sweeper.train.fingerprint import fingerprint
 from sweeper.train.loading import find_ref
@@ -346,6 +348,34 @@ def test_the_difference_is_shown(edited, capsys):
     shown = capsys.readouterr().out
     assert "kept apart: kind=relu\n--- revised.py (before)\n+++ revised.py (after)" in shown
     assert "-width = 3\n+width = 5" in shown
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"sources": 3},
+        {"sources": {"a.py": {"sha256": "x", "zlib": "no base64"}}},
+        {"sources": {"a.py": {"sha256": "x", "zlib": "bm8gemxpYg=="}}},
+        {"sources": {"a.py": {"sha256": 3, "zlib": ""}}},
+        {"earlier_sources": {}},
+        {"earlier_sources": [{"time": 1e300, "apart": [], "files": {}}]},
+        {"earlier_sources": [{"time": 1.0, "apart": [77], "files": {}}]},
+        {"earlier_sources": [{"time": 1.0, "apart": [], "files": {"a.py": {}}}]},
+    ],
+    ids=str,
+)
+def test_what_no_sweep_writes_is_refused_when_it_is_shown(edited, capsys, said):
+    edited.sweep(["relu"], selector=sweeper.Grid(trials=0, kind=["relu"]))
+    with Store.open(Paths(edited.out).database) as store:
+        store.set_meta(said)
+    assert cli._run_command_line(["show", str(edited.out), "--code"]) == 2
+    assert "is damaged, or no sweep wrote it" in capsys.readouterr().err
+
+
+def test_a_source_that_would_fill_the_memory_is_cut(monkeypatch):
+    monkeypatch.setattr("sweeper.store.sources.LARGEST", 1000)
+    bomb = Kept("a.py", "x", zlib.compress(bytes(10**7)))
+    assert len(text_of(bomb)) == 1000
 
 
 # -- fingerprints ---------------------------------------------------------------------------------
