@@ -318,6 +318,14 @@ def test_what_this_process_imported_before_it_was_edited_is_not_taken_for_the_ne
         run(edited.out, selector, edited.path, **usual)
 
 
+def test_with_several_threads_the_points_are_told_apart_too(edited):
+    before = edited.sweep(["tanh", "relu"], cores_per_trial=2)
+    edited.edit(*GELU)
+    after = edited.sweep(["tanh", "relu"], cores_per_trial=2)
+    assert bits(after[0]) == bits(before[0])
+    assert bits(after[1]) != bits(before[1])
+
+
 def test_a_fingerprint_changes_no_result(edited, monkeypatch):
     with_it = edited.sweep()
     edited.out = edited.out.with_name("without")
@@ -433,7 +441,7 @@ def test_a_fingerprint_is_the_same_each_time_and_leaves_nothing_changed(random):
     try:
         for count in (2, 1):
             torch.set_num_threads(count)
-            taken = fingerprint(problem, Data(samples, held), 0, point.signature, point.encoded)
+            taken = fingerprint(problem, Data(samples, held), 0, 1, point.signature, point.encoded)
             found.append(taken)
             assert torch.get_num_threads() == count
     finally:
@@ -441,5 +449,5 @@ def test_a_fingerprint_is_the_same_each_time_and_leaves_nothing_changed(random):
     assert not _differ(before, _states())
     assert found[0] == found[1]
     other = make_point({"hidden": 3, "dropout": 0.4}, "blobs", SweepSettings(), 0)
-    taken = fingerprint(problem, Data(samples, held), 0, point.signature, other.encoded)
+    taken = fingerprint(problem, Data(samples, held), 0, 1, point.signature, other.encoded)
     assert not taken.agrees(found[0])
