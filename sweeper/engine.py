@@ -272,7 +272,7 @@ def _follow_code(
 
     def take(points: Sequence[tuple[str, str]]) -> Sequence[str | None]:
         view.note(f"the problem's code has changed: looking at {plural(len(points), 'point')}")
-        return reading.take_fingerprints(data, points)
+        return reading.take_fingerprints(data, options.settings.cores_per_trial, points)
 
     found = follow_code(
         reading.brief,

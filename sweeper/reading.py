@@ -70,11 +70,11 @@ class Reading:
         return ref, self._fd if ref.layouts else None
 
     def take_fingerprints(
-        self, data: DataRef, points: Sequence[tuple[str, str]]
+        self, data: DataRef, threads: int, points: Sequence[tuple[str, str]]
     ) -> Sequence[str | None]:
         """How points behave, of which these are the signatures and encoded parameters."""
         taken: Sequence[str | None] = self._place.call(
-            "sweeper.train.reading:take_fingerprints", self.brief.ref, data, points
+            "sweeper.train.reading:take_fingerprints", self.brief.ref, data, threads, points
         )
         return taken
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import zlib
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from sweeper.signature import make_point
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 from sweeper.store.revisions import stored_points
+from sweeper.store.sources import Kept, text_of
 from sweeper.train.data import Data, HeldSet, LoadedSet
 from sweeper.train.fingerprint import fingerprint
 from sweeper.train.loading import find_ref
@@ -316,6 +318,14 @@ def test_what_this_process_imported_before_it_was_edited_is_not_taken_for_the_ne
         run(edited.out, selector, edited.path, **usual)
 
 
+def test_with_several_threads_the_points_are_told_apart_too(edited):
+    before = edited.sweep(["tanh", "relu"], cores_per_trial=2)
+    edited.edit(*GELU)
+    after = edited.sweep(["tanh", "relu"], cores_per_trial=2)
+    assert bits(after[0]) == bits(before[0])
+    assert bits(after[1]) != bits(before[1])
+
+
 def test_a_fingerprint_changes_no_result(edited, monkeypatch):
     with_it = edited.sweep()
     edited.out = edited.out.with_name("without")
@@ -346,6 +356,34 @@ def test_the_difference_is_shown(edited, capsys):
     shown = capsys.readouterr().out
     assert "kept apart: kind=relu\n--- revised.py (before)\n+++ revised.py (after)" in shown
     assert "-width = 3\n+width = 5" in shown
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"sources": 3},
+        {"sources": {"a.py": {"sha256": "x", "zlib": "no base64"}}},
+        {"sources": {"a.py": {"sha256": "x", "zlib": "bm8gemxpYg=="}}},
+        {"sources": {"a.py": {"sha256": 3, "zlib": ""}}},
+        {"earlier_sources": {}},
+        {"earlier_sources": [{"time": 1e300, "apart": [], "files": {}}]},
+        {"earlier_sources": [{"time": 1.0, "apart": [77], "files": {}}]},
+        {"earlier_sources": [{"time": 1.0, "apart": [], "files": {"a.py": {}}}]},
+    ],
+    ids=str,
+)
+def test_what_no_sweep_writes_is_refused_when_it_is_shown(edited, capsys, said):
+    edited.sweep(["relu"], selector=sweeper.Grid(trials=0, kind=["relu"]))
+    with Store.open(Paths(edited.out).database) as store:
+        store.set_meta(said)
+    assert cli._run_command_line(["show", str(edited.out), "--code"]) == 2
+    assert "is damaged, or no sweep wrote it" in capsys.readouterr().err
+
+
+def test_a_source_that_would_fill_the_memory_is_cut(monkeypatch):
+    monkeypatch.setattr("sweeper.store.sources.LARGEST", 1000)
+    bomb = Kept("a.py", "x", zlib.compress(bytes(10**7)))
+    assert len(text_of(bomb)) == 1000
 
 
 # -- fingerprints ---------------------------------------------------------------------------------
@@ -403,7 +441,7 @@ def test_a_fingerprint_is_the_same_each_time_and_leaves_nothing_changed(random):
     try:
         for count in (2, 1):
             torch.set_num_threads(count)
-            taken = fingerprint(problem, Data(samples, held), 0, point.signature, point.encoded)
+            taken = fingerprint(problem, Data(samples, held), 0, 1, point.signature, point.encoded)
             found.append(taken)
             assert torch.get_num_threads() == count
     finally:
@@ -411,5 +449,5 @@ def test_a_fingerprint_is_the_same_each_time_and_leaves_nothing_changed(random):
     assert not _differ(before, _states())
     assert found[0] == found[1]
     other = make_point({"hidden": 3, "dropout": 0.4}, "blobs", SweepSettings(), 0)
-    taken = fingerprint(problem, Data(samples, held), 0, point.signature, other.encoded)
+    taken = fingerprint(problem, Data(samples, held), 0, 1, point.signature, other.encoded)
     assert not taken.agrees(found[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import zlib
+from types import ModuleType
 
 import pytest
 
@@ -135,6 +136,17 @@ def test_the_files_are_the_same_however_the_problem_is_given(folder):
     del sys.modules["problem"], sys.modules["helper"]
     by_name = load_problem(find_ref("problem")).brief()
     assert by_path.sources == by_name.sources
+
+
+def test_modules_that_are_made_up_have_no_files(folder, monkeypatch):
+    write(folder, {"problem.py": TOY + "import made_up, gone"})
+    for name, file in (("made_up", "made_up.py"), ("gone", str(folder / "gone.py"))):
+        module = ModuleType(name)
+        module.__file__ = file
+        monkeypatch.setitem(sys.modules, name, module)
+    assert labels(load_problem(find_ref("problem.py")).brief()) == {"problem.py"}
+    everything = load_problem(find_ref("problem.py")).brief(list(sys.modules))
+    assert "problem.py" in labels(everything)
 
 
 def test_of_very_many_files_the_nearest_are_taken(folder, monkeypatch):

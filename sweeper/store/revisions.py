@@ -104,7 +104,10 @@ def keep_apart(
         names[point.id] = f"{point.signature}{APART}{used[point.signature]}"
     names |= {point.id: point.signature for point in back}
     store.rename_points(names)
-    _move(paths, {point.id: True for point in old} | {point.id: False for point in back})
+    # Also those that a driver had not come to, which died over it.
+    apart = {point_id: is_apart(name) for point_id, name in store.signatures().items()}
+    came_back = {point.id for point in back}
+    _move(paths, {each: aside for each, aside in apart.items() if aside or each in came_back})
 
 
 def _move(paths: Paths, apart: Mapping[int, bool]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sweeper.store.database import Store
-from sweeper.store.rows import expect
+from sweeper.store.rows import MOST_TIME, expect
 
 MOST_EARLIER = 20
 """Changes of the files that are kept."""
@@ -87,7 +87,8 @@ def earlier_sources(store: Store) -> tuple[Mapping[str, Any], ...]:
         found = store.meta.get("earlier_sources", [])
         expect(isinstance(found, list), "earlier sources", found)
         for entry in found:
-            expect(isinstance(entry["time"], float), "a time", entry["time"])
+            moment = entry["time"]
+            expect(isinstance(moment, float) and abs(moment) < MOST_TIME, "a time", moment)
             expect(isinstance(entry["apart"], list), "a list of points", entry["apart"])
             _from_meta(entry["files"])
     return tuple(found)

@@ -34,19 +34,20 @@ SAMPLES = 32
 RATE = 0.01
 
 
-def fingerprint(problem: Problem, data: Data, seed: int, signature: str, encoded: str) -> Print:
+def fingerprint(
+    problem: Problem, data: Data, seed: int, threads: int, signature: str, encoded: str
+) -> Print:
     """The fingerprint of the point with these encoded parameters; nothing else is changed by it.
 
-    What a model raises is raised.
+    How many `threads` add up is part of the last bits.  What a model raises is raised.
     """
-    streams = Streams(seed, signature, FINGERPRINT, 0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # how many add up is part of the last bits
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
         with preserved():
-            return _take(problem, data, streams, encoded)
+            return _take(problem, data, Streams(seed, signature, FINGERPRINT, 0), encoded)
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 def _take(problem: Problem, data: Data, streams: Streams, encoded: str) -> Print:

@@ -244,7 +244,9 @@ def _fingerprint(context: TrainContext, fd: int | None, job: Job) -> dict[str, A
     if problem.handlers is not None:  # what they do is not seen
         return {}
     try:
-        found = fingerprint(problem, data, context.seed, job.point, job.payload["params"])
+        found = fingerprint(
+            problem, data, context.seed, context.threads, job.point, job.payload["params"]
+        )
     except Exception:  # noqa: BLE001 - whatever a model does not like about it
         return {}
     return {FINGERPRINT: np.array(found.text())}

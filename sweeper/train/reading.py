@@ -26,7 +26,11 @@ def read_brief(fd: int, ref: ProblemRef) -> Brief:
 
 
 def take_fingerprints(
-    fd: int, ref: ProblemRef, data_ref: DataRef, points: Sequence[tuple[str, str]]
+    fd: int,
+    ref: ProblemRef,
+    data_ref: DataRef,
+    threads: int,
+    points: Sequence[tuple[str, str]],
 ) -> list[str | None]:
     """How points behave, of which these are the signatures and encoded parameters.
 
@@ -40,7 +44,7 @@ def take_fingerprints(
             if data_ref.remade:
                 data = open_data(problem, data_ref, fd)
             try:
-                found = fingerprint(problem, data, data_ref.seed, signature, encoded)
+                found = fingerprint(problem, data, data_ref.seed, threads, signature, encoded)
             except Exception:  # noqa: BLE001 - whatever a model raises, it is another one now
                 taken.append(None)
             else:

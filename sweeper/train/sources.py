@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
+import re
 import sys
 import sysconfig
 import zlib
@@ -131,42 +132,49 @@ class _Search:
                 self._note(part)
 
     def _note(self, name: str) -> None:
-        path, is_package = _file_of(name)
-        if path is None or path.suffix != ".py" or path in self._files or not self._is_own(path):
+        found, is_package = _file_of(name)
+        # Of a thousand modules most are installed, and asking the disk takes the longest.
+        if not found.endswith(".py") or not self._is_own(found):
             return
-        self._files[path] = name if is_package else name.rpartition(".")[0]
+        path = Path(found).resolve()
+        if path not in self._files and self._is_own(str(path)) and path.is_file():
+            self._files[path] = name if is_package else name.rpartition(".")[0]
 
-    def _is_own(self, path: Path) -> bool:
-        if path.is_relative_to(self._own):
+    def _is_own(self, path: str) -> bool:
+        if path.startswith(self._own):
             return True
-        if not {"site-packages", "dist-packages"}.isdisjoint(path.parts):
-            return False
-        return not any(path.is_relative_to(folder) for folder in self._installed)
+        return not path.startswith(self._installed) and not _SITE.search(path)
 
 
-def _installed_folders() -> list[Path]:
+_SITE = re.compile(rf"{re.escape(os.sep)}(site|dist)-packages{re.escape(os.sep)}")
+
+
+def _installed_folders() -> tuple[str, ...]:
     """Folders in which nothing is the user's."""
     names = ("stdlib", "platstdlib", "purelib", "platlib")
-    folders = {Path(sysconfig.get_path(name)).resolve() for name in names}
-    return [*folders, Path(__file__).resolve().parent.parent]
+    folders = [Path(sysconfig.get_path(name)) for name in names] + [Path(__file__).parent.parent]
+    return tuple(f"{each}{os.sep}" for folder in folders for each in (folder, folder.resolve()))
 
 
-def _package_folder(own: Path, package: str) -> Path:
+def _package_folder(own: Path, package: str) -> str:
     """The folder of the outermost package that a file is in, or just the file."""
     levels = len(package.split(".")) if package else 0
-    return own.parents[levels - 1] if 0 < levels <= len(own.parents) else own
+    inside = 0 < levels <= len(own.parents)
+    return f"{own.parents[levels - 1]}{os.sep}" if inside else str(own)
 
 
-def _file_of(name: str) -> tuple[Path | None, bool]:
-    """A module's file, and whether it is a package."""
+def _file_of(name: str) -> tuple[str, bool]:
+    """A module's file, or nothing, and whether it is a package."""
     module = sys.modules.get(name)
-    path = getattr(module, "__file__", None)
     if module is not None:
-        return Path(path).resolve() if path else None, hasattr(module, "__path__")
+        path = getattr(module, "__file__", None)
+        # Some modules are made up, and say a file that is none.
+        known = isinstance(path, str) and path.startswith(os.sep)
+        return str(path) if known else "", hasattr(module, "__path__")
     spec = find_importable_spec(name)
     if spec is None or not spec.has_location or spec.origin is None:
-        return None, False
-    return Path(spec.origin).resolve(), spec.submodule_search_locations is not None
+        return "", False
+    return spec.origin, spec.submodule_search_locations is not None
 
 
 # -- what a file imports --------------------------------------------------------------------------
