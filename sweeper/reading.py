@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sweeper.files import nameless_file
+from sweeper.files import nameless_file, open_standard_streams
 from sweeper.run.aside import Aside
 from sweeper.run.backends.local import load, prepare
 from sweeper.run.worker import resolve
@@ -89,6 +89,7 @@ def read_problem(given: ModuleType | str | Path, backend: str) -> Iterator[Readi
         ProblemError: it cannot be found.
     """
     ref = find_ref(given)
+    open_standard_streams()
     fd = nameless_file()
     try:
         with contextlib.closing(_place(given, backend, fd)) as place:
