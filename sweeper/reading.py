@@ -59,15 +59,17 @@ class Reading:
         brief: Brief = self._place.call("sweeper.train.reading:read_brief", self._ref)
         return brief
 
-    def read_data(self, seed: int) -> tuple[DataRef, int | None]:
+    def read_data(self, seed: int, threads: int = 1) -> tuple[DataRef, int | None]:
         """What workers need to know of the data, and the file that they share, if they do.
+
+        It is made with as many `threads` as workers compute with.
 
         Raises:
             ProblemError: the data cannot be made or read.
         """
         try:
             ref: DataRef = self._place.call(
-                "sweeper.train.reading:read_shared", self.brief.ref, seed
+                "sweeper.train.reading:read_shared", self.brief.ref, seed, threads
             )
         finally:
             self._place.close()  # with its own copy of the data

@@ -1,4 +1,4 @@
-"""Programs are started in all sorts of ways: a sweep works there as Python itself does, or says why.
+"""Programs are started in all sorts of ways: a sweep works there as Python does, or says why.
 
 Each test is a program of its own, since it is about how that is started.
 """
@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import sweeper
 from sweeper import cli
@@ -23,6 +24,7 @@ from sweeper.show.progress import LineView, NoView, make_view
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 from sweeper.types import Job, Start, Target
+from sweeping import run
 
 HERE = Path(__file__).parent
 PATH = os.pathsep.join([str(HERE), str(HERE.parent)])
@@ -118,7 +120,7 @@ def test_progress_is_not_shown_where_standard_error_is_closed(monkeypatch):
 
 
 def test_progress_that_nobody_can_read_any_more_ends_nothing():
-    full = open("/dev/full", "w")  # noqa: SIM115 - closing it fails
+    full = Path("/dev/full").open("w")  # noqa: SIM115 - closing it fails
     with LineView(full, lambda: 0.0) as view:
         view.note("hello")
     with contextlib.suppress(OSError):
@@ -201,3 +203,69 @@ def test_the_path_may_hold_what_is_no_text(program, tmp_path):
     begin = "import sys, pathlib\nsys.path.append(pathlib.Path('x'))\n"
     program.write_text(begin + PROBLEM + SWEPT + MAIN)
     check_swept(tmp_path / "out", shell(f"$PYTHON {quoted(program, tmp_path / 'out')}"))
+
+
+# -- threads --------------------------------------------------------------------------------------
+
+THREADS = """
+import os
+import torch
+from torch import nn
+import blobs
+from blobs import accuracy_style
+
+torch.set_num_threads(3)
+
+def seen(where):
+    with open(os.environ["SEEN"], "a") as file:
+        print(where, torch.get_num_threads(), file=file)
+
+class Layer(nn.Linear):
+    def forward(self, x):
+        seen("forward")
+        return super().forward(x)
+
+class Loss(nn.CrossEntropyLoss):
+    def forward(self, output, y):
+        seen("loss")
+        return super().forward(output, y)
+
+def loss():
+    torch.set_num_threads(4)
+    return Loss()
+
+def dataset():
+    sets = blobs.dataset()
+    seen("dataset")
+    torch.set_num_threads(5)
+    return sets
+
+def handlers(trainer, evaluator, trial):
+    torch.set_num_threads(6)
+
+def model(hidden):
+    torch.set_num_threads(7)
+    return nn.Sequential(nn.Linear(2, hidden), nn.Tanh(), Layer(hidden, 2))
+"""
+
+
+@pytest.mark.parametrize("backend", ["local", "inline"])
+def test_a_module_does_not_say_how_many_threads_compute(tmp_path, monkeypatch, backend):
+    name = f"threads_{backend}"
+    (tmp_path / f"{name}.py").write_text(THREADS)
+    monkeypatch.setenv("SEEN", str(tmp_path / "seen"))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        run(
+            tmp_path / "out",
+            sweeper.Grid(trials=1, hidden=[2]),
+            tmp_path / f"{name}.py",
+            backend=backend,
+            total_cores=1,
+        )
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    seen = set((tmp_path / "seen").read_text().splitlines())
+    assert seen == {"dataset 1", "forward 1", "loss 1"}
