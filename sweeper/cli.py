@@ -35,7 +35,7 @@ from sweeper.errors import (
     SweeperError,
     UsageError,
 )
-from sweeper.files import folder_lock, read_lock, unpack_arrays
+from sweeper.files import folder_lock, open_standard_streams, read_lock, unpack_arrays
 from sweeper.results import SweepResult, show_params
 from sweeper.search.spaces import (
     DEFAULT_TRIALS,
@@ -94,17 +94,29 @@ _WrittenWrong: type[Exception] = typer.BadParameter.__mro__[1]
 
 def main() -> None:
     """The entry point of `sweeper` and of `python -m sweeper`."""
+    _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a result is worth more than its ± sign
     try:
         code = _run_command_line(sys.argv[1:])
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # Otherwise the interpreter would write what is left once more while it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = BROKEN_PIPE
+        if isinstance(error, BrokenPipeError):
+            code = BROKEN_PIPE
+        else:
+            code = _complain(f"standard output: {error.strerror or error}", FAILED)
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Lose what is printed where standard output or standard error is closed (`>&-`)."""
+    open_standard_streams()
+    for name, fd in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, "w", closefd=False))  # noqa: SIM115 - open to the end
 
 
 def _run_command_line(arguments: Sequence[str]) -> int:

@@ -59,7 +59,7 @@ def run(reading: Reading, selector: ParamSelector, options: Options) -> SweepRes
                 view.note(f"moved the earlier contents to {moved}")
         if not paths.database.exists():
             reading.expect_tuning()
-        data, fd = reading.read_data(options.seed)
+        data, fd = reading.read_data(options.seed, options.settings.cores_per_trial)
         store = stack.enter_context(Store.open(paths.database))
         return _run(reading, data, fd, selector, options, store, paths, view)
 

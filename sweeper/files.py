@@ -163,6 +163,20 @@ def _read_npz(data: bytes) -> dict[str, np.ndarray[Any, Any]]:
     return found
 
 
+def open_standard_streams() -> None:
+    """Open on nothing what is closed of the file descriptors 0, 1 and 2.
+
+    A service or a shell (`2>&-`) may start a program without them.  What is opened next would get
+    their numbers, and whatever is printed, here or in a process that is started, would go there.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        os.set_inheritable(fd, True)  # noqa: FBT003 - positional alone
+    os.close(fd)
+
+
+_STANDARD_ERROR = 2
+
+
 def nameless_file() -> int:
     """The descriptor of a file for several processes; nothing is left of it when all have ended."""
     if hasattr(os, "memfd_create"):

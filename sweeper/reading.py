@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sweeper.files import nameless_file
+from sweeper.files import nameless_file, open_standard_streams
 from sweeper.run.aside import Aside
 from sweeper.run.backends.local import load, prepare
 from sweeper.run.worker import resolve
@@ -60,13 +60,17 @@ class Reading:
         brief: Brief = self._place.call("sweeper.train.reading:read_brief", self._ref)
         return brief
 
-    def read_data(self, seed: int) -> tuple[DataRef, int | None]:
+    def read_data(self, seed: int, threads: int = 1) -> tuple[DataRef, int | None]:
         """What workers need to know of the data, and the file that they share, if they do.
+
+        It is made with as many `threads` as workers compute with.
 
         Raises:
             ProblemError: the data cannot be made or read.
         """
-        ref: DataRef = self._place.call("sweeper.train.reading:read_shared", self.brief.ref, seed)
+        ref: DataRef = self._place.call(
+            "sweeper.train.reading:read_shared", self.brief.ref, seed, threads
+        )
         return ref, self._fd if ref.layouts else None
 
     def take_fingerprints(
@@ -98,6 +102,7 @@ def read_problem(given: ModuleType | str | Path, backend: str) -> Iterator[Readi
         ProblemError: it cannot be found.
     """
     ref = find_ref(given)
+    open_standard_streams()
     fd = nameless_file()
     try:
         with contextlib.closing(_place(given, backend, fd)) as place:

@@ -14,6 +14,7 @@ NAMED = re.findall(r"`(test_\w+\.py)::(test_\w+)`", PAGE)
 
 WHOLLY = (
     "test_disk.py",
+    "test_environment.py",
     "test_hostile.py",
     "test_kills.py",
     "test_odd_data.py",

@@ -14,7 +14,7 @@ from typing import Any
 
 from sweeper.errors import BackendError
 from sweeper.run.backends.local import ENDING, LocalProcess, default_start_method, make_process
-from sweeper.run.worker import Setup, resolve
+from sweeper.run.worker import Setup, Unfit, resolve
 from sweeper.types import Failure, Target
 
 
@@ -64,12 +64,14 @@ class Aside:
         process = self._process = self._process or self._make()
         try:
             process.channel.send((function, arguments))
-            reply: _Reply = process.channel.receive()
+            reply: _Reply | Unfit = process.channel.receive()
         except (EOFError, OSError):
             if not wait([process.status], ENDING):
                 process.kill()
             self._process = None
             return process.bury("what it printed is above")
+        if isinstance(reply, Unfit):
+            raise reply.error
         return reply
 
     def _make(self) -> LocalProcess:

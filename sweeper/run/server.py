@@ -17,7 +17,6 @@ import contextlib
 import ctypes
 import gc
 import importlib
-import json
 import os
 import selectors
 import signal
@@ -29,6 +28,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sweeper.errors import BackendError
+from sweeper.files import open_standard_streams
 from sweeper.run import worker
 from sweeper.run.worker import FIXED_ENVIRONMENT
 
@@ -48,16 +48,17 @@ class ForkServer:
 
         What is `wished` is imported too, as far as that goes well and starts no thread.
         """
+        open_standard_streams()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            told = [sys.path, theirs.fileno(), os.getpid(), list(preload), list(wished)]
-            settings = json.dumps(told)
+            told = (theirs.fileno(), os.getpid(), tuple(preload), tuple(wished))
             environment = os.environ | FIXED_ENVIRONMENT
             self._process = subprocess.Popen(  # noqa: S603 - this very interpreter
-                [sys.executable, "-c", _BOOTSTRAP, settings],
+                worker.command(_BOOTSTRAP, told),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                stderr=None if worker.prints_to(2) else subprocess.DEVNULL,
                 env=environment,
                 start_new_session=True,
             )
@@ -138,26 +139,17 @@ def _streams() -> Iterator[list[int]]:
     """Where this process prints; where that is closed, it is lost."""
     null = os.open(os.devnull, os.O_WRONLY)
     try:
-        yield [fd if _is_open(fd) else null for fd in (1, 2)]
+        yield [fd if worker.prints_to(fd) else null for fd in (1, 2)]
     finally:
         os.close(null)
 
 
-def _is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
-
-
 # Looking for garbage again and again while all this is imported would take a fifth of the time.
 _BOOTSTRAP = """
-import gc, json, sys
+import gc
 gc.disable()
-sys.path[:], control, driver, preload, wished = json.loads(sys.argv[1])
 from sweeper.run.server import main
-main(control, driver, preload, wished)
+main(*told)
 """
 
 
@@ -197,8 +189,8 @@ def _import_wished(
             importlib.import_module(name)
     if wished and len(list(Path("/proc/self/task").iterdir())) > 1:
         os.set_inheritable(control_fd, True)  # noqa: FBT003 - positional alone
-        settings = json.dumps([sys.path, control_fd, driver, list(preload), []])
-        os.execv(sys.executable, [sys.executable, "-c", _BOOTSTRAP, settings])  # noqa: S606 - this very interpreter
+        told = (control_fd, driver, tuple(preload), ())
+        os.execv(sys.executable, worker.command(_BOOTSTRAP, told))  # noqa: S606 - this very interpreter
 
 
 def _end_with_parent(by: int = signal.SIGKILL) -> None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import importlib
+import io
 import os
 import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweeper.errors import BackendError, DiskError, SweeperError
+from sweeper.files import explained
 from sweeper.run.channel import Channel
 from sweeper.types import Job, Outcome, Target
 
@@ -31,6 +35,21 @@ MOST_LOGGED = 1 << 26
 """Bytes of a worker's log after which it begins anew with the next job."""
 
 Execute = Callable[[Any, int | None, Job], Iterator[Outcome]]
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """The only message of a worker that could not do what its set-up says."""
+
+    error: SweeperError
+
+    @classmethod
+    def because(cls, error: Exception) -> Unfit:
+        """Of one in which this was raised, which is not written for people."""
+        if isinstance(error, DiskError):
+            return cls(error)
+        text = "".join(traceback.format_exception(error))
+        return cls(BackendError(f"a worker could not be set up:\n{text}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +87,35 @@ class Setup:
         )
 
 
+def command(program: str, told: tuple[Any, ...]) -> list[str]:
+    """The command line of a Python process that finds modules where this one does.
+
+    `program` is executed with `told`, plain values, under that name.  A process begun with `-c`
+    looks for modules in the current folder first: its path is set before it imports anything.
+    """
+    # What is no text is passed over by Python, too.
+    path = [entry for entry in sys.path if isinstance(entry, str)]
+    return [sys.executable, "-c", _BEGINNING + program, ascii((path, told))]
+
+
+_BEGINNING = "import sys; sys.path[:], told = eval(sys.argv.pop(1))"
+
+
+def prints_to(fd: int) -> bool:
+    """Whether this process prints to the file descriptor 1 or 2.
+
+    Where it was started without, or has closed it, the number may be that of another file by now.
+    """
+    stream = sys.__stdout__ if fd == 1 else sys.__stderr__
+    if stream is None or stream.closed:
+        return False
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
 def serve(connection: int, lifeline: int, fd: int | None) -> None:
     """Execute jobs from the socket `connection` until it is closed.
 
@@ -77,9 +125,15 @@ def serve(connection: int, lifeline: int, fd: int | None) -> None:
     threading.Thread(target=_die_with_driver, args=(lifeline,), daemon=True).start()
     channel = Channel(socket.socket(fileno=connection))
     try:
-        setup: Setup = channel.receive()
-        _settle(setup)
-        execute: Execute = resolve(setup.target.execute)
+        try:
+            setup: Setup = channel.receive()
+            _settle(setup)
+            execute: Execute = resolve(setup.target.execute)
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            raise
+        except Exception as error:  # noqa: BLE001 - raised by the driver: no job is to blame
+            channel.send(Unfit.because(error))
+            return
         while True:
             job: Job = channel.receive()
             _settle_again(setup)
@@ -106,14 +160,16 @@ def _settle(setup: Setup) -> None:
     if setup.cores:
         os.sched_setaffinity(0, setup.cores)
     if setup.log is not None:
-        log = os.open(setup.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        with explained(Path(setup.log)):
+            log = os.open(setup.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         for stream in (1, 2):
             os.dup2(log, stream)
         os.close(log)
         # Line by line, so that what was printed before a crash is there.
         for text in (sys.stdout, sys.stderr):
-            text.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-        faulthandler.enable()
+            if isinstance(text, io.TextIOWrapper):  # a module may have put something else there
+                text.reconfigure(line_buffering=True)
+        faulthandler.enable(2)
 
 
 def _settle_again(setup: Setup) -> None:
@@ -126,7 +182,8 @@ def _settle_again(setup: Setup) -> None:
         if ours and printed.st_size > MOST_LOGGED:
             os.ftruncate(1, 0)
     if setup.cores:
-        os.sched_setaffinity(0, setup.cores)
+        with contextlib.suppress(OSError):  # the system has taken them away
+            os.sched_setaffinity(0, setup.cores)
 
 
 def _die_with_driver(lifeline: int) -> None:

@@ -5,6 +5,7 @@ Both write to standard error: standard output is the caller's.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -43,7 +44,7 @@ def make_view(
 ) -> View:
     """The view for `stream` (standard error): none where `progress` is False."""
     stream = stream or sys.stderr
-    if progress is False:
+    if progress is False or stream is None:  # there is none where standard error is closed
         return NoView()
     console = Console(file=stream)
     return LiveView(console, clock) if console.is_terminal else LineView(stream, clock)
@@ -86,7 +87,9 @@ class LineView(NoView):
     def note(self, text: str) -> None:
         """See `View`."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._clock()))
-        print(f"{stamp}  {clean(text)}", file=self._stream, flush=True)
+        # A sweep is not to end because nobody reads about it any more.
+        with contextlib.suppress(OSError, ValueError):
+            print(f"{stamp}  {clean(text)}", file=self._stream, flush=True)
 
     def _show(self, progress: Progress) -> None:
         self._due = self._clock() + LINE_EVERY
@@ -132,7 +135,7 @@ class LiveView:
         # Redrawn by time alone, so that the durations go on while nothing happens.
         self._live = Live(
             # What the caller prints into a file is no business of ours.
-            redirect_stdout=sys.stdout.isatty(),
+            redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
             console=console,
             get_renderable=self._render,
             refresh_per_second=4,

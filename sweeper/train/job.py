@@ -64,6 +64,7 @@ def execute(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome
         yield from _execute_packed(context, fd, job)
         return
     for number in job.numbers:
+        torch.set_num_threads(context.threads)  # whatever the one before has made of it
         work = functools.partial(_train, context, fd, job, number)
         yield _outcome(job, number, time.time(), work)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import pickle
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sweeper.errors import ProblemError
@@ -98,7 +100,8 @@ class Problem:
     @property
     def handlers(self) -> Callable[..., object] | None:
         """The user's own ignite handlers."""
-        return getattr(self.module, "handlers", None)
+        attach: Callable[..., object] | None = getattr(self.module, "handlers", None)
+        return None if attach is None else own_threads()(attach)
 
     def make_loss(self) -> nn.Module:
         """A fresh loss module.
@@ -107,7 +110,8 @@ class Problem:
             ProblemError: `loss` makes none.
         """
         try:
-            loss = self.module.loss()
+            with own_threads():
+                loss = self.module.loss()
         except Exception as error:
             found = f"{_shown(self.module.loss)}; called, it raises {type(error).__name__}: {error}"
             raise self.fault("loss", found, _EXPECTED["loss"]) from error
@@ -127,7 +131,8 @@ class Problem:
         """
         params = decode(encoded, self.find)
         named = isinstance(params, Mapping)
-        made = self.module.model(**params) if named else self.module.model(*params)
+        with own_threads():
+            made = self.module.model(**params) if named else self.module.model(*params)
         pair = made if isinstance(made, tuple) else (made, made)
         if len(pair) != 2 or not all(isinstance(model, nn.Module) for model in pair):
             raise self.fault("what model() returns", _shown(made), _EXPECTED["model"])
@@ -159,7 +164,8 @@ class Problem:
         Raises:
             ProblemError: not two map-style datasets, or an empty one.
         """
-        made = self.module.dataset()
+        with own_threads():
+            made = self.module.dataset()
         if not isinstance(made, tuple | list) or len(made) != 2:
             raise self.fault("what dataset() returns", _shown(made), _EXPECTED["dataset"])
         for name, part in zip(("train_set", "val_set"), made, strict=True):
@@ -213,6 +219,23 @@ def _pickled_search(module: ModuleType) -> bytes | None:
         return None
 
 
+@contextlib.contextmanager
+def own_threads(threads: int | None = None) -> Iterator[None]:
+    """Leave the number of compute threads as it was; inside it is `threads`, where given.
+
+    How many threads add up is part of the last bits, so it is not for a module to say: it would
+    hold from the first import in a process on.
+    """
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
+
+
 _EXPECTED = {
     "model": "a callable model(*params) or model(**params) that gives a torch.nn.Module, or a "
     "pair (unstripped, stripped) of them",
@@ -248,7 +271,8 @@ def load_problem(ref: ProblemRef) -> Problem:
     Raises:
         ProblemError: the module cannot be imported, or lacks something.
     """
-    module = import_module(ref)
+    with own_threads():
+        module = import_module(ref)
     return Problem(_named(ref, module), module)
 
 

@@ -9,7 +9,7 @@ from sweeper.train.context import Brief, DataRef
 from sweeper.train.data import open_data, read_data
 from sweeper.train.fingerprint import fingerprint
 from sweeper.train.loading import ProblemRef
-from sweeper.train.problem import load_problem
+from sweeper.train.problem import load_problem, own_threads
 from sweeper.train.streams import preserved
 
 
@@ -21,8 +21,9 @@ def read_brief(fd: int, ref: ProblemRef) -> Brief:
     """
     del fd
     before = set(sys.modules)
-    problem = load_problem(ref)
-    return problem.brief(imported=[name for name in list(sys.modules) if name not in before])
+    with own_threads(1):
+        problem = load_problem(ref)
+        return problem.brief(imported=[name for name in list(sys.modules) if name not in before])
 
 
 def take_fingerprints(
@@ -52,10 +53,11 @@ def take_fingerprints(
     return taken
 
 
-def read_shared(fd: int, ref: ProblemRef, seed: int) -> DataRef:
-    """Its data, written into the file `fd` where it can be held.
+def read_shared(fd: int, ref: ProblemRef, seed: int, threads: int) -> DataRef:
+    """Its data, made with as many threads as in a worker; in the file `fd` where it can be held.
 
     Raises:
         ProblemError: the data cannot be made or read.
     """
-    return read_data(load_problem(ref), seed, fd)
+    with own_threads(threads):
+        return read_data(load_problem(ref), seed, fd)

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
@@ -81,9 +80,11 @@ def processor() -> str:
     return f"{facts.get('model name', platform.machine())} ({short})"
 
 
+# A process begun with `-c` looks for modules in the current folder first: its path is set before
+# it imports anything.
 _BOOTSTRAP = """
-import importlib, json, sys
-sys.path[:], name = json.loads(sys.argv[1])
+import sys; sys.path[:], name = eval(sys.argv[1])
+import importlib
 importlib.import_module(name).main(sys.argv[2:])
 """
 
@@ -94,7 +95,7 @@ def run_apart(module: str, arguments: Sequence[str], given: bytes) -> None:
     Raises:
         NotCompiledError: it failed; the message has its last words.
     """
-    where = json.dumps([sys.path, module])
+    where = ascii(([entry for entry in sys.path if isinstance(entry, str)], module))
     done = subprocess.run(  # noqa: S603 - this very interpreter
         [sys.executable, "-c", _BOOTSTRAP, where, *arguments],
         input=given,

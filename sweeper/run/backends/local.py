@@ -19,10 +19,11 @@ from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import Literal
 
+from sweeper.files import open_standard_streams
 from sweeper.run.channel import Channel
 from sweeper.run.server import ForkServer, ServerGoneError
 from sweeper.run.signals import Interrupts
-from sweeper.run.worker import FIXED_ENVIRONMENT, Setup
+from sweeper.run.worker import FIXED_ENVIRONMENT, Setup, Unfit, command, prints_to
 from sweeper.types import Died, Failure, Message, Result, Start, Target
 
 StartMethod = Literal["forkserver", "spawn"]
@@ -165,6 +166,7 @@ class LocalBackend:
         self._selector = selectors.DefaultSelector()
         """Its data is the slot of a worker's channel or status."""
         self._interrupts: Interrupts | None = None
+        open_standard_streams()
         # Only this process holds the writing end, so it closes however this process ends.
         self._lifeline, self._held = os.pipe()
         logs.mkdir(parents=True, exist_ok=True)
@@ -215,8 +217,11 @@ class LocalBackend:
 
     def _receive(self, slot: int, *, ended: bool) -> list[Message]:
         # Where it has ended before this, all that it had sent is there.
-        outcomes, closed = self._workers[slot].channel.take()
-        messages: list[Message] = [Result(slot, outcome) for outcome in outcomes]
+        received, closed = self._workers[slot].channel.take()
+        for message in received:
+            if isinstance(message, Unfit):  # another one could not work either
+                raise message.error
+        messages: list[Message] = [Result(slot, outcome) for outcome in received]
         if not (ended or closed):
             return messages
         worker = self._workers[slot]
@@ -271,21 +276,20 @@ class LocalBackend:
 
 
 def _spawn(connection: int, lifeline: int, status: int, fd: int | None) -> subprocess.Popen[bytes]:
-    settings = repr((sys.path, connection, lifeline, fd))
     return subprocess.Popen(  # noqa: S603 - this very interpreter
-        [sys.executable, "-c", _BOOTSTRAP, settings],
+        command(_BOOTSTRAP, (connection, lifeline, fd)),
         pass_fds=[connection, lifeline, status] + ([] if fd is None else [fd]),
         stdin=subprocess.DEVNULL,
+        stdout=None if prints_to(1) else subprocess.DEVNULL,
+        stderr=None if prints_to(2) else subprocess.DEVNULL,
         env=os.environ | FIXED_ENVIRONMENT,
         start_new_session=True,
     )
 
 
 _BOOTSTRAP = """
-import ast, sys
-sys.path[:], connection, lifeline, fd = ast.literal_eval(sys.argv[1])
 from sweeper.run.worker import serve
-serve(connection, lifeline, fd)
+serve(*told)
 """
 
 

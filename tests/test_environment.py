@@ -1,0 +1,271 @@
+"""Programs are started in all sorts of ways: a sweep works there as Python does, or says why.
+
+Each test is a program of its own, since it is about how that is started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import sweeper
+from sweeper import cli
+from sweeper.errors import BackendError, DiskError
+from sweeper.run.backends.local import LocalBackend
+from sweeper.run.signals import Interrupts
+from sweeper.show.progress import LineView, NoView, make_view
+from sweeper.store.database import Store
+from sweeper.store.paths import Paths
+from sweeper.types import Job, Start, Target
+from sweeping import run
+
+HERE = Path(__file__).parent
+PATH = os.pathsep.join([str(HERE), str(HERE.parent)])
+
+PROBLEM = """
+import os, sys
+from torch import nn
+from blobs import QUICK, accuracy_style, dataset, loss
+
+print("imported")
+
+def model(hidden=2):
+    os.write(1, b"to the descriptor\\n")
+    print("made")
+    sys.stderr.write("to standard error\\n")
+    return nn.Sequential(nn.Linear(2, hidden), nn.Tanh(), nn.Linear(hidden, 2))
+"""
+
+SWEPT = """
+import sweeper
+
+def swept(problem, folder, **options):
+    options = {"cores": 1, "hparams": QUICK, **options}
+    selector = sweeper.Grid(trials=2, hidden=[2])
+    return sweeper.sweep(problem, selector, folder=folder, **options)
+"""
+
+MAIN = """
+if __name__ == "__main__":
+    swept(__name__, sys.argv[1])
+"""
+
+
+@pytest.fixture
+def program(tmp_path):
+    """A script that sweeps itself, in a folder of its own."""
+    script = tmp_path / "scripts" / "own.py"
+    script.parent.mkdir()
+    script.write_text(PROBLEM + SWEPT + MAIN)
+    return script
+
+
+def shell(line, **options):
+    """A line of shell with Python as `$PYTHON`; what it came to."""
+    environment = os.environ | {"PYTHON": sys.executable, "PYTHONPATH": PATH}
+    return subprocess.run(
+        ["sh", "-c", line], env=environment, capture_output=True, text=True, check=False, **options
+    )
+
+
+def quoted(*words):
+    return shlex.join(map(str, words))
+
+
+def check_swept(folder, done=None, name="own"):
+    assert done is None or done.returncode == 0, done.stderr
+    assert [len(point.perf_val) for point in sweeper.load(folder)] == [2]
+    with Store.read(Paths(folder).database) as store:
+        assert store.meta["identity"]["problem"] == name
+
+
+# -- standard streams -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_a_program_without_standard_streams_sweeps(program, tmp_path, closed):
+    done = shell(f"$PYTHON {quoted(program, tmp_path / 'out')} {closed}")
+    check_swept(tmp_path / "out", done)
+    assert not done.stderr
+    assert "trials" not in done.stdout, "progress is for standard error"
+
+
+def test_the_command_line_without_standard_output_sweeps(program, tmp_path):
+    folder = tmp_path / "out"
+    line = quoted("run", program, "--grid", "hidden=2", "--trials", "2", "--cores", "1")
+    done = shell(f"$PYTHON -m sweeper {line} --hparams fastest --folder {folder} >&- 2>&-")
+    check_swept(folder, done)
+    assert shell(f"$PYTHON -m sweeper show {folder} >&-").returncode == 0
+    assert shell(f"$PYTHON -m sweeper show {folder}/no 2>&-").returncode == cli.WRONG
+
+
+def test_a_standard_output_that_takes_nothing_is_said():
+    done = shell("$PYTHON -m sweeper --version > /dev/full")
+    assert done.returncode == cli.FAILED
+    assert done.stderr.startswith("sweeper: ")
+    assert done.stderr.endswith("No space left on device\n")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_progress_is_not_shown_where_standard_error_is_closed(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    assert type(make_view(progress=True)) is NoView
+
+
+def test_progress_that_nobody_can_read_any_more_ends_nothing():
+    full = Path("/dev/full").open("w")  # noqa: SIM115 - closing it fails
+    with LineView(full, lambda: 0.0) as view:
+        view.note("hello")
+    with contextlib.suppress(OSError):
+        full.close()
+    with LineView(full, lambda: 0.0) as view:
+        view.note("hello")
+
+
+def _started(target, logs):
+    backend = LocalBackend([(0,)], pinned=False, target=target, logs=logs)
+    backend.start([Start(Job(0, "", "trial", "x", (0,)), 0)])
+    return backend
+
+
+def _wait_for(backend):
+    with Interrupts() as interrupts:
+        backend.wait(60, interrupts)
+
+
+def test_a_worker_that_cannot_be_set_up_is_no_fault_of_its_job(tmp_path):
+    backend = _started(Target("noop:missing", None, None, ("noop",)), tmp_path)
+    try:
+        with pytest.raises(BackendError, match=r"could not be set up(?s:.*)no attribute 'missing'"):
+            _wait_for(backend)
+    finally:
+        backend.close()
+
+
+def test_a_log_that_cannot_be_written_is_no_fault_of_the_job(tmp_path):
+    (tmp_path / "worker-0.log").mkdir()
+    backend = _started(Target("noop:execute", None, None, ("noop",)), tmp_path)
+    try:
+        with pytest.raises((DiskError, BackendError), match=r"worker-0.log.*Is a directory"):
+            _wait_for(backend)
+    finally:
+        backend.close()
+
+
+# -- where modules are found ----------------------------------------------------------------------
+
+SHADOWING = ("json", "random", "types", "ast", "socket")
+
+
+@pytest.fixture
+def shadowed(tmp_path):
+    """A current folder whose modules have names of the standard library's."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    for name in SHADOWING:
+        (folder / f"{name}.py").write_text("raise SystemExit('not this one')\n")
+    return folder
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_modules_of_the_current_folder_do_not_take_the_place_of_others(
+    program, shadowed, tmp_path, method
+):
+    chosen = f"""
+from sweeper.run import aside
+from sweeper.run.backends import local
+local.default_start_method = aside.default_start_method = lambda: {method!r}
+"""
+    program.write_text(PROBLEM + SWEPT + chosen + MAIN)
+    done = shell(f"$PYTHON {quoted(program, tmp_path / 'out')}", cwd=shadowed)
+    check_swept(tmp_path / "out", done)
+
+
+def test_a_process_to_compile_in_does_not_look_into_the_current_folder(shadowed):
+    program = "from sweeper.train.toolchain import run_apart; run_apart('given', ['x'], b'')"
+    (shadowed.parent / "given.py").write_text(
+        "import json, random\ndef main(words): assert words == ['x']\n"
+    )
+    script = shadowed.parent / "script.py"
+    script.write_text(program)
+    done = shell(f"$PYTHON {quoted(script)}", cwd=shadowed)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_path_may_hold_what_is_no_text(program, tmp_path):
+    begin = "import sys, pathlib\nsys.path.append(pathlib.Path('x'))\n"
+    program.write_text(begin + PROBLEM + SWEPT + MAIN)
+    check_swept(tmp_path / "out", shell(f"$PYTHON {quoted(program, tmp_path / 'out')}"))
+
+
+# -- threads --------------------------------------------------------------------------------------
+
+THREADS = """
+import os
+import torch
+from torch import nn
+import blobs
+from blobs import accuracy_style
+
+torch.set_num_threads(3)
+
+def seen(where):
+    with open(os.environ["SEEN"], "a") as file:
+        print(where, torch.get_num_threads(), file=file)
+
+class Layer(nn.Linear):
+    def forward(self, x):
+        seen("forward")
+        return super().forward(x)
+
+class Loss(nn.CrossEntropyLoss):
+    def forward(self, output, y):
+        seen("loss")
+        return super().forward(output, y)
+
+def loss():
+    torch.set_num_threads(4)
+    return Loss()
+
+def dataset():
+    sets = blobs.dataset()
+    seen("dataset")
+    torch.set_num_threads(5)
+    return sets
+
+def handlers(trainer, evaluator, trial):
+    torch.set_num_threads(6)
+
+def model(hidden):
+    torch.set_num_threads(7)
+    return nn.Sequential(nn.Linear(2, hidden), nn.Tanh(), Layer(hidden, 2))
+"""
+
+
+@pytest.mark.parametrize("backend", ["local", "inline"])
+def test_a_module_does_not_say_how_many_threads_compute(tmp_path, monkeypatch, backend):
+    name = f"threads_{backend}"
+    (tmp_path / f"{name}.py").write_text(THREADS)
+    monkeypatch.setenv("SEEN", str(tmp_path / "seen"))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        run(
+            tmp_path / "out",
+            sweeper.Grid(trials=1, hidden=[2]),
+            tmp_path / f"{name}.py",
+            backend=backend,
+            total_cores=1,
+        )
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    seen = set((tmp_path / "seen").read_text().splitlines())
+    assert seen == {"dataset 1", "forward 1", "loss 1"}
