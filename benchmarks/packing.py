@@ -9,6 +9,7 @@ Both are this package's own trainers, on one core, taken in turn; the least time
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +18,8 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from sweeper.signature import encode
 from sweeper.train.data import Data, HeldSet
@@ -81,6 +83,42 @@ def block(width: int, dropout: float) -> Make:
     )
 
 
+class TiedGpt(nn.Module):
+    """Words of a text, a block that looks at earlier ones, and the embedding's weights again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(100, 32)
+        self.block = nn.TransformerEncoderLayer(32, 4, 64, 0.1, batch_first=True, norm_first=True)
+        self.head = nn.Linear(32, 100, bias=False)
+        self.head.weight = self.words.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The next word after the last, shape (batch, words)."""
+        mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1])
+        found: Tensor = self.head(self.block(self.words(x), src_mask=mask, is_causal=True)[:, -1])
+        return found
+
+
+class Tcn(nn.Module):
+    """Dilated convolutions over a sequence, their weights normalised."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(
+            weight_norm(nn.Conv1d(inputs, 8, 3, padding=dilation, dilation=dilation))
+            for inputs, dilation in ((4, 1), (8, 2), (8, 4))
+        )
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores of classes, shape (batch, 10)."""
+        for part in self.parts:
+            x = part(x).relu()
+        found: Tensor = self.head(x.mean(2))
+        return found
+
+
 MODELS: dict[str, tuple[Make, tuple[int, ...], int, int]] = {
     "2-128-4": (dense(2, 128, 4, nn.Tanh), (2,), 4, 0),
     "64-32-10": (dense(64, 32, 10, nn.ReLU), (64,), 10, 0),
@@ -95,6 +133,9 @@ MODELS: dict[str, tuple[Make, tuple[int, ...], int, int]] = {
     "block 32": (block(32, 0.0), (16,), 10, 500),
     "block 32 d": (block(32, 0.1), (16,), 10, 500),
     "block 64": (block(64, 0.0), (16,), 10, 500),
+    "gpt tied": (TiedGpt, (16,), 100, 100),
+    "tcn": (Tcn, (4, 32), 10, 0),
+    "bce": (dense(64, 32, 10, nn.ReLU), (64,), 10, 0),
 }
 """By name: the model, the shape of a sample, the number of classes, and of different words."""
 
@@ -104,12 +145,16 @@ def setup(name: str, batch: int) -> tuple[Problem, Data, dict[str, Any]]:
     make, shape, outputs, different = MODELS[name]
     module = ModuleType("packing")
     module.model = make
-    module.dataset, module.loss = (lambda: None), nn.CrossEntropyLoss
-    module.accuracy_style = "classification"
+    several = name == "bce"
+    module.dataset = lambda: None
+    module.loss = nn.BCEWithLogitsLoss if several else nn.CrossEntropyLoss
+    module.accuracy_style = "multiclass" if several else "classification"
     x = torch.randn(SAMPLES, *shape)
     if different:
         x = torch.randint(different, (SAMPLES, *shape))
     y = torch.randint(0, outputs, (SAMPLES,))
+    if several:
+        y = nn.functional.one_hot(y, outputs).float()
     data = Data(HeldSet(x, y), HeldSet(x[:8], y[:8]))
     each = SAMPLES // batch
     epochs = max(1, STEPS // each)
@@ -162,6 +207,7 @@ def measure(name: str, batch: int, rounds: int) -> str:
 
 def main() -> None:
     """Print the table."""
+    os.environ.setdefault("MKL_CBWR", "AUTO")  # as in a worker
     torch.set_num_threads(1)
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     names = sys.argv[2].split(",") if len(sys.argv) > 2 else list(MODELS)

@@ -724,6 +724,18 @@ def test_a_loss_with_buffers_is_packed_and_its_buffers_are_each_trials_own():
         assert one.metrics["loss_val"] == pytest.approx(plainly.metrics["loss_val"], rel=1e-4)
 
 
+def test_class_weights_are_packed():
+    weights = torch.tensor([1.0, 3.0])
+    taken, because = found(loss=lambda: nn.CrossEntropyLoss(weight=weights))
+    assert taken == "flat", because
+    data = data_of()
+    for part in (data.train, data.val):
+        object.__setattr__(part, "y", nn.functional.one_hot(part.y, 2).float())
+    loss = lambda: nn.BCEWithLogitsLoss(pos_weight=weights)  # noqa: E731
+    taken, because = found(data=data, loss=loss, accuracy_style="multiclass")
+    assert taken == "flat", because
+
+
 def test_a_loss_with_parameters_is_trained_plain():
     class Learnt(nn.Module):
         def __init__(self):
