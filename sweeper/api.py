@@ -68,8 +68,11 @@ def sweep(
         trial_timeout: seconds after which a training is ended and has failed; None: never.  A pack
             of n trials may take n times as long, after which each goes on alone.
         progress: True shows it, False does not; by default it is shown on standard error.
-        allow_changed_code: go on in a folder although the problem's module has changed; failures
-            are tried again, except those that an adaptive selector was told of.
+        allow_changed_code: go on where the problem's code has changed and nobody can tell whether
+            that concerns the results of the folder: a problem with `handlers`, points that an
+            earlier release tuned, an adaptive selector that was told of results that are no more.
+            Where it can be told, points that behave otherwise are trained anew, and all others
+            stay.  Failures are tried again, except those that an adaptive selector was told of.
 
     Raises:
         UsageError: the problem, the settings, a parameter or the folder is not as it must be; the

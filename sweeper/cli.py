@@ -16,7 +16,7 @@ import sysconfig
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -36,7 +36,7 @@ from sweeper.errors import (
     UsageError,
 )
 from sweeper.files import folder_lock, open_standard_streams, read_lock, unpack_arrays
-from sweeper.results import SweepResult
+from sweeper.results import SweepResult, show_params
 from sweeper.search.spaces import (
     DEFAULT_TRIALS,
     Space,
@@ -46,14 +46,24 @@ from sweeper.search.spaces import (
     suggestion,
 )
 from sweeper.show.clean import clean
+from sweeper.show.code import code_difference
 from sweeper.show.doctor import Examined, judge
 from sweeper.show.export import json_text, trial_rows
 from sweeper.show.status import Status, describe_status
 from sweeper.show.table import failure_lines, failures_in_full, findings, plural, results_table
+from sweeper.signature import decode
 from sweeper.store.collate import collate, csv_text
 from sweeper.store.database import Store
 from sweeper.store.load import asked_points, load, read_results
 from sweeper.store.paths import Paths
+from sweeper.store.sources import (
+    SourceFile,
+    earlier_sources,
+    files_of,
+    kept_sources,
+    read_text,
+    text_of,
+)
 from sweeper.types import (
     CHECK,
     TRIAL,
@@ -300,7 +310,10 @@ def _command_run(
     ] = False,
     allow_changed_code: Annotated[
         bool,
-        typer.Option("--allow-changed-code", help="Go on although the module has changed."),
+        typer.Option(
+            "--allow-changed-code",
+            help="Go on where it is not known whether a change of the code concerns results.",
+        ),
     ] = False,
     no_models: Annotated[
         bool, typer.Option("--no-models", help="Do not keep the trained weights.")
@@ -390,6 +403,9 @@ def _command_show(
     failures: Annotated[
         bool, typer.Option("--failures", help="Show what failed, with the tracebacks.")
     ] = False,
+    code: Annotated[
+        bool, typer.Option("--code", help="Show how the problem's code has changed.")
+    ] = False,
 ) -> Command:
     """Print the table of results, and which differences are larger than their intervals.
 
@@ -397,8 +413,13 @@ def _command_show(
     Examples:
       sweeper show out/digits
       sweeper show out/digits --failures
+      sweeper show out/digits --code
     """  # noqa: D301 - typer keeps the lines of a paragraph after \b
-    return functools.partial(_show, folder, failures=failures)
+    return (
+        functools.partial(_show_code, folder)
+        if code
+        else functools.partial(_show, folder, failures=failures)
+    )
 
 
 class Format(StrEnum):
@@ -533,6 +554,40 @@ def _show(folder: Path, *, failures: bool) -> int:
     else:
         _print_results(results, folder)
     return 0
+
+
+def _show_code(folder: Path) -> int:
+    """Each change of the code with the points that were kept apart for it, and what is new now."""
+    with Store.read(Paths(folder).database) as store, store.snapshot():
+        known, earlier = kept_sources(store), earlier_sources(store)
+        params = dict(store.encoded_params())
+        at = str(store.meta.get("source_folder", ""))
+        with store.understood():
+            versions = [_texts(files_of(entry)) for entry in earlier]
+            versions += [_texts(known or ())]
+            apart = [[_shown(params[number]) for number in entry["apart"]] for entry in earlier]
+    if known is None:
+        _say("this folder was begun by a version of sweeper that kept no code")
+        return 0
+    lines: list[str] = []
+    for number, entry in enumerate(earlier):
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["time"]))
+        kept = "; ".join(apart[number]) or "nothing"
+        lines += [f"changed {when}; kept apart: {kept}"]
+        lines += code_difference(versions[number], versions[number + 1], ("before", "after"))
+    now = {file.label: read_text(Path(at) / file.label) for file in known}
+    lines += code_difference(versions[-1], now, ("kept", "now"))
+    for line in lines or ["the code is what it was"]:
+        _say(clean(line))
+    return 0
+
+
+def _texts(files: Iterable[SourceFile]) -> dict[str, str | None]:
+    return {file.label: text_of(file) for file in files}
+
+
+def _shown(encoded: str) -> str:
+    return show_params(decode(encoded))
 
 
 def _print_results(results: SweepResult, folder: Path) -> None:

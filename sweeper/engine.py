@@ -11,7 +11,7 @@ import platform
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,22 @@ from sweeper.files import folder_lock
 from sweeper.options import Options
 from sweeper.reading import PRELOAD, Reading
 from sweeper.results import SweepResult
+from sweeper.revision import follow_code
 from sweeper.run.backends import make_backend, slots_used
 from sweeper.run.scheduler import Scheduler
 from sweeper.run.signals import Interrupts
 from sweeper.search import ParamSelector
 from sweeper.show.progress import View, make_view
+from sweeper.show.table import plural
 from sweeper.signature import make_point, script_name
 from sweeper.store.collate import collate
 from sweeper.store.database import Store, fold_log
-from sweeper.store.identity import bind, identify
+from sweeper.store.identity import bind, identify, machine_note, numerics_of
 from sweeper.store.paths import Paths, move_to_history, refuse_links
 from sweeper.study import Study
-from sweeper.train.context import Brief, DataRef, TrainContext
+from sweeper.train.context import Brief, DataRef, TrainContext, environment_of
 from sweeper.train.plan import Plan
-from sweeper.train.toolchain import check_toolchain
+from sweeper.train.toolchain import check_toolchain, processor
 from sweeper.types import Point, Recorded, SweepSettings, Target
 
 EXECUTE = "sweeper.train.job:execute"
@@ -59,11 +61,11 @@ def run(reading: Reading, selector: ParamSelector, options: Options) -> SweepRes
             reading.expect_tuning()
         data, fd = reading.read_data(options.seed, options.settings.cores_per_trial)
         store = stack.enter_context(Store.open(paths.database))
-        return _run(reading.brief, data, fd, selector, options, store, paths, view)
+        return _run(reading, data, fd, selector, options, store, paths, view)
 
 
 def _run(
-    problem: Brief,
+    reading: Reading,
     data: DataRef,
     fd: int | None,
     selector: ParamSelector,
@@ -72,7 +74,12 @@ def _run(
     paths: Paths,
     view: View,
 ) -> SweepResult:
-    _bind(problem, data, selector, options, store, paths)
+    problem = reading.brief
+    try:
+        _bind(reading, data, selector, options, store, paths, view)
+    finally:
+        reading.release()
+    numerics = numerics_of(store.meta, paths.folder)
     used = slots_used(options.backend, len(options.slots))
     name = _selector_name(selector)
     plain_because = _plain_because(problem, data, options.settings)
@@ -94,16 +101,17 @@ def _run(
     view.update(study.progress())
     context = TrainContext(
         problem=problem.ref,
-        source_sha256=problem.source_sha256,
+        sources=tuple((source.path, source.sha256) for source in problem.sources),
         data=data,
         seed=options.seed,
         threads=options.settings.cores_per_trial,
         curve_samples=options.curve_samples,
         save_models=options.save_models == "final",
         model_path=Paths(paths.folder.resolve()).model_pattern,
+        numerics=numerics,
         allow_changed_code=options.allow_changed_code,
     )
-    target = Target(EXECUTE, context, fd, PRELOAD)
+    target = Target(EXECUTE, context, fd, PRELOAD, environment_of(numerics))
     try:
         with _workers(options, target, paths) as (backend, interrupts):
             width, timeout = options.settings.cores_per_trial, options.limits.trial_timeout
@@ -180,7 +188,7 @@ def uncollected() -> Iterator[None]:
 @contextlib.contextmanager
 def _workers(options: Options, target: Target, paths: Paths) -> Iterator[tuple[Any, Interrupts]]:
     """A backend and what interrupts it; at the end no worker is left."""
-    with Interrupts() as interrupts, _as_worker(options.backend):
+    with Interrupts() as interrupts, _as_worker(options.backend, target):
         backend = make_backend(
             options.backend,
             options.slots,
@@ -194,38 +202,40 @@ def _workers(options: Options, target: Target, paths: Paths) -> Iterator[tuple[A
             backend.close()
 
 
-def _as_worker(backend: str) -> contextlib.AbstractContextManager[None]:
+def _as_worker(backend: str, target: Target) -> contextlib.AbstractContextManager[None]:
     if backend != "inline":
         return contextlib.nullcontext()
     from sweeper.train.job import as_worker
 
-    return as_worker()
+    return as_worker(target.environment)
 
 
 def _bind(
-    problem: Brief,
+    reading: Reading,
     data: DataRef,
     selector: ParamSelector,
     options: Options,
     store: Store,
     paths: Paths,
+    view: View,
 ) -> None:
     """See that the folder is this sweep's, and note who goes on with it."""
-    changed = bind(
+    problem = reading.brief
+    bind(
         store,
         paths,
         identify(problem.ref.name, options.settings, options.seed, options.curve_samples),
-        source_sha256=problem.source_sha256,
         data_sha256=data.sha256,
-        allow_changed_code=options.allow_changed_code,
+        earlier_data_sha256=data.earlier_sha256,
     )
+    here = _machine(problem)
+    mixed = _follow_code(reading, data, selector, options, store, paths, view)
     notes = [data.note, *(note for note in store.meta.get("notes", ()) if note != data.note)]
-    if changed:
-        store.add_event(time.time(), "code_changed", {"sha256": problem.source_sha256})
-        if not selector.adaptive:
-            store.forget_failures()
+    if mixed:
         notes.append("the problem's code changed during this sweep, and that was allowed")
-    store.set_meta({"notes": list(dict.fromkeys(notes))})
+    notes += filter(None, [machine_note(store.meta, here)])
+    machine = store.meta.get("machine", here)
+    store.set_meta({"notes": list(dict.fromkeys(notes)), "machine": machine})
     store.add_event(
         time.time(),
         "opened",
@@ -233,10 +243,51 @@ def _bind(
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "python": platform.python_version(),
-            "torch": importlib.metadata.version("torch"),
             "slots": options.slots,
+            **here,
         },
     )
+
+
+def _machine(problem: Brief) -> dict[str, str]:
+    """What the last bits of results depend on, beside the code."""
+    return {
+        "processor": processor(),
+        "torch": importlib.metadata.version("torch"),
+        "libraries": problem.libraries,
+        "MKL_CBWR": os.environ.get("MKL_CBWR", ""),
+    }
+
+
+def _follow_code(
+    reading: Reading,
+    data: DataRef,
+    selector: ParamSelector,
+    options: Options,
+    store: Store,
+    paths: Paths,
+    view: View,
+) -> bool:
+    """See which points the problem's code still trains; whether results of several are mixed."""
+
+    def take(points: Sequence[tuple[str, str]]) -> Sequence[str | None]:
+        view.note(f"the problem's code has changed: looking at {plural(len(points), 'point')}")
+        return reading.take_fingerprints(data, options.settings.cores_per_trial, points)
+
+    found = follow_code(
+        reading.brief,
+        store,
+        paths,
+        take,
+        replayed=_selector_name(selector) if selector.adaptive else None,
+        allow=options.allow_changed_code,
+    )
+    if found.files:
+        value = {"sha256": reading.brief.source_sha256, "files": found.files}
+        store.add_event(time.time(), "code_changed", value)
+        if not selector.adaptive:
+            store.forget_failures()
+    return found.mixed
 
 
 def _make_point(problem: Brief, options: Options, params: Any) -> Point:

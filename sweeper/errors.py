@@ -49,7 +49,7 @@ class FolderError(UsageError):
 
 
 class ChangedCodeError(FolderError):
-    """The problem's module is not what it was when the sweep, or the folder, was begun."""
+    """The problem's code is not what it was, and nobody can tell whether results still hold."""
 
 
 class SelectorError(SweeperError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,8 +18,9 @@ from sweeper.files import nameless_file, open_standard_streams
 from sweeper.run.aside import Aside
 from sweeper.run.backends.local import load, prepare
 from sweeper.run.worker import resolve
-from sweeper.train.context import Brief, DataRef
+from sweeper.train.context import Brief, DataRef, environment_of
 from sweeper.train.loading import ProblemRef, find_ref, installed_imports
+from sweeper.types import NUMERICS
 
 PRELOAD = ("sweeper.train.job", "sweeper.train.reading")
 
@@ -67,13 +68,23 @@ class Reading:
         Raises:
             ProblemError: the data cannot be made or read.
         """
-        try:
-            ref: DataRef = self._place.call(
-                "sweeper.train.reading:read_shared", self.brief.ref, seed, threads
-            )
-        finally:
-            self._place.close()  # with its own copy of the data
+        ref: DataRef = self._place.call(
+            "sweeper.train.reading:read_shared", self.brief.ref, seed, threads
+        )
         return ref, self._fd if ref.layouts else None
+
+    def take_fingerprints(
+        self, data: DataRef, threads: int, points: Sequence[tuple[str, str]]
+    ) -> Sequence[str | None]:
+        """How points behave, of which these are the signatures and encoded parameters."""
+        taken: Sequence[str | None] = self._place.call(
+            "sweeper.train.reading:take_fingerprints", self.brief.ref, data, threads, points
+        )
+        return taken
+
+    def release(self) -> None:
+        """End what reads the problem, with its own copy of the data."""
+        self._place.close()
 
     def expect_tuning(self) -> None:
         """Have what tuning needs imported once for all workers, while other things go on."""
@@ -104,4 +115,4 @@ def _place(given: ModuleType | str | Path, backend: str, fd: int) -> Aside | _He
     if backend == "inline":
         return _Here(fd)
     prepare(PRELOAD, installed_imports(given))
-    return Aside("reading the problem", fd, PRELOAD)
+    return Aside("reading the problem", fd, PRELOAD, environment_of(NUMERICS))

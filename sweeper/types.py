@@ -27,6 +27,10 @@ class Reference(str):
     __slots__ = ()
 
 
+NUMERICS = 2
+"""The release of the numerics: raised by whatever changes a bit of a result.  1: products as MKL
+chooses them, losses of a set weighed by samples, logits of labels compared with 0.5."""
+
 TRIAL = "trial"
 """The stage name of trials; every other stage is a stage of tuning."""
 
@@ -141,6 +145,8 @@ class Target:
     context: Any = None
     fd: int | None = None
     preload: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that workers have from their first operation on, unless the driver has them."""
 
 
 # -- what comes back ------------------------------------------------------------------------------

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from models_zoo import ZOO
 from sweeper.train.batched import RULES, batched, operations_of
-from sweeper.train.draws import Drawn, bernoulli, step_keys
+from sweeper.train.draws import (
+    DRAWS,
+    Drawn,
+    bernoulli,
+    between,
+    exponential,
+    normal,
+    step_keys,
+)
+from sweeper.train.formulas import FORMULAS
+from sweeper.train.optimizers import make_optimizer, recipe_of, set_rate
 from sweeper.train.packed import state_of
+from sweeper.train.precision import InDouble
+from sweeper.train.recipe import Clipping, Recipe
 from sweeper.train.stacked import make_stacked
 from sweeper.train.tape import CannotPackError, held, record, trained
 
@@ -83,11 +97,17 @@ class Case:
     words: int = 0
     """Where x is whole numbers: how many different ones."""
     loss: nn.Module = field(default_factory=nn.MSELoss)
+    kind: torch.dtype = torch.int64
+    """Of whole numbers."""
 
     def sample(self, seed):
         """A model and a batch."""
         torch.manual_seed(seed)
-        x = torch.randint(self.words, self.x) if self.words else torch.randn(self.x)
+        x = (
+            torch.randint(self.words, self.x, dtype=self.kind)
+            if self.words
+            else torch.randn(self.x)
+        )
         y = torch.randint(self.classes, self.y) if self.classes else torch.randn(self.y)
         model = self.make()
         with torch.no_grad():
@@ -382,8 +402,297 @@ def looking_between(x, y):
     return nn.functional.nll_loss(logs, y, reduction="sum") + logs.square().mean()
 
 
+class Applied(nn.Module):
+    """A function of nine numbers of each sample, and of buffers."""
+
+    def __init__(self, function, buffers=()):
+        super().__init__()
+        self.first, self.function = nn.Linear(6, 9), function
+        for place, buffer in enumerate(buffers):
+            self.register_buffer(f"buffer{place}", buffer.clone())
+
+    def forward(self, x):
+        h = self.first(x)
+        return self.function(h, *self.buffers()) if list(self.buffers()) else self.function(h)
+
+
+def squared(output, _):
+    """A loss that looks at nothing else."""
+    return output.square().mean() + output.mean()
+
+
+def applied(function, buffers=(), size=7):
+    """The case of a function."""
+    return Case(lambda: Applied(function, buffers), (size, 6), (size, 3), loss=squared)
+
+
+def square(h):
+    """Three by three of each sample."""
+    return h.view(len(h), 1, 3, 3)
+
+
+def numbered(h):
+    """A class for each sample."""
+    return torch.arange(len(h)) % 3
+
+
+def in_place(h):
+    h = (h * 0.5).exp_() + (h * 0.3).neg_()
+    h = (h.abs().sqrt_() * 0.5).pow_(1.5).clamp_min_(0.1) + (h * 1.5).clamp_(0.1, 2.0)
+    return h.masked_fill((h > 0.2).bitwise_and_(h < 0.7), 0.0)
+
+
+def drawn(h):
+    """Everything that is drawn."""
+    noise = (
+        torch.randn_like(h) + torch.randn(7, 9) * torch.rand(7, 1) + torch.normal(0.0, 2.0, (9,))
+    )
+    noise = noise + h.new_empty(7, 9).normal_(1.0, 0.5) + torch.empty(9).uniform_(-1, 1)
+    noise = noise + torch.normal(h.detach(), 0.5) + torch.normal(h.detach(), h.detach().exp())
+    noise = noise + torch.normal(0.5, h.detach().exp()) + h.new_empty(9).exponential_(2.0)
+    kept = torch.bernoulli(h.detach().sigmoid()) * h.new_empty(7, 1).bernoulli_(0.7)
+    whole = torch.randint(5, (9,)) - torch.randint(2, 4, (7, 1))
+    return h[torch.randperm(7)] * kept + noise * h + whole
+
+
+def logical(h):
+    kept = torch.logical_and(h > 0, h < 1).logical_or(h > 2).logical_or_(h.isnan())
+    kept = kept | (h > 0.5).any(1, keepdim=True)
+    return torch.nan_to_num(h.masked_fill(kept, 0.1)) + h.floor() + h.ceil() + h.trunc() + h.round()
+
+
+def made(h):
+    """Numbers out of nothing."""
+    steps = torch.arange(0, 18, 2) + torch.linspace(0, 1, 9)
+    return h @ torch.eye(9) * steps + torch.fill(h, 0.5)
+
+
+def assigned(h):
+    """Puts numbers where others were, in place."""
+    h = h.view(7, 3, 3) * 1.5
+    h[:, numbered(h)[:3], numbered(h)[1:4]] = h[:, 0] * 2
+    return h
+
+
+F = nn.functional
+
+FUNCTIONS = (
+    *(F.hardswish, F.hardsigmoid, F.mish, F.celu, F.selu, F.logsigmoid, F.softsign),
+    *(F.tanhshrink, F.hardshrink, F.softshrink),
+    lambda h: F.celu(h, 0.7),
+    lambda h: F.glu(h[:, 1:]) + F.glu(h[:-1], 0)[:, :4].mean(),
+    lambda h: F.threshold(h, 0.1, 0.2),
+    *(torch.sin, torch.cos, torch.tan, torch.sinh, torch.cosh, torch.atan, torch.asinh),
+    *(torch.erf, torch.expm1, torch.exp2),
+    lambda h: torch.log2(h.abs() + 0.1) + torch.log10(h.abs() + 0.1),
+    lambda h: torch.asin(h.tanh()) + torch.acos(h.tanh()),
+    lambda h: torch.atan2(h, h[:, :1] + 1) + torch.logaddexp(h, h[:1] * 2),
+    lambda h: torch.logaddexp(h, h) + torch.xlogy(h, h.abs() + 1) + torch.sign(h) * h,
+    lambda h: h.abs() ** 1.7 + (h.abs() + 0.1) ** h + 2.0**h,
+    lambda h: torch.lerp(h, h.square(), 0.3) + torch.lerp(h, h[:1], h.sigmoid()),
+    lambda h: torch.addcmul(h, h, h[:1], value=0.5) + torch.addcdiv(h, h, h.exp(), value=2),
+    lambda h: torch.clamp(h, min=h.mean(1, keepdim=True)) + (h - 0.5).clamp(max=h.mean()),
+    *(in_place, drawn, logical, made),
+    # Sums and their like.
+    lambda h: h.logsumexp(1) + h.logsumexp((0, 1), keepdim=True)[0],
+    lambda h: h.cumsum(1) + h.cumsum(0),
+    lambda h: (h + 2).cumprod(1),
+    lambda h: h.prod(1, keepdim=True) + h[:2].prod(0),
+    lambda h: h.max(1, keepdim=True)[0] + h.min(0)[0] + h.max() + h.min(),
+    lambda h: h.amin(1, keepdim=True) + h.amin() + h.amax(0),
+    lambda h: (
+        h.norm(p=1, dim=1) + h.norm(p=3, dim=1) + torch.linalg.vector_norm(h, float("inf"), 1)
+    ),
+    lambda h: (
+        torch.linalg.vector_norm(h, -float("inf"), 1) + torch.linalg.vector_norm(h, 0) + h[:, 0]
+    ),
+    lambda h: sum(torch.var_mean(h, 1, keepdim=True)) + sum(torch.std_mean(h)) + h,
+    lambda h: h.sort(1)[0] + h.sort(0, descending=True)[0] + h.topk(3, 1)[0].sum(),
+    # Other looks, and numbers by their places.
+    lambda h: torch.ops.aten.alias(h) + h.flip(1).roll(2, 1).roll(3).flip((0, 1)),
+    lambda h: h.repeat(1, 2)[:, 3:12] + h.tile((2, 1, 1))[1] + h.repeat_interleave(2, 1)[:, 4:13],
+    lambda h: square(h).diagonal(1, 2, 3).sum(2) + h.unfold(1, 3, 2).mean(2)[:, 1:2],
+    lambda h: F.pixel_shuffle(h[:, :8].view(7, 4, 1, 2), 2).flatten(1),
+    lambda h: F.pixel_unshuffle(h[:, :8].view(7, 1, 2, 4), 2).flatten(1),
+    lambda h: h[torch.arange(7), numbered(h)] + h[numbered(h)][:, 1],
+    lambda h: h[:, numbered(h)] + square(h)[:, :, numbered(h) % 2, numbered(h)][:, 0],
+    lambda h: square(h)[numbered(h), :, :, -1 - numbered(h)],
+    lambda h: h.index_put((numbered(h)[:3],), h[3:6] * 2),
+    lambda h: h.index_put((numbered(h), numbered(h)), h[:, 0], accumulate=True),
+    lambda h: h.view(7, 3, 3).index_put((numbered(h)[:2], numbered(h)[:2]), h[:2, :3]),
+    assigned,
+    lambda h: square(h).transpose(0, 2)[numbered(h)[:2], :, numbered(h)[:2]],
+    lambda h: h.index_select(1, numbered(h)) + h.index_select(0, numbered(h))[:, :1],
+    lambda h: h.index_add(1, numbered(h)[:4], h[:, 4:8], alpha=0.5),
+    lambda h: h.gather(1, numbered(h)[:, None]) + h.take_along_dim(numbered(h)[:, None], 0)[0],
+    lambda h: torch.zeros_like(h).scatter(1, numbered(h)[:, None], h[:, :1]) + h,
+    lambda h: h.scatter(1, numbered(h)[:, None], 0.5) + (h * 2).scatter_(0, numbered(h)[None], 0.7),
+    lambda h: h.scatter_add(1, numbered(h)[:, None].expand(7, 3), h[:, 3:6]),
+    # Products.
+    lambda h: torch.baddbmm(*[square(h)[:, 0]] * 3, beta=0.5, alpha=0.2).flatten(1),
+    lambda h: h @ h[0] + h[0] @ h[1],
+    lambda h: torch.einsum("bi,bj->ij", h, h),
+    # Maps.
+    lambda h: F.avg_pool1d(h[:, None], 2) + F.max_pool1d(h[:, None], 2),
+    lambda h: F.adaptive_avg_pool1d(h[:, None], 2) + F.adaptive_max_pool1d(h[:, None], 2),
+    lambda h: F.adaptive_max_pool2d(square(h), 2),
+    lambda h: (
+        F.interpolate(h[:, None], scale_factor=2) + F.interpolate(h[:, None], 18, mode="linear")
+    ),
+    lambda h: F.interpolate(square(h).expand(-1, 2, -1, -1), scale_factor=2),
+    lambda h: F.interpolate(square(h).expand(-1, 2, -1, -1), scale_factor=2, mode="bilinear"),
+    lambda h: F.interpolate(square(h), size=(5, 4), mode="bicubic"),
+    lambda h: F.pad(square(h), (1, 2, 2, 1), mode="reflect"),
+    lambda h: F.pad(square(h), (1, 2, 2, 1), mode="replicate"),
+    lambda h: (
+        F.pad(h[:, None], (1, 2), mode="reflect") + F.pad(h[:, None], (2, 1), mode="replicate")
+    ),
+    lambda h: F.channel_shuffle(h[:, :8].view(7, 4, 1, 2), 2),
+    lambda h: F.fold(F.unfold(square(h), 2), (3, 3), 2),
+    lambda h: F.instance_norm(square(h)),
+    # Distances.
+    lambda h: F.cosine_similarity(h, h * 2 + 1) + F.pairwise_distance(h, h[:1] * 2),
+)
+
+
+def weighted(loss):
+    """The loss of three numbers that a model gives before the three weights of its classes."""
+    return lambda output, y: loss(output[:, :3], y, output[0, 3:].detach())
+
+
+def between_softmax(loss):
+    """As `weighted`, of probabilities."""
+    return weighted(lambda x, y, weight: loss(x.sigmoid(), y.sigmoid(), weight))
+
+
+def losses():
+    """Cases of losses, with weights and without."""
+
+    def weighing_classes(loss, y, classes=0):
+        def make():
+            return Applied(
+                lambda h, weight: torch.cat([h[:, :3], weight.abs().expand(len(h), -1)], 1),
+                [torch.tensor([0.2, 1.0, 3.0])],
+            )
+
+        return Case(make, (7, 6), y, classes, loss=weighted(loss))
+
+    for reduction in ("mean", "sum"):
+        yield weighing_classes(
+            lambda x, y, w, r=reduction: F.cross_entropy(x, y, w, ignore_index=1, reduction=r),
+            (7,),
+            3,
+        )
+        yield weighing_classes(
+            lambda x, y, w, r=reduction: F.nll_loss(x.log_softmax(1), y, w, reduction=r), (7,), 3
+        )
+    yield weighing_classes(
+        lambda x, y, w: F.cross_entropy(x, y, w, reduction="none").square().mean(), (7,), 3
+    )
+    yield weighing_classes(lambda x, y, w: F.cross_entropy(x, y, w, label_smoothing=0.1), (7,), 3)
+    yield weighing_classes(
+        lambda x, y, w: F.cross_entropy(x, y.softmax(1), w, label_smoothing=0.1), (7, 3)
+    )
+    yield weighing_classes(
+        lambda x, y, w: F.cross_entropy(x.T.view(1, 3, 7).expand(2, -1, -1), y, w), (2, 7), 3
+    )
+    yield weighing_classes(
+        lambda x, y, w: F.cross_entropy(
+            x.view(7, 3, 1, 1).expand(-1, -1, 2, 2), y, w, ignore_index=2
+        ),
+        (7, 2, 2),
+        3,
+    )
+    yield weighing_classes(
+        lambda x, y, w: F.binary_cross_entropy_with_logits(x, y, w, pos_weight=w * 2), (7, 3)
+    )
+    yield weighing_classes(
+        lambda x, y, w: F.binary_cross_entropy(x.sigmoid(), y.sigmoid(), w), (7, 3)
+    )
+    yield weighing_classes(lambda x, y, w: F.multi_margin_loss(x, y, 2, 0.7, w), (7,), 3)
+    for loss in (
+        lambda x, y: F.binary_cross_entropy(x.sigmoid(), y.sigmoid(), reduction="sum"),
+        nn.PoissonNLLLoss(),
+        lambda x, y: F.kl_div(x.log_softmax(1), y.softmax(1), reduction="batchmean"),
+        lambda x, y: F.soft_margin_loss(x, y.sign()),
+        lambda x, y: F.hinge_embedding_loss(x, y.sign()),
+        lambda x, y: F.cosine_embedding_loss(x, x * 2 + 1, y[:, 0].sign()),
+        lambda x, y: F.triplet_margin_loss(x, x * 2, y),
+        lambda x, y: F.margin_ranking_loss(x[:, 0], x[:, 1], y[:, 0].sign()),
+        lambda x, y: F.multilabel_soft_margin_loss(x, y.sigmoid()),
+        lambda x, y: F.multi_margin_loss(x, (y[:, 0] > 0).long()),
+    ):
+        yield Case(lambda: nn.Linear(6, 3), (7, 6), (7, 3), loss=loss)
+
+
+class Pictures(nn.Module):
+    """Bytes, as images are kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.last(x.float() / 255) if not x.dtype.is_floating_point else self.last(x)
+
+
+class Bags(nn.Module):
+    """Sums and means of rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.sums = nn.EmbeddingBag(11, 3, mode="sum", padding_idx=2)
+        self.means = nn.EmbeddingBag(11, 3, mode="mean", padding_idx=4)
+        self.all = nn.EmbeddingBag(11, 3)
+
+    def forward(self, x):
+        return self.sums(x) + self.means(x) + self.all(x)
+
+
+def zoo(name):
+    """The case of a model in the style of a real one."""
+    make, loss, x, y = ZOO[name]()
+    return Case(
+        make,
+        (7, *x.shape[1:]),
+        (7, *y.shape[1:]),
+        0 if y.is_floating_point() else int(y.max()) + 1,
+        0 if x.is_floating_point() else int(x.max()) + 1,
+        ProbabilityLoss(loss()) if name == "vae" else loss(),
+    )
+
+
+class ProbabilityLoss(nn.Module):
+    """Of targets from 0 to 1."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, output, y):
+        return self.inner(output, y.sigmoid())
+
+
+def old_weight_norm():
+    """The older of torch's two, of a matrix and of its columns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        first = nn.utils.weight_norm(nn.Linear(6, 9))
+        return nn.Sequential(first, nn.utils.weight_norm(nn.Linear(9, 3), dim=1))
+
+
 def cases():
     """Steps over all rules."""
+    yield from earlier_cases()
+    yield from map(applied, FUNCTIONS)
+    yield from losses()
+    yield Case(Pictures, (7, 6), (7,), 3, 256, nn.CrossEntropyLoss(), torch.uint8)
+    yield Case(Bags, (7, 5), (7,), 3, 11, nn.CrossEntropyLoss())
+    yield Case(old_weight_norm, (7, 6), (7, 3))
+    yield from map(zoo, ZOO)
+
+
+def earlier_cases():
     for place, activation in enumerate(ACTIVATIONS):
         for shape in (SHAPES[place % 5], SHAPES[(place + 1) % 5]):
             yield from learnt(lambda a=activation, s=shape: model_of(a, *s[:3]), shape)
@@ -475,11 +784,16 @@ def test_a_replicas_bits_depend_on_neither_the_size_of_the_pack_nor_its_place(ca
 def test_a_batched_step_is_torchs_own_step_of_each_replica(case):
     loss = CASES[case].loss
     replicas = [CASES[case].sample(case * 1000 + number) for number in range(3)]
-    tape, _, _ = record(replicas[0][0], loss, *replicas[0][1:])
     double = [
         (model.double(), *(v.double() if v.is_floating_point() else v for v in batch))
         for model, *batch in replicas
     ]
+    with InDouble():
+        assert_torchs_own(loss, double)
+
+
+def assert_torchs_own(loss, double):
+    tape, _, _ = record(double[0][0], loss, *double[0][1:])
     with torch.no_grad():
         losses, *found = batched(tape)(stacked(double, range(3)))
     for place, (model, x, y) in enumerate(double):
@@ -501,7 +815,7 @@ def test_every_rule_is_in_some_case():
 
 
 def test_recording_leaves_a_model_and_the_generators_as_they_were():
-    model, x, y = CASES[-4].sample(0)
+    model, x, y = CASES[-len(ZOO)].sample(0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.get_rng_state()
     record(model, nn.CrossEntropyLoss(), x, y)
@@ -522,50 +836,141 @@ def test_what_is_drawn_is_even_and_has_no_pattern():
             assert float(found.abs().max()) < 5 / count**0.5
 
 
+def test_normal_numbers_are_normally_distributed_and_have_no_pattern():
+    keys = step_keys(range(40), 0, 2).reshape(-1)
+    drawn = torch.stack([normal(keys, draw, torch.empty(80, 1000)) for draw in range(3)]).double()
+    count = drawn.numel()
+    assert torch.isfinite(drawn).all()
+    # Moments, whose estimates have these variances; then neighbours of all kinds.
+    for power, expected, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
+        assert abs(float((drawn**power).mean()) - expected) < 5 * (variance / count) ** 0.5
+    pairs = [(drawn[..., :-step] * drawn[..., step:]).mean() for step in (1, 2, 3, 64)]
+    pairs += [(drawn[:, :-step] * drawn[:, step:]).mean() for step in (1, 40)]
+    pairs += [(drawn[0] * drawn[1]).mean(), (drawn[0] * drawn[2]).mean()]
+    assert float(torch.stack(pairs).abs().max()) < 5 / (count / 3) ** 0.5
+    found = torch.special.ndtr(drawn.flatten().sort()[0])
+    even = torch.arange(1, count + 1, dtype=torch.float64) / count
+    assert float((found - even).abs().max()) < 2.0 / count**0.5
+
+
+def test_other_draws_have_their_distributions():
+    keys, like = step_keys(range(40), 0, 1)[0], torch.empty(40, 1000)
+    drawn = exponential(keys, 0, like, 2.0)
+    assert float(drawn.min()) > 0
+    assert float(drawn.mean()) == pytest.approx(0.5, rel=0.05)
+    assert float(drawn.std()) == pytest.approx(0.5, rel=0.05)
+    spread = between(keys, 0, like, -1.0, 3.0)
+    assert (float(spread.min()), float(spread.max())) == pytest.approx((-1, 3), abs=0.01)
+    whole = DRAWS["aten.randint.low"](keys, 0, 2, 5, (1000,))
+    np.testing.assert_allclose(whole.flatten().bincount() / 40_000, [0, 0, *[1 / 3] * 3], atol=0.01)
+    order = DRAWS["aten.randperm.default"](keys, 0, 50)
+    assert torch.equal(order.sort(1)[0], torch.arange(50).expand(40, -1))
+    assert len({tuple(row.tolist()) for row in order}) == 40
+    kept = DRAWS["aten.bernoulli.default"](keys, 0, torch.full_like(like, 0.3))
+    assert float(kept.mean()) == pytest.approx(0.3, abs=0.01)
+
+
 OPTIMIZERS = {
     "sgd": [
         {},
         {"momentum": 0.9},
         {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
         {"momentum": 0.5, "dampening": 0.25, "weight_decay": 0.01},
+        {"momentum": 0.5, "maximize": True, "weight_decay": 0.01},
     ],
-    "adam": [{}, {"weight_decay": 0.1, "betas": (0.8, 0.9)}],
-    "adamw": [{}, {"weight_decay": 0.3, "eps": 1e-3}],
+    "adam": [
+        {},
+        {"weight_decay": 0.1, "betas": (0.8, 0.9)},
+        {"amsgrad": True, "betas": (0.5, 0.5)},
+        {"maximize": True, "weight_decay": 0.1, "decoupled_weight_decay": True},
+    ],
+    "adamw": [{}, {"weight_decay": 0.3, "eps": 1e-3}, {"amsgrad": True, "maximize": True}],
+    "nadam": [{}, {"weight_decay": 0.1, "maximize": True}, {"decoupled_weight_decay": True}],
+    "radam": [
+        {},
+        {"weight_decay": 0.1, "betas": (0.5, 0.9)},
+        {"betas": (0.5, 0.6), "decoupled_weight_decay": True},
+    ],
+    "adamax": [{}, {"weight_decay": 0.1, "maximize": True}],
+    "rmsprop": [
+        {},
+        {"alpha": 0.8, "eps": 1e-3, "weight_decay": 0.1, "momentum": 0.5, "centered": True},
+        {"momentum": 0.9, "maximize": True},
+        {"centered": True},
+    ],
+    "adadelta": [{}, {"rho": 0.5, "eps": 1e-3, "weight_decay": 0.1, "maximize": True}],
+    "adagrad": [{}, {"lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.2}],
 }
 NAMED = [(name, options) for name, each in OPTIMIZERS.items() for options in each]
 
 
-@pytest.mark.parametrize(("name", "options"), NAMED)
-def test_stacked_optimisers_are_torchs_and_their_bits_a_replicas_own(name, options):
-    from sweeper.train.optimizers import make_optimizer
+def test_every_optimiser_with_a_formula_is_in_some_case():
+    assert OPTIMIZERS.keys() == FORMULAS.keys()
 
+
+SHAPED = [(3, 5), (7,), (1,)]
+RATES = [0.1, 0.3, 0.01, 0.2, 0.1, 0.4, 0.3]
+
+
+def updated(recipe, starts, gradients, chosen, dtype=torch.float32):
+    """Stacked parameters after as many steps as there are rates."""
+    parameters = [start[chosen].to(dtype).clone() for start in starts]
+    update = make_stacked(recipe, parameters)
+    for step, rate in zip(gradients, RATES, strict=True):
+        update([gradient[chosen].to(dtype) for gradient in step], rate)
+    return parameters
+
+
+def assert_torchs_and_a_replicas_own(recipe, make, clipping=None):
+    """`make` gives torch's optimiser of a list of parameters."""
     torch.manual_seed(0)
-    shapes = [(3, 5), (7,), (1,)]
-    starts = [torch.randn(32, *shape) for shape in shapes]
-    gradients = [[torch.randn(32, *shape) for shape in shapes] for _ in range(4)]
-    rates = [0.1, 0.3, 0.01, 0.2]
-
-    def trained(chosen, dtype=torch.float32):
-        parameters = [start[chosen].to(dtype).clone() for start in starts]
-        update = make_stacked(name, options, parameters)
-        for step, rate in zip(gradients, rates, strict=True):
-            update([gradient[chosen].to(dtype) for gradient in step], rate)
-        return parameters
-
-    whole = trained(list(range(32)))
+    starts = [torch.randn(32, *shape) for shape in SHAPED]
+    gradients = [[torch.randn(32, *shape) for shape in SHAPED] for _ in RATES]
+    whole = updated(recipe, starts, gradients, list(range(32)))
     for size in SIZES:
         chosen = np.random.default_rng(size).permutation(32)[:size].tolist()
-        for one, other in zip(trained(chosen), whole, strict=True):
+        found = updated(recipe, starts, gradients, chosen)
+        for one, other in zip(found, whole, strict=True):
             assert one.numpy().tobytes() == other[chosen].numpy().tobytes()
-    own = [nn.Parameter(start[4].double()) for start in starts]
-    optimizer = make_optimizer({"name": name, **options}, own, 0.1)
-    for step, rate in zip(gradients, rates, strict=True):
-        optimizer.param_groups[0]["lr"] = rate
+    own = nn.ParameterList([nn.Parameter(start[4].double()) for start in starts])
+    optimizer = make(own)
+    for step, rate in zip(gradients, RATES, strict=True):
+        set_rate(optimizer, rate)
         for parameter, gradient in zip(own, step, strict=True):
             parameter.grad = gradient[4].double()
+        if clipping is not None:
+            clipping.apply(optimizer)
         optimizer.step()
-    for one, other in zip(trained([4, 4], torch.float64), own, strict=True):
+    found = updated(recipe, starts, gradients, [4, 4], torch.float64)
+    for one, other in zip(found, own, strict=True):
         torch.testing.assert_close(one[0], other.detach(), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(("name", "options"), NAMED)
+def test_stacked_optimisers_are_torchs_and_their_bits_a_replicas_own(name, options):
+    given = {"name": name, **options}
+    assert_torchs_and_a_replicas_own(
+        Recipe.of(name, options), lambda own: make_optimizer(given, own, 0.1)
+    )
+
+
+def test_groups_have_options_and_rates_of_their_own():
+    groups = lambda own: [  # noqa: E731
+        {"params": [own[2], own[0]], "weight_decay": 0.3, "amsgrad": True},
+        {"params": own[1], "lr_scale": 0.25, "betas": (0.5, 0.9)},
+    ]
+    given = {"name": "adamw", "eps": 1e-3, "groups": groups}
+    own = nn.ParameterList([nn.Parameter(torch.zeros(shape)) for shape in SHAPED])
+    recipe = recipe_of(given, Clipping(), own)
+    assert [group.parameters for group in recipe.groups] == [(2, 0), (1,)]
+    assert_torchs_and_a_replicas_own(recipe, lambda own: make_optimizer(given, own, 0.1))
+
+
+@pytest.mark.parametrize("clipping", [Clipping(norm=0.7), Clipping(norm=50.0), Clipping(value=0.1)])
+def test_gradients_are_clipped_as_torch_clips_them_each_replicas_alone(clipping):
+    recipe = replace(Recipe.of("sgd", {"momentum": 0.9}), clipping=clipping)
+    make = lambda own: make_optimizer({"name": "sgd", "momentum": 0.9}, own, 0.1)  # noqa: E731
+    assert_torchs_and_a_replicas_own(recipe, make, clipping)
 
 
 @pytest.mark.parametrize(("name", "options"), NAMED)
@@ -576,7 +981,7 @@ def test_each_replica_may_have_a_rate_of_its_own(name, options):
 
     def trained(rate):
         parameters = [p.clone() for p in start]
-        update = make_stacked(name, options, parameters)
+        update = make_stacked(Recipe.of(name, options), parameters)
         for step in gradients:
             update(step, rate)
         return parameters
@@ -587,7 +992,9 @@ def test_each_replica_may_have_a_rate_of_its_own(name, options):
             assert one[place].numpy().tobytes() == other[place].numpy().tobytes()
 
 
-@pytest.mark.parametrize("options", [{"amsgrad": True}, {"maximize": True}])
-def test_an_option_without_a_stacked_formula_is_refused(options):
-    with pytest.raises(CannotPackError, match="adam with"):
-        make_stacked("adam", options, [])
+def test_an_optimiser_or_an_option_without_a_stacked_formula_is_refused():
+    for option in ({"unheard": True}, {"betas": torch.zeros(2)}):
+        with pytest.raises(CannotPackError, match="adam with"):
+            make_stacked(Recipe.of("adam", option), [])
+    with pytest.raises(CannotPackError, match="its optimiser, rprop, has no packed form"):
+        make_stacked(Recipe.of("rprop", {}), [])

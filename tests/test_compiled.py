@@ -21,6 +21,7 @@ from sweeper.train.batched import batched
 from sweeper.train.compiled import cache_folder
 from sweeper.train.inductor import Plan, whole_step
 from sweeper.train.packed import Member, stack, train_pack
+from sweeper.train.recipe import Recipe
 from sweeper.train.tape import record
 from sweeper.train.toolchain import NotCompiledError, check_toolchain
 from sweeper.train.way import find_way
@@ -76,10 +77,10 @@ def model():
 PROBLEM = problem_of(model, optimizer={"name": "adamw", "weight_decay": 0.1})
 
 
-def pack(numbers, way="compiled"):
+def pack(numbers, way="compiled", problem=PROBLEM):
     payload = TRIAL | {"lr_start": 0.001, "lr_end": 0.01, "way": way, "batch_size": 13}
-    made = [Member.make(PROBLEM, data_of(), streams_of(n, "trial"), payload) for n in numbers]
-    found = train_pack(PROBLEM, data_of(), made, payload, 5)
+    made = [Member.make(problem, data_of(), streams_of(n, "trial"), payload) for n in numbers]
+    found = train_pack(problem, data_of(), made, payload, 5)
     return {member.streams.number: trained for member, trained in found}
 
 
@@ -104,6 +105,20 @@ def test_a_trial_is_the_same_alone_and_in_any_company():
 def test_a_compiled_trial_is_the_flat_one_but_for_rounding():
     flat = pack([0, 1], "flat")
     for number, found in pack([0, 1]).items():
+        for name, value in flat[number].metrics.items():
+            assert found.metrics[name] == pytest.approx(value, rel=1e-2)
+
+
+def test_a_step_with_parameter_groups_and_clipped_gradients_is_compiled():
+    groups = lambda model: [  # noqa: E731
+        {"params": [model[0].weight, model[4].weight], "weight_decay": 0.1, "lr_scale": 0.5},
+        {"params": [*model[1].parameters(), model[4].bias], "momentum": 0.5, "centered": True},
+    ]
+    optimizer = {"name": "rmsprop", "groups": groups}
+    problem = problem_of(model, optimizer=optimizer, clip_grad_norm=0.3)
+    flat, known = pack([0, 1], "flat", problem), pack(range(3), problem=problem)
+    for number, found in pack([1, 0], problem=problem).items():
+        alike(found, known[number])
         for name, value in flat[number].metrics.items():
             assert found.metrics[name] == pytest.approx(value, rel=1e-2)
 
@@ -281,6 +296,6 @@ def test_a_buffer_that_is_handed_on_is_not_written_over_before():
     shapes = tuple((tuple(one.shape), one.dtype) for one in inputs)
     with torch.no_grad():
         _, *found = batched(tape)([one.clone() for one in inputs])
-        whole_step(Plan(tape, ("sgd", {}), len(parameters), shapes))(*inputs, torch.zeros(1, 2))
+        whole_step(Plan(tape, Recipe("sgd"), len(parameters), shapes))(*inputs, torch.zeros(1, 2))
     for one, other in zip(found[len(parameters) :], buffers, strict=True):
         assert torch.equal(one, other)

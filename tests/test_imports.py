@@ -23,8 +23,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "study": LEAVES | FOLDERS,
     "drive": LEAVES | FOLDERS | {"study"},
     "reading": LEAVES | FOLDERS,
+    "revision": LEAVES | FOLDERS,
     "options": LEAVES | FOLDERS,
-    "engine": LEAVES | FOLDERS | {"study", "drive", "reading", "options"},
+    "engine": LEAVES | FOLDERS | {"study", "drive", "reading", "revision", "options"},
     "api": LEAVES | FOLDERS | {"reading", "options", "engine"},
     "cli": LEAVES | FOLDERS | {"study", "reading", "engine", "api", "sweeper"},
     "__main__": {"cli"},
@@ -36,8 +37,9 @@ MAY_IMPORT: dict[str, set[str]] = {
 TORCH = ("torch", "ignite")
 TORCH_IN = ("train/", "program/")
 # What `status` and the driver pay for: plans and curves are numbers in, numbers out.
-NO_TORCH_IN = tuple(
-    f"train/{name}.py" for name in ("__init__", "context", "loading", "plan", "ranges", "toolchain")
+NO_TORCH_IN = (
+    *("train/__init__.py", "train/context.py", "train/loading.py", "train/plan.py"),
+    *("train/prints.py", "train/ranges.py", "train/sources.py", "train/toolchain.py"),
 )
 
 PROCESSES = ("subprocess", "signal", "multiprocessing", "torch.multiprocessing")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import typing
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from sweeper.train.metrics import Tally, are_correct, inverse_loss, mean_loss
+from sweeper.train.metrics import Measure, Tally, are_correct, inverse_loss, measured_loss
+from sweeper.train.reductions import MOST_WHOLE, join
+from sweeper.train.soundness import has_sum, is_broadcast, notes_of
+from sweeper.types import NUMERICS
 
 NAN, INF = math.nan, math.inf
 
@@ -74,44 +78,253 @@ def test_inverse_loss(loss, performance):
     assert inverse_loss(loss) == performance
 
 
-def test_a_tally_weighs_batches_by_their_samples():
-    tally = Tally("classification")
-    tally.add(torch.tensor([[1.0, 0.0]] * 3), torch.tensor([0, 0, 1]), 2.0)
-    tally.add(torch.tensor([[1.0, 0.0]]), torch.tensor([0]), 6.0)
-    assert tally.performance == 3 / 4
-    assert tally.loss == (3 * 2.0 + 6.0) / 4
+def told(style, loss, batches, numerics=NUMERICS):
+    """Loss and performance of batches (output, y), each of so many samples."""
+    tally = Tally(Measure(style, loss, numerics), sum(len(output) for output, _ in batches))
+    for output, y in batches:
+        tally.add(output, y)
+    return tally.result()
+
+
+def constant(*values):
+    """A loss that gives these, one after the other."""
+    rest = iter(values)
+    return lambda _output, _y: torch.tensor(next(rest))
+
+
+def test_batches_weigh_by_their_samples_where_the_loss_is_a_mean_over_samples():
+    batches = [
+        (torch.tensor([[1.0, 0.0]] * 3), torch.tensor([0, 0, 1])),
+        (torch.tensor([[1.0, 0.0]]), torch.tensor([0])),
+    ]
+    loss, performance = told("classification", nn.CrossEntropyLoss(), batches)
+    assert performance == 3 / 4
+    whole = nn.CrossEntropyLoss()(*map(torch.cat, zip(*batches, strict=True)))
+    assert loss == pytest.approx(float(whole), rel=1e-6)
 
 
 @pytest.mark.parametrize("wrap", [lambda y: {"a": y, "b": y}, lambda y: [y], lambda y: [(y, y)]])
 def test_samples_are_counted_in_targets_of_several_tensors(wrap):
-    tally = Tally("inv-loss")
-    tally.add(torch.zeros(3, 2), wrap(torch.zeros(3)), 1.0)
-    tally.add(torch.zeros(1, 2), wrap(torch.zeros(1)), 5.0)
-    assert (tally.samples, tally.loss) == (4, 2.0)
+    batches = [(torch.zeros(3, 2), wrap(torch.zeros(3))), (torch.zeros(1, 2), wrap(torch.zeros(1)))]
+    assert told("inv-loss", constant(1.0, 5.0), batches, numerics=1) == (2.0, 1 / 3)
 
 
-def test_a_tally_of_inverse_loss():
-    tally = Tally("inv-loss")
-    tally.add(torch.zeros(2, 5), torch.zeros(2, 5), 3.0)
-    assert (tally.loss, tally.performance) == (3.0, 0.25)
+def test_inverse_loss_of_a_set():
+    batches = [(torch.zeros(2, 5), torch.zeros(2, 5))]
+    assert told("inv-loss", constant(3.0), batches) == (3.0, 0.25)
 
 
-@pytest.mark.parametrize("loss", [NAN, INF, -INF])
-def test_a_loss_that_is_not_finite_is_nan_and_what_was_right_still_counts(loss):
-    tally = Tally("classification")
-    tally.add(torch.tensor([[1.0, 0.0], [NAN, 0.0]]), torch.tensor([0, 0]), loss)
-    tally.add(torch.tensor([[1.0, 0.0]]), torch.tensor([0]), 0.5)
-    assert math.isnan(tally.loss)
-    assert tally.performance == 2 / 3
-    inverse = Tally("inv-loss")
-    inverse.add(torch.zeros(1, 1), torch.zeros(1, 1), loss)
-    assert inverse.performance == 0
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+def test_a_loss_that_is_not_finite_is_nan_and_what_was_right_still_counts(value):
+    batches = [
+        (torch.tensor([[1.0, 0.0], [value, 0.0]]), torch.tensor([0, 1])),
+        (torch.tensor([[1.0, 0.0]]), torch.tensor([0])),
+    ]
+    loss, performance = told("classification", nn.CrossEntropyLoss(), batches)
+    assert math.isnan(loss) or value == -INF
+    assert performance == 2 / 3
+    assert told("inv-loss", constant(value), batches[:1])[1] == 0
+    assert math.isnan(told("inv-loss", constant(value), batches[:1])[0])
 
 
-def test_the_mean_loss_is_in_evaluation_mode_and_leaves_training_mode():
-    model = nn.Sequential(nn.Dropout(0.9), nn.Identity())
+def test_the_loss_is_in_evaluation_mode_and_leaves_training_mode():
+    class Loss(nn.MSELoss):
+        modes: typing.ClassVar = []
+
+        def forward(self, output, y):
+            self.modes.append(self.training)
+            return super().forward(output, y)
+
+    model, loss = nn.Sequential(nn.Dropout(0.9), nn.Identity()), Loss()
     x, y = torch.ones(10, 3), torch.zeros(10, 3)
     batches = [(x[:7], y[:7]), (x[7:], y[7:])]
-    assert mean_loss(model, nn.MSELoss(), batches) == 1.0
+    assert measured_loss(model, Measure("inv-loss", loss), 10, batches) == 1.0
+    assert Loss.modes == [False]
     assert model.training
-    assert np.isnan(mean_loss(model, nn.MSELoss(), [(x, y * NAN)]))
+    assert loss.training
+    assert np.isnan(measured_loss(model, Measure("inv-loss", loss), 10, [(x, y * NAN)]))
+
+
+# -- a set's loss is torch's, however it is cut ----------------------------------------------------
+
+N, CLASSES = 90, 4
+
+
+def labels(generator):
+    return torch.randint(CLASSES, (N,), generator=generator).sort().values
+
+
+def ignored(generator):
+    """Half of them, among those whole batches."""
+    return torch.where(torch.arange(N) < N // 2, -100, labels(generator))
+
+
+def numbers(generator):
+    return torch.rand(N, CLASSES, generator=generator)
+
+
+def bits(generator):
+    return (numbers(generator) > 0.7).float()
+
+
+def signs(generator):
+    return bits(generator) * 2 - 1
+
+
+WEIGHTS = torch.tensor([0.05, 1.0, 3.0, 0.5])
+LOSSES = {
+    "cross entropy": (nn.CrossEntropyLoss(), labels),
+    "weighted": (nn.CrossEntropyLoss(weight=WEIGHTS), labels),
+    "ignored": (nn.CrossEntropyLoss(), ignored),
+    "weighted and ignored": (nn.CrossEntropyLoss(weight=WEIGHTS), ignored),
+    "another label ignored": (nn.CrossEntropyLoss(weight=WEIGHTS, ignore_index=0), labels),
+    "smoothed": (nn.CrossEntropyLoss(label_smoothing=0.2), labels),
+    "smoothed, weighted, ignored": (
+        nn.CrossEntropyLoss(weight=WEIGHTS, label_smoothing=0.2),
+        ignored,
+    ),
+    "probabilities": (nn.CrossEntropyLoss(weight=WEIGHTS), numbers),
+    "likelihood": (nn.NLLLoss(weight=WEIGHTS), ignored),
+    "squares": (nn.MSELoss(), numbers),
+    "huber": (nn.HuberLoss(), numbers),
+    "poisson": (nn.PoissonNLLLoss(), numbers),
+    "logits": (nn.BCEWithLogitsLoss(weight=WEIGHTS, pos_weight=2 * WEIGHTS), bits),
+    "divergence": (nn.KLDivLoss(reduction="batchmean"), numbers),
+    "divergence, plain mean": (nn.KLDivLoss(), numbers),
+    "margin": (nn.MultiMarginLoss(weight=WEIGHTS), labels),
+    "soft margins": (nn.MultiLabelSoftMarginLoss(weight=WEIGHTS), bits),
+    "hinge": (nn.HingeEmbeddingLoss(), signs),
+    "function": (nn.functional.cross_entropy, ignored),
+    "root": (lambda output, y: nn.functional.mse_loss(output, y).sqrt(), numbers),
+    "ratio": (lambda output, y: ((output - y) ** 2).sum() / (y**2).sum(), numbers),
+    "weighted function": (
+        lambda output, y: nn.functional.cross_entropy(output, y, weight=WEIGHTS),
+        labels,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("cut", [7, 32, 45, N])
+def test_the_loss_of_a_set_is_what_torch_gives_on_the_whole(name, cut):
+    loss, targets = LOSSES[name]
+    generator = torch.Generator().manual_seed(1)
+    output, y = torch.randn(N, CLASSES, generator=generator), targets(generator)
+    batches = list(zip(output.split(cut), y.split(cut), strict=True))
+    found, _ = told("inv-loss", loss, batches)
+    assert found == pytest.approx(float(loss(output, y)), rel=1e-6)
+
+
+def test_outputs_of_several_tensors_are_joined():
+    class Two(typing.NamedTuple):
+        mean: torch.Tensor
+        rest: dict[str, torch.Tensor]
+
+    def loss(output, y):
+        return (output.mean - y[0]).square().mean().sqrt() + output.rest["a"].mean()
+
+    whole = Two(torch.arange(10.0), {"a": torch.arange(20.0).view(10, 2)})
+    y = [torch.ones(10), torch.zeros(10)]
+    parts = [
+        (Two(whole.mean[some], {"a": whole.rest["a"][some]}), [one[some] for one in y])
+        for some in (slice(0, 7), slice(7, 10))
+    ]
+    tally = Tally(Measure("inv-loss", loss), 10)
+    for output, target in parts:
+        tally.add(output, target)
+    assert tally.loss == pytest.approx(float(loss(whole, y)), rel=1e-6)
+    assert type(join([part for part, _ in parts])) is Two
+
+
+def test_what_does_not_fit_into_memory_weighs_by_its_samples():
+    tally = Tally(Measure("inv-loss", constant(1.0, 5.0)), MOST_WHOLE)
+    for count in (3, 1):
+        tally.add(torch.zeros(count, 2), torch.zeros(count))
+    assert tally.loss == 2.0
+
+
+def test_labels_that_the_loss_leaves_out_count_in_no_accuracy():
+    output = torch.tensor([[2.0, 1.0]] * 4)
+    y = torch.tensor([0, 1, -100, -100])
+    for loss in (nn.CrossEntropyLoss(), nn.functional.cross_entropy):
+        assert told("classification", loss, [(output, y)])[1] == 1 / 2
+        assert told("classification", loss, [(output[2:], y[2:]), (output, y)])[1] == 1 / 2
+    own = nn.CrossEntropyLoss(ignore_index=1)
+    assert told("classification", own, [(output[:2], y[:2])])[1] == 1.0
+    nested = lambda output, y: 2 * own(output, y)  # noqa: E731
+    assert told("classification", nested, [(output[:2], y[:2])])[1] == 1.0
+    assert told("classification", nn.CrossEntropyLoss(), [(output, y)], numerics=1)[1] == 1 / 4
+
+
+@pytest.mark.parametrize(
+    ("loss", "right"),
+    [
+        (nn.BCEWithLogitsLoss(), 1.0),
+        (nn.functional.binary_cross_entropy_with_logits, 1.0),
+        (lambda output, y: nn.functional.binary_cross_entropy_with_logits(output, y) * 3, 1.0),
+        (nn.MultiLabelSoftMarginLoss(), 1.0),
+        (nn.MSELoss(), 0.0),
+    ],
+)
+def test_logits_are_compared_with_zero(loss, right):
+    output, y = torch.tensor([[0.2, -0.2], [0.3, 0.4]]), torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    assert told("multiclass", loss, [(output, y)])[1] == right
+    assert told("multiclass", loss, [(output, y)], numerics=1)[1] == 0.0
+
+
+# -- what a first batch shows ---------------------------------------------------------------------
+
+ROWS = torch.randn(16, 1, generator=torch.Generator().manual_seed(0))
+FLAT = torch.rand(16, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    ("loss", "wrong"),
+    [
+        (nn.PoissonNLLLoss(), True),
+        (nn.L1Loss(), True),
+        (lambda output, y: (output - y).square().mean(), True),
+        (lambda output, y: (output - y).abs().mean() + output.square().mean(), True),
+        (lambda output, y: (output.squeeze(1) - y).square().mean(), False),
+        (lambda output, y: (output - y.unsqueeze(1)).square().mean(), False),
+        (lambda output, y: (output.view(-1) - y.view(-1)).square().mean().sqrt(), False),
+        # Pairs samples on purpose.
+        (lambda output, y: (output - output.T).mul(y[:, None] - y).square().mean(), False),
+    ],
+)
+def test_shapes_that_are_broadcast_are_seen_in_every_loss(loss, wrong):
+    assert is_broadcast(loss, ROWS, FLAT) is wrong
+    assert not is_broadcast(loss, ROWS, ROWS)
+
+
+def squares(output, y):
+    return (output - y).square()
+
+
+@pytest.mark.parametrize(
+    ("loss", "summed"),
+    [
+        (lambda output, y: squares(output, y).sum(), True),
+        (lambda output, y: squares(output, y).mean() + 0.01 * output.abs().sum(), True),
+        (lambda output, y: squares(output, y).mean() + 7.0, False),
+        (lambda output, y: squares(output, y).mean().sqrt(), False),
+        (lambda output, y: squares(output, y).mean() + len(y) ** 0.5, False),
+    ],
+)
+def test_a_sum_is_seen_as_the_whole_or_a_part_of_a_loss(loss, summed):
+    assert has_sum(loss, ROWS, ROWS + 1) is summed
+    two = lambda output, y: loss(output["a"], y[0]) + squares(output["b"], y[1]).mean()  # noqa: E731
+    assert has_sum(two, {"a": ROWS, "b": ROWS}, [ROWS + 1, ROWS + 2]) is summed
+
+
+def test_a_person_is_told_what_does_not_fit():
+    output, y = torch.zeros(4, 2), torch.zeros(4, 2)
+    fine = Measure("multiclass", nn.BCEWithLogitsLoss())
+    assert notes_of(fine, output, y, 1000) == []
+    (note,) = notes_of(Measure("multiclass", nn.CrossEntropyLoss()), output, y, 1000)
+    assert "accuracy_style 'multiclass' beside CrossEntropyLoss" in note
+    (note,) = notes_of(Measure("inv-loss", squares), output, y, MOST_WHOLE)
+    assert "more than 64 MiB" in note
+    (note,) = notes_of(Measure("inv-loss", squares), {"a": 3}, y, 1000)
+    assert "cannot" not in note
+    assert "joined" in note

@@ -11,6 +11,7 @@ import re
 import threading
 import weakref
 from collections import deque
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -18,11 +19,14 @@ import pytest
 import torch
 from ignite.handlers.param_scheduler import LinearCyclicalScheduler
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
+import oddly
 import patterns
 import sweeper
+from models_zoo import ZOO
 from sweeper.errors import SettingsError
-from sweeper.train import packed, way
+from sweeper.train import agreement, draws, packed, reductions, stacked, way
 from sweeper.train.data import Data, HeldSet, LoadedSet
 from sweeper.train.packed import Member, train_pack
 from sweeper.train.trainer import train_trial
@@ -31,7 +35,7 @@ from sweeping import assert_same_bits, outcomes, replicas_started, run
 from test_probes import TRIAL, bits, data_of, plain, problem_of, streams_of, with_state
 
 PACKABLE = [nn.Tanh, nn.ReLU, nn.Sigmoid, nn.SiLU, nn.ELU, nn.GELU, nn.LeakyReLU, nn.PReLU]
-SWEPT = [nn.Tanh, nn.SiLU, nn.PReLU, nn.Mish]
+SWEPT = [nn.Tanh, nn.SiLU, nn.PReLU, nn.RReLU]
 """Three that are packed, and one that is not."""
 
 
@@ -82,8 +86,9 @@ def test_the_way_and_why_is_in_the_files_and_in_the_summary(reference):
         for place in range(len(SWEPT))
     ]
     assert [found["way"] for found in ways] == ["flat", "flat", "flat", "plain"]
-    assert ways[-1]["way_because"] == "it computes mish, mish_backward"
-    assert "training: 3 of 4 points in packs; 1 one by one: it computes mish" in str(
+    refused = "it computes rrelu_with_noise in 1, a RReLU, rrelu_with_noise_backward; packs have"
+    assert ways[-1]["way_because"].startswith(refused)
+    assert "training: 3 of 4 points in packs; 1 one by one: it computes rrelu" in str(
         result.summary()
     )
     assert sweeper.load(folder).notes == result.notes
@@ -157,6 +162,23 @@ def test_what_keeps_buffers_draws_or_attends_has_the_same_bits_in_every_pack(tmp
     assert outcomes(folder) == outcomes(tmp_path / "many")
 
 
+def test_odd_remainders_are_measured_the_same_however_a_sweep_is_cut(tmp_path):
+    def swept(name, **options):
+        folder, kinds = tmp_path / name, ["without bias", "convolutional"]
+        result = run(folder, sweeper.Grid(trials=4, kind=kinds), oddly, **options)
+        return result, outcomes(folder)
+
+    auto, known = swept("auto")
+    assert "2 of 2 points in packs" in str(auto.summary())
+    for options in (
+        {"pack": 1, "backend": "local", "total_cores": 2},
+        {"pack": 3, "backend": "local", "total_cores": 1},
+    ):
+        result, found = swept(str(options["pack"]), **options)
+        assert_same_bits(auto, result)
+        assert found == known
+
+
 # -- packs ----------------------------------------------------------------------------------------
 
 
@@ -227,6 +249,21 @@ def test_the_rates_of_a_pack_are_those_of_ignites_scheduler(steps, cycles):
         cycle_size=max(2, steps // cycles),
     )
     assert packed.cycle_rates(payload) == [rate for _, rate in simulated]
+
+
+def odd_data():
+    x, y = oddly.samples()
+    count = oddly.TRAINED
+    return Data(HeldSet(x[:count], y[:count]), HeldSet(x[count:], y[count:]))
+
+
+@pytest.mark.parametrize("kind", oddly.KINDS)
+def test_what_is_left_over_of_a_set_is_measured_the_same_in_every_pack(kind):
+    problem, data = problem_of(oddly.KINDS[kind]), odd_data()
+    known = pack(range(8), problem, data, samples=7)
+    for numbers in ([4], [5, 4], [7, 3, 4]):
+        for number, trained in pack(numbers, problem, data, samples=7).items():
+            alike(trained, known[number])
 
 
 def test_data_that_is_loaded_as_it_goes_gives_the_same_pack():
@@ -382,14 +419,12 @@ class Odd(nn.Module):
                 h = h if np.asarray(h.detach()).max() < 1000 else -h
             case "values":
                 h = h if h.sum() > 0 else -h
-            case "random":
-                h = h + torch.rand(8)
             case "growing buffer":
                 self.rows = torch.cat([self.rows, h.detach()[:1]])
             case "viewed buffer":
                 self.rows[0].add_(h.detach()[0])
             case "drawn otherwise":
-                h = h + torch.randperm(8)
+                h = h + torch.poisson(torch.ones(8))
             case "drawn after all":
                 h = h * torch.multinomial(torch.ones(8), 1)
             case "drawn from its own":
@@ -403,8 +438,7 @@ class Odd(nn.Module):
 
 
 ODDITIES = {
-    "tied": "parameters or buffers share memory",
-    "shared buffer": "parameters or buffers share memory",
+    "shared buffer": "first.bias and mean share memory, as two tensors",
     "growing buffer": "buffers of Odd change their size",
     "viewed buffer": "not computed by torch's operations",
     "hook": "Linear has hooks",
@@ -433,11 +467,10 @@ ODDITIES = {
     "python": "",
     "unused draw": "draws random numbers",
     "values": "depends on the values of its data",
-    "random": "it computes .*rand",
     "in place": "neither its own nor a sample",
     "drawn from its own": "it draws from a generator of its own",
     "clipped": "changes a parameter|neither its own",
-    "drawn otherwise": "it computes .*randperm",
+    "drawn otherwise": "it computes .*poisson",
     "drawn after all": "it computes .*multinomial|depends on the values",
 }
 
@@ -498,8 +531,11 @@ class Annealed:
 
 
 def test_a_loss_that_is_no_module_is_packed_where_it_stays_as_it_is():
-    assert found(loss=Annealed)[1] == "its attributes change in each step"
-    assert found(loss=Counting)[1] == "its attributes change in each step"
+    for loss in (Annealed, Counting):
+        assert (
+            f"attributes change in each step, those of the loss, a {loss.__name__}"
+            in found(loss=loss)[1]
+        )
     assert found(loss=lambda: nn.functional.cross_entropy)[0] == "flat"
 
 
@@ -521,9 +557,14 @@ def leaving_out(data):
     ],
     ids=["a root of a mean", "labels left out"],
 )
-def test_what_depends_on_how_many_are_evaluated_at_once_is_trained_plain(changes, data):
-    assert found(**changes)[0] == "flat"
-    taken, because = found(data=data, **changes)
+def test_a_set_comes_to_the_same_however_it_is_cut(changes, data):
+    assert found(data=data, **changes)[0] == "flat"
+
+
+def test_what_depends_on_how_many_are_evaluated_at_once_is_trained_plain(monkeypatch):
+    monkeypatch.setattr(reductions, "MOST_WHOLE", 0)
+    assert found(loss=Rooted)[0] == "flat"
+    taken, because = found(data=data_of(2 * packed.CHUNK), loss=Rooted)
     assert taken == "plain"
     assert "depends on how many samples are evaluated at once" in because
 
@@ -540,6 +581,346 @@ def test_what_cannot_be_evaluated_in_parts_is_trained_plain():
 
 def test_normalisation_over_a_batch_and_dropout_are_packed():
     assert found(with_state) == ("flat", "its packs agree with plain training")
+
+
+# -- what looks as if it disagreed, and does not --------------------------------------------------
+
+
+class Named(nn.Module):
+    """A small model in which something has two names, or two tensors have one memory."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+        self.first, self.last = nn.Linear(3, 3), nn.Linear(3, 2)
+        match how:
+            case "tied":
+                self.second = nn.Linear(3, 3)
+                self.second.weight = self.first.weight
+            case "twice":
+                self.second = self.first
+            case "buffer":
+                self.register_buffer("scale", torch.ones(3))
+                self.first.register_buffer("scale", self.scale)
+                self.second = self.first
+            case "parting":
+                self.register_buffer("scale", torch.ones(3))
+                self.first.register_buffer("scale", self.scale)
+                self.second = self.first
+            case "views":
+                both = torch.randn(2, 3, 3)
+                self.second = nn.Linear(3, 3)
+                self.first.weight, self.second.weight = map(nn.Parameter, both)
+
+    def forward(self, x):
+        h = self.second(self.first(x).tanh())
+        if self.how == "buffer":
+            if self.training:
+                self.scale.mul_(0.9)
+            h = h * self.first.scale
+        if self.how == "parting":
+            h = h * self.first.scale
+            self.scale = self.scale * 0.9
+        return self.last(h)
+
+
+@pytest.mark.parametrize("how", ["tied", "twice", "buffer"])
+def test_what_has_two_names_is_packed_and_saved_under_both(how):
+    assert found(lambda: Named(how)) == ("flat", "its packs agree with plain training")
+    problem = problem_of(lambda: Named(how))
+    for number, trained in pack([0, 1], problem).items():
+        plain = train_trial(problem, data_of(), streams_of(number, "trial"), TRIAL, 0, None)
+        saved, expected = trained.model.state_dict(), plain.model.state_dict()
+        assert saved.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(saved[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_what_shares_memory_otherwise_is_trained_plain_and_said_by_name():
+    taken, because = found(lambda: Named("views"))
+    assert taken == "plain"
+    assert "first.weight and second.weight share memory, as two tensors" in because
+    taken, because = found(lambda: Named("parting"))
+    assert taken == "plain"
+    assert "come apart" in because
+
+
+class Zero(nn.Module):
+    """Gradients and means that only rounding keeps from being zero, and buffers without a number.
+
+    A bias before a normalisation changes nothing, nor does one of the keys of attention.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)
+        self.query, self.key = nn.Linear(2, 2), nn.Linear(2, 2)
+        self.register_buffer("mask", torch.full((4, 4), -torch.inf).triu(1))
+        self.register_buffer("unknown", torch.full((2,), torch.nan))
+        self.register_buffer("mean", torch.zeros(8))
+        nn.init.zeros_(self.first.bias)
+        nn.init.zeros_(self.key.bias)
+
+    def forward(self, x):
+        h = self.norm(self.first(x))
+        if self.training:
+            centred = h.detach() - h.detach().mean(0)
+            self.mean.mul_(0.9).add_(centred.mean(0))
+            self.unknown.mul_(2.0)
+        rows = h.view(-1, 4, 2)
+        scores = self.query(rows).bmm(self.key(rows).transpose(1, 2)) + self.mask
+        return self.last(scores.softmax(-1).bmm(rows).flatten(1).tanh())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_gradient_that_is_zero_but_for_rounding_is_no_disagreement(optimizer):
+    usual = lambda: nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 2))  # noqa: E731
+    for model in (usual, Zero):
+        taken, because = found(model, optimizer=optimizer)
+        assert taken == "flat", because
+
+
+def test_a_rule_that_is_wrong_for_a_small_gradient_alone_is_found_out(monkeypatch):
+    """A gradient a millionth of the others' is wrong by a millionth of its own."""
+    from sweeper.train import batched
+
+    class Small(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.small, self.last = nn.Parameter(torch.ones(3)), nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.last(x + 1e-6 * self.small.exp())
+
+    assert found(Small)[0] == "flat"
+    wrong = lambda x: torch.exp(x) * (1 + 1e-6)  # noqa: E731
+    monkeypatch.setattr(batched, "RULES", batched.RULES | {"aten.exp.default": wrong})
+    assert "differ by" in found(Small)[1]
+
+
+class Scaled(nn.Module):
+    """A loss with buffers, one of which it changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.tensor([1.0, 3.0]))
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, output, y):
+        if torch.is_grad_enabled():
+            self.seen += 1
+        each = (output - y.unsqueeze(1)).square()
+        return (each * self.scale).mean() / (1 + 0.01 * self.seen)
+
+
+def test_a_loss_with_buffers_is_packed_and_its_buffers_are_each_trials_own():
+    problem = problem_of(plain, loss=Scaled, accuracy_style="inv-loss")
+    changes = {"loss": Scaled, "accuracy_style": "inv-loss"}
+    assert found(**changes) == ("flat", "its packs agree with plain training")
+    known = pack(range(3), problem)
+    alike(pack([1], problem)[1], known[1])
+    for number, one in known.items():
+        plainly = train_trial(problem, data_of(), streams_of(number, "trial"), TRIAL, 0, None)
+        assert one.metrics["loss_val"] == pytest.approx(plainly.metrics["loss_val"], rel=1e-4)
+
+
+def test_a_loss_with_parameters_is_trained_plain():
+    class Learnt(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, output, y):
+            return nn.functional.cross_entropy(output * self.scale, y)
+
+    assert "the loss has parameters" in found(loss=Learnt)[1]
+
+
+class Two(nn.Module):
+    """Two outputs, in a tuple or by name."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.first, self.last = kind, nn.Linear(3, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        inner = self.first(x).tanh()
+        return {"x": self.last(inner), "rest": [inner]} if self.kind is dict else (x, inner)
+
+
+def of_two(output, y):
+    one, other = output.values() if isinstance(output, dict) else output
+    inner = other[0] if isinstance(other, list) else other
+    return one.square().mean() + inner.square().mean() + 0.0 * y.sum()
+
+
+@pytest.mark.parametrize("kind", [dict, tuple])
+def test_several_outputs_are_packed_where_performance_needs_none_of_them(kind):
+    model = (
+        (lambda: Two(dict)) if kind is dict else (lambda: nn.Sequential(nn.Linear(3, 3), Last()))
+    )
+    taken, because = found(model, loss=lambda: of_two, accuracy_style="inv-loss")
+    assert taken == "flat", because
+
+
+class Last(Two):
+    """One whose outputs all depend on what is trained."""
+
+    def __init__(self):
+        super().__init__(tuple)
+        del self.last
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+def test_whole_numbers_that_a_model_makes_floats_of_are_packed(dtype):
+    class Pictures(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = plain()
+
+        def forward(self, x):
+            return self.inner(x.float() / 255 + torch.zeros(3, dtype=torch.float32))
+
+    x = torch.arange(240).reshape(80, 3).to(dtype)
+    y = torch.arange(80) % 2
+    data = Data(HeldSet(x[:60], y[:60]), HeldSet(x[60:], y[60:]))
+    taken, because = found(Pictures, data)
+    assert taken == "flat", because
+
+
+class Placed(nn.Module):
+    """Something that has no rule, in a part of its own."""
+
+    def forward(self, x):
+        return torch.lgamma(x)  # marked
+
+
+def test_a_refusal_says_which_part_and_which_line():
+    lines = Path(__file__).read_text().splitlines()
+    line = next(n for n, text in enumerate(lines, 1) if "# marked" in text)
+    model = lambda: nn.Sequential(nn.Linear(3, 2), nn.Sequential(Placed()), nn.Mish())  # noqa: E731
+    because = found(lambda: nn.Sequential(nn.Linear(3, 2), Asking()))[1]
+    assert "values of its data" in because
+    assert re.search(r"in 1, a Asking \(test_packs\.py, line \d+\)", because), because
+    because = found(model)[1]
+    assert f"in 1.0, a Placed (test_packs.py, line {line})" in because
+
+
+class Asking(nn.Module):
+    """Asks for a value."""
+
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+# -- what is drawn --------------------------------------------------------------------------------
+
+
+class Drawing(nn.Module):
+    """One that does something with the state of torch's generator, by name."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.kept = how, torch.get_rng_state()
+        self.first, self.drop, self.last = nn.Linear(3, 16), nn.Dropout(0.5), nn.Linear(16, 2)
+
+    def block(self, x):
+        return self.drop(self.first(x).tanh())
+
+    def forward(self, x):  # noqa: C901 - one case a way of drawing
+        match self.how if self.training else "evaluated":
+            case "checkpoint":
+                h = checkpoint(self.block, x, use_reentrant=False)
+            case "two checkpoints":
+                h = checkpoint(self.block, x, use_reentrant=False)
+                h = self.drop(h) + checkpoint(self.block, x, use_reentrant=False)
+            case "reentrant":
+                h = checkpoint(self.block, x.clone().requires_grad_(), use_reentrant=True)
+            case "nothing kept":
+                h = checkpoint(self.block, x, use_reentrant=False, preserve_rng_state=False)
+            case "fork":
+                with torch.random.fork_rng():
+                    h = self.block(x)
+            case "seed":
+                torch.manual_seed(3)
+                h = self.block(x)
+            case "state":
+                torch.set_rng_state(self.kept)
+                h = self.block(x)
+            case "generator":
+                torch.default_generator.set_state(self.kept)
+                h = self.block(x)
+            case "twice":
+                before = torch.get_rng_state()
+                h = self.block(x)
+                torch.set_rng_state(before)
+                h = h + self.block(x * 2)
+            case "another":
+                before = torch.get_rng_state()
+                h = self.block(x)
+                torch.set_rng_state(before)
+                h = h + self.drop(h[:, :7]).mean()
+            case _:
+                h = self.block(x)
+        return self.last(h)
+
+
+DRAWINGS = {
+    "once": ("flat", ""),
+    "checkpoint": ("flat", ""),
+    "two checkpoints": ("flat", ""),
+    "nothing kept": ("flat", ""),
+    "twice": ("flat", ""),
+    "reentrant": ("plain", "takes no part in the loss|use_reentrant"),
+    "fork": ("plain", "leaves torch's random generator in another state"),
+    "seed": ("plain", "sets the state of torch's random generator"),
+    "state": ("plain", "sets the state of torch's random generator"),
+    "generator": ("plain", "sets the state of torch's random generator"),
+    "another": ("plain", "draws different numbers from one state"),
+}
+
+
+@pytest.mark.parametrize("how", DRAWINGS)
+def test_what_resets_or_forks_the_generator_is_packed_rightly_or_not_at_all(how):
+    taken, because = found(lambda: Drawing(how))
+    assert taken == DRAWINGS[how][0], because
+    assert re.search(DRAWINGS[how][1], because), because
+
+
+def test_a_checkpoint_around_a_dropout_changes_no_bit_of_a_packed_trial():
+    usual = pack([0, 1], problem_of(lambda: Drawing("once")))
+    kept = pack([0, 1], problem_of(lambda: Drawing("checkpoint")))
+    for number, trained in usual.items():
+        alike(trained, kept[number])
+
+
+def test_a_pack_that_counts_its_draws_otherwise_is_found_out(monkeypatch):
+    """Each draw a new one, also where a checkpoint draws the same again."""
+
+    def count(self, drawn):
+        self._drawn.append(drawn)
+        return len(self._drawn) - 1
+
+    monkeypatch.setattr(draws.Drawn, "_number", count)
+    assert found(lambda: Drawing("once"))[0] == "flat"
+    for how in ("checkpoint", "twice"):
+        assert found(lambda how=how: Drawing(how)) == (
+            "plain",
+            "its packs would draw other numbers again than plain training",
+        )
+
+
+def test_packs_that_draw_the_same_where_plain_training_does_not_are_found_out(monkeypatch):
+    def merge(self, drawn):
+        self._drawn[:] = [drawn]
+        return 0
+
+    def twice():
+        return nn.Sequential(nn.Linear(3, 8), nn.Dropout(), nn.Dropout(), nn.Linear(8, 2))
+
+    assert found(twice)[0] == "flat"
+    monkeypatch.setattr(draws.Drawn, "_number", merge)
+    assert "other numbers again" in found(twice)[1]
 
 
 def test_a_running_mean_without_a_momentum_is_trained_plain():
@@ -572,10 +953,75 @@ def test_a_large_model_is_not_evaluated_to_find_that_out(monkeypatch):
     assert Read.reads < 500
 
 
-def test_an_option_of_the_optimiser_that_is_not_known_is_trained_plain():
-    taken, because = found(optimizer={"name": "adam", "amsgrad": True})
-    assert taken == "plain"
-    assert "amsgrad" in because
+class Own(torch.optim.SGD):
+    """An optimiser of the user's."""
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "named"),
+    [({"class": Own}, "test_packs.Own"), ({"name": "rprop"}, "rprop"), ("ASGD", "asgd")],
+)
+def test_an_optimiser_without_a_packed_form_is_trained_plain(optimizer, named):
+    assert found(optimizer=optimizer) == (
+        "plain",
+        f"its optimiser, {named}, has no packed form",
+    )
+
+
+def some_groups(model):
+    return [
+        {"params": model[0].parameters(), "lr_scale": 0.25},
+        {"params": model[2].parameters(), "weight_decay": 0.1, "momentum": 0.5},
+    ]
+
+
+RECIPES = [
+    {"optimizer": {"name": "adam", "amsgrad": True}},
+    {"optimizer": {"name": "rmsprop", "centered": True}},
+    {"optimizer": "sgd", "clip_grad_norm": 0.3},
+    {"optimizer": "adam", "clip_grad_value": 0.01},
+    {"optimizer": {"name": "adamw", "weight_decay": 0.3, "decay_only": "weight"}},
+    {"optimizer": {"name": "sgd", "groups": some_groups}, "clip_grad_norm": 0.5},
+]
+
+
+@pytest.mark.parametrize("changes", RECIPES, ids=str)
+def test_groups_and_clipped_gradients_are_packed_and_agree_with_plain_training(changes):
+    assert found(**changes) == ("flat", "its packs agree with plain training")
+    problem = problem_of(plain, **changes)
+    payload = TRIAL | {"lr_end": 0.03}
+    packs = pack([0, 1], problem, lr_end=0.03)
+    for number, packed_trial in packs.items():
+        expected = train_trial(problem, data_of(), streams_of(number, "trial"), payload, 0, None)
+        for name, value in expected.metrics.items():
+            assert packed_trial.metrics[name] == pytest.approx(value, rel=1e-4)
+    # It changes something.
+    usual = pack([0], problem_of(plain, optimizer=problem.recipe(plain()).name), lr_end=0.03)
+    assert usual[0].metrics["loss_val"] != packs[0].metrics["loss_val"]
+
+
+def test_groups_that_differ_between_seeds_are_trained_plain():
+    def groups(model):
+        return [{"params": model.parameters(), "lr_scale": abs(model[0].bias[0].item())}]
+
+    optimizer = {"name": "sgd", "groups": groups}
+    assert found(optimizer=optimizer) == (
+        "plain",
+        "its parameter groups are not the same for every seed",
+    )
+
+
+def test_a_clipping_or_a_group_that_packs_forget_is_found_out(monkeypatch):
+    monkeypatch.setattr(stacked, "clipped", lambda gradients, _: gradients)
+    assert "differ by" in found(clip_grad_norm=0.1)[1]
+    monkeypatch.undo()
+
+    def unscaled(optimizer, rate):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+
+    monkeypatch.setattr(agreement, "set_rate", unscaled)
+    assert "differ by" in found(optimizer={"name": "sgd", "groups": some_groups})[1]
 
 
 def test_a_rule_that_is_wrong_or_depends_on_the_pack_is_found_out(monkeypatch):
@@ -586,7 +1032,41 @@ def test_a_rule_that_is_wrong_or_depends_on_the_pack_is_found_out(monkeypatch):
     assert "differ by" in found()[1]
     drifting = lambda x: torch.tanh(x) * (1 + 1e-6 * len(x))  # noqa: E731
     monkeypatch.setattr(batched, "RULES", rules | {"aten.tanh.default": drifting})
-    assert found() == ("plain", "its last bits depend on the pack")
+    taken, because = found()
+    assert taken == "plain"
+    assert "depend on the size of its pack" in because
+
+
+@pytest.mark.parametrize(
+    ("rows", "what"),
+    [
+        (45, "45 samples of train"),
+        (83, "83 samples of val"),
+        (packed.CHUNK, "256 samples of train"),
+        (64, "64 samples of a curve of train"),
+    ],
+)
+def test_a_product_whose_bits_depend_on_the_place_is_refused_for_every_size_that_is_used(
+    monkeypatch, rows, what
+):
+    """As MKL's do where a product is thin and its address is no multiple of 16 bytes."""
+    from sweeper.train import batched
+
+    usual = batched.RULES["aten.mm.default"]
+
+    def by_place(x, y):
+        found = usual(x, y)
+        if x.shape[1] == rows:
+            found[1] = found[1] * (1 + 2.0**-23)
+        return found
+
+    problem = problem_of(oddly.without_bias)
+    _, texts = find_way(problem, odd_data(), streams_of(0, "way"), TRIAL, curve_samples=7)
+    assert str(texts["way"]) == "flat", texts["because"]
+    monkeypatch.setattr(batched, "RULES", batched.RULES | {"aten.mm.default": by_place})
+    _, texts = find_way(problem, odd_data(), streams_of(0, "way"), TRIAL, curve_samples=7)
+    assert str(texts["way"]) == "plain"
+    assert f"the size of its pack or its place there ({what})" in str(texts["because"])
 
 
 def test_a_rule_that_is_wrong_for_the_last_samples_alone_is_found_out(monkeypatch):
@@ -624,6 +1104,41 @@ def test_samples_that_are_not_tensors_are_trained_plain():
 
     data = Data(LoadedSet(Pairs()), LoadedSet(Pairs()))
     assert found(data=data) == ("plain", "its samples are not pairs of tensors")
+
+
+class Converting(nn.Module):
+    """Makes numbers of bytes, names the usual type where it is the type anyway, and draws."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = plain()
+
+    def forward(self, x):
+        x = (x.float() / 255).to(torch.float32).float() + torch.zeros(3, dtype=torch.float32)
+        if self.training:
+            x = x + 0.1 * torch.randn(len(x), 3)
+        return self.inner(x @ torch.eye(3))
+
+
+def test_images_of_bytes_are_packed():
+    data = data_of()
+    train, val = (
+        HeldSet((part.x.clamp(-2, 2) * 60 + 128).to(torch.uint8), part.y)
+        for part in (data.train, data.val)
+    )
+    taken, because = found(Converting, Data(train, val))
+    assert (taken, because) == ("flat", "its packs agree with plain training")
+    assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize("name", sorted(ZOO.keys() - {"gpt_block_tied"}))
+def test_models_in_the_style_of_real_ones_are_packed(name):
+    make, loss, x, y = ZOO[name]()
+    problem = problem_of(make, loss=loss, accuracy_style="inv-loss", optimizer="adam")
+    data = Data(HeldSet(x[:64], y[:64].contiguous()), HeldSet(x[64:], y[64:].contiguous()))
+    payload = TRIAL | {"lr_start": 1e-3, "lr_end": 1e-2}
+    _, arrays = find_way(problem, data, streams_of(0, "way"), payload)
+    assert str(arrays["because"]) == "its packs agree with plain training"
 
 
 @pytest.mark.parametrize("kind", PACKABLE)

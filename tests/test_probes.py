@@ -236,11 +236,11 @@ def test_measuring_performance_does_not_disturb_a_probe(model, stage, monkeypatc
 def test_performance_is_measured_on_at_most_192_samples(samples, monkeypatch):
     seen = []
 
-    def mean_loss(_model, _loss, batches):
+    def measured_loss(_model, _judging, _samples, batches):
         seen.append([len(y) for _, y in batches])
         return 1.0
 
-    monkeypatch.setattr(probes_module, "mean_loss", mean_loss)
+    monkeypatch.setattr(probes_module, "measured_loss", measured_loss)
     probe = probe_of(streams_of(), data=data_of(samples))
     assert probe.performance() == 0.5
     assert seen == [[min(samples, EVALUATED)]]
@@ -369,6 +369,51 @@ def test_a_logarithmic_range_run(seen_rates):
 def test_a_batch_runs_rate_is_in_proportion_to_its_size(seen_rates):
     run("batch_range", streams_of(stage="batch_range"), warmup_steps=0)
     np.testing.assert_allclose(seen_rates, (0.05 + 0.3) / 2 / 16 * batch_sizes(8, 20, 200))
+
+
+def test_every_group_has_the_scheduled_rate_times_its_scale(monkeypatch):
+    seen = []
+
+    class Watched(torch.optim.SGD):
+        def step(self, closure=None):
+            seen.append([group["lr"] for group in self.param_groups])
+            return super().step(closure)
+
+    def groups(model):
+        first, *others = model.parameters()
+        return [{"params": first, "lr_scale": 0.25}, {"params": others}]
+
+    problem = problem_of(optimizer={"class": Watched, "groups": groups})
+    trial(problem=problem)
+    rates = np.array(seen)
+    assert rates.shape == (40, 2)
+    assert rates[:, 1].max() == pytest.approx(0.3)
+    np.testing.assert_array_equal(rates[:, 0], 0.25 * rates[:, 1])
+    seen.clear()
+    run_lr_range(Probe.make(problem, data_of(), streams_of(), encode(())), LR_RANGE | WARM_UP)
+    rates = np.array(seen)
+    np.testing.assert_allclose(rates[3:, 1], np.linspace(1e-3, 0.5, 30))
+    np.testing.assert_array_equal(rates[:, 0], 0.25 * rates[:, 1])
+
+
+@pytest.mark.parametrize("changes", [{"clip_grad_norm": 1e-3}, {"clip_grad_value": 1e-4}])
+def test_gradients_are_clipped_in_probes_and_in_trials(changes):
+    sizes = []
+
+    class Watched(torch.optim.SGD):
+        def step(self, closure=None):
+            gradients = [p.grad.flatten() for group in self.param_groups for p in group["params"]]
+            sizes.append(torch.cat(gradients))
+            return super().step(closure)
+
+    problem = problem_of(optimizer={"class": Watched}, **changes)
+    trial(problem=problem)
+    run_lr_range(Probe.make(problem, data_of(), streams_of(), encode(())), LR_RANGE | WARM_UP)
+    assert len(sizes) == 40 + 3 + 30
+    ((name, bound),) = changes.items()
+    for gradient in sizes:
+        size = gradient.norm() if name == "clip_grad_norm" else gradient.abs().max()
+        assert float(size) <= bound * 1.001
 
 
 def test_training_improves_on_the_start():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import math
 import os
 import subprocess
@@ -21,8 +22,10 @@ from sweeper.errors import ParamError, ProblemError
 from sweeper.signature import encode
 from sweeper.train.data import Data, HeldSet
 from sweeper.train.loading import ProblemRef, find_ref, is_loading
+from sweeper.train.optimizers import make_optimizer, set_rate
 from sweeper.train.probes import run_check
 from sweeper.train.problem import Problem, load_problem
+from sweeper.train.recipe import Clipping
 from sweeper.train.streams import Streams
 
 TOY = """
@@ -99,6 +102,50 @@ def test_the_name_is_the_last_component_or_the_modules_own(folder):
     write(folder, "package/named.py", TOY + "name = 'apples'\n")
     for given in ("package.named", "package/named.py"):
         assert find_problem(given).ref.name == "apples"
+
+
+def loaded_from(path, name):
+    """A module made from its file by hand, as notebooks and plug-ins do."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["named", "package.inner"])
+@pytest.mark.parametrize("given", ["the module", "its name"])
+def test_a_module_from_a_file_is_swept_where_another_of_its_name_can_be_imported(
+    folder, name, given
+):
+    write(folder, f"{name.replace('.', '/')}.py", TOY.replace("hidden=3", "hidden=4"))
+    path = write(folder, "elsewhere/mine.py", TOY)
+    module = loaded_from(path, name)
+    ref = find_ref(module if given == "the module" else name)
+    assert ref == ProblemRef("", name, str(path))
+    del sys.modules[name]
+    assert load_problem(ref).brief().model.text == "(hidden=3)"
+
+
+def test_a_module_that_no_import_finds_is_taken_from_its_file(folder):
+    path = write(folder, "elsewhere/mine.py", TOY)
+    for name in ("named", "package.nowhere", "nowhere.at.all"):
+        assert find_ref(loaded_from(path, name)) == ProblemRef("", name, str(path))
+        del sys.modules[name]
+
+
+def test_a_module_from_a_file_that_an_import_finds_too_goes_by_its_name(folder):
+    path = write(folder, "package/inner.py", TOY)
+    module = loaded_from(path, "package.inner")
+    assert find_ref(module) == ProblemRef("", "package.inner")
+    assert load_problem(find_ref(str(path))).module is not module
+
+
+def test_a_package_that_changes_where_its_parts_are_is_asked(folder):
+    write(folder, "package/__init__.py", "__path__.append(__path__[0] + '/more')")
+    write(folder, "package/more/inner.py", TOY)
+    module = importlib.import_module("package.inner")
+    assert find_ref(module) == ProblemRef("", "package.inner")
 
 
 MAIN = """
@@ -213,6 +260,14 @@ def problem_of(**changes: Any) -> Problem:
     return Problem(ProblemRef("apples", "toys.apples"), module_of(**changes))
 
 
+class Rateless(torch.optim.Optimizer):
+    def __init__(self, params):
+        super().__init__(params, {})
+
+    def step(self, closure=None):
+        pass
+
+
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
@@ -240,7 +295,19 @@ def problem_of(**changes: Any) -> Problem:
             ["accuracy_style is 'accuracy' (a str)", "'classification'"],
         ),
         ({"handlers": "log"}, ["handlers is 'log' (a str)", "handlers(trainer, evaluator, trial)"]),
-        ({"optimizer": "rmsprop"}, ["optimizer is 'rmsprop' (a str)", "'sgd', 'adam', 'adamw'"]),
+        ({"optimizer": "rmsprob"}, ["optimizer is 'rmsprob' (a str)", "'sgd', 'adam', 'adamw'"]),
+        ({"optimizer": {"class": dict}}, ["<class 'dict'> is not known"]),
+        ({"optimizer": "LBFGS"}, ["'LBFGS' does not", "through a closure"]),
+        ({"optimizer": {"class": torch.optim.LBFGS}}, ["'LBFGS' does not", "through a closure"]),
+        ({"optimizer": {"name": "sgd", "class": "SGD"}}, ["'name' or 'class' is needed, one of"]),
+        ({"optimizer": {"class": Rateless}}, ["'Rateless' has none"]),
+        ({"optimizer": {"name": "sgd", "groups": []}}, ["a function of the model"]),
+        ({"optimizer": {"name": "sgd", "decay_only": 1}}, ["names of parameters"]),
+        (
+            {"optimizer": {"name": "sgd", "decay_only": "weight", "groups": list}},
+            ["'decay_only' or 'groups', not both"],
+        ),
+        ({"optimizer": {"name": "rprop", "decay_only": "weight"}}, ["weight decay", "'Rprop' not"]),
         ({"optimizer": ["sgd"]}, ["optimizer is ['sgd'] (a list)", "'sgd', 'adam', 'adamw'"]),
         ({"optimizer": {"momentum": 0.9}}, ["{'momentum': 0.9} (a dict)", "{'name': 'sgd',"]),
         ({"optimizer": torch.optim.SGD}, ["optimizer is <class", "'sgd', 'adam', 'adamw'"]),
@@ -269,11 +336,99 @@ def test_a_fault_names_module_attribute_what_was_found_and_what_is_expected(chan
 
 
 @pytest.mark.parametrize(
-    "optimizer", ["sgd", "adam", "adamw", {"name": "sgd", "momentum": 0.9, "nesterov": True}]
+    "changes",
+    [
+        {"clip_grad_norm": 0},
+        {"clip_grad_norm": True},
+        {"clip_grad_value": "1"},
+        {"clip_grad_value": float("nan")},
+        {"clip_grad_norm": 1.0, "clip_grad_value": 1},
+    ],
+)
+def test_bounds_of_gradients_are_positive_numbers_and_one_of_two(changes):
+    with pytest.raises(
+        ProblemError, match=r"^problem apples \(toys.apples\): clip_grad_.*expected"
+    ):
+        problem_of(**changes)
+    assert problem_of(clip_grad_norm=1).clipping == Clipping(norm=1.0)
+    assert problem_of().clipping == Clipping()
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        "sgd",
+        "adam",
+        "adamw",
+        {"name": "sgd", "momentum": 0.9, "nesterov": True},
+        "RMSprop",
+        {"class": "rprop", "etas": (0.5, 1.1)},
+        {"class": torch.optim.NAdam, "momentum_decay": 0.01},
+        {"name": "adamw", "decay_only": "weight"},
+    ],
 )
 def test_optimisers_that_are_known(optimizer):
     assert problem_of(optimizer=optimizer).optimizer == optimizer
     assert problem_of().optimizer == "sgd"
+
+
+def layers():
+    return nn.ModuleDict({"first": nn.Linear(2, 3), "norm": nn.LayerNorm(3)})
+
+
+def test_decay_only_looks_at_the_parts_of_names():
+    given = {"name": "adamw", "weight_decay": 0.5, "decay_only": ("first", "scale")}
+    model = layers()
+    decayed, others = make_optimizer(given, model, 0.1).param_groups
+    assert decayed["params"] == [*model["first"].parameters()]
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.5, 0.0)
+    assert others["params"] == [*model["norm"].parameters()]
+    given["decay_only"] = "weight"
+    decayed, _ = make_optimizer(given, model, 0.1).param_groups
+    assert decayed["params"] == [model["first"].weight, model["norm"].weight]
+    model["again"] = model["first"]
+    given["decay_only"] = "again"
+    decayed, _ = make_optimizer(given, model, 0.1).param_groups
+    assert decayed["params"] == [*model["first"].parameters()]
+    given["decay_only"] = ("weigth",)
+    with pytest.raises(ProblemError, match=r"no parameter's dotted name.*first.weight"):
+        make_optimizer(given, model, 0.1)
+
+
+def test_groups_have_rates_relative_to_the_tuned_one():
+    def groups(model):
+        first = {"params": (p for p in model["first"].parameters()), "lr_scale": 0.1}
+        return [first, {"params": model["norm"].parameters(), "momentum": 0.5}]
+
+    extra = nn.Parameter(torch.zeros(1))
+    given = {"name": "sgd", "groups": groups}
+    optimizer = make_optimizer(given, layers(), 0.5, [extra])
+    assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.5, 0.5]
+    assert [group["momentum"] for group in optimizer.param_groups] == [0, 0.5, 0]
+    assert optimizer.param_groups[2]["params"] == [extra]
+    set_rate(optimizer, 2.0)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.2, 2.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (lambda model: None, "gives None; expected a list of dicts"),
+        (lambda model: [model.parameters()], "expected a list of dicts"),
+        (lambda model: [{"params": model.parameters(), "lr": 1}], "with 'lr'.*'lr_scale' instead"),
+        (lambda model: [{"params": model.parameters(), "lr_scale": -1}], "'lr_scale' -1"),
+        (lambda model: [{"params": model.parameters(), "beta": 1}], "no option 'beta'"),
+        (lambda model: [{"params": ["first.weight"]}], "'params' that are no parameters"),
+        (lambda model: [{"params": model["norm"].parameters()}], "leaves out first.weight, first"),
+        (
+            lambda model: [{"params": [*model.parameters(), nn.Parameter(torch.ones(1))]}],
+            "parameters that are not the model's",
+        ),
+    ],
+)
+def test_groups_that_are_none_are_refused(groups, message):
+    with pytest.raises(ProblemError, match=message):
+        make_optimizer({"name": "sgd", "groups": groups}, layers(), 0.1)
 
 
 class Stream(IterableDataset[Any]):
@@ -457,3 +612,30 @@ def test_a_check_says_what_does_not_work_together(changes, parts):
 def test_a_check_names_the_parameters():
     with pytest.raises(ProblemError, match=r"model\(hidden=7\) on the first batch"):
         checked(encode({"hidden": 7}), model=lambda hidden: nn.Linear(hidden, 1))
+
+
+class Sparse(nn.Module):
+    """Its gradients are sparse."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(3, 1, sparse=True)
+
+    def forward(self, x):
+        return self.words(x.long() % 3).mean(1)
+
+
+def test_a_step_that_the_optimiser_refuses_is_found_by_the_check():
+    with pytest.raises(ProblemError, match=r"a step of the optimizer.*SparseAdam.*suits"):
+        checked(model=Sparse, optimizer="adam")
+    checked(model=Sparse, optimizer="sparseadam")
+    with pytest.raises(ProblemError, match=r"a step of the optimizer.*buffers"):
+        checked(optimizer={"class": Fussy, "buffers": 0})
+    checked(optimizer={"class": Fussy, "buffers": 1})
+
+
+class Fussy(torch.optim.SGD):
+    def __init__(self, params, lr, buffers):
+        super().__init__(params, lr)
+        if not buffers:
+            raise ValueError("no buffers")

@@ -148,7 +148,7 @@ def test_a_problem_that_kills_its_process_is_a_clear_error(problem, dies, messag
 
 def test_an_error_that_cannot_be_pickled_is_said(problem):
     fd = nameless_file()
-    aside = Aside("testing", fd, ("json",))
+    aside = Aside("testing", fd, ("json",), {})
     try:
         with pytest.raises(BackendError, match="Unpicklable: no") as found:
             aside.call("tests.test_reading:raise_unpicklable")
@@ -175,7 +175,7 @@ def add(fd, one, other):
 
 def test_a_fork_server_that_is_killed_meanwhile_is_followed_by_another(tmp_path):
     fd = nameless_file()
-    aside = Aside("testing", fd, ("json",))
+    aside = Aside("testing", fd, ("json",), {})
     try:
         assert aside.call("tests.test_reading:kill_parent_once", str(tmp_path / "mark")) == "again"
     finally:

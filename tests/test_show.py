@@ -132,8 +132,9 @@ def test_markup_and_escapes_in_parameters_are_only_text():
 
 def test_a_difference_larger_than_its_interval_is_told_from_one_that_is_not():
     # The half widths are those of scipy.stats.ttest_ind(…, equal_var=False) at 1 - 0.05 / 3.
-    header, near, poor = findings(sweep_of(POOR, GOOD, NEAR))
-    assert "95 %, Welch's t, Bonferroni over 3 pairs" in header
+    header, caveat, near, poor = findings(sweep_of(POOR, GOOD, NEAR))
+    assert "of these points as tuned (95 %, Welch's t, Bonferroni over 3 pairs)" in header
+    assert caveat == "how much another tuning of a point would change is not counted:"
     assert near == (
         "  hidden=32 act=Tanh cannot be told apart from hidden=32 act=ReLU (0.0025 ± 0.0170): more "
         "trials would help"
@@ -153,8 +154,8 @@ def test_more_comparisons_need_larger_differences():
 
 def test_points_that_never_vary_are_not_said_to_differ_for_certain():
     lines = findings(sweep_of(point((1,), [1, 1]), point((2,), [1, 1]), point((3,), [0.5, 0.5])))
-    assert "1 and 2 (0.0000) cannot be compared, since the trials of neither differ" in lines[1]
-    assert "1 and 3 (0.5000) cannot be compared, since the trials of neither differ" in lines[2]
+    assert "1 and 2 (0.0000) cannot be compared, since the trials of neither differ" in lines[2]
+    assert "1 and 3 (0.5000) cannot be compared, since the trials of neither differ" in lines[3]
 
 
 def test_one_trial_says_nothing():
@@ -171,7 +172,7 @@ def test_a_point_alone_is_compared_with_nothing():
 def test_many_comparisons_are_counted():
     others = [point((n,), [0.4, 0.41, 0.42 + n / 1000]) for n in range(30)]
     lines = findings(sweep_of(GOOD, *others))
-    assert len(lines) == 12
+    assert len(lines) == 13
     assert lines[-1].startswith("  and 20 more comparisons: better than ")
 
 

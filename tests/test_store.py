@@ -446,9 +446,7 @@ GIVEN = {
     "settings": SweepSettings(FAST),
     "seed": 0,
     "curve_samples": 40,
-    "source_sha256": "aa",
     "data_sha256": "dd",
-    "allow_changed_code": False,
 }
 
 
@@ -461,11 +459,10 @@ def bound(store, paths, **changes):
 
 
 def test_a_folder_is_bound_and_goes_on(store, paths):
-    assert bound(store, paths) is False
+    bound(store, paths)
     fill(store)
     before = everything(store)
-    assert bound(store, paths) is False
-    assert bound(store, paths, allow_changed_code=True) is False
+    bound(store, paths)
     assert everything(store) == before
 
 
@@ -491,9 +488,7 @@ def test_a_folder_is_bound_and_goes_on(store, paths):
             "seed is 0 there and 3 here; cycle_epochs is None there and 2 here",
         ),
         ({"data_sha256": "ee"}, "holds results of other data"),
-        ({"source_sha256": "bb"}, "holds results of other code.*--allow-changed-code"),
-        ({"data_sha256": "ee", "allow_changed_code": True}, "other data"),
-        ({"seed": 1, "allow_changed_code": True}, "seed is 0 there and 1 here"),
+        ({"data_sha256": "ee", "seed": 1}, "seed is 0 there and 1 here"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
 )
@@ -513,7 +508,6 @@ def test_another_sweep_is_refused_with_what_differs(store, paths, change, said):
     [
         {"seed": 1},
         {"data_sha256": "ee"},
-        {"source_sha256": "bb"},
         {"settings": SweepSettings(HyperparameterSettings(lr_sweep_len=6))},
     ],
     ids="-".join,
@@ -527,27 +521,31 @@ def test_a_folder_without_results_is_begun_anew(store, paths, change):
             *finished(probe(ONE, 0, CHECK)),
         ]
     )
-    if change.keys() <= {"data_sha256", "source_sha256"}:
+    if change.keys() <= {"data_sha256"}:
         # A failure is no result, but it is this sweep's: no other one may wipe it.
         store.append(finished(dataclasses.replace(probe(ONE, 1), failure=BOOM)))
         with pytest.raises(FolderError, match="seed is 0 there and 9 here"):
             bound(store, paths, seed=9)
-    assert bound(store, paths, **change) is False
+    bound(store, paths, **change)
     assert store.recorded(SELECTOR) == Recorded()
     store.begin([Asked(TWO, 1, 0)], SELECTOR, keep_log=True)
     store.append(finished(trial(TWO, 0)))
-    assert bound(store, paths, **change) is False
+    bound(store, paths, **change)
     with pytest.raises(FolderError):
         bound(store, paths)
 
 
-def test_changed_code_may_be_allowed_and_is_then_the_folders(store, paths):
+def test_the_checksum_that_earlier_releases_had_of_the_same_data_is_followed_by_the_whole_one(
+    store, paths
+):
     bound(store, paths)
     fill(store)
-    assert bound(store, paths, source_sha256="bb", allow_changed_code=True) is True
-    assert bound(store, paths, source_sha256="bb") is False
-    with pytest.raises(FolderError, match="other code"):
-        bound(store, paths)
+    with pytest.raises(FolderError, match="other data"):
+        bound(store, paths, data_sha256="ee")
+    bound(store, paths, data_sha256="ee", earlier_data_sha256="dd")
+    bound(store, paths, data_sha256="ee", earlier_data_sha256="dd")
+    with pytest.raises(FolderError, match="other data"):
+        bound(store, paths, data_sha256="ff", earlier_data_sha256="dd")
 
 
 def test_a_setting_that_an_old_folder_does_not_know_is_not_compared(store, paths):
@@ -556,7 +554,7 @@ def test_a_setting_that_an_old_folder_does_not_know_is_not_compared(store, paths
     identity = store.meta["identity"]
     del identity["settings"]["cycles"]
     store.set_meta({"identity": identity})
-    assert bound(store, paths) is False
+    bound(store, paths)
 
 
 def test_a_failed_check_is_made_again(store, paths):

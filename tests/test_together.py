@@ -189,12 +189,51 @@ def test_other_data_is_refused_before_anything_is_trained(problem, tmp_path):
     assert again[0].loss_val.tobytes() == first[0].loss_val.tobytes()
 
 
+READS_TEXT = """
+import blobs, pathlib, torch
+from torch import nn
+from blobs import loss, accuracy_style
+def dataset():
+    word = pathlib.Path(__file__).with_name("data.txt").read_text()
+    items = [({"text": word + str(n), "x": torch.randn(2)}, n % 2) for n in range(40)]
+    return items[:30], items[30:]
+class Model(nn.Module):
+    def __init__(self, hidden):
+        super().__init__()
+        self.inner = blobs.model(hidden)
+    def forward(self, x):
+        lengths = torch.tensor([float(len(text)) for text in x["text"]])
+        return self.inner(x["x"] + lengths[:, None])
+model = Model
+"""
+
+
+def test_text_that_changed_is_other_data(tmp_path):
+    selector = {"trials": 1, "hidden": [2]}
+    path = tmp_path / "reads_text.py"
+    path.write_text(READS_TEXT)
+    (tmp_path / "data.txt").write_text("one")
+    first = run(tmp_path / "out", sweeper.Grid(**selector), path)
+    assert not first.failures
+    (tmp_path / "data.txt").write_text("two")
+    with pytest.raises(FolderError, match=r"other data: dataset\(\) gives something else"):
+        run(tmp_path / "out", sweeper.Grid(**selector), path)
+    (tmp_path / "data.txt").write_text("one")
+    again = run(tmp_path / "out", sweeper.Grid(**selector), path)
+    assert again[0].loss_val.tobytes() == first[0].loss_val.tobytes()
+
+
+HANDLES = "def handlers(trainer, evaluator, trial): pass\n"
+
+
 def test_changed_code_is_refused_or_allowed_noted_and_shown(problem, tmp_path, capsys):
     folder = tmp_path / "out"
     usual = ("--grid", "hidden=2", "--trials", "1", "--cores", "1", "--hparams", "fastest")
     command = ["run", str(problem), *usual, "--backend", "inline", "--folder", str(folder)]
+    # What handlers do is not seen by any fingerprint.
+    problem.write_text(READS_A_FILE + HANDLES)
     assert cli._run_command_line(command) == 0
-    problem.write_text(READS_A_FILE + "# better\n")
+    problem.write_text(READS_A_FILE + HANDLES + "better = True\n")
     assert cli._run_command_line(command) == 2
     assert "holds results of other code" in capsys.readouterr().err
     assert cli._run_command_line([*command, "--allow-changed-code"]) == 0
@@ -207,4 +246,4 @@ def test_changed_code_is_refused_or_allowed_noted_and_shown(problem, tmp_path, c
     with Store.read(folder / "sweep.db") as store:
         query = "SELECT value FROM events WHERE kind = 'code_changed'"
         (event,) = store.connection.execute(query).fetchall()
-    assert json.loads(event[0]) == {"sha256": sha256_of_file(problem)}
+    assert json.loads(event[0]) == {"sha256": sha256_of_file(problem), "files": [problem.name]}

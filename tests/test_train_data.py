@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import collections.abc
+import copy
+import dataclasses
+import datetime as dt
+import enum
+import hashlib
 import itertools
+import math
 import os
 import signal
 import subprocess
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -21,6 +28,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 from sweeper.errors import ProblemError
 from sweeper.files import nameless_file
 from sweeper.train import data as data_module
+from sweeper.train.checksum import Checksum
 from sweeper.train.context import DataRef
 from sweeper.train.data import (
     Data,
@@ -295,6 +303,175 @@ def test_the_checksum_of_data_that_is_random_on_access_is_the_same_each_time():
 
     found = {opened(problem_of(dataset), budget)[0].sha256 for budget in (BIG, BIG, 0)}
     assert len(found) == 1
+
+
+# -- samples that are not tensors alone -----------------------------------------------------------
+
+
+class Kind(enum.Enum):
+    A, B = 1, 2
+
+
+@dataclasses.dataclass
+class Sample:
+    x: Any
+    kind: Kind = Kind.A
+
+
+class Named(NamedTuple):
+    x: Any
+    extra: Any
+
+
+class Renamed(NamedTuple):
+    x: Any
+    other: Any
+
+
+class Table(collections.abc.Mapping):
+    """A mapping that is no dict."""
+
+    def __init__(self, pairs):
+        self.pairs = dict(pairs)
+
+    def __getitem__(self, key):
+        return self.pairs[key]
+
+    def __iter__(self):
+        return iter(self.pairs)
+
+    def __len__(self):
+        return len(self.pairs)
+
+
+T = torch.ones(2)
+TOLD_APART = {
+    "text": ("good", "bad"),
+    "text in a list": (["good", "fine"], ["good", "poor"]),
+    "where texts are cut": (["ab", "c"], ["a", "bc"]),
+    "nesting": ([["a"], "b"], ["a", ["b"]]),
+    "bytes": (b"good", b"bad"),
+    "text or bytes": ("good", b"good"),
+    "None": (None, "None"),
+    "a number": (1, 2),
+    "a number's type": (1, 1.0),
+    "a bool": (True, False),
+    "a float's last bit": (0.1, math.nextafter(0.1, 1)),
+    "a number of numpy": (np.float32(1), np.float64(1)),
+    "an array": (np.array([1, 2]), np.array([[1, 2]])),
+    "an array of texts": (np.array(["a", "b"]), np.array(["a", "c"])),
+    "an array of objects": (np.array(["a", None], object), np.array(["b", None], object)),
+    "a value of a dict": ({"a": "x"}, {"a": "y"}),
+    "a key of a dict": ({"a": T}, {"b": T}),
+    "keys of several types": ({"a": 1, 1: 2}, {"a": 1, 1: 3}),
+    "a mapping that is no dict": (Table({"a": T}), Table({"a": T + 1})),
+    "a dataclass": (Sample("x"), Sample("y")),
+    "a tensor in a dataclass": (Sample(T), Sample(T + 1)),
+    "an enum": (Sample("x", Kind.A), Sample("x", Kind.B)),
+    "a named tuple": (Named(T, "x"), Named(T, "y")),
+    "a named tuple's names": (Named(T, T), Renamed(T, T)),
+    "a set": ({"x", "y"}, {"x", "z"}),
+    "a date": (dt.date(2024, 1, 1), dt.date(2024, 1, 2)),
+}
+
+
+def checksum_of(*batches):
+    checksum = Checksum()
+    for batch in batches:
+        checksum.add(batch)
+    return checksum
+
+
+@pytest.mark.parametrize("what", TOLD_APART)
+def test_whatever_samples_hold_is_in_the_checksum(what):
+    one, other = TOLD_APART[what]
+    found = checksum_of([T, one])
+    assert found.sha256 == checksum_of([T, copy.deepcopy(one)]).sha256
+    assert found.sha256 != checksum_of([T, other]).sha256
+    assert not found.unknown
+
+
+def test_the_order_in_which_sets_and_mappings_were_filled_is_not_in_the_checksum():
+    one, other = {"x": 1, "y": T}, {"y": T, "x": 1}
+    assert checksum_of(one).sha256 == checksum_of(other).sha256
+    assert checksum_of({*"abcdefgh"}).sha256 == checksum_of({*"hgfedcba"}).sha256
+
+
+def as_earlier(x, y):
+    """The checksum of two equal sets as earlier releases made it of the tensors in them."""
+    digest = hashlib.sha256()
+    for _ in range(2):
+        digest.update(f"{len(y)} samples".encode())
+        for tensor in [*x, y]:
+            digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("x", "tensors"),
+    [
+        (lambda place: X[place], [X]),
+        (lambda place: (X[place], [X[place] + 1]), [X, X + 1]),
+        (lambda place: float(X[place, 0]), [X[:, 0]]),
+        (lambda place: np.float32(X[place, 0]), [X[:, 0].float()]),
+    ],
+    ids=["a tensor", "tensors", "a float", "of numpy"],
+)
+def test_the_checksum_of_tensors_alone_is_that_of_earlier_releases(x, tensors):
+    items = Items(50, lambda place: (x(place), place))
+    ref, _ = opened(problem_of(lambda: (items, items)))
+    assert ref.sha256 == as_earlier(tensors, Y)
+    assert ref.earlier_sha256 == ""
+
+
+@pytest.mark.parametrize(
+    ("x", "tensors"),
+    [
+        (lambda place: f"text {place}", []),
+        (lambda place: {"b": X[place] + 1, "a": X[place]}, [X, X + 1]),
+        (lambda place: Table({"a": X[place]}), []),
+        (lambda place: Named(X[place], "x"), [X]),
+    ],
+    ids=["text", "a dict", "another mapping", "a named tuple"],
+)
+def test_the_checksum_of_earlier_releases_is_known_where_there_is_more(x, tensors):
+    items = Items(50, lambda place: (x(place), place))
+    ref, _ = opened(problem_of(lambda: (items, items)))
+    assert ref.earlier_sha256 == as_earlier(tensors, Y)
+    assert ref.sha256 != ref.earlier_sha256
+
+
+@pytest.mark.parametrize("drawn_from", ["its own generator", "the global one"])
+@pytest.mark.parametrize("kind", [str, lambda n: {"a": str(n)}, lambda n: Table({"a": [n]})])
+def test_text_that_is_random_on_access_is_noticed(kind, drawn_from):
+    def dataset():
+        own = np.random.default_rng(0)
+        draw = own.integers if drawn_from == "its own generator" else np.random.randint
+        items = Items(30, lambda place: (kind(draw(1000)), place))
+        return items, items
+
+    def steady():
+        items = Items(30, lambda place: (kind(place), place))
+        return items, items
+
+    found = [opened(problem_of(dataset))[0] for _ in range(2)]
+    assert all(ref.remade for ref in found)
+    assert found[0].sha256 == found[1].sha256
+    assert not opened(problem_of(steady))[0].remade
+
+
+def test_what_nobody_can_look_into_is_said_and_made_anew(monkeypatch):
+    class Opaque:
+        pass
+
+    collate = torch.utils.data._utils.collate.default_collate_fn_map
+    monkeypatch.setitem(collate, Opaque, lambda batch, **_: batch)
+    items = Items(30, lambda place: (Opaque(), place))
+    ref, _ = opened(problem_of(lambda: (items, items)))
+    assert "not checked for changes and randomness, because samples hold a Opaque" in ref.note
+    assert ref.remade
+    assert "not checked" not in opened(problem_of(lambda: (TensorDataset(X, Y),) * 2))[0].note
 
 
 # -- the shared map -------------------------------------------------------------------------------

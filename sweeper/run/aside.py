@@ -7,7 +7,7 @@ import os
 import pickle
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
@@ -24,10 +24,12 @@ class Aside:
     What it prints goes where the driver's output goes.
     """
 
-    def __init__(self, what: str, fd: int, preload: tuple[str, ...]) -> None:
+    def __init__(
+        self, what: str, fd: int, preload: tuple[str, ...], environment: Mapping[str, str]
+    ) -> None:
         """`what` it does is said where it dies, and `fd` is shared with it."""
         self._what = what
-        self._target = Target("sweeper.run.aside:answer", None, fd, preload)
+        self._target = Target("sweeper.run.aside:answer", None, fd, preload, environment)
         self._lifeline, self._held = os.pipe()
         self._process: LocalProcess | None = None
         """Made by the first call, which waits until the fork server has imported `preload`."""

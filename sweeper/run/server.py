@@ -30,7 +30,7 @@ from pathlib import Path
 from sweeper.errors import BackendError
 from sweeper.files import open_standard_streams
 from sweeper.run import worker
-from sweeper.run.worker import DEFAULT_ENVIRONMENT, FIXED_ENVIRONMENT
+from sweeper.run.worker import FIXED_ENVIRONMENT
 
 _PACKET = 1 << 16
 _READY = b"ready"
@@ -52,7 +52,7 @@ class ForkServer:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             told = (theirs.fileno(), os.getpid(), tuple(preload), tuple(wished))
-            environment = DEFAULT_ENVIRONMENT | os.environ | FIXED_ENVIRONMENT
+            environment = os.environ | FIXED_ENVIRONMENT
             self._process = subprocess.Popen(  # noqa: S603 - this very interpreter
                 worker.command(_BOOTSTRAP, told),
                 pass_fds=[theirs.fileno()],

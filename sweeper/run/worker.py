@@ -31,13 +31,6 @@ FIXED_ENVIRONMENT = {
 }
 """Environment variables that do not follow the driver's."""
 
-DEFAULT_ENVIRONMENT = {
-    # Without it MKL multiplies thin matrices on some processors by functions that depend on the
-    # address of the operands, so a replica's bits would depend on its place in a pack.
-    "MKL_CBWR": "AUTO",
-}
-"""Environment variables that are set unless the driver has them."""
-
 MOST_LOGGED = 1 << 26
 """Bytes of a worker's log after which it begins anew with the next job."""
 
@@ -84,7 +77,7 @@ class Setup:
             argv=tuple(sys.argv),
             environment={
                 name: value
-                for name, value in (DEFAULT_ENVIRONMENT | os.environ).items()
+                for name, value in (dict(target.environment) | os.environ).items()
                 if name not in FIXED_ENVIRONMENT
             },
             folder=str(Path.cwd()),

@@ -109,8 +109,9 @@ def findings(results: SweepResult, most: int = 10) -> list[str]:
 
     The best point is compared with each other one by Welch's t, at 95 % for all together by
     Bonferroni's inequality (O. J. Dunn, 1961).  It counts every pair of points, since the data
-    that compares the best is also what made it the best.  After `most` comparisons, the nearest
-    first, the rest is counted.
+    that compares the best is also what made it the best.  A point is tuned once, and all its
+    trials share that tuning: the lines say so.  After `most` comparisons, the nearest first, the
+    rest is counted.
     """
     best = _best(results)
     others = [point for point in results if point is not best and len(point.perf_val)]
@@ -129,7 +130,10 @@ def findings(results: SweepResult, most: int = 10) -> list[str]:
     ]
     differences.sort(key=lambda difference: difference[0].mean)
     over = f", Bonferroni over {pairs} pairs" if pairs > 1 else ""
-    lines = [f"What can be said (95 %, Welch's t{over}):"]
+    lines = [
+        f"What can be said of these points as tuned (95 %, Welch's t{over});",
+        "how much another tuning of a point would change is not counted:",
+    ]
     lines += [f"  {_sentence(leader, other, found)}" for found, other in differences[:most]]
     lines += _rest([found for found, _ in differences[most:]])
     untold = len(others) - len(compared)

@@ -17,6 +17,7 @@ from sweeper.signature import decode
 from sweeper.store.database import Store
 from sweeper.store.load import read_results
 from sweeper.store.paths import CURVE_FILES, Paths
+from sweeper.store.rows import is_apart
 from sweeper.types import TRIAL, Outcome, Params, Reference, Step
 
 FIRST_POINTS = 2_000
@@ -37,7 +38,12 @@ def collate(store: Store, paths: Paths, *, every_point: bool = False) -> SweepRe
     paths = Paths(paths.folder.resolve())
     with store.snapshot(), store.understood():
         results = read_results(store)
-        params = {point_id: decode(encoded) for point_id, encoded in store.encoded_params()}
+        names = store.signatures()
+        params = {
+            point_id: decode(encoded)
+            for point_id, encoded in store.encoded_params()
+            if not is_apart(names[point_id])
+        }
         _write_lookup(paths, params)
         _write_params_csv(paths, params)
         # Protocol 4 is read by every Python 3.

@@ -40,6 +40,7 @@ from sweeper.store.rows import (
     are_texts,
     expect,
     in_columns,
+    is_apart,
     read_documents,
     read_entry,
     read_failure,
@@ -419,6 +420,18 @@ class Store:
                 self.connection.execute(f"DELETE FROM {table}")  # noqa: S608 - our names
         self._read_ids()
 
+    def rename_points(self, names: Mapping[int, str]) -> None:
+        """Give points other signatures, in this order."""
+        with self.transaction():
+            params = dict(self.encoded_params())
+            for point_id, signature in names.items():
+                crc = seal(point_id, signature, params[point_id])
+                self.connection.execute(
+                    "UPDATE points SET signature = ?, crc = ? WHERE id = ?",
+                    (signature, crc, point_id),
+                )
+        self._read_ids()
+
     def forget_failures(self) -> None:
         """Forget failed outcomes and failed points: they are tried again.
 
@@ -447,7 +460,11 @@ class Store:
         """What the study goes on from; `log` only where the selector is replayed."""
         signatures, steps = self.signatures(), self.last_steps()
         return Recorded(
-            steps={signatures[point_id]: step for point_id, step in steps.items()},
+            steps={
+                signatures[point_id]: step
+                for point_id, step in steps.items()
+                if not is_apart(signatures[point_id])
+            },
             trials=self._trials(),
             probes=self._probes(steps),
             tries={key: tuple(found) for key, found in self._tries().items()},
@@ -580,6 +597,16 @@ class Store:
                 (after, read_step(json.loads(step)), json.loads(choice), arrays)
                 for _, after, step, choice, arrays in rows
             ]
+
+    def notes(self) -> list[str]:
+        """What a person should know of the sweep, and of how its first point's check ended."""
+        found: list[str] = list(self.meta.get("notes", ()))
+        with understood(self._path):
+            for row in self._rows("decisions", "WHERE after = ? ORDER BY seq", (CHECK,)):
+                told = json.loads(row[3]).get("notes", [])
+                expect(isinstance(told, list) and are_texts(told), "notes", told)
+                found += [note for note in told if note not in found]
+        return found
 
     def understood(self) -> contextlib.AbstractContextManager[None]:
         """Where what the rows say is made sense of (see `sweeper.store.damage`)."""

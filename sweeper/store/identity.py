@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from sweeper.errors import ChangedCodeError, FolderError
+from sweeper.errors import FolderError
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
-from sweeper.types import PRESETS, HyperparameterSettings, SweepSettings
+from sweeper.types import NUMERICS, PRESETS, HyperparameterSettings, SweepSettings
+
+ELSEWHERE = "use another folder, or resume=False (--no-resume) to move it to history/"
 
 
 def identify(
@@ -53,16 +56,40 @@ def _preset(settings: Mapping[str, Any]) -> str | None:
     return None
 
 
+def numerics_of(meta: Mapping[str, Any], folder: Path) -> int:
+    """The release of the numerics that a folder was begun with: the sweep goes on with it.
+
+    Raises:
+        FolderError: a later version of sweeper began it.
+    """
+    found = meta.get("numerics", 1)  # folders were begun without it before there were two
+    if found not in range(1, NUMERICS + 1):
+        raise FolderError(
+            f"{folder} was begun with numerics {found!r}, and this version of sweeper knows 1 to "
+            f"{NUMERICS}: use the version of sweeper that began it, or a later one"
+        )
+    return int(found)
+
+
+def machine_note(meta: Mapping[str, Any], here: Mapping[str, str]) -> str:
+    """What is said where a sweep goes on with another processor or other libraries; or nothing."""
+    there = meta.get("machine", here)
+    changed = [name for name in here if there.get(name) != here[name]]
+    if not changed:
+        return ""
+    then, now = (", ".join(f"{name} {one.get(name)}" for name in changed) for one in (there, here))
+    return f"begun with {then} and gone on with {now}: last digits of results may differ"
+
+
 def bind(
     store: Store,
     paths: Paths,
     identity: Mapping[str, Any],
     *,
-    source_sha256: str,
     data_sha256: str,
-    allow_changed_code: bool,
-) -> bool:
-    """Make the folder this sweep's, or see that it is; True where changed code was allowed.
+    earlier_data_sha256: str = "",
+) -> None:
+    """Make the folder this sweep's, or see that it is.  Its code is looked at elsewhere.
 
     A folder in which nothing has ended well is begun anew by the sweep that it belongs to; one in
     which nothing has ended at all, by any.
@@ -72,31 +99,24 @@ def bind(
     """
     wanted = {
         "identity": dict(identity),
-        "source_sha256": source_sha256,
         "data_sha256": data_sha256,
+        "numerics": NUMERICS,
     }
     stored = store.meta
     found = differences(stored.get("identity", identity), identity)
     if not store.has_results() and not (found and store.has_outcomes()):
         store.forget_everything()
         store.set_meta(wanted)
-        return False
-    elsewhere = "use another folder, or resume=False (--no-resume) to move it to history/"
+        return
     if found:
-        raise FolderError(f"{paths.folder} holds another sweep: {'; '.join(found)}: {elsewhere}")
-    if stored.get("data_sha256") != data_sha256:
+        raise FolderError(f"{paths.folder} holds another sweep: {'; '.join(found)}: {ELSEWHERE}")
+    known_data = stored.get("data_sha256")
+    # Earlier releases looked at tensors alone; a folder of theirs goes on with the whole checksum.
+    if known_data not in {data_sha256, earlier_data_sha256 or data_sha256}:
         raise FolderError(
             f"{paths.folder} holds results of other data: dataset() gives something else than when "
-            f"it was begun: {elsewhere}"
-        )
-    changed: bool = stored.get("source_sha256") != source_sha256
-    if changed and not allow_changed_code:
-        raise ChangedCodeError(
-            f"{paths.folder} holds results of other code: the problem's module has changed since "
-            f"it was begun: {elsewhere}, or allow_changed_code=True (--allow-changed-code) to mix "
-            "them"
+            f"it was begun: {ELSEWHERE}"
         )
     store.forget_faults_of_the_problem()
-    if changed:
-        store.set_meta({"source_sha256": source_sha256})
-    return changed
+    if known_data != data_sha256:
+        store.set_meta({"data_sha256": data_sha256})

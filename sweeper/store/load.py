@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from sweeper.results import METRICS, FailureReport, PointResult, SweepResult
+from sweeper.results import METRICS, FailureReport, PointResult, SweepResult, show_params
 from sweeper.signature import decode
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
+from sweeper.store.rows import is_apart
 from sweeper.types import TRIAL, Asked, Outcome, Params, Step
 
 
@@ -43,7 +44,7 @@ def asked_points(store: Store) -> list[AskedPoint]:
     """The points that the last selector asked for, in the order of first asking."""
     found: dict[str, AskedPoint] = {}
     for entry in store.log(store.meta.get("selector", "")):
-        if isinstance(entry, Asked) and entry.point is not None:
+        if isinstance(entry, Asked) and entry.point and not is_apart(entry.point.signature):
             point = entry.point
             before = found.get(point.signature)
             trials = entry.trials + (before.trials if before else 0)
@@ -81,8 +82,33 @@ def _read_results(store: Store) -> SweepResult:
         numbers.append(np.array([trial.number for trial in kept], dtype=np.int64))
         params = points[-1].params
         failures += _failures(params, step, failed[one.signature], one.trials)
-    notes = [*store.meta.get("notes", ()), *_ways([steps[a.id] for a in asked if a.id in steps])]
+    notes = [
+        *store.notes(),
+        *_apart(store, steps),
+        *_ways([steps[a.id] for a in asked if a.id in steps]),
+    ]
     return SweepResult(points, numbers, failures, notes)
+
+
+_SHOWN = 5
+"""Of the points that are kept apart."""
+
+
+def _apart(store: Store, steps: Mapping[int, Step]) -> list[str]:
+    """Which points were trained by earlier code, as a note."""
+    names = store.signatures()
+    found = [
+        show_params(decode(encoded))
+        for point_id, encoded in store.encoded_params()
+        if is_apart(names[point_id]) and steps.get(point_id, Step("")).found is not None
+    ]
+    if not found:
+        return []
+    shown = "; ".join(found[:_SHOWN]) + ("; …" if len(found) > _SHOWN else "")
+    points = "1 point was" if len(found) == 1 else f"{len(found)} points were"
+    is_kept = "is" if len(found) == 1 else "are"
+    how = "`sweeper show FOLDER --code` shows what changed"
+    return [f"{points} trained by earlier code and {is_kept} kept apart: {shown} ({how})"]
 
 
 def _ways(steps: list[Step]) -> list[str]:

@@ -61,6 +61,14 @@ class Paths:
         """Pickle: a list of 8-tuples, one a point."""
         return self.points / "funcres.pt"
 
+    def point(self, point_id: int) -> Path:
+        """All files of a point."""
+        return self.points / str(point_id)
+
+    def apart(self, point_id: int) -> Path:
+        """All files of a point that was trained by earlier code."""
+        return self.points / "apart" / str(point_id)
+
     def hparams(self, point_id: int) -> Path:
         """The folder of a point's tuning."""
         return self.points / str(point_id) / "hparams"

@@ -16,6 +16,9 @@ from sweeper.results import METRICS
 from sweeper.signature import decode
 from sweeper.types import Asked, Failure, Found, Params, Point, Step, Told
 
+APART = ".code"
+"""Between the signature of a point that was trained by earlier code, and which revision it is."""
+
 MOST_TIME = 1e11
 """Later than any clock that can be shown."""
 
@@ -24,6 +27,11 @@ AT_ONCE = 1_000
 
 in_columns = operator.itemgetter(*METRICS)
 """A trial's metrics in the order of `METRICS`."""
+
+
+def is_apart(name: str) -> bool:
+    """Whether the name in the database is that of a point that was trained by earlier code."""
+    return APART in name
 
 
 def read_entry(points: Mapping[int, Point], kind: str, point_id: Any, value: str) -> Asked | Told:

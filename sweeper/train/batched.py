@@ -25,22 +25,37 @@ Step = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
 """From the tape's inputs to its results, each with a leading dimension that counts replicas."""
 
 
-def batched(tape: Tape, labels: Tensor | None = None) -> Step:
+class UnknownOperationsError(CannotPackError):
+    """Operations without a rule, and where each is, if known."""
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        shown = [f"{_shown(name)}{where and f' {where}'}" for name, where in places.items()]
+        super().__init__(f"it computes {', '.join(shown)}; packs have no rule for that")
+        self.names = list(places)
+
+
+def batched(
+    tape: Tape,
+    labels: Tensor | None = None,
+    instead: Mapping[str, Callable[..., Any]] | None = None,
+) -> Step:
     """The tape as one function for any number of replicas from two on.
 
     `labels` are all that it will be given, where they are known: cross entropy takes less where it
-    leaves out none of them, and comes to the same bits.
+    leaves out none of them, and comes to the same bits.  `instead` has rules that
+    are used instead of those in `RULES`.
 
     Raises:
-        CannotPackError: an operation has no rule.
+        UnknownOperationsError: an operation has no rule.
     """
+    rules = {**RULES, **instead} if instead else RULES
     operations = operations_of(tape)
-    unknown = sorted({op.name for op in operations} - RULES.keys())
+    unknown = sorted({op.name for op in operations} - rules.keys())
     if unknown:
-        raise CannotPackError(f"it computes {', '.join(map(_shown, unknown))}")
+        raise UnknownOperationsError(dict.fromkeys(unknown, ""))
     if labels is not None:
         operations = [_counting_all(op, Value(tape.inputs - 2), labels) for op in operations]
-    return _compiled(tape, operations)
+    return _compiled(tape, operations, rules)
 
 
 def operations_of(tape: Tape) -> list[Operation]:
@@ -121,7 +136,9 @@ def _read(operation: Operation) -> list[int]:
     return values_in((operation.arguments, operation.options))
 
 
-def _compiled(tape: Tape, operations: list[Operation]) -> Step:
+def _compiled(
+    tape: Tape, operations: list[Operation], rules: Mapping[str, Callable[..., Any]]
+) -> Step:
     """The operations as one Python function, since a loop over them would cost as much as they."""
     names = _Names(operations)
     lines = [f"def step(inputs):\n  {''.join(f'v{n}, ' for n in range(tape.inputs))} = inputs"]
@@ -134,7 +151,7 @@ def _compiled(tape: Tape, operations: list[Operation]) -> Step:
         arguments += [f"{key}={names.text(value)}" for key, value in operation.options]
         kept = [f"v{n}" if n in last or n in ends else "_" for n in operation.results]
         results = f"{', '.join(kept)}{',' * (operation.many and len(kept) == 1)}"
-        rule = names.constant(RULES[operation.name])
+        rule = names.constant(rules[operation.name])
         lines.append(f"  {results} = {rule}({', '.join(arguments)})")
         over = [n for n in names.read(operation) if last[n] == place and n not in ends]
         lines += [f"  v{n} = None" for n in over if n >= tape.inputs]

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from sweeper.errors import SweeperError
 from sweeper.files import exclusive, unpack_arrays, write_swapped
+from sweeper.train.cache import user_cache
 from sweeper.train.inductor import ENTRY, OPTIONS, Plan, unsealed
 from sweeper.train.tape import Tape
 from sweeper.train.toolchain import NotCompiledError, run_apart, toolchain
@@ -37,7 +38,15 @@ SHARING = 8
 37, 20, 21, 17, 19 µs each for 1, 4, 8, 16, 32; 64-32-10: 30, 10, 8, 8, 7; what is done in Python
 for a call takes some 40 µs more)."""
 
-_CODE = ("batched.py", "compiled.py", "draws.py", "inductor.py", "stacked.py", "tape.py")
+_CODE = (
+    "batched.py",
+    "compiled.py",
+    "draws.py",
+    "formulas.py",
+    "inductor.py",
+    "stacked.py",
+    "tape.py",
+)
 
 
 def replicas_of(tape: Tape) -> int:
@@ -62,9 +71,8 @@ def key_of(plan: Plan) -> str:
     Raises:
         NotCompiledError: there is nothing to compile with.
     """
-    name, options = plan.optimizer
     python = importlib.machinery.EXTENSION_SUFFIXES[0]
-    parts = (plan.tape, plan.shapes, plan.parameters, name, sorted(options.items()))
+    parts = (plan.tape, plan.shapes, plan.parameters, plan.recipe)
     text = repr((parts, toolchain(), python, _code(), sorted(OPTIONS.items())))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -73,12 +81,8 @@ def key_of(plan: Plan) -> str:
 
 
 def cache_folder() -> Path:
-    """Where native steps are kept: `SWEEPER_CACHE`, or the user's folder; without links."""
-    own = os.environ.get("SWEEPER_CACHE")
-    if own:
-        return (Path(own) / "compiled").resolve()
-    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return (Path(user) / "sweeper" / "compiled").resolve()
+    """Where native steps are kept, without links."""
+    return (user_cache() / "compiled").resolve()
 
 
 def _safe_folder() -> Path:

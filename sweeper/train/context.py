@@ -10,6 +10,18 @@ from typing import Any
 
 from sweeper.errors import ParamError
 from sweeper.train.loading import ProblemRef, import_module
+from sweeper.train.sources import Source
+from sweeper.types import NUMERICS
+
+
+def environment_of(numerics: int) -> Mapping[str, str]:
+    """The variables that workers have by default, by release of the numerics.
+
+    Without `MKL_CBWR` MKL multiplies thin matrices on some processors by functions that depend on
+    the address of the operands, so that a replica's bits would depend on its place in a pack.  MKL
+    reads it once, in the first product.
+    """
+    return {"MKL_CBWR": "AUTO"} if numerics >= 2 else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +83,17 @@ class Brief:
     ref: ProblemRef
     source_sha256: str
     """Of the module's file."""
+    sources: tuple[Source, ...]
+    """That file, and those that it imports."""
+    own_label: str
+    """That file's, among the sources."""
+    stale: tuple[str, ...]
+    """Of the sources, those that this process has imported as they were before: their labels."""
     has_handlers: bool
     model: Call | None
     """How `model` is called; None: it does not say."""
+    libraries: str
+    """The numerical libraries that torch uses, with their versions."""
     own: bytes | None
     """Pickled, what the module says itself of what to try: `points` and `trials`; None: it has a
     selector, or what cannot be pickled."""
@@ -145,6 +165,8 @@ class DataRef:
     remade: bool = False
     """Whether samples may depend on what was read before them: then `dataset()` is called anew
     for each replica, since a replica must not depend on what ran before it."""
+    earlier_sha256: str = ""
+    """The checksum that earlier releases had of the same data, where it is another one."""
     note: str = ""
     """Which way was taken, and why."""
 
@@ -154,8 +176,8 @@ class TrainContext:
     """What every job of a sweep shares."""
 
     problem: ProblemRef
-    source_sha256: str
-    """Of the problem's module as the driver read it."""
+    sources: tuple[tuple[str, str], ...]
+    """The files of the problem as they were when it was read: of each its path and SHA-256."""
     data: DataRef
     seed: int
     threads: int
@@ -163,5 +185,7 @@ class TrainContext:
     save_models: bool
     model_path: str
     """Where a trial's weights go, with places for `id` and `number`."""
+    numerics: int = NUMERICS
+    """The release of the numerics that the folder was begun with."""
     allow_changed_code: bool = False
     """Whether trials of a point may differ in what their step was compiled with."""

@@ -31,6 +31,8 @@ class Trained:
     arrays: Mapping[str, Any]
     model: nn.Module
     """The one to save."""
+    loss: nn.Module | None = None
+    """The loss, where it has parameters of its own, which are saved too."""
 
 
 def curve_steps(steps: int, samples: int) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -5,12 +5,11 @@ Both ways give the same batches, bit for bit, where both apply.
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import os
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
 from sweeper.errors import ProblemError
+from sweeper.train.checksum import Checksum, bytes_of, tensors_in
 from sweeper.train.context import DataRef, Layout
 from sweeper.train.metrics import EVALUATION_BATCH
 from sweeper.train.problem import Problem
@@ -158,7 +158,7 @@ def read_data(problem: Problem, seed: int, fd: int, budget: float | None = None)
             held, reason = _hold(sets, seed, expected, budget)
             remade = not held and not _is_steady(sets, seed)
             checked = _checked(problem, held, seed)
-            sha256 = _checksum(checked, whole=expected <= CHECKSUM_BYTES)
+            found = _checksum(checked, whole=expected <= CHECKSUM_BYTES)
         except ProblemError:
             raise
         except Exception as error:
@@ -168,13 +168,24 @@ def read_data(problem: Problem, seed: int, fd: int, budget: float | None = None)
                 "items (x, y) that torch's default_collate can batch",
             ) from error
     n_train, n_val = (len(part) for part in sets)
+    ref = DataRef(seed, n_train, n_val, found.sha256, earlier_sha256=found.earlier)
     if not held:
-        note = f"data: loaded as it goes, because {reason}"
-        return DataRef(seed, n_train, n_val, sha256, remade=remade, note=note)
+        note = f"data: loaded as it goes, because {reason}{_unchecked(found)}"
+        return replace(ref, remade=remade, note=note)
     layouts, size = _lay_out(held)
     note = f"data: held in memory ({size / 2**20:.1f} MiB, one copy for all workers)"
     _share(held, layouts, size, fd)
-    return DataRef(seed, n_train, n_val, sha256, layouts, size, note=note)
+    return replace(ref, layouts=layouts, size=size, note=note)
+
+
+def _unchecked(found: Checksum) -> str:
+    """What of the samples nothing is known of, as a remark."""
+    if not found.unknown:
+        return ""
+    return (
+        "; not checked for changes and randomness, because samples hold a "
+        f"{', a '.join(found.unknown)}: dataset() is made anew for each training"
+    )
 
 
 def _make_sets(problem: Problem, seed: int) -> tuple[Any, Any]:
@@ -205,8 +216,8 @@ def _hold(
 
 
 def _item_bytes(dataset: Any) -> int:
-    tensors = _flat(default_collate([dataset[0]]))
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    found = tensors_in(default_collate([dataset[0]]))
+    return sum(tensor.numel() * tensor.element_size() for tensor in found)
 
 
 def _read_all(sets: tuple[Any, Any], seed: int, reading: int) -> list[Any]:
@@ -225,12 +236,15 @@ def _read_all(sets: tuple[Any, Any], seed: int, reading: int) -> list[Any]:
 
 
 def _is_steady(sets: tuple[Any, Any], seed: int) -> bool:
-    """Whether some samples are the same when they are read twice, under different seeds."""
+    """Whether some samples are the same when they are read twice, under different seeds.
+
+    What cannot be looked into may be anything.
+    """
     sums = []
     for reading in (1, 2):
         seed_globals(reading_seed(seed, reading))
         sums.append(_checksum([LoadedSet(part) for part in sets], whole=False))
-    return sums[0] == sums[1]
+    return sums[0].sha256 == sums[1].sha256 and not sums[0].unknown
 
 
 def _checked(problem: Problem, held: list[Tensor], seed: int) -> list[SampleSet]:
@@ -242,37 +256,21 @@ def _checked(problem: Problem, held: list[Tensor], seed: int) -> list[SampleSet]
     return [LoadedSet(part) for part in sets]
 
 
-def _flat(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for key in sorted(value):
-            yield from _flat(value[key])
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _flat(item)
-
-
-def _bytes(tensor: Tensor) -> memoryview:
-    # By way of uint8, since numpy lacks some of torch's types.
-    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
-
-
 def _same_bits(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and one.dtype == other.dtype and _bytes(one) == _bytes(other)
+    return (
+        one.shape == other.shape and one.dtype == other.dtype and bytes_of(one) == bytes_of(other)
+    )
 
 
-def _checksum(sets: list[SampleSet], *, whole: bool) -> str:
-    digest = hashlib.sha256()
+def _checksum(sets: list[SampleSet], *, whole: bool) -> Checksum:
+    checksum = Checksum()
     for part in sets:
         count = len(part) if whole else min(len(part), CHECKSUM_SAMPLES)
         places = np.linspace(0, len(part) - 1, count).round().astype(np.int64)
-        digest.update(f"{len(part)} samples".encode())
+        checksum.begin(len(part))
         for batch in part.batches(places[chunk] for chunk in in_order(count, _READ_AT_ONCE)):
-            for tensor in _flat(batch):
-                digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-                digest.update(_bytes(tensor))
-    return digest.hexdigest()
+            checksum.add(batch)
+    return checksum
 
 
 # -- sharing it -----------------------------------------------------------------------------------
@@ -293,7 +291,7 @@ def _share(tensors: list[Tensor], layouts: tuple[Layout, ...], size: int, fd: in
     os.ftruncate(fd, size)
     with mmap.mmap(fd, size) as shared:
         for tensor, layout in zip(tensors, layouts, strict=True):
-            data = _bytes(tensor)
+            data = bytes_of(tensor)
             shared[layout.offset : layout.offset + len(data)] = data
 
 

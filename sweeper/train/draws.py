@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -62,9 +62,104 @@ def uniform(keys: Tensor, draw: int, like: Tensor, **_: object) -> Tensor:
     return (words + 2**23).to(like.dtype) * 2.0**-24
 
 
+def chances(keys: Tensor, draw: int, like: Tensor, **_: object) -> Tensor:
+    """Ones with the probability that stands in their place, else zeros."""
+    return (uniform(keys, draw, like) < like).to(like.dtype)
+
+
+def between(
+    keys: Tensor, draw: int, like: Tensor, low: float = 0.0, high: float = 1.0, **_: object
+) -> Tensor:
+    """Numbers from low to high, the latter left out."""
+    found = uniform(keys, draw, like) * (high - low)
+    return found + low
+
+
+def _inner(keys: Tensor, draw: int, size: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Numbers between -1 and 1, neither of them included, in steps that any precision can say."""
+    words = _words(keys, draw, size) >> 8
+    return (words.to(dtype) + 0.5) * 2.0**-23
+
+
+def _whole(operation: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """An approximated function, in whole vectors: see `rules.common`, which cannot be used here."""
+    rest = -x.numel() % 64
+    flat = torch.nn.functional.pad(x.reshape(-1), (0, rest))
+    return operation(flat)[: x.numel()].view(x.shape)
+
+
+def normal(
+    keys: Tensor, draw: int, like: Tensor, mean: float = 0.0, deviation: float = 1.0, **_: object
+) -> Tensor:
+    """Normally distributed numbers, by the inverse of their distribution function."""
+    dtype = like.dtype
+    found = _whole(torch.erfinv, _inner(keys, draw, like.shape[1:], dtype)) * math.sqrt(2)
+    return found * deviation + mean if (mean, deviation) != (0.0, 1.0) else found
+
+
+def exponential(keys: Tensor, draw: int, like: Tensor, rate: float = 1.0, **_: object) -> Tensor:
+    """Exponentially distributed numbers above zero."""
+    found: Tensor = _whole(torch.log, _inner(keys, draw, like.shape[1:], like.dtype) * 0.5 + 0.5)
+    return -found / rate
+
+
+def _sized(draw_like: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A draw of so many numbers, where none are given that are like them."""
+
+    def drawn(
+        keys: Tensor, draw: int, *given: Any, dtype: torch.dtype | None = None, **_: object
+    ) -> Tensor:
+        *settings, size = given
+        like = torch.empty((), dtype=dtype).expand(len(keys), *size)
+        return draw_like(keys, draw, like, *settings)
+
+    return drawn
+
+
+def _integers(
+    keys: Tensor, draw: int, *given: Any, dtype: torch.dtype | None = None, **_: object
+) -> Tensor:
+    """Whole numbers from low (or 0) to high, the latter left out."""
+    *bounds, size = given
+    low, high = (0, *bounds)[-2:]
+    words = _words(keys, draw, size).to(torch.int64) + 2**31
+    found: Tensor = (words * (high - low) >> 32) + low
+    return found.to(dtype or torch.int64)
+
+
+def _order(keys: Tensor, draw: int, count: int, **_: object) -> Tensor:
+    """Whole numbers below count in any order."""
+    return _words(keys, draw, (count,)).argsort(1)
+
+
+def _around(keys: Tensor, draw: int, mean: Any, deviation: Any = 1.0, **_: object) -> Tensor:
+    """Normally distributed numbers with means, deviations or both of their own."""
+    given = [x for x in (mean, deviation) if isinstance(x, Tensor)]
+    rank = max(x.ndim for x in given)
+    shaped = [x.reshape(len(x), *[1] * (rank - x.ndim), *x.shape[1:]) for x in given]
+    like = torch.zeros_like(shaped[0]) + torch.zeros_like(shaped[-1])
+    found: Tensor = normal(keys, draw, like)
+    found = found * (shaped[-1] if isinstance(deviation, Tensor) else deviation)
+    return found + (shaped[0] if isinstance(mean, Tensor) else mean)
+
+
 DRAWS: Mapping[str, Callable[..., Tensor]] = {
     "aten.bernoulli_.float": bernoulli,
+    "aten.bernoulli.default": chances,
     "aten.rand_like.default": uniform,
+    "aten.rand.default": _sized(uniform),
+    "aten.uniform_.default": between,
+    "aten.randn_like.default": normal,
+    "aten.randn.default": _sized(normal),
+    "aten.normal_.default": normal,
+    "aten.normal.float_float": _sized(normal),
+    "aten.normal.Tensor_float": _around,
+    "aten.normal.float_Tensor": _around,
+    "aten.normal.Tensor_Tensor": _around,
+    "aten.exponential_.default": exponential,
+    "aten.randint.default": _integers,
+    "aten.randint.low": _integers,
+    "aten.randperm.default": _order,
 }
 """By operation that draws: what is drawn for stacked replicas instead."""
 
@@ -92,21 +187,80 @@ class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class Drawn(Mode):  # type: ignore[no-untyped-call]
-    """Plain training with what a pack would have drawn, for a key of shape (1,)."""
+    """Plain training with what a pack would have drawn, for a key of shape (1,).
+
+    Which draw of the step each one is shows in the state of torch's generator, which moves as it
+    would without this: what is computed again from a state that was kept, as
+    `torch.utils.checkpoint` does, is the same draw.  Afterwards the generator is as it was.
+    """
 
     def __init__(self, key: Tensor) -> None:
         super().__init__()
-        self._key, self._draws = key, 0
+        self._key = key
+        self._numbers: dict[bytes, int] = {}
+        self._drawn: list[str] = []
+        self.last = -1
+        """Which draw the last one was."""
+        self.reason = ""
+        """Why draws cannot be told apart, if they cannot."""
+
+    @property
+    def draws(self) -> int:
+        """How many different draws there were."""
+        return len(self._drawn)
+
+    def __enter__(self) -> Self:
+        self._before = torch.default_generator.get_state()
+        self._newest = _state()
+        return super().__enter__()  # type: ignore[no-any-return, no-untyped-call]
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        if _state() != self._newest:
+            # The next step would draw the same again, or what somebody has chosen.
+            self._refuse("it leaves torch's random generator in another state than its draws do")
+        torch.default_generator.set_state(self._before)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
         kwargs = kwargs or {}
         if not is_draw(func):
             return func(*args, **kwargs)
-        draw, self._draws = self._draws, self._draws + 1
+        self.last = self._number(_described(func, args, kwargs))
         rule = DRAWS.get(str(func))
+        found = func(*args, **kwargs)  # for what it does to the generator
+        if self.last == len(self._drawn) - 1:
+            self._newest = _state()
         if rule is None:
-            return func(*args, **kwargs)
-        like, *rest = args
-        found = rule(self._key, draw, like.unsqueeze(0), *rest, **kwargs)[0]
-        return like.copy_(found) if func._schema.name.endswith("_") else found  # noqa: SLF001
+            return found
+        stacked = [x.unsqueeze(0) if isinstance(x, Tensor) else x for x in args]
+        own: Tensor = rule(self._key, self.last, *stacked, **kwargs)[0]
+        return args[0].copy_(own) if func._schema.name.endswith("_") else own  # noqa: SLF001
+
+    def _number(self, drawn: str) -> int:
+        """Which draw this is, by the state that it begins in."""
+        state = _state()
+        known = self._numbers.get(state)
+        if known is None or state == self._newest:
+            if state != self._newest:
+                self._refuse("it sets the state of torch's random generator")
+            known = self._numbers[state] = len(self._drawn)
+            self._drawn.append(drawn)
+        elif self._drawn[known] != drawn:
+            self._refuse("it draws different numbers from one state of torch's random generator")
+        return known
+
+    def _refuse(self, reason: str) -> None:
+        self.reason = self.reason or reason
+
+
+def _state() -> bytes:
+    """The state of torch's generator."""
+    with torch._C.DisableTorchFunction():  # noqa: SLF001 - a recording sees who reads values
+        return torch.default_generator.get_state().numpy().tobytes()
+
+
+def _described(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """What is drawn: equal where the same state of a generator gives the same numbers."""
+    given = [tuple(x.shape) if isinstance(x, Tensor) else x for x in args]
+    return repr((str(func), given, sorted(kwargs.items())))

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sweeper.files import pack_arrays
 from sweeper.train.batched import batched
+from sweeper.train.recipe import Recipe
 from sweeper.train.stacked import find_optimizer
 from sweeper.train.tape import Tape
 
@@ -34,7 +35,7 @@ class Plan:
     """What a native function is made of."""
 
     tape: Tape
-    optimizer: tuple[str, Mapping[str, Any]]
+    recipe: Recipe
     parameters: int
     """How many of the tensors are trained."""
     shapes: tuple[tuple[tuple[int, ...], torch.dtype], ...]
@@ -48,10 +49,10 @@ class Plan:
     @property
     def inputs(self) -> list[tuple[tuple[int, ...], torch.dtype]]:
         """Of all that the function is given: states, then the tape's inputs, then numbers."""
-        optimizer = find_optimizer(*self.optimizer)
-        trained = list(self.shapes[: self.parameters])
+        optimizer = find_optimizer(self.recipe)
+        states = optimizer.states_of(self.shapes[: self.parameters])
         numbers = optimizer.numbers_of(1, np.zeros((1, self.replicas))).shape[1:]
-        return [*trained * optimizer.states, *self.shapes, (tuple(numbers), torch.float32)]
+        return [*states, *self.shapes, (tuple(numbers), torch.float32)]
 
     @property
     def written(self) -> bytes:
@@ -90,13 +91,13 @@ def whole_step(plan: Plan) -> Any:
     It gives the losses.
     """
     step = batched(plan.tape)
-    optimizer = find_optimizer(*plan.optimizer)
-    count, states = plan.parameters, optimizer.states
+    optimizer = find_optimizer(plan.recipe)
+    count = plan.parameters
+    states = len(optimizer.states_of(range(count)))
     held = len(plan.tape.results) - 1 - count
 
     def function(*tensors: Tensor) -> tuple[Tensor]:
-        kept = [list(tensors[n * count : (n + 1) * count]) for n in range(states)]
-        given, numbers = list(tensors[states * count : -1]), tensors[-1]
+        kept, given, numbers = list(tensors[:states]), list(tensors[states:-1]), tensors[-1]
         parameters, buffers = given[:count], given[count : count + held]
         losses, *found = step(given)
         # What a buffer hands on, to another or to a gradient, must outlast its being written over.

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -26,11 +27,14 @@ from sweeper.train import packed, probes
 from sweeper.train.context import DataRef, TrainContext
 from sweeper.train.curves import Trained
 from sweeper.train.data import Data, open_data
+from sweeper.train.fingerprint import fingerprint
 from sweeper.train.loading import ProblemRef
+from sweeper.train.machine import check_products
 from sweeper.train.plan import (
     BATCH_CHOICE,
     BATCH_RANGE,
     COMPILED,
+    FINGERPRINT,
     FLAT,
     LR_RANGE,
     LR_RESCAN,
@@ -39,6 +43,7 @@ from sweeper.train.plan import (
     split_stage,
 )
 from sweeper.train.problem import Problem, load_problem
+from sweeper.train.sources import check_sources
 from sweeper.train.streams import Streams, preserved
 from sweeper.train.tape import CannotPackError
 from sweeper.train.toolchain import check_toolchain
@@ -81,15 +86,17 @@ def _outcome(job: Job, number: int, started: float, work: Callable[[], _Found]) 
 
 def _execute_packed(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome]:
     """Train the trials as their point's others were, or not at all."""
-    if job.payload["way"] == COMPILED:
-        try:
-            can = check_toolchain(job.payload["toolchain"], allow=context.allow_changed_code)
-        except ChangedCodeError as error:
-            for number in job.numbers:
-                yield _outcome(job, number, time.time(), functools.partial(_raise, error))
-            return
-        if not can:
+    try:
+        check_products(allow=context.allow_changed_code)
+        compiled = job.payload["way"] == COMPILED
+        if compiled and not check_toolchain(
+            job.payload["toolchain"], allow=context.allow_changed_code
+        ):
             job = replace(job, payload={**job.payload, "way": FLAT})
+    except ChangedCodeError as error:
+        for number in job.numbers:
+            yield _outcome(job, number, time.time(), functools.partial(_raise, error))
+        return
     yield from _execute_packs(context, fd, job)
 
 
@@ -198,7 +205,7 @@ _PACKAGE = str(Path(__file__).parent.parent) + os.sep
 
 
 def _data(context: TrainContext, fd: int | None) -> tuple[Problem, Data]:
-    problem = _problem(context.problem, context.source_sha256)
+    problem = _problem(context.problem, context.sources, context.numerics)
     reopen = open_data if context.data.remade else _kept_data
     return problem, reopen(problem, context.data, fd)
 
@@ -209,17 +216,21 @@ def _train(context: TrainContext, fd: int | None, job: Job, number: int) -> _Fou
     payload = job.payload
     base, _ = split_stage(job.stage)
     if base == CHECK:
-        probes.run_check(problem, data, streams, payload)
-        return {}, {}
+        notes = probes.run_check(problem, data, streams, payload)
+        return {}, {"notes": np.array(notes)} if notes else {}
     if base in (LR_RANGE, LR_RESCAN, BATCH_RANGE, BATCH_CHOICE):
         probe = probes.Probe.make(problem, data, streams, payload["params"])
         if base == BATCH_RANGE:
             return probes.run_batch_range(probe, payload)
         if base == BATCH_CHOICE:
             return probes.run_batch_choice(probe, payload, number)
-        return probes.run_lr_range(probe, payload)
+        metrics, arrays = probes.run_lr_range(probe, payload)
+        if job.stage == LR_RANGE and number == 0:
+            arrays |= _fingerprint(context, fd, job)
+        return metrics, arrays
     if base == WAY:
-        return find_way(problem, data, streams, {**payload["trial"], "params": payload["params"]})
+        trial = {**payload["trial"], "params": payload["params"]}
+        return find_way(problem, data, streams, trial, curve_samples=context.curve_samples)
     folder = _model_path(context, job, number).parent
     # Imports ignite, which takes as long as torch: not before it is needed.
     from sweeper.train.trainer import train_trial
@@ -228,12 +239,28 @@ def _train(context: TrainContext, fd: int | None, job: Job, number: int) -> _Fou
     return _kept(context, job, number, trained)
 
 
+def _fingerprint(context: TrainContext, fd: int | None, job: Job) -> dict[str, Any]:
+    """How the point behaves, as text; nothing for one that has none: it fails nobody."""
+    problem, data = _data(context, fd)
+    if problem.handlers is not None:  # what they do is not seen
+        return {}
+    try:
+        found = fingerprint(
+            problem, data, context.seed, context.threads, job.point, job.payload["params"]
+        )
+    except Exception:  # noqa: BLE001 - whatever a model does not like about it
+        return {}
+    return {FINGERPRINT: np.array(found.text())}
+
+
 def _kept(context: TrainContext, job: Job, number: int, trained: Trained) -> _Found:
     """A trial's metrics and arrays, its model saved."""
     arrays = dict(trained.arrays)
     if context.save_models:
         path = _model_path(context, job, number)
         arrays["model_sha256"] = _save_model(trained.model, path)
+        if trained.loss is not None:
+            arrays["loss_sha256"] = _save_model(trained.loss, path.with_name("loss.pt"))
     return dict(trained.metrics), arrays
 
 
@@ -242,13 +269,9 @@ def _model_path(context: TrainContext, job: Job, number: int) -> Path:
 
 
 @lru_cache(maxsize=1)
-def _problem(ref: ProblemRef, source_sha256: str) -> Problem:
-    problem = load_problem(ref)
-    if problem.source_sha256() != source_sha256:
-        raise ChangedCodeError(
-            f"{problem.module.__file__} was changed while the sweep ran: a worker that was made "
-            "since would train other code"
-        )
+def _problem(ref: ProblemRef, sources: tuple[tuple[str, str], ...], numerics: int) -> Problem:
+    problem = replace(load_problem(ref), numerics=numerics)
+    check_sources(sources)
     return problem
 
 
@@ -273,11 +296,14 @@ def _save_model(model: nn.Module, path: Path) -> str:
 
 
 @contextlib.contextmanager
-def as_worker() -> Iterator[None]:
-    """This process as a worker for a while: its generators and threads as they were after."""
+def as_worker(environment: Mapping[str, str]) -> Iterator[None]:
+    """This process as a worker for a while: its generators and threads as they were after.
+
+    Variables of the environment are set where they are not, and stay: a library may have read them.
+    """
     threads = torch.get_num_threads()
-    # As in a worker; MKL reads it once, so it has no effect in a process that has multiplied.
-    os.environ.setdefault("MKL_CBWR", "AUTO")
+    for name, value in environment.items():
+        os.environ.setdefault(name, value)
     with preserved():
         try:
             yield

@@ -8,6 +8,7 @@ import sys
 import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -64,11 +65,20 @@ def find_ref(given: ModuleType | str | Path) -> ProblemRef:
         if not path.is_file():
             raise ProblemError(f"module={text!r}: there is no such file")
         return ProblemRef("", path.stem, str(path))
-    return ProblemRef("", text)
+    # What the caller has under that name is what it means, wherever it was loaded from.
+    known = sys.modules.get(text)
+    return ProblemRef("", text) if _file_in(known) is None else _ref_of(sys.modules[text])
+
+
+def _file_in(module: object) -> Path | None:
+    """The file that a module was loaded from."""
+    path = getattr(module, "__file__", None)
+    return None if path is None else Path(path).resolve()
 
 
 def _ref_of(module: ModuleType) -> ProblemRef:
-    path = getattr(module, "__file__", None)
+    """By name where an import by that name gives this module's file, else by its file."""
+    path = _file_in(module)
     if path is None:
         raise ProblemError(
             f"module {module.__name__} has no file that a worker could import: put model, "
@@ -77,7 +87,40 @@ def _ref_of(module: ModuleType) -> ProblemRef:
     in_script = module.__name__ == "__main__" and module.__spec__ is None
     name = script_name(module) if module.__name__ == "__main__" else module.__name__
     by_path = in_script or sys.modules.get(module.__name__) is not module
-    return ProblemRef("", name, str(Path(path).resolve()) if by_path else None)
+    if not by_path:
+        spec = find_importable_spec(name)
+        origin = spec and spec.has_location and spec.origin
+        by_path = not origin or Path(origin).resolve() != path
+    return ProblemRef("", name, str(path) if by_path else None)
+
+
+def find_importable_spec(name: str) -> ModuleSpec | None:
+    """Where a process that has not imported it yet would find a module; nothing is run.
+
+    `importlib.util.find_spec` tells of a module that is imported already where that came from.
+    """
+    parent, _, _ = name.rpartition(".")
+    places: Any = None
+    if parent:
+        above = find_importable_spec(parent)
+        if above is None:
+            return None
+        loaded = sys.modules.get(parent)
+        # A package may have changed where its parts are, while it was imported.
+        same = above.origin is None or _file_in(loaded) == Path(above.origin).resolve()
+        places = getattr(loaded, "__path__", None) if loaded is not None and same else None
+        places = places if places is not None else above.submodule_search_locations
+        if places is None:
+            return None
+    for finder in sys.meta_path:
+        find = getattr(finder, "find_spec", None)
+        try:
+            spec: ModuleSpec | None = None if find is None else find(name, places)
+        except (ImportError, ValueError, AttributeError):
+            continue
+        if spec is not None:
+            return spec
+    return None
 
 
 # -- what a module needs --------------------------------------------------------------------------
@@ -169,7 +212,7 @@ def import_module(ref: ProblemRef) -> ModuleType:
 def _import_file(ref: ProblemRef) -> ModuleType:
     path = str(ref.path)
     known = sys.modules.get(ref.module)
-    if known is not None and getattr(known, "__file__", None) == path:
+    if known is not None and str(_file_in(known)) == path:
         return known
     spec = importlib.util.spec_from_file_location(ref.module, path)
     if spec is None or spec.loader is None:

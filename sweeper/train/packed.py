@@ -23,11 +23,11 @@ from sweeper.train.curves import CURVES, Trained, choose_samples, curve_steps
 from sweeper.train.data import Data, HeldSet, Indices, SampleSet, shuffled
 from sweeper.train.draws import step_keys
 from sweeper.train.evaluation import CHUNK, PackEvaluation, gather
-from sweeper.train.optimizers import optimizer_parts
 from sweeper.train.plan import COMPILED, FLAT
 from sweeper.train.problem import Problem
+from sweeper.train.recipe import Recipe
 from sweeper.train.stacked import find_optimizer
-from sweeper.train.step import FlatStep, NativeStep, OptimizerParts, Step, numbers_of
+from sweeper.train.step import FlatStep, NativeStep, Step, numbers_of
 from sweeper.train.streams import Streams, preserved
 from sweeper.train.tape import Tape, held, record, trained
 
@@ -89,10 +89,14 @@ class Member:
         return cls(streams, full, model, loss, tape, (len(x), x.numel() // len(x)))
 
     def take(self, state: Sequence[Tensor], place: int) -> None:
-        """Take the weights and the buffers at a place of the stack."""
+        """Take the weights and the buffers at a place of the stack.
+
+        What is not trained may be shared with other models: it is written only where it changed.
+        """
         with torch.no_grad():
-            for own, stacked in zip(state_of(self.model), state, strict=True):
-                own.copy_(stacked[place])
+            for own, stacked in zip(state_of(self.model, self.loss), state, strict=True):
+                if own.requires_grad or not torch.equal(own, stacked[place]):
+                    own.copy_(stacked[place])
 
 
 def first_batch(data: Data, batch_size: int) -> tuple[Any, Any]:
@@ -101,19 +105,30 @@ def first_batch(data: Data, batch_size: int) -> tuple[Any, Any]:
         return next(iter(data.train.batches([np.arange(min(batch_size, len(data.train)))])))
 
 
-def state_of(model: nn.Module) -> list[Tensor]:
-    """The tensors of a model as a step takes them: first those that are trained."""
-    return [*trained(model), *held(model)]
+def state_of(model: nn.Module, loss: Any = None) -> list[Tensor]:
+    """The tensors of model and loss as a step takes them: first those that are trained."""
+    return [*trained(model), *held(model, loss)]
 
 
-def stack(models: Sequence[nn.Module], least: int = LEAST) -> tuple[list[Tensor], list[Tensor]]:
+def stack(
+    models: Sequence[nn.Module], least: int = LEAST, losses: Sequence[Any] | None = None
+) -> tuple[list[Tensor], list[Tensor]]:
     """What is trained and what is held, each of shape (replicas, …); a small pack is padded."""
-    rows = padded([state_of(model) for model in models], least)
+    pairs = zip(models, losses or [None] * len(models), strict=True)
+    rows = padded([state_of(model, loss) for model, loss in pairs], least)
     stacked = [
         torch.stack([value.detach() for value in column]) for column in zip(*rows, strict=True)
     ]
     count = len(trained(models[0]))
     return stacked[:count], stacked[count:]
+
+
+def stack_members(
+    members: Sequence[Member], least: int = LEAST
+) -> tuple[list[Tensor], list[Tensor]]:
+    """As `stack`, of trials that have not begun."""
+    models, losses = [member.model for member in members], [member.loss for member in members]
+    return stack(models, least, losses)
 
 
 def keys_of(
@@ -136,7 +151,7 @@ def least_of(tape: Tape, way: str) -> int:
 def make_step(
     way: str,
     tape: Tape,
-    optimizer: OptimizerParts,
+    recipe: Recipe,
     models: tuple[list[Tensor], list[Tensor]],
     labels: Tensor | None,
 ) -> Step:
@@ -146,8 +161,8 @@ def make_step(
         CannotPackError: something in it has no rule.
     """
     if way == COMPILED:
-        return NativeStep(tape, optimizer, models)
-    return FlatStep(tape, optimizer, models, labels)
+        return NativeStep(tape, recipe, models)
+    return FlatStep(tape, recipe, models, labels)
 
 
 def most_members(member: Member, way: str) -> int:
@@ -188,20 +203,22 @@ def train_pack(
     """Train the trials together; each comes as it has been measured, in order."""
     tape, way = members[0].tape, payload.get("way", FLAT)
     least = least_of(tape, way)
-    parts = optimizer_parts(problem.optimizer)
-    models = stack([member.model for member in members], least)
-    step = make_step(way, tape, parts, models, data.train.labels)
+    recipe = problem.recipe(members[0].model)
+    models = stack_members(members, least)
+    step = make_step(way, tape, recipe, models, data.train.labels)
     evaluation = evaluation_of(problem, members[0])
     wanted = _prepare_curves(members, data, payload, curve_samples)
     place_of = {int(number): place for place, number in enumerate(wanted)}
     batches = _batches(members, data.train, payload, least)
     keys = keys_of([member.streams for member in members], tape, payload["steps"], least)
-    numbers = numbers_of(find_optimizer(*parts), cycle_rates(payload), step.replicas, torch.float32)
+    optimizer = find_optimizer(recipe)
+    numbers = numbers_of(optimizer, cycle_rates(payload), step.replicas, torch.float32)
     left = set(range(len(members)))
     for number, ((x, y), key, settings) in enumerate(zip(batches, keys, numbers, strict=False), 1):
         reached = step(x, y, key, settings).tolist()
         if not math.isfinite(sum(reached)):
-            for place in [place for place in left if not math.isfinite(reached[place])]:
+            lost = [place for place in left if not math.isfinite(reached[place])]
+            for place in [one for one in lost if not evaluation.judging.counts_nothing(y[one])]:
                 # What it goes on to compute among the others is nobody's result.
                 members[place].diverged = True
                 members[place].take(step.state, place)
@@ -215,7 +232,7 @@ def train_pack(
 
 def evaluation_of(problem: Problem, member: Member) -> PackEvaluation:
     """How a pack with this member is evaluated."""
-    return PackEvaluation(problem.accuracy_style, member.model, member.loss)
+    return PackEvaluation(problem.measure(member.loss), member.model)
 
 
 def _finish(

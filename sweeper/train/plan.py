@@ -38,6 +38,9 @@ BATCH_CHOICE, LR_RESCAN = "batch_choice", "lr_rescan"
 
 WAY = "way"
 
+FINGERPRINT = "fingerprint"
+"""No stage of its own: it is taken beside the first replica of the first `lr_range`."""
+
 PLAIN, FLAT, COMPILED = "plain", "flat", "compiled"
 """The ways in which a point's trials are trained: one by one, in packs, or in packs by a step that
 was compiled."""
@@ -50,6 +53,7 @@ STAGE_CODES = {
     LR_RESCAN: 4,
     TRIAL: 5,
     WAY: 6,
+    FINGERPRINT: 7,
 }
 """Part of every seed: never change one."""
 
@@ -117,7 +121,9 @@ class Plan:
                 return Planned(point.signature, Step(step.stage, error=error), step.stage)
         base, _ = split_stage(step.stage)
         if base == CHECK:
-            return Planned(point.signature, self.first(point, check=False).step, step.stage)
+            found = unpack_arrays(outcomes[0].arrays)
+            choice = {name: list(map(str, texts)) for name, texts in found.items()}
+            return Planned(point.signature, self.first(point, check=False).step, step.stage, choice)
         if base in (LR_RANGE, LR_RESCAN):
             return self._after_lr(point, step, outcomes)
         if base == BATCH_RANGE:

@@ -19,14 +19,20 @@ from sweeper.errors import ProblemError
 from sweeper.results import show_params
 from sweeper.signature import decode
 from sweeper.train.data import Batch, Data, Indices, endless, in_order, shuffled
-from sweeper.train.metrics import Tally, inverse_loss, mean_loss
-from sweeper.train.optimizers import make_optimizer
+from sweeper.train.inputs import call_model
+from sweeper.train.metrics import Measure, Tally, inverse_loss, measured_loss
+from sweeper.train.optimizers import make_optimizer, parameters_of, set_rate
 from sweeper.train.plan import batch_sizes, batches_per_epoch, learning_rates
 from sweeper.train.problem import Problem
+from sweeper.train.recipe import Clipping
+from sweeper.train.soundness import has_sum, is_broadcast, notes_of
 from sweeper.train.streams import Preserved, Streams
 
 EVALUATED = 192
 """The most training samples that performance is measured on after each step of a range run."""
+
+_ANY_RATE = 1e-3
+"""What an optimiser is made with where every step sets its own: some do not take zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +41,12 @@ class Probe:
 
     data: Data
     model: nn.Module
-    loss: nn.Module
+    judging: Measure
+    """With the loss that it is trained by."""
     optimizer: torch.optim.Optimizer
     order: np.random.Generator
     evaluation: np.random.Generator
+    clipping: Clipping
     preserved: Preserved = field(default_factory=Preserved)
 
     @classmethod
@@ -46,22 +54,29 @@ class Probe:
         """Initialised from the streams of its replica."""
         streams.seed_globals("init")
         _, model = problem.make_model(encoded)
-        optimizer = make_optimizer(problem.optimizer, model.parameters(), 0.0)
+        loss = problem.make_loss()
+        optimizer = make_optimizer(problem.optimizer, model, _ANY_RATE, parameters_of(loss))
         streams.seed_globals("inside")
         model.train()
         order, evaluation = streams.generator("order"), streams.generator("evaluation")
-        return cls(data, model, problem.make_loss(), optimizer, order, evaluation)
+        judging, clipping = problem.measure(loss), problem.clipping
+        return cls(data, model, judging, optimizer, order, evaluation, clipping)
+
+    @property
+    def loss(self) -> Any:
+        """What it is trained by."""
+        return self.judging.loss
 
     def step(self, batch: Batch, rate: float) -> bool:
         """One step of training; whether the loss was finite."""
         x, y = batch
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, rate)
         self.optimizer.zero_grad()
-        value: Tensor = self.loss(self.model(x), y)
+        value: Tensor = self.loss(call_model(self.model, x), y)
         value.backward()  # type: ignore[no-untyped-call]
+        self.clipping.apply(self.optimizer)
         self.optimizer.step()
-        return math.isfinite(value.item())
+        return math.isfinite(value.item()) or self.judging.counts_nothing(y)
 
     def warm_up(self, payload: Mapping[str, Any]) -> None:
         """A few steps at a tiny rate, for what a model gathers about its inputs."""
@@ -86,8 +101,9 @@ class Probe:
 
     def _performance(self, indices: list[Indices]) -> float:
         with self.preserved():
-            loss = mean_loss(self.model, self.loss, self.data.train.batches(indices))
-        return inverse_loss(loss)
+            count = sum(map(len, indices))
+            batches = self.data.train.batches(indices)
+            return inverse_loss(measured_loss(self.model, self.judging, count, batches))
 
     def run(self, sizes: np.ndarray[Any, Any], rates: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Performance after each step, shape (steps,); shorter where the loss left the finite."""
@@ -140,8 +156,10 @@ def run_batch_choice(probe: Probe, payload: Mapping[str, Any], number: int) -> M
     return {"perf": probe.final_performance()}, {}
 
 
-def run_check(problem: Problem, data: Data, streams: Streams, payload: Mapping[str, Any]) -> None:
-    """Whether model, data and loss work together on the first batch.
+def run_check(
+    problem: Problem, data: Data, streams: Streams, payload: Mapping[str, Any]
+) -> list[str]:
+    """Whether model, data and loss work together on the first batch; what a person should know.
 
     Raises:
         ProblemError: they do not; the message names what was called, what came, and what is
@@ -156,25 +174,45 @@ def run_check(problem: Problem, data: Data, streams: Streams, payload: Mapping[s
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise problem.fault(f"model({shown})", "a model without parameters", "something to train")
     loss = problem.make_loss()
+    model.train()
     with _explained(problem, f"model({shown}) on {batch}", "an output for each sample"):
-        output = model(x)
+        output = call_model(model, x)
     shapes = f"output {_shape(output)} and y {_shape(y)}"
     with _explained(problem, f"loss of {shapes}", "a number"):
         value = _unbroadcast(loss, output, y)
     if not isinstance(value, Tensor) or value.numel() != 1:
         found = f"of shape {_shape(value)}"
         raise problem.fault("loss", found, "one number (reduced by mean)")
-    if not math.isfinite(value.item()):
+    judging = problem.measure(loss)
+    if not math.isfinite(value.item()) and not judging.counts_nothing(y):
         raise problem.fault(f"loss of {batch}", str(value.item()), "a finite number")
-    if _is_summed(loss, output, y, value.item()):
+    if is_broadcast(loss, output, y):
         raise problem.fault(
-            "loss", "twice as large for a batch twice as large", "a loss reduced by mean"
+            f"loss of {shapes}",
+            "broadcast, so that it pairs outputs with targets of other samples",
+            "targets of the shape of the output",
+        )
+    if has_sum(loss, output, y):
+        raise problem.fault(
+            "loss",
+            "larger the more samples a batch has, as a whole or in a part",
+            "a loss reduced by mean",
         )
     style = problem.accuracy_style
-    with _explained(problem, f"accuracy_style {style!r} of {shapes}", "shapes that it can compare"):
-        Tally(style).add(output, y, value.item())
+    fitting = "shapes that it can compare"
+    with _explained(problem, f"accuracy_style {style!r} of {shapes}", fitting), torch.no_grad():
+        Tally(judging, samples=1).add(output, y)
     with _explained(problem, "loss.backward()", "gradients for the model's parameters"):
         value.backward()  # type: ignore[no-untyped-call]
+    with _explained(problem, "a step of the optimizer", "one that suits the model's gradients"):
+        optimizer = make_optimizer(problem.optimizer, model, _ANY_RATE, parameters_of(loss))
+        problem.clipping.apply(optimizer)
+        optimizer.step()
+    # Another one while the first is there: whether they share what is trained, or was changed.
+    streams.seed_globals("init")
+    with _explained(problem, f"model({shown}), called again,", "a torch.nn.Module"):
+        problem.make_model(payload["params"])
+    return notes_of(judging, output, y, max(len(data.train), len(data.val)))
 
 
 def _unbroadcast(loss: nn.Module, output: Any, y: Any) -> Any:
@@ -182,15 +220,6 @@ def _unbroadcast(loss: nn.Module, output: Any, y: Any) -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Using a target size")
         return loss(output, y)
-
-
-def _is_summed(loss: nn.Module, output: Any, y: Any, value: float) -> bool:
-    """Whether the loss adds up over the batch, so that its rate would depend on the batch size."""
-    if not isinstance(output, Tensor) or not isinstance(y, Tensor) or value == 0:
-        return False
-    with torch.no_grad():
-        twice = float(loss(torch.cat([output, output]), torch.cat([y, y])))
-    return math.isclose(twice, 2 * value, rel_tol=1e-4)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import pickle
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +19,13 @@ from sweeper.errors import ProblemError
 from sweeper.signature import decode, find_importable
 from sweeper.train.context import Brief, Call, said_of_search
 from sweeper.train.loading import ProblemRef, import_module
-from sweeper.train.optimizers import check_optimizer
+from sweeper.train.machine import libraries
+from sweeper.train.metrics import Measure
+from sweeper.train.optimizers import check_optimizer, recipe_of
+from sweeper.train.recipe import Clipping, Recipe, read_bound
+from sweeper.train.returned import note
+from sweeper.train.sources import read_sources, stale_sources
+from sweeper.types import NUMERICS
 
 ACCURACY_STYLES = ("classification", "multiclass", "inv-loss")
 
@@ -30,6 +36,8 @@ class Problem:
 
     ref: ProblemRef
     module: ModuleType
+    numerics: int = NUMERICS
+    """The release of the numerics that the sweep's folder was begun with."""
 
     def __post_init__(self) -> None:
         for attribute in ("model", "dataset", "loss"):
@@ -48,12 +56,19 @@ class Problem:
             check_optimizer(self.optimizer)
         except ProblemError as error:
             raise self.fault("optimizer", _shown(self.optimizer), str(error)) from None
+        try:
+            _ = self.clipping
+        except ValueError as error:
+            raise ProblemError(f"problem {self._named}: {error}") from None
+
+    @property
+    def _named(self) -> str:
+        where = self.ref.path or self.ref.module
+        return self.ref.name if where == self.ref.name else f"{self.ref.name} ({where})"
 
     def fault(self, attribute: str, found: str, expected: str) -> ProblemError:
         """The error that says what is wrong with an attribute."""
-        where = self.ref.path or self.ref.module
-        named = self.ref.name if where == self.ref.name else f"{self.ref.name} ({where})"
-        return ProblemError(f"problem {named}: {attribute} is {found}; expected {expected}")
+        return ProblemError(f"problem {self._named}: {attribute} is {found}; expected {expected}")
 
     @property
     def accuracy_style(self) -> str:
@@ -62,8 +77,25 @@ class Problem:
 
     @property
     def optimizer(self) -> Any:
-        """A name, or a dict with its settings."""
+        """A name, or a dict with its settings; see `train/optimizers.py`."""
         return getattr(self.module, "optimizer", "sgd")
+
+    @property
+    def clipping(self) -> Clipping:
+        """How gradients are clipped.
+
+        Raises:
+            ValueError: by no positive number, or in two ways.
+        """
+        names = ("clip_grad_norm", "clip_grad_value")
+        norm, value = (read_bound(name, getattr(self.module, name, None)) for name in names)
+        if norm is not None and value is not None:
+            raise ValueError("clip_grad_norm and clip_grad_value are both given; expected one")
+        return Clipping(norm, value)
+
+    def recipe(self, model: nn.Module) -> Recipe:
+        """How the trained parameters of a model are updated."""
+        return recipe_of(self.optimizer, self.clipping, model)
 
     @property
     def handlers(self) -> Callable[..., object] | None:
@@ -87,11 +119,15 @@ class Problem:
             raise self.fault("loss()", _shown(loss), "a loss module, such as torch.nn.MSELoss()")
         return loss  # type: ignore[no-any-return]
 
+    def measure(self, loss: Any) -> Measure:
+        """How outputs are judged by a loss that was made by `make_loss`."""
+        return Measure(self.accuracy_style, loss, self.numerics)
+
     def make_model(self, encoded: str) -> tuple[nn.Module, nn.Module]:
         """The models to save and to train, for encoded params: often the same one.
 
         Raises:
-            ProblemError: `model` gives something else.
+            ProblemError: `model` gives something else, or weights that it gave before.
         """
         params = decode(encoded, self.find)
         named = isinstance(params, Mapping)
@@ -100,7 +136,27 @@ class Problem:
         pair = made if isinstance(made, tuple) else (made, made)
         if len(pair) != 2 or not all(isinstance(model, nn.Module) for model in pair):
             raise self.fault("what model() returns", _shown(made), _EXPECTED["model"])
+        self._check_new(pair)
         return pair
+
+    def _check_new(self, pair: tuple[nn.Module, nn.Module]) -> None:
+        """Whether nothing that earlier trials trained, or changed, is returned again."""
+        again = note(pair)
+        if again.trained:
+            raise self.fault(
+                "what model() returns",
+                f"a model with trained weights that it returned before: {_listed(again.trained)}",
+                "new ones from each call, since trials would go on from each other's weights; "
+                "what models share must be frozen with requires_grad_(False)",
+            )
+        if again.changed:
+            raise self.fault(
+                "what model() returns",
+                "a model that shares with earlier ones what training has changed since: "
+                f"{_listed(again.changed)}",
+                "new ones from each call, or shared parts that training leaves as they are, such "
+                "as normalisation that is kept in evaluation mode",
+            )
 
     def make_dataset(self) -> tuple[Any, Any]:
         """(train_set, val_set), checked as far as a look at them can.
@@ -119,7 +175,7 @@ class Problem:
                 raise self.fault(f"{name} of dataset()", "empty", "at least one sample")
             item = part[0]
             if not isinstance(item, tuple | list) or len(item) != 2:
-                raise self.fault(f"an item of {name}", _shown(item), "a pair (x, y)")
+                raise self.fault(f"an item of {name}", _shown(item), _EXPECTED["item"])
         return made[0], made[1]
 
     def find(self, name: str) -> Any:
@@ -137,13 +193,18 @@ class Problem:
         """The SHA-256 of the module's source file."""
         return hashlib.sha256(Path(str(self.module.__file__)).read_bytes()).hexdigest()
 
-    def brief(self) -> Brief:
-        """What the driver needs to know of it."""
+    def brief(self, imported: Iterable[str] = ()) -> Brief:
+        """What the driver needs to know of it; `imported` is what came with it (see `sources`)."""
+        sources = read_sources(self.module, imported)
         return Brief(
             self.ref,
             self.source_sha256(),
+            sources,
+            Path(str(self.module.__file__)).resolve().name,
+            stale_sources(sources),
             self.handlers is not None,
             Call.of(self.module.model),
+            libraries(),
             _pickled_search(self.module),
         )
 
@@ -180,6 +241,7 @@ _EXPECTED = {
     "pair (unstripped, stripped) of them",
     "dataset": "a callable dataset() that gives (train_set, val_set), map-style, not empty, with "
     "items (x, y)",
+    "item": "a pair (x, y); several inputs are one x, a tuple or a dict of them",
     "loss": "a callable that makes the loss module, such as torch.nn.CrossEntropyLoss",
     "handlers": "a callable handlers(trainer, evaluator, trial), or nothing",
 }
@@ -193,6 +255,14 @@ def _shown(value: object) -> str:
     # One line, and without the place in memory, which tells nobody anything.
     text = re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(value).split()))
     return f"{text if len(text) <= 80 else text[:77] + '...'} (a {type(value).__name__})"
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+_MOST_NAMES = 4
 
 
 def load_problem(ref: ProblemRef) -> Problem:

@@ -1,99 +1,145 @@
-"""Optimisers of stacked parameters: torch's own formulas, for many replicas at once.
-
-Each formula is written once, for steps that run as Python and for those that are compiled.  Only
-single roundings (sums, products, quotients, roots) and no fused ones, so that a number's last bits
-do not depend on where it stands.  What changes from step to step (rates, corrections of bias) is
-worked out in double precision beforehand, and given as one number a replica.
-"""
+"""Optimisers of stacked parameters: those of a recipe, for many replicas at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sweeper.train.formulas import FORMULAS, Doubles, Formula, Tensors
+from sweeper.train.recipe import Clipping, Group, Recipe
+from sweeper.train.rules.common import raised, total
 from sweeper.train.tape import CannotPackError
 
-Doubles = np.ndarray[Any, np.dtype[np.float64]]
-Tensors = list[Tensor]
-
 _WITHOUT_EFFECT = {"foreach", "fused", "capturable", "differentiable"}
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What is done with the parameters of a group."""
+
+    formula: Formula
+    group: Group
+    count: int
+    """How many numbers the formula needs."""
+
+    def own(self, items: Sequence[Item]) -> list[Item]:
+        """Those of its parameters, of one item each."""
+        places = self.group.parameters
+        return list(items) if places is None else [items[place] for place in places]
 
 
 @dataclass(frozen=True, slots=True)
 class Optimizer:
-    """The formula of an optimiser."""
+    """How stacked parameters are updated."""
 
-    states: int
-    """How many tensors it keeps for each parameter, of its shape; zero at first."""
-    numbers: Callable[[Doubles, Doubles], list[Doubles]]
-    """From the numbers of some steps (1, 2, …), shape (steps, 1), and the rates of each replica in
-    them, shape (steps, replicas): what the formula needs beside tensors, each of that shape."""
-    apply: Callable[[Tensors, list[Tensors], Tensors, list[Tensors]], None]
-    """From parameters, states, gradients and numbers: changes parameters and states in place.
-    Each is a list with an entry a parameter; there is a list for each state and each number, the
-    numbers shaped to be broadcast."""
+    parts: tuple[Part, ...]
+    clipping: Clipping
 
-    def start(self, parameters: Sequence[Tensor]) -> list[Tensors]:
+    def states_of(self, items: Sequence[Item]) -> list[Item]:
+        """The item of each state's parameter, in the order in which states are kept."""
+        return [item for part in self.parts for item in part.own(items) * part.formula.states]
+
+    def start(self, parameters: Sequence[Tensor]) -> Tensors:
         """The states before the first step."""
-        return [[torch.zeros_like(p) for p in parameters] for _ in range(self.states)]
+        return [
+            torch.full_like(parameter, part.formula.start)
+            for part in self.parts
+            for parameter in part.own(parameters) * part.formula.states
+        ]
 
     def numbers_of(self, first: int, rates: Doubles) -> Tensor:
-        """What `apply` needs in the steps from `first` on, shape (steps, numbers, replicas)."""
+        """What an update needs in the steps from `first` on, shape (steps, numbers, replicas)."""
         steps = np.arange(first, first + len(rates), dtype=np.float64)[:, None]
-        found = [np.broadcast_to(number, rates.shape) for number in self.numbers(steps, rates)]
+        found = [
+            np.broadcast_to(number, rates.shape)
+            for part in self.parts
+            for number in part.formula.numbers(steps, rates * part.group.scale)
+        ]
         return torch.from_numpy(np.stack(found, axis=1))
 
     def update(
-        self, parameters: Tensors, states: list[Tensors], gradients: Tensors, numbers: Tensor
+        self, parameters: Tensors, states: Tensors, gradients: Tensors, numbers: Tensor
     ) -> None:
         """One step, with what it needs of shape (numbers, replicas)."""
-        self.apply(parameters, states, gradients, _spread(numbers, parameters))
+        gradients = clipped(gradients, self.clipping)
+        left, given = iter(states), iter(numbers.unbind())
+        for part in self.parts:
+            own = part.own(parameters)
+            kept = [list(itertools.islice(left, len(own))) for _ in range(part.formula.states)]
+            spread = _spread(itertools.islice(given, part.count), own)
+            part.formula.apply(own, kept, part.own(gradients), spread)
 
 
-def _spread(numbers: Tensor, parameters: Sequence[Tensor]) -> list[Tensors]:
+def _spread(numbers: Iterable[Tensor], parameters: Sequence[Tensor]) -> list[Tensors]:
     """Each number as often as there are parameters, shaped (replicas, 1, …)."""
     ranks = [parameter.ndim for parameter in parameters]
     found = []
-    for number in numbers.unbind():
+    for number in numbers:
         shaped = {rank: number.view(-1, *[1] * (rank - 1)) for rank in set(ranks)}
         found.append([shaped[rank] for rank in ranks])
     return found
 
 
-def find_optimizer(name: str, options: Mapping[str, Any]) -> Optimizer:
-    """The formula of the optimiser `name`.
+def clipped(gradients: Tensors, clipping: Clipping) -> Tensors:
+    """Gradients as torch clips them, those of each replica by themselves."""
+    if clipping.norm is not None:
+        # One after the other: how a sum over a dimension adds up depends on how many there are.
+        squares = [total(gradient * gradient) for gradient in gradients]
+        norm = sum(squares[1:], squares[0]).sqrt()
+        share = (clipping.norm / (norm + 1e-6)).clamp(max=1.0)
+        gradients = [gradient * raised(share, gradient.ndim) for gradient in gradients]
+    if clipping.value is not None:
+        gradients = [gradient.clamp(-clipping.value, clipping.value) for gradient in gradients]
+    return gradients
+
+
+def find_optimizer(recipe: Recipe) -> Optimizer:
+    """The optimiser of a recipe.
 
     Raises:
-        CannotPackError: it has an option that is not known here.
+        CannotPackError: it has no packed form, or an option that is not known here.
     """
-    kept = {key: value for key, value in options.items() if key not in _WITHOUT_EFFECT}
-    makers: Mapping[str, Callable[..., Optimizer]] = {
-        "sgd": _sgd,
-        "adam": _adam,
-        "adamw": lambda **rest: _adam(**{"weight_decay": 0.01, **rest}, decoupled=True),
-    }
+    return Optimizer(tuple(_part(recipe.name, group) for group in recipe.groups), recipe.clipping)
+
+
+def _part(name: str, group: Group) -> Part:
+    formula = _formula(name, group)
+    one = np.ones((1, 1))
+    return Part(formula, group, len(formula.numbers(one, one)))
+
+
+def _formula(name: str, group: Group) -> Formula:
+    if name not in FORMULAS:
+        raise CannotPackError(f"its optimiser, {name}, has no packed form")
+    options = {key: value for key, value in group.options if key not in _WITHOUT_EFFECT}
+    unknown = CannotPackError(f"its optimiser is {name} with {options}")
+    if any(isinstance(value, Tensor) for value in options.values()):
+        raise unknown
     try:
-        return makers[name](**kept)
+        return FORMULAS[name](**options)
     except TypeError:
-        raise CannotPackError(f"its optimiser is {name} with {options}") from None
+        raise unknown from None
 
 
 Update = Callable[[Sequence[Tensor], "float | Sequence[float]"], None]
 """Takes the gradients and the learning rate of one step, or one of each replica."""
 
 
-def make_stacked(name: str, options: Mapping[str, Any], parameters: Sequence[Tensor]) -> Update:
-    """The optimiser `name` of these stacked parameters, which it changes in place.
+def make_stacked(recipe: Recipe, parameters: Sequence[Tensor]) -> Update:
+    """The optimiser of these stacked parameters, which it changes in place.
 
     Raises:
-        CannotPackError: it has an option that is not known here.
+        CannotPackError: it has no packed form, or an option that is not known here.
     """
-    optimizer = find_optimizer(name, options)
+    optimizer = find_optimizer(recipe)
     own = list(parameters)
     states = optimizer.start(own)
     steps = 0
@@ -106,78 +152,3 @@ def make_stacked(name: str, options: Mapping[str, Any], parameters: Sequence[Ten
         optimizer.update(own, states, list(gradients), numbers)
 
     return update
-
-
-def _sgd(
-    *,
-    momentum: float = 0.0,
-    dampening: float = 0.0,
-    weight_decay: float = 0.0,
-    nesterov: bool = False,
-) -> Optimizer:
-    damped = bool(momentum and dampening)
-
-    def numbers(steps: Doubles, rates: Doubles) -> list[Doubles]:
-        # The first velocity is the gradient itself.
-        return [rates, np.where(steps == 1, 1.0, 1 - dampening)] if damped else [rates]
-
-    def apply(
-        parameters: Tensors, states: list[Tensors], gradients: Tensors, numbers: list[Tensors]
-    ) -> None:
-        change = gradients
-        if weight_decay:
-            change = _sum(change, _scaled(parameters, weight_decay))
-        if momentum:
-            (velocities,) = states
-            torch._foreach_mul_(velocities, momentum)
-            torch._foreach_add_(velocities, _times(change, numbers[1]) if damped else change)
-            change = _sum(change, _scaled(velocities, momentum)) if nesterov else velocities
-        torch._foreach_sub_(parameters, _times(change, numbers[0]))
-
-    return Optimizer(1 if momentum else 0, numbers, apply)
-
-
-def _adam(
-    *,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-    decoupled: bool = False,
-) -> Optimizer:
-    def numbers(steps: Doubles, rates: Doubles) -> list[Doubles]:
-        found = [rates / (1 - betas[0] ** steps), np.sqrt(1 - betas[1] ** steps)]
-        return [*found, 1 - rates * weight_decay] if decoupled else found
-
-    def apply(
-        parameters: Tensors, states: list[Tensors], gradients: Tensors, numbers: list[Tensors]
-    ) -> None:
-        first, second = states
-        change = gradients
-        if weight_decay and decoupled:
-            torch._foreach_mul_(parameters, numbers[2])
-        elif weight_decay:
-            change = _sum(change, _scaled(parameters, weight_decay))
-        torch._foreach_mul_(first, betas[0])
-        torch._foreach_add_(first, _scaled(change, 1 - betas[0]))
-        torch._foreach_mul_(second, betas[1])
-        torch._foreach_add_(second, _scaled(_times(change, change), 1 - betas[1]))
-        below = list(torch._foreach_sqrt(second))  # noqa: SLF001
-        torch._foreach_div_(below, numbers[1])
-        torch._foreach_add_(below, eps)
-        above = _times(first, numbers[0])
-        torch._foreach_div_(above, below)
-        torch._foreach_sub_(parameters, above)
-
-    return Optimizer(2, numbers, apply)
-
-
-def _scaled(tensors: Sequence[Tensor], factor: float) -> Tensors:
-    return list(torch._foreach_mul(list(tensors), factor))  # noqa: SLF001
-
-
-def _times(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensors:
-    return list(torch._foreach_mul(list(one), list(other)))  # noqa: SLF001
-
-
-def _sum(one: Tensors, other: Tensors) -> Tensors:
-    return list(torch._foreach_add(one, other))  # noqa: SLF001

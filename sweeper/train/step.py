@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,13 +12,12 @@ from torch import Tensor
 from sweeper.train.batched import batched
 from sweeper.train.compiled import Native, native
 from sweeper.train.inductor import Plan
+from sweeper.train.recipe import Recipe
 from sweeper.train.stacked import Optimizer, find_optimizer
 from sweeper.train.tape import Tape
 
 _AT_ONCE = 256
 """Steps whose numbers are made at once."""
-
-OptimizerParts = tuple[str, Mapping[str, Any]]
 
 
 class Step(Protocol):
@@ -43,7 +42,7 @@ class FlatStep:
     def __init__(
         self,
         tape: Tape,
-        optimizer: OptimizerParts,
+        recipe: Recipe,
         models: tuple[list[Tensor], list[Tensor]],
         labels: Tensor | None,
     ) -> None:
@@ -55,7 +54,7 @@ class FlatStep:
         self.parameters, self.buffers = models
         self.replicas = len(self.parameters[0])
         self._step = batched(tape, labels)
-        self._optimizer = find_optimizer(*optimizer)
+        self._optimizer = find_optimizer(recipe)
         self._states = self._optimizer.start(self.parameters)
 
     @property
@@ -77,14 +76,13 @@ class NativeStep:
     """One native function, for as many replicas as it was made for."""
 
     def __init__(
-        self, tape: Tape, optimizer: OptimizerParts, models: tuple[list[Tensor], list[Tensor]]
+        self, tape: Tape, recipe: Recipe, models: tuple[list[Tensor], list[Tensor]]
     ) -> None:
         """Of a pack's models, as `stack` gives them."""
-        self._models, self._tape, self._optimizer = models, tape, optimizer
+        self._models, self._tape, self._recipe = models, tape, recipe
         self.state = [*models[0], *models[1]]
         self.replicas = len(self.state[0])
-        states = find_optimizer(*optimizer).start(models[0])
-        self._kept = [*(one for state in states for one in state), *self.state]
+        self._kept = [*find_optimizer(recipe).start(models[0]), *self.state]
         self._native: Native | None = None
 
     def __call__(self, x: Tensor, y: Tensor, keys: Tensor, numbers: Tensor) -> Tensor:
@@ -100,8 +98,7 @@ class NativeStep:
     def _plan(self, x: Tensor, y: Tensor, keys: Tensor) -> Plan:
         given = [*self.state, x, y, keys]
         shapes = tuple((tuple(tensor.shape), tensor.dtype) for tensor in given)
-        name, options = self._optimizer
-        return Plan(self._tape, (name, dict(options)), len(self._models[0]), shapes)
+        return Plan(self._tape, self._recipe, len(self._models[0]), shapes)
 
 
 def numbers_of(

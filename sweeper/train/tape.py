@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sweeper.train.draws import Drawn, Mode, is_draw
+from sweeper.train.places import Places
 
 
 class CannotPackError(Exception):
@@ -54,7 +55,7 @@ class Tape:
     inputs: int
     """How many tensors it is given; the last are the keys of what is drawn."""
     draws: int
-    """How many operations draw random numbers."""
+    """How many times random numbers are drawn; what is computed again draws the same again."""
     operations: tuple[Operation, ...]
     results: tuple[int, ...]
     """The numbers of the values that are wanted, in order."""
@@ -74,10 +75,10 @@ def trained(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def held(model: nn.Module) -> list[Tensor]:
-    """What else the model has: its parameters that are not trained, and its buffers."""
+def held(model: nn.Module, loss: Any = None) -> list[Tensor]:
+    """What else there is: the model's parameters that are not trained, and all buffers."""
     fixed = [parameter for parameter in model.parameters() if not parameter.requires_grad]
-    return [*fixed, *model.buffers()]
+    return [*fixed, *model.buffers(), *(loss.buffers() if isinstance(loss, nn.Module) else ())]
 
 
 def record(
@@ -92,19 +93,55 @@ def record(
     Raises:
         CannotPackError: the step cannot be written down.
     """
+    return _recorded(model, loss, x, y)[0]
+
+
+def places_of(
+    model: nn.Module, loss: Callable[[Any, Any], Any], batch: tuple[Tensor, Tensor], name: str
+) -> str:
+    """Where a step first computes an operation; nothing if that is on the way back alone.
+
+    Raises:
+        CannotPackError: the step cannot be written down.
+    """
+    return _recorded(model, loss, *batch, wanted=name)[1]
+
+
+def _recorded(
+    model: nn.Module, loss: Callable[[Any, Any], Any], x: Tensor, y: Tensor, wanted: str = ""
+) -> tuple[tuple[Tape, Tensor, list[Tensor]], str]:
+    """As `record`, and where the operation that is wanted is."""
     parameters, keys = trained(model), torch.zeros(1, dtype=torch.int64)
-    recorder = Recorder([*parameters, *held(model), x, y, keys])
-    with _Kept(model) as kept:
-        with recorder.reading, Drawn(keys), recorder:
+    before = held(model, loss)
+    places = Places(model, loss, _OUTERMOST)
+    drawn = Drawn(keys)
+    recorder = Recorder([*parameters, *before, x, y, keys], drawn, places, wanted)
+    with _Kept(model, loss) as kept:
+        with recorder.reading, drawn, recorder:
             value = loss(model(x), y)
             gradients = torch.autograd.grad(value, parameters, allow_unused=True)
         kept.check()
-        if any(gradient is None for gradient in gradients):
-            raise CannotPackError("a parameter takes no part in the loss")
+        _check_used(model, gradients)
         if any(recorder.changed(parameter) for parameter in parameters):
             raise CannotPackError("its step itself changes a parameter that is trained")
-        tape = recorder.tape([value, *gradients, *held(model)])
-    return tape, value.detach(), list(gradients)
+        after = held(model, loss)
+        if len(after) != len(before):
+            raise CannotPackError("buffers that were one tensor under two names come apart")
+        tape = recorder.tape([value, *gradients, *after])
+    return (tape, value.detach(), list(gradients)), recorder.place
+
+
+_OUTERMOST = frozenset({"_recorded", "record_evaluation"})
+
+
+def _check_used(model: nn.Module, gradients: Sequence[Tensor | None]) -> None:
+    named = [name for name, value in model.named_parameters() if value.requires_grad]
+    unused = [name for name, one in zip(named, gradients, strict=True) if one is None]
+    if unused:
+        raise CannotPackError(
+            f"a parameter takes no part in the loss: {', '.join(unused[:4])}; remove or freeze it, "
+            "or where it is inside torch.utils.checkpoint, use use_reentrant=False"
+        )
 
 
 def record_evaluation(
@@ -112,34 +149,54 @@ def record_evaluation(
 ) -> Tape:
     """The tape of a model's loss on a batch, in the mode that it is in, without gradients.
 
-    Its inputs are those of a step; its results are the loss and the output.
+    Its inputs are those of a step; its results are the loss and the output, or each tensor in it.
 
     Raises:
         CannotPackError: the evaluation cannot be written down.
     """
-    inputs, keys = [*trained(model), *held(model)], torch.zeros(1, dtype=torch.int64)
-    recorder = Recorder([*inputs, x, y, keys])
-    with _Kept(model) as kept:
-        with recorder.reading, Drawn(keys), recorder, torch.no_grad():
+    fixed, keys = held(model, loss), torch.zeros(1, dtype=torch.int64)
+    inputs = [*trained(model), *fixed]
+    drawn = Drawn(keys)
+    recorder = Recorder([*inputs, x, y, keys], drawn, Places(model, loss, _OUTERMOST))
+    with _Kept(model, loss) as kept:
+        with recorder.reading, drawn, recorder, torch.no_grad():
             output = model(x)
             value = loss(output, y)
         kept.check()
-        if not isinstance(output, Tensor) or len(output) != len(y):
-            raise CannotPackError("its output is not a tensor with a row for each sample")
-        tape = recorder.tape([value, output, *held(model)])
+        outputs = tensors_of(output)
+        tape = recorder.tape([value, *outputs, *held(model, loss)])
     if tape.draws:
         raise CannotPackError("it draws random numbers when it is evaluated")
-    if tape.results[2:] != tuple(range(len(trained(model)), len(inputs))):
+    end = 1 + len(outputs)
+    if tape.results[end:] != tuple(range(len(trained(model)), len(inputs))):
         raise CannotPackError("its buffers change when it is evaluated")
-    return replace(tape, results=tape.results[:2])
+    return replace(tape, results=tape.results[:end])
+
+
+def tensors_of(output: Any) -> list[Tensor]:
+    """The tensors that a model gives: one, or those in tuples, lists and dictionaries.
+
+    Raises:
+        CannotPackError: it gives something else.
+    """
+    if isinstance(output, Tensor):
+        return [output]
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    if not isinstance(output, tuple | list):
+        raise CannotPackError(f"its output is a {type(output).__name__}, and not made of tensors")
+    return [tensor for part in output for tensor in tensors_of(part)]
 
 
 class _Kept:
-    """Leaves a model's buffers as they were."""
+    """Leaves the buffers of a model and its loss as they were."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self._places = [(part, dict(part._buffers)) for part in model.modules()]  # noqa: SLF001
-        self._values = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    def __init__(self, model: nn.Module, loss: Any) -> None:
+        wholes = [model, *([loss] if isinstance(loss, nn.Module) else ())]
+        parts = [part for whole in wholes for part in whole.modules()]
+        self._places = [(part, dict(part._buffers)) for part in parts]  # noqa: SLF001
+        buffers = [buffer for whole in wholes for buffer in whole.buffers()]
+        self._values = [(buffer, buffer.detach().clone()) for buffer in buffers]
 
     def __enter__(self) -> Self:
         return self
@@ -170,12 +227,16 @@ def _shapes(buffers: Mapping[str, Tensor | None]) -> list[Any]:
 class Recorder(Mode):  # type: ignore[no-untyped-call]
     """Writes down what torch computes from these tensors; the last are the keys of draws."""
 
-    def __init__(self, inputs: Sequence[Tensor]) -> None:
+    def __init__(
+        self, inputs: Sequence[Tensor], drawn: Drawn, places: Places, wanted: str = ""
+    ) -> None:
+        """`drawn` numbers the draws; `places` says where an operation is that is `wanted`."""
         super().__init__()
+        self._places, self._wanted, self.place = places, wanted, ""
         self._operations: list[Operation] = []
         self._reason = ""
-        self._inputs = len(inputs)
-        self._products = self._computed = self._draws = 0
+        self._inputs, self._drawn = len(inputs), drawn
+        self._products = self._computed = 0
         # Tensors are told apart by identity, so every one of them is kept alive.
         self._kept: list[Tensor] = []
         self._numbers: dict[int, int] = {}
@@ -195,14 +256,14 @@ class Recorder(Mode):  # type: ignore[no-untyped-call]
         Raises:
             CannotPackError: it cannot be written down.
         """
-        if self._reason:
-            raise CannotPackError(self._reason)
+        if self._reason or self._drawn.reason:
+            raise CannotPackError(self._reason or self._drawn.reason)
         numbers = [self._numbers.get(id(tensor)) for tensor in results]
         if None in numbers:
             raise CannotPackError("the loss or a gradient is not computed by torch's operations")
         return Tape(
             self._inputs,
-            self._draws,
+            self._drawn.draws,
             tuple(self._operations),
             tuple(number for number in numbers if number is not None),
             self._products,
@@ -218,15 +279,16 @@ class Recorder(Mode):  # type: ignore[no-untyped-call]
         del types
         kwargs = kwargs or {}
         name = str(func)
+        if name == self._wanted and not self.place:
+            self.place = self._places.here()
         arguments = tuple(self._written(argument, name) for argument in args)
         options = tuple((key, self._written(kwargs[key], name)) for key in sorted(kwargs))
-        if is_draw(func):
-            arguments = (self._keys, self._draws, *arguments)
-            self._draws += 1
-        elif not values_in((arguments, options)):
-            arguments = (self._keys, *arguments)
         changed = _changed(func, args, kwargs)
         found = func(*args, **kwargs)
+        if is_draw(func):
+            arguments = (self._keys, self._drawn.last, *arguments)
+        elif not values_in((arguments, options)):
+            arguments = (self._keys, *arguments)
         many = isinstance(found, tuple | list)
         results = list(found) if many else [found]
         results += [tensor for tensor in changed if all(tensor is not one for one in results)]
@@ -279,7 +341,7 @@ class Recorder(Mode):  # type: ignore[no-untyped-call]
 
     def _refuse(self, reason: str) -> None:
         # Kept, not raised: what runs is the user's code, which may swallow an exception.
-        self._reason = self._reason or reason
+        self._reason = self._reason or f"{reason} {self._places.here()}".strip()
 
 
 class _Reading(TorchFunctionMode):

@@ -40,7 +40,7 @@ def toolchain() -> str:
     if shown.returncode:
         raise NotCompiledError(f"the C++ compiler {path} does not work: {shown.stderr.strip()}")
     version = shown.stdout.partition("\n")[0]
-    return f"torch {importlib.metadata.version('torch')}, {version}, {_processor()}"
+    return f"torch {importlib.metadata.version('torch')}, {version}, {processor()}"
 
 
 def check_toolchain(there: str, *, allow: bool) -> bool:
@@ -67,7 +67,7 @@ def check_toolchain(there: str, *, allow: bool) -> bool:
     return can
 
 
-def _processor() -> str:
+def processor() -> str:
     """Its name, and a checksum of what it can do."""
     facts = {}
     with contextlib.suppress(OSError):

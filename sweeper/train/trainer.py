@@ -17,8 +17,9 @@ from sweeper.files import make_folder
 from sweeper.signature import decode
 from sweeper.train.curves import CURVES, Trained, choose_samples, curve_steps
 from sweeper.train.data import Batch, Data, Indices, SampleSet, in_order, shuffled
-from sweeper.train.metrics import Tally
-from sweeper.train.optimizers import make_optimizer
+from sweeper.train.inputs import call_model
+from sweeper.train.metrics import Measure, Tally, evaluating
+from sweeper.train.optimizers import make_optimizer, parameters_of, scale_rates
 from sweeper.train.plan import batches_per_epoch
 from sweeper.train.problem import Problem
 from sweeper.train.streams import Preserved, Streams, preserved
@@ -62,17 +63,21 @@ def train_trial(
     streams.seed_globals("init")
     full, model = problem.make_model(payload["params"])
     loss = problem.make_loss()
-    optimizer = make_optimizer(problem.optimizer, model.parameters(), payload["lr_start"])
+    optimizer = make_optimizer(problem.optimizer, model, payload["lr_start"], parameters_of(loss))
+    judging = problem.measure(loss)
     streams.seed_globals("inside")
 
     def step(engine: Engine, batch: Batch) -> float:
         x, y = batch
         optimizer.zero_grad()
-        value: Tensor = loss(model(x), y)
+        value: Tensor = loss(call_model(model, x), y)
         value.backward()  # type: ignore[no-untyped-call]
+        problem.clipping.apply(optimizer)
         optimizer.step()
         reached = value.item()
         if not math.isfinite(reached):
+            if judging.counts_nothing(y):
+                return 0.0
             engine.terminate()
         return reached
 
@@ -84,7 +89,8 @@ def train_trial(
         optimizer, "lr", payload["lr_start"], payload["lr_end"], cycle_steps
     )
     trainer.add_event_handler(Events.ITERATION_STARTED, cycle)
-    evaluator = Evaluator(problem, model, loss)
+    trainer.add_event_handler(Events.ITERATION_STARTED, lambda _: scale_rates(optimizer))
+    evaluator = Evaluator(problem, model, judging)
     curves = _record_curves(trainer, evaluator, data, streams, payload, curve_samples)
     if problem.handlers is not None:
         make_folder(folder)
@@ -99,15 +105,16 @@ def train_trial(
     for name, samples in (("train", data.train), ("val", data.val)):
         measured = (math.nan, 0.0) if diverged else evaluator.measure(samples, name)
         metrics[f"loss_{name}"], metrics[f"perf_{name}"] = measured
-    return Trained(metrics, curves, full)
+    own = isinstance(loss, nn.Module) and any(True for _ in loss.parameters())
+    return Trained(metrics, curves, full, loss if own else None)
 
 
 class Evaluator:
     """Measures loss and performance through an ignite engine, so that handlers see it."""
 
-    def __init__(self, problem: Problem, model: nn.Module, loss: nn.Module) -> None:
-        self._problem, self._model, self._loss = problem, model, loss
-        self._tally = Tally(problem.accuracy_style)
+    def __init__(self, problem: Problem, model: nn.Module, judging: Measure) -> None:
+        self._model, self._judging = model, judging
+        self._tally = Tally(self._judging, 0)
         # A handler may draw now and then.
         self._preserved = Preserved() if problem.handlers is None else preserved
         self.engine = Engine(self._step)
@@ -120,27 +127,27 @@ class Evaluator:
 
         Training goes on as if nothing had been measured.
         """
-        self._tally = Tally(self._problem.accuracy_style)
-        places = in_order(len(samples) if chosen is None else len(chosen))
+        count = len(samples) if chosen is None else len(chosen)
+        self._tally = Tally(self._judging, count)
+        places = in_order(count)
         indices = list(places) if chosen is None else [chosen[place] for place in places]
         self.engine.state.dataset = name  # type: ignore[attr-defined]
-        with self._preserved():
-            self._model.eval()
+        with self._preserved(), evaluating(self._model, self._judging.loss):
             self.engine.run(samples.batches(indices), max_epochs=1, epoch_length=len(indices))
-            self._model.train()
-        return self._tally.loss, self._tally.performance
+            return self._tally.result()
 
     def _step(self, _: Engine, batch: Batch) -> Tensor:
         import torch
 
         x, y = batch
         with torch.no_grad():
-            output: Tensor = self._model(x)
-            self._tally.add(output, y, float(self._loss(output, y)))
+            output: Tensor = call_model(self._model, x)
+            self._tally.add(output, y)
         return output
 
     def _report(self, engine: Engine) -> None:
-        engine.state.metrics = {"loss": self._tally.loss, "performance": self._tally.performance}
+        loss, performance = self._tally.result()
+        engine.state.metrics = {"loss": loss, "performance": performance}
 
 
 def _record_curves(

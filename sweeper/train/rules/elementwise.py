@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from sweeper.train.rules.common import aligned, in_whole_vectors, together
-from sweeper.train.tape import CannotPackError
 
 aten: Any = torch.ops.aten
 
@@ -32,11 +31,13 @@ def _rsub(x: Tensor, y: Any, alpha: float = 1) -> Tensor:
 
 
 def _power(x: Tensor, exponent: float) -> Tensor:
-    """By products and roots, which are rounded alike wherever a number stands."""
+    """By products and roots where it can, which are rounded alike wherever a number stands."""
     if exponent not in _POWERS:
-        raise CannotPackError(f"it computes a power of {exponent}")
+        return _POW(x, exponent)
     return _POWERS[exponent](x)
 
+
+_POW = in_whole_vectors(torch.pow)
 
 _POWERS: Mapping[float, Callable[[Tensor], Tensor]] = {
     0: torch.ones_like,
@@ -72,7 +73,7 @@ _EXACT: Mapping[str, Callable[..., Any]] = {
             ("div", together(torch.div)),
         )
         for place, kind in (("", "Tensor"), ("", "Scalar"), ("_", "Tensor"), ("_", "Scalar"))
-        if (name, kind) != ("sub", "Scalar")  # torch never comes to it
+        if (name, place, kind) != ("sub", "_", "Scalar")  # torch never comes to it
     },
     "aten.rsub.Scalar": _rsub,
     "aten.neg.default": torch.neg,
@@ -82,6 +83,7 @@ _EXACT: Mapping[str, Callable[..., Any]] = {
     "aten.rsqrt.default": lambda x: 1 / x.sqrt(),
     "aten.reciprocal.default": lambda x: 1 / x,
     "aten.pow.Tensor_Scalar": _power,
+    "aten.pow_.Scalar": _power,
     "aten.clamp.default": torch.clamp,
     "aten.clamp_min.default": torch.clamp_min,
     "aten.maximum.default": together(torch.maximum),
@@ -99,6 +101,7 @@ _EXACT: Mapping[str, Callable[..., Any]] = {
     "aten.logical_not.default": torch.logical_not,
     "aten.bitwise_and.Tensor": together(torch.bitwise_and),
     "aten.bitwise_or.Tensor": together(torch.bitwise_or),
+    "aten.bitwise_and_.Tensor": together(torch.bitwise_and),
     "aten.logical_and_.default": together(torch.logical_and),
     "aten.relu.default": torch.relu,
     "aten.relu_.default": torch.relu,

@@ -75,6 +75,49 @@ def _stack(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
     return torch.stack(list(parts), later(dim))
 
 
+def _roll(x: Tensor, shifts: Sequence[int], dims: Sequence[int] = ()) -> Tensor:
+    if not dims:
+        return x.flatten(1).roll(shifts[0], 1).view(x.shape)
+    return x.roll(list(shifts), [later(dim) for dim in dims])
+
+
+def _repeat(x: Tensor, times: Sequence[int]) -> Tensor:
+    return raised(x, len(times) + 1).repeat(1, *times)
+
+
+def _diagonal(x: Tensor, offset: int = 0, one: int = 0, other: int = 1) -> Tensor:
+    return x.diagonal(offset, later(one), later(other))
+
+
+def _diagonal_backward(
+    grad: Tensor, size: Sequence[int], offset: int, one: int, other: int
+) -> Tensor:
+    found = grad.new_zeros((len(grad), *size))
+    _diagonal(found, offset, one, other).copy_(grad)
+    return found
+
+
+def _unfold_backward(grad: Tensor, size: Sequence[int], dim: int, length: int, step: int) -> Tensor:
+    found: Tensor = aten.unfold_backward(grad, [len(grad), *size], later(dim), length, step)
+    return found
+
+
+def _put_everywhere(x: Tensor, value: Any) -> Tensor:
+    value = raised(value, x.ndim) if isinstance(value, Tensor) else value
+    found: Tensor = torch.zeros_like(x) + value
+    return found
+
+
+def _line(
+    keys: Tensor, start: float, end: float, steps: int, *, dtype: Any = None, **_: object
+) -> Tensor:
+    return torch.linspace(start, end, steps, dtype=dtype).expand(len(keys), -1)
+
+
+def _identity(keys: Tensor, *size: int, dtype: torch.dtype | None = None, **_: object) -> Tensor:
+    return torch.eye(*size, dtype=dtype).expand(len(keys), -1, -1)
+
+
 def _filled(value: float | None = None) -> Callable[..., Tensor]:
     """One value everywhere."""
 
@@ -124,6 +167,11 @@ RULES: Mapping[str, Callable[..., Any]] = {
     "aten.squeeze.dim": lambda x, dim: x.squeeze(later(dim)),
     "aten.squeeze.dims": _squeeze,
     "aten.detach.default": lambda x: x,
+    "aten.alias.default": lambda x: x,
+    "aten.diagonal.default": _diagonal,
+    "aten.diagonal_backward.default": _diagonal_backward,
+    "aten.unfold.default": lambda x, dim, size, step: x.unfold(later(dim), size, step),
+    "aten.unfold_backward.default": _unfold_backward,
     # Parts.
     "aten.select.int": lambda x, dim, index: x.select(later(dim), index),
     "aten.select_backward.default": _select_backward,
@@ -137,7 +185,15 @@ RULES: Mapping[str, Callable[..., Any]] = {
     "aten.constant_pad_nd.default": lambda x, sides, value=0: aten.constant_pad_nd(x, sides, value),
     "aten.triu.default": torch.triu,
     "aten.tril.default": torch.tril,
+    # In another order.
+    "aten.flip.default": lambda x, dims: x.flip([later(dim) for dim in dims]),
+    "aten.roll.default": _roll,
+    "aten.pixel_shuffle.default": lambda x, size: aten.pixel_shuffle(x.contiguous(), size),
+    "aten.pixel_unshuffle.default": lambda x, size: aten.pixel_unshuffle(x.contiguous(), size),
     # Copies.
+    "aten.repeat.default": _repeat,
+    "aten.fill.Scalar": _put_everywhere,
+    "aten.fill_.Scalar": _put_everywhere,
     "aten.clone.default": _clone,
     "aten.copy_.default": _copied,
     "aten._to_copy.default": _to,
@@ -150,7 +206,11 @@ RULES: Mapping[str, Callable[..., Any]] = {
     "aten.zeros.default": _filled(0.0),
     "aten.ones.default": _filled(1.0),
     "aten.full.default": _filled(),
+    "aten.empty.memory_format": _filled(0.0),
+    "aten.eye.default": _identity,
+    "aten.linspace.default": _line,
     "aten.arange.default": _range,
     "aten.arange.start": _range,
+    "aten.arange.start_step": _range,
     "aten.scalar_tensor.default": _scalar,
 }

@@ -13,7 +13,7 @@ from sweeper.train.rules.common import MEAN, NONE, aligned, in_whole_vectors, ra
 from sweeper.train.rules.sums import mean
 from sweeper.train.tape import CannotPackError
 
-_EXP, _LOG1P = in_whole_vectors(torch.exp), in_whole_vectors(torch.log1p)
+_EXP, _LOG, _LOG1P = map(in_whole_vectors, (torch.exp, torch.log, torch.log1p))
 
 CROSS_ENTROPY, CROSS_ENTROPY_BACKWARD = "sweeper.cross_entropy", "sweeper.cross_entropy_backward"
 """The loss by the logarithm of a softmax, and the way back through both, which share something."""
@@ -21,36 +21,43 @@ CROSS_ENTROPY, CROSS_ENTROPY_BACKWARD = "sweeper.cross_entropy", "sweeper.cross_
 # -- of classes -----------------------------------------------------------------------------------
 
 
-def _check_nll(x: Tensor, weight: object) -> None:
-    if x.ndim < 3 or weight is not None:
-        raise CannotPackError("its cross entropy is weighted, or of no batch")
+def _check_nll(x: Tensor) -> None:
+    if x.ndim < 3:
+        raise CannotPackError("its cross entropy is of no batch")
 
 
-def _labels(x: Tensor, y: Tensor, ignored: int | None) -> tuple[Tensor, Tensor | None]:
-    """Labels that are classes, and 1 where they count; both with a dimension for the classes.
+def _labels(
+    x: Tensor, y: Tensor, ignored: int | None, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Labels that are classes, and what each counts; both with a dimension for the classes.
 
-    Nothing is ignored where `ignored` is None: there is no need to say which count.
+    What counts weighs 1, or the weight of its class.  Nothing is ignored where `ignored` is None:
+    without weights there is no need to say which count.
     """
     y = y.unsqueeze(2)
-    if ignored is None:
-        return y, None
-    counts = y != ignored
-    return y * counts, counts.to(x.dtype)
+    counts = None
+    if ignored is not None:
+        seen = y != ignored
+        y, counts = y * seen, seen.to(x.dtype)
+    if weight is not None:
+        weights = weight.gather(1, y.flatten(1)).view(y.shape)
+        counts = weights if counts is None else weights * counts
+    return y, counts
 
 
 def _nll(
-    x: Tensor, y: Tensor, weight: None, reduction: int, ignored: int
+    x: Tensor, y: Tensor, weight: Tensor | None, reduction: int, ignored: int
 ) -> tuple[Tensor, Tensor | float]:
-    """Losses of shape (replicas,), and how many samples count."""
+    """Losses of shape (replicas,), and how many samples count, or what they weigh."""
     return _cross_entropy(x, y, weight, reduction, ignored)[:2]
 
 
 def _cross_entropy(
-    x: Tensor, y: Tensor, weight: None, reduction: int, ignored: int | None
+    x: Tensor, y: Tensor, weight: Tensor | None, reduction: int, ignored: int | None
 ) -> tuple[Tensor, Tensor | float, Tensor, Tensor | None]:
-    """As `_nll`, and then the labels, and 1 for those that count; see `_labels`."""
-    _check_nll(x, weight)
-    labels, counts = _labels(x, y, ignored)
+    """As `_nll`, and then the labels, and what each counts; see `_labels`."""
+    _check_nll(x)
+    labels, counts = _labels(x, y, ignored, weight)
     counted = float(labels[0].numel()) if counts is None else total(counts)
     each = _counting(x.gather(2, labels), counts)
     if reduction == NONE:
@@ -64,13 +71,13 @@ def _nll_backward(
     grad: Tensor,
     x: Tensor,
     y: Tensor,
-    weight: None,
+    weight: Tensor | None,
     reduction: int,
     ignored: int,
     counted: Tensor,
 ) -> Tensor:
-    _check_nll(x, weight)
-    labels, counts = _labels(x, y, ignored)
+    _check_nll(x)
+    labels, counts = _labels(x, y, ignored, weight)
     each = _of_each(grad, counted, reduction, labels, counts)
     return torch.zeros_like(x).scatter_(2, labels, -each)
 
@@ -155,14 +162,92 @@ def _smooth_l1_backward(grad: Tensor, x: Tensor, y: Tensor, reduction: int, beta
     return _huber_backward(grad, x, y, reduction, beta) / beta
 
 
-def _binary(
-    x: Tensor, y: Tensor, weight: None = None, positive: None = None, reduction: int = MEAN
+def _binary_with_logits(
+    x: Tensor,
+    y: Tensor,
+    weight: Tensor | None = None,
+    positive: Tensor | None = None,
+    reduction: int = MEAN,
 ) -> Tensor:
     """Binary cross entropy of what a sigmoid would be applied to."""
-    if weight is not None or positive is not None:
-        raise CannotPackError("its binary cross entropy is weighted")
+    x, y, weight, positive = aligned(x, y, weight, positive)
+    logs = _LOG1P(_EXP(-x.abs()))
+    if positive is None:
+        found = x.relu() - x * y + logs
+    else:
+        found = (1 - y) * x + ((positive - 1) * y + 1) * (logs + (-x).relu())
+    return _reduced(found if weight is None else found * weight, reduction)
+
+
+def _binary(x: Tensor, y: Tensor, weight: Tensor | None = None, reduction: int = MEAN) -> Tensor:
+    """Binary cross entropy of probabilities, its logarithms bounded as torch does."""
+    x, y, weight = aligned(x, y, weight)
+    found = (y - 1) * _LOG1P(-x).clamp(min=-100) - y * _LOG(x).clamp(min=-100)
+    return _reduced(found if weight is None else found * weight, reduction)
+
+
+def _binary_backward(
+    grad: Tensor, x: Tensor, y: Tensor, weight: Tensor | None = None, reduction: int = MEAN
+) -> Tensor:
+    x, y, weight = aligned(x, y, weight)
+    found = (x - y) / ((1 - x) * x).clamp(min=1e-12)
+    found = found if weight is None else found * weight
+    return found * _spread(grad, found, reduction)
+
+
+def _soft_margin(x: Tensor, y: Tensor, reduction: int = MEAN) -> Tensor:
     x, y = aligned(x, y)
-    return _reduced(x.relu() - x * y + _LOG1P(_EXP(-x.abs())), reduction)
+    return _reduced(_LOG1P(_EXP(-(y * x))), reduction)
+
+
+def _soft_margin_backward(grad: Tensor, x: Tensor, y: Tensor, reduction: int) -> Tensor:
+    x, y = aligned(x, y)
+    powers = _EXP(-(y * x))
+    found = -y * powers / (1 + powers)
+    return found * _spread(grad, found, reduction)
+
+
+def _margins(
+    x: Tensor, y: Tensor, margin: float, weight: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | float]:
+    """What is over the margin, the labels, and the weights of their classes; with classes last."""
+    labels = y.unsqueeze(-1)
+    over = (x - x.gather(-1, labels) + margin).clamp(min=0)
+    weights: Tensor | float = 1.0
+    if weight is not None:
+        weights = weight.gather(1, y.flatten(1)).view(labels.shape)
+    return over.scatter(-1, labels, 0.0), labels, weights
+
+
+def _multi_margin(
+    x: Tensor,
+    y: Tensor,
+    power: int = 1,
+    margin: float = 1.0,
+    weight: Tensor | None = None,
+    reduction: int = MEAN,
+) -> Tensor:
+    """By how much other classes come near to that of the label."""
+    over, _, weights = _margins(x, y, margin, weight)
+    each = over if power == 1 else over * over
+    dims = [each.ndim - 2]
+    return _reduced(total(each * weights, dims) / x.shape[-1], reduction)
+
+
+def _multi_margin_backward(
+    grad: Tensor,
+    x: Tensor,
+    y: Tensor,
+    power: int,
+    margin: float,
+    weight: Tensor | None = None,
+    reduction: int = MEAN,
+) -> Tensor:
+    over, labels, weights = _margins(x, y, margin, weight)
+    each = (over > 0).to(x.dtype) if power == 1 else over * 2
+    each = each * weights / x.shape[-1]
+    own = total(each, [each.ndim - 2], keepdim=True)
+    return each.scatter(-1, labels, -own) * _spread(grad, labels, reduction)
 
 
 RULES: Mapping[str, Callable[..., Any]] = {
@@ -178,5 +263,11 @@ RULES: Mapping[str, Callable[..., Any]] = {
     "aten.huber_loss_backward.default": _huber_backward,
     "aten.smooth_l1_loss.default": _smooth_l1,
     "aten.smooth_l1_loss_backward.default": _smooth_l1_backward,
-    "aten.binary_cross_entropy_with_logits.default": _binary,
+    "aten.binary_cross_entropy_with_logits.default": _binary_with_logits,
+    "aten.binary_cross_entropy.default": _binary,
+    "aten.binary_cross_entropy_backward.default": _binary_backward,
+    "aten.soft_margin_loss.default": _soft_margin,
+    "aten.soft_margin_loss_backward.default": _soft_margin_backward,
+    "aten.multi_margin_loss.default": _multi_margin,
+    "aten.multi_margin_loss_backward.default": _multi_margin_backward,
 }

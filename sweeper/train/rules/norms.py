@@ -188,9 +188,32 @@ def _group_norm_backward(
     return of_x, of_weight, total(grad, dims) if wanted[2] else None
 
 
+# -- of weights -----------------------------------------------------------------------------------
+
+
+def _others(x: Tensor, dim: int) -> list[int]:
+    """A replica's dimensions but one."""
+    return [other for other in range(x.ndim - 1) if other != dim % (x.ndim - 1)]
+
+
+def _weight_norm(direction: Tensor, size: Tensor, dim: int = 0) -> tuple[Tensor, Tensor]:
+    """The weight of that direction and size, and the norms of the direction."""
+    norms = total(direction * direction, _others(direction, dim), keepdim=True).sqrt()
+    return direction * (size / norms), norms
+
+
+def _weight_norm_backward(
+    grad: Tensor, direction: Tensor, size: Tensor, norms: Tensor, dim: int
+) -> tuple[Tensor, Tensor]:
+    along = total(grad * direction, _others(direction, dim), keepdim=True) / norms
+    return (size / norms) * (grad - direction * (along / norms)), along
+
+
 RULES: Mapping[str, Callable[..., Any]] = {
     "aten.native_batch_norm.default": _batch_norm,
     "aten.native_batch_norm_backward.default": _batch_norm_backward,
+    "aten._weight_norm_interface.default": _weight_norm,
+    "aten._weight_norm_interface_backward.default": _weight_norm_backward,
     "aten.native_layer_norm.default": _layer_norm,
     "aten.native_layer_norm_backward.default": _layer_norm_backward,
     "aten.native_group_norm.default": _group_norm,

@@ -1,0 +1,155 @@
+"""The source files of a problem as its folder keeps them."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from sweeper.store.database import Store
+from sweeper.store.rows import MOST_TIME, expect
+
+MOST_EARLIER = 20
+"""Changes of the files that are kept."""
+
+LARGEST = 2**24
+"""Bytes of a text: more is no source file, and was made to fill the memory."""
+
+
+class SourceFile(Protocol):
+    """A file as it was read (see `sweeper.train.sources`)."""
+
+    @property
+    def label(self) -> str:
+        """Its path, from the folder of the problem's own file."""
+
+    @property
+    def sha256(self) -> str:
+        """Of its text."""
+
+    @property
+    def text(self) -> bytes:
+        """Compressed by zlib; empty where it is not kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A file as the folder keeps it."""
+
+    label: str
+    sha256: str
+    text: bytes
+
+
+def as_meta(files: Iterable[SourceFile]) -> dict[str, Any]:
+    """Files as plain data, by label."""
+    return {
+        file.label: {
+            "sha256": file.sha256,
+            "zlib": base64.b64encode(file.text).decode("ascii"),
+        }
+        for file in files
+    }
+
+
+def kept_sources(store: Store) -> tuple[Kept, ...] | None:
+    """The files of the folder's problem; None: it was begun by a release that kept none.
+
+    Raises:
+        FolderError: the folder says what no sweep writes.
+    """
+    with store.understood():
+        found = store.meta.get("sources")
+        return None if found is None else _from_meta(found)
+
+
+def _from_meta(found: Mapping[str, Any]) -> tuple[Kept, ...]:
+    kept = []
+    for label, file in found.items():
+        expect(isinstance(file["sha256"], str), "a SHA-256", file["sha256"])
+        text = base64.b64decode(file["zlib"], validate=True)
+        kept.append(Kept(label, file["sha256"], text))
+    return tuple(kept)
+
+
+def earlier_sources(store: Store) -> tuple[Mapping[str, Any], ...]:
+    """What the files said before each change, the first change first.
+
+    Each has its `time`, the ids of the points that were kept `apart`, and `files`.
+
+    Raises:
+        FolderError: the folder says what no sweep writes.
+    """
+    with store.understood():
+        found = store.meta.get("earlier_sources", [])
+        expect(isinstance(found, list), "earlier sources", found)
+        for entry in found:
+            moment = entry["time"]
+            expect(isinstance(moment, float) and abs(moment) < MOST_TIME, "a time", moment)
+            expect(isinstance(entry["apart"], list), "a list of points", entry["apart"])
+            _from_meta(entry["files"])
+    return tuple(found)
+
+
+def files_of(entry: Mapping[str, Any]) -> tuple[Kept, ...]:
+    """The files of an entry of `earlier_sources`."""
+    return _from_meta(entry["files"])
+
+
+def keep_sources(
+    store: Store,
+    sources: Iterable[SourceFile],
+    *,
+    folder: str,
+    source_sha256: str,
+    earlier: Sequence[Mapping[str, Any]],
+) -> None:
+    """The files are the folder's from now on."""
+    store.set_meta(
+        {
+            "source_sha256": source_sha256,
+            "sources": as_meta(sources),
+            "source_folder": folder,
+            "earlier_sources": list(earlier)[-MOST_EARLIER:],
+        }
+    )
+
+
+def text_of(file: SourceFile) -> str | None:
+    """What a file says; None: it was not kept.
+
+    Raises:
+        ValueError: it is no such text.
+    """
+    if not file.text:
+        return None
+    try:
+        text = zlib.decompressobj().decompress(file.text, LARGEST)
+    except zlib.error as error:
+        raise ValueError(f"{file.label}: {error}") from error
+    return text.decode(errors="replace")
+
+
+def read_text(path: Path) -> str | None:
+    """What a file says now; None: it is not there, or no source file."""
+    try:
+        if not path.is_file() or path.stat().st_size > LARGEST:
+            return None
+        return path.read_text(encoding="utf-8", errors="replace")
+    except (OSError, ValueError):
+        return None
+
+
+def changed_files(known: Iterable[SourceFile], now: Iterable[SourceFile]) -> tuple[str, ...]:
+    """The labels of the files that differ; one that has only moved does not."""
+    before = {file.label: file.sha256 for file in known}
+    after = {file.label: file.sha256 for file in now}
+    gone, new = set(before) - set(after), set(after) - set(before)
+    moved = {before[label] for label in gone} & {after[label] for label in new}
+    changed = {label for label in set(before) & set(after) if before[label] != after[label]}
+    changed |= {label for label in gone if before[label] not in moved}
+    changed |= {label for label in new if after[label] not in moved}
+    return tuple(sorted(changed))

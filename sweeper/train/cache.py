@@ -1,0 +1,18 @@
+"""Where what is found out once for a machine is kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def user_cache() -> Path:
+    """The user's cache folder: `SWEEPER_CACHE`, or a folder of `XDG_CACHE_HOME` or `~/.cache`.
+
+    Raises:
+        RuntimeError: there is no home.
+    """
+    own = os.environ.get("SWEEPER_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sweeper"
