@@ -338,9 +338,17 @@ def _command_run(
       sweeper run problem.py --random 20 --range hidden=8:128 --range dropout=0.0:0.5 --trials 5
       sweeper run examples.digits --hparams fastest --set cycles=1 --folder out/quick
 
-    Values are read as int, float, True, False or None where they look like one, else as text (in
-    quotes always as text). Without --grid and --random the module's own `selector` or `points`
-    are used. Progress goes to standard error, the table (or JSON) to standard output.
+    Values are read as int, float, true, false or none (null) where they look like one, else as
+    text. In quotes they are text, commas included; in brackets a list [16,32], a tuple (16,32) or
+    a dict {key: value}, which the shell leaves alone if all of it is quoted:
+
+    \b
+      --grid "act='a,b',c"        two texts: a,b and c
+      --grid "sizes=[16,32],[64]" two lists
+
+    NaN is refused, since it equals nothing. Without --grid and --random the module's own
+    `selector` or `points` are used. Progress goes to standard error, the table (or JSON) to
+    standard output.
     """  # noqa: D301 - typer keeps the lines of a paragraph after \b
     arguments = _Run(
         module=module,
@@ -531,7 +539,8 @@ def _read_settings(preset: str, written: Sequence[str]) -> HyperparameterSetting
                 f"{', '.join(known)}"
             )
     return dataclasses.replace(
-        settings, **{name: read_value(text) for name, text in changes.items()}
+        settings,
+        **{name: read_value(text, f"--set {name}={text}") for name, text in changes.items()},
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import pickle
 import re
@@ -366,7 +367,7 @@ def test_wrong_usage_of_a_process(arguments, expected, here):
         ("run clouds --hparams fats", ["hparams='fats'", "fastest, fast, slow"]),
         ("run clouds --set cycle=1", ["--set cycle", "did you mean cycles?", "batch_pts"]),
         ("run clouds --set cycles=1.5", ["cycles=1.5", "whole number"]),
-        ("run clouds --set cycles=none", ["cycles='none'", "whole number"]),
+        ("run clouds --set cycles=none", ["cycles=None", "whole number"]),
         ("run clouds --set lr_start=2", ["lr_start=2", "below lr_end"]),
         ("run clouds --grid hidden=1 --cores 0", ["cores=0"]),
         ("run clouds --grid hidden=1 --total-cores 0", ["total_cores=0"]),
@@ -423,11 +424,35 @@ def test_a_sweep_that_stops_itself_ends_in_1_and_says_how_to_go_on(tmp_path, mon
         ("True", True),
         ("false", False),
         ("None", None),
-        ("none", "none"),
+        ("none", None),
+        ("null", None),
+        ("NULL", None),
+        ("TRUE", True),
+        ("nullable", "nullable"),
         ("ReLU", "ReLU"),
-        ("1_0", "1_0"),
+        ("1_0", 10),
+        ("1_000.5", 1000.5),
+        ("1__0", "1__0"),
+        ("_1", "_1"),
+        ("0x1F", 31),
+        ("1E5", 1e5),
+        ("-Infinity", float("-inf")),
         ("1e", "1e"),
-        ("nan", "nan"),
+        ("'nan'", "nan"),
+        ("nano", "nano"),
+        ("it's", "it's"),
+        ("'a,b'", "a,b"),
+        ('"it\'s"', "it's"),
+        ("[]", []),
+        ("[16, 32]", [16, 32]),
+        ("[16,]", [16]),
+        ("(1,'a,b')", (1, "a,b")),
+        ("(1,)", (1,)),
+        ("()", ()),
+        ("{}", {}),
+        ("{a: 1, 'b:c': [none, (true,)]}", {"a": 1, "b:c": [None, (True,)]}),
+        ("[[1,2],['[']]", [[1, 2], ["["]]),
+        ("f(1,2)", "f(1,2)"),
         ("٣", "٣"),
         ("'16'", "16"),
         ('""', ""),
@@ -450,6 +475,67 @@ def test_axes_and_ranges():
     }
     with pytest.raises(UsageError, match="twice"):
         read_ranges(["a=1,1.0"])
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("'a,b',c", ["a,b", "c"]),
+        ("[16,32],[64]", [[16, 32], [64]]),
+        ("(1,2),(3,4)", [(1, 2), (3, 4)]),
+        ("{a: 1}, {a: 2}", [{"a": 1}, {"a": 2}]),
+        ("none,null_,1_000,1e-3,inf", [None, "null_", 1000, 1e-3, math.inf]),
+        ("it's,f(1,2)", ["it's", "f(1,2)"]),
+        ("' a '", [" a "]),
+    ],
+)
+def test_commas_in_quotes_and_brackets_belong_to_the_value(text, values):
+    assert read_grid([f"h={text}"]) == {"h": values}
+
+
+def test_choices_and_ends_of_ranges_are_read_alike():
+    assert read_ranges(["h='a,b',c", "k=(1,2),(3,4)", "w=1_000:2_000"]) == {
+        "h": frozenset({"a,b", "c"}),
+        "k": frozenset({(1, 2), (3, 4)}),
+        "w": (1000, 2000),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("nan", "NaN cannot be a parameter"),
+        ("1,[NaN]", "NaN cannot be a parameter"),
+        ("1e400", "too large for a float"),
+        ("9" * 5000, "more than 1000 digits"),
+        ("'a,b", "a quote is not closed"),
+        ("'a'b", "b stands after a closing quote"),
+        ("[1,2", "a bracket is not closed"),
+        ("[1,2)", "closes no bracket"),
+        ("1]", "closes no bracket"),
+        ("[1]2", "something stands after a closing bracket"),
+        ("[1][2]", "something stands after a closing bracket"),
+        ("(1)", r"for a tuple of one write \(1,\)"),
+        ("{1,2}", "no sets here"),
+        ("{[1]: 2}", "cannot be the key"),
+        ("[1,,2]", "a value is empty"),
+        ("[" * 1000, "nested more than 40 deep"),
+        ("[1,2],[1,2]", "twice"),
+        ("1_000:2_000", "a grid takes values"),
+    ],
+)
+def test_what_cannot_be_meant_is_said(text, expected):
+    with pytest.raises(UsageError, match=rf"^--grid h=.*: .*{expected}"):
+        read_grid([f"h={text}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("nan:1", "NaN"), ("none:1", "low:high"), ("true:2", "low:high"), ("[1],[2]", "a tuple")],
+)
+def test_ranges_that_cannot_be_meant_are_said(text, expected):
+    with pytest.raises(UsageError, match=rf"^--range h=.*: .*{expected}"):
+        read_ranges([f"h={text}"])
 
 
 def module_with(**attributes):
