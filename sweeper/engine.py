@@ -31,7 +31,7 @@ from sweeper.show.table import plural
 from sweeper.signature import make_point, script_name
 from sweeper.store.collate import collate
 from sweeper.store.database import Store, fold_log
-from sweeper.store.identity import bind, identify, machine_note, numerics_of
+from sweeper.store.identity import bind, identify, machine_note, numerics_note, numerics_of
 from sweeper.store.paths import Paths, move_to_history, refuse_links
 from sweeper.study import Study
 from sweeper.train.context import Brief, DataRef, TrainContext, environment_of
@@ -233,7 +233,7 @@ def _bind(
     notes = [data.note, *(note for note in store.meta.get("notes", ()) if note != data.note)]
     if mixed:
         notes.append("the problem's code changed during this sweep, and that was allowed")
-    notes += filter(None, [machine_note(store.meta, here)])
+    notes += filter(None, [machine_note(store.meta, here), numerics_note(store.meta)])
     machine = store.meta.get("machine", here)
     store.set_meta({"notes": list(dict.fromkeys(notes)), "machine": machine})
     store.add_event(

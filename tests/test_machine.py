@@ -11,7 +11,7 @@ import sweeper
 from sweeper.errors import ChangedCodeError, FolderError
 from sweeper.run.worker import Setup
 from sweeper.store.database import Store
-from sweeper.store.identity import machine_note, numerics_of
+from sweeper.store.identity import machine_note, numerics_note, numerics_of
 from sweeper.store.paths import Paths
 from sweeper.train import machine, way
 from sweeper.train.context import environment_of
@@ -161,6 +161,8 @@ def test_a_machine_note_names_what_differs():
 def test_a_folder_of_earlier_numerics_goes_on_with_them(tmp_path):
     assert numerics_of({}, tmp_path) == 1
     assert numerics_of({"numerics": NUMERICS}, tmp_path) == NUMERICS
+    assert numerics_note({"numerics": NUMERICS}) == ""
+    assert "measured as it was then" in numerics_note({})
     assert environment_of(1) == {}
     assert environment_of(2) == {"MKL_CBWR": "AUTO"}
     for unknown in (NUMERICS + 1, 0, "2"):

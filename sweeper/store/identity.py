@@ -71,6 +71,17 @@ def numerics_of(meta: Mapping[str, Any], folder: Path) -> int:
     return int(found)
 
 
+def numerics_note(meta: Mapping[str, Any]) -> str:
+    """What is said of a folder that goes on with earlier numerics; or nothing."""
+    if meta.get("numerics", 1) == NUMERICS:
+        return ""
+    return (
+        "begun by an earlier release, and measured as it was then: losses of sets weigh batches by "
+        "their samples, labels that a loss ignores count as wrong, and 'multiclass' compares "
+        "logits with 0.5; resume=False (--no-resume) begins anew"
+    )
+
+
 def machine_note(meta: Mapping[str, Any], here: Mapping[str, str]) -> str:
     """What is said where a sweep goes on with another processor or other libraries; or nothing."""
     there = meta.get("machine", here)
