@@ -10,12 +10,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
+import inspect
 import json
 import math
 import operator
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -98,21 +101,49 @@ def reference(value: Any, name: str = "parameter") -> str:
     """
     module_name = getattr(value, "__module__", None)
     qualified = getattr(value, "__qualname__", None)
-    module = sys.modules.get(module_name) if isinstance(module_name, str) else None
+    if module_name == "__main__":
+        module: Any = SimpleNamespace(**main_globals())
+    else:
+        module = sys.modules.get(module_name) if isinstance(module_name, str) else None
     if module is None or qualified is None or _attribute(module, qualified) is not value:
         raise ParamError(
             f"{name}={value!r} cannot be imported by name: use a class or function that is "
             "defined at the top of a module (no lambda, no instance, nothing local)"
         )
-    return f"{script_name(module) if module_name == '__main__' else module_name}:{qualified}"
+    return f"{script_name() if module_name == '__main__' else module_name}:{qualified}"
 
 
-def script_name(main: Any) -> str:
-    """The name under which the running script, or a module run by `-m`, can be imported."""
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:
+def main_globals() -> Mapping[str, Any]:
+    """The global names of the running script.
+
+    A profiler or a debugger may be what Python was started with: the script that it runs has the
+    name `__main__`, too, and is what called.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "__main__":
+            return frame.f_globals
+        frame = frame.f_back
+    return vars(sys.modules["__main__"])
+
+
+def script_name(main: Mapping[str, Any] | None = None) -> str:
+    """The name under which the running script, or a module run by `-m`, can be imported.
+
+    `main` are its global names, where they are known already.
+    """
+    names = main_globals() if main is None else main
+    spec = names.get("__spec__")
+    if spec is not None and spec.name != "__main__":  # else a folder is run
         return str(spec.name)
-    return Path(getattr(main, "__file__", None) or "__main__").stem
+    return name_of_file(Path(names.get("__file__") or "script.py"))
+
+
+def name_of_file(path: Path) -> str:
+    """The name of the module in a file; `__main__.py` goes by its folder."""
+    if path.stem != "__main__":
+        return path.stem
+    return Path(os.path.abspath(path)).parent.name.replace(".", "_") or "__main__"  # noqa: PTH100 - links stay
 
 
 def _attribute(module: Any, qualified: str) -> Any:

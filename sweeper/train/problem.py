@@ -278,7 +278,7 @@ def load_problem(ref: ProblemRef) -> Problem:
 
 def _named(ref: ProblemRef, module: ModuleType) -> ProblemRef:
     name = getattr(module, "name", None)
-    last = ref.module.rpartition(".")[2]
+    last = ref.module.removesuffix(".__main__").rpartition(".")[2]
     if not isinstance(name, str):
         return ProblemRef(last, ref.module, ref.path)
     # Where no folder is given, the name is that of the folder.
