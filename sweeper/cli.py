@@ -35,7 +35,13 @@ from sweeper.errors import (
     SweeperError,
     UsageError,
 )
-from sweeper.files import folder_lock, open_standard_streams, read_lock, unpack_arrays
+from sweeper.files import (
+    current_folder,
+    folder_lock,
+    open_standard_streams,
+    read_lock,
+    unpack_arrays,
+)
 from sweeper.results import SweepResult, show_params
 from sweeper.search.spaces import (
     DEFAULT_TRIALS,
@@ -64,6 +70,7 @@ from sweeper.store.sources import (
     read_text,
     text_of,
 )
+from sweeper.train.loading import is_path
 from sweeper.types import (
     CHECK,
     TRIAL,
@@ -486,10 +493,7 @@ class _Run:
 
 
 def _run(arguments: _Run) -> int:
-    # As `python -m` does, so that a problem beside the caller is found by the script too.  Only
-    # here: what is in a folder that is looked at must not be imported.
-    if sys.path[:1] != [str(Path.cwd())]:
-        sys.path.insert(0, str(Path.cwd()))
+    _look_in_current_folder(arguments.module)
     settings = _read_settings(arguments.hparams, arguments.fields)
     space = Space.read(
         arguments.grid, arguments.random, arguments.ranges, arguments.trials, arguments.seed
@@ -526,6 +530,21 @@ def _run(arguments: _Run) -> int:
         _print_results(results, folder)
         _say(clean(files))
     return FAILED if results.failures else 0
+
+
+def _look_in_current_folder(module: str) -> None:
+    """Find modules there, as `python -m` does.
+
+    Only where a problem is swept: what is in a folder that is looked at must not be imported.
+    """
+    here = current_folder()
+    if here is None or sys.path[:1] == [str(here)]:
+        return
+    if is_path(module) and Path(module).resolve().parent != here:
+        # A script elsewhere does not see modules here, whose names may be those of others.
+        sys.path.append(str(here))
+    else:
+        sys.path.insert(0, str(here))
 
 
 def _read_settings(preset: str, written: Sequence[str]) -> HyperparameterSettings:

@@ -9,15 +9,14 @@ import importlib.metadata
 import os
 import platform
 import socket
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from sweeper.drive import drive
-from sweeper.errors import DiskError, StoppedError, SweepInterrupted
-from sweeper.files import folder_lock
+from sweeper.errors import DiskError, FolderError, StoppedError, SweepInterrupted
+from sweeper.files import current_folder, folder_lock
 from sweeper.options import Options
 from sweeper.reading import PRELOAD, Reading
 from sweeper.results import SweepResult
@@ -45,7 +44,13 @@ EXECUTE = "sweeper.train.job:execute"
 def run(reading: Reading, selector: ParamSelector, options: Options) -> SweepResult:
     """Run the sweep of a problem to its end; see `sweep` for what is raised."""
     name = reading.brief.ref.name
-    paths = Paths(Path(options.folder) if options.folder is not None else Path("out") / name)
+    folder = Path(options.folder) if options.folder is not None else Path("out") / name
+    if not folder.is_absolute() and current_folder() is None:
+        raise FolderError(
+            f"{folder}: the current folder is gone: change to one that is there, or give an "
+            "absolute folder"
+        )
+    paths = Paths(folder)
     with contextlib.ExitStack() as stack:
         view = stack.enter_context(make_view(options.progress))
         dead = stack.enter_context(folder_lock(paths.lock))
@@ -302,5 +307,5 @@ def _selector_name(selector: ParamSelector) -> str:
     kind = type(selector)
     module = kind.__module__
     if module == "__main__":
-        module = script_name(sys.modules["__main__"])
+        module = script_name()
     return f"{module}:{kind.__qualname__}"

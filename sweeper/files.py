@@ -177,6 +177,14 @@ def open_standard_streams() -> None:
 _STANDARD_ERROR = 2
 
 
+def current_folder() -> Path | None:
+    """The current folder; None where it has been removed."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
+
+
 def nameless_file() -> int:
     """The descriptor of a file for several processes; nothing is left of it when all have ended."""
     if hasattr(os, "memfd_create"):

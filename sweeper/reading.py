@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sweeper.files import nameless_file, open_standard_streams
+from sweeper.errors import FolderError
+from sweeper.files import current_folder, nameless_file, open_standard_streams
 from sweeper.run.aside import Aside
 from sweeper.run.backends.local import load, prepare
 from sweeper.run.worker import resolve
@@ -105,7 +107,8 @@ def read_problem(given: ModuleType | str | Path, backend: str) -> Iterator[Readi
     open_standard_streams()
     fd = nameless_file()
     try:
-        with contextlib.closing(_place(given, backend, fd)) as place:
+        found = given if ref.path is None else Path(ref.path)
+        with contextlib.closing(_place(found, backend, fd)) as place:
             yield Reading(ref, place, fd)
     finally:
         os.close(fd)
@@ -113,6 +116,11 @@ def read_problem(given: ModuleType | str | Path, backend: str) -> Iterator[Readi
 
 def _place(given: ModuleType | str | Path, backend: str, fd: int) -> Aside | _Here:
     if backend == "inline":
+        if "torch" not in sys.modules and current_folder() is None:
+            raise FolderError(
+                "the current folder is gone, where torch cannot be imported: change to one that "
+                "is there, or choose backend='local'"
+            )
         return _Here(fd)
     prepare(PRELOAD, installed_imports(given))
     return Aside("reading the problem", fd, PRELOAD, environment_of(NUMERICS))

@@ -10,12 +10,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
+import inspect
 import json
 import math
 import operator
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -66,13 +69,13 @@ def normalise(value: Any, name: str = "parameter", *, levels: int = DEEPEST) -> 
         raise ParamError(f"{name} is NaN, which equals nothing, itself included")
     if isinstance(value, Reference):  # from the results of an earlier sweep
         return find_importable(value)
-    if isinstance(value, tuple | list):
+    if type(value) in (tuple, list):
         items = [
             normalise(item, f"{name}[{place}]", levels=levels - 1)
             for place, item in enumerate(value)
         ]
         return tuple(items) if isinstance(value, tuple) else items
-    if isinstance(value, Mapping):
+    if type(value) is dict:
         return {
             normalise(key, f"a key of {name}", levels=levels - 1): normalise(
                 item, f"{name}[{key!r}]", levels=levels - 1
@@ -82,7 +85,19 @@ def normalise(value: Any, name: str = "parameter", *, levels: int = DEEPEST) -> 
     if isinstance(value, type) or callable(value):
         reference(value, name)
         return value
-    raise ParamError(
+    raise _refusal(value, name)
+
+
+def _refusal(value: Any, name: str) -> ParamError:
+    """The error for a value of a type that is not kept."""
+    for kind in (tuple, list, Mapping):
+        if isinstance(value, kind):
+            plain = "dict" if kind is Mapping else kind.__name__
+            return ParamError(
+                f"{name}={value!r} is a {type(value).__name__}, which would come back as a "
+                f"{plain}: give {plain}(…)"
+            )
+    return ParamError(
         f"{name}={value!r} is a {type(value).__name__}: a parameter is a number, string, bool, "
         "None, a tuple, list or dict of these, or an importable class or function"
     )
@@ -96,23 +111,87 @@ def reference(value: Any, name: str = "parameter") -> str:
     Raises:
         ParamError: it cannot be found again by that name.
     """
-    module_name = getattr(value, "__module__", None)
-    qualified = getattr(value, "__qualname__", None)
-    module = sys.modules.get(module_name) if isinstance(module_name, str) else None
-    if module is None or qualified is None or _attribute(module, qualified) is not value:
-        raise ParamError(
-            f"{name}={value!r} cannot be imported by name: use a class or function that is "
-            "defined at the top of a module (no lambda, no instance, nothing local)"
+    module_name = _home(value)
+    tried = []
+    for qualified in _names(value):
+        if module_name is not None and _within(module_name, qualified) is value:
+            return f"{script_name() if module_name == '__main__' else module_name}:{qualified}"
+        tried.append(qualified)
+    raise ParamError(f"{name}={value!r} cannot be imported by name: {_why(module_name, tried)}")
+
+
+def _home(value: Any) -> str | None:
+    """The name of the module in which it was defined, if it says one."""
+    for holder in (value, getattr(value, "__objclass__", None)):  # a method of a built-in class
+        found = getattr(holder, "__module__", None)
+        if isinstance(found, str):
+            return found
+    return None
+
+
+def _names(value: Any) -> list[str]:
+    """What it may be called in its module, the likeliest first.
+
+    `torch.tanh` says of itself that it is a method of a class that cannot be imported.
+    """
+    found = (getattr(value, name, None) for name in ("__qualname__", "__name__"))
+    # An instance may have the `__name__` of its class, and is not that.
+    return list(dict.fromkeys(name for name in found if isinstance(name, str)))
+
+
+def _within(module_name: str, qualified: str) -> Any:
+    """What a module that is imported has under a name; None where it has nothing."""
+    if module_name == "__main__":
+        return _attribute(SimpleNamespace(**main_globals()), qualified)
+    return _attribute(sys.modules.get(module_name), qualified)
+
+
+def _why(module_name: str | None, tried: list[str]) -> str:
+    """Why what was tried could not be found, and what to do."""
+    if not tried or module_name is None or "<" in tried[0]:
+        return (
+            "use a class or function that is defined at the top of a module (no lambda, no "
+            "instance, nothing local)"
         )
-    return f"{script_name(module) if module_name == '__main__' else module_name}:{qualified}"
+    found = _within(module_name, tried[0])
+    there = "has nothing" if found is None else "has something else"
+    return (
+        f"module {module_name} {there} called {tried[0]}: use a class or function that is found "
+        "under its own name in the module where it is defined"
+    )
 
 
-def script_name(main: Any) -> str:
-    """The name under which the running script, or a module run by `-m`, can be imported."""
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:
+def main_globals() -> Mapping[str, Any]:
+    """The global names of the running script.
+
+    A profiler or a debugger may be what Python was started with: the script that it runs has the
+    name `__main__`, too, and is what called.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "__main__":
+            return frame.f_globals
+        frame = frame.f_back
+    return vars(sys.modules["__main__"])
+
+
+def script_name(main: Mapping[str, Any] | None = None) -> str:
+    """The name under which the running script, or a module run by `-m`, can be imported.
+
+    `main` are its global names, where they are known already.
+    """
+    names = main_globals() if main is None else main
+    spec = names.get("__spec__")
+    if spec is not None and spec.name != "__main__":  # else a folder is run
         return str(spec.name)
-    return Path(getattr(main, "__file__", None) or "__main__").stem
+    return name_of_file(Path(names.get("__file__") or "script.py"))
+
+
+def name_of_file(path: Path) -> str:
+    """The name of the module in a file; `__main__.py` goes by its folder."""
+    if path.stem != "__main__":
+        return path.stem
+    return Path(os.path.abspath(path)).parent.name.replace(".", "_") or "__main__"  # noqa: PTH100 - links stay
 
 
 def _attribute(module: Any, qualified: str) -> Any:

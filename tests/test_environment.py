@@ -269,3 +269,122 @@ def test_a_module_does_not_say_how_many_threads_compute(tmp_path, monkeypatch, b
         torch.set_num_threads(before)
     seen = set((tmp_path / "seen").read_text().splitlines())
     assert seen == {"dataset 1", "forward 1", "loss 1"}
+
+
+# -- what a program is ----------------------------------------------------------------------------
+
+
+def _as_folder(program):
+    program.rename(program.with_name("__main__.py"))
+    return quoted(program.parent), "scripts"
+
+
+def _without_suffix(program):
+    # A namesake with the suffix, whose byte code must not be taken for this one's.
+    program.with_name("tool.py").write_text(program.read_text().replace("own", "other"))
+    program.rename(program.with_name("tool"))
+    return quoted(program.with_name("tool")), "tool"
+
+
+PROGRAMS = {
+    "profiled": lambda program: (f"-m cProfile {quoted(program)}", "own"),
+    "traced": lambda program: (f"-m trace --count --coverdir /tmp/no {quoted(program)}", "own"),
+    "a folder": _as_folder,
+    "without suffix": _without_suffix,
+}
+
+
+@pytest.mark.parametrize("how", ["profiled", "a folder", "without suffix"])
+def test_a_program_that_is_started_otherwise_sweeps_itself(program, tmp_path, how):
+    words, name = PROGRAMS[how](program)
+    done = shell(f"$PYTHON {words} {quoted(tmp_path / 'out')}")
+    check_swept(tmp_path / "out", done, name)
+
+
+CLASSES = """
+class Tanh(nn.Tanh): pass
+
+if __name__ == "__main__":
+    from sweeper.signature import reference
+    from sweeper.train.loading import find_ref
+    print(reference(Tanh), find_ref(__name__).module, find_ref("__main__").path)
+"""
+
+
+@pytest.mark.parametrize("how", ["profiled", "traced", "a folder", "without suffix"])
+def test_classes_of_a_program_are_found_by_its_name(program, how):
+    program.write_text("from torch import nn\n" + CLASSES)
+    words, name = PROGRAMS[how](program)
+    done = shell(f"$PYTHON {words}", cwd=program.parent.parent)
+    file = {"a folder": "__main__.py", "without suffix": "tool"}.get(how, "own.py")
+    assert done.stdout.splitlines()[0] == f"{name}:Tanh {name} {program.with_name(file)}"
+
+
+STARTED_WITHOUT_FILE = {
+    "standard input": "$PYTHON < {program}",
+    "a minus": "$PYTHON - < {program}",
+    "a string": '$PYTHON -c "$(cat {program})"',
+    "a pipe": "cat {program} | $PYTHON /dev/stdin",
+}
+
+
+@pytest.mark.parametrize("how", STARTED_WITHOUT_FILE)
+def test_a_program_without_a_file_is_told_what_to_do(program, how):
+    program.write_text("import sweeper; sweeper.sweep(__name__, sweeper.Grid(trials=1, h=[1]))")
+    done = shell(STARTED_WITHOUT_FILE[how].format(program=quoted(program)))
+    assert "module __main__ (typed in, given with -c or on standard input" in done.stderr
+    assert done.stderr.rstrip().endswith(
+        "put model, dataset, loss and accuracy_style into a .py file, and give its path"
+    )
+
+
+def test_a_program_from_standard_input_sweeps_a_module(program, tmp_path):
+    program.write_text("from blobs import QUICK" + SWEPT + "swept('blobs', sys.argv[1])")
+    done = shell(f"(echo import sys; cat {quoted(program)}) | $PYTHON - {quoted(tmp_path / 'out')}")
+    check_swept(tmp_path / "out", done, "blobs")
+
+
+# -- the current folder ---------------------------------------------------------------------------
+
+GONE = "mkdir {gone} && cd {gone} && rmdir {gone} && "
+
+
+def test_a_current_folder_that_is_gone_does_no_harm(program, tmp_path):
+    program.write_text(
+        PROBLEM + SWEPT + MAIN.replace("    swept", "    os.rmdir(os.getcwd())\n    swept")
+    )
+    (tmp_path / "here").mkdir()
+    done = shell(f"$PYTHON {quoted(program, tmp_path / 'out')}", cwd=tmp_path / "here")
+    check_swept(tmp_path / "out", done)
+
+
+def test_the_command_line_in_a_folder_that_is_gone(program, tmp_path):
+    gone = GONE.format(gone=tmp_path / "gone")
+    line = quoted("run", program, "--grid", "hidden=2", "--trials", "2", "--hparams", "fastest")
+    done = shell(f"{gone} $PYTHON -m sweeper {line} --cores 1 --folder {tmp_path}/out")
+    check_swept(tmp_path / "out", done)
+    line += " --folder out"
+    refused = shell(f"{gone} $PYTHON -m sweeper {line}")
+    assert refused.returncode == cli.WRONG
+    assert refused.stderr == (
+        "sweeper: out: the current folder is gone: change to one that is there, or give an "
+        "absolute folder\n"
+    )
+    refused = shell(f"{gone} $PYTHON -m sweeper {line} --folder /tmp/no --backend inline")
+    assert "the current folder is gone, where torch cannot be imported" in refused.stderr
+    refused = shell(f"{gone} $PYTHON -m sweeper run own.py --grid hidden=2")
+    assert "module='own.py': the current folder is gone" in refused.stderr
+
+
+def test_where_the_command_line_looks_for_modules(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "near.py").touch()
+    before = ["/first", "/last"]
+    for module, expected in {
+        "near": [str(tmp_path), *before],
+        "near.py": [str(tmp_path), *before],
+        "/far/away.py": [*before, str(tmp_path)],
+    }.items():
+        monkeypatch.setattr(sys, "path", [*before])
+        cli._look_in_current_folder(module)
+        assert sys.path == expected, module

@@ -436,6 +436,31 @@ class Stream(IterableDataset[Any]):
         return iter(())
 
 
+class StreamOfLength(Stream):
+    def __len__(self):
+        return 3
+
+
+class Frame:
+    """As a DataFrame of pandas: columns by name."""
+
+    iloc = None
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, column):
+        raise KeyError(column)
+
+
+class Unreadable:
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, place):
+        raise OSError("no disk")
+
+
 def pair_of(part: Any) -> Any:
     return lambda: (part, part)
 
@@ -454,7 +479,11 @@ def pair_of(part: Any) -> Any:
         ),
         (lambda: [[(1, 2)]] * 3, ["what dataset() returns is [[(1, 2)]", "(train_set, val_set)"]),
         (lambda: TensorDataset(torch.zeros(4)), ["TensorDataset", "(train_set, val_set)"]),
-        (pair_of(Stream()), ["train_set of dataset() is <", "map-style"]),
+        (pair_of(Stream()), ["train_set of dataset() is an IterableDataset", "list(dataset)"]),
+        (pair_of(StreamOfLength()), ["train_set of dataset() is an IterableDataset"]),
+        (pair_of(Frame()), ["train_set of dataset() is a Frame", "columns by name"]),
+        (pair_of({"x": [1], "y": [1]}), ["train_set of dataset() is a dict", "columns by name"]),
+        (pair_of(Unreadable()), ["train_set[0] of dataset() is not readable: OSError: no disk"]),
         (pair_of([3, 4]), ["an item of train_set is 3 (a int)", "a pair (x, y)"]),
         (pair_of([(1, 2, 3)]), ["an item of train_set is (1, 2, 3) (a tuple)", "a pair (x, y)"]),
     ],

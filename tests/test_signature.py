@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import enum
 import functools
@@ -11,11 +12,15 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
+from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from sweeper import signature
 from sweeper.errors import ParamError
@@ -159,7 +164,7 @@ def local():
     pass
 
 
-local.__qualname__ = "elsewhere"
+local.__qualname__ = local.__name__ = "elsewhere"
 
 
 @pytest.mark.parametrize(
@@ -209,6 +214,50 @@ def test_a_local_function_is_refused():
     for value in (inside, Inside):
         with pytest.raises(ParamError, match=r"hidden=.* cannot be imported by name"):
             normalise(value, "hidden")
+
+
+class Pair(NamedTuple):
+    one: int
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (Pair(1), "Pair, which would come back as a tuple"),
+        (torch.Size([1]), "Size, which would come back as a tuple"),
+        (collections.UserDict(a=1), "UserDict, which would come back as a dict"),
+        (collections.OrderedDict(a=1), "OrderedDict, which would come back as a dict"),
+        (collections.defaultdict(int, a=1), "defaultdict, which would come back as a dict"),
+        (types.MappingProxyType({"a": 1}), "mappingproxy, which would come back as a dict"),
+    ],
+)
+def test_no_container_becomes_another_silently(value, plain):
+    for kept in (value, [value], {"k": value}):
+        with pytest.raises(ParamError, match=plain):
+            normalise(kept, "hidden")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(torch.tanh, torch.sigmoid, torch.softmax, torch.conv1d),
+        *(nn.functional.gelu, nn.functional.relu, nn.functional.conv1d),
+        *(torch.special.erf, torch.linalg.norm, torch.Tensor.tanh, str.upper, np.tanh, nn.ReLU),
+    ],
+    ids=repr,
+)
+def test_functions_of_torch_come_back_by_name(value):
+    assert normalise(value) is value
+    assert decode(encode(value), find_importable) is value
+
+
+def test_a_name_that_leads_to_something_else_is_said():
+    replaced = types.FunctionType(function.__code__, globals(), "function")
+    with pytest.raises(ParamError, match=r"module test_signature has something else called funct"):
+        normalise(replaced, "hidden")
+    replaced.__qualname__ = replaced.__name__ = "nowhere"
+    with pytest.raises(ParamError, match=r"module test_signature has nothing called nowhere"):
+        normalise(replaced, "hidden")
 
 
 @pytest.mark.parametrize("value", [Importable, Importable.Inner, function, math.sin, dict, len])

@@ -520,14 +520,28 @@ def refuse(place):
     raise OSError(f"no file {place}")
 
 
+def readable_below_9(place):
+    return (torch.zeros(2), 0) if place < 9 else refuse(place)
+
+
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
         (lambda: 1 / 0, r"toy.*dataset\(\).*ZeroDivisionError"),
-        (lambda: (Items(3, refuse), Items(3, refuse)), r"toy.*dataset\(\).*OSError: no file 0"),
+        (
+            lambda: (Items(3, refuse), Items(3, refuse)),
+            r"toy.*: train_set\[0\] of dataset\(\) is .*: OSError: no file 0",
+        ),
+        (
+            lambda: (
+                TensorDataset(X, Y),
+                Items(2000, lambda at: (X[0], 0) if at < 9 else refuse(at)),
+            ),
+            r"toy.*: val_set\[9\] of dataset\(\) is not readable: OSError: no file 9",
+        ),
         (
             lambda: (Items(3, lambda place: (torch.zeros(place), 0)), TensorDataset(X, Y)),
-            r"toy.*a sample of dataset\(\) is not readable.*default_collate",
+            r"toy.*train_set\[1\] of dataset\(\) is not readable.*default_collate",
         ),
         (
             lambda: (Items(3, lambda _: (object(), 0)), TensorDataset(X, Y)),
@@ -538,6 +552,21 @@ def refuse(place):
 def test_data_that_cannot_be_read_is_a_fault_of_the_problem(dataset, message):
     with pytest.raises(ProblemError, match=message):
         read(problem_of(dataset), 0)
+
+
+def test_a_sample_that_cannot_be_read_while_it_is_trained_on_is_named():
+    loaded = LoadedSet(Items(20, readable_below_9), "val_set")
+    batches = loaded.batches([np.arange(4), np.array([7, 9, 12])])
+    next(batches)
+    with pytest.raises(OSError, match="no file 9") as raised:
+        next(batches)
+    assert raised.value.__notes__ == ["reading val_set[9]"]
+
+
+def test_large_data_of_which_a_sample_cannot_be_read_is_told_which():
+    problem = problem_of(lambda: (Items(20, readable_below_9), TensorDataset(X, Y)))
+    with pytest.raises(ProblemError, match=r"train_set\[9\] of dataset\(\) is not readable"):
+        read(problem, 0, budget=1)
 
 
 # -- permutations ---------------------------------------------------------------------------------

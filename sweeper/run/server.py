@@ -59,6 +59,7 @@ class ForkServer:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=None if worker.prints_to(2) else subprocess.DEVNULL,
+                cwd=worker.starting_folder(),
                 env=environment,
                 start_new_session=True,
             )

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.errors import BackendError, DiskError, SweeperError
-from sweeper.files import explained
+from sweeper.files import current_folder, explained
 from sweeper.run.channel import Channel
 from sweeper.types import Job, Outcome, Target
 
@@ -61,8 +61,8 @@ class Setup:
     """The driver's: a script that is imported as a problem may read them."""
     environment: dict[str, str]
     """The driver's variables, less those that are the same for all workers."""
-    folder: str
-    """The driver's current one."""
+    folder: str | None
+    """The driver's current one; None where it has been removed."""
     cores: tuple[int, ...]
     """Logical CPUs to stay on; empty: anywhere."""
     log: str | None
@@ -72,6 +72,7 @@ class Setup:
     @classmethod
     def here(cls, target: Target, cores: tuple[int, ...] = (), log: str | None = None) -> Setup:
         """For a worker that is to find things as they are in this process."""
+        here = current_folder()
         return cls(
             sys_path=tuple(sys.path),
             argv=tuple(sys.argv),
@@ -80,7 +81,7 @@ class Setup:
                 for name, value in (dict(target.environment) | os.environ).items()
                 if name not in FIXED_ENVIRONMENT
             },
-            folder=str(Path.cwd()),
+            folder=None if here is None else str(here),
             cores=cores,
             log=log,
             target=target,
@@ -99,6 +100,11 @@ def command(program: str, told: tuple[Any, ...]) -> list[str]:
 
 
 _BEGINNING = "import sys; sys.path[:], told = eval(sys.argv.pop(1))"
+
+
+def starting_folder() -> str | None:
+    """Where to start a process that imports torch, which cannot be done in a removed folder."""
+    return os.sep if current_folder() is None else None
 
 
 def prints_to(fd: int) -> bool:
@@ -156,7 +162,7 @@ def _settle(setup: Setup) -> None:
     for name in set(os.environ) - set(setup.environment) - set(FIXED_ENVIRONMENT):
         del os.environ[name]
     os.environ.update(setup.environment)
-    os.chdir(setup.folder)
+    _go_to(setup.folder)
     if setup.cores:
         os.sched_setaffinity(0, setup.cores)
     if setup.log is not None:
@@ -174,8 +180,8 @@ def _settle(setup: Setup) -> None:
 
 def _settle_again(setup: Setup) -> None:
     """Undo what the job before has done to the process, which the next one is not to see."""
-    with contextlib.suppress(OSError):  # the folder is gone, or the model has closed its output
-        os.chdir(setup.folder)
+    _go_to(setup.folder)
+    with contextlib.suppress(OSError):  # the model has closed its output, or the log is gone
         printed = os.fstat(1)
         # A model may have sent its output into a file of its own.
         ours = setup.log is not None and os.path.samestat(printed, Path(setup.log).stat())
@@ -184,6 +190,17 @@ def _settle_again(setup: Setup) -> None:
     if setup.cores:
         with contextlib.suppress(OSError):  # the system has taken them away
             os.sched_setaffinity(0, setup.cores)
+
+
+def _go_to(folder: str | None) -> None:
+    """Make it the current folder; where it is gone, the root.
+
+    A worker must be somewhere: torch cannot be imported in a folder that has been removed.
+    """
+    try:
+        os.chdir(os.sep if folder is None else folder)
+    except OSError:
+        os.chdir(os.sep)
 
 
 def _die_with_driver(lifeline: int) -> None:

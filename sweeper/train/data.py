@@ -8,7 +8,7 @@ from __future__ import annotations
 import mmap
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -83,6 +83,7 @@ class LoadedSet:
     """Samples read from the dataset each time."""
 
     dataset: Any
+    name: str = "a set"
 
     @property
     def labels(self) -> None:
@@ -93,14 +94,31 @@ class LoadedSet:
 
     def batches(self, indices: Iterable[Indices]) -> Iterator[Batch]:
         """See `SampleSet`."""
+        places = [chosen.tolist() for chosen in indices]
         # A generator of its own: the loader must not draw from the model's stream.
         loader = DataLoader(
             self.dataset,
-            batch_sampler=[chosen.tolist() for chosen in indices],
+            batch_sampler=places,
             num_workers=0,
             generator=torch.Generator(),
         )
-        yield from loader
+        read = 0
+        try:
+            for batch in loader:
+                read += 1
+                yield batch
+        except Exception as error:
+            self._note(error, places[read])
+            raise
+
+    def _note(self, error: Exception, places: list[int]) -> None:
+        """Note the sample over which reading these failed, if one fails again."""
+        for place in places:
+            try:
+                self.dataset[place]
+            except Exception:  # noqa: BLE001 - the first error is raised
+                error.add_note(f"{_READING}{self.name}[{place}]")
+                return
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +181,7 @@ def read_data(problem: Problem, seed: int, fd: int, budget: float | None = None)
             raise
         except Exception as error:
             raise problem.fault(
-                "a sample of dataset()",
+                f"{_which(error)} of dataset()",
                 f"not readable: {type(error).__name__}: {error}",
                 "items (x, y) that torch's default_collate can batch",
             ) from error
@@ -176,6 +194,43 @@ def read_data(problem: Problem, seed: int, fd: int, budget: float | None = None)
     note = f"data: held in memory ({size / 2**20:.1f} MiB, one copy for all workers)"
     _share(held, layouts, size, fd)
     return replace(ref, layouts=layouts, size=size, note=note)
+
+
+def _which(error: Exception) -> str:
+    """The sample over whose reading this was raised, where that is known."""
+    notes = getattr(error, "__notes__", ())
+    named = [note.removeprefix(_READING) for note in notes if note.startswith(_READING)]
+    return named[-1] if named else "a sample"
+
+
+_READING = "reading "
+_SETS = ("train_set", "val_set")
+
+
+def _read_samples(dataset: Any, name: str, places: Iterable[int]) -> list[Any]:
+    """The samples; what one raises has a note that says which it was."""
+    found = []
+    for place in places:
+        try:
+            found.append(dataset[place])
+        except Exception as error:
+            error.add_note(f"{_READING}{name}[{place}]")
+            raise
+    return found
+
+
+def _collate(samples: list[Any], name: str, places: Sequence[int]) -> Any:
+    """The batch of the samples; where one is not like the first, a note says which."""
+    try:
+        return default_collate(samples)
+    except Exception as error:
+        for place, sample in zip(places, samples, strict=True):
+            try:
+                default_collate([samples[0], sample])
+            except Exception:  # noqa: BLE001 - whatever its types raise
+                error.add_note(f"{_READING}{name}[{place}]")
+                break
+        raise
 
 
 def _unchecked(found: Checksum) -> str:
@@ -223,10 +278,10 @@ def _item_bytes(dataset: Any) -> int:
 def _read_all(sets: tuple[Any, Any], seed: int, reading: int) -> list[Any]:
     seed_globals(reading_seed(seed, reading))
     found: list[Any] = []
-    for part in sets:
+    for name, part in zip(_SETS, sets, strict=True):
         chunks = [
-            default_collate([part[int(place)] for place in chosen])
-            for chosen in in_order(len(part), _READ_AT_ONCE)
+            _collate(_read_samples(part, name, chosen), name, chosen)
+            for chosen in (chunk.tolist() for chunk in in_order(len(part), _READ_AT_ONCE))
         ]
         for column in (0, 1):
             pieces = [chunk[column] for chunk in chunks]
@@ -243,7 +298,7 @@ def _is_steady(sets: tuple[Any, Any], seed: int) -> bool:
     sums = []
     for reading in (1, 2):
         seed_globals(reading_seed(seed, reading))
-        sums.append(_checksum([LoadedSet(part) for part in sets], whole=False))
+        sums.append(_checksum(_loaded(sets), whole=False))
     return sums[0].sha256 == sums[1].sha256 and not sums[0].unknown
 
 
@@ -253,7 +308,11 @@ def _checked(problem: Problem, held: list[Tensor], seed: int) -> list[SampleSet]
         return [HeldSet(held[0], held[1]), HeldSet(held[2], held[3])]
     sets = _make_sets(problem, seed)
     seed_globals(reading_seed(seed, 1))
-    return [LoadedSet(part) for part in sets]
+    return _loaded(sets)
+
+
+def _loaded(sets: tuple[Any, Any]) -> list[SampleSet]:
+    return [LoadedSet(part, name) for part, name in zip(sets, _SETS, strict=True)]
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:
@@ -300,7 +359,7 @@ def open_data(problem: Problem, ref: DataRef, fd: int | None) -> Data:
     if not ref.layouts or fd is None:
         seed_globals(dataset_seed(ref.seed))
         train, val = problem.make_dataset()
-        return Data(LoadedSet(train), LoadedSet(val))
+        return Data(*_loaded((train, val)))
     shared = mmap.mmap(fd, ref.size, prot=mmap.PROT_READ)
     x_train, y_train, x_val, y_val = (_mapped(shared, layout) for layout in ref.layouts)
     return Data(HeldSet(x_train, y_train), HeldSet(x_val, y_val))

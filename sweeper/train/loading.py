@@ -6,15 +6,15 @@ import ast
 import importlib.util
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from sweeper.errors import ProblemError
-from sweeper.signature import script_name
+from sweeper.signature import main_globals, name_of_file, script_name
 
 
 class UnguardedCall(BaseException):
@@ -59,15 +59,32 @@ def find_ref(given: ModuleType | str | Path) -> ProblemRef:
         )
     text = str(given)
     if text == "__main__":
-        return _ref_of(sys.modules["__main__"])
-    if text.endswith(".py") or "/" in text:
-        path = Path(text).resolve()
+        return _ref_to(main_globals(), current=True)
+    if is_path(text):
+        path = _resolved(text)
+        if path.is_dir():
+            path /= "__main__.py"
         if not path.is_file():
             raise ProblemError(f"module={text!r}: there is no such file")
-        return ProblemRef("", path.stem, str(path))
+        return ProblemRef("", name_of_file(path), str(path))
     # What the caller has under that name is what it means, wherever it was loaded from.
     known = sys.modules.get(text)
     return ProblemRef("", text) if _file_in(known) is None else _ref_of(sys.modules[text])
+
+
+def is_path(text: str) -> bool:
+    """Whether a problem is named by its file, which need not be there, and not by a dotted name."""
+    return text.endswith(".py") or "/" in text or Path(text).is_file()
+
+
+def _resolved(text: str) -> Path:
+    try:
+        return Path(text).resolve()
+    except FileNotFoundError:
+        raise ProblemError(
+            f"module={text!r}: the current folder is gone: change to one that is there, or give "
+            "an absolute path"
+        ) from None
 
 
 def _file_in(module: object) -> Path | None:
@@ -77,16 +94,29 @@ def _file_in(module: object) -> Path | None:
 
 
 def _ref_of(module: ModuleType) -> ProblemRef:
-    """By name where an import by that name gives this module's file, else by its file."""
-    path = _file_in(module)
-    if path is None:
+    return _ref_to(vars(module), current=sys.modules.get(module.__name__) is module)
+
+
+def _ref_to(names: Mapping[str, Any], *, current: bool) -> ProblemRef:
+    """By name where an import by that name gives this module's file, else by its file.
+
+    `names` are the module's, and `current` says that it is the imported one of its name.
+    """
+    name = names["__name__"]
+    file = names.get("__file__")
+    path = None if file is None else _resolved(file)
+    is_main = name == "__main__"
+    if path is None or (is_main and not path.is_file()):
+        program = " (typed in, given with -c or on standard input, or in an archive)"
         raise ProblemError(
-            f"module {module.__name__} has no file that a worker could import: put model, "
-            "dataset, loss and accuracy_style into a .py file"
+            f"module {name}{program if is_main else ''} has no file that a worker could import: "
+            "put model, dataset, loss and accuracy_style into a .py file, and give its path"
         )
-    in_script = module.__name__ == "__main__" and module.__spec__ is None
-    name = script_name(module) if module.__name__ == "__main__" else module.__name__
-    by_path = in_script or sys.modules.get(module.__name__) is not module
+    spec = names.get("__spec__")
+    by_path = not current
+    if is_main:
+        name = script_name(names)
+        by_path = spec is None or spec.name == "__main__"
     if not by_path:
         spec = find_importable_spec(name)
         origin = spec and spec.has_location and spec.origin
@@ -151,7 +181,7 @@ def installed_imports(given: ModuleType | str | Path) -> tuple[str, ...]:
 
 def _file_of(given: object) -> Path | None:
     if given == "__main__":
-        given = sys.modules["__main__"]
+        given = Path(main_globals().get("__file__") or "nowhere.py")
     if isinstance(given, ModuleType):
         given = Path(getattr(given, "__file__", None) or "nowhere.py")
     if isinstance(given, Path) or (isinstance(given, str) and given.endswith(".py")):
@@ -215,6 +245,9 @@ def _import_file(ref: ProblemRef) -> ModuleType:
     if known is not None and str(_file_in(known)) == path:
         return known
     spec = importlib.util.spec_from_file_location(ref.module, path)
+    if spec is None:  # a script need not be called .py
+        loader: Any = _ScriptLoader(ref.module, path)
+        spec = importlib.util.spec_from_file_location(ref.module, path, loader=loader)
     if spec is None or spec.loader is None:
         raise ProblemError(f"module={path!r} is not a Python file")
     module = importlib.util.module_from_spec(spec)
@@ -232,6 +265,14 @@ def _import_file(ref: ProblemRef) -> ModuleType:
             del sys.modules[ref.module]
         raise
     return module
+
+
+class _ScriptLoader(SourceFileLoader):
+    """Of a file without `.py`, whose byte code would lie where that of a namesake with it does."""
+
+    def path_stats(self, path: str) -> Any:
+        """Without it no byte code is read or written."""
+        raise OSError(path)
 
 
 def _import_name(name: str) -> ModuleType:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import IterableDataset
 
 from sweeper.errors import ProblemError
 from sweeper.signature import decode, find_importable
@@ -169,14 +170,34 @@ class Problem:
         if not isinstance(made, tuple | list) or len(made) != 2:
             raise self.fault("what dataset() returns", _shown(made), _EXPECTED["dataset"])
         for name, part in zip(("train_set", "val_set"), made, strict=True):
-            if not hasattr(part, "__len__") or not hasattr(part, "__getitem__"):
-                raise self.fault(f"{name} of dataset()", _shown(part), _EXPECTED["dataset"])
+            self._check_by_number(name, part)
             if len(part) == 0:
                 raise self.fault(f"{name} of dataset()", "empty", "at least one sample")
-            item = part[0]
+            try:
+                item = part[0]
+            except Exception as error:
+                found = f"not readable: {type(error).__name__}: {error}"
+                raise self.fault(f"{name}[0] of dataset()", found, _EXPECTED["item"]) from error
             if not isinstance(item, tuple | list) or len(item) != 2:
                 raise self.fault(f"an item of {name}", _shown(item), _EXPECTED["item"])
         return made[0], made[1]
+
+    def _check_by_number(self, name: str, part: Any) -> None:
+        """See that samples can be read by their number, in any order."""
+        if isinstance(part, IterableDataset):
+            expected = (
+                "a map-style dataset, since samples are drawn by their number, in any order: "
+                "read it into a list, list(dataset), or make it a Dataset with __getitem__"
+            )
+            raise self.fault(f"{name} of dataset()", "an IterableDataset", expected)
+        if hasattr(part, "iloc") or isinstance(part, Mapping):
+            expected = (
+                "samples by number, not columns by name: make a TensorDataset(x, y) of tensors, "
+                "such as torch.tensor(frame[columns].to_numpy())"
+            )
+            raise self.fault(f"{name} of dataset()", f"a {type(part).__name__}", expected)
+        if not hasattr(part, "__len__") or not hasattr(part, "__getitem__"):
+            raise self.fault(f"{name} of dataset()", _shown(part), _EXPECTED["dataset"])
 
     def find(self, name: str) -> Any:
         """The class or function `"module:Name"`; the problem's own are looked up in it."""
@@ -278,7 +299,7 @@ def load_problem(ref: ProblemRef) -> Problem:
 
 def _named(ref: ProblemRef, module: ModuleType) -> ProblemRef:
     name = getattr(module, "name", None)
-    last = ref.module.rpartition(".")[2]
+    last = ref.module.removesuffix(".__main__").rpartition(".")[2]
     if not isinstance(name, str):
         return ProblemRef(last, ref.module, ref.path)
     # Where no folder is given, the name is that of the folder.

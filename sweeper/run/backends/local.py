@@ -23,7 +23,7 @@ from sweeper.files import open_standard_streams
 from sweeper.run.channel import Channel
 from sweeper.run.server import ForkServer, ServerGoneError
 from sweeper.run.signals import Interrupts
-from sweeper.run.worker import FIXED_ENVIRONMENT, Setup, Unfit, command, prints_to
+from sweeper.run.worker import FIXED_ENVIRONMENT, Setup, Unfit, command, prints_to, starting_folder
 from sweeper.types import Died, Failure, Message, Result, Start, Target
 
 StartMethod = Literal["forkserver", "spawn"]
@@ -282,6 +282,7 @@ def _spawn(connection: int, lifeline: int, status: int, fd: int | None) -> subpr
         stdin=subprocess.DEVNULL,
         stdout=None if prints_to(1) else subprocess.DEVNULL,
         stderr=None if prints_to(2) else subprocess.DEVNULL,
+        cwd=starting_folder(),
         env=os.environ | FIXED_ENVIRONMENT,
         start_new_session=True,
     )
