@@ -109,20 +109,6 @@ def test_a_compiled_trial_is_the_flat_one_but_for_rounding():
             assert found.metrics[name] == pytest.approx(value, rel=1e-2)
 
 
-def test_a_step_with_parameter_groups_and_clipped_gradients_is_compiled():
-    groups = lambda model: [  # noqa: E731
-        {"params": [model[0].weight, model[4].weight], "weight_decay": 0.1, "lr_scale": 0.5},
-        {"params": [*model[1].parameters(), model[4].bias], "momentum": 0.5, "centered": True},
-    ]
-    optimizer = {"name": "rmsprop", "groups": groups}
-    problem = problem_of(model, optimizer=optimizer, clip_grad_norm=0.3)
-    flat, known = pack([0, 1], "flat", problem), pack(range(3), problem=problem)
-    for number, found in pack([1, 0], problem=problem).items():
-        alike(found, known[number])
-        for name, value in flat[number].metrics.items():
-            assert found.metrics[name] == pytest.approx(value, rel=1e-2)
-
-
 # -- the cache ------------------------------------------------------------------------------------
 
 AGAIN = """
@@ -299,3 +285,17 @@ def test_a_buffer_that_is_handed_on_is_not_written_over_before():
         whole_step(Plan(tape, Recipe("sgd"), len(parameters), shapes))(*inputs, torch.zeros(1, 2))
     for one, other in zip(found[len(parameters) :], buffers, strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_step_with_parameter_groups_and_clipped_gradients_is_compiled():
+    groups = lambda model: [  # noqa: E731
+        {"params": [model[0].weight, model[4].weight], "weight_decay": 0.1, "lr_scale": 0.5},
+        {"params": [*model[1].parameters(), model[4].bias], "momentum": 0.5, "centered": True},
+    ]
+    optimizer = {"name": "rmsprop", "groups": groups}
+    problem = problem_of(model, optimizer=optimizer, clip_grad_norm=0.3)
+    flat, known = pack([0, 1], "flat", problem), pack(range(3), problem=problem)
+    for number, found in pack([1, 0], problem=problem).items():
+        alike(found, known[number])
+        for name, value in flat[number].metrics.items():
+            assert found.metrics[name] == pytest.approx(value, rel=1e-2)
