@@ -236,6 +236,27 @@ def test_outputs_of_several_tensors_are_joined():
     assert type(join([part for part, _ in parts])) is Two
 
 
+def test_outputs_without_a_row_for_each_sample_are_not_joined():
+    weights = torch.ones(3, 4)
+    whole, y = torch.arange(10.0), torch.zeros(10)
+    loss = lambda output, y: squares(output[0], y).mean() + output[1].norm()  # noqa: E731
+    for cut in (7, 3):  # with three samples, what has as many rows may be one a sample
+        tally = Tally(Measure("inv-loss", loss), 10)
+        for some in torch.arange(10).split(cut):
+            tally.add((whole[some], weights), y[some])
+        assert tally.loss == pytest.approx(float(loss((whole, weights), y)), rel=1e-6)
+    (note,) = notes_of(Measure("inv-loss", loss), (whole, weights), y, 1000)
+    assert "a row for each sample" in note
+
+
+def test_a_squeezed_output_of_one_sample_is_joined():
+    whole, y = torch.arange(8.0), torch.ones(8)
+    tally = Tally(Measure("inv-loss", roots), 8)
+    tally.add(whole[:7], y[:7])
+    tally.add(whole[7], y[7:])
+    assert tally.loss == pytest.approx(float(roots(whole, y)), rel=1e-6)
+
+
 def test_what_does_not_fit_into_memory_weighs_by_its_samples():
     tally = Tally(Measure("inv-loss", constant(1.0, 5.0)), MOST_WHOLE)
     for count in (3, 1):
@@ -263,7 +284,12 @@ def test_labels_that_the_loss_leaves_out_count_in_no_accuracy():
         (nn.functional.binary_cross_entropy_with_logits, 1.0),
         (lambda output, y: nn.functional.binary_cross_entropy_with_logits(output, y) * 3, 1.0),
         (nn.MultiLabelSoftMarginLoss(), 1.0),
+        (nn.SoftMarginLoss(), 1.0),
+        (lambda output, y: nn.functional.binary_cross_entropy(output.sigmoid(), y), 1.0),
+        (lambda output, y: -nn.functional.logsigmoid((2 * y - 1) * output).mean(), 1.0),
+        (lambda output, y: -nn.functional.logsigmoid(-output).mean(), 1.0),
         (nn.MSELoss(), 0.0),
+        (lambda output, y: nn.functional.mse_loss(output, y) + (3 * y).sigmoid().mean(), 0.0),
     ],
 )
 def test_logits_are_compared_with_zero(loss, right):
@@ -294,7 +320,41 @@ FLAT = torch.rand(16, generator=torch.Generator().manual_seed(1))
 )
 def test_shapes_that_are_broadcast_are_seen_in_every_loss(loss, wrong):
     assert is_broadcast(loss, ROWS, FLAT) is wrong
-    assert not is_broadcast(loss, ROWS, ROWS)
+
+
+def roots(output, y):
+    return (output - y).square().mean().sqrt()
+
+
+@pytest.mark.parametrize(
+    ("loss", "output", "y", "wrong"),
+    [
+        # Nothing that is a mean over samples shows it.
+        (roots, ROWS, FLAT, True),
+        (lambda output, y: roots(output * 2 + 1, y.clamp(0, 1)), ROWS, FLAT, True),
+        (lambda output, y: roots(output.squeeze(1), y), ROWS, ROWS, True),
+        (lambda output, y: roots(output, y[0]), ROWS, [FLAT, ROWS], True),
+        (lambda output, y: roots(output["a"], y[:, 0]), {"a": ROWS}, ROWS.expand(16, 3), True),
+        (lambda output, y: roots(output[:, :1], y[:, 1]), *[ROWS.expand(16, 2)] * 2, True),
+        (roots, torch.rand(16, 1, 3, 3), torch.rand(16, 3, 3), True),
+        (roots, ROWS, ROWS, False),
+        (lambda output, y: roots(output[:, 0], y), ROWS, FLAT, False),
+        (lambda output, y: roots(output * torch.arange(15.0), y), ROWS, ROWS, False),
+        (lambda output, y: roots(output * torch.arange(16.0), y), ROWS, ROWS, False),
+        # Pairs of samples that a loss asks for.
+        (lambda _, y: (y[:, None] == y).float().mean(), ROWS, FLAT, False),
+        (
+            lambda output, _: (
+                (output**2).sum(1, keepdim=True) + (output**2).sum(1) - 2 * output @ output.T
+            ).mean(),
+            ROWS,
+            FLAT,
+            False,
+        ),
+    ],
+)
+def test_pairs_of_samples_are_seen_where_no_loss_asks_for_them(loss, output, y, wrong):
+    assert is_broadcast(loss, output, y) is wrong
 
 
 def squares(output, y):
@@ -317,6 +377,13 @@ def test_a_sum_is_seen_as_the_whole_or_a_part_of_a_loss(loss, summed):
     assert has_sum(two, {"a": ROWS, "b": ROWS}, [ROWS + 1, ROWS + 2]) is summed
 
 
+def test_a_sum_of_what_is_zero_before_training_is_seen():
+    loss = lambda output, y: squares(output[0], y).mean() + 0.1 * output[1].square().sum()  # noqa: E731
+    assert has_sum(loss, (ROWS, torch.zeros(16, 2)), ROWS + 1)
+    # Weights, which have no row for each sample.
+    assert not has_sum(loss, (ROWS, torch.ones(3, 2)), ROWS + 1)
+
+
 def test_a_person_is_told_what_does_not_fit():
     output, y = torch.zeros(4, 2), torch.zeros(4, 2)
     fine = Measure("multiclass", nn.BCEWithLogitsLoss())
@@ -327,4 +394,4 @@ def test_a_person_is_told_what_does_not_fit():
     assert "more than 64 MiB" in note
     (note,) = notes_of(Measure("inv-loss", squares), {"a": 3}, y, 1000)
     assert "cannot" not in note
-    assert "joined" in note
+    assert "a row for each sample" in note

@@ -390,6 +390,10 @@ def test_decay_only_looks_at_the_parts_of_names():
     given["decay_only"] = "again"
     decayed, _ = make_optimizer(given, model, 0.1).param_groups
     assert decayed["params"] == [*model["first"].parameters()]
+    loss = nn.ParameterDict({"scale": torch.zeros(1), "again": torch.zeros(1)})
+    decayed, others = make_optimizer(given, model, 0.1, loss).param_groups
+    assert decayed["params"] == [*model["first"].parameters(), loss["again"]]
+    assert others["params"][-1] is loss["scale"]
     given["decay_only"] = ("weigth",)
     with pytest.raises(ProblemError, match=r"no parameter's dotted name.*first.weight"):
         make_optimizer(given, model, 0.1)
@@ -400,12 +404,12 @@ def test_groups_have_rates_relative_to_the_tuned_one():
         first = {"params": (p for p in model["first"].parameters()), "lr_scale": 0.1}
         return [first, {"params": model["norm"].parameters(), "momentum": 0.5}]
 
-    extra = nn.Parameter(torch.zeros(1))
+    loss = nn.ParameterDict({"scale": torch.zeros(1)})
     given = {"name": "sgd", "groups": groups}
-    optimizer = make_optimizer(given, layers(), 0.5, [extra])
+    optimizer = make_optimizer(given, layers(), 0.5, loss)
     assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.5, 0.5]
     assert [group["momentum"] for group in optimizer.param_groups] == [0, 0.5, 0]
-    assert optimizer.param_groups[2]["params"] == [extra]
+    assert optimizer.param_groups[2]["params"] == [loss["scale"]]
     set_rate(optimizer, 2.0)
     assert [group["lr"] for group in optimizer.param_groups] == [0.2, 2.0, 2.0]
 

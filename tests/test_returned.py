@@ -199,3 +199,39 @@ def test_a_pair_and_tied_weights_are_returned_once():
     problem = problem_of(make)
     problem.make_model(encode(()))
     problem.make_model(encode(()))
+
+
+class Scaled(nn.Module):
+    """A loss with a parameter, and with what it gathers in training."""
+
+    def __init__(self, *, trained):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()), requires_grad=trained)
+        self.register_buffer("usual", torch.ones(()))
+
+    def forward(self, output, y):
+        found = nn.functional.cross_entropy(output * self.scale, y)
+        if self.training and not self.scale.requires_grad:
+            self.usual.lerp_(found.detach(), 0.1)
+        return found
+
+
+@pytest.mark.parametrize(
+    ("trained", "said"),
+    [(True, r"trained weights that it returned before: scale"), (False, "changed since: usual")],
+)
+def test_a_loss_that_was_returned_before_is_refused_where_training_changes_it(trained, said):
+    problem, shared = problem_of(whole), Scaled(trained=trained)
+    problem.module.loss = lambda: shared
+    with pytest.raises(ProblemError, match=rf"what loss\(\) returns is a module.*{said}"):
+        check(problem)
+    with pytest.raises(ProblemError, match=rf"what loss\(\) returns is a module.*{said}"):
+        two_trials(problem)
+    problem.module.loss = lambda: Scaled(trained=trained)
+    check(problem)
+    two_trials(problem)
+
+
+def two_trials(problem):
+    for number in (0, 1):
+        trial(streams_of(number, "trial"), problem=problem)

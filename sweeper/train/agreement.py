@@ -25,7 +25,7 @@ from sweeper.train.optimizers import make_optimizer, set_rate
 from sweeper.train.packed import Member, stack, state_of
 from sweeper.train.precision import InDouble
 from sweeper.train.problem import Problem
-from sweeper.train.reductions import fits, join
+from sweeper.train.reductions import fits, loss_of_whole
 from sweeper.train.returned import is_shared
 from sweeper.train.stacked import make_stacked
 from sweeper.train.streams import preserved
@@ -339,13 +339,11 @@ def _whole_loss(plain: Pair, judging: Measure, samples: SampleSet) -> float:
     with torch.no_grad(), evaluating(model, loss):
         parts = samples.batches(in_order(count))
         x, y = next(parts)
-        outputs, targets = [model(x)], [y]
-        if not fits(outputs[0], y, count):
+        found = [(model(x), y)]
+        if not fits(found[0][0], y, count):
             return measured_loss(model, judging, count, samples.batches(in_order(count)))
-        for x, y in parts:
-            outputs.append(model(x))
-            targets.append(y)
-        return float(loss(join(outputs), join(targets)))
+        found += [(model(x), y) for x, y in parts]
+        return loss_of_whole(loss, found)
 
 
 # -- double precision -----------------------------------------------------------------------------

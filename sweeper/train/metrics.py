@@ -17,8 +17,8 @@ from sweeper.train.reductions import (
     find_weigh,
     finite_or_nan,
     fits,
-    join,
     judged_by,
+    loss_of_whole,
 )
 from sweeper.types import NUMERICS
 
@@ -168,9 +168,8 @@ class Tally:
     def loss(self) -> float:
         """Of the whole set; NaN where it is not finite, or nothing counts."""
         if self._whole:
-            outputs, targets = zip(*self._whole, strict=True)
             with torch.no_grad():
-                return finite_or_nan(float(self._measure.loss(join(outputs), join(targets))))
+                return finite_or_nan(loss_of_whole(self._measure.loss, self._whole))
         return finite_or_nan(self._total / self._weight) if self._weight else math.nan
 
     def result(self) -> tuple[float, float]:

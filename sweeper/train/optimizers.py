@@ -77,9 +77,10 @@ def check_optimizer(optimizer: Any) -> None:
         raise ProblemError(f"settings that torch accepts: {error}") from error
 
 
-def parameters_of(loss: Any) -> list[nn.Parameter]:
-    """What a loss has to be trained."""
-    return list(loss.parameters()) if isinstance(loss, nn.Module) else []
+def _named_in(whole: Any) -> list[tuple[str, nn.Parameter]]:
+    """The parameters of a model or a loss, under each of their names."""
+    named = isinstance(whole, nn.Module)
+    return list(whole.named_parameters(remove_duplicate=False)) if named else []
 
 
 def read_optimizer(optimizer: Any) -> Choice:
@@ -159,23 +160,24 @@ def _check_options(kind: Kind, options: Iterable[str]) -> None:
 
 
 def make_optimizer(
-    optimizer: Any, model: nn.Module, rate: float, more: Iterable[nn.Parameter] = ()
+    optimizer: Any, model: nn.Module, rate: float, loss: Any = None
 ) -> torch.optim.Optimizer:
     """The optimiser of a problem's `optimizer` attribute, at learning rate `rate`.
 
-    It updates the model's parameters, in their groups, and `more`, without any special treatment.
+    It updates the model's parameters and those that the loss has.  `decay_only` speaks of both by
+    name, `groups` of the model's alone: those of the loss are a group without settings of its own.
 
     Raises:
         ProblemError: the parameter groups are none.
     """
     choice = read_optimizer(optimizer)
     kind: Any = choice.kind
-    groups = _groups(choice, model)
+    groups = _groups(choice, model, loss)
+    own = list(loss.parameters()) if isinstance(loss, nn.Module) else []
     if groups is None:
-        return _with_rate(kind([*model.parameters(), *more], lr=rate, **choice.options))
-    rest = list(more)
-    if rest:
-        groups.append({"params": rest})
+        return _with_rate(kind([*model.parameters(), *own], lr=rate, **choice.options))
+    if own and choice.groups is not None:
+        groups.append({"params": own})
     made = _with_rate(kind(groups, lr=rate, **choice.options))
     set_rate(made, rate)
     return made
@@ -227,25 +229,22 @@ def recipe_of(optimizer: Any, clipping: Clipping, model: nn.Module) -> Recipe:
 # -- parameter groups -----------------------------------------------------------------------------
 
 
-def _groups(choice: Choice, model: nn.Module) -> list[dict[str, Any]] | None:
-    """A model's parameter groups as torch takes them; nothing where all are treated alike."""
+def _groups(choice: Choice, model: nn.Module, loss: Any = None) -> list[dict[str, Any]] | None:
+    """Parameter groups as torch takes them; nothing where all are treated alike."""
     if choice.groups is not None:
         return _read_groups(choice, choice.groups(model), model)
     if not choice.decay_only:
         return None
     names = set(choice.decay_only)
-    decayed = {
-        id(parameter)
-        for name, parameter in model.named_parameters(remove_duplicate=False)
-        if names & set(name.split("."))
-    }
+    named = [*_named_in(model), *_named_in(loss)]
+    decayed = {id(parameter) for name, parameter in named if names & set(name.split("."))}
     if not decayed:
         raise ProblemError(
             f"optimizer: decay_only is {choice.decay_only!r}, and no parameter's dotted name has "
-            f"one of these as a part: {_some(name for name, _ in model.named_parameters())}"
+            f"one of these as a part: {_some(name for name, _ in named)}"
         )
     parts: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
-    for parameter in model.parameters():
+    for parameter in {id(parameter): parameter for _, parameter in named}.values():
         parts[id(parameter) not in decayed].append(parameter)
     groups: list[dict[str, Any]] = [{"params": parts[0]}]
     return groups + [{"params": parts[1], "weight_decay": 0.0}] * bool(parts[1])

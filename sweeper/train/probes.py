@@ -21,7 +21,7 @@ from sweeper.signature import decode
 from sweeper.train.data import Batch, Data, Indices, endless, in_order, shuffled
 from sweeper.train.inputs import call_model
 from sweeper.train.metrics import Measure, Tally, inverse_loss, measured_loss
-from sweeper.train.optimizers import make_optimizer, parameters_of, set_rate
+from sweeper.train.optimizers import make_optimizer, set_rate
 from sweeper.train.plan import batch_sizes, batches_per_epoch, learning_rates
 from sweeper.train.problem import Problem
 from sweeper.train.recipe import Clipping
@@ -55,7 +55,7 @@ class Probe:
         streams.seed_globals("init")
         _, model = problem.make_model(encoded)
         loss = problem.make_loss()
-        optimizer = make_optimizer(problem.optimizer, model, _ANY_RATE, parameters_of(loss))
+        optimizer = make_optimizer(problem.optimizer, model, _ANY_RATE, loss)
         streams.seed_globals("inside")
         model.train()
         order, evaluation = streams.generator("order"), streams.generator("evaluation")
@@ -205,13 +205,14 @@ def run_check(
     with _explained(problem, "loss.backward()", "gradients for the model's parameters"):
         value.backward()  # type: ignore[no-untyped-call]
     with _explained(problem, "a step of the optimizer", "one that suits the model's gradients"):
-        optimizer = make_optimizer(problem.optimizer, model, _ANY_RATE, parameters_of(loss))
+        optimizer = make_optimizer(problem.optimizer, model, _ANY_RATE, loss)
         problem.clipping.apply(optimizer)
         optimizer.step()
     # Another one while the first is there: whether they share what is trained, or was changed.
     streams.seed_globals("init")
     with _explained(problem, f"model({shown}), called again,", "a torch.nn.Module"):
         problem.make_model(payload["params"])
+        problem.make_loss()
     return notes_of(judging, output, y, max(len(data.train), len(data.val)))
 
 

@@ -118,6 +118,8 @@ class Problem:
             raise self.fault("loss", found, _EXPECTED["loss"]) from error
         if not callable(loss):
             raise self.fault("loss()", _shown(loss), "a loss module, such as torch.nn.MSELoss()")
+        if isinstance(loss, nn.Module):
+            self._check_new("loss()", [loss])
         return loss  # type: ignore[no-any-return]
 
     def measure(self, loss: Any) -> Measure:
@@ -137,23 +139,23 @@ class Problem:
         pair = made if isinstance(made, tuple) else (made, made)
         if len(pair) != 2 or not all(isinstance(model, nn.Module) for model in pair):
             raise self.fault("what model() returns", _shown(made), _EXPECTED["model"])
-        self._check_new(pair)
+        self._check_new("model()", pair)
         return pair
 
-    def _check_new(self, pair: tuple[nn.Module, nn.Module]) -> None:
+    def _check_new(self, called: str, made: Iterable[nn.Module]) -> None:
         """Whether nothing that earlier trials trained, or changed, is returned again."""
-        again = note(pair)
+        again = note(made)
         if again.trained:
             raise self.fault(
-                "what model() returns",
-                f"a model with trained weights that it returned before: {_listed(again.trained)}",
+                f"what {called} returns",
+                f"a module with trained weights that it returned before: {_listed(again.trained)}",
                 "new ones from each call, since trials would go on from each other's weights; "
-                "what models share must be frozen with requires_grad_(False)",
+                "what they share must be frozen with requires_grad_(False)",
             )
         if again.changed:
             raise self.fault(
-                "what model() returns",
-                "a model that shares with earlier ones what training has changed since: "
+                f"what {called} returns",
+                "a module that shares with earlier ones what training has changed since: "
                 f"{_listed(again.changed)}",
                 "new ones from each call, or shared parts that training leaves as they are, such "
                 "as normalisation that is kept in evaluation mode",

@@ -9,6 +9,7 @@ memory.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -113,8 +114,9 @@ TORCH_IGNORES = -100
 class _Seen(Mode):  # type: ignore[no-untyped-call]
     """Sees which of torch's operations a loss is computed by."""
 
-    def __init__(self) -> None:
+    def __init__(self, output: Tensor) -> None:
         super().__init__()
+        self._output = output.detach().reshape(-1)
         self.ignored: int | None = None
         self.logits = False
 
@@ -124,17 +126,29 @@ class _Seen(Mode):  # type: ignore[no-untyped-call]
         if name in ("aten::nll_loss_forward", "aten::nll_loss2d_forward"):
             self.ignored = int(args[4])
         self.logits |= name == "aten::binary_cross_entropy_with_logits"
+        self.logits |= name in _OF_LOGITS and self._is_output(args[0])
         return func(*args, **(kwargs or {}))
 
+    def _is_output(self, x: Tensor) -> bool:
+        if x.numel() != self._output.numel():
+            return False
+        return bool((x.reshape(-1).abs() == self._output.abs()).all())  # of either sign
 
-def judged_by(loss: Any, output: Any, y: Any) -> tuple[int, float]:
+
+_OF_LOGITS = frozenset(
+    f"aten::{name}" for name in ("sigmoid", "log_sigmoid_forward", "softplus", "soft_margin_loss")
+)
+"""Operations by which a loss makes probabilities of outputs, or of outputs and signs."""
+
+
+def judged_by(loss: Any, output: Tensor, y: Any) -> tuple[int, float]:
     """The label that does not count, and the output above which a label is predicted.
 
     A loss that takes logits predicts a label where its probability is above 0.5: above 0.  It is
     found by what the loss computes, so that functions and losses within losses are known too.
     """
     parts = list(loss.modules()) if isinstance(loss, nn.Module) else []
-    seen = _Seen()
+    seen = _Seen(output)
     with torch.no_grad(), seen:
         loss(output, y)
     logits = seen.logits or any(isinstance(part, nn.MultiLabelSoftMarginLoss) for part in parts)
@@ -158,19 +172,24 @@ def size_of(value: Any) -> int:
 
 def fits(output: Any, y: Any, samples: int) -> bool:
     """Whether the outputs of so many samples may be held, to judge by those of a batch."""
-    each = size_of(output) / max(1, count_samples(y))
-    return can_join(output) and can_join(y) and each * samples <= MOST_WHOLE
+    rows = count_samples(y)
+    each = size_of(output) / max(1, rows)
+    return can_join(output, rows) and can_join(y, rows) and each * samples <= MOST_WHOLE
 
 
-def can_join(value: Any) -> bool:
-    """Whether batches of such a value can be put together."""
+def can_join(value: Any, rows: int) -> bool:
+    """Whether batches of such a value, which is of so many samples, can be put together.
+
+    A model may also give what has no row for each sample, such as its weights or a mean.
+    """
     if isinstance(value, Tensor):
-        return value.ndim > 0
+        return value.ndim > 0 and len(value) == rows
     if isinstance(value, Mapping):
-        return type(value) is dict and all(map(can_join, value.values()))
+        return type(value) is dict and all(can_join(one, rows) for one in value.values())
     if isinstance(value, list) and value and all(isinstance(one, str | bytes) for one in value):
-        return True
-    return isinstance(value, list | tuple) and bool(value) and all(map(can_join, value))
+        return len(value) == rows
+    listed = isinstance(value, list | tuple) and bool(value)
+    return listed and all(can_join(one, rows) for one in value)
 
 
 def join(values: Sequence[Any]) -> Any:
@@ -179,13 +198,43 @@ def join(values: Sequence[Any]) -> Any:
     if len(values) == 1:
         return first
     if isinstance(first, Tensor):
-        return torch.cat(list(values))
+        # Where a model squeezes its output, that of a single sample has lost a dimension.
+        return torch.cat([x.reshape(-1, *first.shape[1:]) for x in values])
     if isinstance(first, Mapping):
         return {key: join([value[key] for value in values]) for key in first}
     if isinstance(first[0], str | bytes):
         return [one for value in values for one in value]
     parts = [join(column) for column in zip(*values, strict=True)]
     return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
+
+
+def loss_of_whole(loss: Any, batches: Sequence[tuple[Any, Any]]) -> float:
+    """The loss of batches (outputs, targets) put together, of which the first one `fits`.
+
+    Where others are of another kind than it, the mean of their losses, weighed by their samples.
+    """
+    (like, _), *_ = batches
+    if all(_is_like(output, like, count_samples(y)) for output, y in batches):
+        outputs, targets = zip(*batches, strict=True)
+        return float(loss(join(outputs), join(targets)))
+    weights = [count_samples(y) for _, y in batches]
+    losses = [float(loss(output, y)) for output, y in batches]
+    return math.fsum(map(operator.mul, losses, weights)) / sum(weights)
+
+
+def _is_like(value: Any, like: Any, rows: int) -> bool:
+    """Whether an output of so many samples has as much for each as another one has."""
+    if isinstance(like, Tensor):
+        return isinstance(value, Tensor) and value.numel() == rows * math.prod(like.shape[1:])
+    if type(value) is not type(like) or not isinstance(like, list | tuple | dict):
+        return type(value) is type(like)
+    if isinstance(like, dict):
+        same = value.keys() == like.keys()
+        return same and all(_is_like(value[key], like[key], rows) for key in like)
+    if isinstance(like[0], str | bytes):
+        return len(value) == rows
+    same = len(value) == len(like)
+    return same and all(_is_like(*pair, rows) for pair in zip(value, like, strict=True))
 
 
 def rebuild(like: Any, tensors: Iterator[Tensor]) -> Any:

@@ -19,7 +19,7 @@ from sweeper.train.curves import CURVES, Trained, choose_samples, curve_steps
 from sweeper.train.data import Batch, Data, Indices, SampleSet, in_order, shuffled
 from sweeper.train.inputs import call_model
 from sweeper.train.metrics import Measure, Tally, evaluating
-from sweeper.train.optimizers import make_optimizer, parameters_of, scale_rates
+from sweeper.train.optimizers import make_optimizer, scale_rates
 from sweeper.train.plan import batches_per_epoch
 from sweeper.train.problem import Problem
 from sweeper.train.streams import Preserved, Streams, preserved
@@ -63,7 +63,7 @@ def train_trial(
     streams.seed_globals("init")
     full, model = problem.make_model(payload["params"])
     loss = problem.make_loss()
-    optimizer = make_optimizer(problem.optimizer, model, payload["lr_start"], parameters_of(loss))
+    optimizer = make_optimizer(problem.optimizer, model, payload["lr_start"], loss)
     judging = problem.measure(loss)
     streams.seed_globals("inside")
 
