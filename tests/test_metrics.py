@@ -384,6 +384,14 @@ def test_a_sum_of_what_is_zero_before_training_is_seen():
     assert not has_sum(loss, (ROWS, torch.ones(3, 2)), ROWS + 1)
 
 
+def test_accuracy_of_what_is_no_tensor_is_refused_with_words():
+    measure = Measure("classification", nn.CrossEntropyLoss())
+    with pytest.raises(TypeError, match="the model gives a dict: let the model give one tensor"):
+        measure.judge({"logits": torch.zeros(3, 2)}, torch.zeros(3, dtype=torch.long))
+    with pytest.raises(TypeError, match="the labels are a list"):
+        measure.judge(torch.zeros(3, 2), [torch.zeros(3)])
+
+
 def test_a_person_is_told_what_does_not_fit():
     output, y = torch.zeros(4, 2), torch.zeros(4, 2)
     fine = Measure("multiclass", nn.BCEWithLogitsLoss())

@@ -21,7 +21,14 @@ from sweeper.train.curves import choose_samples
 from sweeper.train.data import Data, HeldSet, LoadedSet
 from sweeper.train.loading import ProblemRef
 from sweeper.train.plan import batch_sizes
-from sweeper.train.probes import EVALUATED, Probe, run_batch_choice, run_batch_range, run_lr_range
+from sweeper.train.probes import (
+    EVALUATED,
+    Probe,
+    run_batch_choice,
+    run_batch_range,
+    run_check,
+    run_lr_range,
+)
 from sweeper.train.problem import Problem
 from sweeper.train.streams import Streams
 from sweeper.train.trainer import train_trial
@@ -469,3 +476,24 @@ def test_handlers_are_told_of_the_trial(tmp_path):
     assert told[0].folder.is_dir()
     assert told[0].seed == streams.trial_seed != streams_of(4, "trial").trial_seed
     assert len(told) == 1 + 8
+
+
+class Auxiliary(nn.Module):
+    """One with a second output, in training alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 2), nn.Linear(3, 2)
+
+    def forward(self, x):
+        return (self.first(x), self.second(x)) if self.training else self.first(x)
+
+
+def test_what_is_judged_is_the_output_in_evaluation_mode():
+    def loss(output, y):
+        given = output if isinstance(output, tuple) else (output,)
+        return sum(nn.functional.cross_entropy(one, y) for one in given)
+
+    problem = problem_of(Auxiliary, loss=lambda: loss)
+    check = {"params": encode(()), "batch_size": 16}
+    assert run_check(problem, data_of(), streams_of(0, "check"), check) == []

@@ -9,12 +9,13 @@ import zlib
 
 import pytest
 import torch
+from torch import nn
 
 import sweeper
 from sweeper import cli
 from sweeper.errors import ChangedCodeError
 from sweeper.results import METRICS
-from sweeper.signature import make_point
+from sweeper.signature import encode, make_point
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 from sweeper.store.revisions import stored_points
@@ -27,6 +28,7 @@ from sweeper.train.problem import load_problem
 from sweeper.train.streams import _differ, _states
 from sweeper.types import SweepSettings
 from sweeping import replicas_started, run
+from test_probes import problem_of
 
 PROBLEM = """
 import torch
@@ -451,3 +453,35 @@ def test_a_fingerprint_is_the_same_each_time_and_leaves_nothing_changed(random):
     other = make_point({"hidden": 3, "dropout": 0.4}, "blobs", SweepSettings(), 0)
     taken = fingerprint(problem, Data(samples, held), 0, 1, point.signature, other.encoded)
     assert not taken.agrees(found[0])
+
+
+def test_what_a_loss_makes_of_a_rare_label_is_seen():
+    """Its weight, say, where no other batch of a fingerprint has the label."""
+    x, y = torch.linspace(-1, 1, 800).reshape(400, 2), torch.arange(400) % 2
+    y[205] = 2
+    data = Data(HeldSet(x, y), HeldSet(x[:100], y[:100]))
+
+    def taken(loss):
+        problem = problem_of(lambda: nn.Linear(2, 3), loss=lambda: loss)
+        return fingerprint(problem, data, 0, 1, "ab" * 32, encode(()))
+
+    def weighted(weight):
+        weights = torch.tensor([1.0, 1.0, weight])
+        return lambda output, y: nn.functional.cross_entropy(output, y, weight=weights)
+
+    assert taken(weighted(1.0)).agrees(taken(weighted(1.0)))
+    assert not taken(weighted(1.0)).agrees(taken(weighted(5.0)))
+    assert not taken(weighted(1.0)).agrees(taken(nn.CrossEntropyLoss(ignore_index=2)))
+
+
+def test_what_a_loss_holds_is_part_of_a_fingerprint():
+    x, y = torch.linspace(-1, 1, 80).reshape(40, 2), torch.arange(40) % 2
+    data = Data(HeldSet(x, y), HeldSet(x, y))
+
+    def taken(weight):
+        loss = lambda: nn.CrossEntropyLoss(torch.tensor([1.0, 1.0, weight]))  # noqa: E731
+        problem = problem_of(lambda: nn.Linear(2, 3), loss=loss)
+        return fingerprint(problem, data, 0, 1, "ab" * 32, encode(()))
+
+    assert taken(1.0).agrees(taken(1.0))
+    assert not taken(1.0).agrees(taken(5.0))

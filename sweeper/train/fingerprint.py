@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.train.checksum import Checksum
-from sweeper.train.data import Batch, Data, SampleSet
+from sweeper.train.data import Batch, Data, Indices
 from sweeper.train.inputs import call_model
 from sweeper.train.metrics import evaluating
 from sweeper.train.plan import FINGERPRINT
@@ -52,8 +52,10 @@ def fingerprint(
 
 def _take(problem: Problem, data: Data, streams: Streams, encoded: str) -> Print:
     streams.seed_globals("order")  # data may be random on access
-    batches = [_batch(data.train, place) for place in range(STEPS)]
-    evaluated = _batch(data.val, 0)
+    places = [_places(len(data.train), number) for number in range(STEPS)]
+    rare = _with_rare(data.train.labels, np.concatenate(places))
+    batches = [*data.train.batches([*places, *rare])]
+    evaluated = next(iter(data.val.batches([_places(len(data.val), 0)])))
     weights, trace = _begin(problem, data, streams, encoded, batches[0], evaluated)
     probe = Probe.make(problem, data, streams, encoded)
     with _losses(probe.loss) as losses:
@@ -75,9 +77,14 @@ def _begin(
     batch: Batch,
     evaluated: Batch,
 ) -> tuple[dict[str, Tensor], str]:
-    """Initial weights and buffers, and the trace of what a model computes: one of its own."""
+    """Initial weights and buffers, those of the loss too, and the trace of what is computed.
+
+    Of a model and a loss of its own.
+    """
     probe = Probe.make(problem, data, streams, encoded)
     state = {name: value.detach().clone() for name, value in _state(probe.model)}
+    if isinstance(probe.loss, nn.Module):
+        state |= {f"loss.{name}": each.detach().clone() for name, each in _state(probe.loss)}
 
     def step() -> str:
         return record(probe.model, probe.loss, *batch)[0].digest
@@ -99,10 +106,29 @@ def _recorded(trace: Callable[[], str]) -> str:
         return ""
 
 
-def _batch(samples: SampleSet, number: int) -> Batch:
-    count = len(samples)
+def _places(count: int, number: int) -> Indices:
+    """Those of a batch, in a set of so many samples."""
     places = np.linspace(0, count - 1, min(SAMPLES, count)).round().astype(np.int64)
-    return next(iter(samples.batches([(places + number) % count])))
+    return (places + number) % count
+
+
+def _with_rare(labels: Tensor | None, known: Indices) -> list[Indices]:
+    """A batch with samples of labels that are nowhere at the places that are known, if any are.
+
+    A loss may treat a rare label in another way, such as by its weight.  Beside others, since a
+    weighted mean over one label alone does not show its weight.
+    """
+    if labels is None or labels.is_floating_point() or labels.numel() > _MOST_LABELS:
+        return []
+    rows = labels.reshape(len(labels), -1)
+    seen, every = (set(np.unique(part.numpy()).tolist()) for part in (rows[known], rows))
+    missing = sorted(every - seen)
+    found = [int((rows == label).any(1).nonzero()[0]) for label in missing[:SAMPLES]]
+    return [np.concatenate([np.array(found), known[:SAMPLES]])] if found else []
+
+
+_MOST_LABELS = 10_000_000
+"""Up to which they are looked through."""
 
 
 def _state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -103,6 +103,13 @@ class Measure:
         Raises:
             ValueError: the style says nothing of such shapes.
         """
+        for what, value in (("model gives", output), ("labels are", y)):
+            if not isinstance(value, Tensor):
+                raise TypeError(
+                    f"{self.style} needs one tensor of outputs and one of labels, and the {what} a "
+                    f"{type(value).__name__}: let the model give one tensor in evaluation mode, or "
+                    "use 'inv-loss'"
+                )
         if self._judged_by is None:
             self._judged_by = judged_by(self.loss, output, y)
         ignored, above = self._judged_by

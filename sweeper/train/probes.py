@@ -20,7 +20,7 @@ from sweeper.results import show_params
 from sweeper.signature import decode
 from sweeper.train.data import Batch, Data, Indices, endless, in_order, shuffled
 from sweeper.train.inputs import call_model
-from sweeper.train.metrics import Measure, Tally, inverse_loss, measured_loss
+from sweeper.train.metrics import Measure, Tally, evaluating, inverse_loss, measured_loss
 from sweeper.train.optimizers import make_optimizer, set_rate
 from sweeper.train.plan import batch_sizes, batches_per_epoch, learning_rates
 from sweeper.train.problem import Problem
@@ -200,8 +200,13 @@ def run_check(
         )
     style = problem.accuracy_style
     fitting = "shapes that it can compare"
-    with _explained(problem, f"accuracy_style {style!r} of {shapes}", fitting), torch.no_grad():
-        Tally(judging, samples=1).add(output, y)
+    # A model may give something else in evaluation mode, as one with auxiliary outputs does.
+    with evaluating(model, loss), torch.no_grad():
+        with _explained(problem, f"model({shown}) on {batch}, evaluated,", "outputs"):
+            evaluated = call_model(model, x)
+        shapes = f"output {_shape(evaluated)} and y {_shape(y)}"
+        with _explained(problem, f"accuracy_style {style!r} of {shapes}", fitting):
+            Tally(judging, samples=1).add(evaluated, y)
     with _explained(problem, "loss.backward()", "gradients for the model's parameters"):
         value.backward()  # type: ignore[no-untyped-call]
     with _explained(problem, "a step of the optimizer", "one that suits the model's gradients"):
@@ -213,7 +218,7 @@ def run_check(
     with _explained(problem, f"model({shown}), called again,", "a torch.nn.Module"):
         problem.make_model(payload["params"])
         problem.make_loss()
-    return notes_of(judging, output, y, max(len(data.train), len(data.val)))
+    return notes_of(judging, evaluated, y, max(len(data.train), len(data.val)))
 
 
 def _unbroadcast(loss: nn.Module, output: Any, y: Any) -> Any:
