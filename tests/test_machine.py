@@ -15,7 +15,12 @@ from sweeper.store.identity import machine_note, numerics_note, numerics_of
 from sweeper.store.paths import Paths
 from sweeper.train import machine, way
 from sweeper.train.context import environment_of
-from sweeper.train.machine import check_products, depends_on_place, products_depend_on_place
+from sweeper.train.machine import (
+    check_products,
+    depends_on_place,
+    not_a_worker,
+    products_depend_on_place,
+)
 from sweeper.types import NUMERICS, Target
 from sweeping import run
 
@@ -87,6 +92,16 @@ def test_it_is_tried_once_for_a_machine(cache, found, monkeypatch):
     assert json.loads(file.read_text()) is found
 
 
+def test_a_process_that_was_not_made_to_be_a_worker_tries_for_itself(cache, monkeypatch):
+    monkeypatch.setattr(machine, "depends_on_place", lambda: False)
+    assert products_depend_on_place() is False  # and kept
+    monkeypatch.setattr(machine, "depends_on_place", lambda: True)
+    with not_a_worker():
+        assert products_depend_on_place() is True
+    assert products_depend_on_place() is False
+    assert len(list(cache.iterdir())) == 1
+
+
 def test_a_cache_that_cannot_be_written_is_done_without(cache, monkeypatch):
     cache.parent.write_text("a file")
     monkeypatch.setattr(machine, "depends_on_place", lambda: True)
@@ -103,14 +118,15 @@ def test_where_products_depend_on_places_nothing_is_packed(monkeypatch, tmp_path
 
 def test_packs_do_not_go_on_where_products_depend_on_places(monkeypatch, tmp_path):
     run(tmp_path, sweeper.Grid(trials=2, hidden=[2]))
-    monkeypatch.setattr(machine, "products_depend_on_place", lambda: True)
+    monkeypatch.setattr(machine, "depends_on_place", lambda: True)
     with pytest.raises(ChangedCodeError, match="go on where they were begun"):
         run(tmp_path, sweeper.Grid(trials=3, hidden=[2]))
     more = sweeper.Grid(trials=3, hidden=[2])
     assert len(run(tmp_path, more, allow_changed_code=True)[0].perf_val) == 3
-    with pytest.raises(ChangedCodeError, match="on this machine"):
-        check_products(allow=False)
-    check_products(allow=True)
+    with not_a_worker():
+        with pytest.raises(ChangedCodeError, match="on this machine"):
+            check_products(allow=False)
+        check_products(allow=True)
 
 
 # -- what a folder knows --------------------------------------------------------------------------

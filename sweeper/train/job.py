@@ -29,7 +29,7 @@ from sweeper.train.curves import Trained
 from sweeper.train.data import Data, open_data
 from sweeper.train.fingerprint import fingerprint
 from sweeper.train.loading import ProblemRef
-from sweeper.train.machine import check_products
+from sweeper.train.machine import check_products, not_a_worker
 from sweeper.train.plan import (
     BATCH_CHOICE,
     BATCH_RANGE,
@@ -304,7 +304,7 @@ def as_worker(environment: Mapping[str, str]) -> Iterator[None]:
     threads = torch.get_num_threads()
     for name, value in environment.items():
         os.environ.setdefault(name, value)
-    with preserved():
+    with preserved(), not_a_worker():
         try:
             yield
         finally:

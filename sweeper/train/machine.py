@@ -52,9 +52,30 @@ def check_products(*, allow: bool) -> None:
         )
 
 
+_others: list[bool] = []
+"""Not empty in a process that was not made to be a worker."""
+
+
+@contextlib.contextmanager
+def not_a_worker() -> Iterator[None]:
+    """Inside, what is found counts for this process alone, and is found by trying.
+
+    Somebody may have multiplied before the variables of a worker were set.
+    """
+    products_depend_on_place.cache_clear()
+    _others.append(True)
+    try:
+        yield
+    finally:
+        _others.pop()
+        products_depend_on_place.cache_clear()
+
+
 @functools.cache
 def products_depend_on_place() -> bool:
     """Whether products have other bits at other places here; kept in the user's cache folder."""
+    if _others:
+        return depends_on_place()
     facts = (torch.__version__, libraries(), processor(), os.environ.get("MKL_CBWR", ""))
     key = hashlib.sha256(repr((facts, SHAPES, LARGEST, PACKS)).encode()).hexdigest()
     try:
