@@ -384,6 +384,22 @@ def test_a_sum_of_what_is_zero_before_training_is_seen():
     assert not has_sum(loss, (ROWS, torch.ones(3, 2)), ROWS + 1)
 
 
+def test_a_loss_gathers_nothing_when_it_is_asked_what_it_takes():
+    class Normalised(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm1d(2)
+
+        def forward(self, output, y):
+            return nn.functional.cross_entropy(self.norm(output), y)
+
+    for mode in (True, False):
+        loss = Normalised().train(mode)
+        Measure("classification", loss).judge(torch.randn(5, 2), torch.zeros(5, dtype=torch.long))
+        assert loss.norm.num_batches_tracked == 0
+        assert loss.training is loss.norm.training is mode
+
+
 def test_accuracy_of_what_is_no_tensor_is_refused_with_words():
     measure = Measure("classification", nn.CrossEntropyLoss())
     with pytest.raises(TypeError, match="the model gives a dict: let the model give one tensor"):

@@ -164,15 +164,14 @@ def test_the_note_says_that_it_is_held():
 def test_data_that_is_random_on_access_is_loaded_and_says_so(source):
     import random
 
-    own = np.random.default_rng(0)
-    draw = {
-        "torch": lambda: torch.rand(()),
-        "numpy": np.random.random,
-        "random": random.random,
-        "itself": own.random,
-    }[source]
-
     def dataset():
+        own = np.random.default_rng(0)
+        draw = {
+            "torch": lambda: torch.rand(()),
+            "numpy": np.random.random,
+            "random": random.random,
+            "itself": own.random,
+        }[source]
         return Items(9, lambda place: (X[place] + draw(), 0)), TensorDataset(X, X)
 
     ref, data = opened(problem_of(dataset))
@@ -440,6 +439,20 @@ def test_the_checksum_of_earlier_releases_is_known_where_there_is_more(x, tensor
     ref, _ = opened(problem_of(lambda: (items, items)))
     assert ref.earlier_sha256 == as_earlier(tensors, Y)
     assert ref.sha256 != ref.earlier_sha256
+
+
+def test_data_that_no_seed_governs_is_refused():
+    """What a training is given would depend on those before it in its process."""
+    of_the_module = np.random.default_rng(0)
+
+    class Noisy(list):
+        def __getitem__(self, place):
+            x, y = super().__getitem__(place)
+            return x + of_the_module.normal(), y
+
+    items = [(torch.ones(2), 0), (torch.zeros(2), 1)] * 4
+    with pytest.raises(ProblemError, match="made and read twice under one seed"):
+        opened(problem_of(lambda: (Noisy(items), Noisy(items))))
 
 
 @pytest.mark.parametrize("drawn_from", ["its own generator", "the global one"])

@@ -175,6 +175,8 @@ def read_data(problem: Problem, seed: int, fd: int, budget: float | None = None)
             expected = sum(_item_bytes(part) * len(part) for part in sets)
             held, reason = _hold(sets, seed, expected, budget)
             remade = not held and not _is_steady(sets, seed)
+            if remade:
+                _check_made_anew(problem, seed)
             checked = _checked(problem, held, seed)
             found = _checksum(checked, whole=expected <= CHECKSUM_BYTES)
         except ProblemError:
@@ -300,6 +302,23 @@ def _is_steady(sets: tuple[Any, Any], seed: int) -> bool:
         seed_globals(reading_seed(seed, reading))
         sums.append(_checksum(_loaded(sets), whole=False))
     return sums[0].sha256 == sums[1].sha256 and not sums[0].unknown
+
+
+def _check_made_anew(problem: Problem, seed: int) -> None:
+    """Whether samples are the same where dataset() is made and read again under one seed.
+
+    Raises:
+        ProblemError: they are not, so that a training would depend on those before it.
+    """
+    first, second = (_checksum(_checked(problem, [], seed), whole=False).sha256 for _ in range(2))
+    if first != second:
+        raise problem.fault(
+            "what dataset() returns",
+            "random in a way that no seed governs: made and read twice under one seed it gives "
+            "different samples",
+            "generators, counters and caches that dataset() makes itself, with seeds of their own, "
+            "or the global generators of torch, NumPy and random",
+        )
 
 
 def _checked(problem: Problem, held: list[Tensor], seed: int) -> list[SampleSet]:

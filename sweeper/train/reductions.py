@@ -8,6 +8,7 @@ memory.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -141,6 +142,20 @@ _OF_LOGITS = frozenset(
 """Operations by which a loss makes probabilities of outputs, or of outputs and signs."""
 
 
+@contextlib.contextmanager
+def _asked(loss: Any) -> Iterator[None]:
+    """A loss in evaluation mode, then in the mode that it was in: it gathers nothing meanwhile."""
+    if not isinstance(loss, nn.Module):
+        yield
+        return
+    was = loss.training
+    loss.eval()
+    try:
+        yield
+    finally:
+        loss.train(was)
+
+
 def judged_by(loss: Any, output: Tensor, y: Any) -> tuple[int, float]:
     """The label that does not count, and the output above which a label is predicted.
 
@@ -149,7 +164,7 @@ def judged_by(loss: Any, output: Tensor, y: Any) -> tuple[int, float]:
     """
     parts = list(loss.modules()) if isinstance(loss, nn.Module) else []
     seen = _Seen(output)
-    with torch.no_grad(), seen:
+    with _asked(loss), torch.no_grad(), seen:
         loss(output, y)
     logits = seen.logits or any(isinstance(part, nn.MultiLabelSoftMarginLoss) for part in parts)
     ignored = [part.ignore_index for part in parts if isinstance(part, nn.CrossEntropyLoss)]
