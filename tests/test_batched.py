@@ -205,6 +205,7 @@ class Arithmetic(nn.Module):
         chosen = chosen.masked_fill((x > 0) | (x.ge(scaled) & x.le(squares)), torch.zeros(()))
         chosen = chosen + (x.ne(chosen)).float() + x.new_zeros(size) + torch.zeros_like(x)
         chosen = chosen + x.unsqueeze(1).unsqueeze(3).squeeze((1, 3)) * 0.1
+        chosen = chosen + x.unsqueeze(1).unsqueeze(3).squeeze() * 0.1
         chosen = torch.maximum(chosen, x * 0.3) + torch.minimum(squares, scaled)
         whole = torch.exp(-squares) + torch.log(squares + 1) + torch.log1p(squares)
         normed = nn.functional.normalize(chosen) + x / (x.std(1, keepdim=True) + x.var() + 1)

@@ -29,6 +29,10 @@ def _squeeze(x: Tensor, dims: Sequence[int]) -> Tensor:
     return x.squeeze([later(dim) for dim in dims])
 
 
+def _squeeze_all(x: Tensor) -> Tensor:
+    return x.squeeze([dim for dim in range(1, x.ndim) if x.shape[dim] == 1])
+
+
 def _permute(x: Tensor, dims: Sequence[int]) -> Tensor:
     rank = x.ndim - 1
     return x.permute(0, *(dim % rank + 1 for dim in dims))
@@ -164,6 +168,7 @@ RULES: Mapping[str, Callable[..., Any]] = {
     "aten._unsafe_view.default": _reshape,
     "aten.expand.default": _expand,
     "aten.unsqueeze.default": lambda x, dim: x.unsqueeze(later(dim)),
+    "aten.squeeze.default": _squeeze_all,
     "aten.squeeze.dim": lambda x, dim: x.squeeze(later(dim)),
     "aten.squeeze.dims": _squeeze,
     "aten.detach.default": lambda x: x,
