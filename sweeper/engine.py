@@ -36,6 +36,7 @@ from sweeper.study import Study
 from sweeper.train.context import Brief, DataRef, TrainContext, environment_of
 from sweeper.train.plan import Plan
 from sweeper.train.toolchain import check_toolchain, processor
+from sweeper.train.tuning.plan import LadderPlan
 from sweeper.types import Point, Recorded, SweepSettings, Target
 
 EXECUTE = "sweeper.train.job:execute"
@@ -87,13 +88,12 @@ def _run(
     numerics = numerics_of(store.meta, paths.folder)
     used = slots_used(options.backend, len(options.slots))
     name = _selector_name(selector)
-    plain_because = _plain_because(problem, data, options.settings)
     with uncollected():
         recorded = store.recorded(name, log=selector.adaptive)
         _check_toolchains(recorded, options)
         study = Study(
             selector,
-            Plan(options.settings, data.n_train, options.seed, plain_because),
+            _make_plan(problem, data, options),
             functools.partial(_make_point, problem, options),
             most_cores=options.settings.cores,
             slots=used,
@@ -136,6 +136,14 @@ def _run(
     return results
 
 
+def _make_plan(problem: Brief, data: DataRef, options: Options) -> Plan | LadderPlan:
+    """How points are tuned, by the method of the settings."""
+    settings, plain_because = options.settings, _plain_because(problem, data, options.settings)
+    if settings.hparams.method == "ranges":
+        return Plan(settings, data.n_train, options.seed, plain_because)
+    return LadderPlan(settings, data.n_train, problem.optimizer, plain_because)
+
+
 def _plain_because(problem: Brief, data: DataRef, settings: SweepSettings) -> str | None:
     """Why nothing of the sweep is packed; None where each point decides."""
     if settings.pack == "off":
@@ -151,7 +159,11 @@ def _plain_because(problem: Brief, data: DataRef, settings: SweepSettings) -> st
 
 def _check_toolchains(recorded: Recorded, options: Options) -> None:
     """See that trials whose steps are compiled can go on as they began."""
-    found = {step.payload.get("toolchain", "") for step in recorded.steps.values()}
+    found = {
+        told.get("toolchain", "")
+        for step in recorded.steps.values()
+        for told in step.payload.get("tunings", [step.payload])
+    }
     for toolchain in sorted(found - {""}):
         check_toolchain(toolchain, allow=options.allow_changed_code)
 

@@ -336,7 +336,8 @@ def encode_settings(settings: SweepSettings) -> str:
         for field in dataclasses.fields(record):
             value = getattr(record, field.name)
             # By encoding: a length of 6 counts samples, one of 6.0 epochs.
-            if field.name != "hparams" and encode(value) != encode(field.default):
+            absent = field.metadata.get("absent", field.default)
+            if field.name != "hparams" and encode(value) != encode(absent):
                 changed[field.name] = value
     return encode(changed)
 

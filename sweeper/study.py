@@ -652,12 +652,14 @@ class Study:
             expected=_finite(state.seconds_per_step * step.payload.get("steps", math.nan)),
             after=self._after(state),
             most_cores=self._most_cores if tuning else None,
-            together=None if tuning else self._together(step),
+            together=self._together(step),
         )
         return [work]
 
     def _together(self, step: Step) -> int | None:
-        return self._pack if step.payload.get("way", "plain") != "plain" else None
+        payload = step.payload
+        told = [payload, *payload.get("tunings", ()), *payload.get("ways", {}).values()]
+        return self._pack if any(one.get("way", "plain") != "plain" for one in told) else None
 
     # -- progress ---------------------------------------------------------------------------------
 

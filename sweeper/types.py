@@ -397,13 +397,29 @@ Length: TypeAlias = int | float
 class HyperparameterSettings:
     """How much care goes into tuning each point, and how long a trial is.
 
-    The presets `fastest`, `fast`, `slow` and `slowest` are made by `get_settings`; the defaults
-    here are those of `fast` and are never changed, since a field at its default is left out of
-    signatures: so a field that is added later does not orphan the folders that exist.
+    The presets are made by `get_settings`; the defaults here are those of `fast` and are never
+    changed, since a field at its default is left out of signatures: so a field that is added later
+    does not orphan the folders that exist.
 
     Raises:
-        SettingsError: a field breaks its rule; the message names field, value and rule.
+        SettingsError: a field breaks its rule, or belongs to the other `method`; the message names
+            field, value and rule.
     """
+
+    method: str = field(default="ladder", metadata={"absent": "ranges"})
+    """`"ladder"` tries peak rates in powers of two through whole cycles and compares held-out
+    losses (see `docs/method.md`); `"ranges"` is the range test of earlier releases."""
+    tunings: int = 3
+    """How often a point is tuned, each time independently; trial n takes the settings of tuning
+    `n % tunings`."""
+    probe_inits: int = 1
+    """Ladder: the initialisations of a candidate in the last round of a tuning."""
+    probe_length: float = 1.0
+    """Ladder: a factor on how long probes train."""
+    lr: float | None = None
+    """The peak learning rate of every trial; None: tuned."""
+    batch_size: int | None = None
+    """The batch size of every trial; None: tuned."""
 
     lr_start: float = 1e-6
     lr_end: float = 1.0
@@ -429,6 +445,7 @@ class HyperparameterSettings:
                 raise SettingsError(f"{name}={value!r}: it must be {rule}")
             if (rule, holds) == _RATE:
                 object.__setattr__(self, name, float(value))
+        self._check_method()
         if not self.lr_start < self.lr_end:
             raise SettingsError(
                 f"lr_start={self.lr_start!r}: it must be below lr_end, which is {self.lr_end!r}"
@@ -438,6 +455,42 @@ class HyperparameterSettings:
                 f"batch_start={self.batch_start!r}: it must be below batch_end, "
                 f"which is {self.batch_end!r}"
             )
+
+    def _check_method(self) -> None:
+        for one in dataclasses.fields(self):
+            owner = next((name for name, names in _FIELDS.items() if one.name in names), None)
+            value = getattr(self, one.name)
+            if owner not in (None, self.method) and value != one.default:
+                raise SettingsError(
+                    f"{one.name}={value!r}: it belongs to method={owner!r}, and the method is "
+                    f"{self.method!r}: leave it out, or choose method={owner!r}"
+                )
+
+
+METHODS = ("ladder", "ranges")
+
+_FIELDS: Mapping[str, frozenset[str]] = {
+    "ladder": frozenset({"tunings", "probe_inits", "probe_length", "lr", "batch_size"}),
+    "ranges": frozenset(
+        {
+            "lr_start",
+            "lr_end",
+            "lr_sweep_len",
+            "lr_min_inits",
+            "lr_width_only_gradients",
+            "batch_start",
+            "batch_end",
+            "batch_rn_min_inits",
+            "batch_pts",
+            "batch_pt_min_inits",
+            "rescan_lr_after_bs",
+            "warmup_lr",
+            "warmup_batch",
+            "warmup_pts",
+        }
+    ),
+}
+"""What only one method knows."""
 
 
 def _is_int(value: object, least: int) -> bool:
@@ -465,6 +518,18 @@ _FLAG: _Rule = ("True or False", lambda value: isinstance(value, bool))
 _LENGTH = "a whole number of samples or a fraction of epochs (a float)"
 
 _RULES: dict[str, _Rule] = {
+    "method": ("'ladder' or 'ranges'", lambda value: value in METHODS),
+    "tunings": _COUNT,
+    "probe_inits": _COUNT,
+    "probe_length": ("a finite number above 0", _is_rate),
+    "lr": (
+        "a finite number above 0, or None (tuned)",
+        lambda value: value is None or _is_rate(value),
+    ),
+    "batch_size": (
+        "a whole number, 1 or more, or None (tuned)",
+        lambda value: value is None or _is_int(value, 1),
+    ),
     "lr_start": _RATE,
     "lr_end": _RATE,
     "lr_sweep_len": (f"{_LENGTH}, above 0", lambda value: _is_length(value, zero=False)),
@@ -489,7 +554,8 @@ _RULES: dict[str, _Rule] = {
     "cycles": _COUNT,
 }
 
-_SLOW = HyperparameterSettings(
+_SLOW_RANGES = HyperparameterSettings(
+    method="ranges",
     lr_start=1e-8,
     lr_sweep_len=12.0,
     lr_min_inits=3,
@@ -500,11 +566,17 @@ _SLOW = HyperparameterSettings(
 )
 
 PRESETS: Mapping[str, HyperparameterSettings] = {
-    "fastest": HyperparameterSettings(lr_sweep_len=4.0, batch_pts=0, batch_pt_min_inits=0),
+    "fastest": HyperparameterSettings(tunings=2, probe_length=0.5),
     "fast": HyperparameterSettings(),
-    "slow": _SLOW,
-    "slowest": dataclasses.replace(
-        _SLOW,
+    "slow": HyperparameterSettings(tunings=4, probe_inits=3),
+    "slowest": HyperparameterSettings(tunings=6, probe_inits=6, probe_length=2.0),
+    "ranges-fastest": HyperparameterSettings(
+        method="ranges", lr_sweep_len=4.0, batch_pts=0, batch_pt_min_inits=0
+    ),
+    "ranges-fast": HyperparameterSettings(method="ranges"),
+    "ranges-slow": _SLOW_RANGES,
+    "ranges-slowest": dataclasses.replace(
+        _SLOW_RANGES,
         lr_sweep_len=20.0,
         lr_min_inits=10,
         batch_start=8,
@@ -514,6 +586,7 @@ PRESETS: Mapping[str, HyperparameterSettings] = {
         batch_pt_min_inits=10,
     ),
 }
+"""By name; those that begin with `ranges-` are what their names meant before there was a choice."""
 
 
 def get_settings(hparams: str | HyperparameterSettings) -> HyperparameterSettings:
@@ -527,8 +600,8 @@ def get_settings(hparams: str | HyperparameterSettings) -> HyperparameterSetting
     if isinstance(hparams, str) and hparams in PRESETS:
         return PRESETS[hparams]
     raise SettingsError(
-        f"hparams={hparams!r} is not a preset: choose {', '.join(list(PRESETS)[:-1])} or "
-        f"{list(PRESETS)[-1]}, or pass a HyperparameterSettings"
+        f"hparams={hparams!r} is not a preset: choose fastest, fast, slow or slowest (ranges-fastest "
+        "and so on: as earlier releases tuned), or pass a HyperparameterSettings"
     )
 
 

@@ -14,7 +14,7 @@ from sweeper.store.rows import APART, expect, is_apart
 from sweeper.types import CHECK
 
 # As `sweeper.train` calls them.
-_FIRST_STAGE, _FINGERPRINT = "lr_range", "fingerprint"
+_FIRST_STAGES, _FINGERPRINT = ("lr_range", "ladder"), "fingerprint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,8 @@ def stored_points(store: Store) -> list[StoredPoint]:
 def _fingerprints(store: Store) -> dict[str, str]:
     """By name: the fingerprints, which lie beside the first replica of the first stage."""
     found = {}
-    first = "stage = ? AND number = 0 AND failure IS NULL"
-    for outcome in store.outcomes(first, (_FIRST_STAGE,)):
+    first = "stage IN (?, ?) AND number = 0 AND failure IS NULL"
+    for outcome in store.outcomes(first, _FIRST_STAGES):
         text = unpack_arrays(outcome.arrays).get(_FINGERPRINT)
         if text is not None:
             expect(text.shape == () and text.dtype.kind == "U", "a fingerprint", text)

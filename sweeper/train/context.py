@@ -94,6 +94,8 @@ class Brief:
     """How `model` is called; None: it does not say."""
     libraries: str
     """The numerical libraries that torch uses, with their versions."""
+    optimizer: str
+    """The name of its optimiser (see `Choice.name`)."""
     own: bytes | None
     """Pickled, what the module says itself of what to try: `points` and `trials`; None: it has a
     selector, or what cannot be pickled."""

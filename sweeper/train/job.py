@@ -7,6 +7,7 @@ import errno
 import functools
 import hashlib
 import io
+import math
 import os
 import time
 import traceback
@@ -24,18 +25,21 @@ from torch import nn
 from sweeper.errors import ChangedCodeError, DiskError, SweeperError
 from sweeper.files import pack_arrays, write_swapped
 from sweeper.train import packed, probes
+from sweeper.train.constant import constant_loss
 from sweeper.train.context import DataRef, TrainContext
 from sweeper.train.curves import Trained
 from sweeper.train.data import Data, open_data
 from sweeper.train.fingerprint import fingerprint
 from sweeper.train.loading import ProblemRef
 from sweeper.train.machine import check_products, not_a_worker
+from sweeper.train.packs.probes import by_batch, by_settings, train_probes
 from sweeper.train.plan import (
     BATCH_CHOICE,
     BATCH_RANGE,
     COMPILED,
     FINGERPRINT,
     FLAT,
+    LADDER,
     LR_RANGE,
     LR_RESCAN,
     PLAIN,
@@ -47,6 +51,7 @@ from sweeper.train.sources import check_sources
 from sweeper.train.streams import Streams, preserved
 from sweeper.train.tape import CannotPackError
 from sweeper.train.toolchain import check_toolchain
+from sweeper.train.tuning.plan import CONSTANT, probes_of, settings_of
 from sweeper.train.way import find_way
 from sweeper.types import CHECK, TRIAL, Failure, Job, Outcome
 
@@ -60,9 +65,21 @@ def execute(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome
     Trials of a point that is trained in packs are trained together, and come together.
     """
     torch.set_num_threads(context.threads)
-    if job.stage == TRIAL and job.payload.get("way", PLAIN) != PLAIN:
-        yield from _execute_packed(context, fd, job)
-        return
+    base, _ = split_stage(job.stage)
+    parts = {TRIAL: by_settings, LADDER: by_batch}.get(base, _whole)(job)
+    for part in parts:
+        way = part.payload.get("way", PLAIN)
+        if way == PLAIN:
+            yield from _execute_plain(context, fd, part)
+        else:
+            yield from _execute_packed(context, fd, part)
+
+
+def _whole(job: Job) -> list[Job]:
+    return [job]
+
+
+def _execute_plain(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome]:
     for number in job.numbers:
         torch.set_num_threads(context.threads)  # whatever the one before has made of it
         work = functools.partial(_train, context, fd, job, number)
@@ -85,7 +102,7 @@ def _outcome(job: Job, number: int, started: float, work: Callable[[], _Found]) 
 
 
 def _execute_packed(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome]:
-    """Train the trials as their point's others were, or not at all."""
+    """Train the replicas as their point's others were, or not at all."""
     try:
         check_products(allow=context.allow_changed_code)
         compiled = job.payload["way"] == COMPILED
@@ -97,7 +114,57 @@ def _execute_packed(context: TrainContext, fd: int | None, job: Job) -> Iterator
         for number in job.numbers:
             yield _outcome(job, number, time.time(), functools.partial(_raise, error))
         return
-    yield from _execute_packs(context, fd, job)
+    execute = _execute_packs if job.stage == TRIAL else _execute_probes
+    yield from execute(context, fd, job)
+
+
+def _execute_probes(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome]:
+    """Train probes of one batch size in packs, as large as memory allows.
+
+    Where one cannot be packed, each goes alone, and that one plain: a property of the probe, not of
+    the pack.
+    """
+    started = time.time()
+    torch.set_num_threads(context.threads)
+    problem, data = _data(context, fd)
+    chosen = [probes_of(job.payload)[number] for number in job.numbers]
+    alone = len(job.numbers) == 1
+
+    def make(stream: int) -> packed.Member:
+        streams = Streams(context.seed, job.point, job.stage, stream)
+        member = packed.Member.make(problem, data, streams, job.payload)
+        if member.tape.digest != job.payload["tape"]:
+            raise CannotPackError("its step is another one")
+        return member
+
+    losses: dict[int, list[float]] = {}
+    failed: BaseException | None = None
+    try:
+        losses = dict(train_probes(problem, data, chosen, job.payload["way"], make))
+    except KeyboardInterrupt:
+        raise
+    except CannotPackError as error:
+        if alone:
+            yield from _execute_plain(context, fd, job)
+            return
+        failed = error
+    except BaseException as error:  # noqa: BLE001 - as above
+        failed = error
+    if failed is not None and not alone:
+        # Whose fault it was shows when each is alone; its bits do not depend on that.
+        for number in job.numbers:
+            yield from _execute_probes(context, fd, replace(job, numbers=(number,)))
+        return
+    share = (time.time() - started) / len(chosen)
+    for place, number in enumerate(job.numbers):
+        begun = started + place * share
+        if failed is not None:
+            work = functools.partial(_raise, failed)
+        else:
+            work = functools.partial(_judged, context, fd, job, number, losses[number])
+        outcome = _outcome(job, number, begun, work)
+        spent = outcome.ended - time.time() if failed is not None else 0.0
+        yield replace(outcome, ended=begun + share + max(0.0, spent))
 
 
 def _execute_packs(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome]:
@@ -210,11 +277,32 @@ def _data(context: TrainContext, fd: int | None) -> tuple[Problem, Data]:
     return problem, reopen(problem, context.data, fd)
 
 
+def _judged(
+    context: TrainContext, fd: int | None, job: Job, number: int, losses: Sequence[float]
+) -> _Found:
+    """What a probe of the ladder came to; beside the first, what is asked once a point."""
+    metrics: dict[str, float] = {}
+    arrays: dict[str, Any] = {"loss": np.array(losses)}
+    if job.stage == LADDER and number == 0:
+        problem, data = _data(context, fd)
+        streams = Streams(context.seed, job.point, job.stage, number)
+        constant = constant_loss(problem, data, streams, job.payload["params"])
+        if math.isfinite(constant):
+            metrics[CONSTANT] = constant
+        arrays |= _fingerprint(context, fd, job)
+    return metrics, arrays
+
+
 def _train(context: TrainContext, fd: int | None, job: Job, number: int) -> _Found:
     problem, data = _data(context, fd)
     streams = Streams(context.seed, job.point, job.stage, number)
-    payload = job.payload
+    payload = settings_of(job.payload, number)
     base, _ = split_stage(job.stage)
+    if base == LADDER:
+        probe = probes_of(payload)[number]
+        streams = Streams(context.seed, job.point, job.stage, probe.stream)
+        made = probes.Probe.make(problem, data, streams, payload["params"])
+        return _judged(context, fd, job, number, probes.run_ladder(made, probe, streams))
     if base == CHECK:
         notes = probes.run_check(problem, data, streams, payload)
         return {}, {"notes": np.array(notes)} if notes else {}
@@ -229,7 +317,8 @@ def _train(context: TrainContext, fd: int | None, job: Job, number: int) -> _Fou
             arrays |= _fingerprint(context, fd, job)
         return metrics, arrays
     if base == WAY:
-        trial = {**payload["trial"], "params": payload["params"]}
+        told = payload["trials"][number] if "trials" in payload else payload["trial"]
+        trial = {**told, "params": payload["params"]}
         return find_way(problem, data, streams, trial, curve_samples=context.curve_samples)
     folder = _model_path(context, job, number).parent
     # Imports ignite, which takes as long as torch: not before it is needed.

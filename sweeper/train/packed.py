@@ -30,6 +30,7 @@ from sweeper.train.stacked import find_optimizer
 from sweeper.train.step import FlatStep, NativeStep, Step, numbers_of
 from sweeper.train.streams import Streams, preserved
 from sweeper.train.tape import Tape, held, record, trained
+from sweeper.train.tuning.plan import settings_of
 
 LEAST = 2
 """A pack of one is padded to two: torch multiplies a single matrix by other functions."""
@@ -212,7 +213,9 @@ def train_pack(
     batches = _batches(members, data.train, payload, least)
     keys = keys_of([member.streams for member in members], tape, payload["steps"], least)
     optimizer = find_optimizer(recipe)
-    numbers = numbers_of(optimizer, cycle_rates(payload), step.replicas, torch.float32)
+    told = [settings_of(payload, member.streams.number) for member in members]
+    rates = np.stack(padded([cycle_rates(one) for one in told], step.replicas), axis=1)
+    numbers = numbers_of(optimizer, rates, step.replicas, torch.float32)
     left = set(range(len(members)))
     for number, ((x, y), key, settings) in enumerate(zip(batches, keys, numbers, strict=False), 1):
         reached = step(x, y, key, settings).tolist()

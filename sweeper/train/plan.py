@@ -35,6 +35,7 @@ from sweeper.types import (
 
 LR_RANGE, BATCH_RANGE = "lr_range", "batch_range"
 BATCH_CHOICE, LR_RESCAN = "batch_choice", "lr_rescan"
+LADDER = "ladder"
 
 WAY = "way"
 
@@ -54,6 +55,7 @@ STAGE_CODES = {
     TRIAL: 5,
     WAY: 6,
     FINGERPRINT: 7,
+    LADDER: 8,
 }
 """Part of every seed: never change one."""
 

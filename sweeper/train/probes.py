@@ -27,6 +27,9 @@ from sweeper.train.problem import Problem
 from sweeper.train.recipe import Clipping
 from sweeper.train.soundness import has_sum, is_broadcast, notes_of
 from sweeper.train.streams import Preserved, Streams
+from sweeper.train.tuning import ladder
+from sweeper.train.tuning.held_out import held_out
+from sweeper.train.tuning.schedule import cycle_ends, triangular
 
 EVALUATED = 192
 """The most training samples that performance is measured on after each step of a range run."""
@@ -99,11 +102,18 @@ class Probe:
         """Inverse-loss performance on the whole training set."""
         return self._performance(list(in_order(len(self.data.train))))
 
+    def loss_of(self, samples: Indices) -> float:
+        """Loss on these training samples."""
+        return self._loss([samples[place] for place in in_order(len(samples))])
+
     def _performance(self, indices: list[Indices]) -> float:
+        return inverse_loss(self._loss(indices))
+
+    def _loss(self, indices: list[Indices]) -> float:
         with self.preserved():
             count = sum(map(len, indices))
             batches = self.data.train.batches(indices)
-            return inverse_loss(measured_loss(self.model, self.judging, count, batches))
+            return measured_loss(self.model, self.judging, count, batches)
 
     def run(self, sizes: np.ndarray[Any, Any], rates: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Performance after each step, shape (steps,); shorter where the loss left the finite."""
@@ -154,6 +164,23 @@ def run_batch_choice(probe: Probe, payload: Mapping[str, Any], number: int) -> M
             if not probe.step(batch, float(next(rates))):
                 return {"perf": 0.0}, {}
     return {"perf": probe.final_performance()}, {}
+
+
+def run_ladder(made: Probe, probe: ladder.Probe, streams: Streams) -> list[float]:
+    """The held-out loss after each cycle; infinite from where it diverged."""
+    kept, held = held_out(made.data, streams)
+    rates = triangular(probe.low, probe.high, probe.steps, probe.cycles)
+    ends = cycle_ends(probe.steps, probe.cycles)
+    losses = [math.inf] * len(ends)
+    sizes = [min(probe.batch_size, len(kept))] * probe.steps
+    places = (kept[chosen] for chosen in endless(len(kept), sizes, made.order))
+    for number, (batch, rate) in enumerate(zip(made.batches(places), rates, strict=True), 1):
+        if not made.step(batch, float(rate)):
+            break
+        if number in ends:
+            loss = made.loss_of(held)
+            losses[ends.index(number)] = loss if math.isfinite(loss) else math.inf
+    return losses
 
 
 def run_check(

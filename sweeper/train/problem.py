@@ -22,7 +22,7 @@ from sweeper.train.context import Brief, Call, said_of_search
 from sweeper.train.loading import ProblemRef, import_module
 from sweeper.train.machine import libraries
 from sweeper.train.metrics import Measure
-from sweeper.train.optimizers import check_optimizer, recipe_of
+from sweeper.train.optimizers import check_optimizer, read_optimizer, recipe_of
 from sweeper.train.recipe import Clipping, Recipe, read_bound
 from sweeper.train.returned import note
 from sweeper.train.sources import read_sources, stale_sources
@@ -228,6 +228,7 @@ class Problem:
             self.handlers is not None,
             Call.of(self.module.model),
             libraries(),
+            read_optimizer(self.optimizer).name,
             _pickled_search(self.module),
         )
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sweeper.train.batched import batched
@@ -102,11 +103,16 @@ class NativeStep:
 
 
 def numbers_of(
-    optimizer: Optimizer, rates: Sequence[float], replicas: int, dtype: torch.dtype
+    optimizer: Optimizer, rates: NDArray[np.float64] | Sequence[float], replicas: int, dtype: torch.dtype
 ) -> Iterator[Tensor]:
-    """What the optimiser needs in each step, shape (numbers, replicas)."""
-    for first in range(0, len(rates), _AT_ONCE):
-        some = np.array(rates[first : first + _AT_ONCE])[:, None]
+    """What the optimiser needs in each step, shape (numbers, replicas).
+
+    `rates` has shape (steps,), or (steps, replicas) where each replica has its own.
+    """
+    of_each = np.asarray(rates, dtype=np.float64)
+    of_each = of_each[:, None] if of_each.ndim == 1 else of_each
+    for first in range(0, len(of_each), _AT_ONCE):
+        some = of_each[first : first + _AT_ONCE]
         yield from optimizer.numbers_of(first + 1, np.broadcast_to(some, (len(some), replicas))).to(
             dtype
         )

@@ -1,0 +1,1 @@
+"""Packs: several replicas trained together as one batched model."""

@@ -1,0 +1,137 @@
+"""Probes trained together: rates, initialisations and tunings of one point as one batched model.
+
+A probe's bits depend neither on its neighbours nor on how many there are, as a trial's do not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sweeper.train.data import Data, Indices, endless
+from sweeper.train.evaluation import PackEvaluation, gather
+from sweeper.train.metrics import Measure
+from sweeper.train.packed import Member, keys_of, least_of, make_step, most_members, padded, shares
+from sweeper.train.packed import stack_members
+from sweeper.train.problem import Problem
+from sweeper.train.stacked import find_optimizer
+from sweeper.train.step import numbers_of
+from sweeper.train.tuning.held_out import held_out
+from sweeper.train.tuning.ladder import Probe
+from sweeper.train.tuning.plan import probes_of, settings_of
+from sweeper.train.tuning.schedule import cycle_ends, triangular
+from sweeper.types import Job
+
+Make = Callable[[int], Member]
+"""A member of a pack, by the number of its streams."""
+
+
+def by_settings(job: Job) -> list[Job]:
+    """The job's trials, those whose tunings say the same but for rates in a job of their own."""
+    groups: dict[str, list[int]] = {}
+    for number in job.numbers:
+        told = settings_of(job.payload, number)
+        key = repr([told.get(name) for name in ("batch_size", "way", "tape", "toolchain")])
+        groups.setdefault(key, []).append(number)
+    return [
+        replace(job, numbers=tuple(some), payload=settings_of(job.payload, some[0]))
+        for some in groups.values()
+    ]
+
+
+def by_batch(job: Job) -> list[Job]:
+    """The job's probes, those of each batch size in a job of their own, told its way."""
+    groups: dict[int, list[int]] = {}
+    probes = probes_of(job.payload)
+    for number in job.numbers:
+        groups.setdefault(probes[number].batch_size, []).append(number)
+    ways = job.payload["ways"]
+    return [
+        replace(
+            job,
+            numbers=tuple(some),
+            payload={**job.payload, "batch_size": size, **ways.get(str(size), {})},
+        )
+        for size, some in groups.items()
+    ]
+
+
+def train_probes(
+    problem: Problem, data: Data, probes: Sequence[Probe], way: str, make: Make
+) -> Iterator[tuple[int, list[float]]]:
+    """Train probes of one batch size and length.
+
+    Gives the number of each, and its held-out loss after each cycle, infinite from where it
+    diverged.
+
+    Raises:
+        CannotPackError: their step cannot be written down.
+    """
+    # Probes of the same streams begin with the same weights, so they share a member.
+    made = {stream: make(stream) for stream in dict.fromkeys(one.stream for one in probes)}
+    most = most_members(made[probes[0].stream], way)
+    for share in shares(probes, most):
+        losses = _train(problem, data, share, [made[one.stream] for one in share], way)
+        yield from zip([one.number for one in share], losses, strict=True)
+
+
+def _train(
+    problem: Problem, data: Data, probes: Sequence[Probe], members: Sequence[Member], way: str
+) -> list[list[float]]:
+    """The held-out losses of a pack's probes."""
+    tape, steps, batch_size = members[0].tape, probes[0].steps, probes[0].batch_size
+    least = least_of(tape, way)
+    recipe = problem.recipe(members[0].model)
+    step = make_step(way, tape, recipe, stack_members(members, least), data.train.labels)
+    parts = {member.streams.number: held_out(data, member.streams) for member in members}
+    kept, held = zip(*(parts[member.streams.number] for member in members), strict=True)
+    cycles = probes[0].cycles
+    rates = np.stack(
+        [triangular(one.low, one.high, steps, cycles) for one in padded(probes, least)], 1
+    )
+    numbers = numbers_of(find_optimizer(recipe), rates, step.replicas, torch.float32)
+    keys = keys_of([member.streams for member in members], tape, steps, least)
+    judging = Measure("inv-loss", members[0].loss, problem.numerics)
+    finite = np.ones(step.replicas, dtype=bool)
+    batches = _batches(data, members, kept, batch_size, steps, least)
+    evaluation = PackEvaluation(judging, members[0].model)
+    ends = cycle_ends(steps, cycles)
+    losses = np.full((len(ends), step.replicas), math.inf)
+    for number, ((x, y), key, settings) in enumerate(
+        zip(batches, keys, numbers, strict=True), 1
+    ):
+        reached = step(x, y, key, settings)
+        if not math.isfinite(float(reached.sum())):
+            for place in np.flatnonzero(~np.isfinite(reached.numpy())):
+                finite[place] &= judging.counts_nothing(y[place])
+            if not finite.any():
+                break
+        if number in ends:
+            found = evaluation.measure(step.state, data.train, padded(held, least))
+            of_all = np.array([loss for loss, _ in found])
+            losses[ends.index(number)] = np.where(finite & np.isfinite(of_all), of_all, math.inf)
+    return [list(map(float, column)) for column in losses.T[: len(probes)]]
+
+
+def _batches(
+    data: Data,
+    members: Sequence[Member],
+    kept: Sequence[Indices],
+    batch_size: int,
+    steps: int,
+    least: int,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Stacked batches, each replica's in its own order."""
+    orders = [
+        part[np.stack(list(endless(len(part), [batch_size] * steps, generator)))]
+        for part, generator in zip(
+            kept, [member.streams.generator("order") for member in members], strict=True
+        )
+    ]
+    for places in np.stack(padded(orders, least), axis=1):
+        yield gather(data.train, places)

@@ -1,0 +1,1 @@
+"""How a point is tuned: decisions in pure functions, without torch."""

@@ -1,0 +1,189 @@
+"""Peak learning rates in powers of two, tried in rounds of longer and longer probes: what to try.
+
+Pure: held-out losses of probes in, the candidates of the next round or the settings out.  How and
+why is told in `docs/method.md`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweeper.train.tuning.held_out import FOLDS
+
+LOW = 1 / 8
+"""The lower end of a cycle's rates, relative to their peak."""
+
+SPANS: Mapping[str, tuple[int, int]] = {
+    "sgd": (-12, 2),
+    "asgd": (-12, 2),
+    "adagrad": (-12, 2),
+    "adadelta": (-8, 4),
+}
+"""The lowest and highest exponent of two that are tried first, by optimiser."""
+
+ADAPTIVE = (-14, -2)
+"""For an optimiser whose steps hardly depend on the size of gradients, as Adam's do."""
+
+UNKNOWN = (-14, 2)
+"""For an optimiser of the user's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A short training on four fifths of the training samples, judged by the rest."""
+
+    number: int
+    stream: int
+    """The number of its random streams: which samples are held out, initial weights, data order.
+    Candidates of one initialisation share them, so that they are compared in pairs."""
+    low: float
+    """The lowest learning rate of a cycle."""
+    high: float
+    batch_size: int
+    steps: int
+    cycles: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """How long the probes of a round train."""
+
+    share: float
+    """Of a trial's epochs."""
+    cycles: int
+
+
+ROUNDS = (Round(3 / 80, 1), Round(8 / 80, 1), Round(1 / 2, 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Settings that are tried."""
+
+    rate: float
+    """The peak of the learning rate."""
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A candidate with the held-out losses of its probes."""
+
+    candidate: Candidate
+    losses: tuple[tuple[float, ...], ...]
+    """For each initialisation the loss after each cycle; infinite where it had diverged."""
+
+
+def span_of(optimizer: str) -> tuple[int, int]:
+    """The exponents of two between which peak rates are tried first."""
+    known = {"adam", "adamw", "nadam", "radam", "adamax", "rmsprop", "rprop", "adafactor", "muon"}
+    if optimizer in known:
+        return ADAPTIVE
+    return SPANS.get(optimizer, UNKNOWN)
+
+
+def base_batch(n_train: int) -> int:
+    """The batch size of the first rounds: a power of two, some 64 steps an epoch, 8 to 64.
+
+    Where an epoch has few steps, a trial of a fixed number of epochs trains too little.
+    """
+    wanted = round(math.log2(max(1, n_train) / 64))
+    return min(2 ** int(np.clip(wanted, 3, 6)), max(1, n_train))
+
+
+def kept_samples(n_train: int) -> int:
+    """How many training samples a probe trains on."""
+    return n_train - max(1, n_train // FOLDS) if n_train > 1 else n_train
+
+
+# -- judging --------------------------------------------------------------------------------------
+
+TOLERANCE = 0.03
+"""Candidates whose gain is within this share of the best one's cannot be told apart."""
+
+LEARNED = 0.03
+"""A probe has learned something where its loss is so far below the constant prediction's."""
+
+
+def gain_of(tried: Tried, constant: float) -> float:
+    """How far below the constant prediction's loss it came, as a share; at most 1, 0 for nothing.
+
+    The mean over initialisations; one that diverged has gained nothing.
+    """
+    last = [losses[-1] for losses in tried.losses]
+    scale = abs(constant) if constant else 1.0
+    gains = [max(0.0, (constant - loss) / scale) if math.isfinite(loss) else 0.0 for loss in last]
+    return float(np.mean(gains))
+
+
+def has_diverged(tried: Tried) -> bool:
+    """Whether any of its initialisations did."""
+    return any(not math.isfinite(losses[-1]) for losses in tried.losses)
+
+
+def untrained(tried: Sequence[Tried]) -> float:
+    """A loss to stand in for the constant prediction's: where the lowest rate has hardly trained."""
+    last = [losses[-1] for one in tried for losses in one.losses if math.isfinite(losses[-1])]
+    return last[0] if last else 0.0
+
+
+def highest_good(tried: Sequence[Tried], constant: float) -> Tried | None:
+    """The highest rate whose gain cannot be told from the best one's; None where nothing learned."""
+    gains = [gain_of(one, constant) for one in tried]
+    best = max(gains, default=0.0)
+    if best < LEARNED:
+        return None
+    good = [one for one, gain in zip(tried, gains, strict=True) if gain >= (1 - TOLERANCE) * best]
+    return max(good, key=lambda one: one.candidate.rate)
+
+
+# -- deciding -------------------------------------------------------------------------------------
+
+AROUND = ((-3, -2, -1, 0, 1), (-2, -1, 0))
+"""After each round but the last: the candidates of the next, in octaves from the highest good."""
+
+MARGIN = 2**-0.5
+"""The rate that trials train with, relative to the highest good one."""
+
+
+def first_rates(optimizer: str) -> list[float]:
+    """The peak rates that a tuning tries first, rising."""
+    low, high = span_of(optimizer)
+    return [2.0**exponent for exponent in range(low, high + 1)]
+
+
+def following(tried: Sequence[Tried], constant: float, number: int) -> list[Candidate]:
+    """The candidates after round `number`, rising.
+
+    Where nothing has learned more than a constant prediction, all that have not diverged train
+    longer: a loss on a plateau says nothing about the rate.
+    """
+    good = highest_good(tried, constant)
+    if good is None:
+        return [one.candidate for one in tried if not has_diverged(one)] or [tried[0].candidate]
+    base = good.candidate
+    return [Candidate(base.rate * 2.0**octave, base.batch_size) for octave in AROUND[number]]
+
+
+def choose(tried: Sequence[Tried], constant: float) -> Candidate:
+    """The settings of a tuning's trials, after its last round."""
+    good = highest_good(tried, constant)
+    if good is None:
+        good = max(tried, key=lambda one: gain_of(one, constant))
+    return Candidate(good.candidate.rate * MARGIN, good.candidate.batch_size)
+
+
+def arrays_of(tried: Sequence[Sequence[Tried]]) -> dict[str, NDArray[np.float64]]:
+    """What a round came to, an entry a probe: `loss` has shape (probes, cycles)."""
+    rows = [(t, one, losses) for t, some in enumerate(tried) for one in some for losses in one.losses]
+    return {
+        "tuning": np.array([t for t, _, _ in rows], dtype=float),
+        "lr": np.array([one.candidate.rate for _, one, _ in rows]),
+        "batch_size": np.array([one.candidate.batch_size for _, one, _ in rows], dtype=float),
+        "loss": np.array([losses for _, _, losses in rows]),
+    }

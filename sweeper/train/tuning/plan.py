@@ -1,0 +1,257 @@
+"""How a point is tuned by the ladder, as a pure plan: probe outcomes in, the next stage out.
+
+    check -> way -> ladder -> ladder.1 -> ladder.2 -> trial
+
+`check` is made for the first point of a sweep only, `way` where points may be packed.  All tunings
+of a point go through a round together, so that their probes share packs; each is decided by its own
+probes alone.  A step is plain data and carries all that later steps need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sweeper.files import pack_arrays, unpack_arrays
+from sweeper.train.plan import (
+    BASE_BATCH,
+    LADDER,
+    PLAIN,
+    WAY,
+    batches_per_epoch,
+    cycle_epochs,
+    split_stage,
+)
+from sweeper.train.tuning import ladder
+from sweeper.train.tuning.ladder import Candidate, Probe, Tried
+from sweeper.types import CHECK, TRIAL, Found, Outcome, Planned, Point, Step, SweepSettings
+
+LEAST_STEPS = 20
+"""Of a probe."""
+
+STREAMS = 1000
+"""Numbers of streams that each tuning has in a round."""
+
+CONSTANT = "constant"
+"""In the outcome of a point's first probe: the loss of the best constant prediction."""
+
+
+@dataclass(frozen=True, slots=True)
+class LadderPlan:
+    """The tuning of every point of one sweep.
+
+    `n_train` is the number of training samples, `optimizer` the name of the problem's optimiser.
+    """
+
+    settings: SweepSettings
+    n_train: int
+    optimizer: str
+    plain_because: str | None = ""
+    """Why no point's trials are packed: empty where nobody wants to know.  None: each point's
+    model, data and settings decide."""
+
+    @property
+    def tunings(self) -> int:
+        """How often each point is tuned."""
+        return self.settings.hparams.tunings
+
+    # -- steps ------------------------------------------------------------------------------------
+
+    def first(self, point: Point, *, check: bool) -> Planned:
+        """The first step of a point; `check` for the first point of the sweep."""
+        if check:
+            payload = {"batch_size": min(BASE_BATCH, self.n_train), "steps": 1}
+            return Planned(point.signature, Step(CHECK, 1, payload))
+        if self.plain_because is None:
+            trials = [self._trial(self._guess(), size) for size in self._batch_sizes()]
+            return Planned(point.signature, Step(WAY, len(trials), {"trials": trials}))
+        way = {"way": PLAIN, "because": self.plain_because} if self.plain_because else {}
+        return self._begin(point, {str(size): way for size in self._batch_sizes()})
+
+    def next(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
+        """The step after `step`, whose replicas' outcomes are all here, in order of number.
+
+        A probe that failed fails the point: tuning never goes on with fewer initialisations.
+        """
+        base, _ = split_stage(step.stage)
+        if base == WAY:
+            return self._after_way(point, step, outcomes)
+        for outcome in outcomes:
+            if outcome.failure is not None:
+                error = f"{step.stage} {outcome.number}: {outcome.failure.message}"
+                return Planned(point.signature, Step(step.stage, error=error), step.stage)
+        if base == CHECK:
+            found = unpack_arrays(outcomes[0].arrays)
+            choice = {name: list(map(str, texts)) for name, texts in found.items()}
+            return Planned(point.signature, self.first(point, check=False).step, step.stage, choice)
+        return self._after_round(point, step, outcomes)
+
+    def steps_after(self, step: Step) -> float:
+        """Training steps of what follows a stage: one replica of each later stage, and one trial.
+
+        Roughly: at the batch size of the first rounds, and without rounds that are added.
+        """
+        base, attempt = split_stage(step.stage)
+        if base == TRIAL or step.error is not None:
+            return 0.0
+        size = self._batch_sizes()[0]
+        left = ladder.ROUNDS[attempt + 1 :] if base == LADDER else ladder.ROUNDS
+        trial: int = self._trial(self._guess(), size)["steps"]
+        return trial + float(sum(self._length(one.share, size) for one in left))
+
+    # -- before the rounds ------------------------------------------------------------------------
+
+    def _batch_sizes(self) -> list[int]:
+        """The batch sizes that probes may have, that of the first rounds first."""
+        given = self.settings.hparams.batch_size
+        return [min(given, self.n_train) if given else ladder.base_batch(self.n_train)]
+
+    def _guess(self) -> Candidate:
+        """Settings under which it is found out how trials may be trained: rates do no harm."""
+        low, high = ladder.span_of(self.optimizer)
+        return Candidate(2.0 ** ((low + high) // 2), self._batch_sizes()[0])
+
+    def _after_way(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
+        """A way that could not be found out is the plain one: it never fails a point."""
+        ways: dict[str, dict[str, str]] = {}
+        for trial, outcome in zip(step.payload["trials"], outcomes, strict=True):
+            if outcome.failure is not None:
+                found = {"way": PLAIN, "because": f"finding out: {outcome.failure.message}"}
+            else:
+                found = {key: str(text) for key, text in unpack_arrays(outcome.arrays).items()}
+            ways[str(trial["batch_size"])] = found
+        begun = self._begin(point, ways)
+        return Planned(point.signature, begun.step, step.stage, {"ways": ways})
+
+    def _begin(self, point: Point, ways: Mapping[str, Mapping[str, str]]) -> Planned:
+        """The first round: of one candidate where the rate is given."""
+        size, rate = self._batch_sizes()[0], self.settings.hparams.lr
+        carried = {"ways": ways, "constant": None}
+        rates = ladder.first_rates(self.optimizer) if rate is None else [rate]
+        candidates = [[Candidate(each, size) for each in rates]] * self.tunings
+        return Planned(point.signature, self._round(0, candidates, carried))
+
+    # -- rounds -----------------------------------------------------------------------------------
+
+    def _round(
+        self,
+        number: int,
+        candidates: Sequence[Sequence[Candidate]],
+        carried: Mapping[str, Any],
+    ) -> Step:
+        """A round of probes: for each tuning the candidates that it tries."""
+        made = ladder.ROUNDS[min(number, len(ladder.ROUNDS) - 1)]
+        inits = self.settings.hparams.probe_inits if number else 1
+        sizes = {one.batch_size for some in candidates for one in some}
+        lengths = {str(size): self._length(made.share, size) for size in sorted(sizes)}
+        payload = {
+            **carried,
+            "candidates": [[[one.rate, one.batch_size] for one in some] for some in candidates],
+            "inits": inits,
+            "lengths": lengths,
+            "cycles": made.cycles,
+            "steps": max(lengths.values()),
+        }
+        stage = f"{LADDER}.{number}" if number else LADDER
+        return Step(stage, inits * sum(map(len, candidates)), payload)
+
+    def _length(self, share: float, batch_size: int) -> int:
+        """The steps of a probe that trains for a share of a trial's epochs."""
+        hparams = self.settings.hparams
+        epochs = cycle_epochs(hparams, self.n_train) * hparams.cycles
+        samples = share * hparams.probe_length * epochs * ladder.kept_samples(self.n_train)
+        return max(LEAST_STEPS, round(samples / batch_size))
+
+    def _after_round(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
+        _, number = split_stage(step.stage)
+        payload = step.payload
+        constant = payload["constant"]
+        tried = read_round(payload, outcomes)
+        if constant is None:
+            constant = outcomes[0].metrics.get(CONSTANT, ladder.untrained(tried[0]))
+        arrays = pack_arrays(ladder.arrays_of(tried))
+        carried = {"ways": payload["ways"], "constant": constant}
+        if all(ladder.has_diverged(one) for some in tried for one in some):
+            reason = (
+                f"training diverges at every learning rate from {tried[0][0].candidate.rate:.3g} "
+                f"to {tried[0][-1].candidate.rate:.3g} (is there a NaN or an infinite value in the "
+                "data?)"
+            )
+            failed = Step(step.stage, error=f"{step.stage}: {reason}")
+            return Planned(point.signature, failed, step.stage, {}, arrays)
+        given = self.settings.hparams.lr
+        if given is None and number + 1 < len(ladder.ROUNDS):
+            candidates = [ladder.following(some, constant, number) for some in tried]
+            following = self._round(number + 1, candidates, carried)
+            choice: dict[str, Any] = {"constant": constant, "next": following.payload["candidates"]}
+        else:
+            chosen = [
+                ladder.choose(some, constant) if given is None else some[0].candidate
+                for some in tried
+            ]
+            following = self._trials(chosen, carried)
+            choice = {"constant": constant, "chosen": [[c.rate, c.batch_size] for c in chosen]}
+        return Planned(point.signature, following, step.stage, choice, arrays)
+
+    # -- the end ----------------------------------------------------------------------------------
+
+    def _trial(self, chosen: Candidate, batch_size: int) -> dict[str, Any]:
+        """What a trial of these settings is told."""
+        hparams = self.settings.hparams
+        epochs = cycle_epochs(hparams, self.n_train)
+        per_epoch = batches_per_epoch(self.n_train, batch_size)
+        return {
+            "lr_start": chosen.rate * ladder.LOW,
+            "lr_end": chosen.rate,
+            "batch_size": batch_size,
+            "cycle_epochs": epochs,
+            "cycles": hparams.cycles,
+            "steps": epochs * hparams.cycles * per_epoch,
+        }
+
+    def _trials(self, chosen: Sequence[Candidate], carried: Mapping[str, Any]) -> Step:
+        """The trials: number n has the settings of tuning `n % len(chosen)`."""
+        tunings = [
+            self._trial(one, one.batch_size) | carried["ways"].get(str(one.batch_size), {})
+            for one in chosen
+        ]
+        payload = {**tunings[0], "tunings": tunings, "constant": carried["constant"]}
+        found = Found(payload["lr_start"], payload["lr_end"], payload["batch_size"])
+        return Step(TRIAL, payload=payload, found=found)
+
+
+# -- what replicas are told -----------------------------------------------------------------------
+
+
+def probes_of(payload: Mapping[str, Any]) -> list[Probe]:
+    """The probes of a round, in order of number."""
+    probes: list[Probe] = []
+    for tuning, some in enumerate(payload["candidates"]):
+        for rate, size in some:
+            for init in range(payload["inits"]):
+                stream, steps = tuning * STREAMS + init, payload["lengths"][str(size)]
+                low = rate * ladder.LOW
+                made = Probe(len(probes), stream, low, rate, size, steps, payload["cycles"])
+                probes.append(made)
+    return probes
+
+
+def read_round(payload: Mapping[str, Any], outcomes: Sequence[Outcome]) -> list[list[Tried]]:
+    """What a round came to: for each tuning its candidates, in order."""
+    losses = [tuple(map(float, unpack_arrays(one.arrays)["loss"])) for one in outcomes]
+    tried: list[list[Tried]] = []
+    place, inits = 0, payload["inits"]
+    for some in payload["candidates"]:
+        tried.append([])
+        for rate, size in some:
+            own = tuple(losses[place : place + inits])
+            tried[-1].append(Tried(Candidate(rate, size), own))
+            place += inits
+    return tried
+
+
+def settings_of(payload: Mapping[str, Any], number: int) -> Mapping[str, Any]:
+    """What a trial is told: the settings of its tuning."""
+    tunings = payload.get("tunings")
+    return payload if not tunings else {**payload, **tunings[number % len(tunings)]}
