@@ -52,8 +52,8 @@ def digits(train: int = 1437, shape: tuple[int, ...] = (64,), most: int | None =
 
 
 def rows() -> Sets:
-    """400 digits as 8 rows of 8 pixels each."""
-    return digits(400, (8, 8))
+    """240 digits as 8 rows of 8 pixels each."""
+    return digits(240, (8, 8))
 
 
 def cancer() -> Sets:
@@ -175,21 +175,21 @@ def sums() -> Sets:
 def stripes() -> Sets:
     """Stripes in noise, by one of four directions, any phase."""
     draw = generator()
-    kinds = np.arange(1500) % 4
+    kinds = np.arange(1300) % 4
     turn = (kinds * np.pi / 4)[:, None, None]
     down, across = np.mgrid[:8, :8]
     phase = draw.uniform(0, 2 * np.pi, (len(kinds), 1, 1))
     waves = np.sin(1.6 * (np.cos(turn) * across + np.sin(turn) * down) + phase)
-    return split((waves + 1.2 * draw.standard_normal(waves.shape))[:, None], kinds, 500)
+    return split((waves + 1.2 * draw.standard_normal(waves.shape))[:, None], kinds, 300)
 
 
 def tokens() -> Sets:
-    """Eight words of a small language, as vectors; the class is the word after the mark."""
+    """Six words of a small language, as vectors; the class is the word after the mark."""
     draw = generator()
-    words = draw.integers(1, 5, (1600, 8))
-    places = draw.integers(0, 7, len(words))
+    words = draw.integers(1, 4, (1400, 6))
+    places = draw.integers(0, 5, len(words))
     words[np.arange(len(words)), places] = 0
-    return split(np.eye(5)[words], words[np.arange(len(words)), places + 1] - 1, 600)
+    return split(np.eye(4)[words], words[np.arange(len(words)), places + 1] - 1, 400)
 
 
 def waves() -> Sets:
@@ -258,7 +258,7 @@ class Attending(nn.Module):
         super().__init__()
         self.embed = nn.Linear(inputs, width)
         self.places = nn.Parameter(0.1 * torch.randn(length, width))
-        self.block = nn.TransformerEncoderLayer(width, 2, 2 * width, 0.0, batch_first=True)
+        self.block = nn.TransformerEncoderLayer(width, 1, 2 * width, 0.0, batch_first=True)
         self.classify = nn.Linear(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -16,4 +16,4 @@ def model() -> nn.Module:
 
 def dataset() -> Sets:
     """See `data.friedman`."""
-    return friedman(600, scaled=True)
+    return friedman(500, scaled=True)

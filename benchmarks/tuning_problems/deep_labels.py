@@ -21,4 +21,4 @@ def model() -> nn.Module:
 
 def dataset() -> Sets:
     """See `data.labels`."""
-    return labels(600)
+    return labels(500)

@@ -1,4 +1,4 @@
-"""600 handwritten digits, six residual layers with LayerNorm and dropout, AdamW."""
+"""400 handwritten digits, six residual layers with LayerNorm and dropout, AdamW."""
 
 from torch import nn
 
@@ -23,4 +23,4 @@ def model() -> nn.Module:
 
 def dataset() -> Sets:
     """See `data.digits`."""
-    return digits(600)
+    return digits(400)

@@ -1,4 +1,4 @@
-"""600 handwritten digits, two convolutions, SGD with momentum."""
+"""300 handwritten digits, two convolutions, SGD with momentum."""
 
 from torch import nn
 
@@ -24,4 +24,4 @@ def model() -> nn.Module:
 
 def dataset() -> Sets:
     """See `data.digits`."""
-    return digits(600, (1, 8, 8))
+    return digits(300, (1, 8, 8))

@@ -1,4 +1,4 @@
-"""500 handwritten digits, a residual block with BatchNorm, SGD with momentum."""
+"""300 handwritten digits, a residual block with BatchNorm, SGD with momentum."""
 
 from torch import nn
 
@@ -30,4 +30,4 @@ def model() -> nn.Module:
 
 def dataset() -> Sets:
     """See `data.digits`."""
-    return digits(500, (1, 8, 8))
+    return digits(300, (1, 8, 8))

@@ -1,4 +1,4 @@
-"""400 handwritten digits as rows of pixels, a transformer block, AdamW."""
+"""240 handwritten digits as rows of pixels, a transformer block, AdamW."""
 
 from torch import nn
 

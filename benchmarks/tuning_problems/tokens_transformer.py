@@ -11,7 +11,7 @@ optimizer = "adam"
 
 def model() -> nn.Module:
     """A fresh one."""
-    return Attending(5, 8, 12, 4)
+    return Attending(4, 6, 12, 3)
 
 
 def dataset() -> Sets:
