@@ -217,6 +217,18 @@ def row(known: Mapping[str, Any], name: str, sweeps: Sequence[Swept]) -> tuple[s
     return turns.row(*cells), regret, worst
 
 
+INTRODUCTION = """## Tuning, against an oracle
+
+Small problems of `tuning_problems/`, those held out left aside unless it is said.  *Oracle*: mean
+`perf_val` of the best of a grid of peak rate × shape × batch size with as many epochs, from seeds
+that did not choose it (`tuning_oracle.py`).  *Tuned*: mean of {sweeps} sweeps of {trials} trials,
+each with a tuning of its own; *regret*: how much is missing, ± its standard error.  *Way*: where
+the worst sweep ended between a constant prediction (0) and a usual setting by hand (1).  *Cost*:
+seconds of all probes over those of one trial, which was trained in a pack of {trials} where it can
+be; what is not tuning (whether the problem works, how trials may be packed) is left out.
+*Between*, *within*: standard deviation of trials between tunings and within one.
+"""
+
 TITLES = (
     "problem",
     "oracle",
@@ -471,6 +483,8 @@ def main() -> None:
     if options.lr_finder:
         report_finder(options, wanted)
         return
+    if not (options.deep or options.null):
+        print(INTRODUCTION.format(trials=options.trials, sweeps=options.sweeps))
     for preset in options.presets:
         if options.deep:
             report_deep(options, preset)

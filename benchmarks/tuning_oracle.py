@@ -1,12 +1,16 @@
 """What a problem of `tuning_problems/` can reach: the best of a grid of settings.
 
     python benchmarks/tuning_oracle.py [PROBLEM ...]
+    python benchmarks/tuning_oracle.py --refine [PROBLEM ...]
+    python benchmarks/tuning_oracle.py --deep
 
 writes `tuning_oracle.json`, which `tuning.py` measures against.  The settings are the peak rate,
 how far below it cycles begin and end, and the batch size; a training is as long as a trial of a
 sweep is by default.  Peak rates are sought in powers of four at first, then in powers of two around
 the best, at each batch size; the best three settings are trained again from fresh seeds, which
-alone count, since a mean that was picked for being the highest is too high.
+alone count, since a mean that was picked for being the highest is too high.  `--refine` trains the
+best one from more seeds where its mean is not known well; `--deep` finds what a usual setting by
+hand reaches at each point of the deep space.
 """
 
 from __future__ import annotations
@@ -63,6 +67,8 @@ FINALISTS = 3
 LARGE = 1200
 """With more samples to train on the smallest batch is not tried: it takes too long."""
 HAND_BATCH = 32
+KNOWN_WELL, MOST_SEEDS = 0.003, 32
+"""A mean with a larger standard error is found anew from so many seeds."""
 
 
 @dataclass(frozen=True, order=True)
@@ -314,6 +320,21 @@ def oracle(name: str) -> dict[str, Any]:
     }
 
 
+def refine(name: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with the best setting's mean from more seeds."""
+    best = known["best"]
+    cell = Cell(best["peak"], round(best["peak"] / best["low"]), best["batch"])
+    (perfs,) = train(Opened.named(name), [cell], range(200, 200 + MOST_SEEDS)).values()
+    return {**known, **{f"oracle_{key}": value for key, value in summary(perfs).items()}}
+
+
+def deep_points() -> list[dict[str, Any]]:
+    """What a usual setting by hand reaches at each point of the deep space."""
+    opened = Opened.named("deep_digits")
+    points = opened.problem.module.points
+    return [by_hand(opened, point, range(200, 202)) for point in points]
+
+
 def _line(cell: Cell, perfs: Sequence[float]) -> list[float]:
     """Peak rate, peak over low, batch size, mean."""
     return [cell.peak, cell.ratio, cell.batch, round(statistics.fmean(perfs), 5)]
@@ -337,10 +358,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("problems", nargs="*", metavar="PROBLEM")
     parser.add_argument("--held-out", action="store_true", help="those that are held out, too")
+    parser.add_argument("--refine", action="store_true", help="more seeds of what is best")
+    parser.add_argument("--deep", action="store_true", help="by hand, at each point of deep_digits")
     options = parser.parse_args()
     os.environ.setdefault("MKL_CBWR", "AUTO")  # as in a worker
     torch.set_num_threads(1)
+    if options.deep:
+        found = {**load()["deep_digits"], "points": deep_points()}
+        save(load() | {"deep_digits": found})
+        return
     wanted = options.problems
+    if options.refine:
+        for name, known in load().items():
+            unsure = known["oracle_error"] > KNOWN_WELL and known["oracle_trials"] < MOST_SEEDS
+            if unsure and name in (wanted or load()):
+                found = refine(name, known)
+                save(load() | {name: found})
+        return
     if not wanted:
         every = names(held_out=False) + (names(held_out=True) if options.held_out else [])
         wanted = [name for name in every if name not in load()]
