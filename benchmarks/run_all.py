@@ -48,6 +48,7 @@ SECTIONS = {
     "makespan": Section(),
     "scale": Section(("--plot", str(HERE / "scale.png"))),
     "packing": Section(title="What a pack gains"),
+    "tuning": Section(),
 }
 """In the order of RESULTS.md."""
 
