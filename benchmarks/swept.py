@@ -53,6 +53,7 @@ def sweep(asked: Asked) -> dict[str, Any]:
 
     problem, cycle_epochs = CASES[asked.case]
     hparams = sweeper.HyperparameterSettings(
+        method="ranges",
         lr_sweep_len=4.0,
         batch_start=BATCH,
         batch_end=BATCH + 1,

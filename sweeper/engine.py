@@ -11,6 +11,7 @@ import platform
 import socket
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,14 @@ from sweeper.show.table import plural
 from sweeper.signature import make_point, script_name
 from sweeper.store.collate import collate
 from sweeper.store.database import Store, fold_log
-from sweeper.store.identity import bind, identify, machine_note, numerics_note, numerics_of
+from sweeper.store.identity import (
+    bind,
+    identify,
+    machine_note,
+    numerics_note,
+    numerics_of,
+    settings_begun,
+)
 from sweeper.store.paths import Paths, move_to_history, refuse_links
 from sweeper.study import Study
 from sweeper.train.context import Brief, DataRef, TrainContext, environment_of
@@ -67,6 +75,13 @@ def run(reading: Reading, selector: ParamSelector, options: Options) -> SweepRes
             reading.expect_tuning()
         data, fd = reading.read_data(options.seed, options.settings.cores_per_trial)
         store = stack.enter_context(Store.open(paths.database))
+        begun = settings_begun(store, options.settings)
+        if begun != options.settings:
+            view.note(
+                f"{paths.folder} was begun with an earlier release: its points are tuned as it did "
+                "then, by method='ranges'; resume=False (--no-resume) begins anew"
+            )
+            options = replace(options, settings=begun)
         return _run(reading, data, fd, selector, options, store, paths, view)
 
 

@@ -11,6 +11,7 @@ accuracy_style = "classification"
 loss = nn.CrossEntropyLoss
 
 QUICK = sweeper.HyperparameterSettings(
+    method="ranges",
     lr_start=1e-3,
     lr_sweep_len=1.0,
     batch_start=4,

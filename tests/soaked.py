@@ -26,6 +26,7 @@ INTERRUPTED = 3
 """The exit code of a driver that was told to stop."""
 
 QUICK = sweeper.HyperparameterSettings(
+    method="ranges",
     lr_start=1e-3,
     lr_sweep_len=2.0,
     batch_start=4,

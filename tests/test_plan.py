@@ -165,7 +165,7 @@ def stages(planned: Sequence[Planned]) -> list[str]:
 
 
 def test_fastest_takes_the_middle():
-    planned = tune(make("fastest"), Probes(), check=True)
+    planned = tune(make("ranges-fastest"), Probes(), check=True)
     assert stages(planned) == [CHECK, LR_RANGE, BATCH_RANGE, TRIAL]
     assert [one.after for one in planned] == ["", CHECK, LR_RANGE, BATCH_RANGE]
     choice = planned[-1].choice
@@ -200,7 +200,7 @@ def test_slow_scans_again_at_the_chosen_size():
 
 
 def test_without_a_rescan_the_range_is_scaled_by_size_over_64():
-    planned = tune(make("fastest"), Probes())
+    planned = tune(make("ranges-fastest"), Probes())
     first, found = planned[1].choice, planned[-1].step.found
     assert first["lr_min"] < 0.3 < first["lr_max"]
     assert found.lr_min == pytest.approx(first["lr_min"] * found.batch_size / 64)
@@ -250,7 +250,7 @@ def test_the_curves_of_each_stage_are_kept():
 
 
 def test_the_trials_step_says_how_long_a_trial_is():
-    trial = tune(make("fastest"), Probes())[-1].step
+    trial = tune(make("ranges-fastest"), Probes())[-1].step
     assert trial.payload["cycles"] == 4
     assert trial.payload["cycle_epochs"] == 20
     assert trial.payload["steps"] == 4 * 20 * (1000 // trial.found.batch_size)
@@ -262,7 +262,7 @@ def test_the_trials_step_says_how_long_a_trial_is():
 def test_steps_before_the_first_divergence_are_kept_halved():
     # The second replica diverges at 0.8 of the span: the curve up to 0.4 is what is read.
     probes = Probes(diverges_above=lambda number: 0.8 if number == 1 else np.inf)
-    planned = tune(make("fastest"), probes)
+    planned = tune(make("ranges-fastest"), probes)
     assert stages(planned) == [LR_RANGE, BATCH_RANGE, TRIAL]
     assert planned[1].choice["steps_kept"] == planned[1].choice["diverged_after"] // 2
     assert planned[1].choice["lr_max"] <= 0.4
@@ -272,7 +272,7 @@ def test_steps_before_the_first_divergence_are_kept_halved():
 def test_an_early_divergence_lowers_the_end_to_half_of_what_survived():
     # At 0.15: half of it is 7.5 % of the span, which is less than a tenth and more than 5 %.
     probes = Probes(by_rate=rises_at(0.03, 0.005), diverges_above=lambda _: 0.15)
-    planned = tune(make("fastest"), probes)
+    planned = tune(make("ranges-fastest"), probes)
     assert stages(planned)[:3] == [LR_RANGE, "lr_range.1", BATCH_RANGE]
     assert planned[1].step.payload["lr_end"] == pytest.approx(0.075, abs=0.015)
     assert planned[1].step.payload["lowered"] == 1
@@ -282,7 +282,7 @@ def test_an_early_divergence_lowers_the_end_to_half_of_what_survived():
 
 def test_a_very_early_divergence_lowers_the_end_to_5_percent_of_the_span():
     probes = Probes(by_rate=rises_at(2e-4, 2e-5), diverges_above=lambda _: 1e-3)
-    planned = tune(make("fastest"), probes)
+    planned = tune(make("ranges-fastest"), probes)
     ends = [one.step.payload["lr_end"] for one in planned if "lr_range" in one.step.stage]
     start = 1e-6
     assert ends[:3] == pytest.approx([1.0, 0.05, 0.0025], rel=1e-3)
@@ -297,13 +297,13 @@ def test_nothing_survived_at_all():
         probes = Probes(by_rate=rises_at(5e-5, 5e-6), diverges_above=lambda _: limit)
         return probes(point, step)
 
-    planned = tune(make("fastest"), answer)
+    planned = tune(make("ranges-fastest"), answer)
     assert planned[1].choice["steps_kept"] == 0
     assert planned[-1].step.found is not None
 
 
 def test_the_end_is_lowered_eight_times_then_the_point_fails():
-    planned = tune(make("fastest"), Probes(diverges_above=lambda _: 0.0))
+    planned = tune(make("ranges-fastest"), Probes(diverges_above=lambda _: 0.0))
     assert stages(planned[:-1]) == [LR_RANGE, *(f"{LR_RANGE}.{n}" for n in range(1, 9))]
     assert [one.step.payload["lowered"] for one in planned[:-1]] == list(range(9))
     last = planned[-1].step
@@ -317,7 +317,7 @@ def test_the_end_is_lowered_eight_times_then_the_point_fails():
 
 
 def test_a_rise_at_the_end_extends_the_span_fourfold():
-    planned = tune(make("fastest"), Probes(by_rate=rises_at(1.1, 0.1)))
+    planned = tune(make("ranges-fastest"), Probes(by_rate=rises_at(1.1, 0.1)))
     assert stages(planned) == [LR_RANGE, "lr_range.1", BATCH_RANGE, TRIAL]
     assert "still rising" in planned[1].choice["verdict"]
     assert planned[1].step.payload["lr_end"] == pytest.approx(4.0, rel=1e-4)
@@ -326,7 +326,7 @@ def test_a_rise_at_the_end_extends_the_span_fourfold():
 
 
 def test_a_rise_that_goes_on_after_the_extension_is_flagged():
-    planned = tune(make("fastest"), Probes(by_rate=rises_at(5.0, 0.3)))
+    planned = tune(make("ranges-fastest"), Probes(by_rate=rises_at(5.0, 0.3)))
     assert stages(planned) == [LR_RANGE, "lr_range.1", BATCH_RANGE, TRIAL]
     assert planned[2].choice["at_end"] is True
     assert planned[-1].step.found is not None
@@ -334,7 +334,7 @@ def test_a_rise_that_goes_on_after_the_extension_is_flagged():
 
 def test_a_rise_up_to_a_divergence_is_flagged_and_not_extended():
     probes = Probes(by_rate=rises_at(0.45, 0.05), diverges_above=lambda _: 0.9)
-    planned = tune(make("fastest"), probes)
+    planned = tune(make("ranges-fastest"), probes)
     assert stages(planned) == [LR_RANGE, BATCH_RANGE, TRIAL]
     assert planned[1].choice["at_end"] is True
 
@@ -342,7 +342,7 @@ def test_a_rise_up_to_a_divergence_is_flagged_and_not_extended():
 def test_a_flat_curve_is_tried_once_more_with_logarithmic_spacing():
     # All the rise lies below the second of the linear rates.
     probes = Probes(by_rate=lambda x: 0.1 + 0.5 * expit((np.log10(x) + 4) * 8) * (x < 3e-3))
-    planned = tune(make("fastest"), probes)
+    planned = tune(make("ranges-fastest"), probes)
     assert stages(planned) == [LR_RANGE, "lr_range.1", BATCH_RANGE, TRIAL]
     assert planned[1].step.payload["spacing"] == "log"
     assert planned[1].step.payload["lr_end"] == 1.0
@@ -350,14 +350,14 @@ def test_a_flat_curve_is_tried_once_more_with_logarithmic_spacing():
 
 
 def test_a_curve_that_is_flat_both_ways_fails_the_point():
-    planned = tune(make("fastest"), Probes(by_rate=flat))
+    planned = tune(make("ranges-fastest"), Probes(by_rate=flat))
     assert stages(planned) == [LR_RANGE, "lr_range.1", "lr_range.1"]
     assert planned[-1].step.error == "lr_range.1: no learning rate improves it"
     assert planned[-1].step.found is None
 
 
 def test_a_curve_that_falls_fails_the_point():
-    planned = tune(make("fastest"), Probes(by_rate=lambda x: 0.9 - 0.1 * x))
+    planned = tune(make("ranges-fastest"), Probes(by_rate=lambda x: 0.9 - 0.1 * x))
     assert planned[-1].step.error == "lr_range.1: no learning rate improves it"
 
 
@@ -366,7 +366,7 @@ def test_a_curve_that_falls_fails_the_point():
 
 def test_a_diverged_batch_run_forces_the_rescan():
     probes = Probes(size_diverges_above=lambda number: 100 if number == 2 else np.inf)
-    planned = tune(make("fastest"), probes)
+    planned = tune(make("ranges-fastest"), probes)
     assert stages(planned) == [LR_RANGE, BATCH_RANGE, LR_RESCAN, TRIAL]
     assert planned[2].choice["diverged"] is True
     raw = unpack_arrays(planned[2].arrays)
@@ -389,7 +389,7 @@ def test_every_batch_run_may_diverge_at_its_first_step():
 
 
 def test_where_no_batch_size_is_better_all_are_candidates():
-    planned = tune(make("fastest"), Probes(by_size=lambda x: 0.9 - x / 1000))
+    planned = tune(make("ranges-fastest"), Probes(by_size=lambda x: 0.9 - x / 1000))
     assert (planned[2].choice["bs_min"], planned[2].choice["bs_max"]) == (16, 128)
     assert planned[-1].step.found.batch_size == 72
 
@@ -444,7 +444,7 @@ def test_small_data(n_train, preset):
 
 @pytest.mark.parametrize("n_train", [1, 2, 8, 10, 16])
 def test_data_smaller_than_every_batch_size_skips_the_batch_range(n_train):
-    planned = tune(make("fastest", n_train), Probes())
+    planned = tune(make("ranges-fastest", n_train), Probes())
     assert stages(planned) == [LR_RANGE, TRIAL]
     assert planned[-1].step.found.batch_size == n_train
 
@@ -458,7 +458,7 @@ def test_a_rescan_follows_even_where_there_is_one_size():
 
 def test_a_length_is_samples_or_epochs():
     def steps(length: Any) -> int:
-        hparams = HyperparameterSettings(lr_sweep_len=length)
+        hparams = HyperparameterSettings(method="ranges", lr_sweep_len=length)
         plan = make(hparams, n_train=10_000)
         return plan.first(point_of(plan), check=False).step.payload["steps"]
 

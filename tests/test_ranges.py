@@ -95,7 +95,7 @@ def test_log_spaced_rates():
 
 
 @pytest.mark.parametrize("samples", [40, 100, 350])
-@pytest.mark.parametrize("preset", ["fastest", "fast", "slow"])
+@pytest.mark.parametrize("preset", ["ranges-fastest", "ranges-fast", "ranges-slow"])
 def test_curves_of_small_data(samples, preset):
     batch = min(64, samples)
     points = max(100, round(PRESETS[preset].lr_sweep_len * samples / batch))

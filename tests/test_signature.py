@@ -307,13 +307,13 @@ GOLDEN_PLAIN = "e37d771f4f788e8e65c96f09872eb22914147a79e714bb0ef8078ebad9febe19
 
 def test_signatures_never_drift():
     # Every folder that exists is found again by these: if this fails, the code is wrong.
-    settings = SweepSettings(HyperparameterSettings(cycles=1, lr_start=1e-7), cores_per_trial=2)
+    settings = SweepSettings(HyperparameterSettings(method="ranges", cycles=1, lr_start=1e-7), cores_per_trial=2)
     assert sign(GOLDEN_PARAMS, settings=settings, seed=7) == GOLDEN
     assert sign((16, "Tanh")) == GOLDEN_PLAIN
 
 
 def test_a_signature_depends_on_all_that_results_depend_on():
-    slow = SweepSettings(PRESETS["slow"])
+    slow = SweepSettings(PRESETS["ranges-slow"])
     every = [
         sign((1, 2)),
         sign((1, 2.0)),
@@ -340,8 +340,8 @@ def test_settings_at_their_defaults_leave_no_trace():
 
 
 def test_a_length_in_samples_is_not_one_in_epochs():
-    samples = SweepSettings(HyperparameterSettings(lr_sweep_len=6))
-    epochs = SweepSettings(HyperparameterSettings(lr_sweep_len=6.0))
+    samples = SweepSettings(HyperparameterSettings(method="ranges", lr_sweep_len=6))
+    epochs = SweepSettings(HyperparameterSettings(method="ranges", lr_sweep_len=6.0))
     assert encode_settings(samples) != encode_settings(epochs)
 
 
@@ -385,7 +385,7 @@ def test_seeds_never_drift():
 
 
 def test_equal_settings_of_other_types_have_an_encoding_each():
-    six = [SweepSettings(HyperparameterSettings(lr_sweep_len=length)) for length in (7, 7.0)]
+    six = [SweepSettings(HyperparameterSettings(method="ranges", lr_sweep_len=length)) for length in (7, 7.0)]
     assert six[0] == six[1]
     texts = [encode_settings(settings) for settings in (*six, *six)]
     assert texts[:2] == texts[2:]

@@ -440,7 +440,7 @@ def test_another_format_is_refused_and_left_alone(store, paths, opened):
 
 # -- whose a folder is ----------------------------------------------------------------------------
 
-FAST = get_settings("fast")
+FAST = get_settings("ranges-fast")
 GIVEN = {
     "problem": "toy",
     "settings": SweepSettings(FAST),
@@ -480,7 +480,7 @@ def test_a_folder_is_bound_and_goes_on(store, paths):
         ),
         (
             # A whole number counts samples, a float epochs.
-            {"settings": SweepSettings(HyperparameterSettings(lr_sweep_len=6))},
+            {"settings": SweepSettings(HyperparameterSettings(method="ranges", lr_sweep_len=6))},
             "lr_sweep_len is 6.0 there and 6 here",
         ),
         (
@@ -508,7 +508,7 @@ def test_another_sweep_is_refused_with_what_differs(store, paths, change, said):
     [
         {"seed": 1},
         {"data_sha256": "ee"},
-        {"settings": SweepSettings(HyperparameterSettings(lr_sweep_len=6))},
+        {"settings": SweepSettings(HyperparameterSettings(method="ranges", lr_sweep_len=6))},
     ],
     ids="-".join,
 )

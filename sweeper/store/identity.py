@@ -31,6 +31,8 @@ def identify(
 def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """What differs, for people; settings that the folder does not know are not compared."""
     found: list[str] = []
+    if "method" in wanted:  # folders were begun without it before there were two
+        stored = {"method": "ranges", **stored}
     presets = [_preset(settings) for settings in (stored, wanted)]
     if None not in presets and presets[0] != presets[1]:
         found.append(f"hparams is {presets[0]!r} there and {presets[1]!r} here")
@@ -51,9 +53,27 @@ def _preset(settings: Mapping[str, Any]) -> str | None:
     """The preset that these settings are, if they are one."""
     fields = {name: settings[name] for name in _TUNING if name in settings}
     for name, preset in PRESETS.items():
-        if dataclasses.asdict(preset) == fields:
+        known = dataclasses.asdict(preset)
+        if fields and {field: known[field] for field in fields} == fields:
             return name
     return None
+
+
+def settings_begun(store: Store, settings: SweepSettings) -> SweepSettings:
+    """The settings that a folder goes on with, where `settings` are asked for.
+
+    A folder that was begun before there were two methods goes on with what a preset's name meant.
+    """
+    stored = store.meta.get("identity", {}).get("settings", {"method": ""})
+    if "method" in stored or not store.has_results():
+        return settings
+    hparams = settings.hparams
+    length = {"cycle_epochs": hparams.cycle_epochs, "cycles": hparams.cycles}
+    for name, preset in PRESETS.items():
+        earlier = PRESETS.get(f"ranges-{name}")
+        if earlier is not None and dataclasses.replace(preset, **length) == hparams:
+            return dataclasses.replace(settings, hparams=dataclasses.replace(earlier, **length))
+    return settings
 
 
 def numerics_of(meta: Mapping[str, Any], folder: Path) -> int:

@@ -93,7 +93,7 @@ def base_batch(n_train: int) -> int:
     Where an epoch has few steps, a trial of a fixed number of epochs trains too little.
     """
     wanted = round(math.log2(max(1, n_train) / 64))
-    return min(2 ** int(np.clip(wanted, 3, 6)), max(1, n_train))
+    return min(2 ** int(np.clip(wanted, 3, math.log2(LARGE))), max(1, n_train))
 
 
 def kept_samples(n_train: int) -> int:
@@ -147,6 +147,9 @@ def highest_good(tried: Sequence[Tried], constant: float) -> Tried | None:
 AROUND = ((-3, -2, -1, 0, 1), (-2, -1, 0))
 """After each round but the last: the candidates of the next, in octaves from the highest good."""
 
+LARGE = 64
+"""The largest batch size of the first rounds."""
+
 MARGIN = 2**-0.5
 """The rate that trials train with, relative to the highest good one."""
 
@@ -157,8 +160,16 @@ def first_rates(optimizer: str) -> list[float]:
     return [2.0**exponent for exponent in range(low, high + 1)]
 
 
-def following(tried: Sequence[Tried], constant: float, number: int) -> list[Candidate]:
-    """The candidates after round `number`, rising.
+def other_batch(batch_size: int, n_train: int) -> int:
+    """The batch size that is tried beside it in the last round: visibly another one."""
+    other = batch_size * 4 if batch_size <= LARGE // 2 else batch_size // 2
+    return other if 1 <= other <= n_train // 4 else batch_size
+
+
+def following(
+    tried: Sequence[Tried], constant: float, number: int, other: int | None = None
+) -> list[Candidate]:
+    """The candidates after round `number`; before the last one also with an `other` batch size.
 
     Where nothing has learned more than a constant prediction, all that have not diverged train
     longer: a loss on a plateau says nothing about the rate.
@@ -167,15 +178,29 @@ def following(tried: Sequence[Tried], constant: float, number: int) -> list[Cand
     if good is None:
         return [one.candidate for one in tried if not has_diverged(one)] or [tried[0].candidate]
     base = good.candidate
-    return [Candidate(base.rate * 2.0**octave, base.batch_size) for octave in AROUND[number]]
+    found = [Candidate(base.rate * 2.0**octave, base.batch_size) for octave in AROUND[number]]
+    if number + 2 == len(ROUNDS) and other not in (None, base.batch_size):
+        # The best rate grows with less than the square root of the batch.
+        shift = 1 if other > base.batch_size else 0
+        found += [Candidate(one.rate * 2.0**shift, other) for one in found]
+    return found
 
 
 def choose(tried: Sequence[Tried], constant: float) -> Candidate:
     """The settings of a tuning's trials, after its last round."""
-    good = highest_good(tried, constant)
+    sizes = dict.fromkeys(one.candidate.batch_size for one in tried)
+    by_size = {size: [one for one in tried if one.candidate.batch_size == size] for size in sizes}
+    best = max(by_size.values(), key=lambda some: _score(some, constant))
+    good = highest_good(best, constant)
     if good is None:
-        good = max(tried, key=lambda one: gain_of(one, constant))
+        good = max(best, key=lambda one: gain_of(one, constant))
     return Candidate(good.candidate.rate * MARGIN, good.candidate.batch_size)
+
+
+def _score(tried: Sequence[Tried], constant: float) -> float:
+    """The mean gain of the two best candidates: less noisy than that of the best."""
+    gains = sorted((gain_of(one, constant) for one in tried), reverse=True)
+    return float(np.mean(gains[:2]))
 
 
 def arrays_of(tried: Sequence[Sequence[Tried]]) -> dict[str, NDArray[np.float64]]:

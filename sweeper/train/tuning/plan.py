@@ -105,7 +105,10 @@ class LadderPlan:
     def _batch_sizes(self) -> list[int]:
         """The batch sizes that probes may have, that of the first rounds first."""
         given = self.settings.hparams.batch_size
-        return [min(given, self.n_train) if given else ladder.base_batch(self.n_train)]
+        if given is not None:
+            return [min(given, self.n_train)]
+        base = ladder.base_batch(self.n_train)
+        return list(dict.fromkeys([base, ladder.other_batch(base, self.n_train)]))
 
     def _guess(self) -> Candidate:
         """Settings under which it is found out how trials may be trained: rates do no harm."""
@@ -182,7 +185,8 @@ class LadderPlan:
             return Planned(point.signature, failed, step.stage, {}, arrays)
         given = self.settings.hparams.lr
         if given is None and number + 1 < len(ladder.ROUNDS):
-            candidates = [ladder.following(some, constant, number) for some in tried]
+            other = self._batch_sizes()[-1]
+            candidates = [ladder.following(some, constant, number, other) for some in tried]
             following = self._round(number + 1, candidates, carried)
             choice: dict[str, Any] = {"constant": constant, "next": following.payload["candidates"]}
         else:
