@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sweeper.stats.intervals import Interval
+
 FloatArray = NDArray[np.float64]
 
 _CAP = 5.0
@@ -71,6 +73,17 @@ class Estimate:
         """Degrees of freedom of `variance`."""
         total = self.own + self.shared
         return max(1.0, 1 / total) if total else math.inf
+
+    def interval(
+        self, confidence: float = 0.95, bounds: tuple[float, float] | None = None
+    ) -> Interval:
+        """The mean with its interval by Student's t; without half width where not `enough`."""
+        half = math.nan
+        if self.enough:
+            from scipy.special import stdtrit
+
+            half = float(stdtrit(self.freedom, (1 + confidence) / 2)) * math.sqrt(self.variance)
+        return Interval(self.n, self.mean, self.std, half, bounds)
 
 
 @dataclass(frozen=True, slots=True)

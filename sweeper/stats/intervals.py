@@ -47,11 +47,10 @@ class Interval:
 def keep_within(
     mean: float, down: float, up: float, bounds: tuple[float, float] | None
 ) -> tuple[float, float]:
-    """mean - down, mean + up, or, where that would pass a bound, the same on a logit scale.
+    """The ends mean - down, mean + up; where one would pass a bound, the same on a logit scale.
 
-    By the delta method (A. W. van der Vaart, *Asymptotic Statistics*, 1998, chapter 3): down and up are
-    divided by the slope of the inverse logit at the mean, and the ends are
-    brought back.
+    By the delta method (A. W. van der Vaart, *Asymptotic Statistics*, 1998, chapter 3): `down` and
+    `up` are divided by the slope of the inverse logit at the mean, and the ends are brought back.
     """
     low, high = mean - down, mean + up
     if bounds is None or not (low < bounds[0] or high > bounds[1]):

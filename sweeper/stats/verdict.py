@@ -37,13 +37,13 @@ _MOST = 10
 """Comparisons in words; the rest is counted."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """A point's trials in one metric, as they are compared."""
 
     name: str
     params: Any
-    values: FloatArray
+    trials: FloatArray
     """Shape (trials,), as the next two."""
     tunings: NDArray[np.int64]
     numbers: NDArray[np.int64]
@@ -69,7 +69,7 @@ class ComparedPair:
     verdict: str
     """Of `first`: "better", "worse" or "not told apart"."""
     more_trials: int | None
-    """So many more of each would tell in 80 % of cases, if the difference is what it seems to be."""
+    """So many more of each would tell in 80 % of cases, if the difference is what it seems."""
     more_tunings: int | None
     """So many more of each, with as many trials each as now, where more trials would not tell."""
 
@@ -100,13 +100,13 @@ class Leader:
     """Points that it is not told apart from."""
 
     def __str__(self) -> str:
+        reached = f"★ {self.name} reached {self.mean:.4f}"
         if math.isnan(self.low):
-            return f"{self.name} came out best with {self.mean:.4f}: too few trials for an interval"
-        said = f"{self.name} came out best with {self.mean:.4f}; its true mean is"
-        ends = f"between {_number(self.low)} and {_number(self.high)}"
+            return f"{reached}: too few trials to say between which ends its true mean is"
+        ends = f"its true mean is between {_number(self.low)} and {_number(self.high)}"
         if not self.rivals:
-            return f"{said} {ends}"
-        return f"{said}, since the luckiest of {self.rivals + 1} comes out best, {ends}"
+            return f"{reached}; {ends}"
+        return f"{reached}, as the luckiest of {self.rivals + 1} not told apart; {ends}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,8 @@ class Comparison:
         """The verdict in words, a line a pair; after `most` pairs the rest is counted."""
         if not (self.rows or self.caveats):
             return []
+        if not self.rows:
+            return list(self.caveats)
         lines = [self.basis]
         lines += [f"  {self._sentence(row)}" for row in self.rows[:most]]
         lines += [f"  {line}" for line in self._rest(self.rows[most:])]
@@ -224,7 +226,7 @@ def compare_points(
     if chosen is not None and chosen.flag:
         raise UsageError(f"baseline {chosen.name!r} {chosen.flag}: choose another")
     sound = [one for one in samples if not one.flag]
-    means = estimate_means([sign * one.values for one in sound], [one.tunings for one in sound])
+    means = estimate_means([sign * one.trials for one in sound], [one.tunings for one in sound])
     able = [(one, mean) for one, mean in zip(sound, means, strict=True) if mean.enough]
     points, means = [one for one, _ in able], [mean for _, mean in able]
     extra = _sampling(points, metric, n_val) if generalise else None
@@ -287,7 +289,7 @@ def _leader(points: Sequence[Sample], means: Sequence[Estimate]) -> int | None:
         return None
     return max(
         range(len(points)),
-        key=lambda at: (bool(np.isfinite(points[at].values).all()), means[at].mean),
+        key=lambda at: (bool(np.isfinite(points[at].trials).all()), means[at].mean),
     )
 
 
@@ -302,7 +304,7 @@ def _paired(
     if by == "all" and baseline is None:
         raise UsageError("paired=True compares with one point: choose by='best', or a baseline")
     pairs = compare_paired(
-        [sign * one.values for one in points],
+        [sign * one.trials for one in points],
         [one.tunings for one in points],
         [one.numbers for one in points],
         leader if baseline is None else baseline,
@@ -332,13 +334,13 @@ def _sampling(points: Sequence[Sample], metric: str, n_val: int | None) -> Float
     if metric != "perf_val":
         raise UsageError(f"generalise=True is for accuracies on validation samples, not {metric}")
     for one in points:
-        counts = one.values * n_val
+        counts = one.trials * n_val
         if not np.allclose(counts, np.round(counts), atol=1e-3):
             raise UsageError(
-                f"generalise=True is for accuracies; {one.name} has {one.values[0]:.6g}, which is no "
-                f"share of {n_val} samples"
+                f"generalise=True is for accuracies; {one.name} has {one.trials[0]:.6g}, which is "
+                f"no share of {n_val} samples"
             )
-    means = [float(one.values.mean()) for one in points]
+    means = [float(one.trials.mean()) for one in points]
     return np.array([[sampling_variance(a, b, n_val) for b in means] for a in means])
 
 
@@ -391,14 +393,14 @@ def _basis(
 ) -> str:
     tuned = max((mean.tunings for mean in means), default=1)
     trials = _range([mean.n for mean in means], "trial")
-    parts = [f"{confidence * 100:g} % for all of it together"]
+    parts = [f"{confidence * 100:g} % for all together"]
     if tuned > 1:
         parts.append(f"{_range([mean.tunings for mean in means], 'tuning')} and {trials} a point")
     else:
         parts.append(f"one tuning and {trials} a point")
     if n_val is not None:
-        new = "and on others like them" if generalise else "and no others"
-        parts.append(f"on these {n_val:,} validation samples {new}")
+        samples = f"these {n_val:,} validation samples"
+        parts.append(f"on new samples, going by {samples}" if generalise else f"on {samples}")
     whose = "" if tuned > 1 else " of these points as tuned, not of what another tuning would give"
     return f"What can be said in {metric}{whose} ({'; '.join(parts)}):"
 
@@ -407,11 +409,11 @@ def _caveats(
     samples: Sequence[Sample], points: Sequence[Sample], means: Sequence[Estimate]
 ) -> Iterator[str]:
     tuned = any(mean.tunings > 1 for mean in means)
-    few = sum(not one.flag and 0 < len(one.values) and one not in points for one in samples)
+    few = sum(not one.flag and len(one.trials) > 0 and one not in points for one in samples)
     if few:
         lack = "trials of a single tuning" if tuned else "a single trial"
         yield f"{_plural(few, 'point')} with {lack} cannot be compared: two or more would tell"
-    lost = sum(int((~np.isfinite(one.values)).sum()) for one in points)
+    lost = sum(int((~np.isfinite(one.trials)).sum()) for one in points)
     if lost:
         yield f"{_plural(lost, 'trial')} that diverged, without a loss, left out"
     flagged = [one for one in samples if one.flag]
