@@ -429,6 +429,46 @@ def _command_show(
     )
 
 
+class Against(StrEnum):
+    """What `compare` compares."""
+
+    BEST = "best"
+    ALL = "all"
+
+
+@app.command("compare", short_help="Say which points are better.")
+def _command_compare(
+    folder: _Folder,
+    points: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[A B]", help="Two points, each by any part that only it has."),
+    ] = None,
+    *,
+    metric: Annotated[
+        str, typer.Option(metavar="NAME", help="perf_val, loss_val, perf_train or loss_train.")
+    ] = "perf_val",
+    baseline: Annotated[
+        str | None, typer.Option(metavar="A", help="Compare every point with this one.")
+    ] = None,
+    by: Annotated[
+        Against, typer.Option(help="best: the best with every other. all: every pair.")
+    ] = Against.BEST,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print a table in Markdown.")
+    ] = False,
+) -> Command:
+    """Say which points are better, which are not told apart, and what would tell.
+
+    \b
+    Examples:
+      sweeper compare out/digits
+      sweeper compare out/digits hidden=32 "hidden=8 nonlinearity=Tanh"
+      sweeper compare out/digits --by all --metric loss_val --markdown
+    """  # noqa: D301 - typer keeps the lines of a paragraph after \b
+    asked = {"metric": metric, "baseline": baseline, "by": by.value}
+    return functools.partial(_compare, folder, points or [], asked, markdown=markdown)
+
+
 class Format(StrEnum):
     """What `export` writes."""
 
@@ -572,6 +612,13 @@ def _show(folder: Path, *, failures: bool) -> int:
         _say(failures_in_full(results))
     else:
         _print_results(results, folder)
+    return 0
+
+
+def _compare(folder: Path, points: Sequence[str], asked: dict[str, Any], *, markdown: bool) -> int:
+    comparison = load(folder).compare(*points, **asked)
+    text = comparison.to_markdown() if markdown else str(comparison)
+    _say(clean(text.rstrip()) or "there is nothing to compare: fewer than two points have trials")
     return 0
 
 

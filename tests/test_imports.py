@@ -135,7 +135,7 @@ def test_every_arrow_points_the_right_way(file):
         ("results.py", "from sweeper.signature import encode"),
         ("types.py", "import sweeper.signature"),
         ("errors.py", "from sweeper.types import Point"),
-        ("stats.py", "from sweeper import results"),
+        ("stats/compare.py", "from sweeper import results"),
         ("search/grid.py", "from sweeper.run.queue import Queue"),
         ("search/grid.py", "from ..run.queue import Queue"),
         ("search/grid.py", "from ..run import queue"),

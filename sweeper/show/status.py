@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sweeper.results import SweepResult
+from sweeper.results import SweepResult, show_interval
 from sweeper.show.clean import clean_line
 from sweeper.show.progress import show_duration
-from sweeper.show.table import failure_lines, name_point, plural, show_interval
-from sweeper.stats import mean_interval
+from sweeper.show.table import failure_lines, name_point, plural
 from sweeper.types import PRESETS, SweepSettings
 
 
@@ -100,5 +99,6 @@ def _best(results: SweepResult) -> str:
     if not any(len(point.perf_val) for point in results):
         return "-"
     best = results.best()
-    interval = mean_interval(best.perf_val)
+    places = [place for place, point in enumerate(results) if point is best]
+    interval = results.summary().points[places[0]].perf_val
     return f"{name_point(best.params)}  {show_interval(interval)} ({plural(interval.n, 'trial')})"

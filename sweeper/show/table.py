@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -12,9 +12,8 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from sweeper.results import PointResult, PointSummary, SweepResult, show_params
+from sweeper.results import PointResult, PointSummary, SweepResult, show_interval, show_params
 from sweeper.show.clean import clean, clean_line
-from sweeper.stats import Difference, Interval, mean_difference
 from sweeper.types import Params
 
 STAR = "★"
@@ -69,15 +68,6 @@ def results_table(results: SweepResult, width: int | None = None) -> Table:
     return table
 
 
-def show_interval(interval: Interval) -> str:
-    """A mean with the half width of its interval, as far as they are known."""
-    if interval.n == 0:
-        return "-"
-    if math.isnan(interval.half_width):
-        return f"{interval.mean:.4f}"
-    return f"{interval.mean:.4f} ± {interval.half_width:.4f}"
-
-
 def _best(results: SweepResult) -> PointResult | None:
     return results.best() if any(len(point.perf_val) for point in results) else None
 
@@ -104,67 +94,11 @@ def _width(columns: dict[str, list[str]]) -> int:
 # -- what can be said -----------------------------------------------------------------------------
 
 
-def findings(results: SweepResult, most: int = 10) -> list[str]:
-    """Which differences to the best point are larger than their intervals, as lines of words.
-
-    The best point is compared with each other one by Welch's t, at 95 % for all together by
-    Bonferroni's inequality (O. J. Dunn, 1961).  It counts every pair of points, since the data
-    that compares the best is also what made it the best.  A point is tuned once, and all its
-    trials share that tuning: the lines say so.  After `most` comparisons, the nearest first, the
-    rest is counted.
-    """
-    best = _best(results)
-    others = [point for point in results if point is not best and len(point.perf_val)]
-    if best is None or not others:
+def findings(results: SweepResult) -> list[str]:
+    """The verdict on the best point in `perf_val`: see `SweepResult.compare`."""
+    if len(results) < 2:
         return []
-    leader = name_point(best.params)
-    compared = [point for point in others if len(point.perf_val) > 1]
-    if len(best.perf_val) < 2 or not compared:
-        why = "one trial of a point shows no spread; two or more of each (--trials) would tell"
-        return [f"What can be said: {leader} leads, but {why}"]
-    pairs = len(compared) * (len(compared) + 1) // 2
-    confidence = 1 - 0.05 / pairs
-    differences = [
-        (mean_difference(best.perf_val, point.perf_val, confidence), name_point(point.params))
-        for point in compared
-    ]
-    differences.sort(key=lambda difference: difference[0].mean)
-    over = f", Bonferroni over {pairs} pairs" if pairs > 1 else ""
-    lines = [
-        f"What can be said of these points as tuned (95 %, Welch's t{over});",
-        "how much another tuning of a point would change is not counted:",
-    ]
-    lines += [f"  {_sentence(leader, other, found)}" for found, other in differences[:most]]
-    lines += _rest([found for found, _ in differences[most:]])
-    untold = len(others) - len(compared)
-    if untold:
-        lines.append(f"  {plural(untold, 'point')} with a single trial cannot be compared")
-    return lines
-
-
-def _is_told_apart(difference: Difference) -> bool:
-    return difference.mean > difference.half_width
-
-
-def _sentence(leader: str, other: str, found: Difference) -> str:
-    if math.isnan(found.half_width):
-        return (
-            f"{leader} and {other} ({found.mean:.4f}) cannot be compared, since the trials of "
-            "neither differ: more trials would help"
-        )
-    size = f"{found.mean:.4f} ± {found.half_width:.4f}"
-    if _is_told_apart(found):
-        return f"{leader} is better than {other} by {size}"
-    return f"{leader} cannot be told apart from {other} ({size}): more trials would help"
-
-
-def _rest(left: Sequence[Difference]) -> Iterator[str]:
-    if left:
-        better = sum(map(_is_told_apart, left))
-        yield (
-            f"  and {plural(len(left), 'more comparison')}: better than {better}, cannot be told "
-            f"apart from {len(left) - better}"
-        )
+    return [clean(line) for line in results.compare().lines()]
 
 
 # -- what failed ----------------------------------------------------------------------------------
