@@ -54,7 +54,7 @@ from sweeper.search.spaces import (
 from sweeper.show.clean import clean
 from sweeper.show.code import code_difference
 from sweeper.show.doctor import Examined, judge
-from sweeper.show.export import json_text, trial_rows
+from sweeper.show.export import json_text
 from sweeper.show.status import Status, describe_status
 from sweeper.show.table import failure_lines, failures_in_full, findings, plural, results_table
 from sweeper.signature import decode
@@ -724,7 +724,7 @@ def _export(folder: Path, file_format: Format, output: Path | None) -> int:
         identity = store.meta.get("identity", {})
         results = _rebuild_views(store, paths)
     if file_format is Format.CSV:
-        text = csv_text(trial_rows(results))
+        text = csv_text(results.rows())
         if results.failures:
             count = plural(len(results.failures), "failure")
             _say(f"sweeper: {count} without a row here; --format json has them", sys.stderr)

@@ -21,7 +21,7 @@ from sweeper.stats import (
     find_point,
     mean_interval,
 )
-from sweeper.types import Params, Reference
+from sweeper.types import Found, Params, Reference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ FloatArray = NDArray[np.float64]
 
 METRICS = ("perf_train", "loss_train", "perf_val", "loss_val")
 
-TRIAL_COLUMNS = ("trial", "lr_min", "lr_max", "batch_size", *METRICS)
+TRIAL_COLUMNS = ("trial", "tuning", "lr_min", "lr_max", "batch_size", *METRICS)
 """What a row of a trial has beside its parameters."""
 
 
@@ -184,6 +184,7 @@ class SweepResult(Sequence[PointResult]):
         tunings: Sequence[NDArray[np.int64]] | None = None,
         flags: Sequence[str] | None = None,
         n_val: int | None = None,
+        settings: Sequence[Sequence[Found]] | None = None,
     ) -> None:
         self._points = tuple(points)
         self.trial_numbers = tuple(trial_numbers)
@@ -197,6 +198,10 @@ class SweepResult(Sequence[PointResult]):
         """For each point the tuning of each of its trials, shape (trials,)."""
         self.flags = ("",) * len(self._points) if flags is None else tuple(flags)
         """For each point why its tuning is not to be trusted; "" if it is."""
+        if settings is None:
+            settings = [[Found(one.lr_min, one.lr_max, one.batch_size)] for one in self._points]
+        self.settings = tuple(map(tuple, settings))
+        """For each point what each of its tunings found; its `PointResult` has the first's."""
         self.n_val = n_val
         """Samples of the validation set; None: not known."""
 
@@ -347,15 +352,20 @@ class SweepResult(Sequence[PointResult]):
         """
         import pandas as pd
 
+        return pd.DataFrame(self.rows())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a trial, as `to_dataframe` has them; trials that failed have none."""
         rows = []
-        for point, numbers in zip(self, self.trial_numbers, strict=True):
-            for place, number in enumerate(numbers):
-                row = dict(params_columns(point.params, TRIAL_COLUMNS))
-                row |= {"trial": int(number), "lr_min": point.lr_min, "lr_max": point.lr_max}
-                row |= {"batch_size": point.batch_size}
-                row |= {metric: float(getattr(point, metric)[place]) for metric in METRICS}
-                rows.append(row)
-        return pd.DataFrame(rows)
+        for place, point in enumerate(self):
+            named = dict(params_columns(point.params, TRIAL_COLUMNS))
+            pairs = zip(self.trial_numbers[place], self.tunings[place], strict=True)
+            for trial, (number, tuning) in enumerate(pairs):
+                found = self.settings[place][int(tuning)]
+                told = (int(number), int(tuning), found.lr_min, found.lr_max, found.batch_size)
+                metrics = [float(getattr(point, metric)[trial]) for metric in METRICS]
+                rows.append({**named, **dict(zip(TRIAL_COLUMNS, [*told, *metrics], strict=True))})
+        return rows
 
 
 def params_columns(params: Params, taken: Collection[str] = ()) -> list[tuple[str, Any]]:

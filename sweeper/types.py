@@ -600,8 +600,8 @@ def get_settings(hparams: str | HyperparameterSettings) -> HyperparameterSetting
     if isinstance(hparams, str) and hparams in PRESETS:
         return PRESETS[hparams]
     raise SettingsError(
-        f"hparams={hparams!r} is not a preset: choose fastest, fast, slow or slowest (ranges-fastest "
-        "and so on: as earlier releases tuned), or pass a HyperparameterSettings"
+        f"hparams={hparams!r} is not a preset: choose fastest, fast, slow or slowest "
+        "(ranges-fastest and so on: as earlier releases tuned), or pass a HyperparameterSettings"
     )
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from sweeper.results import PointResult, PointSummary, SweepResult, show_interval, show_params
 from sweeper.show.clean import clean, clean_line
-from sweeper.types import Params
+from sweeper.types import Found, Params
 
 STAR = "★"
 
@@ -45,8 +45,8 @@ def results_table(results: SweepResult, width: int | None = None) -> Table:
     columns: dict[str, list[str]] = {
         "": [STAR if point is best else "" for point in results],
         "params": [name_point(point.params) for point in points],
-        "learning rate": [_rates(point) for point in results],
-        "batch": [str(point.batch_size) if point.batch_size else "-" for point in results],
+        "learning rate": [_rates(found) for found in results.settings],
+        "batch": [_batches(found) for found in results.settings],
         "n": [str(point.n) for point in points],
         "perf_val": [show_interval(point.perf_val) for point in points],
         "perf_train": [show_interval(point.perf_train) for point in points],
@@ -72,10 +72,17 @@ def _best(results: SweepResult) -> PointResult | None:
     return results.best() if any(len(point.perf_val) for point in results) else None
 
 
-def _rates(point: PointResult) -> str:
-    if math.isnan(point.lr_min):
+def _rates(tunings: Sequence[Found]) -> str:
+    """From the lowest rate of a point's tunings to the highest."""
+    if not tunings or math.isnan(tunings[0].lr_min):
         return "-"
-    return f"{point.lr_min:.3g} to {point.lr_max:.3g}"
+    low, high = min(one.lr_min for one in tunings), max(one.lr_max for one in tunings)
+    return f"{low:.3g} to {high:.3g}"
+
+
+def _batches(tunings: Sequence[Found]) -> str:
+    sizes = sorted({one.batch_size for one in tunings if one.batch_size})
+    return ", ".join(map(str, sizes)) or "-"
 
 
 def _diverged(points: Sequence[PointSummary]) -> list[int]:

@@ -182,7 +182,7 @@ def most_members(member: Member, way: str) -> int:
     return max(1, min(int(share // (_BYTES * numbers)), gaining(tape)))
 
 
-def shares(members: Sequence[Member], most: int) -> Iterator[Sequence[Member]]:
+def shares(members: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:
     """Packs of at most so many members, about as large as each other: one alone is padded."""
     count = -(-len(members) // most)
     for place in range(count):

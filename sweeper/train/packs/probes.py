@@ -16,8 +16,16 @@ from torch import Tensor
 from sweeper.train.data import Data, Indices, endless
 from sweeper.train.evaluation import PackEvaluation, gather
 from sweeper.train.metrics import Measure
-from sweeper.train.packed import Member, keys_of, least_of, make_step, most_members, padded, shares
-from sweeper.train.packed import stack_members
+from sweeper.train.packed import (
+    Member,
+    keys_of,
+    least_of,
+    make_step,
+    most_members,
+    padded,
+    shares,
+    stack_members,
+)
 from sweeper.train.problem import Problem
 from sweeper.train.stacked import find_optimizer
 from sweeper.train.step import numbers_of
@@ -102,9 +110,7 @@ def _train(
     evaluation = PackEvaluation(judging, members[0].model)
     ends = cycle_ends(steps, cycles)
     losses = np.full((len(ends), step.replicas), math.inf)
-    for number, ((x, y), key, settings) in enumerate(
-        zip(batches, keys, numbers, strict=True), 1
-    ):
+    for number, ((x, y), key, settings) in enumerate(zip(batches, keys, numbers, strict=True), 1):
         reached = step(x, y, key, settings)
         if not math.isfinite(float(reached.sum())):
             for place in np.flatnonzero(~np.isfinite(reached.numpy())):

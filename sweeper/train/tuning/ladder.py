@@ -95,7 +95,8 @@ def base_batch(n_train: int) -> int:
     Where an epoch has few steps, a trial of a fixed number of epochs trains too little.
     """
     wanted = round(math.log2(max(1, n_train) / 64))
-    return min(2 ** int(np.clip(wanted, 3, math.log2(LARGE))), max(1, n_train))
+    size: int = 2 ** int(np.clip(wanted, 3, math.log2(LARGE)))
+    return min(size, max(1, n_train))
 
 
 def kept_samples(n_train: int) -> int:
@@ -140,13 +141,13 @@ def has_diverged(tried: Tried) -> bool:
 
 
 def untrained(tried: Sequence[Tried]) -> float:
-    """A loss to stand in for the constant prediction's: where the lowest rate has hardly trained."""
+    """Stands in for the constant prediction's loss: where the lowest rate has hardly trained."""
     last = [losses[-1] for one in tried for losses in one.losses if math.isfinite(losses[-1])]
     return last[0] if last else 0.0
 
 
 def highest_good(tried: Sequence[Tried], constant: float, number: int) -> Tried | None:
-    """The highest rate whose gain cannot be told from the best one's; None where nothing learned."""
+    """The highest rate that gains as much as the best one, nearly; None where nothing learned."""
     gains = [gain_of(one, constant) for one in tried]
     best = max(gains, default=0.0)
     if best < LEARNED:
@@ -247,7 +248,9 @@ def _score(tried: Sequence[Tried], constant: float) -> float:
 
 def arrays_of(tried: Sequence[Sequence[Tried]]) -> dict[str, NDArray[np.float64]]:
     """What a round came to, an entry a probe: `loss` has shape (probes, cycles)."""
-    rows = [(t, one, losses) for t, some in enumerate(tried) for one in some for losses in one.losses]
+    rows = [
+        (t, one, losses) for t, some in enumerate(tried) for one in some for losses in one.losses
+    ]
     return {
         "tuning": np.array([t for t, _, _ in rows], dtype=float),
         "lr": np.array([one.candidate.rate for _, one, _ in rows]),

@@ -186,8 +186,8 @@ class LadderPlan:
             lower = [ladder.lowered(some) for some in tried]
             if self.settings.hparams.lr is None and attempt < ladder.MOST_LOWERINGS:
                 again = self._round(number, lower, carried, attempt + 1)
-                choice = {"verdict": "diverged everywhere: lower rates"}
-                return Planned(point.signature, again, step.stage, choice, arrays)
+                verdict = {"verdict": "diverged everywhere: lower rates"}
+                return Planned(point.signature, again, step.stage, verdict, arrays)
             reason = (
                 f"training diverges at a learning rate of {rates[0]:.3g} and above "
                 "(is there a NaN or an infinite value in the data?)"
@@ -203,17 +203,22 @@ class LadderPlan:
             following = self._round(number + 1, candidates, carried, attempt + 1)
         else:
             following = self._after_last_round(attempt, number, tried, carried)
-        choice = {
+        choice: dict[str, Any] = {
             "constant": constant,
             "candidates": following.payload.get("candidates"),
             "chosen": [
-                [told["lr_end"], told["batch_size"]] for told in following.payload.get("tunings", ())
+                [told["lr_end"], told["batch_size"]]
+                for told in following.payload.get("tunings", ())
             ],
         }
         return Planned(point.signature, following, step.stage, choice, arrays)
 
     def _after_last_round(
-        self, attempt: int, number: int, tried: Sequence[Sequence[Tried]], carried: Mapping[str, Any]
+        self,
+        attempt: int,
+        number: int,
+        tried: Sequence[Sequence[Tried]],
+        carried: Mapping[str, Any],
     ) -> Step:
         """The trials; or a round more, for the tunings that have found nothing that learns."""
         constant = carried["constant"]

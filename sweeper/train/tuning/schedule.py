@@ -19,4 +19,5 @@ def triangular(low: float, high: float, steps: int, cycles: int = 1) -> NDArray[
 def cycle_ends(steps: int, cycles: int) -> list[int]:
     """After which steps a cycle of `triangular` is over; the last is `steps`."""
     cycle = max(2, steps // cycles)
-    return [*range(cycle, steps - cycle + 1, cycle)][: cycles - 1] + [steps]
+    whole = range(cycle, steps - cycle + 1, cycle)
+    return [*whole[: cycles - 1], steps]
