@@ -420,6 +420,11 @@ class HyperparameterSettings:
     """The peak learning rate of every trial; None: tuned."""
     batch_size: int | None = None
     """The batch size of every trial; None: tuned."""
+    schedule: str = "triangular"
+    """How the learning rate goes in trials and probes: `"triangular"`, `"one_cycle"`, `"cosine"` or
+    `"constant"` (see `sweeper.train.tuning.schedule`)."""
+    warmup: float = 0.0
+    """The share of a training's steps in which the rate rises linearly at first."""
 
     lr_start: float = 1e-6
     lr_end: float = 1.0
@@ -437,6 +442,8 @@ class HyperparameterSettings:
     warmup_pts: Length = 0.1
     cycle_epochs: int | None = None
     cycles: int = 4
+    epochs: int | None = None
+    """Of a trial in all; None: `cycles` of `cycle_epochs`."""
 
     def __post_init__(self) -> None:
         for name, (rule, holds) in _RULES.items():
@@ -446,6 +453,7 @@ class HyperparameterSettings:
             if (rule, holds) == _RATE:
                 object.__setattr__(self, name, float(value))
         self._check_method()
+        self._check_epochs()
         if not self.lr_start < self.lr_end:
             raise SettingsError(
                 f"lr_start={self.lr_start!r}: it must be below lr_end, which is {self.lr_end!r}"
@@ -454,6 +462,18 @@ class HyperparameterSettings:
             raise SettingsError(
                 f"batch_start={self.batch_start!r}: it must be below batch_end, "
                 f"which is {self.batch_end!r}"
+            )
+
+    def _check_epochs(self) -> None:
+        if self.epochs is None:
+            return
+        if self.cycle_epochs is not None:
+            raise SettingsError(
+                f"epochs={self.epochs!r} and cycle_epochs={self.cycle_epochs!r}: give one of them"
+            )
+        if self.epochs % self.cycles:
+            raise SettingsError(
+                f"epochs={self.epochs!r}: it must be a multiple of cycles, which is {self.cycles!r}"
             )
 
     def _check_method(self) -> None:
@@ -470,7 +490,9 @@ class HyperparameterSettings:
 METHODS = ("ladder", "ranges")
 
 _FIELDS: Mapping[str, frozenset[str]] = {
-    "ladder": frozenset({"tunings", "probe_inits", "probe_length", "lr", "batch_size"}),
+    "ladder": frozenset(
+        {"tunings", "probe_inits", "probe_length", "lr", "batch_size", "schedule", "warmup"}
+    ),
     "ranges": frozenset(
         {
             "lr_start",
@@ -530,6 +552,14 @@ _RULES: dict[str, _Rule] = {
         "a whole number, 1 or more, or None (tuned)",
         lambda value: value is None or _is_int(value, 1),
     ),
+    "schedule": (
+        "'triangular', 'one_cycle', 'cosine' or 'constant'",
+        lambda value: value in ("triangular", "one_cycle", "cosine", "constant"),
+    ),
+    "warmup": (
+        "a number from 0 to below 1",
+        lambda value: _is_length(value, zero=True) and value < 1,
+    ),
     "lr_start": _RATE,
     "lr_end": _RATE,
     "lr_sweep_len": (f"{_LENGTH}, above 0", lambda value: _is_length(value, zero=False)),
@@ -552,6 +582,10 @@ _RULES: dict[str, _Rule] = {
         lambda value: value is None or _is_int(value, 1),
     ),
     "cycles": _COUNT,
+    "epochs": (
+        "a whole number, 1 or more, or None (cycles times cycle_epochs)",
+        lambda value: value is None or _is_int(value, 1),
+    ),
 }
 
 _SLOW_RANGES = HyperparameterSettings(

@@ -77,6 +77,8 @@ def split_stage(stage: str) -> tuple[str, int]:
 
 def cycle_epochs(settings: HyperparameterSettings, n_train: int) -> int:
     """Epochs of one learning-rate cycle: as set, or from the number of training samples."""
+    if settings.epochs is not None:
+        return settings.epochs // settings.cycles
     if settings.cycle_epochs is not None:
         return settings.cycle_epochs
     return 2 * int(np.clip(300_000 // n_train, 2, 10))

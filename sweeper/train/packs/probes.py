@@ -32,7 +32,7 @@ from sweeper.train.step import numbers_of
 from sweeper.train.tuning.held_out import held_out
 from sweeper.train.tuning.ladder import Probe
 from sweeper.train.tuning.plan import probes_of, settings_of
-from sweeper.train.tuning.schedule import cycle_ends, triangular
+from sweeper.train.tuning.schedule import cycle_ends, rates
 from sweeper.types import Job
 
 Make = Callable[[int], Member]
@@ -99,10 +99,10 @@ def _train(
     parts = {member.streams.number: held_out(data, member.streams) for member in members}
     kept, held = zip(*(parts[member.streams.number] for member in members), strict=True)
     cycles = probes[0].cycles
-    rates = np.stack(
-        [triangular(one.low, one.high, steps, cycles) for one in padded(probes, least)], 1
-    )
-    numbers = numbers_of(find_optimizer(recipe), rates, step.replicas, torch.float32)
+    every = [
+        rates(one.schedule, one.high, steps, cycles, one.warmup) for one in padded(probes, least)
+    ]
+    numbers = numbers_of(find_optimizer(recipe), np.stack(every, 1), step.replicas, torch.float32)
     keys = keys_of([member.streams for member in members], tape, steps, least)
     judging = Measure("inv-loss", members[0].loss, problem.numerics)
     finite = np.ones(step.replicas, dtype=bool)

@@ -15,9 +15,6 @@ from numpy.typing import NDArray
 
 from sweeper.train.tuning.held_out import FOLDS
 
-LOW = 1 / 8
-"""The lower end of a cycle's rates, relative to their peak."""
-
 SPANS: Mapping[str, tuple[int, int]] = {
     "sgd": (-10, 1),
     "asgd": (-10, 1),
@@ -41,12 +38,13 @@ class Probe:
     stream: int
     """The number of its random streams: which samples are held out, initial weights, data order.
     Candidates of one initialisation share them, so that they are compared in pairs."""
-    low: float
-    """The lowest learning rate of a cycle."""
     high: float
+    """The peak of the learning rate."""
     batch_size: int
     steps: int
     cycles: int = 1
+    schedule: str = "triangular"
+    warmup: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
