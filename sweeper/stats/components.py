@@ -199,8 +199,10 @@ def _by_tunings(point: _Squares, floor: float) -> Estimate:
 def _pooled(points: Sequence[_Squares], scale: float) -> list[Estimate]:
     freedom = np.array([point.freedom for point in points], dtype=float)
     within, kept = moderate(np.maximum([point.within for point in points], 1e-3 * scale), freedom)
-    # 1 / (an estimated variance) is too large on average: by freedom / (freedom - 2) if it is own.
-    unbiased = np.maximum(0.5, 1 - 2 * kept**2 / freedom)
+    # Of what is estimated from a point alone, the part that the other points do not share.
+    alone = kept**2 / freedom * (1 - 1 / len(points))
+    # 1 / (an estimated variance) is too large on average.
+    unbiased = np.maximum(0.5, 1 - 2 * alone)
     ratios = np.array([point.between for point in points]) / within * unbiased
     sizes = np.array([point.size for point in points])
     size = float(sizes.mean())
@@ -208,8 +210,6 @@ def _pooled(points: Sequence[_Squares], scale: float) -> list[Estimate]:
     degrees = np.array([point.tunings - 1 for point in points], dtype=float)
     capped = np.minimum(ratios, _CAP * max(float(np.median(ratios)), 0.0))
     common = max(1.0, float(np.average(capped, weights=degrees)))
-    # (1 - 1 / k): that all points' variances are too large or small together is in `common`.
-    own = kept**2 / freedom * (1 - 1 / len(points))
     found = []
     for place, point in enumerate(points):
         ratio = max(common, _OWN * float(ratios[place]))
@@ -224,7 +224,7 @@ def _pooled(points: Sequence[_Squares], scale: float) -> list[Estimate]:
                 inside / point.n + between * point.weight,
                 inside,
                 between,
-                own=float(own[place]),
+                own=float(alone[place]),
                 shared=1 / float(degrees.sum()),
             )
         )
@@ -257,9 +257,12 @@ def _inverse_trigamma(value: float) -> float:
     from scipy.special import polygamma
 
     x = 0.5 + 1 / value
-    for _ in range(30):
+    for _ in range(50):
         now = float(polygamma(1, x))
-        x += now * (1 - now / value) / float(polygamma(2, x))
+        step = now * (1 - now / value) / float(polygamma(2, x))
+        x += step
+        if abs(step) < 1e-9 * x:
+            break
     return x
 
 
