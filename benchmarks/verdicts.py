@@ -157,7 +157,7 @@ def stuck(points: int, share: float, low: float, *, tunings: bool = False) -> Dr
 
 
 def scenarios() -> Iterator[Scenario]:
-    """All kinds of sweeps: of equal points tuned once, tuned several times, and with a better one."""
+    """All kinds of sweeps: of equal points, tuned once or more often, and with a better one."""
     yield from _tuned_once()
     yield from _tuned_often()
     for tunings, trials in ((1, 6), (1, 12), (2, 12), (3, 6), (3, 12), (3, 15), (3, 30), (4, 12)):

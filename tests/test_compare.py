@@ -178,7 +178,7 @@ def test_two_points_by_a_part_of_their_names():
     ],
 )
 def test_names_that_name_no_two_points(points, said):
-    with pytest.raises(UsageError, match="compare|fits|part") as refused:
+    with pytest.raises(UsageError) as refused:
         sweep_of(THREE).compare(*points)
     assert said in str(refused.value)
 
