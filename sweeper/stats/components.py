@@ -135,10 +135,14 @@ def _squares(values: FloatArray, tunings: NDArray[Any]) -> _Squares:
     values = np.asarray(values, dtype=float)
     finite = np.isfinite(values)
     values = values[finite]
-    names, places = np.unique(np.asarray(tunings)[finite], return_inverse=True)
-    n, count = len(values), len(names)
+    n = len(values)
     if n == 0:
         return _Squares(0, 0, *[math.nan] * 6)
+    names, places = np.unique(np.asarray(tunings)[finite], return_inverse=True)
+    count = len(names)
+    if count == 1:
+        std = float(values.std(ddof=1)) if n > 1 else math.nan
+        return _Squares(n, 1, float(values.mean()), std, std**2, math.nan, float(n), 1.0)
     sizes = np.bincount(places, minlength=count).astype(float)
     means = np.bincount(places, values, count) / sizes
     mean = float(values.mean())
@@ -148,10 +152,10 @@ def _squares(values: FloatArray, tunings: NDArray[Any]) -> _Squares:
         n,
         count,
         mean,
-        float(values.std(ddof=1)) if n > 1 else math.nan,
+        float(values.std(ddof=1)),
         inside / (n - count) if n > count else math.nan,
-        across / (count - 1) if count > 1 else math.nan,
-        (n - float((sizes**2).sum()) / n) / (count - 1) if count > 1 else float(n),
+        across / (count - 1),
+        (n - float((sizes**2).sum()) / n) / (count - 1),
         float(((sizes / n) ** 2).sum()),
     )
 
@@ -171,21 +175,19 @@ def _as_tuned(points: Sequence[_Squares]) -> list[Estimate]:
 
 
 def _over_tunings(points: Sequence[_Squares]) -> list[Estimate]:
-    usable = [point for point in points if point.tunings > 1]
-    shared = [point for point in usable if point.freedom > 0]
-    scale = _median([point.within for point in shared])
+    found = [Estimate(point.n, point.tunings, point.mean, point.std) for point in points]
+    usable = [place for place, point in enumerate(points) if point.tunings > 1]
+    shared = [place for place in usable if points[place].freedom > 0]
+    scale = _median([points[place].within for place in shared])
     if not scale > 0:  # trials of a tuning do not vary: the tunings are all there is
         shared = []
-    pooled = iter(_pooled(shared, scale)) if shared else iter(())
-    floor = _FLOOR * _median([p.between / p.n for p in usable if p not in shared])
-    found = []
-    for point in points:
-        if point in shared:
-            found.append(next(pooled))
-        elif point.tunings > 1:
-            found.append(_by_tunings(point, floor))
-        else:
-            found.append(Estimate(point.n, point.tunings, point.mean, point.std))
+    rest = sorted(set(usable) - set(shared))
+    floor = _FLOOR * _median([points[place].between / points[place].n for place in rest])
+    for place in rest:
+        found[place] = _by_tunings(points[place], floor)
+    pooled = _pooled([points[place] for place in shared], scale) if shared else []
+    for place, estimate in zip(shared, pooled, strict=True):
+        found[place] = estimate
     return found
 
 
