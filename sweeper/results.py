@@ -228,7 +228,7 @@ class SweepResult(Sequence[PointResult]):
         places = {repr(point.params): place for place, point in enumerate(self)}
         for failure in self.failures:
             failed[places[repr(failure.params)]] += 1
-        intervals = [self._intervals(metric) for metric in ("perf_val", "perf_train")]
+        intervals = [self.intervals(metric) for metric in ("perf_val", "perf_train")]
         return Summary(
             tuple(
                 PointSummary(
@@ -247,8 +247,13 @@ class SweepResult(Sequence[PointResult]):
             self.compare() if len(self) > 1 else None,
         )
 
-    def _intervals(self, metric: str) -> list[Interval]:
-        """Of each point; those that were tuned more than once from all of these together."""
+    def intervals(self, metric: str = "perf_val") -> list[Interval]:
+        """Each point's mean with its 95 % interval.
+
+        Of those that were tuned more than once from all of these together: they share what is seen
+        of the variance between tunings.
+        """
+        _check_metric(metric)
         samples = [getattr(point, metric) for point in self]
         bounds = None if metric.startswith("loss") else (0.0, 1.0)
         found = [mean_interval(sample, bounds=bounds) for sample in samples]

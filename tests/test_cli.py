@@ -122,7 +122,7 @@ def test_run_prints_the_table_and_where_the_files_are(swept):
     assert swept.returncode == 0, swept.stderr
     rows = [line.split() for line in swept.stdout.splitlines() if "hidden=" in line]
     assert {"hidden=2", "hidden=4"} <= {word for row in rows for word in row}
-    assert swept.stdout.count("★") == 1
+    assert swept.stdout.count("★") == 2  # beside the point, and what it reached
     assert "What can be said" in swept.stdout
     assert "files are in out/clouds; load them with sweeper.load('out/clouds')" in swept.stdout
     assert "trials 4/4" in swept.stderr
@@ -164,6 +164,20 @@ def test_show_prints_what_run_printed(swept, here):
     assert show.returncode == 0
     assert show.stdout.strip() == swept.stdout.partition("files are in")[0].strip()
     assert sweeper("show", "out/clouds", "--failures", folder=here).stdout == "nothing failed\n"
+
+
+def test_compare_says_what_show_says_and_more(swept, here):
+    everything = sweeper("compare", "out/clouds", folder=here)
+    assert (everything.returncode, everything.stderr) == (0, "")
+    assert everything.stdout in swept.stdout
+    two = sweeper("compare", "out/clouds", "2", "hidden=4", "--metric", "loss_val", folder=here)
+    assert "in loss_val" in two.stdout
+    assert len(two.stdout.splitlines()) == 2
+    table = sweeper("compare", "out/clouds", "--by", "all", "--markdown", folder=here)
+    assert table.stdout.startswith("| first | second | difference |")
+    wrong = sweeper("compare", "out/clouds", "--baseline", "hidden=5", folder=here)
+    assert wrong.returncode == 2
+    assert "'hidden=5' is no part of any point's name: hidden=2" in wrong.stderr
 
 
 def test_show_into_a_pipe_that_closes_is_no_fault_of_ours(swept, here):
@@ -270,7 +284,7 @@ def test_doctor_proves_that_workers_are_pinned(here):
 
 def test_help_helps(tmp_path):
     for arguments, expected in (
-        (["--help"], ["Examples:", "run", "status", "show", "export", "doctor", "Exit codes"]),
+        (["--help"], ["Examples:", "run", "status", "show", "compare", "export", "doctor"]),
         (["run", "--help"], ["--grid", "--random", "--range", "--set", "--no-resume", "--json"]),
         (["export", "--help"], ["--format", "csv", "json", "--output"]),
         (["--version"], ["sweeper 0."]),

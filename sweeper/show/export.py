@@ -59,7 +59,8 @@ def json_text(identity: Mapping[str, Any], results: SweepResult) -> str:
 
 
 def _interval(interval: Interval) -> dict[str, float]:
-    return {"mean": interval.mean, "std": interval.std, "half_width": interval.half_width}
+    found = {"mean": interval.mean, "std": interval.std, "half_width": interval.half_width}
+    return {**found, "low": interval.low, "high": interval.high}
 
 
 def _params(value: Any) -> Any:

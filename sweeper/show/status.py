@@ -100,5 +100,5 @@ def _best(results: SweepResult) -> str:
         return "-"
     best = results.best()
     places = [place for place, point in enumerate(results) if point is best]
-    interval = results.summary().points[places[0]].perf_val
+    interval = results.intervals()[places[0]]
     return f"{name_point(best.params)}  {show_interval(interval)} ({plural(interval.n, 'trial')})"

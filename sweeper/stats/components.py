@@ -135,10 +135,14 @@ def _squares(values: FloatArray, tunings: NDArray[Any]) -> _Squares:
     values = np.asarray(values, dtype=float)
     finite = np.isfinite(values)
     values = values[finite]
-    names, places = np.unique(np.asarray(tunings)[finite], return_inverse=True)
-    n, count = len(values), len(names)
+    n = len(values)
     if n == 0:
         return _Squares(0, 0, *[math.nan] * 6)
+    names, places = np.unique(np.asarray(tunings)[finite], return_inverse=True)
+    count = len(names)
+    if count == 1:
+        std = float(values.std(ddof=1)) if n > 1 else math.nan
+        return _Squares(n, 1, float(values.mean()), std, std**2, math.nan, float(n), 1.0)
     sizes = np.bincount(places, minlength=count).astype(float)
     means = np.bincount(places, values, count) / sizes
     mean = float(values.mean())
@@ -148,10 +152,10 @@ def _squares(values: FloatArray, tunings: NDArray[Any]) -> _Squares:
         n,
         count,
         mean,
-        float(values.std(ddof=1)) if n > 1 else math.nan,
+        float(values.std(ddof=1)),
         inside / (n - count) if n > count else math.nan,
-        across / (count - 1) if count > 1 else math.nan,
-        (n - float((sizes**2).sum()) / n) / (count - 1) if count > 1 else float(n),
+        across / (count - 1),
+        (n - float((sizes**2).sum()) / n) / (count - 1),
         float(((sizes / n) ** 2).sum()),
     )
 
@@ -171,21 +175,19 @@ def _as_tuned(points: Sequence[_Squares]) -> list[Estimate]:
 
 
 def _over_tunings(points: Sequence[_Squares]) -> list[Estimate]:
-    usable = [point for point in points if point.tunings > 1]
-    shared = [point for point in usable if point.freedom > 0]
-    scale = _median([point.within for point in shared])
+    found = [Estimate(point.n, point.tunings, point.mean, point.std) for point in points]
+    usable = [place for place, point in enumerate(points) if point.tunings > 1]
+    shared = [place for place in usable if points[place].freedom > 0]
+    scale = _median([points[place].within for place in shared])
     if not scale > 0:  # trials of a tuning do not vary: the tunings are all there is
         shared = []
-    pooled = iter(_pooled(shared, scale)) if shared else iter(())
-    floor = _FLOOR * _median([p.between / p.n for p in usable if p not in shared])
-    found = []
-    for point in points:
-        if point in shared:
-            found.append(next(pooled))
-        elif point.tunings > 1:
-            found.append(_by_tunings(point, floor))
-        else:
-            found.append(Estimate(point.n, point.tunings, point.mean, point.std))
+    rest = sorted(set(usable) - set(shared))
+    floor = _FLOOR * _median([points[place].between / points[place].n for place in rest])
+    for place in rest:
+        found[place] = _by_tunings(points[place], floor)
+    pooled = _pooled([points[place] for place in shared], scale) if shared else []
+    for place, estimate in zip(shared, pooled, strict=True):
+        found[place] = estimate
     return found
 
 
@@ -199,8 +201,10 @@ def _by_tunings(point: _Squares, floor: float) -> Estimate:
 def _pooled(points: Sequence[_Squares], scale: float) -> list[Estimate]:
     freedom = np.array([point.freedom for point in points], dtype=float)
     within, kept = moderate(np.maximum([point.within for point in points], 1e-3 * scale), freedom)
-    # 1 / (an estimated variance) is too large on average: by freedom / (freedom - 2) if it is own.
-    unbiased = np.maximum(0.5, 1 - 2 * kept**2 / freedom)
+    # Of what is estimated from a point alone, the part that the other points do not share.
+    alone = kept**2 / freedom * (1 - 1 / len(points))
+    # 1 / (an estimated variance) is too large on average.
+    unbiased = np.maximum(0.5, 1 - 2 * alone)
     ratios = np.array([point.between for point in points]) / within * unbiased
     sizes = np.array([point.size for point in points])
     size = float(sizes.mean())
@@ -208,8 +212,6 @@ def _pooled(points: Sequence[_Squares], scale: float) -> list[Estimate]:
     degrees = np.array([point.tunings - 1 for point in points], dtype=float)
     capped = np.minimum(ratios, _CAP * max(float(np.median(ratios)), 0.0))
     common = max(1.0, float(np.average(capped, weights=degrees)))
-    # (1 - 1 / k): that all points' variances are too large or small together is in `common`.
-    own = kept**2 / freedom * (1 - 1 / len(points))
     found = []
     for place, point in enumerate(points):
         ratio = max(common, _OWN * float(ratios[place]))
@@ -224,7 +226,7 @@ def _pooled(points: Sequence[_Squares], scale: float) -> list[Estimate]:
                 inside / point.n + between * point.weight,
                 inside,
                 between,
-                own=float(own[place]),
+                own=float(alone[place]),
                 shared=1 / float(degrees.sum()),
             )
         )
@@ -257,9 +259,12 @@ def _inverse_trigamma(value: float) -> float:
     from scipy.special import polygamma
 
     x = 0.5 + 1 / value
-    for _ in range(30):
+    for _ in range(50):
         now = float(polygamma(1, x))
-        x += now * (1 - now / value) / float(polygamma(2, x))
+        step = now * (1 - now / value) / float(polygamma(2, x))
+        x += step
+        if abs(step) < 1e-9 * x:
+            break
     return x
 
 

@@ -409,7 +409,8 @@ def _caveats(
     samples: Sequence[Sample], points: Sequence[Sample], means: Sequence[Estimate]
 ) -> Iterator[str]:
     tuned = any(mean.tunings > 1 for mean in means)
-    few = sum(not one.flag and len(one.trials) > 0 and one not in points for one in samples)
+    compared = set(map(id, points))
+    few = sum(not one.flag and len(one.trials) > 0 and id(one) not in compared for one in samples)
     if few:
         lack = "trials of a single tuning" if tuned else "a single trial"
         yield f"{_plural(few, 'point')} with {lack} cannot be compared: two or more would tell"
