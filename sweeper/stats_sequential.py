@@ -74,39 +74,76 @@ class Means:
     shared: float
     """Degrees of freedom of what all have in common: the part that is between tunings."""
 
-    def p_value(self, worse: int, better: int, margin: float = 0.0) -> float:
-        """One-sided, for the claim that `worse` + `margin` is below `better`.
+    def p_values(self, worse: Sequence[int], better: int, margin: float = 0.0) -> Floats:
+        """One-sided, for the claims that each of `worse`, plus `margin`, is below `better`.
 
         By Welch's t (B. L. Welch, 1947).  1 where neither varies at all: values that are equal by
         chance are no proof that all would be.
         """
-        parts = self.variance[[worse, better]]
-        total = float(parts.sum())
-        if total <= 0:
-            return 1.0
         from scipy.special import stdtr
 
-        own = float(((parts / total) ** 2 / self.freedom[[worse, better]]).sum())
-        freedom = 1 / (own + 1 / self.shared)
-        difference = float(self.mean[better] - self.mean[worse]) - margin
-        return float(stdtr(freedom, -difference / math.sqrt(total)))
+        places = np.asarray(worse, dtype=int)
+        one, other = self.variance[places], self.variance[better]
+        total = one + other
+        known = total > 0
+        total = np.where(known, total, 1.0)
+        own = (one / total) ** 2 / self.freedom[places]
+        own += (other / total) ** 2 / self.freedom[better]
+        difference = self.mean[better] - self.mean[places] - margin
+        p_values = stdtr(1 / (own + 1 / self.shared), -difference / np.sqrt(total))
+        return np.where(known, p_values, 1.0)
 
 
 def estimate_means(samples: Sequence[Sample]) -> Means:
     """Means and variances, where points lend each other what two or three trials cannot tell.
 
-    A trial is mu + b[tuning] + e[trial].  The spread of a point is its own, shrunken towards the
-    others' as far as they are alike (G. Smyth, 2004); how much of it lies between tunings, and so
-    does not shrink with more trials of the same tunings, is one ratio for all points.
+    A trial is mu + b[tuning] + e[trial].  The variance of a point's trials is its own, shrunken
+    towards the others' as far as they are alike (G. Smyth, 2004).  How much of it lies between
+    tunings, and so does not shrink with more trials of the same tunings, is told by all points
+    together: as a ratio, and as a variance, of which the larger counts for a point.
     """
-    trials = np.array([len(sample.values) for sample in samples], dtype=float)
     mean = np.array([sample.values.mean() for sample in samples])
-    squares = np.array([((sample.values - sample.values.mean()) ** 2).sum() for sample in samples])
+    parts = [_divide(sample) for sample in samples]
+    trials, crowding, squares = (
+        np.array([getattr(part, name) for part in parts], dtype=float)
+        for name in ("trials", "crowding", "squares")
+    )
     spread, freedom = _shrink(squares / (trials - 1), trials - 1)
-    crowding = np.array([_crowding(sample) for sample in samples])
-    ratio, shared = _between(samples, squares, crowding)
-    inflation = (1 + ratio * crowding) / (1 + ratio * (trials - crowding) / (trials - 1))
-    return Means(mean, spread / trials * inflation, freedom, shared)
+    ratio, between, shared = _between([part for part in parts if part.tells])
+    within = spread / (1 + ratio * (trials - crowding) / (trials - 1))
+    variance = (within + np.maximum(ratio * within, between) * crowding) / trials
+    return Means(mean, variance, freedom, shared)
+
+
+@dataclass(frozen=True, slots=True)
+class _Squares:
+    """A point's sum of squares, and what of it is between its tunings."""
+
+    trials: int
+    tunings: int
+    crowding: float
+    """How many trials share a trial's tuning, on average, itself included."""
+    squares: float
+    between: float
+
+    @property
+    def tells(self) -> bool:
+        """Whether it tells what lies between tunings from what lies within."""
+        return 1 < self.tunings < self.trials and self.squares > 0
+
+
+def _divide(sample: Sample) -> _Squares:
+    values = sample.values - sample.values.mean()
+    counts = np.bincount(sample.tunings)
+    sums = np.bincount(sample.tunings, values)[counts > 0]
+    counts = counts[counts > 0]
+    return _Squares(
+        len(values),
+        len(counts),
+        float(counts @ counts) / len(values),
+        float(values @ values),
+        float((sums**2 / counts).sum()),
+    )
 
 
 def _shrink(variances: Floats, freedom: Floats) -> tuple[Floats, Floats]:
@@ -129,37 +166,26 @@ def _shrink(variances: Floats, freedom: Floats) -> tuple[Floats, Floats]:
     return shrunken, np.minimum(freedom + prior, freedom.sum())
 
 
-def _crowding(sample: Sample) -> float:
-    """How many trials share a trial's tuning, on average, itself included."""
-    counts = np.unique(sample.tunings, return_counts=True)[1]
-    return float((counts**2).sum() / counts.sum())
+def _between(parts: Sequence[_Squares]) -> tuple[float, float, float]:
+    """The variance between tunings: over that within, as it is, and its degrees of freedom.
 
-
-def _between(
-    samples: Sequence[Sample], squares: Floats, crowding: Floats
-) -> tuple[float, float]:
-    """The variance between tunings over that within, and its degrees of freedom.
-
-    From each point's share of squares between tunings, so that no point counts for more because it
-    spreads more.
+    The ratio is of the points' shares of squares, so that no point counts for more because it
+    spreads more.  The variance itself counts where a tuning goes wrong now and then: a point all of
+    whose tunings did spreads little.
     """
-    excess = weight = 0.0
-    freedom = 0
-    for sample, total, crowd in zip(samples, squares, crowding, strict=True):
-        names, places = np.unique(sample.tunings, return_inverse=True)
-        between, within = len(names) - 1, len(places) - len(names)
-        if not between or not within or total <= 0:
-            continue
-        counts = np.bincount(places)
-        means = np.bincount(places, sample.values) / counts
-        share = float((counts * (means - sample.values.mean()) ** 2).sum() / total)
-        inside = max(1 - share, 0.0) / within
-        excess += share / between - inside
-        weight += inside * (len(places) - crowd) / between
-        freedom += between
-    if not freedom:
-        return 0.0, math.inf
-    return max(excess, 0.0) / max(weight, 1e-12), float(freedom)
+    if not parts:
+        return 0.0, 0.0, math.inf
+    squares, between, trials, tunings, crowding = (
+        np.array([getattr(part, name) for part in parts], dtype=float)
+        for name in ("squares", "between", "trials", "tunings", "crowding")
+    )
+    freedom = tunings - 1
+    inside = np.maximum(squares - between, 0.0) / (trials - tunings)
+    excess = between / freedom - inside
+    repeats = (trials - crowding) / freedom
+    weight = float((inside / squares * repeats).sum())
+    ratio = float((excess / squares).sum()) / max(weight, 1e-12)
+    return max(ratio, 0.0), max(float((excess / repeats).mean()), 0.0), float(freedom.sum())
 
 
 def step_down(

@@ -263,9 +263,8 @@ class Race(ParamSelector):
         level = spend(self._alpha, self._looks, self._place)
         ranked = sorted(places, key=lambda place: -means.mean[place])
         leaders, others = ranked[: self._keep], ranked[self._keep :]
-        p_values = {
-            place: max(means.p_value(place, leader) for leader in leaders) for place in others
-        }
+        each = np.max([means.p_values(others, leader) for leader in leaders], axis=0, initial=0)
+        p_values = dict(zip(others, each.tolist(), strict=True))
         dropped = step_down(p_values, level, len(racing), len(self._runners) - 1)
         for place, p_value in dropped.items():
             runner = places.pop(place)
@@ -283,10 +282,10 @@ def _are_equivalent(means: Means, places: list[int], margin: float, level: float
     """Whether no two differ by the margin; no correction for pairs is due, since all must pass
     (R. Berger, 1982)."""
     return all(
-        means.p_value(better, worse, -margin) <= level
-        for worse in places
-        for better in places
-        if worse != better
+        means.p_values([one], other, -margin)[0] <= level
+        for one in places
+        for other in places
+        if one != other
     )
 
 
