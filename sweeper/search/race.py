@@ -279,8 +279,10 @@ class Race(ParamSelector):
 
 
 def _are_equivalent(means: Means, places: list[int], margin: float, level: float) -> bool:
-    """Whether no two differ by the margin; no correction for pairs is due, since all must pass
-    (R. Berger, 1982)."""
+    """Whether no two differ by the margin.
+
+    No correction for pairs is due, since all of them must pass (R. Berger, 1982).
+    """
     return all(
         means.p_values([one], other, -margin)[0] <= level
         for one in places
@@ -330,11 +332,13 @@ def _check(
         )
     if check_count("keep", keep) < 1:
         raise UsageError(f"keep={keep!r}: it must be 1 or more")
-    for name, value, rule, holds in (
-        ("alpha", alpha, "a number above 0 and below 1", lambda: 0 < alpha < 1),
-        ("margin", margin, "a finite number, 0 or more", lambda: 0 <= margin < math.inf),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not holds():
-            raise UsageError(f"{name}={value!r}: it must be {rule}")
+    if not _is_number(alpha) or not 0 < alpha < 1:
+        raise UsageError(f"alpha={alpha!r}: it must be a number above 0 and below 1")
+    if not _is_number(margin) or not 0 <= margin < math.inf:
+        raise UsageError(f"margin={margin!r}: it must be a finite number, 0 or more")
     if metric not in METRICS:
         raise UsageError(f"metric={metric!r}: choose one of {', '.join(METRICS)}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
