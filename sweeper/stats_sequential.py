@@ -86,6 +86,7 @@ class Means:
         one, other = self.variance[places], self.variance[better]
         total = one + other
         known = total > 0
+        one, other = np.where(known, one, 0.5), np.where(known, other, 0.5)
         total = np.where(known, total, 1.0)
         own = (one / total) ** 2 / self.freedom[places]
         own += (other / total) ** 2 / self.freedom[better]
