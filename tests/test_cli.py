@@ -136,6 +136,16 @@ def test_run_prints_the_table_and_where_the_files_are(swept):
     assert "\x1b" not in swept.stdout + swept.stderr
 
 
+def test_a_race_says_who_was_dropped_and_goes_on_where_it_was(here):
+    grid = ("--grid", "hidden=2,4", "--trials", "4", "--race", "--folder", "out/race")
+    first = sweeper("run", "clouds", *grid, *QUICK, folder=here)
+    assert first.returncode == 0, first.stderr
+    summary = first.stdout.partition("\nrace:\n")[2].splitlines()
+    assert any(line.startswith("left: hidden=") for line in summary)
+    again = sweeper("run", "clouds", *grid, *QUICK, "--quiet", folder=here)
+    assert (again.returncode, again.stdout) == (0, first.stdout)
+
+
 def test_run_again_trains_nothing_and_says_json(swept, here):
     before = (here / "out/clouds/points/funcres.pt").read_bytes()
     again = sweeper(*SWEEP, "--json", "--quiet", folder=here)
