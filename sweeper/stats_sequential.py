@@ -103,12 +103,8 @@ def estimate_means(samples: Sequence[Sample]) -> Means:
     tunings, and so does not shrink with more trials of the same tunings, is told by all points
     together: as a ratio, and as a variance, of which the larger counts for a point.
     """
-    mean = np.array([sample.values.mean() for sample in samples])
     parts = [_divide(sample) for sample in samples]
-    trials, crowding, squares = (
-        np.array([getattr(part, name) for part in parts], dtype=float)
-        for name in ("trials", "crowding", "squares")
-    )
+    mean, trials, crowding, squares = _columns(parts, "mean", "trials", "crowding", "squares")
     spread, freedom = _shrink(squares / (trials - 1), trials - 1)
     ratio, between, shared = _between([part for part in parts if part.tells])
     within = spread / (1 + ratio * (trials - crowding) / (trials - 1))
@@ -120,6 +116,7 @@ def estimate_means(samples: Sequence[Sample]) -> Means:
 class _Squares:
     """A point's sum of squares, and what of it is between its tunings."""
 
+    mean: float
     trials: int
     tunings: int
     crowding: float
@@ -134,17 +131,21 @@ class _Squares:
 
 
 def _divide(sample: Sample) -> _Squares:
-    values = sample.values - sample.values.mean()
+    trials = len(sample.values)
+    mean = float(sample.values.sum()) / trials
+    values = sample.values - mean
+    squares = float(values @ values)
     counts = np.bincount(sample.tunings)
+    if counts.max() == 1:
+        return _Squares(mean, trials, trials, 1.0, squares, squares)
     sums = np.bincount(sample.tunings, values)[counts > 0]
     counts = counts[counts > 0]
-    return _Squares(
-        len(values),
-        len(counts),
-        float(counts @ counts) / len(values),
-        float(values @ values),
-        float((sums**2 / counts).sum()),
-    )
+    crowding = float(counts @ counts) / trials
+    return _Squares(mean, trials, len(counts), crowding, squares, float((sums**2 / counts).sum()))
+
+
+def _columns(parts: Sequence[_Squares], *names: str) -> list[Floats]:
+    return [np.array([getattr(part, name) for part in parts], dtype=float) for name in names]
 
 
 def _shrink(variances: Floats, freedom: Floats) -> tuple[Floats, Floats]:
@@ -176,9 +177,8 @@ def _between(parts: Sequence[_Squares]) -> tuple[float, float, float]:
     """
     if not parts:
         return 0.0, 0.0, math.inf
-    squares, between, trials, tunings, crowding = (
-        np.array([getattr(part, name) for part in parts], dtype=float)
-        for name in ("squares", "between", "trials", "tunings", "crowding")
+    squares, between, trials, tunings, crowding = _columns(
+        parts, "squares", "between", "trials", "tunings", "crowding"
     )
     freedom = tunings - 1
     inside = np.maximum(squares - between, 0.0) / (trials - tunings)

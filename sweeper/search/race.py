@@ -293,14 +293,13 @@ def _are_equivalent(means: Means, places: list[int], margin: float, level: float
 
 def _samples(runners: list[_Runner]) -> list[Sample]:
     """The values of each, what is not finite made the worst that is."""
-    finite = [value for runner in runners for value in runner.values if math.isfinite(value)]
-    worst = min(finite, default=0.0)
+    values = [np.array(runner.values) for runner in runners]
+    worst = min((each[np.isfinite(each)].min(initial=math.inf) for each in values), default=0.0)
+    if not math.isfinite(worst):
+        worst = 0.0
     return [
-        Sample(
-            np.array([value if math.isfinite(value) else worst for value in runner.values]),
-            np.array(runner.tunings),
-        )
-        for runner in runners
+        Sample(np.where(np.isfinite(each), each, worst), np.array(runner.tunings))
+        for each, runner in zip(values, runners, strict=True)
     ]
 
 
