@@ -47,6 +47,7 @@ from sweeper.search.spaces import (
     DEFAULT_TRIALS,
     Space,
     modules_own,
+    race_of,
     read_named,
     read_value,
     suggestion,
@@ -257,6 +258,14 @@ def _command_run(
             help=f"Trials of each point [default: the module's own `trials`, or {DEFAULT_TRIALS}].",
         ),
     ] = None,
+    race: Annotated[
+        bool,
+        typer.Option(
+            "--race",
+            help="No more trials for points that are worse than the best; the others get up to "
+            "--trials.",
+        ),
+    ] = False,
     cores: Annotated[
         int,
         typer.Option(
@@ -344,6 +353,7 @@ def _command_run(
       sweeper run examples.digits --grid hidden=16,64 --grid nonlinearity=Tanh,ReLU
       sweeper run problem.py --random 20 --range hidden=8:128 --range dropout=0.0:0.5 --trials 5
       sweeper run examples.digits --hparams fastest --set cycles=1 --folder out/quick
+      sweeper run examples.digits --grid hidden=2,8,32 --race --trials 30
 
     Values are read as int, float, true, false or none (null) where they look like one, else as
     text. In quotes they are text, commas included; in brackets a list [16,32], a tuple (16,32) or
@@ -363,6 +373,7 @@ def _command_run(
         random=random,
         ranges=tuple(ranges or ()),
         trials=trials,
+        race=race,
         seed=seed,
         hparams=hparams,
         fields=tuple(settings or ()),
@@ -522,6 +533,7 @@ class _Run:
     random: int | None
     ranges: tuple[str, ...]
     trials: int | None
+    race: bool
     seed: int
     hparams: str
     fields: tuple[str, ...]
@@ -550,10 +562,11 @@ def _run(arguments: _Run) -> int:
         if selector is None:
             said = problem.search()
             selector = modules_own(problem.ref.name, problem.ref.module, said, arguments.trials)
+        race = race_of(selector, problem.ref.name) if arguments.race else None
         folder = arguments.folder or Path("out") / problem.ref.name
         results = sweep(
             reading,
-            selector,
+            race or selector,
             hparams=settings,
             folder=folder,
             seed=arguments.seed,
@@ -568,6 +581,8 @@ def _run(arguments: _Run) -> int:
             _say(clean(files), sys.stderr)
     else:
         _print_results(results, folder)
+        if race is not None:
+            _say(clean(f"race:\n{race.summary()}"))
         _say(clean(files))
     return FAILED if results.failures else 0
 

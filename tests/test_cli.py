@@ -22,7 +22,14 @@ from sweeper import cli
 from sweeper.errors import ProblemError, SelectorError, UsageError
 from sweeper.files import folder_lock
 from sweeper.search import FixedSweep, Grid
-from sweeper.search.spaces import Space, modules_own, read_grid, read_ranges, read_value
+from sweeper.search.spaces import (
+    Space,
+    modules_own,
+    race_of,
+    read_grid,
+    read_ranges,
+    read_value,
+)
 from sweeper.train.context import Call, said_of_search
 
 ROOT = Path(__file__).parents[1]
@@ -127,6 +134,16 @@ def test_run_prints_the_table_and_where_the_files_are(swept):
     assert "files are in out/clouds; load them with sweeper.load('out/clouds')" in swept.stdout
     assert "trials 4/4" in swept.stderr
     assert "\x1b" not in swept.stdout + swept.stderr
+
+
+def test_a_race_says_who_was_dropped_and_goes_on_where_it_was(here):
+    grid = ("--grid", "hidden=2,4", "--trials", "4", "--race", "--folder", "out/race")
+    first = sweeper("run", "clouds", *grid, *QUICK, folder=here)
+    assert first.returncode == 0, first.stderr
+    summary = first.stdout.partition("\nrace:\n")[2].splitlines()
+    assert any(line.startswith("left: hidden=") for line in summary)
+    again = sweeper("run", "clouds", *grid, *QUICK, "--quiet", folder=here)
+    assert (again.returncode, again.stdout) == (0, first.stdout)
 
 
 def test_run_again_trains_nothing_and_says_json(swept, here):
@@ -593,6 +610,19 @@ def test_the_modules_points_and_trials():
     assert asked(nothing, module_with(points=[(1,)])) == [((1,), 10)]
     assert asked(nothing, module_with(points=[(1,)], trials=4)) == [((1,), 4)]
     assert asked(three, module_with(points=[(1,)], trials=4)) == [((1,), 3)]
+
+
+def test_a_race_takes_the_points_and_the_most_trials():
+    race = race_of(Grid(trials=30, hidden=[1, 2]), "toy")
+    assert [race.get_next_trials() for _ in range(3)] == [
+        ({"hidden": 1}, 3),
+        ({"hidden": 2}, 3),
+        None,
+    ]
+    with pytest.raises(UsageError, match="--trials 2 there is nothing to save"):
+        race_of(Grid(trials=2, hidden=[1, 2]), "toy")
+    with pytest.raises(UsageError, match="--race: the selector of problem toy decides by results"):
+        race_of(race, "toy")
 
 
 def test_the_modules_selector_may_be_one_or_make_one():

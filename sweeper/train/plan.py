@@ -103,6 +103,11 @@ class Plan:
     """Why no point's trials are packed: empty where nobody wants to know.  None: each point's
     model, data and settings decide."""
 
+    @property
+    def tunings(self) -> int:
+        """How many times each point is tuned."""
+        return 1
+
     def first(self, point: Point, *, check: bool) -> Planned:
         """The first step of a point; `check` for the first point of the sweep."""
         if check:
