@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 BASE = {"types", "errors"}
-LEAVES = {*BASE, "signature", "stats", "stats_sequential", "files", "results"}
+LEAVES = {*BASE, "signature", "stats", "stats.sequential", "files", "results"}
 FOLDERS = {"search", "run", "train", "program", "store", "show"}
 
 MAY_IMPORT: dict[str, set[str]] = {

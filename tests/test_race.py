@@ -12,7 +12,7 @@ import sweeper
 import test_study
 from sweeper.errors import UsageError
 from sweeper.search import FixedSweep, Grid, Race
-from sweeper.stats_sequential import Sample, estimate_means, plan_looks, spend, step_down
+from sweeper.stats.sequential import Sample, estimate_means, plan_looks, spend, step_down
 from test_study import TROUBLE, Run, resumed
 from toys import ToyPlan, draw, some_fail
 

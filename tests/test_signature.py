@@ -307,7 +307,9 @@ GOLDEN_PLAIN = "e37d771f4f788e8e65c96f09872eb22914147a79e714bb0ef8078ebad9febe19
 
 def test_signatures_never_drift():
     # Every folder that exists is found again by these: if this fails, the code is wrong.
-    settings = SweepSettings(HyperparameterSettings(method="ranges", cycles=1, lr_start=1e-7), cores_per_trial=2)
+    settings = SweepSettings(
+        HyperparameterSettings(method="ranges", cycles=1, lr_start=1e-7), cores_per_trial=2
+    )
     assert sign(GOLDEN_PARAMS, settings=settings, seed=7) == GOLDEN
     assert sign((16, "Tanh")) == GOLDEN_PLAIN
 
@@ -385,7 +387,10 @@ def test_seeds_never_drift():
 
 
 def test_equal_settings_of_other_types_have_an_encoding_each():
-    six = [SweepSettings(HyperparameterSettings(method="ranges", lr_sweep_len=length)) for length in (7, 7.0)]
+    six = [
+        SweepSettings(HyperparameterSettings(method="ranges", lr_sweep_len=length))
+        for length in (7, 7.0)
+    ]
     assert six[0] == six[1]
     texts = [encode_settings(settings) for settings in (*six, *six)]
     assert texts[:2] == texts[2:]

@@ -15,7 +15,7 @@ from sweeper.results import METRICS, show_params
 from sweeper.search.checks import check_count
 from sweeper.search.selector import ParamSelector, Trials
 from sweeper.signature import encode, normalise
-from sweeper.stats_sequential import (
+from sweeper.stats.sequential import (
     Means,
     Sample,
     estimate_means,
@@ -82,7 +82,7 @@ class Race(ParamSelector):
     All points of `selector` get `min_trials`; then, look by look, those that are worse than the
     leader drop out, and the others get more, up to `max_trials` each.  Looks are fixed in advance
     and share `alpha` among them, so that the chance that one of the best is dropped anywhere in
-    the race is at most `alpha` (see `sweeper.stats_sequential` for the test and its sources).  That
+    the race is at most `alpha` (see `sweeper.stats.sequential` for the test and its sources).  That
     some are not told apart is a result: they run to `max_trials`.
 
     Where points are tuned several times, trials of one tuning are no independent repeats: what
