@@ -37,13 +37,16 @@ def name_point(params: Params) -> str:
 def results_table(results: SweepResult, width: int | None = None) -> Table:
     """One row a point: what tuning found, its trials and their mean with the 95 % interval.
 
-    The best point by mean `perf_val` has a star.  `perf_train` is left out where the table would
-    be wider than `width` characters; diverged and failed are there when there are any.
+    The best point by mean `perf_val` has a star, one that could not be tuned an exclamation mark.
+    `perf_train` is left out where the table would be wider than `width` characters; diverged and
+    failed are there when there are any.
     """
     points = results.summary().points
     best = _best(results)
     columns: dict[str, list[str]] = {
-        "": [STAR if point is best else "" for point in results],
+        "": [
+            _mark(point is best, flag) for point, flag in zip(results, results.flags, strict=True)
+        ],
         "params": [name_point(point.params) for point in points],
         "learning rate": [_rates(found) for found in results.settings],
         "batch": [_batches(found) for found in results.settings],
@@ -70,6 +73,11 @@ def results_table(results: SweepResult, width: int | None = None) -> Table:
 
 def _best(results: SweepResult) -> PointResult | None:
     return results.best() if any(len(point.perf_val) for point in results) else None
+
+
+def _mark(is_best: bool, flag: str) -> str:
+    """A star for the best point, an exclamation mark for one that could not be tuned."""
+    return "!" if flag else STAR if is_best else ""
 
 
 def _rates(tunings: Sequence[Found]) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+COULD_NOT = "could not be tuned"
+
 LEARNED = 0.03
 """A training has learned something where its loss is so far below the constant prediction's, as a
 share of it."""
@@ -49,11 +51,13 @@ def _flag(told: Mapping[str, Any], gains: Sequence[float], least: float) -> str:
         return ""
     stuck = sum(gain <= least for gain in gains)
     if 2 * stuck >= len(gains):
-        return f"{stuck} of {len(gains)} trials are no better than a constant prediction"
+        return (
+            f"{COULD_NOT}: {stuck} of {len(gains)} trials are no better than a constant prediction"
+        )
     constant = told["constant"]
     known = [one["expected"] for one in told["tunings"] if one.get("expected") is not None]
     promised = float(np.mean([_gain(constant, loss) for loss in known])) if known else 0.0
     reached = float(np.mean(gains))
     if reached < SHORT * promised:
-        return f"trials reach {reached / promised:.0%} of what their probes gained"
+        return f"{COULD_NOT}: trials reach {reached / promised:.0%} of what its probes gained"
     return ""
