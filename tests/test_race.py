@@ -175,6 +175,10 @@ def test_keep_stops_where_the_best_few_are_known():
     taken, _ = drive(race, lambda params, number: 6 * (params[0] >= 4) + noise(params, number))
     assert set(race.left) == {(4,), (5,)}
     assert max(taken.values()) < 20
+    # The second is far worse than the first, and no less wanted.
+    race = race_of(6, 40, keep=2)
+    drive(race, lambda params, number: [0, 0, 0, 0, 8, 40][params[0]] + noise(params, number))
+    assert race.left == [(5,), (4,)]
     race = race_of(2, 40, keep=2)
     assert drive(race, better_by(9))[0] == {0: 3, 1: 3}, "nothing is to be decided"
 
