@@ -181,7 +181,7 @@ def test_a_data_frame_has_a_row_a_trial():
     narrow, wide = point(NARROW, [0.5, 0.6]), point(WIDE, [0.9])
     results = SweepResult([narrow, wide], [np.array([0, 3]), np.array([1])])
     frame = results.to_dataframe()
-    settings = ["trial", "lr_min", "lr_max", "batch_size"]
+    settings = ["trial", "tuning", "lr_min", "lr_max", "batch_size"]
     assert set(frame.columns) == {"hidden", "nonlinearity", *settings, *METRICS}
     assert frame["trial"].tolist() == [0, 3, 1]
     assert frame["hidden"].tolist() == [8, 8, 32]

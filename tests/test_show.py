@@ -12,7 +12,7 @@ from rich.console import Console
 from sweeper.results import FailureReport, PointResult, SweepResult
 from sweeper.show.clean import clean, clean_line
 from sweeper.show.doctor import Examined, judge
-from sweeper.show.export import json_text, trial_rows
+from sweeper.show.export import json_text
 from sweeper.show.status import Status, describe_settings, describe_status
 from sweeper.show.table import failure_lines, failures_in_full, findings, results_table
 from sweeper.types import PRESETS, Reference
@@ -290,7 +290,7 @@ def test_a_length_in_samples_differs_from_one_in_epochs():
 
 
 def test_a_row_a_trial():
-    rows = trial_rows(sweep_of(GOOD, point((3, "x"), [0.5]), point({"trial": 9}, [0.25])))
+    rows = sweep_of(GOOD, point((3, "x"), [0.5]), point({"trial": 9}, [0.25])).rows()
     assert len(rows) == 6
     assert rows[0] == {
         "hidden": 32,
