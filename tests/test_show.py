@@ -296,6 +296,7 @@ def test_a_row_a_trial():
         "hidden": 32,
         "act": "Tanh",
         "trial": 0,
+        "tuning": 0,
         "lr_min": 0.01,
         "lr_max": 0.5,
         "batch_size": 32,
