@@ -443,7 +443,7 @@ class HyperparameterSettings:
             value = getattr(self, name)
             if not holds(value):
                 raise SettingsError(f"{name}={value!r}: it must be {rule}")
-            if (rule, holds) == _RATE:
+            if (rule, holds) in (_RATE, _RATE_OR_NONE) and value is not None:
                 object.__setattr__(self, name, float(value))
         self._check_method()
         if not self.lr_start < self.lr_end:
@@ -512,6 +512,10 @@ def _is_length(value: object, *, zero: bool) -> bool:
 
 _Rule: TypeAlias = tuple[str, Callable[[Any], bool]]
 _RATE: _Rule = ("a finite number above 0", _is_rate)
+_RATE_OR_NONE: _Rule = (
+    f"{_RATE[0]}, or None (tuned)",
+    lambda value: value is None or _is_rate(value),
+)
 _COUNT: _Rule = ("a whole number, 1 or more", lambda value: _is_int(value, 1))
 _COUNT_OR_NONE: _Rule = ("a whole number, 0 or more", lambda value: _is_int(value, 0))
 _FLAG: _Rule = ("True or False", lambda value: isinstance(value, bool))
@@ -521,11 +525,8 @@ _RULES: dict[str, _Rule] = {
     "method": ("'ladder' or 'ranges'", lambda value: value in METHODS),
     "tunings": _COUNT,
     "probe_inits": _COUNT,
-    "probe_length": ("a finite number above 0", _is_rate),
-    "lr": (
-        "a finite number above 0, or None (tuned)",
-        lambda value: value is None or _is_rate(value),
-    ),
+    "probe_length": _RATE,
+    "lr": _RATE_OR_NONE,
     "batch_size": (
         "a whole number, 1 or more, or None (tuned)",
         lambda value: value is None or _is_int(value, 1),
