@@ -172,7 +172,7 @@ def run_ladder(made: Probe, probe: ladder.Probe, streams: Streams) -> list[float
     rates = triangular(probe.low, probe.high, probe.steps, probe.cycles)
     ends = cycle_ends(probe.steps, probe.cycles)
     losses = [math.inf] * len(ends)
-    sizes = [min(probe.batch_size, len(kept))] * probe.steps
+    sizes = [probe.batch_size] * probe.steps
     places = (kept[chosen] for chosen in endless(len(kept), sizes, made.order))
     for number, (batch, rate) in enumerate(zip(made.batches(places), rates, strict=True), 1):
         if not made.step(batch, float(rate)):

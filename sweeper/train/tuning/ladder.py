@@ -19,14 +19,14 @@ LOW = 1 / 8
 """The lower end of a cycle's rates, relative to their peak."""
 
 SPANS: Mapping[str, tuple[int, int]] = {
-    "sgd": (-12, 2),
-    "asgd": (-12, 2),
-    "adagrad": (-12, 2),
-    "adadelta": (-8, 4),
+    "sgd": (-10, 1),
+    "asgd": (-10, 1),
+    "adagrad": (-10, 1),
+    "adadelta": (-7, 4),
 }
 """The lowest and highest exponent of two that are tried first, by optimiser."""
 
-ADAPTIVE = (-14, -2)
+ADAPTIVE = (-13, -2)
 """For an optimiser whose steps hardly depend on the size of gradients, as Adam's do."""
 
 UNKNOWN = (-14, 2)
@@ -56,9 +56,11 @@ class Round:
     share: float
     """Of a trial's epochs."""
     cycles: int
+    tolerance: float
+    """Candidates whose gain is within this share of the best one's cannot be told apart."""
 
 
-ROUNDS = (Round(3 / 80, 1), Round(8 / 80, 1), Round(1 / 2, 2))
+ROUNDS = (Round(3 / 80, 1, 0.03), Round(8 / 80, 1, 0.01), Round(2 / 5, 2, 0.0025))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +105,22 @@ def kept_samples(n_train: int) -> int:
 
 # -- judging --------------------------------------------------------------------------------------
 
-TOLERANCE = 0.03
-"""Candidates whose gain is within this share of the best one's cannot be told apart."""
+WHOLE = Round(1.0, 4, ROUNDS[-1].tolerance)
+"""An additional round, where the others have found nothing that learns."""
 
 LEARNED = 0.03
 """A probe has learned something where its loss is so far below the constant prediction's."""
+
+
+def projected(losses: Sequence[float]) -> float:
+    """The loss to judge by: the last, and what it rose by in the last cycle once more.
+
+    A set that is overfitted from one cycle to the next will be overfitted further by a trial, which
+    has more cycles.
+    """
+    if len(losses) < 2 or not math.isfinite(losses[-1]):
+        return losses[-1]
+    return losses[-1] + max(0.0, losses[-1] - losses[-2])
 
 
 def gain_of(tried: Tried, constant: float) -> float:
@@ -115,9 +128,9 @@ def gain_of(tried: Tried, constant: float) -> float:
 
     The mean over initialisations; one that diverged has gained nothing.
     """
-    last = [losses[-1] for losses in tried.losses]
+    reached = [projected(losses) for losses in tried.losses]
     scale = abs(constant) if constant else 1.0
-    gains = [max(0.0, (constant - loss) / scale) if math.isfinite(loss) else 0.0 for loss in last]
+    gains = [max(0.0, constant - loss) / scale if math.isfinite(loss) else 0.0 for loss in reached]
     return float(np.mean(gains))
 
 
@@ -132,20 +145,24 @@ def untrained(tried: Sequence[Tried]) -> float:
     return last[0] if last else 0.0
 
 
-def highest_good(tried: Sequence[Tried], constant: float) -> Tried | None:
+def highest_good(tried: Sequence[Tried], constant: float, number: int) -> Tried | None:
     """The highest rate whose gain cannot be told from the best one's; None where nothing learned."""
     gains = [gain_of(one, constant) for one in tried]
     best = max(gains, default=0.0)
     if best < LEARNED:
         return None
-    good = [one for one, gain in zip(tried, gains, strict=True) if gain >= (1 - TOLERANCE) * best]
+    enough = (1 - ROUNDS[number].tolerance) * best
+    good = [one for one, gain in zip(tried, gains, strict=True) if gain >= enough]
     return max(good, key=lambda one: one.candidate.rate)
 
 
 # -- deciding -------------------------------------------------------------------------------------
 
-AROUND = ((-3, -2, -1, 0, 1), (-2, -1, 0))
+AROUND = ((-2, -1, 0, 1), (-2, -1, 0))
 """After each round but the last: the candidates of the next, in octaves from the highest good."""
+
+MOST_LOWERINGS = 2
+"""How often all rates are lowered, where all have diverged."""
 
 LARGE = 64
 """The largest batch size of the first rounds."""
@@ -158,6 +175,14 @@ def first_rates(optimizer: str) -> list[float]:
     """The peak rates that a tuning tries first, rising."""
     low, high = span_of(optimizer)
     return [2.0**exponent for exponent in range(low, high + 1)]
+
+
+def lowered(tried: Sequence[Tried]) -> list[Candidate]:
+    """As many candidates below those that have all diverged."""
+    octaves = len(tried)
+    return [
+        Candidate(one.candidate.rate * 2.0**-octaves, one.candidate.batch_size) for one in tried
+    ]
 
 
 def other_batch(batch_size: int, n_train: int) -> int:
@@ -174,7 +199,7 @@ def following(
     Where nothing has learned more than a constant prediction, all that have not diverged train
     longer: a loss on a plateau says nothing about the rate.
     """
-    good = highest_good(tried, constant)
+    good = highest_good(tried, constant, number)
     if good is None:
         return [one.candidate for one in tried if not has_diverged(one)] or [tried[0].candidate]
     base = good.candidate
@@ -186,15 +211,32 @@ def following(
     return found
 
 
-def choose(tried: Sequence[Tried], constant: float) -> Candidate:
-    """The settings of a tuning's trials, after its last round."""
+def choose(tried: Sequence[Tried], constant: float) -> Candidate | None:
+    """The settings of a tuning's trials, after a last round; None where nothing has learned."""
     sizes = dict.fromkeys(one.candidate.batch_size for one in tried)
     by_size = {size: [one for one in tried if one.candidate.batch_size == size] for size in sizes}
     best = max(by_size.values(), key=lambda some: _score(some, constant))
-    good = highest_good(best, constant)
+    good = highest_good(best, constant, len(ROUNDS) - 1)
     if good is None:
-        good = max(best, key=lambda one: gain_of(one, constant))
+        return None
     return Candidate(good.candidate.rate * MARGIN, good.candidate.batch_size)
+
+
+def everything(optimizer: str, sizes: Sequence[int]) -> list[Candidate]:
+    """What is tried where the rounds have found nothing that learns, for as long as a trial."""
+    return [Candidate(rate, size) for size in sizes for rate in first_rates(optimizer)]
+
+
+def least_bad(tried: Sequence[Tried], constant: float) -> Candidate:
+    """The candidate to go on with where nothing has learned: the one with the least loss."""
+    return max(tried, key=lambda one: gain_of(one, constant)).candidate
+
+
+def best_loss(tried: Sequence[Tried]) -> float | None:
+    """The least held-out loss that a candidate's probes reached, on average."""
+    means = [float(np.mean([losses[-1] for losses in one.losses])) for one in tried]
+    finite = [mean for mean in means if math.isfinite(mean)]
+    return min(finite, default=None)
 
 
 def _score(tried: Sequence[Tried], constant: float) -> float:

@@ -92,11 +92,11 @@ class LadderPlan:
 
         Roughly: at the batch size of the first rounds, and without rounds that are added.
         """
-        base, attempt = split_stage(step.stage)
+        base, _ = split_stage(step.stage)
         if base == TRIAL or step.error is not None:
             return 0.0
         size = self._batch_sizes()[0]
-        left = ladder.ROUNDS[attempt + 1 :] if base == LADDER else ladder.ROUNDS
+        left = ladder.ROUNDS[step.payload["round"] + 1 :] if base == LADDER else ladder.ROUNDS
         trial: int = self._trial(self._guess(), size)["steps"]
         return trial + float(sum(self._length(one.share, size) for one in left))
 
@@ -142,21 +142,26 @@ class LadderPlan:
         number: int,
         candidates: Sequence[Sequence[Candidate]],
         carried: Mapping[str, Any],
+        attempt: int = 0,
     ) -> Step:
         """A round of probes: for each tuning the candidates that it tries."""
-        made = ladder.ROUNDS[min(number, len(ladder.ROUNDS) - 1)]
+        made = ladder.ROUNDS[number] if number < len(ladder.ROUNDS) else ladder.WHOLE
         inits = self.settings.hparams.probe_inits if number else 1
         sizes = {one.batch_size for some in candidates for one in some}
         lengths = {str(size): self._length(made.share, size) for size in sorted(sizes)}
         payload = {
-            **carried,
+            "round": number,
+            "ways": carried["ways"],
+            "constant": carried["constant"],
+            "chosen": carried.get("chosen"),
+            "expected": carried.get("expected"),
             "candidates": [[[one.rate, one.batch_size] for one in some] for some in candidates],
             "inits": inits,
             "lengths": lengths,
             "cycles": made.cycles,
             "steps": max(lengths.values()),
         }
-        stage = f"{LADDER}.{number}" if number else LADDER
+        stage = f"{LADDER}.{attempt}" if attempt else LADDER
         return Step(stage, inits * sum(map(len, candidates)), payload)
 
     def _length(self, share: float, batch_size: int) -> int:
@@ -167,36 +172,68 @@ class LadderPlan:
         return max(LEAST_STEPS, round(samples / batch_size))
 
     def _after_round(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
-        _, number = split_stage(step.stage)
+        _, attempt = split_stage(step.stage)
         payload = step.payload
-        constant = payload["constant"]
+        number: int = payload["round"]
         tried = read_round(payload, outcomes)
+        constant = payload["constant"]
         if constant is None:
             constant = outcomes[0].metrics.get(CONSTANT, ladder.untrained(tried[0]))
+        carried = {**payload, "constant": constant}
         arrays = pack_arrays(ladder.arrays_of(tried))
-        carried = {"ways": payload["ways"], "constant": constant}
+        rates = sorted(one.candidate.rate for some in tried for one in some)
         if all(ladder.has_diverged(one) for some in tried for one in some):
+            lower = [ladder.lowered(some) for some in tried]
+            if self.settings.hparams.lr is None and attempt < ladder.MOST_LOWERINGS:
+                again = self._round(number, lower, carried, attempt + 1)
+                choice = {"verdict": "diverged everywhere: lower rates"}
+                return Planned(point.signature, again, step.stage, choice, arrays)
             reason = (
-                f"training diverges at every learning rate from {tried[0][0].candidate.rate:.3g} "
-                f"to {tried[0][-1].candidate.rate:.3g} (is there a NaN or an infinite value in the "
-                "data?)"
+                f"training diverges at a learning rate of {rates[0]:.3g} and above "
+                "(is there a NaN or an infinite value in the data?)"
             )
             failed = Step(step.stage, error=f"{step.stage}: {reason}")
             return Planned(point.signature, failed, step.stage, {}, arrays)
-        given = self.settings.hparams.lr
-        if given is None and number + 1 < len(ladder.ROUNDS):
+        if self.settings.hparams.lr is not None:
+            chosen = [some[0].candidate for some in tried]
+            following = self._trials(chosen, carried, tried)
+        elif number + 1 < len(ladder.ROUNDS):
             other = self._batch_sizes()[-1]
             candidates = [ladder.following(some, constant, number, other) for some in tried]
-            following = self._round(number + 1, candidates, carried)
-            choice: dict[str, Any] = {"constant": constant, "next": following.payload["candidates"]}
+            following = self._round(number + 1, candidates, carried, attempt + 1)
         else:
-            chosen = [
-                ladder.choose(some, constant) if given is None else some[0].candidate
-                for some in tried
-            ]
-            following = self._trials(chosen, carried)
-            choice = {"constant": constant, "chosen": [[c.rate, c.batch_size] for c in chosen]}
+            following = self._after_last_round(attempt, number, tried, carried)
+        choice = {
+            "constant": constant,
+            "candidates": following.payload.get("candidates"),
+            "chosen": [
+                [told["lr_end"], told["batch_size"]] for told in following.payload.get("tunings", ())
+            ],
+        }
         return Planned(point.signature, following, step.stage, choice, arrays)
+
+    def _after_last_round(
+        self, attempt: int, number: int, tried: Sequence[Sequence[Tried]], carried: Mapping[str, Any]
+    ) -> Step:
+        """The trials; or a round more, for the tunings that have found nothing that learns."""
+        constant = carried["constant"]
+        before = carried.get("chosen") or [None] * len(tried)
+        found: list[Candidate | None] = [
+            Candidate(*kept) if kept else ladder.choose(some, constant)
+            for kept, some in zip(before, tried, strict=True)
+        ]
+        if None in found and number + 1 == len(ladder.ROUNDS):
+            every = ladder.everything(self.optimizer, self._batch_sizes())
+            candidates = [every if one is None else [] for one in found]
+            chosen = [None if one is None else [one.rate, one.batch_size] for one in found]
+            expected = [ladder.best_loss(some) for some in tried]
+            carried = {**carried, "chosen": chosen, "expected": expected}
+            return self._round(number + 1, candidates, carried, attempt + 1)
+        least_bad = [
+            ladder.least_bad(some, constant) if one is None else one
+            for one, some in zip(found, tried, strict=True)
+        ]
+        return self._trials(least_bad, carried, tried)
 
     # -- the end ----------------------------------------------------------------------------------
 
@@ -214,11 +251,21 @@ class LadderPlan:
             "steps": epochs * hparams.cycles * per_epoch,
         }
 
-    def _trials(self, chosen: Sequence[Candidate], carried: Mapping[str, Any]) -> Step:
+    def _trials(
+        self,
+        chosen: Sequence[Candidate],
+        carried: Mapping[str, Any],
+        tried: Sequence[Sequence[Tried]],
+    ) -> Step:
         """The trials: number n has the settings of tuning `n % len(chosen)`."""
+        before = carried.get("expected") or [None] * len(chosen)
         tunings = [
-            self._trial(one, one.batch_size) | carried["ways"].get(str(one.batch_size), {})
-            for one in chosen
+            {
+                **self._trial(one, one.batch_size),
+                **carried["ways"].get(str(one.batch_size), {}),
+                "expected": ladder.best_loss(some) if some else known,
+            }
+            for one, some, known in zip(chosen, tried, before, strict=True)
         ]
         payload = {**tunings[0], "tunings": tunings, "constant": carried["constant"]}
         found = Found(payload["lr_start"], payload["lr_end"], payload["batch_size"])
