@@ -484,8 +484,16 @@ def test_a_folder_is_bound_and_goes_on(store, paths):
             "lr_sweep_len is 6.0 there and 6 here",
         ),
         (
-            {"settings": SweepSettings(HyperparameterSettings(cycle_epochs=2)), "seed": 3},
+            {"settings": SweepSettings(dataclasses.replace(FAST, cycle_epochs=2)), "seed": 3},
             "seed is 0 there and 3 here; cycle_epochs is None there and 2 here",
+        ),
+        (
+            {"settings": SweepSettings(HyperparameterSettings(tunings=5))},
+            "method is 'ranges' there and 'ladder' here; tunings is 3 there and 5 here",
+        ),
+        (
+            {"settings": SweepSettings(get_settings("fast"))},
+            "hparams is 'ranges-fast' there and 'fast' here",
         ),
         ({"data_sha256": "ee"}, "holds results of other data"),
         ({"data_sha256": "ee", "seed": 1}, "seed is 0 there and 1 here"),

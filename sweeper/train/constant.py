@@ -58,7 +58,7 @@ def _fit(problem: Problem, data: Data, streams: Streams, encoded: str) -> float:
             spread = (row.expand(count, *row.shape[1:]) for row in rows)
             found: Tensor = loss(rebuild(output, spread), y)
             found.backward()  # type: ignore[no-untyped-call]
-            return found
+            return found.detach()
 
         reached = [float(optimizer.step(value)) for _ in range(_ROUNDS)]  # type: ignore[arg-type]
     finite = [one for one in reached if math.isfinite(one)]
