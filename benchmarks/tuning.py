@@ -32,7 +32,7 @@ import numpy as np
 import sweeper
 import tuning_oracle
 import turns
-from sweeper.show.table import findings
+from sweeper.results import METRICS
 
 TRIALS, SWEEPS = 8, 3
 NEAR = 0.1
@@ -79,22 +79,22 @@ def settings(preset: str, method: str | None) -> sweeper.HyperparameterSettings:
     return dataclasses.replace(found, method=method)  # type: ignore[call-arg]
 
 
-def tunings_of(point: sweeper.PointResult) -> int:
-    """How often the point was tuned."""
-    return int(getattr(point, "tunings", 1))
+def by_tuning(results: sweeper.SweepResult, place: int = 0) -> list[list[float]]:
+    """The performances of a point's trials, those of each tuning by themselves."""
+    which, perfs = results.tunings[place], results[place].perf_val
+    return [perfs[which == one].tolist() for one in np.unique(which)]
 
 
-def flag_of(results: sweeper.SweepResult, point: sweeper.PointResult) -> str:
+def flag_of(results: sweeper.SweepResult, place: int) -> str:
     """Why the point's tuning is not to be trusted; empty where it is."""
-    failed = [one for one in results.failures if one.params == point.params and one.number is None]
-    if failed:
-        return failed[0].message
-    return str(getattr(point, "flag", "") or "")
+    params = results[place].params
+    failed = [one for one in results.failures if one.params == params and one.number is None]
+    return failed[0].message if failed else results.flags[place]
 
 
 def claims(results: sweeper.SweepResult) -> list[str]:
-    """What is said of differences, a line each that says that a point is better."""
-    return [line for line in findings(results) if " is better than " in line]
+    """What is said of differences: the name of each point that is said to be worse."""
+    return [row.second for row in results.compare().rows if row.verdict == "better"]
 
 
 # -- one sweep ------------------------------------------------------------------------------------
@@ -135,6 +135,13 @@ def sweep(
         progress=False,
     )
     return Swept(results, *seconds_of(folder))
+
+
+def cost(swept: Swept) -> float:
+    """Of one tuning of a point, in trials' worth of processor time."""
+    points = len(swept.results)
+    tunings = sum(map(len, swept.results.settings)) / points
+    return swept.tuning_seconds / points / tunings / swept.trial_seconds
 
 
 def seconds_of(folder: Path) -> tuple[float, float, float]:
@@ -186,17 +193,19 @@ def way(known: Mapping[str, Any], perf: float) -> float:
 
 def row(known: Mapping[str, Any], name: str, sweeps: Sequence[Swept]) -> tuple[str, float, float]:
     """A line of the table, the regret, and the way of the worst sweep."""
-    points = [one.results[0] for one in sweeps]
-    groups = [list(map(float, point.perf_val)) or [known["constant"]] * 2 for point in points]
+    ended = [by_tuning(one.results) or [[known["constant"]] * 2] for one in sweeps]
+    groups = [group for tunings in ended for group in tunings]
     perf = statistics.fmean(map(statistics.fmean, groups))
     regret = known["oracle_perf_val"] - perf
     error = math.hypot(known["oracle_error"], standard_error(groups))
-    worst = min(way(known, statistics.fmean(group)) for group in groups)
-    flags = sum(bool(flag_of(one.results, one.results[0])) for one in sweeps)
-    costs = [one.tuning_seconds / one.trial_seconds for one in sweeps]
-    seen = spread(groups)
+    worst = min(way(known, statistics.fmean(map(statistics.fmean, some))) for some in ended)
+    flags = sum(bool(flag_of(one.results, 0)) for one in sweeps)
+    costs = [cost(one) for one in sweeps]
+    seen = spread([group for group in groups if len(group) > 1])
     chosen = "; ".join(
-        f"{point.lr_min:.2g} to {point.lr_max:.2g}, {point.batch_size}" for point in points
+        f"{found.lr_max:.2g}, {found.batch_size}"
+        for one in sweeps
+        for found in one.results.settings[0]
     )
     found = known["best"]
     cells = [
@@ -208,7 +217,7 @@ def row(known: Mapping[str, Any], name: str, sweeps: Sequence[Swept]) -> tuple[s
         f"{statistics.fmean(costs):.1f}",
         f"{statistics.fmean(one.tuning_seconds for one in sweeps):.1f}",
         f"{statistics.fmean(one.trial_seconds for one in sweeps):.2f}",
-        str(tunings_of(points[0])),
+        str(len(sweeps[0].results.settings[0])),
         "" if math.isnan(seen.between) else f"{seen.between:.4f}",
         f"{seen.within:.4f}",
         chosen,
@@ -222,10 +231,10 @@ INTRODUCTION = """## Tuning, against an oracle
 Small problems of `tuning_problems/`, those held out left aside unless it is said.  *Oracle*: mean
 `perf_val` of the best of a grid of peak rate × shape × batch size with as many epochs, from seeds
 that did not choose it (`tuning_oracle.py`).  *Tuned*: mean of {sweeps} sweeps of {trials} trials,
-each with a tuning of its own; *regret*: how much is missing, ± its standard error.  *Way*: where
+each with tunings of its own; *regret*: how much is missing, ± its standard error.  *Way*: where
 the worst sweep ended between a constant prediction (0) and a usual setting by hand (1).  *Cost*:
-seconds of all probes over those of one trial, which was trained in a pack of {trials} where it can
-be; what is not tuning (whether the problem works, how trials may be packed) is left out.
+seconds of one tuning's probes over those of one trial, which was trained in a pack where it can be;
+what is not tuning (whether the problem works, how trials may be packed) is left out.
 *Between*, *within*: standard deviation of trials between tunings and within one.
 """
 
@@ -241,7 +250,7 @@ TITLES = (
     "tunings",
     "between",
     "within",
-    "chosen: rates, batch",
+    "chosen: peak rate, batch",
     "oracle's",
 )
 
@@ -261,7 +270,7 @@ def report(options: argparse.Namespace, preset: str, wanted: Sequence[str]) -> N
         sweeps = list(swept(options, preset, name))
         line, regrets[name], worst = row(oracle[name], name, sweeps)
         ways.append(worst)
-        costs += [one.tuning_seconds / one.trial_seconds for one in sweeps]
+        costs += [cost(one) for one in sweeps]
         print(line, flush=True)
     if not regrets:
         return
@@ -310,10 +319,10 @@ def report_deep(options: argparse.Namespace, preset: str) -> None:
     titles = ("width", "depth", "dropout", "by hand", "tuned", "deviation", "way", "chosen", "flag")
     print(f"### `{preset}`: thirty points of the deep space\n\n{turns.head(*titles)}")
     ruined = unseen = flagged = 0
-    for point, own in zip(found.results, hand, strict=True):
+    for place, (point, own) in enumerate(zip(found.results, hand, strict=True)):
         perfs = list(map(float, point.perf_val)) or [known["constant"]] * 2
         reached = way({**known, "hand": own}, statistics.fmean(perfs))
-        flag = flag_of(found.results, point)
+        flag = flag_of(found.results, place)
         ruined += reached < NEAR
         unseen += reached < NEAR and not flag
         flagged += bool(flag)
@@ -327,11 +336,11 @@ def report_deep(options: argparse.Namespace, preset: str) -> None:
             flag,
         ]
         print(turns.row(*cells))
-    cost = found.tuning_seconds / len(points) / found.trial_seconds
+    spent = cost(found)
     print(
         f"\n{ruined} of {len(points)} points end within {NEAR:.0%} of the way from a constant "
         f"prediction to what a setting by hand reaches, {unseen} of them without a flag; {flagged} "
-        f"are flagged.  Cost of tuning: {cost:.1f} trials' worth a point.\n"
+        f"are flagged.  Cost of a tuning: {spent:.1f} trials' worth a point.\n"
     )
 
 
@@ -343,8 +352,8 @@ def report_null(options: argparse.Namespace, preset: str, wanted: Sequence[str])
     titles = ("problem", "tuned points", "between", "within", "a false claim", "finds a better one")
     print(
         f"### `{preset}`: where nothing differs\n\n{NULL_SWEEPS} sweeps of {NULL_POINTS} points "
-        f"with {NULL_TRIALS} trials each, drawn from {options.tuned} points that were tuned "
-        f"independently and differ in nothing but a name.  The last column: one of them is better "
+        f"with {NULL_TRIALS} trials each, drawn from the tunings of {options.tuned} points "
+        f"that differ in nothing but a name.  The last column: one of them is better "
         f"by {BETTER_BY:g} standard deviations of a tuned trial, and is said to be better than "
         f"each other one.\n\n{turns.head(*titles)}",
         flush=True,
@@ -357,28 +366,54 @@ def report_null(options: argparse.Namespace, preset: str, wanted: Sequence[str])
         points = [{"tag": tag} for tag in range(options.tuned)]
         hparams = settings(preset, options.method)
         found = sweep(module, points, NULL_TRIALS, home / name, hparams, options).results
-        groups = [list(map(float, point.perf_val)) for point in found]
+        groups = [
+            point.perf_val[those == which].tolist()
+            for point, those in zip(found, found.tunings, strict=True)
+            for which in np.unique(those)
+        ]
         seen = spread([group for group in groups if len(group) > 1])
         deviation = math.hypot(seen.between, seen.within)
         draw = np.random.default_rng(0)
         false = right = 0
         for _ in range(NULL_SWEEPS):
-            places = draw.choice(len(found), NULL_POINTS, replace=False)
-            false += bool(claims(subset(found, places)))
-            right += finds(subset(found, places, BETTER_BY * deviation))
+            false += bool(claims(drawn(found, draw)))
+            right += finds(drawn(found, draw, BETTER_BY * deviation))
         cells = [f"{seen.between:.4f}", f"{seen.within:.4f}"]
         cells += [f"{count / NULL_SWEEPS:.1%}" for count in (false, right)]
         print(turns.row(name, len(found), *cells), flush=True)
     print()
 
 
-def subset(
-    results: sweeper.SweepResult, places: Sequence[int], worse: float = 0.0
+def drawn(
+    results: sweeper.SweepResult, draw: np.random.Generator, worse: float = 0.0
 ) -> sweeper.SweepResult:
-    """Some of the points as a sweep of their own; all but the first are made worse by so much."""
-    points = [results[int(place)] for place in places]
-    made = [points[0], *(one._replace(perf_val=one.perf_val - worse) for one in points[1:])]
-    return sweeper.SweepResult(made, [results.trial_numbers[int(place)] for place in places])
+    """A sweep of points that are equal, of tunings drawn from all that were made, each once.
+
+    All but the first point are made worse by so much.
+    """
+    pool = [(at, which) for at, those in enumerate(results.tunings) for which in np.unique(those)]
+    each = len(np.unique(results.tunings[0]))
+    chosen = draw.permutation(len(pool))[: NULL_POINTS * each].reshape(NULL_POINTS, each)
+    points, numbers, tunings = [], [], []
+    for place, own in enumerate(chosen):
+        trials = [np.flatnonzero(results.tunings[pool[at][0]] == pool[at][1]) for at in own]
+        columns = [
+            np.concatenate(
+                [
+                    getattr(results[pool[at][0]], metric)[t]
+                    for at, t in zip(own, trials, strict=True)
+                ]
+            )
+            for metric in METRICS
+        ]
+        first = results[pool[own[0]][0]]
+        columns[METRICS.index("perf_val")] -= worse if place else 0.0
+        points.append(
+            first._replace(params={"tag": place}, **dict(zip(METRICS, columns, strict=True)))
+        )
+        tunings.append(np.repeat(np.arange(each), [len(t) for t in trials]))
+        numbers.append(np.arange(len(tunings[-1])))
+    return sweeper.SweepResult(points, numbers, tunings=tunings)
 
 
 def finds(results: sweeper.SweepResult) -> bool:

@@ -30,9 +30,8 @@ def main(folder: str, picture: str | None = None) -> None:
         jitter = np.linspace(-0.15, 0.15, len(point.perf_val))
         left.plot(point.perf_val, place + jitter, ".", color=f"C{place}", alpha=0.6)
         interval = numbers.perf_val
-        left.errorbar(
-            interval.mean, place, xerr=interval.half_width, fmt="D", color=f"C{place}", capsize=4
-        )
+        ends = [[interval.mean - interval.low], [interval.high - interval.mean]]
+        left.errorbar(interval.mean, place, xerr=ends, fmt="D", color=f"C{place}", capsize=4)
     left.set_yticks(range(len(results)), [show_params(point.params) for point in results])
     left.invert_yaxis()
     left.set_xlabel("validation performance (mean, 95 % interval)")

@@ -21,7 +21,7 @@ from sweeper.errors import (
     UsageError,
 )
 from sweeper.results import PointResult, Summary, SweepResult
-from sweeper.search import FixedSweep, Grid, ParamSelector, SweepListener
+from sweeper.search import FixedSweep, Grid, ParamSelector, Race, SweepListener
 from sweeper.types import PRESETS, HyperparameterSettings, get_settings
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ __all__ = [
     "ParamSelector",
     "PointResult",
     "ProblemError",
+    "Race",
     "SelectorError",
     "SettingsError",
     "StalledError",

@@ -47,6 +47,7 @@ from sweeper.search.spaces import (
     DEFAULT_TRIALS,
     Space,
     modules_own,
+    race_of,
     read_named,
     read_value,
     suggestion,
@@ -54,7 +55,7 @@ from sweeper.search.spaces import (
 from sweeper.show.clean import clean
 from sweeper.show.code import code_difference
 from sweeper.show.doctor import Examined, judge
-from sweeper.show.export import json_text, trial_rows
+from sweeper.show.export import json_text
 from sweeper.show.status import Status, describe_status
 from sweeper.show.table import failure_lines, failures_in_full, findings, plural, results_table
 from sweeper.signature import decode
@@ -257,6 +258,14 @@ def _command_run(
             help=f"Trials of each point [default: the module's own `trials`, or {DEFAULT_TRIALS}].",
         ),
     ] = None,
+    race: Annotated[
+        bool,
+        typer.Option(
+            "--race",
+            help="No more trials for points that are worse than the best; the others get up to "
+            "--trials.",
+        ),
+    ] = False,
     cores: Annotated[
         int,
         typer.Option(
@@ -344,6 +353,7 @@ def _command_run(
       sweeper run examples.digits --grid hidden=16,64 --grid nonlinearity=Tanh,ReLU
       sweeper run problem.py --random 20 --range hidden=8:128 --range dropout=0.0:0.5 --trials 5
       sweeper run examples.digits --hparams fastest --set cycles=1 --folder out/quick
+      sweeper run examples.digits --grid hidden=2,8,32 --race --trials 30
 
     Values are read as int, float, true, false or none (null) where they look like one, else as
     text. In quotes they are text, commas included; in brackets a list [16,32], a tuple (16,32) or
@@ -363,6 +373,7 @@ def _command_run(
         random=random,
         ranges=tuple(ranges or ()),
         trials=trials,
+        race=race,
         seed=seed,
         hparams=hparams,
         fields=tuple(settings or ()),
@@ -429,6 +440,46 @@ def _command_show(
     )
 
 
+class Against(StrEnum):
+    """What `compare` compares."""
+
+    BEST = "best"
+    ALL = "all"
+
+
+@app.command("compare", short_help="Say which points are better.")
+def _command_compare(
+    folder: _Folder,
+    points: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[A B]", help="Two points, each by any part that only it has."),
+    ] = None,
+    *,
+    metric: Annotated[
+        str, typer.Option(metavar="NAME", help="perf_val, loss_val, perf_train or loss_train.")
+    ] = "perf_val",
+    baseline: Annotated[
+        str | None, typer.Option(metavar="A", help="Compare every point with this one.")
+    ] = None,
+    by: Annotated[
+        Against, typer.Option(help="best: the best with every other. all: every pair.")
+    ] = Against.BEST,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print a table in Markdown.")
+    ] = False,
+) -> Command:
+    """Say which points are better, which are not told apart, and what would tell.
+
+    \b
+    Examples:
+      sweeper compare out/digits
+      sweeper compare out/digits hidden=32 "hidden=8 nonlinearity=Tanh"
+      sweeper compare out/digits --by all --metric loss_val --markdown
+    """  # noqa: D301 - typer keeps the lines of a paragraph after \b
+    asked = {"metric": metric, "baseline": baseline, "by": by.value}
+    return functools.partial(_compare, folder, points or [], asked, markdown=markdown)
+
+
 class Format(StrEnum):
     """What `export` writes."""
 
@@ -482,6 +533,7 @@ class _Run:
     random: int | None
     ranges: tuple[str, ...]
     trials: int | None
+    race: bool
     seed: int
     hparams: str
     fields: tuple[str, ...]
@@ -510,10 +562,11 @@ def _run(arguments: _Run) -> int:
         if selector is None:
             said = problem.search()
             selector = modules_own(problem.ref.name, problem.ref.module, said, arguments.trials)
+        race = race_of(selector, problem.ref.name) if arguments.race else None
         folder = arguments.folder or Path("out") / problem.ref.name
         results = sweep(
             reading,
-            selector,
+            race or selector,
             hparams=settings,
             folder=folder,
             seed=arguments.seed,
@@ -528,6 +581,8 @@ def _run(arguments: _Run) -> int:
             _say(clean(files), sys.stderr)
     else:
         _print_results(results, folder)
+        if race is not None:
+            _say(clean(f"race:\n{race.summary()}"))
         _say(clean(files))
     return FAILED if results.failures else 0
 
@@ -572,6 +627,13 @@ def _show(folder: Path, *, failures: bool) -> int:
         _say(failures_in_full(results))
     else:
         _print_results(results, folder)
+    return 0
+
+
+def _compare(folder: Path, points: Sequence[str], asked: dict[str, Any], *, markdown: bool) -> int:
+    comparison = load(folder).compare(*points, **asked)
+    text = comparison.to_markdown() if markdown else str(comparison)
+    _say(clean(text.rstrip()) or "there is nothing to compare: fewer than two points have trials")
     return 0
 
 
@@ -677,7 +739,7 @@ def _export(folder: Path, file_format: Format, output: Path | None) -> int:
         identity = store.meta.get("identity", {})
         results = _rebuild_views(store, paths)
     if file_format is Format.CSV:
-        text = csv_text(trial_rows(results))
+        text = csv_text(results.rows())
         if results.failures:
             count = plural(len(results.failures), "failure")
             _say(f"sweeper: {count} without a row here; --format json has them", sys.stderr)

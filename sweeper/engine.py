@@ -267,7 +267,7 @@ def _bind(
         notes.append("the problem's code changed during this sweep, and that was allowed")
     notes += filter(None, [machine_note(store.meta, here), numerics_note(store.meta)])
     machine = store.meta.get("machine", here)
-    store.set_meta({"notes": list(dict.fromkeys(notes)), "machine": machine})
+    store.set_meta({"notes": list(dict.fromkeys(notes)), "machine": machine, "n_val": data.n_val})
     store.add_event(
         time.time(),
         "opened",

@@ -11,8 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.errors import UsageError
-from sweeper.stats import Interval, mean_interval
-from sweeper.types import Params, Reference
+from sweeper.stats import (
+    By,
+    Comparison,
+    Interval,
+    Sample,
+    compare_points,
+    estimate_means,
+    find_point,
+    mean_interval,
+)
+from sweeper.types import Found, Params, Reference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +30,7 @@ FloatArray = NDArray[np.float64]
 
 METRICS = ("perf_train", "loss_train", "perf_val", "loss_val")
 
-TRIAL_COLUMNS = ("trial", "lr_min", "lr_max", "batch_size", *METRICS)
+TRIAL_COLUMNS = ("trial", "tuning", "lr_min", "lr_max", "batch_size", *METRICS)
 """What a row of a trial has beside its parameters."""
 
 
@@ -69,8 +78,14 @@ class PointSummary:
     diverged: int
     failed: int
     perf_val: Interval
-    """By Student's t, 95 %.  A diverged trial counts with performance 0."""
+    """Of the mean, 95 %: by Student's t over the trials, or, where the point was tuned more than
+    once, from both components of variance (`sweeper.stats.estimate_means`).  A trial that diverged
+    counts with performance 0."""
     perf_train: Interval
+    tunings: int = 1
+    """Tunings that the trials are spread over."""
+    flag: str = ""
+    """Why its tuning is not to be trusted; "" if it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,25 +95,37 @@ class Summary:
     points: tuple[PointSummary, ...]
     notes: tuple[str, ...] = ()
     """How the data was read, and what else a reader should know."""
+    comparison: Comparison | None = None
+    """The best in `perf_val` with the other points; None where there is nothing to compare."""
 
     def __str__(self) -> str:
-        rows = [("params", "n", "diverged", "failed", "perf_val", "std")]
-        for point in self.points:
-            val = point.perf_val
-            spread = "" if math.isnan(val.half_width) else f" ± {val.half_width:.4f}"
-            rows.append(
-                (
-                    show_params(point.params),
-                    str(point.n),
-                    str(point.diverged),
-                    str(point.failed),
-                    f"{val.mean:.4f}{spread}" if val.n else "-",
-                    f"{val.std:.4f}" if val.n > 1 else "-",
-                )
-            )
+        rows = self._rows()
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = ["  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)) for row in rows]
+        lines += self.comparison.lines() if self.comparison else []
         return "\n".join(printable(line.rstrip()) for line in [*lines, *self.notes])
+
+    def to_markdown(self) -> str:
+        """The table, the verdict and the notes in Markdown."""
+        head, *rows = self._rows()
+        table = [head, ("---",) * len(head), *rows]
+        lines = [
+            f"| {' | '.join(printable(cell).replace('|', chr(92) + '|') for cell in row)} |"
+            for row in table
+        ]
+        if self.comparison is not None:
+            lines += ["", self.comparison.to_markdown().rstrip()]
+        lines += [f"\n{printable(note)}" for note in self.notes]
+        return "\n".join(lines) + "\n"
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        rows: list[tuple[str, ...]] = [("params", "n", "diverged", "failed", "perf_val", "std")]
+        for point in self.points:
+            std = f"{point.perf_val.std:.4f}" if point.perf_val.n > 1 else "-"
+            counts = (str(point.n), str(point.diverged), str(point.failed))
+            interval = show_interval(point.perf_val)
+            rows.append((show_params(point.params), *counts, interval, std))
+        return rows
 
 
 def printable(text: str) -> str:
@@ -115,6 +142,22 @@ def show_params(params: Params) -> str:
     if isinstance(params, Mapping):
         return " ".join(f"{name}={show_value(value)}" for name, value in params.items()) or "-"
     return " ".join(show_value(value) for value in params) or "-"
+
+
+def show_interval(interval: Interval) -> str:
+    """A mean with its interval, as far as it is known."""
+    if interval.n == 0:
+        return "-"
+    mean = f"{interval.mean:.4f}"
+    if interval.n == 1:
+        return mean
+    if interval.n == 2 or math.isnan(interval.half_width):
+        return f"{mean} (too few trials)"
+    if interval.half_width == 0:
+        return f"{mean} (no variation seen)"
+    if interval.symmetric:
+        return f"{mean} ± {interval.half_width:.4f}"
+    return f"{mean} ({interval.low:.4f} to {interval.high:.4f})"
 
 
 def show_value(value: Any) -> str:
@@ -138,6 +181,10 @@ class SweepResult(Sequence[PointResult]):
         trial_numbers: Sequence[NDArray[np.int64]],
         failures: Sequence[FailureReport] = (),
         notes: Sequence[str] = (),
+        tunings: Sequence[NDArray[np.int64]] | None = None,
+        flags: Sequence[str] | None = None,
+        n_val: int | None = None,
+        settings: Sequence[Sequence[Found]] | None = None,
     ) -> None:
         self._points = tuple(points)
         self.trial_numbers = tuple(trial_numbers)
@@ -145,6 +192,18 @@ class SweepResult(Sequence[PointResult]):
         self.failures = tuple(failures)
         """What has no result, and why."""
         self.notes = tuple(notes)
+        if tunings is None:
+            tunings = [np.zeros(len(numbers), dtype=np.int64) for numbers in trial_numbers]
+        self.tunings = tuple(tunings)
+        """For each point the tuning of each of its trials, shape (trials,)."""
+        self.flags = ("",) * len(self._points) if flags is None else tuple(flags)
+        """For each point why its tuning is not to be trusted; "" if it is."""
+        if settings is None:
+            settings = [[Found(one.lr_min, one.lr_max, one.batch_size)] for one in self._points]
+        self.settings = tuple(map(tuple, settings))
+        """For each point what each of its tunings found; its `PointResult` has the first's."""
+        self.n_val = n_val
+        """Samples of the validation set; None: not known."""
 
     @overload
     def __getitem__(self, place: int) -> PointResult: ...
@@ -169,6 +228,7 @@ class SweepResult(Sequence[PointResult]):
         places = {repr(point.params): place for place, point in enumerate(self)}
         for failure in self.failures:
             failed[places[repr(failure.params)]] += 1
+        intervals = [self.intervals(metric) for metric in ("perf_val", "perf_train")]
         return Summary(
             tuple(
                 PointSummary(
@@ -176,29 +236,118 @@ class SweepResult(Sequence[PointResult]):
                     n=len(point.perf_val),
                     diverged=int(np.sum(~np.isfinite(point.loss_train + point.loss_val))),
                     failed=failed[place],
-                    perf_val=mean_interval(point.perf_val),
-                    perf_train=mean_interval(point.perf_train),
+                    perf_val=intervals[0][place],
+                    perf_train=intervals[1][place],
+                    tunings=len(np.unique(self.tunings[place])),
+                    flag=self.flags[place],
                 )
                 for place, point in enumerate(self)
             ),
             self.notes,
+            self.compare() if len(self) > 1 else None,
         )
+
+    def intervals(self, metric: str = "perf_val") -> list[Interval]:
+        """Each point's mean with its 95 % interval.
+
+        Of those that were tuned more than once from all of these together: they share what is seen
+        of the variance between tunings.
+        """
+        _check_metric(metric)
+        samples = [getattr(point, metric) for point in self]
+        bounds = None if metric.startswith("loss") else (0.0, 1.0)
+        found = [mean_interval(sample, bounds=bounds) for sample in samples]
+        places = [at for at, which in enumerate(self.tunings) if len(np.unique(which)) > 1]
+        means = estimate_means([samples[at] for at in places], [self.tunings[at] for at in places])
+        for at, mean in zip(places, means, strict=True):
+            found[at] = mean.interval(bounds=bounds)
+        return found
+
+    def compare(
+        self,
+        *points: str,
+        metric: str = "perf_val",
+        baseline: str | None = None,
+        by: By = "best",
+        paired: bool = False,
+        generalise: bool = False,
+    ) -> Comparison:
+        """Which points are better, which are not told apart, and what would tell; `print` it.
+
+        With 95 % confidence nothing false is said, over all that is said together
+        (docs/method.md, "The verdict", has the method and its sources).  A point whose tuning
+        failed is not compared, and named.
+
+        Args:
+            points: two points, to compare the first with the second: their names as tables print
+                them, or any part that only one has (`compare("hidden=8", "hidden=32")`).
+                None: all points.
+            metric: one of the four.
+            baseline: name of a point that all others are compared with.
+            by: "best": the best with every other; "all": every pair.
+            paired: trials of the same number share their split of the data.
+            generalise: count what other validation samples would change, too (accuracies;
+                the bound is conservative).
+
+        Raises:
+            UsageError: an unknown metric or `by`, a name that is no part of any point's or of
+                more than one point's, `generalise` for what is no accuracy.
+        """
+        _check_metric(metric)
+        if len(points) not in {0, 2} or (points and baseline is not None):
+            raise UsageError(
+                f"compare{points!r}: name two points, or none and a baseline, or none at all"
+            )
+        samples = self._samples(metric)
+        names = [one.name for one in samples]
+        place = None if baseline is None else find_point(names, baseline)
+        if points:
+            chosen = [find_point(names, text) for text in points]
+            if chosen[0] == chosen[1]:
+                raise UsageError(f"compare{points!r}: both name {names[chosen[0]]!r}")
+            samples, place = [samples[at] for at in chosen], 1
+        return compare_points(
+            samples,
+            metric,
+            baseline=place,
+            by=by,
+            paired=paired,
+            n_val=self.n_val,
+            generalise=generalise,
+        )
+
+    def _samples(self, metric: str) -> list[Sample]:
+        return [
+            Sample(
+                printable(show_params(point.params)),
+                point.params,
+                getattr(point, metric),
+                self.tunings[place],
+                self.trial_numbers[place],
+                self.flags[place],
+            )
+            for place, point in enumerate(self)
+        ]
 
     def best(self, metric: str = "perf_val") -> PointResult:
         """The point with the best mean of `metric`: highest performance, or lowest loss.
 
         A loss is compared over finite values, and a point with a diverged trial comes after
-        every point without one.
+        every point without one; a point whose tuning failed (`flags`) comes last of all.
 
         Raises:
             UsageError: `metric` is not one of the four, or no point has a trial.
         """
-        if metric not in METRICS:
-            raise UsageError(f"metric={metric!r}: choose one of {', '.join(METRICS)}")
+        _check_metric(metric)
         tried = [point for point in self if len(point.perf_val)]
         if not tried:
             raise UsageError("no point has a finished trial yet, so none is best")
-        return max(tried, key=lambda point: _goodness(getattr(point, metric), metric))
+        sound = [
+            point
+            for point, flag in zip(self, self.flags, strict=True)
+            if len(point.perf_val) and not flag
+        ]
+        return max(sound or tried, key=lambda point: _goodness(getattr(point, metric), metric))
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row a trial: the parameters (a column each), trial number, settings, metrics.
@@ -208,15 +357,20 @@ class SweepResult(Sequence[PointResult]):
         """
         import pandas as pd
 
+        return pd.DataFrame(self.rows())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a trial, as `to_dataframe` has them; trials that failed have none."""
         rows = []
-        for point, numbers in zip(self, self.trial_numbers, strict=True):
-            for place, number in enumerate(numbers):
-                row = dict(params_columns(point.params, TRIAL_COLUMNS))
-                row |= {"trial": int(number), "lr_min": point.lr_min, "lr_max": point.lr_max}
-                row |= {"batch_size": point.batch_size}
-                row |= {metric: float(getattr(point, metric)[place]) for metric in METRICS}
-                rows.append(row)
-        return pd.DataFrame(rows)
+        for place, point in enumerate(self):
+            named = dict(params_columns(point.params, TRIAL_COLUMNS))
+            pairs = zip(self.trial_numbers[place], self.tunings[place], strict=True)
+            for trial, (number, tuning) in enumerate(pairs):
+                found = self.settings[place][int(tuning)]
+                told = (int(number), int(tuning), found.lr_min, found.lr_max, found.batch_size)
+                metrics = [float(getattr(point, metric)[trial]) for metric in METRICS]
+                rows.append({**named, **dict(zip(TRIAL_COLUMNS, [*told, *metrics], strict=True))})
+        return rows
 
 
 def params_columns(params: Params, taken: Collection[str] = ()) -> list[tuple[str, Any]]:
@@ -229,6 +383,11 @@ def params_columns(params: Params, taken: Collection[str] = ()) -> list[tuple[st
             (f"param_{name}" if name in taken else name, value) for name, value in params.items()
         ]
     return [(f"param_{place}", value) for place, value in enumerate(params)]
+
+
+def _check_metric(metric: str) -> None:
+    if metric not in METRICS:
+        raise UsageError(f"metric={metric!r}: choose one of {', '.join(METRICS)}")
 
 
 def _goodness(values: FloatArray, metric: str) -> tuple[bool, float]:

@@ -70,6 +70,10 @@ FIRST = 3
 class Planner(Protocol):
     """How points are tuned (see `sweeper.train.plan.Plan`)."""
 
+    @property
+    def tunings(self) -> int:
+        """How many times each point is tuned: trial n is trained with tuning n % tunings."""
+
     def first(self, point: Point, *, check: bool) -> Planned:
         """A point's first step."""
 
@@ -190,6 +194,7 @@ class Study:
         decisions: list[Decision] = []
         if self._selector.adaptive:
             self._check_look_ahead()
+        self._call("on_begin", self._planner.tunings)
         log = self._recorded.log if self._selector.adaptive else ()
         self._replay(log, decisions)
         # One that waits is asked again once it has been told something, as it would have been.

@@ -420,6 +420,11 @@ class HyperparameterSettings:
     """The peak learning rate of every trial; None: tuned."""
     batch_size: int | None = None
     """The batch size of every trial; None: tuned."""
+    schedule: str = "triangular"
+    """How the learning rate goes in trials and probes: `"triangular"`, `"one_cycle"`, `"cosine"` or
+    `"constant"` (see `sweeper.train.tuning.schedule`)."""
+    warmup: float = 0.0
+    """The share of a training's steps in which the rate rises linearly at first."""
 
     lr_start: float = 1e-6
     lr_end: float = 1.0
@@ -437,15 +442,18 @@ class HyperparameterSettings:
     warmup_pts: Length = 0.1
     cycle_epochs: int | None = None
     cycles: int = 4
+    epochs: int | None = None
+    """Of a trial in all; None: `cycles` of `cycle_epochs`."""
 
     def __post_init__(self) -> None:
         for name, (rule, holds) in _RULES.items():
             value = getattr(self, name)
             if not holds(value):
                 raise SettingsError(f"{name}={value!r}: it must be {rule}")
-            if (rule, holds) in (_RATE, _RATE_OR_NONE) and value is not None:
+            if (rule, holds) in (_RATE, _RATE_OR_NONE, _SHARE) and value is not None:
                 object.__setattr__(self, name, float(value))
         self._check_method()
+        self._check_epochs()
         if not self.lr_start < self.lr_end:
             raise SettingsError(
                 f"lr_start={self.lr_start!r}: it must be below lr_end, which is {self.lr_end!r}"
@@ -454,6 +462,18 @@ class HyperparameterSettings:
             raise SettingsError(
                 f"batch_start={self.batch_start!r}: it must be below batch_end, "
                 f"which is {self.batch_end!r}"
+            )
+
+    def _check_epochs(self) -> None:
+        if self.epochs is None:
+            return
+        if self.cycle_epochs is not None:
+            raise SettingsError(
+                f"epochs={self.epochs!r} and cycle_epochs={self.cycle_epochs!r}: give one of them"
+            )
+        if self.epochs % self.cycles:
+            raise SettingsError(
+                f"epochs={self.epochs!r}: it must be a multiple of cycles, which is {self.cycles!r}"
             )
 
     def _check_method(self) -> None:
@@ -470,7 +490,9 @@ class HyperparameterSettings:
 METHODS = ("ladder", "ranges")
 
 _FIELDS: Mapping[str, frozenset[str]] = {
-    "ladder": frozenset({"tunings", "probe_inits", "probe_length", "lr", "batch_size"}),
+    "ladder": frozenset(
+        {"tunings", "probe_inits", "probe_length", "lr", "batch_size", "schedule", "warmup"}
+    ),
     "ranges": frozenset(
         {
             "lr_start",
@@ -516,6 +538,10 @@ _RATE_OR_NONE: _Rule = (
     f"{_RATE[0]}, or None (tuned)",
     lambda value: value is None or _is_rate(value),
 )
+_SHARE: _Rule = (
+    "a number from 0 to below 1",
+    lambda value: _is_length(value, zero=True) and value < 1,
+)
 _COUNT: _Rule = ("a whole number, 1 or more", lambda value: _is_int(value, 1))
 _COUNT_OR_NONE: _Rule = ("a whole number, 0 or more", lambda value: _is_int(value, 0))
 _FLAG: _Rule = ("True or False", lambda value: isinstance(value, bool))
@@ -531,6 +557,11 @@ _RULES: dict[str, _Rule] = {
         "a whole number, 1 or more, or None (tuned)",
         lambda value: value is None or _is_int(value, 1),
     ),
+    "schedule": (
+        "'triangular', 'one_cycle', 'cosine' or 'constant'",
+        lambda value: value in ("triangular", "one_cycle", "cosine", "constant"),
+    ),
+    "warmup": _SHARE,
     "lr_start": _RATE,
     "lr_end": _RATE,
     "lr_sweep_len": (f"{_LENGTH}, above 0", lambda value: _is_length(value, zero=False)),
@@ -553,6 +584,10 @@ _RULES: dict[str, _Rule] = {
         lambda value: value is None or _is_int(value, 1),
     ),
     "cycles": _COUNT,
+    "epochs": (
+        "a whole number, 1 or more, or None (cycles times cycle_epochs)",
+        lambda value: value is None or _is_int(value, 1),
+    ),
 }
 
 _SLOW_RANGES = HyperparameterSettings(
@@ -601,8 +636,8 @@ def get_settings(hparams: str | HyperparameterSettings) -> HyperparameterSetting
     if isinstance(hparams, str) and hparams in PRESETS:
         return PRESETS[hparams]
     raise SettingsError(
-        f"hparams={hparams!r} is not a preset: choose fastest, fast, slow or slowest (ranges-fastest "
-        "and so on: as earlier releases tuned), or pass a HyperparameterSettings"
+        f"hparams={hparams!r} is not a preset: choose fastest, fast, slow or slowest "
+        "(ranges-fastest and so on: as earlier releases tuned), or pass a HyperparameterSettings"
     )
 
 

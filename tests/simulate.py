@@ -426,6 +426,9 @@ class Watched(ParamSelector):
         self.ended: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
 
+    def on_begin(self, tunings):
+        self.inner.on_begin(tunings)
+
     def get_next_trials(self):
         self.life.step()
         return self.inner.get_next_trials()

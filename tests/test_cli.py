@@ -22,7 +22,14 @@ from sweeper import cli
 from sweeper.errors import ProblemError, SelectorError, UsageError
 from sweeper.files import folder_lock
 from sweeper.search import FixedSweep, Grid
-from sweeper.search.spaces import Space, modules_own, read_grid, read_ranges, read_value
+from sweeper.search.spaces import (
+    Space,
+    modules_own,
+    race_of,
+    read_grid,
+    read_ranges,
+    read_value,
+)
 from sweeper.train.context import Call, said_of_search
 
 ROOT = Path(__file__).parents[1]
@@ -122,11 +129,21 @@ def test_run_prints_the_table_and_where_the_files_are(swept):
     assert swept.returncode == 0, swept.stderr
     rows = [line.split() for line in swept.stdout.splitlines() if "hidden=" in line]
     assert {"hidden=2", "hidden=4"} <= {word for row in rows for word in row}
-    assert swept.stdout.count("★") == 1
+    assert swept.stdout.count("★") == 2  # beside the point, and what it reached
     assert "What can be said" in swept.stdout
     assert "files are in out/clouds; load them with sweeper.load('out/clouds')" in swept.stdout
     assert "trials 4/4" in swept.stderr
     assert "\x1b" not in swept.stdout + swept.stderr
+
+
+def test_a_race_says_who_was_dropped_and_goes_on_where_it_was(here):
+    grid = ("--grid", "hidden=2,4", "--trials", "4", "--race", "--folder", "out/race")
+    first = sweeper("run", "clouds", *grid, *QUICK, folder=here)
+    assert first.returncode == 0, first.stderr
+    summary = first.stdout.partition("\nrace:\n")[2].splitlines()
+    assert any(line.startswith("left: hidden=") for line in summary)
+    again = sweeper("run", "clouds", *grid, *QUICK, "--quiet", folder=here)
+    assert (again.returncode, again.stdout) == (0, first.stdout)
 
 
 def test_run_again_trains_nothing_and_says_json(swept, here):
@@ -164,6 +181,20 @@ def test_show_prints_what_run_printed(swept, here):
     assert show.returncode == 0
     assert show.stdout.strip() == swept.stdout.partition("files are in")[0].strip()
     assert sweeper("show", "out/clouds", "--failures", folder=here).stdout == "nothing failed\n"
+
+
+def test_compare_says_what_show_says_and_more(swept, here):
+    everything = sweeper("compare", "out/clouds", folder=here)
+    assert (everything.returncode, everything.stderr) == (0, "")
+    assert everything.stdout in swept.stdout
+    two = sweeper("compare", "out/clouds", "2", "hidden=4", "--metric", "loss_val", folder=here)
+    assert "in loss_val" in two.stdout
+    assert len(two.stdout.splitlines()) == 2
+    table = sweeper("compare", "out/clouds", "--by", "all", "--markdown", folder=here)
+    assert table.stdout.startswith("| first | second | difference |")
+    wrong = sweeper("compare", "out/clouds", "--baseline", "hidden=5", folder=here)
+    assert wrong.returncode == 2
+    assert "'hidden=5' is no part of any point's name: hidden=2" in wrong.stderr
 
 
 def test_show_into_a_pipe_that_closes_is_no_fault_of_ours(swept, here):
@@ -270,7 +301,7 @@ def test_doctor_proves_that_workers_are_pinned(here):
 
 def test_help_helps(tmp_path):
     for arguments, expected in (
-        (["--help"], ["Examples:", "run", "status", "show", "export", "doctor", "Exit codes"]),
+        (["--help"], ["Examples:", "run", "status", "show", "compare", "export", "doctor"]),
         (["run", "--help"], ["--grid", "--random", "--range", "--set", "--no-resume", "--json"]),
         (["export", "--help"], ["--format", "csv", "json", "--output"]),
         (["--version"], ["sweeper 0."]),
@@ -579,6 +610,19 @@ def test_the_modules_points_and_trials():
     assert asked(nothing, module_with(points=[(1,)])) == [((1,), 10)]
     assert asked(nothing, module_with(points=[(1,)], trials=4)) == [((1,), 4)]
     assert asked(three, module_with(points=[(1,)], trials=4)) == [((1,), 3)]
+
+
+def test_a_race_takes_the_points_and_the_most_trials():
+    race = race_of(Grid(trials=30, hidden=[1, 2]), "toy")
+    assert [race.get_next_trials() for _ in range(3)] == [
+        ({"hidden": 1}, 3),
+        ({"hidden": 2}, 3),
+        None,
+    ]
+    with pytest.raises(UsageError, match="--trials 2 there is nothing to save"):
+        race_of(Grid(trials=2, hidden=[1, 2]), "toy")
+    with pytest.raises(UsageError, match="--race: the selector of problem toy decides by results"):
+        race_of(race, "toy")
 
 
 def test_the_modules_selector_may_be_one_or_make_one():

@@ -17,13 +17,11 @@ from hypothesis import strategies as st
 
 from sweeper.files import pack_arrays, unpack_arrays
 from sweeper.signature import make_point
-from sweeper.train.packed import cycle_rates
 from sweeper.train.plan import FLAT, LADDER, PLAIN, WAY
 from sweeper.train.tuning import ladder
 from sweeper.train.tuning.held_out import FOLDS, split
 from sweeper.train.tuning.ladder import (
     LARGE,
-    LOW,
     MARGIN,
     MOST_LOWERINGS,
     ROUNDS,
@@ -43,7 +41,7 @@ from sweeper.train.tuning.plan import (
     probes_of,
     settings_of,
 )
-from sweeper.train.tuning.schedule import cycle_ends, triangular
+from sweeper.train.tuning.schedule import LOW, cycle_ends, cycle_rates, rates, triangular
 from sweeper.types import (
     CHECK,
     PRESETS,
@@ -185,7 +183,7 @@ def test_the_best_rate_is_found(exponent):
     assert [one.after for one in planned] == ["", *ALL_ROUNDS]
     found = planned[-1].step.found
     assert found.lr_max == best * MARGIN
-    assert found.lr_min == best * MARGIN * LOW
+    assert found.lr_min == best * MARGIN * LOW["triangular"] == found.lr_max / 8
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop", "adadelta", "mine:Own"])
@@ -430,6 +428,25 @@ def test_rate_and_batch_size_may_both_be_given():
     assert trial["steps"] == 2 * 3 * (1000 // 7)
 
 
+@pytest.mark.parametrize("name", LOW)
+def test_probes_and_trials_go_by_the_schedule_that_is_given(name):
+    hparams = HyperparameterSettings(schedule=name, warmup=0.05, epochs=40)
+    planned = tune(make(hparams))
+    for one in planned[:-1]:
+        assert (one.step.payload["schedule"], one.step.payload["warmup"]) == (name, 0.05)
+        for probe in probes_of(one.step.payload):
+            assert (probe.schedule, probe.warmup) == (name, 0.05)
+            # Of the others the last step alone says what a rate is worth.
+            assert probe.cycles == 1 or name == "triangular"
+    for told in planned[-1].step.payload["tunings"]:
+        assert (told["schedule"], told["warmup"]) == (name, 0.05)
+        assert told["lr_start"] == told["lr_end"] * LOW[name]
+        assert told["steps"] == 40 * (1000 // told["batch_size"])
+        found = cycle_rates(told)
+        assert len(found) == told["steps"]
+        assert max(found) == pytest.approx(told["lr_end"], rel=0.01)
+
+
 # -- batch sizes ----------------------------------------------------------------------------------
 
 
@@ -501,13 +518,15 @@ def test_candidates_of_an_initialisation_share_their_streams_and_nobody_else_doe
     tunings, inits, rates
 ):
     candidates = [[[2.0**-rate, 8] for rate in range(rates)] for _ in range(tunings)]
-    payload = {"candidates": candidates, "inits": inits, "lengths": {"8": 30}, "cycles": 2}
+    told = {"inits": inits, "lengths": {"8": 30}, "cycles": 2, "schedule": "cosine", "warmup": 0.1}
+    payload = {"candidates": candidates, **told}
     probes = probes_of(payload)
     assert [probe.number for probe in probes] == list(range(tunings * rates * inits))
     groups: dict[int, list[float]] = {}
     for probe in probes:
         groups.setdefault(probe.stream, []).append(probe.high)
-        assert (probe.low, probe.steps, probe.cycles) == (probe.high * LOW, 30, 2)
+        assert (probe.steps, probe.cycles) == (30, 2)
+        assert (probe.schedule, probe.warmup) == ("cosine", 0.1)
     assert len(groups) == tunings * inits
     assert all(some == [2.0**-rate for rate in range(rates)] for some in groups.values())
 
@@ -714,19 +733,47 @@ def test_a_single_sample_is_kept_and_held_out():
 
 
 @pytest.mark.parametrize(("steps", "cycles"), [(1, 1), (2, 1), (20, 1), (40, 4), (42, 4), (21, 2)])
-def test_a_probes_rates_are_those_of_a_trial(steps, cycles):
-    rates = triangular(0.1, 0.8, steps, cycles)
-    told = {"lr_start": 0.1, "lr_end": 0.8, "steps": steps, "cycles": cycles}
-    assert rates.tolist() == cycle_rates(told)
+@pytest.mark.parametrize("warmup", [0.0, 0.1])
+@pytest.mark.parametrize("name", LOW)
+def test_a_probes_rates_are_those_of_a_trial(name, warmup, steps, cycles):
+    told = {"lr_start": 0.8 * LOW[name], "lr_end": 0.8, "steps": steps, "cycles": cycles}
+    told |= {"schedule": name, "warmup": warmup}
+    found = rates(name, 0.8, steps, cycles, warmup)
+    assert found.shape == (steps,)
+    np.testing.assert_allclose(found, cycle_rates(told), rtol=1e-12)
+    assert (found > 0).all()
+    assert (found <= 0.8 * (1 + 1e-12)).all()
 
 
 def test_a_cycle_rises_to_its_peak_in_the_middle_and_falls():
-    rates = triangular(0.1, 0.8, 40, 2)
-    assert rates[0] == rates[20] == pytest.approx(0.1)
-    assert rates[10] == rates[30] == rates.max() == 0.8
-    assert (np.diff(rates[:11]) > 0).all()
-    assert (np.diff(rates[10:20]) < 0).all()
-    assert rates.min() == pytest.approx(0.1)
+    found = triangular(0.1, 0.8, 40, 2)
+    assert found[0] == found[20] == pytest.approx(0.1)
+    assert found[10] == found[30] == found.max() == 0.8
+    assert (np.diff(found[:11]) > 0).all()
+    assert (np.diff(found[10:20]) < 0).all()
+    assert found.min() == pytest.approx(0.1)
+
+
+def test_the_other_schedules_are_what_they_are_said_to_be():
+    once, cosine, constant = (
+        rates(name, 1.0, 1000) for name in ("one_cycle", "cosine", "constant")
+    )
+    assert (constant == 1.0).all()
+    assert (cosine[0], cosine[500]) == (1.0, pytest.approx(0.505))
+    assert cosine[-1] == pytest.approx(0.01, abs=1e-4)
+    assert (np.diff(cosine) < 0).all()
+    assert once[0] == pytest.approx(1 / 25)
+    assert once[300] == once.max() == pytest.approx(1.0)
+    assert (np.diff(once[:300]) > 0).all()
+    assert (np.diff(once[300:]) < 0).all()
+    assert once[-1] == pytest.approx(1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", LOW)
+def test_a_warm_up_rises_to_what_the_schedule_says(name):
+    plain, warmed = rates(name, 1.0, 100, 4), rates(name, 1.0, 100, 4, 0.1)
+    assert warmed[10:].tolist() == plain[10:].tolist()
+    np.testing.assert_allclose(warmed[:10] / plain[:10], np.arange(1, 11) / 11)
 
 
 @given(st.integers(1, 8), st.integers(0, 300))
@@ -736,6 +783,6 @@ def test_cycles_end_one_after_the_other_and_the_last_with_the_probe(cycles, more
     assert len(ends) == cycles
     assert ends == sorted(set(ends))
     assert ends[-1] == steps
-    rates = triangular(0.1, 0.8, steps, cycles)
+    found = triangular(0.1, 0.8, steps, cycles)
     for end in ends[:-1]:
-        assert rates[end] == pytest.approx(0.1), "the next cycle begins low"
+        assert found[end] == pytest.approx(0.1), "the next cycle begins low"

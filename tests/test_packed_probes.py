@@ -80,6 +80,8 @@ def payload_of(batch_size=16, cycles=2, steps=25, **changes):
         "lengths": {str(batch_size): steps},
         "cycles": cycles,
         "batch_size": batch_size,
+        "schedule": "triangular",
+        "warmup": 0.0,
         **changes,
     }
 
@@ -167,13 +169,13 @@ def exploding(output, y):
 def test_a_probe_that_diverges_after_a_cycle_keeps_the_loss_before_it(monkeypatch):
     problem, data, payload = problem_of(plain), data_of(), payload_of(steps=24)
 
-    def late(low, high, steps, cycles=1):
-        rates = np.full(steps, low)
-        rates[steps // 2 + 2 :] = math.inf if high == RATES[-1] else low
-        return rates
+    def late(schedule, high, steps, cycles, warmup):
+        found = np.full(steps, high / 8)
+        found[steps // 2 + 2 :] = math.inf if high == RATES[-1] else high
+        return found
 
     for module in ("sweeper.train.packs.probes", "sweeper.train.probes"):
-        monkeypatch.setattr(f"{module}.triangular", late)
+        monkeypatch.setattr(f"{module}.rates", late)
     for number, found in losses_of(range(16), problem, data, payload).items():
         first, last = np.frombuffer(found)
         assert math.isfinite(first)
@@ -194,6 +196,18 @@ def test_a_packed_probe_is_the_plain_one_but_for_rounding(case, batch_size):
     for number, losses in found.items():
         expected = one_by_one(number, *CASES[case], payload)
         np.testing.assert_allclose(np.frombuffer(losses), expected, rtol=2e-3)
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "constant"])
+def test_another_schedule_and_a_warm_up_are_the_same_in_packs_and_one_by_one(schedule):
+    problem, data = CASES["adam"]
+    payload = payload_of(cycles=1, schedule=schedule, warmup=0.2)
+    together = losses_of(range(0, 16, 3), problem, data, payload)
+    for number, losses in together.items():
+        assert losses_of([number], problem, data, payload)[number] == losses
+        expected = one_by_one(number, problem, data, payload)
+        np.testing.assert_allclose(np.frombuffer(losses), expected, rtol=2e-3)
+    assert together[0] != losses_of([0], problem, data, payload_of(cycles=1))[0]
 
 
 def test_what_a_packed_probe_draws_is_another_draw_of_the_same_kind(known):
@@ -428,6 +442,7 @@ def test_probes_of_each_batch_size_go_apart_and_are_told_their_way():
     ways = {"8": {"way": FLAT, "tape": "a"}, "32": {"way": PLAIN, "because": "so"}}
     lengths = {"8": 30, "32": 20}
     payload = {"candidates": candidates, "inits": 2, "lengths": lengths, "cycles": 1, "ways": ways}
+    payload |= {"schedule": "constant", "warmup": 0.0}
     job = Job(0, "p", "tuning", LADDER, (7, 0, 1, 2, 4, 5), payload)
     parts = by_batch(job)
     assert [part.numbers for part in parts] == [(7, 4, 5), (0, 1, 2)]

@@ -142,7 +142,9 @@ def sane(planned: Planned) -> None:
     if step.found is not None:
         found = step.found
         assert step.stage == TRIAL
-        assert 0 < found.lr_min < found.lr_max
+        is_constant = step.payload.get("schedule") == "constant"
+        assert 0 < found.lr_min <= found.lr_max
+        assert (found.lr_min == found.lr_max) == is_constant
         assert found.batch_size >= 1
         assert (step.payload["lr_start"], step.payload["lr_end"]) == (found.lr_min, found.lr_max)
         assert step.payload["batch_size"] == found.batch_size

@@ -102,8 +102,10 @@ def test_a_summary_counts_and_measures():
     results = result(narrow, untuned(WIDE), failures=failures)
     first, second = results.summary().points
     assert (first.params, first.n, first.diverged, first.failed) == (NARROW, 3, 1, 2)
-    assert first.perf_val == mean_interval([0.5, 0.7, 0.0]), "a diverged trial counts with 0"
-    assert first.perf_train == mean_interval(narrow.perf_train)
+    assert first.perf_val == mean_interval([0.5, 0.7, 0.0], bounds=(0, 1)), (
+        "a diverged trial counts with 0"
+    )
+    assert first.perf_train == mean_interval(narrow.perf_train, bounds=(0, 1))
     assert (second.n, second.diverged, second.failed) == (0, 0, 1)
 
 
@@ -117,23 +119,18 @@ def test_a_trial_diverged_where_either_loss_is_not_finite(loss_train, loss_val, 
 
 
 def test_a_summary_is_a_table_with_its_notes():
-    results = result(point(NARROW, [0.5, 0.75]), point(WIDE, [0.9]), notes=("data: held",))
+    results = result(point(NARROW, [0.5, 0.75, 0.7]), point(WIDE, [0.9]), notes=("data: held",))
     lines = str(results.summary()).splitlines()
     assert lines[0].split() == ["params", "n", "diverged", "failed", "perf_val", "std"]
-    half_width = mean_interval([0.5, 0.75]).half_width
-    assert lines[1].split() == [
-        "hidden=8",
-        "2",
-        "0",
-        "0",
-        "0.6250",
-        "±",
-        f"{half_width:.4f}",
-        "0.1768",
-    ]
+    half_width = mean_interval([0.5, 0.75, 0.7]).half_width
+    assert (
+        lines[1]
+        == f"hidden=8                     3  0         0       0.6500 ± {half_width:.4f}  0.1323"
+    )
     assert lines[2].split() == ["hidden=32", "nonlinearity=Tanh", "1", "0", "0", "0.9000", "-"]
-    assert lines[3] == "data: held"
-    assert lines[0].index("perf_val") == lines[1].index("0.6250") == lines[2].index("0.9000")
+    assert lines[3].startswith("1 point with a single trial cannot be compared")
+    assert lines[4] == "data: held"
+    assert lines[0].index("perf_val") == lines[1].index("0.6500") == lines[2].index("0.9000")
 
 
 def test_a_failure_says_which_replica_it_was():
@@ -184,7 +181,7 @@ def test_a_data_frame_has_a_row_a_trial():
     narrow, wide = point(NARROW, [0.5, 0.6]), point(WIDE, [0.9])
     results = SweepResult([narrow, wide], [np.array([0, 3]), np.array([1])])
     frame = results.to_dataframe()
-    settings = ["trial", "lr_min", "lr_max", "batch_size"]
+    settings = ["trial", "tuning", "lr_min", "lr_max", "batch_size"]
     assert set(frame.columns) == {"hidden", "nonlinearity", *settings, *METRICS}
     assert frame["trial"].tolist() == [0, 3, 1]
     assert frame["hidden"].tolist() == [8, 8, 32]

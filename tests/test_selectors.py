@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from sweeper import search
 from sweeper.errors import ParamError, UsageError
-from sweeper.search import FixedSweep, Grid, ParamSelector, SweepListener
+from sweeper.search import FixedSweep, Grid, ParamSelector, Race, SweepListener
 from sweeper.search.random_points import draw_points
 from sweeper.signature import in_order, make_point
 from sweeper.types import SweepSettings
@@ -73,6 +73,7 @@ def drive(selector, *, failing=lambda _params: False, most=1000):
     assert isinstance(selector, ParamSelector)
     assert isinstance(selector, SweepListener)
     assert selector.look_ahead >= 1
+    selector.on_begin(1)
     asked, counts, open_asks = [], {}, deque()
     limit = selector.look_ahead if selector.adaptive else most
     while True:
@@ -135,6 +136,9 @@ SELECTORS = {
     "random dicts": lambda: FixedSweep.with_random_trials({"a": 9, "b": (-5, 5)}, 20, 2),
     "grid": lambda: Grid(trials=2, a=[1, 2], b=(3, 4, 5)),
     "grid without axes": lambda: Grid(trials=1),
+    "race": lambda: Race(Grid(trials=1, a=range(8)), max_trials=20),
+    "race for three": lambda: Race(FixedSweep([((1,), 2), ((2,), 1), ((3,), 0)] * 2), 9, keep=3),
+    "race of nobody": lambda: Race(FixedSweep([]), 5),
     "adaptive": lambda: Climber(3),
 }
 
@@ -214,6 +218,7 @@ def test_the_defaults_of_the_protocol():
     selector = Least()
     assert (selector.adaptive, selector.look_ahead, selector.waiting_outside()) == (False, 8, False)
     none = np.array([])
+    assert selector.on_begin(3) is None
     assert selector.on_hparams_found((1,), 0.1, 0.2, 16) is None
     assert selector.on_trials_completed((1,), none, none, none, none) is None
     assert selector.on_failed((1,), "trial", "why") is None

@@ -12,7 +12,7 @@ from rich.console import Console
 from sweeper.results import FailureReport, PointResult, SweepResult
 from sweeper.show.clean import clean, clean_line
 from sweeper.show.doctor import Examined, judge
-from sweeper.show.export import json_text, trial_rows
+from sweeper.show.export import json_text
 from sweeper.show.status import Status, describe_settings, describe_status
 from sweeper.show.table import failure_lines, failures_in_full, findings, results_table
 from sweeper.types import PRESETS, Reference
@@ -132,37 +132,45 @@ def test_markup_and_escapes_in_parameters_are_only_text():
 
 def test_a_difference_larger_than_its_interval_is_told_from_one_that_is_not():
     # The half widths are those of scipy.stats.ttest_ind(…, equal_var=False) at 1 - 0.05 / 3.
-    header, caveat, near, poor = findings(sweep_of(POOR, GOOD, NEAR))
-    assert "of these points as tuned (95 %, Welch's t, Bonferroni over 3 pairs)" in header
-    assert caveat == "how much another tuning of a point would change is not counted:"
-    assert near == (
-        "  hidden=32 act=Tanh cannot be told apart from hidden=32 act=ReLU (0.0025 ± 0.0170): more "
-        "trials would help"
+    header, near, poor, best = findings(sweep_of(POOR, GOOD, NEAR))
+    assert header == (
+        "What can be said in perf_val of these points as tuned, not of what another tuning would "
+        "give (95 % for all together; one tuning and 4 trials a point):"
     )
-    assert poor == "  hidden=32 act=Tanh is better than hidden=8 act=Tanh by 0.0550 ± 0.0171"
+    assert near == (
+        "  hidden=32 act=Tanh and hidden=32 act=ReLU are not told apart (0.0025, -0.0145 to "
+        "0.0195): too close for any reasonable number of trials"
+    )
+    assert poor == (
+        "  hidden=32 act=Tanh is better than hidden=8 act=Tanh by 0.0550 (0.0379 to 0.0721)"
+    )
+    assert best == (
+        "  ★ hidden=32 act=Tanh reached 0.9600, as the luckiest of 2 not told apart; its true mean "
+        "is between 0.9429 and 0.9730"
+    )
 
 
-def test_more_comparisons_need_larger_differences():
-    def said_of_poor(*others):
+def test_more_comparisons_have_wider_intervals():
+    def least_of_poor(*others):
         lines = findings(sweep_of(GOOD, POOR, *others))
         line = next(line for line in lines if "hidden=8" in line)
-        return float(line.rpartition("± ")[2])
+        return float(line.rpartition("(")[2].partition(" to")[0])
 
-    more = [point({"hidden": n, "act": "Tanh"}, [0.5, 0.6, 0.7]) for n in range(100, 105)]
-    assert said_of_poor() < said_of_poor(*more)
+    more = [point({"hidden": n, "act": "Tanh"}, [0.5, 0.51, 0.52, 0.5]) for n in range(100, 105)]
+    assert least_of_poor() > least_of_poor(*more)
 
 
 def test_points_that_never_vary_are_not_said_to_differ_for_certain():
     lines = findings(sweep_of(point((1,), [1, 1]), point((2,), [1, 1]), point((3,), [0.5, 0.5])))
-    assert "1 and 2 (0.0000) cannot be compared, since the trials of neither differ" in lines[2]
-    assert "1 and 3 (0.5000) cannot be compared, since the trials of neither differ" in lines[3]
+    assert "1 and 2 are not told apart (0.0000): no variation was seen" in lines[1]
+    assert "1 and 3 are not told apart (0.5000): no variation was seen" in lines[2]
 
 
 def test_one_trial_says_nothing():
     (line,) = findings(sweep_of(point((1,), [0.9]), point((2,), [0.5, 0.6])))
-    assert "one trial of a point shows no spread" in line
+    assert line == "1 point with a single trial cannot be compared: two or more would tell"
     lines = findings(sweep_of(GOOD, POOR, point((1,), [0.1])))
-    assert lines[-1] == "  1 point with a single trial cannot be compared"
+    assert lines[-1].strip() == line
 
 
 def test_a_point_alone_is_compared_with_nothing():
@@ -173,7 +181,31 @@ def test_many_comparisons_are_counted():
     others = [point((n,), [0.4, 0.41, 0.42 + n / 1000]) for n in range(30)]
     lines = findings(sweep_of(GOOD, *others))
     assert len(lines) == 13
-    assert lines[-1].startswith("  and 20 more comparisons: better than ")
+    assert lines[-2] == "  and 20 more comparisons: 20 better"
+
+
+def test_intervals_say_no_more_than_was_seen():
+    rows = rows_of(
+        sweep_of(
+            point((1,), [1.0, 1.0, 1.0]),
+            point((2,), [0.0014, 0.9]),
+            point((3,), [0.999, 0.998, 0.999, 0.95]),
+        )
+    )
+    assert "1.0000 (no variation seen)" in rows[1]
+    assert "0.4507 (too few trials)" in rows[2]
+    assert "0.9865 (0.7996" in rows[3]
+    assert "to 0.99" in rows[3]
+
+
+def test_a_point_that_could_not_be_tuned_is_neither_best_nor_compared():
+    flag = "could not be tuned: no better than a constant prediction"
+    points = [GOOD, POOR, point({"hidden": 99, "act": "Tanh"}, [0.99, 0.98, 0.99, 0.99])]
+    results = SweepResult(points, [np.arange(4)] * 3, flags=["", "", flag])
+    assert results.best() is GOOD
+    lines = findings(results)
+    assert lines[-1] == f"  hidden=99 act=Tanh {flag}"
+    assert sum("hidden=99" in line for line in lines) == 1
 
 
 # -- failures -------------------------------------------------------------------------------------
@@ -258,12 +290,13 @@ def test_a_length_in_samples_differs_from_one_in_epochs():
 
 
 def test_a_row_a_trial():
-    rows = trial_rows(sweep_of(GOOD, point((3, "x"), [0.5]), point({"trial": 9}, [0.25])))
+    rows = sweep_of(GOOD, point((3, "x"), [0.5]), point({"trial": 9}, [0.25])).rows()
     assert len(rows) == 6
     assert rows[0] == {
         "hidden": 32,
         "act": "Tanh",
         "trial": 0,
+        "tuning": 0,
         "lr_min": 0.01,
         "lr_max": 0.5,
         "batch_size": 32,

@@ -357,8 +357,11 @@ def test_settings_at_their_defaults_leave_no_trace():
 
 
 def test_a_rate_has_one_encoding():
-    whole, real = (SweepSettings(HyperparameterSettings(lr=rate)) for rate in (1, 1.0))
-    assert encode_settings(whole) == encode_settings(real)
+    for name, value in (("lr", 1), ("probe_length", 2), ("warmup", 0)):
+        given = [{name: value}, {name: float(value)}]
+        whole, real = (SweepSettings(HyperparameterSettings(**one)) for one in given)
+        assert encode_settings(whole) == encode_settings(real)
+    assert encode_settings(whole) == encode_settings(SETTINGS)
 
 
 def test_a_length_in_samples_is_not_one_in_epochs():

@@ -20,8 +20,11 @@ TABLE = {
     "probe_length": (0.5, 1.0, 1.0, 2.0),
     "lr": (None,) * 4,
     "batch_size": (None,) * 4,
+    "schedule": ("triangular",) * 4,
+    "warmup": (0.0,) * 4,
     "cycle_epochs": (None,) * 4,
     "cycles": (4,) * 4,
+    "epochs": (None,) * 4,
 }
 """The fields of both methods and of the ladder, for each preset."""
 
@@ -43,11 +46,12 @@ RANGES = {
     "warmup_pts": (0.1,) * 4,
     "cycle_epochs": (None,) * 4,
     "cycles": (4,) * 4,
+    "epochs": (None,) * 4,
 }
 """Those of both methods and of the range test, for each of its presets."""
 
 NAMES = ("fastest", "fast", "slow", "slowest")
-BOTH = {"method", "cycle_epochs", "cycles"}
+BOTH = {"method", "cycle_epochs", "cycles", "epochs"}
 
 
 @pytest.mark.parametrize("place", range(4))
@@ -80,6 +84,8 @@ BAD = {
     "probe_length": [0, -1.0, float("nan"), float("inf"), None, True, "1"],
     "lr": [0, -0.1, float("nan"), float("inf"), "x", True],
     "batch_size": [0, -8, 16.0, "16", True],
+    "schedule": ["", "linear", None, 1],
+    "warmup": [-0.1, 1, 1.5, float("nan"), None, "x", True],
     "lr_start": [0, -1e-3, float("nan"), float("inf"), "x", None, True, 2.0],
     "lr_end": [0, float("inf"), "1"],
     "lr_sweep_len": [0, 0.0, -1, float("nan"), None, True],
@@ -96,6 +102,7 @@ BAD = {
     "warmup_pts": [-1, True],
     "cycle_epochs": [0, 1.5],
     "cycles": [0],
+    "epochs": [0, 4.0, True],
 }
 
 
@@ -126,6 +133,8 @@ OTHERS = {
     "probe_length": 3.0,
     "lr": 0.1,
     "batch_size": 16,
+    "schedule": "cosine",
+    "warmup": 0.1,
     "lr_start": 1e-5,
     "lr_end": 2.0,
     "lr_sweep_len": 2.0,
@@ -166,7 +175,17 @@ def test_a_field_of_the_other_method_may_be_given_at_its_default():
 
 
 def test_a_given_rate_is_a_float():
-    assert type(HyperparameterSettings(lr=1).lr) is float
+    for name, value in (("lr", 1), ("probe_length", 2), ("warmup", 0)):
+        assert type(getattr(HyperparameterSettings(**{name: value}), name)) is float
+
+
+def test_epochs_are_given_once_and_shared_by_cycles():
+    assert HyperparameterSettings(epochs=8).epochs == 8
+    with pytest.raises(SettingsError, match="epochs=8 and cycle_epochs=2: give one of them"):
+        HyperparameterSettings(epochs=8, cycle_epochs=2)
+    with pytest.raises(SettingsError, match="epochs=6: it must be a multiple of cycles, .* is 4"):
+        HyperparameterSettings(epochs=6)
+    assert HyperparameterSettings(epochs=6, cycles=3).epochs == 6
 
 
 @pytest.mark.parametrize("name", ["cores", "cores_per_trial"])

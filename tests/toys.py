@@ -68,6 +68,8 @@ def perf_in(arrays):
 class ToyPlan:
     """check -> lr_range (perhaps twice) -> batch_range -> trial; each step from its outcomes."""
 
+    tunings = 1
+
     def first(self, point, *, check):
         step = Step(CHECK, 1, {"steps": 1}) if check else Step("lr_range", 3, {"steps": 10})
         return Planned(point.signature, step)

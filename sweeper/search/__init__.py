@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sweeper.search.fixed import FixedSweep
 from sweeper.search.grid import Grid
+from sweeper.search.race import Race
 from sweeper.search.selector import ParamSelector, SweepListener
 
-__all__ = ["FixedSweep", "Grid", "ParamSelector", "SweepListener"]
+__all__ = ["FixedSweep", "Grid", "ParamSelector", "Race", "SweepListener"]

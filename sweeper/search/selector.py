@@ -21,6 +21,14 @@ class SweepListener:
     parameters as they were asked for, with numpy scalars made Python's.
     """
 
+    def on_begin(self, tunings: int) -> None:
+        """Told once, before anything is asked.
+
+        Args:
+            tunings: How many times each point is tuned: trial n of a point is trained with its
+                tuning n % tunings.
+        """
+
     def on_hparams_found(
         self, params: Params, lr_min: float, lr_max: float, batch_size: int
     ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from sweeper.errors import ProblemError, SelectorError, UsageError
 from sweeper.search.fixed import FixedSweep
 from sweeper.search.grid import Grid
+from sweeper.search.race import DEFAULT_MIN_TRIALS, Race
 from sweeper.search.selector import ParamSelector
 from sweeper.signature import DEEPEST, encode
 
@@ -361,6 +362,29 @@ def modules_own(
         "nothing says what to try: give --grid name=a,b, or --random N with --range "
         f"name=low:high, or put `points` (a list of params) or `selector` into {module}"
     )
+
+
+def race_of(selector: ParamSelector, problem: str) -> Race:
+    """A race of the selector's points, each up to the most trials that it asks for any.
+
+    Raises:
+        UsageError: the selector is adaptive, or asks for fewer trials than a race begins with.
+    """
+    if selector.adaptive:
+        raise UsageError(
+            f"--race: the selector of problem {problem} decides by results which points get more "
+            "trials; --race goes with --grid, --random and `points`"
+        )
+    asks = []
+    while selector.has_more_trials() and (ask := selector.get_next_trials()) is not None:
+        asks.append(ask)
+    trials = max((trials for _, trials in asks), default=DEFAULT_MIN_TRIALS)
+    if trials < DEFAULT_MIN_TRIALS:
+        raise UsageError(
+            f"--race: with --trials {trials} there is nothing to save: each point gets "
+            f"{DEFAULT_MIN_TRIALS} before anything is decided; give more (30, say)"
+        )
+    return Race(FixedSweep(asks), trials)
 
 
 def _make_selector(given: Any, problem: str) -> ParamSelector:

@@ -5,26 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from sweeper.results import METRICS, TRIAL_COLUMNS, SweepResult, params_columns
+from sweeper.results import METRICS, SweepResult
 from sweeper.stats import Interval
-
-
-def trial_rows(results: SweepResult) -> list[dict[str, Any]]:
-    """One row a trial: a column for each parameter, trial number, settings, metrics.
-
-    A parameter that is called like another column is named `param_…`.  Trials that failed have
-    no numbers and no row.
-    """
-    rows = []
-    for point, numbers in zip(results, results.trial_numbers, strict=True):
-        named = dict(params_columns(point.params, TRIAL_COLUMNS))
-        for place, number in enumerate(numbers):
-            metrics = {metric: float(getattr(point, metric)[place]) for metric in METRICS}
-            tuned = (int(number), point.lr_min, point.lr_max, point.batch_size)
-            rows.append({**named, **dict(zip(TRIAL_COLUMNS, tuned, strict=False)), **metrics})
-    return rows
 
 
 def json_text(identity: Mapping[str, Any], results: SweepResult) -> str:
@@ -33,8 +18,7 @@ def json_text(identity: Mapping[str, Any], results: SweepResult) -> str:
     `identity` is what the folder belongs to: `problem`, `seed`, `settings`.
     """
     points = []
-    summaries = results.summary().points
-    for point, numbers, summary in zip(results, results.trial_numbers, summaries, strict=True):
+    for place, (point, summary) in enumerate(zip(results, results.summary().points, strict=True)):
         fields = {**point._asdict(), **{metric: list(getattr(point, metric)) for metric in METRICS}}
         params = fields.pop("params")
         counts = {"n": summary.n, "diverged": summary.diverged, "failed": summary.failed}
@@ -46,7 +30,10 @@ def json_text(identity: Mapping[str, Any], results: SweepResult) -> str:
             {
                 "params": _params(params),
                 **fields,
-                "trial_numbers": [int(number) for number in numbers],
+                "trial_numbers": [int(number) for number in results.trial_numbers[place]],
+                "tunings": [int(tuning) for tuning in results.tunings[place]],
+                "settings": [asdict(found) for found in results.settings[place]],
+                "flag": results.flags[place],
                 "summary": {**counts, **intervals},
             }
         )
@@ -72,7 +59,8 @@ def json_text(identity: Mapping[str, Any], results: SweepResult) -> str:
 
 
 def _interval(interval: Interval) -> dict[str, float]:
-    return {"mean": interval.mean, "std": interval.std, "half_width": interval.half_width}
+    found = {"mean": interval.mean, "std": interval.std, "half_width": interval.half_width}
+    return {**found, "low": interval.low, "high": interval.high}
 
 
 def _params(value: Any) -> Any:

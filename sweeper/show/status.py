@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sweeper.results import SweepResult
+from sweeper.results import SweepResult, show_interval
 from sweeper.show.clean import clean_line
 from sweeper.show.progress import show_duration
-from sweeper.show.table import failure_lines, name_point, plural, show_interval
-from sweeper.stats import mean_interval
+from sweeper.show.table import failure_lines, name_point, plural
 from sweeper.types import PRESETS, SweepSettings
 
 
@@ -52,6 +51,7 @@ def describe_status(status: Status, now: float) -> str:
         ("began", _when(status.began, now)),
         ("last result", _when(status.last, now)),
         ("best so far", _best(status.results)),
+        *(("flagged", text) for text in _flagged(status.results)),
         *(("note", note) for note in status.results.notes),
     ]
     lines = [f"{name:<12} {clean_line(text)}".rstrip() for name, text in rows]
@@ -62,6 +62,7 @@ def describe_settings(settings: Mapping[str, Any]) -> str:
     """The nearest preset, and the settings that differ from it: `fastest, cycles=1, cores=2`."""
     if not settings:
         return "not known yet"
+    settings = {"method": "ranges", **settings}  # before there were two it was not said
     usual = dataclasses.asdict(SweepSettings())
     del usual["hparams"]
     differences: dict[str, dict[str, Any]] = {}
@@ -76,6 +77,15 @@ def describe_settings(settings: Mapping[str, Any]) -> str:
     nearest = min(differences, key=lambda name: len(differences[name]))
     changed = [f"{field}={value!r}" for field, value in differences[nearest].items()]
     return ", ".join([nearest, *changed])
+
+
+def _flagged(results: SweepResult) -> list[str]:
+    """The points whose tuning is not to be trusted, and why."""
+    return [
+        f"{name_point(point.params)}: {flag}"
+        for point, flag in zip(results, results.flags, strict=True)
+        if flag
+    ]
 
 
 def _points(phases: Mapping[str, int]) -> str:
@@ -100,5 +110,6 @@ def _best(results: SweepResult) -> str:
     if not any(len(point.perf_val) for point in results):
         return "-"
     best = results.best()
-    interval = mean_interval(best.perf_val)
+    places = [place for place, point in enumerate(results) if point is best]
+    interval = results.intervals()[places[0]]
     return f"{name_point(best.params)}  {show_interval(interval)} ({plural(interval.n, 'trial')})"

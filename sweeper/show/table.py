@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -12,10 +12,9 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from sweeper.results import PointResult, PointSummary, SweepResult, show_params
+from sweeper.results import PointResult, PointSummary, SweepResult, show_interval, show_params
 from sweeper.show.clean import clean, clean_line
-from sweeper.stats import Difference, Interval, mean_difference
-from sweeper.types import Params
+from sweeper.types import Found, Params
 
 STAR = "★"
 
@@ -38,16 +37,19 @@ def name_point(params: Params) -> str:
 def results_table(results: SweepResult, width: int | None = None) -> Table:
     """One row a point: what tuning found, its trials and their mean with the 95 % interval.
 
-    The best point by mean `perf_val` has a star.  `perf_train` is left out where the table would
-    be wider than `width` characters; diverged and failed are there when there are any.
+    The best point by mean `perf_val` has a star, one that could not be tuned an exclamation mark.
+    `perf_train` is left out where the table would be wider than `width` characters; diverged and
+    failed are there when there are any.
     """
     points = results.summary().points
     best = _best(results)
     columns: dict[str, list[str]] = {
-        "": [STAR if point is best else "" for point in results],
+        "": [
+            _mark(point is best, flag) for point, flag in zip(results, results.flags, strict=True)
+        ],
         "params": [name_point(point.params) for point in points],
-        "learning rate": [_rates(point) for point in results],
-        "batch": [str(point.batch_size) if point.batch_size else "-" for point in results],
+        "learning rate": [_rates(found) for found in results.settings],
+        "batch": [_batches(found) for found in results.settings],
         "n": [str(point.n) for point in points],
         "perf_val": [show_interval(point.perf_val) for point in points],
         "perf_train": [show_interval(point.perf_train) for point in points],
@@ -69,23 +71,26 @@ def results_table(results: SweepResult, width: int | None = None) -> Table:
     return table
 
 
-def show_interval(interval: Interval) -> str:
-    """A mean with the half width of its interval, as far as they are known."""
-    if interval.n == 0:
-        return "-"
-    if math.isnan(interval.half_width):
-        return f"{interval.mean:.4f}"
-    return f"{interval.mean:.4f} ± {interval.half_width:.4f}"
-
-
 def _best(results: SweepResult) -> PointResult | None:
     return results.best() if any(len(point.perf_val) for point in results) else None
 
 
-def _rates(point: PointResult) -> str:
-    if math.isnan(point.lr_min):
+def _mark(is_best: bool, flag: str) -> str:
+    """A star for the best point, an exclamation mark for one that could not be tuned."""
+    return "!" if flag else STAR if is_best else ""
+
+
+def _rates(tunings: Sequence[Found]) -> str:
+    """From the lowest rate of a point's tunings to the highest."""
+    if not tunings or math.isnan(tunings[0].lr_min):
         return "-"
-    return f"{point.lr_min:.3g} to {point.lr_max:.3g}"
+    low, high = min(one.lr_min for one in tunings), max(one.lr_max for one in tunings)
+    return f"{low:.3g} to {high:.3g}"
+
+
+def _batches(tunings: Sequence[Found]) -> str:
+    sizes = sorted({one.batch_size for one in tunings if one.batch_size})
+    return ", ".join(map(str, sizes)) or "-"
 
 
 def _diverged(points: Sequence[PointSummary]) -> list[int]:
@@ -104,67 +109,11 @@ def _width(columns: dict[str, list[str]]) -> int:
 # -- what can be said -----------------------------------------------------------------------------
 
 
-def findings(results: SweepResult, most: int = 10) -> list[str]:
-    """Which differences to the best point are larger than their intervals, as lines of words.
-
-    The best point is compared with each other one by Welch's t, at 95 % for all together by
-    Bonferroni's inequality (O. J. Dunn, 1961).  It counts every pair of points, since the data
-    that compares the best is also what made it the best.  A point is tuned once, and all its
-    trials share that tuning: the lines say so.  After `most` comparisons, the nearest first, the
-    rest is counted.
-    """
-    best = _best(results)
-    others = [point for point in results if point is not best and len(point.perf_val)]
-    if best is None or not others:
+def findings(results: SweepResult) -> list[str]:
+    """The verdict on the best point in `perf_val`: see `SweepResult.compare`."""
+    if len(results) < 2:
         return []
-    leader = name_point(best.params)
-    compared = [point for point in others if len(point.perf_val) > 1]
-    if len(best.perf_val) < 2 or not compared:
-        why = "one trial of a point shows no spread; two or more of each (--trials) would tell"
-        return [f"What can be said: {leader} leads, but {why}"]
-    pairs = len(compared) * (len(compared) + 1) // 2
-    confidence = 1 - 0.05 / pairs
-    differences = [
-        (mean_difference(best.perf_val, point.perf_val, confidence), name_point(point.params))
-        for point in compared
-    ]
-    differences.sort(key=lambda difference: difference[0].mean)
-    over = f", Bonferroni over {pairs} pairs" if pairs > 1 else ""
-    lines = [
-        f"What can be said of these points as tuned (95 %, Welch's t{over});",
-        "how much another tuning of a point would change is not counted:",
-    ]
-    lines += [f"  {_sentence(leader, other, found)}" for found, other in differences[:most]]
-    lines += _rest([found for found, _ in differences[most:]])
-    untold = len(others) - len(compared)
-    if untold:
-        lines.append(f"  {plural(untold, 'point')} with a single trial cannot be compared")
-    return lines
-
-
-def _is_told_apart(difference: Difference) -> bool:
-    return difference.mean > difference.half_width
-
-
-def _sentence(leader: str, other: str, found: Difference) -> str:
-    if math.isnan(found.half_width):
-        return (
-            f"{leader} and {other} ({found.mean:.4f}) cannot be compared, since the trials of "
-            "neither differ: more trials would help"
-        )
-    size = f"{found.mean:.4f} ± {found.half_width:.4f}"
-    if _is_told_apart(found):
-        return f"{leader} is better than {other} by {size}"
-    return f"{leader} cannot be told apart from {other} ({size}): more trials would help"
-
-
-def _rest(left: Sequence[Difference]) -> Iterator[str]:
-    if left:
-        better = sum(map(_is_told_apart, left))
-        yield (
-            f"  and {plural(len(left), 'more comparison')}: better than {better}, cannot be told "
-            f"apart from {len(left) - better}"
-        )
+    return [clean(line) for line in results.compare().lines()]
 
 
 # -- what failed ----------------------------------------------------------------------------------

@@ -130,7 +130,10 @@ def _write_hparams(store: Store, paths: Paths, point_id: int) -> None:
     step = Step("")
     for after, step, choice, arrays in store.decisions(point_id):
         choices.append({"after": after, "choice": choice, "then": asdict(step)})
-        file = CURVE_FILES.get(after.partition(".")[0])
+        base, _, attempt = after.partition(".")
+        file = CURVE_FILES.get(base)
+        if base == "ladder" and attempt:  # each round tells of other candidates
+            file = f"ladder.{attempt}.npz"
         if file is not None and unpack_arrays(arrays):
             write_swapped(folder / file, arrays)
     if step.found is not None:
@@ -144,6 +147,9 @@ def _write_hparams(store: Store, paths: Paths, point_id: int) -> None:
         }
         if "way" in payload:
             final |= {"way": payload["way"], "way_because": payload["because"]}
+        if "tunings" in payload:
+            names = ("lr_start", "lr_end", "batch_size")
+            final["tunings"] = [{name: told[name] for name in names} for told in payload["tunings"]]
         write_json(folder / "final.json", final)
     if choices:
         write_json(folder / "misc.json", {"error": step.error, "steps": choices})

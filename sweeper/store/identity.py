@@ -68,7 +68,7 @@ def settings_begun(store: Store, settings: SweepSettings) -> SweepSettings:
     if "method" in stored or not store.has_results():
         return settings
     hparams = settings.hparams
-    length = {"cycle_epochs": hparams.cycle_epochs, "cycles": hparams.cycles}
+    length: dict[str, Any] = {"cycle_epochs": hparams.cycle_epochs, "cycles": hparams.cycles}
     for name, preset in PRESETS.items():
         earlier = PRESETS.get(f"ranges-{name}")
         if earlier is not None and dataclasses.replace(preset, **length) == hparams:

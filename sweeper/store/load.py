@@ -13,9 +13,10 @@ import numpy as np
 from sweeper.results import METRICS, FailureReport, PointResult, SweepResult, show_params
 from sweeper.signature import decode
 from sweeper.store.database import Store
+from sweeper.store.flags import flags
 from sweeper.store.paths import Paths
 from sweeper.store.rows import is_apart
-from sweeper.types import TRIAL, Asked, Outcome, Params, Step
+from sweeper.types import TRIAL, Asked, Found, Outcome, Params, Step
 
 
 def load(folder: str | Path) -> SweepResult:
@@ -73,6 +74,7 @@ def _read_results(store: Store) -> SweepResult:
             trials[outcome.point].append(outcome)
     points: list[PointResult] = []
     numbers: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
+    tunings: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
     failures: list[FailureReport] = []
     asked = asked_points(store)
     for one in asked:
@@ -80,6 +82,7 @@ def _read_results(store: Store) -> SweepResult:
         kept = [trial for trial in trials[one.signature] if trial.number < one.trials]
         points.append(_point_result(one, step, kept))
         numbers.append(np.array([trial.number for trial in kept], dtype=np.int64))
+        tunings.append(numbers[-1] % max(1, len(step.payload.get("tunings", ()))))
         params = points[-1].params
         failures += _failures(params, step, failed[one.signature], one.trials)
     notes = [
@@ -87,8 +90,18 @@ def _read_results(store: Store) -> SweepResult:
         *_apart(store, steps),
         *_ways([steps[a.id] for a in asked if a.id in steps]),
     ]
-    return SweepResult(points, numbers, failures, notes)
+    told = [steps[one.id].payload if one.id in steps else {} for one in asked]
+    flagged = flags(told, [point.loss_train.tolist() for point in points])
+    n_val = store.meta.get("n_val")
+    settings = [
+        [Found(*(each[name] for name in _SETTINGS)) for each in told_of.get("tunings", ())]
+        or [Found(point.lr_min, point.lr_max, point.batch_size)]
+        for told_of, point in zip(told, points, strict=True)
+    ]
+    return SweepResult(points, numbers, failures, notes, tunings, flagged, n_val, settings)
 
+
+_SETTINGS = ("lr_start", "lr_end", "batch_size")
 
 _SHOWN = 5
 """Of the points that are kept apart."""

@@ -14,6 +14,7 @@ CURVE_FILES = {
     "batch_range": "bs_vs_perf.npz",
     "batch_choice": "bs_sampled.npz",
     "lr_rescan": "lr_vs_perf2.npz",
+    "ladder": "ladder.npz",
 }
 """For each stage of tuning the file that holds its curves."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,9 +50,7 @@ def _fit(problem: Problem, data: Data, streams: Streams, encoded: str) -> float:
         if not all(part.is_floating_point() and len(part) == count for part in parts):
             return math.inf
         rows = [part.mean(dim=0, keepdim=True).clone().requires_grad_() for part in parts]
-        optimizer = torch.optim.LBFGS(
-            rows, max_iter=_ITERATIONS, line_search_fn="strong_wolfe"
-        )
+        optimizer = torch.optim.LBFGS(rows, max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
 
         def value() -> Tensor:
             optimizer.zero_grad()
@@ -60,6 +59,7 @@ def _fit(problem: Problem, data: Data, streams: Streams, encoded: str) -> float:
             found.backward()  # type: ignore[no-untyped-call]
             return found.detach()
 
-        reached = [float(optimizer.step(value)) for _ in range(_ROUNDS)]  # type: ignore[arg-type]
+        step: Any = optimizer.step
+        reached = [float(step(value).detach()) for _ in range(_ROUNDS)]
     finite = [one for one in reached if math.isfinite(one)]
     return min(finite, default=math.inf)

@@ -121,14 +121,41 @@ def _execute_packed(context: TrainContext, fd: int | None, job: Job) -> Iterator
 def _execute_probes(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome]:
     """Train probes of one batch size in packs, as large as memory allows.
 
-    Where one cannot be packed, each goes alone, and that one plain: a property of the probe, not of
-    the pack.
+    Where one cannot be packed, or fails, each goes alone, and that one plain: a property of the
+    probe, not of the pack.
     """
     started = time.time()
+    try:
+        losses = _train_probes(context, fd, job)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - as above
+        if len(job.numbers) > 1:
+            for number in job.numbers:
+                yield from _execute_probes(context, fd, replace(job, numbers=(number,)))
+        elif isinstance(error, CannotPackError):
+            yield from _execute_plain(context, fd, job)
+        else:
+            yield _outcome(job, job.numbers[0], started, functools.partial(_raise, error))
+        return
+    # Each one's share of the time, as of trials.
+    share = (time.time() - started) / len(job.numbers)
+    for place, number in enumerate(job.numbers):
+        work = functools.partial(_judged, context, fd, job, number, losses[number])
+        outcome = _outcome(job, number, time.time(), work)
+        begun = started + place * share
+        yield replace(outcome, started=begun, ended=begun + share)
+
+
+def _train_probes(context: TrainContext, fd: int | None, job: Job) -> dict[int, list[float]]:
+    """The held-out losses of the job's probes, by number.
+
+    Raises:
+        CannotPackError: one of them has another step than the point's.
+    """
     torch.set_num_threads(context.threads)
     problem, data = _data(context, fd)
-    chosen = [probes_of(job.payload)[number] for number in job.numbers]
-    alone = len(job.numbers) == 1
+    every = probes_of(job.payload)
 
     def make(stream: int) -> packed.Member:
         streams = Streams(context.seed, job.point, job.stage, stream)
@@ -137,34 +164,8 @@ def _execute_probes(context: TrainContext, fd: int | None, job: Job) -> Iterator
             raise CannotPackError("its step is another one")
         return member
 
-    losses: dict[int, list[float]] = {}
-    failed: BaseException | None = None
-    try:
-        losses = dict(train_probes(problem, data, chosen, job.payload["way"], make))
-    except KeyboardInterrupt:
-        raise
-    except CannotPackError as error:
-        if alone:
-            yield from _execute_plain(context, fd, job)
-            return
-        failed = error
-    except BaseException as error:  # noqa: BLE001 - as above
-        failed = error
-    if failed is not None and not alone:
-        # Whose fault it was shows when each is alone; its bits do not depend on that.
-        for number in job.numbers:
-            yield from _execute_probes(context, fd, replace(job, numbers=(number,)))
-        return
-    share = (time.time() - started) / len(chosen)
-    for place, number in enumerate(job.numbers):
-        begun = started + place * share
-        if failed is not None:
-            work = functools.partial(_raise, failed)
-        else:
-            work = functools.partial(_judged, context, fd, job, number, losses[number])
-        outcome = _outcome(job, number, begun, work)
-        spent = outcome.ended - time.time() if failed is not None else 0.0
-        yield replace(outcome, ended=begun + share + max(0.0, spent))
+    chosen = [every[number] for number in job.numbers]
+    return dict(train_probes(problem, data, chosen, job.payload["way"], make))
 
 
 def _execute_packs(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome]:
@@ -299,10 +300,10 @@ def _train(context: TrainContext, fd: int | None, job: Job, number: int) -> _Fou
     payload = settings_of(job.payload, number)
     base, _ = split_stage(job.stage)
     if base == LADDER:
-        probe = probes_of(payload)[number]
-        streams = Streams(context.seed, job.point, job.stage, probe.stream)
+        told = probes_of(payload)[number]
+        streams = Streams(context.seed, job.point, job.stage, told.stream)
         made = probes.Probe.make(problem, data, streams, payload["params"])
-        return _judged(context, fd, job, number, probes.run_ladder(made, probe, streams))
+        return _judged(context, fd, job, number, probes.run_ladder(made, told, streams))
     if base == CHECK:
         notes = probes.run_check(problem, data, streams, payload)
         return {}, {"notes": np.array(notes)} if notes else {}
@@ -317,8 +318,8 @@ def _train(context: TrainContext, fd: int | None, job: Job, number: int) -> _Fou
             arrays |= _fingerprint(context, fd, job)
         return metrics, arrays
     if base == WAY:
-        told = payload["trials"][number] if "trials" in payload else payload["trial"]
-        trial = {**told, "params": payload["params"]}
+        trials = payload.get("trials")
+        trial = {**(trials[number] if trials else payload["trial"]), "params": payload["params"]}
         return find_way(problem, data, streams, trial, curve_samples=context.curve_samples)
     folder = _model_path(context, job, number).parent
     # Imports ignite, which takes as long as torch: not before it is needed.

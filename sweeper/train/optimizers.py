@@ -198,13 +198,6 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group.get(SCALE, 1.0)
 
 
-def scale_rates(optimizer: torch.optim.Optimizer) -> None:
-    """Make each group's learning rate its own where all have been given the same."""
-    for group in optimizer.param_groups:
-        if SCALE in group:
-            group["lr"] *= group[SCALE]
-
-
 def recipe_of(optimizer: Any, clipping: Clipping, model: nn.Module) -> Recipe:
     """How the trained parameters of a model are updated, as plain data.
 

@@ -31,6 +31,7 @@ from sweeper.train.step import FlatStep, NativeStep, Step, numbers_of
 from sweeper.train.streams import Streams, preserved
 from sweeper.train.tape import Tape, held, record, trained
 from sweeper.train.tuning.plan import settings_of
+from sweeper.train.tuning.schedule import cycle_rates
 
 LEAST = 2
 """A pack of one is padded to two: torch multiplies a single matrix by other functions."""
@@ -182,7 +183,7 @@ def most_members(member: Member, way: str) -> int:
     return max(1, min(int(share // (_BYTES * numbers)), gaining(tape)))
 
 
-def shares(members: Sequence[Member], most: int) -> Iterator[Sequence[Member]]:
+def shares(members: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:
     """Packs of at most so many members, about as large as each other: one alone is padded."""
     count = -(-len(members) // most)
     for place in range(count):
@@ -214,8 +215,8 @@ def train_pack(
     keys = keys_of([member.streams for member in members], tape, payload["steps"], least)
     optimizer = find_optimizer(recipe)
     told = [settings_of(payload, member.streams.number) for member in members]
-    rates = np.stack(padded([cycle_rates(one) for one in told], step.replicas), axis=1)
-    numbers = numbers_of(optimizer, rates, step.replicas, torch.float32)
+    every = np.stack(padded([cycle_rates(one) for one in told], step.replicas), axis=1)
+    numbers = numbers_of(optimizer, every, step.replicas, torch.float32)
     left = set(range(len(members)))
     for number, ((x, y), key, settings) in enumerate(zip(batches, keys, numbers, strict=False), 1):
         reached = step(x, y, key, settings).tolist()
@@ -283,16 +284,6 @@ def _note_curves(
         for place in left:
             curves = members[place].curves
             curves[f"loss_{name}"][point], curves[f"perf_{name}"][point] = found[place]
-
-
-def cycle_rates(payload: Mapping[str, Any]) -> list[float]:
-    """The learning rate of each step, to the last bit what ignite sets in plain training."""
-    start, end = payload["lr_start"], payload["lr_end"]
-    cycle = max(2, payload["steps"] // payload["cycles"])
-    return [
-        end + (start - end) * abs(step % cycle / cycle - 0.5) * 2
-        for step in range(payload["steps"])
-    ]
 
 
 def _batches(

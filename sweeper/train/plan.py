@@ -77,6 +77,8 @@ def split_stage(stage: str) -> tuple[str, int]:
 
 def cycle_epochs(settings: HyperparameterSettings, n_train: int) -> int:
     """Epochs of one learning-rate cycle: as set, or from the number of training samples."""
+    if settings.epochs is not None:
+        return settings.epochs // settings.cycles
     if settings.cycle_epochs is not None:
         return settings.cycle_epochs
     return 2 * int(np.clip(300_000 // n_train, 2, 10))
@@ -100,6 +102,11 @@ class Plan:
     plain_because: str | None = ""
     """Why no point's trials are packed: empty where nobody wants to know.  None: each point's
     model, data and settings decide."""
+
+    @property
+    def tunings(self) -> int:
+        """How many times each point is tuned."""
+        return 1
 
     def first(self, point: Point, *, check: bool) -> Planned:
         """The first step of a point; `check` for the first point of the sweep."""

@@ -29,7 +29,7 @@ from sweeper.train.soundness import has_sum, is_broadcast, notes_of
 from sweeper.train.streams import Preserved, Streams
 from sweeper.train.tuning import ladder
 from sweeper.train.tuning.held_out import held_out
-from sweeper.train.tuning.schedule import cycle_ends, triangular
+from sweeper.train.tuning.schedule import cycle_ends, rates
 
 EVALUATED = 192
 """The most training samples that performance is measured on after each step of a range run."""
@@ -169,12 +169,12 @@ def run_batch_choice(probe: Probe, payload: Mapping[str, Any], number: int) -> M
 def run_ladder(made: Probe, probe: ladder.Probe, streams: Streams) -> list[float]:
     """The held-out loss after each cycle; infinite from where it diverged."""
     kept, held = held_out(made.data, streams)
-    rates = triangular(probe.low, probe.high, probe.steps, probe.cycles)
+    every = rates(probe.schedule, probe.high, probe.steps, probe.cycles, probe.warmup)
     ends = cycle_ends(probe.steps, probe.cycles)
     losses = [math.inf] * len(ends)
     sizes = [probe.batch_size] * probe.steps
     places = (kept[chosen] for chosen in endless(len(kept), sizes, made.order))
-    for number, (batch, rate) in enumerate(zip(made.batches(places), rates, strict=True), 1):
+    for number, (batch, rate) in enumerate(zip(made.batches(places), every, strict=True), 1):
         if not made.step(batch, float(rate)):
             break
         if number in ends:

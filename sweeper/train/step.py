@@ -103,7 +103,10 @@ class NativeStep:
 
 
 def numbers_of(
-    optimizer: Optimizer, rates: NDArray[np.float64] | Sequence[float], replicas: int, dtype: torch.dtype
+    optimizer: Optimizer,
+    rates: NDArray[np.float64] | Sequence[float],
+    replicas: int,
+    dtype: torch.dtype,
 ) -> Iterator[Tensor]:
     """What the optimiser needs in each step, shape (numbers, replicas).
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from ignite.engine import Engine, Events
-from ignite.handlers.param_scheduler import LinearCyclicalScheduler
 from torch import Tensor, nn
 
 from sweeper.files import make_folder
@@ -19,10 +18,11 @@ from sweeper.train.curves import CURVES, Trained, choose_samples, curve_steps
 from sweeper.train.data import Batch, Data, Indices, SampleSet, in_order, shuffled
 from sweeper.train.inputs import call_model
 from sweeper.train.metrics import Measure, Tally, evaluating
-from sweeper.train.optimizers import make_optimizer, scale_rates
+from sweeper.train.optimizers import make_optimizer, set_rate
 from sweeper.train.plan import batches_per_epoch
 from sweeper.train.problem import Problem
 from sweeper.train.streams import Preserved, Streams, preserved
+from sweeper.train.tuning.schedule import cycle_rates
 from sweeper.types import Params
 
 
@@ -83,13 +83,12 @@ def train_trial(
 
     trainer = Engine(step)
     epochs = Epochs(data.train, payload["batch_size"], streams.generator("order"))
-    # ignite wants two steps a cycle; of one step only the first rate is ever used.
-    cycle_steps = max(2, payload["cycle_epochs"] * len(epochs))
-    cycle = LinearCyclicalScheduler(
-        optimizer, "lr", payload["lr_start"], payload["lr_end"], cycle_steps
-    )
-    trainer.add_event_handler(Events.ITERATION_STARTED, cycle)
-    trainer.add_event_handler(Events.ITERATION_STARTED, lambda _: scale_rates(optimizer))
+    every = cycle_rates(payload)
+
+    def set_rates(engine: Engine) -> None:
+        set_rate(optimizer, every[(engine.state.iteration - 1) % len(every)])  # a handler may go on
+
+    trainer.add_event_handler(Events.ITERATION_STARTED, set_rates)
     evaluator = Evaluator(problem, model, judging)
     curves = _record_curves(trainer, evaluator, data, streams, payload, curve_samples)
     if problem.handlers is not None:

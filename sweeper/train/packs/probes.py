@@ -16,15 +16,23 @@ from torch import Tensor
 from sweeper.train.data import Data, Indices, endless
 from sweeper.train.evaluation import PackEvaluation, gather
 from sweeper.train.metrics import Measure
-from sweeper.train.packed import Member, keys_of, least_of, make_step, most_members, padded, shares
-from sweeper.train.packed import stack_members
+from sweeper.train.packed import (
+    Member,
+    keys_of,
+    least_of,
+    make_step,
+    most_members,
+    padded,
+    shares,
+    stack_members,
+)
 from sweeper.train.problem import Problem
 from sweeper.train.stacked import find_optimizer
 from sweeper.train.step import numbers_of
 from sweeper.train.tuning.held_out import held_out
 from sweeper.train.tuning.ladder import Probe
 from sweeper.train.tuning.plan import probes_of, settings_of
-from sweeper.train.tuning.schedule import cycle_ends, triangular
+from sweeper.train.tuning.schedule import cycle_ends, rates
 from sweeper.types import Job
 
 Make = Callable[[int], Member]
@@ -91,10 +99,10 @@ def _train(
     parts = {member.streams.number: held_out(data, member.streams) for member in members}
     kept, held = zip(*(parts[member.streams.number] for member in members), strict=True)
     cycles = probes[0].cycles
-    rates = np.stack(
-        [triangular(one.low, one.high, steps, cycles) for one in padded(probes, least)], 1
-    )
-    numbers = numbers_of(find_optimizer(recipe), rates, step.replicas, torch.float32)
+    every = [
+        rates(one.schedule, one.high, steps, cycles, one.warmup) for one in padded(probes, least)
+    ]
+    numbers = numbers_of(find_optimizer(recipe), np.stack(every, 1), step.replicas, torch.float32)
     keys = keys_of([member.streams for member in members], tape, steps, least)
     judging = Measure("inv-loss", members[0].loss, problem.numerics)
     finite = np.ones(step.replicas, dtype=bool)
@@ -102,9 +110,7 @@ def _train(
     evaluation = PackEvaluation(judging, members[0].model)
     ends = cycle_ends(steps, cycles)
     losses = np.full((len(ends), step.replicas), math.inf)
-    for number, ((x, y), key, settings) in enumerate(
-        zip(batches, keys, numbers, strict=True), 1
-    ):
+    for number, ((x, y), key, settings) in enumerate(zip(batches, keys, numbers, strict=True), 1):
         reached = step(x, y, key, settings)
         if not math.isfinite(float(reached.sum())):
             for place in np.flatnonzero(~np.isfinite(reached.numpy())):

@@ -15,9 +15,6 @@ from numpy.typing import NDArray
 
 from sweeper.train.tuning.held_out import FOLDS
 
-LOW = 1 / 8
-"""The lower end of a cycle's rates, relative to their peak."""
-
 SPANS: Mapping[str, tuple[int, int]] = {
     "sgd": (-10, 1),
     "asgd": (-10, 1),
@@ -41,12 +38,13 @@ class Probe:
     stream: int
     """The number of its random streams: which samples are held out, initial weights, data order.
     Candidates of one initialisation share them, so that they are compared in pairs."""
-    low: float
-    """The lowest learning rate of a cycle."""
     high: float
+    """The peak of the learning rate."""
     batch_size: int
     steps: int
     cycles: int = 1
+    schedule: str = "triangular"
+    warmup: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,8 @@ def base_batch(n_train: int) -> int:
     Where an epoch has few steps, a trial of a fixed number of epochs trains too little.
     """
     wanted = round(math.log2(max(1, n_train) / 64))
-    return min(2 ** int(np.clip(wanted, 3, math.log2(LARGE))), max(1, n_train))
+    size: int = 2 ** int(np.clip(wanted, 3, math.log2(LARGE)))
+    return min(size, max(1, n_train))
 
 
 def kept_samples(n_train: int) -> int:
@@ -140,13 +139,13 @@ def has_diverged(tried: Tried) -> bool:
 
 
 def untrained(tried: Sequence[Tried]) -> float:
-    """A loss to stand in for the constant prediction's: where the lowest rate has hardly trained."""
+    """Stands in for the constant prediction's loss: where the lowest rate has hardly trained."""
     last = [losses[-1] for one in tried for losses in one.losses if math.isfinite(losses[-1])]
     return last[0] if last else 0.0
 
 
 def highest_good(tried: Sequence[Tried], constant: float, number: int) -> Tried | None:
-    """The highest rate whose gain cannot be told from the best one's; None where nothing learned."""
+    """The highest rate that gains as much as the best one, nearly; None where nothing learned."""
     gains = [gain_of(one, constant) for one in tried]
     best = max(gains, default=0.0)
     if best < LEARNED:
@@ -247,7 +246,9 @@ def _score(tried: Sequence[Tried], constant: float) -> float:
 
 def arrays_of(tried: Sequence[Sequence[Tried]]) -> dict[str, NDArray[np.float64]]:
     """What a round came to, an entry a probe: `loss` has shape (probes, cycles)."""
-    rows = [(t, one, losses) for t, some in enumerate(tried) for one in some for losses in one.losses]
+    rows = [
+        (t, one, losses) for t, some in enumerate(tried) for one in some for losses in one.losses
+    ]
     return {
         "tuning": np.array([t for t, _, _ in rows], dtype=float),
         "lr": np.array([one.candidate.rate for _, one, _ in rows]),

@@ -23,7 +23,7 @@ from sweeper.train.plan import (
     cycle_epochs,
     split_stage,
 )
-from sweeper.train.tuning import ladder
+from sweeper.train.tuning import ladder, schedule
 from sweeper.train.tuning.ladder import Candidate, Probe, Tried
 from sweeper.types import CHECK, TRIAL, Found, Outcome, Planned, Point, Step, SweepSettings
 
@@ -146,7 +146,8 @@ class LadderPlan:
     ) -> Step:
         """A round of probes: for each tuning the candidates that it tries."""
         made = ladder.ROUNDS[number] if number < len(ladder.ROUNDS) else ladder.WHOLE
-        inits = self.settings.hparams.probe_inits if number else 1
+        hparams = self.settings.hparams
+        inits = hparams.probe_inits if number else 1
         sizes = {one.batch_size for some in candidates for one in some}
         lengths = {str(size): self._length(made.share, size) for size in sorted(sizes)}
         payload = {
@@ -158,7 +159,9 @@ class LadderPlan:
             "candidates": [[[one.rate, one.batch_size] for one in some] for some in candidates],
             "inits": inits,
             "lengths": lengths,
-            "cycles": made.cycles,
+            "cycles": made.cycles if hparams.schedule == "triangular" else 1,
+            "schedule": hparams.schedule,
+            "warmup": hparams.warmup,
             "steps": max(lengths.values()),
         }
         stage = f"{LADDER}.{attempt}" if attempt else LADDER
@@ -186,8 +189,8 @@ class LadderPlan:
             lower = [ladder.lowered(some) for some in tried]
             if self.settings.hparams.lr is None and attempt < ladder.MOST_LOWERINGS:
                 again = self._round(number, lower, carried, attempt + 1)
-                choice = {"verdict": "diverged everywhere: lower rates"}
-                return Planned(point.signature, again, step.stage, choice, arrays)
+                verdict = {"verdict": "diverged everywhere: lower rates"}
+                return Planned(point.signature, again, step.stage, verdict, arrays)
             reason = (
                 f"training diverges at a learning rate of {rates[0]:.3g} and above "
                 "(is there a NaN or an infinite value in the data?)"
@@ -203,17 +206,22 @@ class LadderPlan:
             following = self._round(number + 1, candidates, carried, attempt + 1)
         else:
             following = self._after_last_round(attempt, number, tried, carried)
-        choice = {
+        choice: dict[str, Any] = {
             "constant": constant,
             "candidates": following.payload.get("candidates"),
             "chosen": [
-                [told["lr_end"], told["batch_size"]] for told in following.payload.get("tunings", ())
+                [told["lr_end"], told["batch_size"]]
+                for told in following.payload.get("tunings", ())
             ],
         }
         return Planned(point.signature, following, step.stage, choice, arrays)
 
     def _after_last_round(
-        self, attempt: int, number: int, tried: Sequence[Sequence[Tried]], carried: Mapping[str, Any]
+        self,
+        attempt: int,
+        number: int,
+        tried: Sequence[Sequence[Tried]],
+        carried: Mapping[str, Any],
     ) -> Step:
         """The trials; or a round more, for the tunings that have found nothing that learns."""
         constant = carried["constant"]
@@ -243,12 +251,14 @@ class LadderPlan:
         epochs = cycle_epochs(hparams, self.n_train)
         per_epoch = batches_per_epoch(self.n_train, batch_size)
         return {
-            "lr_start": chosen.rate * ladder.LOW,
+            "lr_start": chosen.rate * schedule.LOW[hparams.schedule],
             "lr_end": chosen.rate,
             "batch_size": batch_size,
             "cycle_epochs": epochs,
             "cycles": hparams.cycles,
             "steps": epochs * hparams.cycles * per_epoch,
+            "schedule": hparams.schedule,
+            "warmup": hparams.warmup,
         }
 
     def _trials(
@@ -282,9 +292,8 @@ def probes_of(payload: Mapping[str, Any]) -> list[Probe]:
         for rate, size in some:
             for init in range(payload["inits"]):
                 stream, steps = tuning * STREAMS + init, payload["lengths"][str(size)]
-                low = rate * ladder.LOW
-                made = Probe(len(probes), stream, low, rate, size, steps, payload["cycles"])
-                probes.append(made)
+                shape = payload["cycles"], payload["schedule"], payload["warmup"]
+                probes.append(Probe(len(probes), stream, rate, size, steps, *shape))
     return probes
 
 

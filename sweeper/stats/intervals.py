@@ -1,7 +1,4 @@
-"""Means and intervals of few numbers.
-
-scipy is imported where it is used: reading a folder's status should not pay for it.
-"""
+"""Means and intervals of few numbers."""
 
 from __future__ import annotations
 
@@ -25,36 +22,77 @@ class Interval:
     """Sample standard deviation (n - 1); NaN below 2."""
     half_width: float
     """Half of the interval's width; NaN below 2."""
+    bounds: tuple[float, float] | None = None
+    """The least and the largest that the mean can be, where the interval has to respect them."""
 
     @property
     def low(self) -> float:
         """The lower end."""
-        return self.mean - self.half_width
+        return keep_within(self.mean, self.half_width, self.half_width, self.bounds)[0]
 
     @property
     def high(self) -> float:
         """The upper end."""
-        return self.mean + self.half_width
+        return keep_within(self.mean, self.half_width, self.half_width, self.bounds)[1]
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the interval is `mean` ± `half_width`."""
+        return self.bounds is None or (
+            self.bounds[0] <= self.mean - self.half_width
+            and self.mean + self.half_width <= self.bounds[1]
+        )
 
 
-def mean_interval(values: Sequence[float] | NDArray[Any], confidence: float = 0.95) -> Interval:
+def keep_within(
+    mean: float, down: float, up: float, bounds: tuple[float, float] | None
+) -> tuple[float, float]:
+    """The ends mean - down, mean + up; where one would pass a bound, the same on a logit scale.
+
+    By the delta method (A. W. van der Vaart, *Asymptotic Statistics*, 1998, chapter 3): `down` and
+    `up` are divided by the slope of the inverse logit at the mean, and the ends are brought back.
+    """
+    low, high = mean - down, mean + up
+    if bounds is None or not (low < bounds[0] or high > bounds[1]):
+        return low, high
+    span = bounds[1] - bounds[0]
+    share = (mean - bounds[0]) / span
+    if not 0 < share < 1:
+        return max(low, bounds[0]), min(high, bounds[1])
+    logit, slope = math.log(share / (1 - share)), share * (1 - share) * span
+    return (
+        bounds[0] + span * _expit(logit - down / slope),
+        bounds[0] + span * _expit(logit + up / slope),
+    )
+
+
+def _expit(value: float) -> float:
+    return 1 / (1 + math.exp(-value)) if value > -700 else 0.0
+
+
+def mean_interval(
+    values: Sequence[float] | NDArray[Any],
+    confidence: float = 0.95,
+    bounds: tuple[float, float] | None = None,
+) -> Interval:
     """The mean of `values`, shape (n,), with its interval by Student's t.
 
-    Values that are not finite are left out (a diverged loss has no mean).
+    Values that are not finite are left out (a diverged loss has no mean).  `bounds`: what no mean
+    can pass; an interval that would is made on a logit scale.
     """
     finite = np.asarray(values, dtype=float)
     finite = finite[np.isfinite(finite)]
     n = len(finite)
     if n == 0:
-        return Interval(0, math.nan, math.nan, math.nan)
+        return Interval(0, math.nan, math.nan, math.nan, bounds)
     mean = float(finite.mean())
     if n == 1:
-        return Interval(1, mean, math.nan, math.nan)
+        return Interval(1, mean, math.nan, math.nan, bounds)
     from scipy.special import stdtrit
 
     std = float(finite.std(ddof=1))
     quantile = float(stdtrit(n - 1, (1 + confidence) / 2))
-    return Interval(n, mean, std, quantile * std / math.sqrt(n))
+    return Interval(n, mean, std, quantile * std / math.sqrt(n), bounds)
 
 
 @dataclass(frozen=True, slots=True)

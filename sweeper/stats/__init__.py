@@ -1,0 +1,37 @@
+"""What can be said: means, intervals, comparisons.  Pure: numbers in, numbers out.
+
+scipy is imported where it is used: reading a folder's status should not pay for it.
+"""
+
+from sweeper.stats.compare import (
+    Pair,
+    compare_all,
+    compare_leader,
+    compare_paired,
+    sampling_variance,
+)
+from sweeper.stats.components import Estimate, estimate_means
+from sweeper.stats.intervals import Difference, Interval, mean_difference, mean_interval
+from sweeper.stats.selection import best_interval
+from sweeper.stats.verdict import By, ComparedPair, Comparison, Sample, compare_points, find_point
+
+__all__ = [
+    "By",
+    "ComparedPair",
+    "Comparison",
+    "Difference",
+    "Estimate",
+    "Interval",
+    "Pair",
+    "Sample",
+    "best_interval",
+    "compare_all",
+    "compare_leader",
+    "compare_paired",
+    "compare_points",
+    "estimate_means",
+    "find_point",
+    "mean_difference",
+    "mean_interval",
+    "sampling_variance",
+]

@@ -1,0 +1,209 @@
+"""Sequential comparison of several means: which are worse, however often one looks.
+
+A group-sequential design (C. Jennison and B. Turnbull, 1999) with looks that are fixed in advance.
+Each look may spend a part of alpha (K. Lan and D. DeMets, 1983; the power family of K. Kim and
+D. DeMets, 1987), and within a look it is shared among points and rivals.  Both shares are by the
+union bound, so nothing is assumed of how statistics of different looks or pairs depend on each
+other.  A point that was found worse leaves its share to the others (S. Holm, 1979; with looks:
+W. Maurer and F. Bretz, 2013).
+
+scipy is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
+
+GROWTH = 1.2
+"""Each look has so many times the trials of the one before."""
+
+POWER = 1.5
+"""With t of all trials, t to this power of alpha is spent: between Pocock's boundary (1) and
+O'Brien and Fleming's (3)."""
+
+MOST_PRIOR = 30.0
+"""Degrees of freedom that other points' variances may be worth to a point, at most."""
+
+
+def plan_looks(first: int, last: int, tunings: int = 1) -> tuple[int, ...]:
+    """The numbers of trials of a point at which to look: from `first` to `last`, geometric.
+
+    All but the last are multiples of `tunings`, so that each tuning has as many trials.
+    """
+    looks: list[int] = []
+    trials = first
+    while not looks or looks[-1] < last:
+        looks.append(min(last, math.ceil(trials / tunings) * tunings))
+        trials = max(looks[-1] + 1, math.ceil(looks[-1] * GROWTH))
+    return tuple(looks)
+
+
+def spend(alpha: float, looks: Sequence[int], place: int) -> float:
+    """The part of `alpha` that the look at this place may spend."""
+    before = looks[place - 1] if place else 0
+    return alpha * float((looks[place] / looks[-1]) ** POWER - (before / looks[-1]) ** POWER)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What is known of one point: its trials, each with the tuning that it was trained with."""
+
+    values: Floats
+    """Shape `(trials,)`; at least two."""
+    tunings: NDArray[np.int64]
+    """Shape `(trials,)`; all different where every trial is an independent repeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """The means of some points with their estimated variances."""
+
+    mean: Floats
+    variance: Floats
+    """Of the mean, between tunings included."""
+    freedom: Floats
+    """Degrees of freedom of each point's own variance."""
+    shared: float
+    """Degrees of freedom of what all have in common: the part that is between tunings."""
+
+    def p_values(self, worse: Sequence[int], better: int, margin: float = 0.0) -> Floats:
+        """One-sided, for the claims that each of `worse`, plus `margin`, is below `better`.
+
+        By Welch's t (B. L. Welch, 1947).  1 where neither varies at all: values that are equal by
+        chance are no proof that all would be.
+        """
+        from scipy.special import stdtr
+
+        places = np.asarray(worse, dtype=int)
+        one, other = self.variance[places], self.variance[better]
+        total = one + other
+        known = total > 0
+        one, other = np.where(known, one, 0.5), np.where(known, other, 0.5)
+        total = np.where(known, total, 1.0)
+        own = (one / total) ** 2 / self.freedom[places]
+        own += (other / total) ** 2 / self.freedom[better]
+        difference = self.mean[better] - self.mean[places] - margin
+        p_values = stdtr(1 / (own + 1 / self.shared), -difference / np.sqrt(total))
+        return np.where(known, p_values, 1.0)
+
+
+def estimate_means(samples: Sequence[Sample]) -> Means:
+    """Means and variances, where points lend each other what two or three trials cannot tell.
+
+    A trial is mu + b[tuning] + e[trial].  The variance of a point's trials is its own, shrunken
+    towards the others' as far as they are alike (G. Smyth, 2004).  How much of it lies between
+    tunings, and so does not shrink with more trials of the same tunings, is told by all points
+    together: as a ratio, and as a variance, of which the larger counts for a point.
+    """
+    parts = [_divide(sample) for sample in samples]
+    mean, trials, crowding, squares = _columns(parts, "mean", "trials", "crowding", "squares")
+    spread, freedom = _shrink(squares / (trials - 1), trials - 1)
+    ratio, between, shared = _between([part for part in parts if part.tells])
+    within = spread / (1 + ratio * (trials - crowding) / (trials - 1))
+    variance = (within + np.maximum(ratio * within, between) * crowding) / trials
+    return Means(mean, variance, freedom, shared)
+
+
+@dataclass(frozen=True, slots=True)
+class _Squares:
+    """A point's sum of squares, and what of it is between its tunings."""
+
+    mean: float
+    trials: int
+    tunings: int
+    crowding: float
+    """How many trials share a trial's tuning, on average, itself included."""
+    squares: float
+    between: float
+
+    @property
+    def tells(self) -> bool:
+        """Whether it tells what lies between tunings from what lies within."""
+        return 1 < self.tunings < self.trials and self.squares > 0
+
+
+def _divide(sample: Sample) -> _Squares:
+    trials = len(sample.values)
+    mean = float(sample.values.sum()) / trials
+    values = sample.values - mean
+    squares = float(values @ values)
+    counts = np.bincount(sample.tunings)
+    if counts.max() == 1:
+        return _Squares(mean, trials, trials, 1.0, squares, squares)
+    sums = np.bincount(sample.tunings, values)[counts > 0]
+    counts = counts[counts > 0]
+    crowding = float(counts @ counts) / trials
+    return _Squares(mean, trials, len(counts), crowding, squares, float((sums**2 / counts).sum()))
+
+
+def _columns(parts: Sequence[_Squares], *names: str) -> list[Floats]:
+    return [np.array([getattr(part, name) for part in parts], dtype=float) for name in names]
+
+
+def _shrink(variances: Floats, freedom: Floats) -> tuple[Floats, Floats]:
+    """Each variance drawn towards the mean of all, and its degrees of freedom.
+
+    The weight is that of an empirical prior, whose degrees of freedom follow from how much the
+    logarithms differ beyond chance.  Their excess is taken one standard error above its estimate:
+    points that look alike by chance must not be taken for alike.
+    """
+    pooled = float(variances.mean())
+    if pooled <= 0 or len(variances) < 2:
+        return variances, freedom
+    logs = np.log(np.maximum(variances, 1e-5 * pooled)) + 1 / freedom + 1 / (3 * freedom**2)
+    seen = float(logs.var(ddof=1)) * (1 + math.sqrt(2 / (len(logs) - 1)))
+    by_chance = float((2 / freedom + 2 / freedom**2 + 4 / (3 * freedom**3)).mean())
+    excess = max(seen - by_chance, 1e-9)
+    # Where the trigamma function of half the degrees of freedom is the excess, nearly.
+    prior = min((1 + math.sqrt(1 + 2 * excess)) / excess, MOST_PRIOR)
+    shrunken = (freedom * variances + prior * pooled) / (freedom + prior)
+    return shrunken, np.minimum(freedom + prior, freedom.sum())
+
+
+def _between(parts: Sequence[_Squares]) -> tuple[float, float, float]:
+    """The variance between tunings: over that within, as it is, and its degrees of freedom.
+
+    The ratio is of the points' shares of squares, so that no point counts for more because it
+    spreads more.  The variance itself counts where a tuning goes wrong now and then: a point all of
+    whose tunings did spreads little.
+    """
+    if not parts:
+        return 0.0, 0.0, math.inf
+    squares, between, trials, tunings, crowding = _columns(
+        parts, "squares", "between", "trials", "tunings", "crowding"
+    )
+    freedom = tunings - 1
+    inside = np.maximum(squares - between, 0.0) / (trials - tunings)
+    excess = between / freedom - inside
+    repeats = (trials - crowding) / freedom
+    weight = float((inside / squares * repeats).sum())
+    ratio = float((excess / squares).sum()) / max(weight, 1e-12)
+    return max(ratio, 0.0), max(float((excess / repeats).mean()), 0.0), float(freedom.sum())
+
+
+def step_down(
+    p_values: Mapping[int, float], level: float, racing: int, rivals: int
+) -> dict[int, float]:
+    """The points that are worse, each with its p-value adjusted to be compared with `level`.
+
+    Args:
+        p_values: Of all points that are still in the race but the leaders.
+        level: What this look may spend.
+        racing: How many are still in the race, leaders included: any may be the best.
+        rivals: With how many others a point might have been compared since the first look.
+    """
+    found: dict[int, float] = {}
+    for point, p_value in sorted(p_values.items(), key=lambda item: item[1]):
+        adjusted = min(p_value * (racing - len(found)) * rivals, 1.0)
+        if adjusted > level:
+            break
+        found[point] = adjusted
+    return found

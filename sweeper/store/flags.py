@@ -1,0 +1,63 @@
+"""Points whose tuning failed, known by what their trials came to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+COULD_NOT = "could not be tuned"
+
+LEARNED = 0.03
+"""A training has learned something where its loss is so far below the constant prediction's, as a
+share of it."""
+
+OF_THE_BEST = 0.25
+"""Where even the best point of a sweep learns little, so much of that is enough."""
+
+SHORT = 0.5
+"""Trials fall short of their probes where they gain less than this share of what those gained."""
+
+
+def flags(payloads: Sequence[Mapping[str, Any]], losses: Sequence[Sequence[float]]) -> list[str]:
+    """For each point why it counts as one that could not be tuned; empty where it does not.
+
+    Args:
+        payloads: what the trials of each point are told.
+        losses: the training losses of each point's trials; NaN for one that diverged.
+    """
+    gains = [_gains(told, own) for told, own in zip(payloads, losses, strict=True)]
+    best = max((float(np.mean(own)) for own in gains if own), default=0.0)
+    least = min(LEARNED, OF_THE_BEST * best)
+    return [_flag(told, own, least) for told, own in zip(payloads, gains, strict=True)]
+
+
+def _gains(told: Mapping[str, Any], losses: Sequence[float]) -> list[float]:
+    """How far below the constant prediction's loss trials came, as shares of it."""
+    constant = told.get("constant")
+    if constant is None:
+        return []
+    return [_gain(constant, loss) for loss in losses]
+
+
+def _gain(constant: float, loss: float) -> float:
+    return max(0.0, (constant - loss) / (abs(constant) or 1.0)) if math.isfinite(loss) else 0.0
+
+
+def _flag(told: Mapping[str, Any], gains: Sequence[float], least: float) -> str:
+    if not gains:
+        return ""
+    stuck = sum(gain <= least for gain in gains)
+    if 2 * stuck >= len(gains):
+        return (
+            f"{COULD_NOT}: {stuck} of {len(gains)} trials are no better than a constant prediction"
+        )
+    constant = told["constant"]
+    known = [one["expected"] for one in told["tunings"] if one.get("expected") is not None]
+    promised = float(np.mean([_gain(constant, loss) for loss in known])) if known else 0.0
+    reached = float(np.mean(gains))
+    if reached < SHORT * promised:
+        return f"{COULD_NOT}: trials reach {reached / promised:.0%} of what its probes gained"
+    return ""
