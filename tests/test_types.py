@@ -183,7 +183,7 @@ def test_epochs_are_given_once_and_shared_by_cycles():
     assert HyperparameterSettings(epochs=8).epochs == 8
     with pytest.raises(SettingsError, match="epochs=8 and cycle_epochs=2: give one of them"):
         HyperparameterSettings(epochs=8, cycle_epochs=2)
-    with pytest.raises(SettingsError, match="epochs=6: it must be a multiple of cycles, .* is 4"):
+    with pytest.raises(SettingsError, match=r"epochs=6: it must be a multiple of cycles, .* is 4"):
         HyperparameterSettings(epochs=6)
     assert HyperparameterSettings(epochs=6, cycles=3).epochs == 6
 
