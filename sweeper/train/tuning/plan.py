@@ -3,9 +3,9 @@
     check -> way -> ladder -> ladder.1 -> ladder.2 -> way.1 -> trial
 
 `check` is made for the first point of a sweep only, `way` where points may be packed, and `way.1`
-where the chosen trials are worth compiling.  All tunings of a point go through a round together, so
-that their probes share packs; each is decided by its own probes alone.  A step is plain data and
-carries all that later steps need.
+where trials of the other batch size are chosen and worth compiling.  All tunings of a point go
+through a round together, so that their probes share packs; each is decided by its own probes alone.
+A step is plain data and carries all that later steps need.
 """
 
 from __future__ import annotations
@@ -65,9 +65,12 @@ class LadderPlan:
             payload = {"batch_size": min(BASE_BATCH, self.n_train), "steps": 1}
             return Planned(point.signature, Step(CHECK, 1, payload))
         if self.plain_because is None:
-            trials = [self._trial(self._guess(), size) for size in self._batch_sizes()]
-            told: dict[str, Any] = {"trials": trials, "for_probes": True}
-            return Planned(point.signature, Step(WAY, len(trials), told))
+            # Most probes have the first size, and trials probably: it is compiled where it pays.
+            trials = [
+                {**self._trial(self._guess(), size), "for_probes": place > 0}
+                for place, size in enumerate(self._batch_sizes())
+            ]
+            return Planned(point.signature, Step(WAY, len(trials), {"trials": trials}))
         way = {"way": PLAIN, "because": self.plain_because} if self.plain_because else {}
         return self._begin(point, {str(size): way for size in self._batch_sizes()})
 
