@@ -320,7 +320,8 @@ def _train(context: TrainContext, fd: int | None, job: Job, number: int) -> _Fou
     if base == WAY:
         trials = payload.get("trials")
         trial = {**(trials[number] if trials else payload["trial"]), "params": payload["params"]}
-        return find_way(problem, data, streams, trial, curve_samples=context.curve_samples)
+        samples, for_probes = context.curve_samples, payload.get("for_probes", False)
+        return find_way(problem, data, streams, trial, curve_samples=samples, for_probes=for_probes)
     folder = _model_path(context, job, number).parent
     # Imports ignite, which takes as long as torch: not before it is needed.
     from sweeper.train.trainer import train_trial
