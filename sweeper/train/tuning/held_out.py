@@ -15,8 +15,11 @@ FOLDS = 5
 """One of so many samples is held out."""
 
 STRATIFIED = 10_000
-"""The most samples that are held out by label.  Of more, a random fifth is nearly in proportion, and
-where data is loaded as it goes, all of it would have to be read."""
+"""The most samples that are held out by label.
+
+Of more, a random fifth is nearly in proportion; and where data is loaded as it goes, all of it would
+have to be read.
+"""
 
 
 def split(
