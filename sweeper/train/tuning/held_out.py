@@ -17,7 +17,7 @@ FOLDS = 5
 STRATIFIED = 10_000
 """The most samples that are held out by label.
 
-Of more, a random fifth is nearly in proportion; and where data is loaded as it goes, all of it would
+Of more, a random fifth is nearly in proportion; where data is loaded as it goes, all of it would
 have to be read.
 """
 
