@@ -166,6 +166,20 @@ def exploding(output, y):
     return nn.functional.mse_loss(output[:, 0], y.float())
 
 
+def test_a_loss_that_was_infinite_once_is_a_divergence_however_it_goes_on():
+    """One target whose square no number holds; clipped, it does the weights no harm."""
+    data = data_of()
+    y = torch.zeros(80, 2)  # not one number a sample: what is held out does not depend on them
+    data = Data(HeldSet(data.train.x, y), data.val)
+    place = int(held_out(data, streams_of(0, LADDER))[1][0])
+    assert place in held_out(data, streams_of(STREAMS, LADDER))[0]
+    y[place] = 1e30
+    problem = problem_of(plain, loss=nn.MSELoss, accuracy_style="inv-loss", clip_grad_value=0.01)
+    found = losses_of(range(16), problem, data)
+    assert all(np.isinf(np.frombuffer(losses)).all() for losses in found.values())
+    assert all(np.isinf(one_by_one(number, problem, data)).all() for number in (0, 1, 15))
+
+
 def test_a_probe_that_diverges_after_a_cycle_keeps_the_loss_before_it(monkeypatch):
     problem, data, payload = problem_of(plain), data_of(), payload_of(steps=24)
 

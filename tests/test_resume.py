@@ -182,5 +182,5 @@ def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path,
         run(tmp_path, selector)
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
-    sweeper.sweep("blobs", selector, 1, "fastest", tmp_path, backend="inline", progress=True)
+    sweeper.sweep("blobs", selector, 1, blobs.QUICK, tmp_path, backend="inline", progress=True)
     assert f"took over the lock that process {holder.pid}" in capsys.readouterr().err

@@ -383,7 +383,7 @@ def test_a_folder_of_before_there_were_two_methods_goes_on_and_says_so(tmp_path,
     assert replicas_started(tmp_path) == started
     said = "was begun with an earlier release: its points are tuned as it did then, by method="
     assert said in capsys.readouterr().err
-    with pytest.raises(FolderError, match="lr_sweep_len is 4.0 there and 6.0 here"):
+    with pytest.raises(FolderError, match=r"lr_sweep_len is 4\.0 there and 6\.0 here"):
         run(tmp_path, grid(), hparams="fast")
     sweeper.sweep("blobs", grid(), folder=tmp_path, **options, resume=False)
     assert said not in capsys.readouterr().err
