@@ -37,6 +37,9 @@ TRIAL = "trial"
 CHECK = "check"
 """The stage at which a failure is a fault of the problem: made once, for the first point."""
 
+WAY = "way"
+"""The stage at which it is found out how a point's trials may be trained: nothing is trained."""
+
 
 # -- points, and what is done for them ------------------------------------------------------------
 

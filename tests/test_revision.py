@@ -235,15 +235,7 @@ def test_a_point_is_another_when_this_changes(edited, what):
     assert bits(after[0]) != bits(before[0])
 
 
-# What is found out of packing is stored before the ladder's first fingerprint is taken.
-UNKNOWN = pytest.mark.xfail(reason="a point that fails in its first round has no fingerprint")
-
-
-@pytest.mark.parametrize(
-    "hparams",
-    [blobs.QUICK, pytest.param(blobs.LADDER, marks=UNKNOWN)],
-    ids=["ranges", "ladder"],
-)
+@METHODS
 def test_a_point_that_raises_now_has_no_results_and_gets_them_back(edited, hparams):
     edited.hparams = hparams
     kinds = ["tanh", "dropout"]

@@ -43,7 +43,6 @@ from sweeper.train.plan import (
     LR_RANGE,
     LR_RESCAN,
     PLAIN,
-    WAY,
     split_stage,
 )
 from sweeper.train.problem import Problem, load_problem
@@ -53,7 +52,7 @@ from sweeper.train.tape import CannotPackError
 from sweeper.train.toolchain import check_toolchain
 from sweeper.train.tuning.plan import CONSTANT, probes_of, settings_of
 from sweeper.train.way import find_way
-from sweeper.types import CHECK, TRIAL, Failure, Job, Outcome
+from sweeper.types import CHECK, TRIAL, WAY, Failure, Job, Outcome
 
 _Found: TypeAlias = tuple[Mapping[str, Any], Mapping[str, Any]]
 """Metrics and arrays."""

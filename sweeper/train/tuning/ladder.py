@@ -58,7 +58,7 @@ class Round:
     """Candidates whose gain is within this share of the best one's cannot be told apart."""
 
 
-ROUNDS = (Round(3 / 80, 1, 0.03), Round(8 / 80, 1, 0.01), Round(1 / 3, 2, 0.0025))
+ROUNDS = (Round(3 / 80, 1, 0.03), Round(8 / 80, 1, 0.01), Round(1 / 3, 2, 0.01))
 
 
 @dataclass(frozen=True, slots=True)

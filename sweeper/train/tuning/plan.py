@@ -19,14 +19,13 @@ from sweeper.train.plan import (
     BASE_BATCH,
     LADDER,
     PLAIN,
-    WAY,
     batches_per_epoch,
     cycle_epochs,
     split_stage,
 )
 from sweeper.train.tuning import ladder, schedule
 from sweeper.train.tuning.ladder import Candidate, Probe, Tried
-from sweeper.types import CHECK, TRIAL, Found, Outcome, Planned, Point, Step, SweepSettings
+from sweeper.types import CHECK, TRIAL, WAY, Found, Outcome, Planned, Point, Step, SweepSettings
 
 LEAST_STEPS = 20
 """Of a probe."""
@@ -164,6 +163,7 @@ class LadderPlan:
             "round": number,
             "ways": carried["ways"],
             "constant": carried["constant"],
+            "lowered": carried.get("lowered", 0),
             "chosen": carried.get("chosen"),
             "expected": carried.get("expected"),
             "candidates": [[[one.rate, one.batch_size] for one in some] for some in candidates],
@@ -195,10 +195,12 @@ class LadderPlan:
         carried = {**payload, "constant": constant}
         arrays = pack_arrays(ladder.arrays_of(tried))
         rates = sorted(one.candidate.rate for some in tried for one in some)
-        if all(ladder.has_diverged(one) for some in tried for one in some):
+        everywhere = all(ladder.has_diverged(one) for some in tried for one in some)
+        if everywhere and not any(payload["chosen"] or ()):
             lower = [ladder.lowered(some) for some in tried]
-            if self.settings.hparams.lr is None and attempt < ladder.MOST_LOWERINGS:
-                again = self._round(number, lower, carried, attempt + 1)
+            times = payload["lowered"] + 1
+            if self.settings.hparams.lr is None and times <= ladder.MOST_LOWERINGS:
+                again = self._round(number, lower, {**carried, "lowered": times}, attempt + 1)
                 verdict = {"verdict": "diverged everywhere: lower rates"}
                 return Planned(point.signature, again, step.stage, verdict, arrays)
             reason = (
