@@ -36,8 +36,8 @@ class Shares:
     """Parts of the variance of a trial of a point taken at random; together 1."""
 
     share: FloatArray
-    """Shape (parts,): each term, what is left of points, tuning, seed; what is not known apart is
-    in the part before it."""
+    """Shape (parts,): each term, what terms say only together (where points are missing), what is
+    left of points, tuning, seed; what is not known apart is in the part before it."""
     low: FloatArray
     """Ends of the 95 % interval of each."""
     high: FloatArray
@@ -126,10 +126,11 @@ def analyse(
     known = bool(np.isfinite(within).all() and within.sum() > _NOTHING * float((y**2).sum()))
     pairs = design.pairs_are_told()
     left = design.left(pairs=pairs)
-    if not known and left < _LEFT_OVER and pairs:
-        pairs = False  # what pairs do is all that there is to compare with
+    enough = _LEFT_OVER if known else 1
+    if not tuned and left < _LEFT_OVER and design.left(pairs=False) >= enough:
+        pairs = False  # one tuning's luck is in what pairs seem to do, and this is all there is
         left = design.left(pairs=False)
-    if not tuned and left >= (_LEFT_OVER if known else 1):
+    if not tuned and left >= enough:
         error = "left"
     elif known:
         error = "tunings" if tuned else "trials"
@@ -142,6 +143,7 @@ def analyse(
     kept = [place for place, rank in enumerate(ranks) if rank > 0]
     terms, projections = [terms[place] for place in kept], [projections[place] for place in kept]
     rest = design.rest(pairs=pairs)
+    whole = np.eye(len(y)) - 1 / len(y)
     trials = Noise(
         within if known else np.zeros_like(y),
         np.array([one.own for one in means]),
@@ -160,7 +162,7 @@ def analyse(
         tuple(terms),
         tuple(tests),
         left,
-        _shares(y, means, projections, noise, trials, confidence),
+        _shares(y, means, projections, whole - rest, noise, trials, confidence),
         tuple(design.marginals(y, noise, terms, confidence)),
         error,
         pairs,
@@ -283,6 +285,7 @@ def _shares(
     y: FloatArray,
     means: Sequence[Estimate],
     projections: Sequence[FloatArray],
+    model: FloatArray,
     noise: Noise,
     trials: Noise,
     confidence: float,
@@ -296,6 +299,7 @@ def _shares(
         y: the points' means.
         means: how they came about.
         projections: of the terms.
+        model: the projection on all terms together.
         noise: what terms are compared with.
         trials: what tunings and trials say of the means; 0 where that is not known.
         confidence: of the intervals.
@@ -318,10 +322,15 @@ def _shares(
 
         raw = [squares(one, noise.variance * (1 + again)) for one in projections]
         total = squares(whole, trials.variance + noise.variance * again)
-        rest = np.maximum(total, 0) - np.sum(raw, axis=0)
-        rest = np.where(rest > 1e-9 * np.abs(total), rest, 0)
+        said = squares(model, noise.variance * (1 + again))
+        both, rest = (
+            np.where(one > 1e-9 * np.abs(total), one, 0)
+            for one in (said - np.sum(raw, axis=0), total - np.maximum(said, 0))
+        )
         tuning = np.maximum(variance * scale - inside * inner, 0) * tunings * tuned
-        return np.column_stack([*(np.maximum(one, 0) for one in raw), rest, tuning, within * inner])
+        return np.column_stack(
+            [*(np.maximum(one, 0) for one in raw), both, rest, tuning, within * inner]
+        )
 
     random = np.random.default_rng(0)
     scale = _chisquare(random, noise.freedom(np.ones(count)))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.stats.anova import Analysis, Term, analyse
+from sweeper.stats.anova import Analysis, Marginal, Term, analyse
 from sweeper.stats.compare import holm_p_values
 from sweeper.stats.components import Estimate, estimate_means
 from sweeper.stats.forest import FEWEST, Importance, grow
@@ -48,7 +48,8 @@ class Effect:
 
     name: str
     kind: str
-    """"parameter", "pair", "left" (what no parameter or pair says of points), "tuning", "seed"."""
+    """"parameter", "pair", "shared" (what these say together, where points are missing), "left"
+    (what they do not say of points), "tuning", "seed"."""
     share: float
     """Of the variance of a trial of a point taken at random; all together are 1."""
     low: float
@@ -83,7 +84,7 @@ class LevelMean:
     by itself."""
     high: float
     best: bool
-    """Whether it is the best of its effect: the highest performance, or the lowest loss."""
+    """Whether it came out best in its effect: the highest performance, or the lowest loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +113,10 @@ class Effects:
         if shown:
             lines.append(self._about_levels())
         rest: dict[str, int] = {}
-        for level in shown:
+        for level, star in shown:
             rest[level.effect] = rest.get(level.effect, 0) + 1
-            if rest[level.effect] <= _MOST or level.best:
-                lines.append(f"  {'★' if level.best else ' '} {level.name}: {_ends(level)}")
+            if rest[level.effect] <= _MOST or star:
+                lines.append(f"  {'★' if star else ' '} {level.name}: {_ends(level)}")
         lines += [
             f"    and {_plural(count - _MOST, 'more value')} of {name}"
             for name, count in rest.items()
@@ -131,7 +132,7 @@ class Effects:
         shown = self._shown_levels()
         if shown:
             lines += ["", self._about_levels().rstrip(":"), ""]
-            rows = [[f"{level.name}{' ★' * level.best}", _ends(level)] for level in shown]
+            rows = [[f"{level.name}{' ★' * star}", _ends(level)] for level, star in shown]
             lines += map(_markdown, [["value", "mean"], ["---"] * 2, *rows])
         lines += [f"\n{line}" for line in self.caveats]
         return "\n".join(lines).rstrip() + "\n"
@@ -169,12 +170,16 @@ class Effects:
         p_value = f"{effect.p_value:.2g}" if effect.p_value >= 1e-4 else "< 0.0001"
         return [*row, f"{effect.statistic:.2f} ({freedom})", p_value, effect.verdict]
 
-    def _shown_levels(self) -> list[LevelMean]:
-        """Those of all parameters, and of the pairs that matter."""
-        shown = {
-            one.name for one in self.effects if one.kind == "parameter" or one.verdict == MATTERS
-        }
-        return [level for level in self.levels if level.effect in shown]
+    def _shown_levels(self) -> list[tuple[LevelMean, bool]]:
+        """Those of parameters and of pairs that matter, the best with a star if its effect does."""
+        matters = {one.name for one in self.effects if one.verdict == MATTERS}
+        shown = matters | {one.name for one in self.effects if one.kind == "parameter"}
+        stars = shown if self.method == "forest" else matters
+        return [
+            (level, level.best and level.effect in stars)
+            for level in self.levels
+            if level.effect in shown
+        ]
 
     def _about_levels(self) -> str:
         if self.method == "forest":
@@ -276,47 +281,39 @@ def _by_anova(
     n_val: int | None,
     caveats: list[str],
 ) -> Effects:
-    names = [" × ".join(term) for term in analysis.terms]
-    kinds = ["parameter" if len(term) == 1 else "pair" for term in analysis.terms]
-    adjusted = holm_p_values([one.p_value for one in analysis.tests])
     tuned = any(one.tunings > 1 for one in means)
-    names += _rest_names(means, pairs=analysis.pairs or len(analysis.terms) < 2)
+    names = [" × ".join(term) for term in analysis.terms]
+    adjusted = holm_p_values([one.p_value for one in analysis.tests])
+    tested = [
+        (one.freedom, one.error_freedom, one.statistic, p_value)
+        for one, p_value in zip(analysis.tests, adjusted, strict=True)
+    ]
+    rows = [
+        *zip(names, map(_kind, analysis.terms), tested[:-1], strict=True),
+        ("what these say only together", "shared", ()),
+        *_rest(means, tested[-1], pairs=analysis.pairs or len(analysis.terms) < 2),
+    ]
     shares = analysis.shares
-    effects = []
-    for place, (name, kind) in enumerate(
-        zip(names, [*kinds, "left", "tuning", "seed"], strict=True)
-    ):
-        share = float(shares.share[place])
-        told = (
-            place < len(analysis.terms) or share > 0 or (kind == "left" and analysis.left_freedom)
-        )
-        if not told or not name:
-            continue
-        ends = float(shares.low[place]), float(shares.high[place])
-        if place > len(analysis.terms):
-            effects.append(Effect(name, kind, share, *ends))
-            continue
-        test = analysis.tests[place]
-        measured = (test.freedom, test.error_freedom, test.statistic, adjusted[place])
-        effects.append(Effect(name, kind, share, *ends, *measured))
+    effects = [
+        Effect(name, kind, *map(float, (shares.share[at], shares.low[at], shares.high[at])), *test)
+        for at, (name, kind, test) in enumerate(rows)
+        if name and (kind != "shared" or shares.share[at] > 0)
+        if kind != "left" or shares.share[at] > 0 or analysis.left_freedom
+    ]
     lower = metric.startswith("loss")
     levels = []
-    for name, term in zip(names, analysis.terms, strict=False):
+    for name, term in zip(names, analysis.terms, strict=True):
         own = [one for one in analysis.marginals if one.term == term]
-        best = (min if lower else max)(own, key=lambda one: one.mean, default=None)
-        for one in own:
-            ends = keep_within(
-                one.mean, one.mean - one.low, one.high - one.mean, None if lower else (0.0, 1.0)
-            )
-            shown = _level_name(term, one.levels, texts)
-            levels.append(LevelMean(name, shown, one.mean, *ends, one is best))
+        levels += _level_means(name, own, texts, lower=lower)
     if analysis.aliased:
         caveats.append(
             f"changed only together with other parameters, so not told apart: "
             f"{_list(analysis.aliased)}"
         )
     if not analysis.pairs and len(texts) > 1:
-        caveats.append("there are too few points or trials to tell pairs from what is left")
+        once = analysis.error == "left" and any(one.n > 1 for one in means)
+        lack = "points were tuned once" if once else "there are too few points or trials"
+        caveats.append(f"{lack}, so that pairs are not told from what is left")
     whose = {
         "tunings": "compared with what varies between tunings",
         "trials": "compared with what varies between trials, so of these points as tuned",
@@ -337,41 +334,26 @@ def _by_forest(
     n_val: int | None,
     caveats: list[str],
 ) -> Effects:
-    names = [" × ".join(term) for term in importance.terms]
-    kinds = ["parameter" if len(term) == 1 else "pair" for term in importance.terms]
     tuned = any(one.tunings > 1 for one in means)
-    names += _rest_names(means, pairs=True)
+    names = [" × ".join(term) for term in importance.terms]
+    rows = [
+        *zip(names, map(_kind, importance.terms), [()] * len(names), strict=True),
+        *_rest(means, (), pairs=True),
+    ]
+    ends = zip(importance.share, importance.low, importance.high, strict=True)
     effects = [
-        Effect(name, kind, *map(float, ends))
-        for name, kind, *ends in zip(
-            names,
-            [*kinds, "left", "tuning", "seed"],
-            importance.share,
-            importance.low,
-            importance.high,
-            strict=True,
-        )
+        Effect(name, kind, *map(float, share))
+        for (name, kind, _), share in zip(rows, ends, strict=True)
         if name
     ]
-    lower = metric.startswith("loss")
-    levels = []
-    for term in importance.terms:
-        own = [one for one in importance.marginals if one.term == term]
-        best = (min if lower else max)(own, key=lambda one: one.mean, default=None)
-        levels += [
-            LevelMean(
-                " × ".join(term),
-                _level_name(term, one.levels, texts),
-                one.mean,
-                one.low,
-                one.high,
-                one is best,
-            )
-            for one in own
-        ]
-    if importance.explained <= 0:
+    levels: list[LevelMean] = []
+    if importance.explained > 0:
+        for name, term in zip(names, importance.terms, strict=True):
+            own = [one for one in importance.marginals if one.term == term]
+            levels += _level_means(name, own, texts, lower=metric.startswith("loss"))
+    else:
         caveats.append(
-            "the forest predicts nothing of points that it has not seen: no parameter is seen to "
+            "the forest foretells nothing of points that it has not seen: no parameter is seen to "
             "matter, or there are too few points"
         )
     basis = (
@@ -383,16 +365,37 @@ def _by_forest(
     return Effects(metric, "forest", basis, tuple(effects), tuple(levels), tuple(caveats))
 
 
-def _rest_names(means: Sequence[Estimate], *, pairs: bool) -> list[str]:
-    """Of what is left of points, of tuning and of seed; "": it is in the one before."""
+def _kind(term: Term) -> str:
+    return "parameter" if len(term) == 1 else "pair"
+
+
+def _rest(
+    means: Sequence[Estimate], test: tuple[float, ...], *, pairs: bool
+) -> list[tuple[str, str, tuple[float, ...]]]:
+    """Name, kind and test of what is left of points, of tuning and of seed.
+
+    Without a name: it is in the one before.
+    """
     tuned = any(one.tunings > 1 for one in means)
     repeated = any(one.n > one.tunings for one in means)
     left = "what is left of points" if pairs else "what is left of points (pairs too)"
+    tuning, seed = "", "seed" if repeated else ""
     if tuned:
-        return [left, "tuning" if repeated else "tuning and seed", "seed" if repeated else ""]
-    if repeated:
-        return [f"{left}, and tuning", "", "seed"]
-    return [f"{left}, tuning and seed", "", ""]
+        tuning = "tuning" if repeated else "tuning and seed"
+    else:
+        left = f"{left}, and tuning" if repeated else f"{left}, tuning and seed"
+    return [(left, "left", test), (tuning, "tuning", ()), (seed, "seed", ())]
+
+
+def _level_means(
+    effect: str, found: Sequence[Marginal], texts: Mapping[str, Sequence[str]], *, lower: bool
+) -> Iterator[LevelMean]:
+    best = (min if lower else max)(found, key=lambda one: one.mean, default=None)
+    bounds = None if lower else (0.0, 1.0)
+    for one in found:
+        ends = keep_within(one.mean, one.mean - one.low, one.high - one.mean, bounds)
+        name = _level_name(one.term, one.levels, texts)
+        yield LevelMean(effect, name, one.mean, *ends, one is best)
 
 
 def _nothing(metric: str, reason: str, caveats: Sequence[str]) -> Effects:
