@@ -384,7 +384,10 @@ SCENARIOS = {
 
 
 def false_claims(grid, tunings, trials, between, sweeps):
-    """How often a term without effect is said to matter, where hidden alone has one."""
+    """How often terms without effect are said to matter, where hidden alone has one.
+
+    Any of them, and the parameter that is named most often.
+    """
     from sweeper.stats.compare import holm_p_values
 
     names = [name for name in grid[0] if len({one[name] for one in grid}) > 1]
@@ -392,22 +395,27 @@ def false_claims(grid, tunings, trials, between, sweeps):
         name: np.unique([one[name] for one in grid], return_inverse=True)[1] for name in names
     }
     which = [np.arange(trials) % tunings] * len(grid)
-    wrong = 0
+    wrong = []
     for seed in range(sweeps):
         values = made_up(
             grid, lambda one: 0.8 + 0.002 * one["hidden"], tunings, trials, seed, between
         )
         analysis = anova.analyse(estimate_means(values, which), levels)
         told = holm_p_values([one.p_value for one in analysis.tests])
-        wrong += any(
-            p <= 0.05
-            for term, p in zip([*analysis.terms, ()], told, strict=True)
-            if term != ("hidden",)
+        wrong.append(
+            {
+                term
+                for term, p in zip([*analysis.terms, ()], told, strict=True)
+                if p <= 0.05 and term != ("hidden",)
+            }
         )
-    return wrong / sweeps
+    alone = max(sum((name,) in said for said in wrong) for name in names)
+    return sum(map(bool, wrong)) / sweeps, alone / sweeps
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_what_has_no_effect_is_seldom_said_to_matter(scenario, monkeypatch):
     monkeypatch.setattr(anova, "_DRAWS", 2)
-    assert false_claims(*SCENARIOS[scenario], sweeps=200) <= 0.06
+    of_any, of_one = false_claims(*SCENARIOS[scenario], sweeps=200)
+    assert of_any <= 0.085  # 5 % and two standard errors of 200 sweeps
+    assert of_one <= 0.06

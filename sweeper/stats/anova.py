@@ -338,10 +338,11 @@ def _shares(
     errors = random.standard_normal((_DRAWS, count)) * np.sqrt(noise.variance)
     draws = parts(y + errors * np.sqrt(scale)[:, None], scale, inner, 1)
     share = _of_one(parts(y[None], np.ones(1), np.ones(1), 0))[0]
-    # Of draws in which nothing at all is left, nothing is known.
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    low, high = np.nanquantile(_of_one(draws), tails, axis=0)
-    return Shares(share, np.fmin(low, share), np.fmax(high, share))
+    left = draws[draws.sum(axis=1) > 0]  # one in which nothing is left says nothing
+    if not len(left):
+        return Shares(share, share, share)
+    low, high = np.quantile(_of_one(left), [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return Shares(share, np.minimum(low, share), np.maximum(high, share))
 
 
 def _chisquare(random: np.random.Generator, freedom: float) -> FloatArray:

@@ -28,8 +28,8 @@ FEWEST = 10
 """Points that a forest needs."""
 
 _TREES = 128
-_DRAWS = 100
-_TREES_OF_A_DRAW = 32
+_DRAWS = 60
+_TREES_OF_A_DRAW = 24
 _SHOWN = 5
 """Values of a number that are told."""
 
