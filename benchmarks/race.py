@@ -171,12 +171,12 @@ def main() -> None:
     )
     repetitions = parser.parse_args().repetitions
     began = time.perf_counter()
-    print(f"{'':52} repetitions  wrongly dropped  best won  trials of 300")
+    print(f"{'':62} repetitions  wrongly dropped  best won  trials of 300")
     for case in CASES:
         count = repetitions if len(case.best) > 1 else repetitions // 4
         wrong, won, taken = measure(case, count)
         shown = f"{won:9.1%}" if len(case.best) == 1 else f"{'':9}"
-        print(f"{case.name:52} {count:11,} {wrong:16.1%} {shown} {taken:14.0%}", flush=True)
+        print(f"{case.name:62} {count:11,} {wrong:16.1%} {shown} {taken:14.0%}", flush=True)
     print(f"{time.perf_counter() - began:.0f} s")
 
 

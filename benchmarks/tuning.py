@@ -230,7 +230,7 @@ INTRODUCTION = """## Tuning, against an oracle
 
 Small problems of `tuning_problems/`, those held out left aside unless it is said.  *Oracle*: mean
 `perf_val` of the best of a grid of peak rate × shape × batch size with as many epochs, from seeds
-that did not choose it (`tuning_oracle.py`).  *Tuned*: mean of {sweeps} sweeps of {trials} trials,
+that did not choose it (`tuning_oracle.py`).  *Tuned*: mean of {sweeps} sweep(s) of {trials} trials,
 each with tunings of its own; *regret*: how much is missing, ± its standard error.  *Way*: where
 the worst sweep ended between a constant prediction (0) and a usual setting by hand (1).  *Cost*:
 seconds of one tuning's probes over those of one trial, which was trained in a pack where it can be;

@@ -46,10 +46,11 @@ def sweep(
         module: the problem: a module, a dotted name, `__name__`, or the path of a `.py` file; or
             one that `read_problem` has opened.
         selector: decides what to try; it may be another one than before in the same folder.
-        cores: how many initialisations a stage of tuning averages at least, and the most cores
-            that one point's tuning occupies at once.  It changes results, so it is never taken
-            from the machine.
-        hparams: a preset (`"fastest"`, `"fast"`, `"slow"`, `"slowest"`) or settings.
+        cores: the most cores that one point's tuning occupies at once; with `method="ranges"` also
+            how many initialisations a stage of tuning averages at least.  It belongs to what a
+            folder is, so it is never taken from the machine.
+        hparams: a preset (`"fastest"`, `"fast"`, `"slow"`, `"slowest"`; `"ranges-fast"` and so on
+            tune as earlier releases did) or settings.
         folder: where everything is kept; by default `out/<problem name>`.
         total_cores: the most physical cores to use; by default all that the process may use.
         cores_per_trial: the cores, and compute threads, of each job.  It changes the last bits.

@@ -37,6 +37,9 @@ TRIAL = "trial"
 CHECK = "check"
 """The stage at which a failure is a fault of the problem: made once, for the first point."""
 
+WAY = "way"
+"""The stage at which it is found out how a point's trials may be trained: nothing is trained."""
+
 
 # -- points, and what is done for them ------------------------------------------------------------
 
@@ -450,7 +453,7 @@ class HyperparameterSettings:
             value = getattr(self, name)
             if not holds(value):
                 raise SettingsError(f"{name}={value!r}: it must be {rule}")
-            if (rule, holds) == _RATE:
+            if (rule, holds) in (_RATE, _RATE_OR_NONE, _SHARE) and value is not None:
                 object.__setattr__(self, name, float(value))
         self._check_method()
         self._check_epochs()
@@ -534,6 +537,14 @@ def _is_length(value: object, *, zero: bool) -> bool:
 
 _Rule: TypeAlias = tuple[str, Callable[[Any], bool]]
 _RATE: _Rule = ("a finite number above 0", _is_rate)
+_RATE_OR_NONE: _Rule = (
+    f"{_RATE[0]}, or None (tuned)",
+    lambda value: value is None or _is_rate(value),
+)
+_SHARE: _Rule = (
+    "a number from 0 to below 1",
+    lambda value: _is_length(value, zero=True) and value < 1,
+)
 _COUNT: _Rule = ("a whole number, 1 or more", lambda value: _is_int(value, 1))
 _COUNT_OR_NONE: _Rule = ("a whole number, 0 or more", lambda value: _is_int(value, 0))
 _FLAG: _Rule = ("True or False", lambda value: isinstance(value, bool))
@@ -543,11 +554,8 @@ _RULES: dict[str, _Rule] = {
     "method": ("'ladder' or 'ranges'", lambda value: value in METHODS),
     "tunings": _COUNT,
     "probe_inits": _COUNT,
-    "probe_length": ("a finite number above 0", _is_rate),
-    "lr": (
-        "a finite number above 0, or None (tuned)",
-        lambda value: value is None or _is_rate(value),
-    ),
+    "probe_length": _RATE,
+    "lr": _RATE_OR_NONE,
     "batch_size": (
         "a whole number, 1 or more, or None (tuned)",
         lambda value: value is None or _is_int(value, 1),
@@ -556,10 +564,7 @@ _RULES: dict[str, _Rule] = {
         "'triangular', 'one_cycle', 'cosine' or 'constant'",
         lambda value: value in ("triangular", "one_cycle", "cosine", "constant"),
     ),
-    "warmup": (
-        "a number from 0 to below 1",
-        lambda value: _is_length(value, zero=True) and value < 1,
-    ),
+    "warmup": _SHARE,
     "lr_start": _RATE,
     "lr_end": _RATE,
     "lr_sweep_len": (f"{_LENGTH}, above 0", lambda value: _is_length(value, zero=False)),

@@ -23,6 +23,9 @@ QUICK = sweeper.HyperparameterSettings(
 )
 """Settings that tune and train in a fraction of a second."""
 
+LADDER = sweeper.HyperparameterSettings(tunings=2, probe_length=0.5, cycle_epochs=1, cycles=2)
+"""As `QUICK`, by the other method."""
+
 
 def model(hidden: int = 4, dropout: float = 0.0, nonlinearity: type[nn.Module] = nn.Tanh):
     return nn.Sequential(

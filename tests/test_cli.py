@@ -80,7 +80,7 @@ selector = Broken
 
 QUICK = (
     *("--hparams", "fastest", "--cores", "1"),
-    *("--set", "cycle_epochs=2", "--set", "cycles=1", "--set", "lr_sweep_len=2.0"),
+    *("--set", "cycle_epochs=2", "--set", "cycles=1", "--set", "probe_length=0.25"),
 )
 
 
@@ -163,7 +163,7 @@ def test_status_says_how_far_it_is(swept, here):
     assert "4 of 4 done" in status.stdout
     assert "2: 2 done" in status.stdout
     assert "nobody at the moment" in status.stdout
-    assert "fastest, lr_sweep_len=2.0, cycle_epochs=2, cycles=1, cores=1" in status.stdout
+    assert "fastest, probe_length=0.25, cycle_epochs=2, cycles=1, cores=1" in status.stdout
 
 
 def test_status_says_who_drives_the_folder(swept, here):
@@ -413,7 +413,7 @@ def test_wrong_usage_of_a_process(arguments, expected, here):
         ("run clouds --set cycle=1", ["--set cycle", "did you mean cycles?", "batch_pts"]),
         ("run clouds --set cycles=1.5", ["cycles=1.5", "whole number"]),
         ("run clouds --set cycles=none", ["cycles=None", "whole number"]),
-        ("run clouds --set lr_start=2", ["lr_start=2", "below lr_end"]),
+        ("run clouds --hparams ranges-fast --set lr_start=2", ["lr_start=2", "below lr_end"]),
         ("run clouds --grid hidden=1 --cores 0", ["cores=0"]),
         ("run clouds --grid hidden=1 --total-cores 0", ["total_cores=0"]),
         ("run clouds --grid hidden=1 --cores-per-trial 9999", ["cores_per_trial=9999"]),

@@ -26,6 +26,8 @@ from sweeper.store.paths import Paths
 from sweeper.types import Job, Start, Target
 from sweeping import run
 
+SHORT = "--hparams fastest --set cycles=1 --set cycle_epochs=2"
+
 HERE = Path(__file__).parent
 PATH = os.pathsep.join([str(HERE), str(HERE.parent)])
 
@@ -100,7 +102,7 @@ def test_a_program_without_standard_streams_sweeps(program, tmp_path, closed):
 def test_the_command_line_without_standard_output_sweeps(program, tmp_path):
     folder = tmp_path / "out"
     line = quoted("run", program, "--grid", "hidden=2", "--trials", "2", "--cores", "1")
-    done = shell(f"$PYTHON -m sweeper {line} --hparams fastest --folder {folder} >&- 2>&-")
+    done = shell(f"$PYTHON -m sweeper {line} {SHORT} --folder {folder} >&- 2>&-")
     check_swept(folder, done)
     assert shell(f"$PYTHON -m sweeper show {folder} >&-").returncode == 0
     assert shell(f"$PYTHON -m sweeper show {folder}/no 2>&-").returncode == cli.WRONG
@@ -360,7 +362,8 @@ def test_a_current_folder_that_is_gone_does_no_harm(program, tmp_path):
 
 def test_the_command_line_in_a_folder_that_is_gone(program, tmp_path):
     gone = GONE.format(gone=tmp_path / "gone")
-    line = quoted("run", program, "--grid", "hidden=2", "--trials", "2", "--hparams", "fastest")
+    line = quoted("run", program, "--grid", "hidden=2", "--trials", "2")
+    line += f" {SHORT}"
     done = shell(f"{gone} $PYTHON -m sweeper {line} --cores 1 --folder {tmp_path}/out")
     check_swept(tmp_path / "out", done)
     line += " --folder out"

@@ -46,6 +46,7 @@ from sweeper.types import (
     SweepSettings,
 )
 
+RANGES = [name for name in PRESETS if name.startswith("ranges-")]
 SIZES_OF_DATA = (1, 2, 10, 40, 100, 350)
 
 
@@ -103,7 +104,7 @@ class Probes:
         return dataclasses.replace(outcome, arrays=pack_arrays({"perf": perf[:steps]}))
 
 
-def make(hparams: Any = "fast", n_train: int = 1000, cores: int = 4, seed: int = 0) -> Plan:
+def make(hparams: Any = "ranges-fast", n_train: int = 1000, cores: int = 4, seed: int = 0) -> Plan:
     settings = PRESETS[hparams] if isinstance(hparams, str) else hparams
     return Plan(SweepSettings(settings, cores), n_train, seed)
 
@@ -141,13 +142,15 @@ def sane(planned: Planned) -> None:
     if step.found is not None:
         found = step.found
         assert step.stage == TRIAL
-        assert 0 < found.lr_min < found.lr_max
+        is_constant = step.payload.get("schedule") == "constant"
+        assert 0 < found.lr_min <= found.lr_max
+        assert (found.lr_min == found.lr_max) == is_constant
         assert found.batch_size >= 1
         assert (step.payload["lr_start"], step.payload["lr_end"]) == (found.lr_min, found.lr_max)
         assert step.payload["batch_size"] == found.batch_size
     elif step.error is None:
         assert step.replicas >= 1
-        assert step.payload["steps"] >= 1
+        assert all(told["steps"] >= 1 for told in step.payload.get("trials", [step.payload]))
 
 
 def plain(value: Any) -> None:
@@ -174,7 +177,7 @@ def test_fastest_takes_the_middle():
 
 
 def test_fast_compares_three_sizes_and_takes_the_best():
-    planned = tune(make("fast"), Probes(final=lambda size: 0.9 - size / 1000))
+    planned = tune(make("ranges-fast"), Probes(final=lambda size: 0.9 - size / 1000))
     assert stages(planned) == [LR_RANGE, BATCH_RANGE, BATCH_CHOICE, TRIAL]
     sizes = planned[2].step.payload["sizes"]
     low, high = planned[2].choice["bs_min"], planned[2].choice["bs_max"]
@@ -187,7 +190,7 @@ def test_fast_compares_three_sizes_and_takes_the_best():
 
 
 def test_slow_scans_again_at_the_chosen_size():
-    planned = tune(make("slow"), Probes(final=lambda size: size / 1000))
+    planned = tune(make("ranges-slow"), Probes(final=lambda size: size / 1000))
     assert stages(planned) == [LR_RANGE, BATCH_RANGE, BATCH_CHOICE, LR_RESCAN, TRIAL]
     sizes, rescan = planned[2].step.payload["sizes"], planned[3].step.payload
     assert len(sizes) == 12
@@ -208,7 +211,7 @@ def test_without_a_rescan_the_range_is_scaled_by_size_over_64():
 
 
 def test_the_best_size_is_by_log_mean_exp_over_initialisations():
-    hparams = dataclasses.replace(PRESETS["fast"], batch_pts=2)
+    hparams = dataclasses.replace(PRESETS["ranges-fast"], batch_pts=2)
     plan = make(hparams, cores=2)
     point = point_of(plan)
     payload = {
@@ -234,14 +237,14 @@ def test_the_best_size_is_by_log_mean_exp_over_initialisations():
 
 @pytest.mark.parametrize(("cores", "initialisations"), [(1, 3), (3, 3), (8, 8)])
 def test_a_stage_averages_the_cores_or_the_setting_whichever_is_more(cores, initialisations):
-    planned = tune(make("slow", cores=cores), Probes())
+    planned = tune(make("ranges-slow", cores=cores), Probes())
     replicas = {one.step.stage: one.step.replicas for one in planned}
     assert replicas[LR_RANGE] == replicas[BATCH_RANGE] == replicas[LR_RESCAN] == initialisations
     assert replicas[BATCH_CHOICE] == 12 * initialisations
 
 
 def test_the_curves_of_each_stage_are_kept():
-    planned = tune(make("slow"), Probes())
+    planned = tune(make("ranges-slow"), Probes())
     curves = {one.after: set(unpack_arrays(one.arrays)) for one in planned if one.after}
     derived = {"raw", "smoothed", "combined", "derived"}
     assert curves[LR_RANGE] == curves[LR_RESCAN] == {"lr", *derived}
@@ -378,12 +381,12 @@ def test_a_diverged_batch_run_forces_the_rescan():
 
 def test_a_diverged_batch_run_forces_the_rescan_after_a_choice():
     probes = Probes(size_diverges_above=lambda _: 100)
-    planned = tune(make("fast"), probes)
+    planned = tune(make("ranges-fast"), probes)
     assert stages(planned)[:4] == [LR_RANGE, BATCH_RANGE, BATCH_CHOICE, LR_RESCAN]
 
 
 def test_every_batch_run_may_diverge_at_its_first_step():
-    planned = tune(make("fast"), Probes(size_diverges_above=lambda _: 0))
+    planned = tune(make("ranges-fast"), Probes(size_diverges_above=lambda _: 0))
     assert stages(planned)[:4] == [LR_RANGE, BATCH_RANGE, BATCH_CHOICE, LR_RESCAN]
     assert planned[-1].step.found is not None
 
@@ -396,7 +399,7 @@ def test_where_no_batch_size_is_better_all_are_candidates():
 
 def test_other_points_and_seeds_draw_other_sizes():
     def drawn(seed: int, params: Any) -> list[int]:
-        plan = make("fast", seed=seed)
+        plan = make("ranges-fast", seed=seed)
         point = point_of(plan, params)
         step = plan.first(point, check=False).step
         while step.stage != BATCH_CHOICE:
@@ -419,7 +422,7 @@ def test_a_failed_replica_fails_the_point(stage):
             outcomes[1] = Outcome(point.signature, stage, 1, 0.0, 1.0, failure=failure)
         return outcomes
 
-    last = tune(make("slow"), answer)[-1].step
+    last = tune(make("ranges-slow"), answer)[-1].step
     assert last.stage == stage
     assert last.found is None
     assert last.error == f"{stage} 1: ValueError: no"
@@ -429,7 +432,7 @@ def test_a_failed_replica_fails_the_point(stage):
 
 
 @pytest.mark.parametrize("n_train", SIZES_OF_DATA)
-@pytest.mark.parametrize("preset", list(PRESETS))
+@pytest.mark.parametrize("preset", RANGES)
 def test_small_data(n_train, preset):
     planned = tune(make(preset, n_train), Probes(by_size=rises_at(min(60, n_train / 2), 3)))
     found = planned[-1].step.found
@@ -450,7 +453,7 @@ def test_data_smaller_than_every_batch_size_skips_the_batch_range(n_train):
 
 
 def test_a_rescan_follows_even_where_there_is_one_size():
-    assert stages(tune(make("slow", 10), Probes())) == [LR_RANGE, LR_RESCAN, TRIAL]
+    assert stages(tune(make("ranges-slow", 10), Probes())) == [LR_RANGE, LR_RESCAN, TRIAL]
 
 
 # -- the numbers ----------------------------------------------------------------------------------
@@ -469,7 +472,7 @@ def test_a_length_is_samples_or_epochs():
 
 def test_the_warm_up_is_a_tenth_of_an_epoch_or_none():
     def warm_up(**changes: Any) -> tuple[float, int, int]:
-        plan = make(HyperparameterSettings(**changes), n_train=10_000)
+        plan = make(HyperparameterSettings(method="ranges", **changes), n_train=10_000)
         payload = plan.first(point_of(plan), check=False).step.payload
         return payload["warmup_lr"], payload["warmup_batch"], payload["warmup_steps"]
 
@@ -503,7 +506,7 @@ def test_batch_sizes_rise_linearly_in_samples(start, more, samples):
     np.testing.assert_allclose(sizes, start + more * consumed / samples, atol=0.5)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", RANGES)
 def test_the_steps_that_follow_a_stage_are_about_right(preset):
     plan = make(preset)
     steps = [one.step for one in tune(plan, Probes(), check=True)]
@@ -525,7 +528,7 @@ def test_a_stage_has_a_base_and_an_attempt():
 
 @hypothesis_settings(max_examples=60)
 @given(
-    st.sampled_from(list(PRESETS)),
+    st.sampled_from(RANGES),
     st.sampled_from([*SIZES_OF_DATA, 5000]),
     st.integers(1, 5),
     st.integers(0, 2**32 - 1),
@@ -559,14 +562,14 @@ ELSEWHERE = """
 import json, sys
 sys.path.insert(0, {tests!r})
 from test_plan import Probes, make, tune
-planned = tune(make("slow", seed=7), Probes(final=lambda size: size % 7 / 10))
+planned = tune(make("ranges-slow", seed=7), Probes(final=lambda size: size % 7 / 10))
 print(json.dumps([[one.step.stage, dict(one.step.payload), dict(one.choice)] for one in planned]))
 """
 
 
 @pytest.mark.parametrize("hash_seed", ["1", "2"])
 def test_every_process_decides_the_same(hash_seed, request):
-    planned = tune(make("slow", seed=7), Probes(final=lambda size: size % 7 / 10))
+    planned = tune(make("ranges-slow", seed=7), Probes(final=lambda size: size % 7 / 10))
     here = [[one.step.stage, dict(one.step.payload), dict(one.choice)] for one in planned]
     root = request.config.rootpath
     run = subprocess.run(

@@ -64,7 +64,7 @@ def test_a_driver_imports_neither_torch_nor_the_problem(problem, request):
     program = f"""
 import sys
 from sweeper import cli
-words = "run {problem()} --hparams fastest --folder out --quiet"
+words = "run {problem()} --hparams fastest --set cycles=1 --set cycle_epochs=1 --folder out --quiet"
 code = cli._run_command_line(words.split())
 print(code, [name for name in {HEAVY} if name in sys.modules])
 """

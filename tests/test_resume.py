@@ -5,13 +5,18 @@ import os
 import signal
 import subprocess
 import uuid
+from collections import Counter
 
 import psutil
 import pytest
+from torch import nn
 
+import blobs
 import sweeper
 from sweeper.errors import FolderError, SweepInterrupted
 from sweeper.store.database import Store
+from sweeper.train.plan import LADDER
+from sweeper.types import Finished
 from sweeping import (
     assert_same_bits,
     check_nothing_was_repeated,
@@ -117,6 +122,47 @@ def test_an_interrupt_ends_a_loop_that_goes_on_after_failures(tmp_path, monkeypa
     assert not run(tmp_path, sweeper.Grid(trials=1, hidden=[2])).failures
 
 
+def test_interrupted_within_a_round_of_probes_it_ends_with_the_same_bits(tmp_path, monkeypatch):
+    def swept(folder, **options):
+        selector = sweeper.Grid(trials=2, hidden=[2], nonlinearity=[nn.Tanh, nn.RReLU])
+        return run(folder, selector, hparams=blobs.LADDER, **options)
+
+    expected = swept(tmp_path / "quiet")
+    folder, append, left = tmp_path / "out", Store.append, []
+
+    def interrupted(self, records):
+        records = list(records)
+        append(self, records)
+        ended = [one.outcome.stage for one in records if isinstance(one, Finished)]
+        left.extend(stage for stage in ended if stage.startswith(LADDER))
+        if len(left) >= 4:
+            left.clear()
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Store, "append", interrupted)
+    within, ended = 0, False
+    while not ended:
+        left.clear()
+        with contextlib.suppress(SweepInterrupted):
+            swept(folder, pack=5)
+            ended = True
+        within += is_within_a_round(folder)
+    assert within >= 2, "no interrupt hit a round: the test shows nothing"
+    assert_same_bits(expected, sweeper.load(folder))
+    assert outcomes(folder) == outcomes(tmp_path / "quiet")
+    check_nothing_was_repeated(folder)
+
+
+def is_within_a_round(folder):
+    """Whether some probes of a round of a point have ended, and others have not."""
+    with Store.read(folder / "sweep.db") as store:
+        steps = store.recorded("").steps
+        known = Counter((found.point, found.stage) for found in store.outcomes())
+    return any(
+        0 < known[signature, step.stage] < step.replicas for signature, step in steps.items()
+    )
+
+
 # Holds a folder's lock as a driver does, says so, and waits to be ended.
 HOLDER = """
 import sys
@@ -136,5 +182,5 @@ def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path,
         run(tmp_path, selector)
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
-    sweeper.sweep("blobs", selector, 1, "fastest", tmp_path, backend="inline", progress=True)
+    sweeper.sweep("blobs", selector, 1, blobs.QUICK, tmp_path, backend="inline", progress=True)
     assert f"took over the lock that process {holder.pid}" in capsys.readouterr().err

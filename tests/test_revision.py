@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+import blobs
 import sweeper
 from sweeper import cli
 from sweeper.errors import ChangedCodeError
@@ -53,12 +54,16 @@ HELPER = "width = 3\n"
 KINDS = ["tanh", "relu", "dropout"]
 
 
+METHODS = pytest.mark.parametrize("hparams", [blobs.QUICK, blobs.LADDER], ids=["ranges", "ladder"])
+
+
 class Edited:
     """A problem that is edited between sweeps, and its folder."""
 
     def __init__(self, folder):
         self.path, self.out = folder / "revised.py", folder / "out"
         self.helper = folder / "revised_helper.py"
+        self.hparams = blobs.QUICK
         self.path.write_text(PROBLEM)
         self.helper.write_text(HELPER)
 
@@ -71,7 +76,7 @@ class Edited:
     def sweep(self, kinds=KINDS, selector=None, **options):
         for name in ("revised", "revised_helper"):  # as in a new process
             sys.modules.pop(name, None)
-        options = {"cores": 1, "save_models": "none", **options}
+        options = {"cores": 1, "save_models": "none", "hparams": self.hparams, **options}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("sweeper.train.sources._imported", {})
             patch.setattr(sys, "dont_write_bytecode", True)
@@ -97,7 +102,9 @@ def bits(point):
 GELU = ("nn.ReLU()", "nn.GELU()")
 
 
-def test_an_edit_concerns_the_points_that_behave_otherwise(edited, capsys):
+@METHODS
+def test_an_edit_concerns_the_points_that_behave_otherwise(edited, capsys, hparams):
+    edited.hparams = hparams
     before = edited.sweep()
     edited.edit(*GELU)
     edited.edit("def model(kind):\n", 'def model(kind):\n    """What it is."""\n')
@@ -142,7 +149,9 @@ def test_what_is_kept_apart_is_nowhere_but_in_the_database(edited, capsys):
     assert "6 of 6 done" in capsys.readouterr().out
 
 
-def test_an_edit_that_is_undone_brings_the_results_back(edited):
+@METHODS
+def test_an_edit_that_is_undone_brings_the_results_back(edited, hparams):
+    edited.hparams = hparams
     before = edited.sweep()
     edited.edit(*GELU)
     edited.sweep()
@@ -186,7 +195,7 @@ def forget_fingerprints(store):
     """As points of earlier releases are."""
     with store.transaction():
         store.connection.execute(
-            "UPDATE outcomes SET arrays = '' WHERE stage = 'lr_range' AND number = 0"
+            "UPDATE outcomes SET arrays = '' WHERE stage IN ('lr_range', 'ladder') AND number = 0"
         )
 
 
@@ -226,7 +235,9 @@ def test_a_point_is_another_when_this_changes(edited, what):
     assert bits(after[0]) != bits(before[0])
 
 
-def test_a_point_that_raises_now_has_no_results_and_gets_them_back(edited):
+@METHODS
+def test_a_point_that_raises_now_has_no_results_and_gets_them_back(edited, hparams):
+    edited.hparams = hparams
     kinds = ["tanh", "dropout"]
     before = edited.sweep(kinds)
     edited.edit("nn.Dropout(0.5)", "nn.Dropout(5)")
@@ -242,8 +253,10 @@ def test_a_point_that_raises_now_has_no_results_and_gets_them_back(edited):
     assert not mended.failures
 
 
+@METHODS
 @pytest.mark.parametrize("why", ["an earlier release", "handlers"])
-def test_where_nobody_can_tell_it_is_refused_or_allowed(edited, why):
+def test_where_nobody_can_tell_it_is_refused_or_allowed(edited, why, hparams):
+    edited.hparams = hparams
     if why == "handlers":
         edited.edit("loss =", "def handlers(trainer, evaluator, trial): pass\nloss =")
     before = edited.sweep(["tanh", "relu"])
@@ -328,7 +341,9 @@ def test_with_several_threads_the_points_are_told_apart_too(edited):
     assert bits(after[1]) != bits(before[1])
 
 
-def test_a_fingerprint_changes_no_result(edited, monkeypatch):
+@METHODS
+def test_a_fingerprint_changes_no_result(edited, monkeypatch, hparams):
+    edited.hparams = hparams
     with_it = edited.sweep()
     edited.out = edited.out.with_name("without")
     monkeypatch.setattr("sweeper.train.job._fingerprint", lambda *_: {})

@@ -303,15 +303,24 @@ GOLDEN_PARAMS = {
 }
 GOLDEN = "62a172c2eac25011ce5bb2ab583d2a16eee6f3a9e0c5df432d8f30e395ce9132"
 GOLDEN_PLAIN = "e37d771f4f788e8e65c96f09872eb22914147a79e714bb0ef8078ebad9febe19"
+GOLDEN_LADDER = "b15b07b4c465c7a518cdb46330a818b669afe85f36b023a988faafc0ad258fe4"
+GOLDEN_DEFAULT = "dce6287844db99222a9271c5a2ae19588673d66baa2c2c6662e41fdf2f87a5f8"
+
+RANGES = SweepSettings(HyperparameterSettings(method="ranges"))
 
 
 def test_signatures_never_drift():
     # Every folder that exists is found again by these: if this fails, the code is wrong.
-    settings = SweepSettings(
-        HyperparameterSettings(method="ranges", cycles=1, lr_start=1e-7), cores_per_trial=2
-    )
+    changed = HyperparameterSettings(method="ranges", cycles=1, lr_start=1e-7)
+    settings = SweepSettings(changed, cores_per_trial=2)
     assert sign(GOLDEN_PARAMS, settings=settings, seed=7) == GOLDEN
-    assert sign((16, "Tanh")) == GOLDEN_PLAIN
+    assert sign((16, "Tanh"), settings=RANGES) == GOLDEN_PLAIN
+
+
+def test_signatures_of_the_ladder_never_drift():
+    settings = SweepSettings(HyperparameterSettings(cycles=1, tunings=2), cores_per_trial=2)
+    assert sign(GOLDEN_PARAMS, settings=settings, seed=7) == GOLDEN_LADDER
+    assert sign((16, "Tanh")) == GOLDEN_DEFAULT
 
 
 def test_a_signature_depends_on_all_that_results_depend_on():
@@ -324,6 +333,9 @@ def test_a_signature_depends_on_all_that_results_depend_on():
         sign((1, 2), problem="letters"),
         sign((1, 2), seed=1),
         sign((1, 2), settings=slow),
+        sign((1, 2), settings=RANGES),
+        sign((1, 2), settings=SweepSettings(PRESETS["slow"])),
+        sign((1, 2), settings=SweepSettings(HyperparameterSettings(lr=0.1))),
         sign((1, 2), settings=SweepSettings(cores=8)),
         sign((1, 2), settings=SweepSettings(cores_per_trial=2)),
     ]
@@ -333,12 +345,23 @@ def test_a_signature_depends_on_all_that_results_depend_on():
 
 
 def test_settings_at_their_defaults_leave_no_trace():
-    assert encode_settings(SETTINGS) == encode({})
-    fields = dataclasses.fields(HyperparameterSettings)
-    explicit = HyperparameterSettings(**{field.name: field.default for field in fields})
-    assert encode_settings(SweepSettings(explicit, cores=4)) == encode({})
-    changed = SweepSettings(HyperparameterSettings(cycles=1), cores=8)
-    assert decode(encode_settings(changed)) == {"cycles": 1, "cores": 8}
+    # But for the method: folders that were begun before there were two say nothing of it.
+    for method, trace in (("ranges", {}), ("ladder", {"method": "ladder"})):
+        fields = dataclasses.fields(HyperparameterSettings)
+        given = {field.name: field.default for field in fields} | {"method": method}
+        explicit = HyperparameterSettings(**given)
+        assert encode_settings(SweepSettings(explicit, cores=4)) == encode(trace)
+        changed = SweepSettings(HyperparameterSettings(method=method, cycles=1), cores=8)
+        assert decode(encode_settings(changed)) == {**trace, "cycles": 1, "cores": 8}
+    assert encode_settings(SETTINGS) == encode({"method": "ladder"})
+
+
+def test_a_rate_has_one_encoding():
+    for name, value in (("lr", 1), ("probe_length", 2), ("warmup", 0)):
+        given = [{name: value}, {name: float(value)}]
+        whole, real = (SweepSettings(HyperparameterSettings(**one)) for one in given)
+        assert encode_settings(whole) == encode_settings(real)
+    assert encode_settings(whole) == encode_settings(SETTINGS)
 
 
 def test_a_length_in_samples_is_not_one_in_epochs():

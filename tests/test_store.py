@@ -27,7 +27,7 @@ from sweeper.results import METRICS
 from sweeper.signature import make_point
 from sweeper.store.collate import collate, csv_text
 from sweeper.store.database import Store
-from sweeper.store.identity import bind, identify
+from sweeper.store.identity import bind, identify, settings_begun
 from sweeper.store.load import load, read_results
 from sweeper.store.paths import CURVE_FILES, Paths, move_to_history
 from sweeper.store.schema import SCHEMA_VERSION
@@ -484,8 +484,16 @@ def test_a_folder_is_bound_and_goes_on(store, paths):
             "lr_sweep_len is 6.0 there and 6 here",
         ),
         (
-            {"settings": SweepSettings(HyperparameterSettings(cycle_epochs=2)), "seed": 3},
+            {"settings": SweepSettings(dataclasses.replace(FAST, cycle_epochs=2)), "seed": 3},
             "seed is 0 there and 3 here; cycle_epochs is None there and 2 here",
+        ),
+        (
+            {"settings": SweepSettings(HyperparameterSettings(tunings=5))},
+            "method is 'ranges' there and 'ladder' here; tunings is 3 there and 5 here",
+        ),
+        (
+            {"settings": SweepSettings(get_settings("fast"))},
+            "hparams is 'ranges-fast' there and 'fast' here",
         ),
         ({"data_sha256": "ee"}, "holds results of other data"),
         ({"data_sha256": "ee", "seed": 1}, "seed is 0 there and 1 here"),
@@ -501,6 +509,42 @@ def test_another_sweep_is_refused_with_what_differs(store, paths, change, said):
     assert str(paths.folder) in str(refused.value)
     assert "resume=False" in str(refused.value)
     assert everything(store) == before
+
+
+OF_THE_LADDER = {"method", "tunings", "probe_inits", "probe_length", "lr", "batch_size"}
+
+
+@pytest.mark.parametrize("name", ["fastest", "fast", "slow", "slowest"])
+def test_a_folder_of_before_there_were_two_methods_goes_on_with_what_a_name_meant(
+    store, paths, name
+):
+    for length in ({}, {"cycles": 2}, {"cycle_epochs": 3}):
+        asked, before = (
+            SweepSettings(dataclasses.replace(get_settings(preset), **length), cores=2)
+            for preset in (name, f"ranges-{name}")
+        )
+        identity = identify("toy", before, 0, 40)
+        known = dict(identity["settings"])
+        for field in OF_THE_LADDER | {"schedule", "warmup", "epochs"}:
+            known.pop(field)
+        store.set_meta({"identity": {**identity, "settings": known}})
+        if not length:
+            assert settings_begun(store, asked) == asked, "nothing of it is worth keeping"
+            fill(store)
+        assert settings_begun(store, asked) == before
+        assert settings_begun(store, before) == before
+        bind(store, paths, identity, data_sha256=store.meta.get("data_sha256"))
+    # Settings that are no preset's are what they say.
+    own = SweepSettings(HyperparameterSettings(tunings=9))
+    assert settings_begun(store, own) == own
+
+
+def test_a_folder_that_knows_its_method_goes_on_with_it(store, paths):
+    fast = SweepSettings(get_settings("fast"))
+    assert settings_begun(store, fast) == fast
+    bound(store, paths)
+    fill(store)
+    assert settings_begun(store, fast) == fast
 
 
 @pytest.mark.parametrize(
@@ -722,7 +766,8 @@ def test_every_stage_of_tuning_has_its_file(store, paths):
     collate(store, paths)
     names = {"lr_vs_perf", "bs_vs_perf", "bs_sampled", "lr_vs_perf2"}
     found = {path.stem: np.load(path)["raw"] for path in paths.hparams(0).glob("*.npz")}
-    assert found == {name: [2] for name in names}  # the last attempt
+    rounds = {"ladder": [0], "ladder.1": [2]}  # each tells of other candidates
+    assert found == {name: [2] for name in names} | rounds  # else the last attempt
 
 
 def test_arrays_and_settings_of_a_point(collated, paths):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,9 @@ from sweeper.errors import (
 )
 from sweeper.run.backends.local import LocalBackend
 from sweeper.run.topology import usable_cores
+from sweeper.store.database import Store
+from sweeper.store.paths import Paths
+from sweeper.types import PRESETS
 from sweeping import (
     GRID,
     HERE,
@@ -358,6 +362,31 @@ def test_a_folder_of_another_sweep_is_refused_and_moved_away_on_demand(tmp_path)
     run(tmp_path, sweeper.Grid(trials=1, hidden=[2]), seed=5, resume=False)
     (old,) = (tmp_path / "history").iterdir()
     assert_same_bits(first, sweeper.load(old))
+
+
+def test_a_folder_of_before_there_were_two_methods_goes_on_and_says_so(tmp_path, capsys):
+    def grid():
+        return sweeper.Grid(trials=2, hidden=[2])
+
+    short = {"cycles": 1, "cycle_epochs": 2}
+    before, now = (replace(PRESETS[name], **short) for name in ("ranges-fastest", "fastest"))
+    first = run(tmp_path, grid(), hparams=before)
+    with Store.open(Paths(tmp_path).database) as store:
+        identity = store.meta["identity"]
+        for name in ("method", "tunings", "probe_inits", "probe_length", "lr", "batch_size"):
+            del identity["settings"][name]
+        store.set_meta({"identity": identity})
+    started = replicas_started(tmp_path)
+    options = {"cores": 2, "hparams": now, "backend": "inline", "progress": True}
+    again = sweeper.sweep("blobs", grid(), folder=tmp_path, **options)
+    assert_same_bits(first, again)
+    assert replicas_started(tmp_path) == started
+    said = "was begun with an earlier release: its points are tuned as it did then, by method="
+    assert said in capsys.readouterr().err
+    with pytest.raises(FolderError, match=r"lr_sweep_len is 4\.0 there and 6\.0 here"):
+        run(tmp_path, grid(), hparams="fast")
+    sweeper.sweep("blobs", grid(), folder=tmp_path, **options, resume=False)
+    assert said not in capsys.readouterr().err
 
 
 def test_usage_errors_come_before_any_worker(tmp_path):

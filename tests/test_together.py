@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
+import blobs
 import sweeper
 from sweeper import cli, files
 from sweeper.errors import FolderError
@@ -46,7 +47,7 @@ def test_a_pid_that_was_given_to_another_process_is_no_driver(tmp_path, capsys):
         assert (dead.pid, dead.start) == (holder.pid, holder.start - 1000)
     write_holder(lock, start=holder.start - 1000)
     sweeper.sweep(
-        "blobs", sweeper.Grid(trials=0, hidden=[2]), 1, "fastest", tmp_path, backend="inline"
+        "blobs", sweeper.Grid(trials=0, hidden=[2]), 1, blobs.QUICK, tmp_path, backend="inline"
     )
     assert f"took over the lock that process {holder.pid}" in capsys.readouterr().err
 
@@ -228,7 +229,8 @@ HANDLES = "def handlers(trainer, evaluator, trial): pass\n"
 
 def test_changed_code_is_refused_or_allowed_noted_and_shown(problem, tmp_path, capsys):
     folder = tmp_path / "out"
-    usual = ("--grid", "hidden=2", "--trials", "1", "--cores", "1", "--hparams", "fastest")
+    usual = ("--grid", "hidden=2", "--trials", "1", "--cores", "1")
+    usual += ("--hparams", "fastest", "--set", "cycles=1", "--set", "cycle_epochs=2")
     command = ["run", str(problem), *usual, "--backend", "inline", "--folder", str(folder)]
     # What handlers do is not seen by any fingerprint.
     problem.write_text(READS_A_FILE + HANDLES)

@@ -38,8 +38,9 @@ class SweepListener:
 
         Args:
             params: The point.
-            lr_min: The lower end of the learning-rate range, above 0.
-            lr_max: The upper end, above `lr_min`.
+            lr_min: The lower end of the learning-rate range, above 0; of the first tuning, where
+                there are several.
+            lr_max: The upper end, not below `lr_min`.
             batch_size: In samples.
         """
 

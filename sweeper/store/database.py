@@ -61,6 +61,7 @@ from sweeper.types import (
     CHECK,
     NOT_ITS_FAULT,
     TRIAL,
+    WAY,
     Asked,
     Decision,
     Event,
@@ -433,7 +434,7 @@ class Store:
         self._read_ids()
 
     def forget_failures(self) -> None:
-        """Forget failed outcomes and failed points: they are tried again.
+        """Forget failed outcomes and failed points, and those that have trained nothing yet.
 
         What led to them stays in `events`.
         """
@@ -441,6 +442,12 @@ class Store:
             self.connection.execute("DELETE FROM outcomes WHERE failure IS NOT NULL")
             # A point that tuning rejected is tuned from the beginning.
             failed = [(point_id,) for point_id, step in self.last_steps().items() if step.error]
+            # How one may be trained that has trained nothing was found out of other code.
+            query = (
+                "SELECT id FROM points WHERE id NOT IN "
+                "(SELECT point FROM outcomes WHERE stage NOT IN (?, ?))"
+            )
+            failed += self.connection.execute(query, (CHECK, WAY)).fetchall()
             for table in ("outcomes", "decisions"):
                 self.connection.executemany(f"DELETE FROM {table} WHERE point = ?", failed)  # noqa: S608 - our names
             self._insert_event(time.time(), "failures_forgotten", {})

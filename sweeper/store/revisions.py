@@ -11,7 +11,7 @@ from sweeper.files import refuse_link, unpack_arrays
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 from sweeper.store.rows import APART, expect, is_apart
-from sweeper.types import CHECK
+from sweeper.types import CHECK, WAY
 
 # As `sweeper.train` calls them.
 _FIRST_STAGES, _FINGERPRINT = ("lr_range", "ladder"), "fingerprint"
@@ -49,10 +49,10 @@ def stored_points(store: Store) -> list[StoredPoint]:
         FolderError: the folder says what no sweep writes.
     """
     with store.understood():
-        query = "SELECT DISTINCT point FROM outcomes WHERE failure IS NULL AND stage != ?"
-        ended = {row[0] for row in store.connection.execute(query, (CHECK,))}
-        query = "SELECT DISTINCT point FROM decisions WHERE after NOT IN (?, '')"
-        tuned = {row[0] for row in store.connection.execute(query, (CHECK,))}
+        query = "SELECT DISTINCT point FROM outcomes WHERE failure IS NULL AND stage NOT IN (?, ?)"
+        ended = {row[0] for row in store.connection.execute(query, (CHECK, WAY))}
+        query = "SELECT DISTINCT point FROM decisions WHERE after NOT IN (?, ?, '')"
+        tuned = {row[0] for row in store.connection.execute(query, (CHECK, WAY))}
         prints = _fingerprints(store)
         names = store.signatures()
         return [

@@ -356,6 +356,10 @@ class _Doubled:
     samples: SampleSet
     labels: None = field(default=None, init=False)
 
+    def read_labels(self) -> Tensor | None:
+        """See `SampleSet`."""
+        return self.samples.read_labels()
+
     def __len__(self) -> int:
         return len(self.samples)
 

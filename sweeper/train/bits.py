@@ -22,6 +22,7 @@ from sweeper.train.stacked import find_optimizer, make_stacked
 from sweeper.train.step import FlatStep, NativeStep, numbers_of
 from sweeper.train.stretch import CHECK_STEPS, Stretch, batches_of, rates_of
 from sweeper.train.tape import CannotPackError
+from sweeper.train.tuning.held_out import held_out
 
 PACKS = (1, 2, 3, 8, 32)
 """Sizes between which a replica's bits are compared."""
@@ -93,11 +94,18 @@ def check_bits(
 def _chosen(
     data: Data, members: list[Member], payload: Mapping[str, Any], curve_samples: int
 ) -> list[dict[str, Indices]]:
-    """The samples that each member's curves are measured on; nothing where there are no curves."""
+    """The samples that each member's curves, and its probes, are measured on, by what they are."""
+    chosen: list[dict[str, Indices]] = [{} for _ in members]
     points = len(curve_steps(payload["steps"], curve_samples))
-    if not points:
-        return []
-    return [choose_samples(data, member.streams, payload, points) for member in members]
+    for member, own in zip(members, chosen, strict=True):
+        if points:
+            own |= {
+                f"a curve of {name}": places
+                for name, places in choose_samples(data, member.streams, payload, points).items()
+            }
+        if "schedule" in payload:  # then probes are packed, too
+            own["what is held out of train"] = held_out(data, member.streams)[1]
+    return chosen
 
 
 def _evaluated(
@@ -117,13 +125,14 @@ def _evaluated(
                 stacked = [value.expand(len(kinds), *value.shape) for value in (x, y)]
                 yield f"{len(chunk)} samples of {name}", stacked[0], stacked[1]
     done = set()
-    for name, samples in parts.items() if chosen else ():
+    for name in chosen[0]:
         places = np.stack([chosen[kind][name] for kind in kinds])
+        samples = parts[name.split()[-1]]
         for chunk in in_order(places.shape[1], CHUNK):
             if len(chunk) not in done:
                 done.add(len(chunk))
                 x, y = gather(samples, places[:, chunk])
-                yield f"{len(chunk)} samples of a curve of {name}", x, y
+                yield f"{len(chunk)} samples of {name}", x, y
 
 
 def check_native(

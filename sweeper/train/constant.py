@@ -57,7 +57,7 @@ def _fit(problem: Problem, data: Data, streams: Streams, encoded: str) -> float:
             spread = (row.expand(count, *row.shape[1:]) for row in rows)
             found: Tensor = loss(rebuild(output, spread), y)
             found.backward()  # type: ignore[no-untyped-call]
-            return found
+            return found.detach()
 
         step: Any = optimizer.step
         reached = [float(step(value).detach()) for _ in range(_ROUNDS)]

@@ -9,7 +9,7 @@ import mmap
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,6 +50,9 @@ class SampleSet(Protocol):
     def labels(self) -> Tensor | None:
         """All of y, where it is known."""
 
+    def read_labels(self) -> Tensor | None:
+        """All of y, read where it is not held; None where it is not made of tensors."""
+
     def __len__(self) -> int: ...
 
     def batches(self, indices: Iterable[Indices]) -> Iterator[Batch]:
@@ -65,6 +68,10 @@ class HeldSet:
 
     @property
     def labels(self) -> Tensor:
+        """See `SampleSet`."""
+        return self.y
+
+    def read_labels(self) -> Tensor:
         """See `SampleSet`."""
         return self.y
 
@@ -84,10 +91,21 @@ class LoadedSet:
 
     dataset: Any
     name: str = "a set"
+    known: list[Tensor | None] = field(default_factory=list, compare=False, repr=False)
+    """What `read_labels` has read, once it has."""
 
     @property
     def labels(self) -> None:
         """See `SampleSet`."""
+
+    def read_labels(self) -> Tensor | None:
+        """See `SampleSet`."""
+        if not self.known:
+            with preserved():
+                parts = [y for _, y in self.batches(in_order(len(self)))]
+            whole = all(isinstance(part, Tensor) for part in parts)
+            self.known.append(torch.cat(parts) if whole else None)
+        return self.known[0]
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -43,7 +43,6 @@ from sweeper.train.plan import (
     LR_RANGE,
     LR_RESCAN,
     PLAIN,
-    WAY,
     split_stage,
 )
 from sweeper.train.problem import Problem, load_problem
@@ -53,7 +52,7 @@ from sweeper.train.tape import CannotPackError
 from sweeper.train.toolchain import check_toolchain
 from sweeper.train.tuning.plan import CONSTANT, probes_of, settings_of
 from sweeper.train.way import find_way
-from sweeper.types import CHECK, TRIAL, Failure, Job, Outcome
+from sweeper.types import CHECK, TRIAL, WAY, Failure, Job, Outcome
 
 _Found: TypeAlias = tuple[Mapping[str, Any], Mapping[str, Any]]
 """Metrics and arrays."""
@@ -320,7 +319,8 @@ def _train(context: TrainContext, fd: int | None, job: Job, number: int) -> _Fou
     if base == WAY:
         trials = payload.get("trials")
         trial = {**(trials[number] if trials else payload["trial"]), "params": payload["params"]}
-        return find_way(problem, data, streams, trial, curve_samples=context.curve_samples)
+        samples, for_probes = context.curve_samples, trial.get("for_probes", False)
+        return find_way(problem, data, streams, trial, curve_samples=samples, for_probes=for_probes)
     folder = _model_path(context, job, number).parent
     # Imports ignite, which takes as long as torch: not before it is needed.
     from sweeper.train.trainer import train_trial

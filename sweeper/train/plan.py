@@ -23,6 +23,7 @@ from sweeper.train import ranges
 from sweeper.types import (
     CHECK,
     TRIAL,
+    WAY,
     Found,
     HyperparameterSettings,
     Length,
@@ -36,8 +37,6 @@ from sweeper.types import (
 LR_RANGE, BATCH_RANGE = "lr_range", "batch_range"
 BATCH_CHOICE, LR_RESCAN = "batch_choice", "lr_rescan"
 LADDER = "ladder"
-
-WAY = "way"
 
 FINGERPRINT = "fingerprint"
 """No stage of its own: it is taken beside the first replica of the first `lr_range`."""

@@ -58,25 +58,34 @@ def find_way(
     payload: Mapping[str, Any],
     worth: Worth = is_worth_compiling,
     curve_samples: int = 0,
+    *,
+    for_probes: bool = False,
 ) -> Found:
-    """The arrays `way`, `because`, `tape` and `toolchain`: each one text.
+    """The arrays `way`, `because`, `tape`, `toolchain` and `later`: each one text.
 
     `worth` decides whether a step that can be packed is worth compiling; curves have so many
-    points.
+    points.  What is only `for_probes` is not compiled where it can be packed flat: batch sizes are
+    tried that no trial may have.  Then `later` says that trials' steps are worth it.
     """
+    decide = (lambda *told: told[2] and worth(*told)) if for_probes else worth
+    later = ""
     try:
-        members = _check(problem, data, streams, payload, worth, curve_samples)
-        way, because = _choose(problem, data, members, payload, worth)
+        members = _check(problem, data, streams, payload, decide, curve_samples)
+        way, because = _choose(problem, data, members, payload, decide)
+        if way == FLAT and for_probes and _is_worth(members[0], payload, worth):
+            later = COMPILED
     except CannotPackError as error:
         return {}, _texts(PLAIN, str(error))
     except Exception as error:  # noqa: BLE001 - whatever a model does not like about being checked
         return {}, _texts(PLAIN, f"checking it raised {type(error).__name__}: {error}")
     tools = toolchain() if way == COMPILED else ""
-    return {}, _texts(way, because, members[0].tape.digest, tools)
+    return {}, _texts(way, because, members[0].tape.digest, tools, later)
 
 
-def _texts(way: str, because: str, tape: str = "", tools: str = "") -> dict[str, Any]:
-    texts = {"way": way, "because": because, "tape": tape, "toolchain": tools}
+def _texts(
+    way: str, because: str, tape: str = "", tools: str = "", later: str = ""
+) -> dict[str, Any]:
+    texts = {"way": way, "because": because, "tape": tape, "toolchain": tools, "later": later}
     return {name: np.array(text) for name, text in texts.items()}
 
 

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 FOLDS = 5
 """One of so many samples is held out."""
 
+STRATIFIED = 10_000
+"""The most samples that are held out by label.  Of more, a random fifth is nearly in proportion,
+and where data is loaded as it goes, all of it would have to be read."""
+
 
 def split(
     samples: int, labels: NDArray[Any] | None, generator: np.random.Generator
@@ -41,7 +45,8 @@ def split(
 
 def held_out(data: Data, streams: Streams) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The training samples that a probe trains on, and those that it is judged by."""
-    labels = data.train.labels
+    samples = len(data.train)
+    labels = data.train.read_labels() if samples <= STRATIFIED else None
     single = labels is not None and labels.numel() == len(labels)
     values = labels.reshape(-1).numpy() if labels is not None and single else None
-    return split(len(data.train), values, streams.generator("evaluation"))
+    return split(samples, values, streams.generator("evaluation"))

@@ -58,7 +58,7 @@ class Round:
     """Candidates whose gain is within this share of the best one's cannot be told apart."""
 
 
-ROUNDS = (Round(3 / 80, 1, 0.03), Round(8 / 80, 1, 0.01), Round(2 / 5, 2, 0.0025))
+ROUNDS = (Round(3 / 80, 1, 0.03), Round(8 / 80, 1, 0.01), Round(1 / 3, 2, 0.01))
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +206,7 @@ def following(
     if number + 2 == len(ROUNDS) and other not in (None, base.batch_size):
         # The best rate grows with less than the square root of the batch.
         shift = 1 if other > base.batch_size else 0
-        found += [Candidate(one.rate * 2.0**shift, other) for one in found]
+        found += [Candidate(one.rate * 2.0**shift, other) for one in found[1:]]
     return found
 
 

@@ -1,10 +1,11 @@
 """How a point is tuned by the ladder, as a pure plan: probe outcomes in, the next stage out.
 
-    check -> way -> ladder -> ladder.1 -> ladder.2 -> trial
+    check -> way -> ladder -> ladder.1 -> ladder.2 -> way.1 -> trial
 
-`check` is made for the first point of a sweep only, `way` where points may be packed.  All tunings
-of a point go through a round together, so that their probes share packs; each is decided by its own
-probes alone.  A step is plain data and carries all that later steps need.
+`check` is made for the first point of a sweep only, `way` where points may be packed, and `way.1`
+where trials of the other batch size are chosen and worth compiling.  All tunings of a point go
+through a round together, so that their probes share packs; each is decided by its own probes alone.
+A step is plain data and carries all that later steps need.
 """
 
 from __future__ import annotations
@@ -18,14 +19,13 @@ from sweeper.train.plan import (
     BASE_BATCH,
     LADDER,
     PLAIN,
-    WAY,
     batches_per_epoch,
     cycle_epochs,
     split_stage,
 )
 from sweeper.train.tuning import ladder, schedule
 from sweeper.train.tuning.ladder import Candidate, Probe, Tried
-from sweeper.types import CHECK, TRIAL, Found, Outcome, Planned, Point, Step, SweepSettings
+from sweeper.types import CHECK, TRIAL, WAY, Found, Outcome, Planned, Point, Step, SweepSettings
 
 LEAST_STEPS = 20
 """Of a probe."""
@@ -64,7 +64,11 @@ class LadderPlan:
             payload = {"batch_size": min(BASE_BATCH, self.n_train), "steps": 1}
             return Planned(point.signature, Step(CHECK, 1, payload))
         if self.plain_because is None:
-            trials = [self._trial(self._guess(), size) for size in self._batch_sizes()]
+            # Most probes have the first size, and trials probably: it is compiled where it pays.
+            trials = [
+                {**self._trial(self._guess(), size), "for_probes": place > 0}
+                for place, size in enumerate(self._batch_sizes())
+            ]
             return Planned(point.signature, Step(WAY, len(trials), {"trials": trials}))
         way = {"way": PLAIN, "because": self.plain_because} if self.plain_because else {}
         return self._begin(point, {str(size): way for size in self._batch_sizes()})
@@ -96,7 +100,8 @@ class LadderPlan:
         if base == TRIAL or step.error is not None:
             return 0.0
         size = self._batch_sizes()[0]
-        left = ladder.ROUNDS[step.payload["round"] + 1 :] if base == LADDER else ladder.ROUNDS
+        begun = step.payload["round"] + 1 if base == LADDER else 0
+        left = () if "told" in step.payload else ladder.ROUNDS[begun:]
         trial: int = self._trial(self._guess(), size)["steps"]
         return trial + float(sum(self._length(one.share, size) for one in left))
 
@@ -124,8 +129,12 @@ class LadderPlan:
             else:
                 found = {key: str(text) for key, text in unpack_arrays(outcome.arrays).items()}
             ways[str(trial["batch_size"])] = found
-        begun = self._begin(point, ways)
-        return Planned(point.signature, begun.step, step.stage, {"ways": ways})
+        told = step.payload.get("told")
+        if told is None:
+            following = self._begin(point, ways).step
+        else:
+            following = self._told({**told, "ways": {**told["ways"], **ways}})
+        return Planned(point.signature, following, step.stage, {"ways": ways})
 
     def _begin(self, point: Point, ways: Mapping[str, Mapping[str, str]]) -> Planned:
         """The first round: of one candidate where the rate is given."""
@@ -154,6 +163,7 @@ class LadderPlan:
             "round": number,
             "ways": carried["ways"],
             "constant": carried["constant"],
+            "lowered": carried.get("lowered", 0),
             "chosen": carried.get("chosen"),
             "expected": carried.get("expected"),
             "candidates": [[[one.rate, one.batch_size] for one in some] for some in candidates],
@@ -185,10 +195,12 @@ class LadderPlan:
         carried = {**payload, "constant": constant}
         arrays = pack_arrays(ladder.arrays_of(tried))
         rates = sorted(one.candidate.rate for some in tried for one in some)
-        if all(ladder.has_diverged(one) for some in tried for one in some):
+        everywhere = all(ladder.has_diverged(one) for some in tried for one in some)
+        if everywhere and not any(payload["chosen"] or ()):
             lower = [ladder.lowered(some) for some in tried]
-            if self.settings.hparams.lr is None and attempt < ladder.MOST_LOWERINGS:
-                again = self._round(number, lower, carried, attempt + 1)
+            times = payload["lowered"] + 1
+            if self.settings.hparams.lr is None and times <= ladder.MOST_LOWERINGS:
+                again = self._round(number, lower, {**carried, "lowered": times}, attempt + 1)
                 verdict = {"verdict": "diverged everywhere: lower rates"}
                 return Planned(point.signature, again, step.stage, verdict, arrays)
             reason = (
@@ -272,12 +284,24 @@ class LadderPlan:
         tunings = [
             {
                 **self._trial(one, one.batch_size),
-                **carried["ways"].get(str(one.batch_size), {}),
                 "expected": ladder.best_loss(some) if some else known,
             }
             for one, some, known in zip(chosen, tried, before, strict=True)
         ]
-        payload = {**tunings[0], "tunings": tunings, "constant": carried["constant"]}
+        ways = carried["ways"]
+        told = {"tunings": tunings, "constant": carried["constant"], "ways": ways}
+        by_size = {str(trial["batch_size"]): trial for trial in reversed(tunings)}
+        later = [trial for size, trial in by_size.items() if ways.get(size, {}).get("later")]
+        if later:
+            return Step(f"{WAY}.1", len(later), {"trials": later, "told": told})
+        return self._told(told)
+
+    def _told(self, told: Mapping[str, Any]) -> Step:
+        """The trials, as their tunings say and in the way that was found out for them."""
+        tunings = [
+            trial | told["ways"].get(str(trial["batch_size"]), {}) for trial in told["tunings"]
+        ]
+        payload = {**tunings[0], "tunings": tunings, "constant": told["constant"]}
         found = Found(payload["lr_start"], payload["lr_end"], payload["batch_size"])
         return Step(TRIAL, payload=payload, found=found)
 
