@@ -480,6 +480,25 @@ def _command_compare(
     return functools.partial(_compare, folder, points or [], asked, markdown=markdown)
 
 
+@app.command("effects", short_help="Say which parameter matters.")
+def _command_effects(
+    folder: _Folder,
+    *,
+    metric: Annotated[
+        str, typer.Option(metavar="NAME", help="perf_val, loss_val, perf_train or loss_train.")
+    ] = "perf_val",
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print tables in Markdown.")] = False,
+) -> Command:
+    """Say which parameter matters, and how much of what varies is due to each.
+
+    \b
+    Examples:
+      sweeper effects out/digits
+      sweeper effects out/digits --metric loss_val --markdown
+    """  # noqa: D301 - typer keeps the lines of a paragraph after \b
+    return functools.partial(_effects, folder, metric, markdown=markdown)
+
+
 class Format(StrEnum):
     """What `export` writes."""
 
@@ -634,6 +653,12 @@ def _compare(folder: Path, points: Sequence[str], asked: dict[str, Any], *, mark
     comparison = load(folder).compare(*points, **asked)
     text = comparison.to_markdown() if markdown else str(comparison)
     _say(clean(text.rstrip()) or "there is nothing to compare: fewer than two points have trials")
+    return 0
+
+
+def _effects(folder: Path, metric: str, *, markdown: bool) -> int:
+    effects = load(folder).effects(metric)
+    _say(clean((effects.to_markdown() if markdown else str(effects)).rstrip()))
     return 0
 
 

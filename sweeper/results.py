@@ -14,10 +14,13 @@ from sweeper.errors import UsageError
 from sweeper.stats import (
     By,
     Comparison,
+    Effects,
     Interval,
     Sample,
+    Setting,
     compare_points,
     estimate_means,
+    find_effects,
     find_point,
     mean_interval,
 )
@@ -316,6 +319,30 @@ class SweepResult(Sequence[PointResult]):
             generalise=generalise,
         )
 
+    def effects(self, metric: str = "perf_val") -> Effects:
+        """Which parameter matters, and how much of what varies is due to each; `print` it.
+
+        Of a grid by analysis of variance, of a random search by functional analysis of variance
+        over a forest, which needs scikit-learn (`pip install 'sweeper[analysis]'`);
+        docs/method.md, "Effects", has the methods and their sources.  A point whose tuning failed
+        is left out, and named.
+
+        Raises:
+            UsageError: an unknown metric, or scikit-learn is needed and not installed.
+        """
+        _check_metric(metric)
+        columns = [dict(params_columns(point.params)) for point in self]
+        names = dict.fromkeys(name for column in columns for name in column)
+        return find_effects(
+            self._samples(metric),
+            {
+                printable(name): [_setting(column, name) for column in columns]
+                for name in map(str, names)
+            },
+            metric,
+            self.n_val,
+        )
+
     def _samples(self, metric: str) -> list[Sample]:
         return [
             Sample(
@@ -383,6 +410,19 @@ def params_columns(params: Params, taken: Collection[str] = ()) -> list[tuple[st
             (f"param_{name}" if name in taken else name, value) for name, value in params.items()
         ]
     return [(f"param_{place}", value) for place, value in enumerate(params)]
+
+
+def _setting(column: Mapping[str, Any], name: str) -> Setting:
+    """A parameter's value in a point, as effects take it."""
+    if name not in column:
+        return Setting("", "-", None)
+    value = column[name]
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return Setting(
+        f"{value!r}",
+        printable(show_value(value)),
+        float(value) if number and math.isfinite(value) else None,
+    )
 
 
 def _check_metric(metric: str) -> None:

@@ -197,6 +197,17 @@ def test_compare_says_what_show_says_and_more(swept, here):
     assert "'hidden=5' is no part of any point's name: hidden=2" in wrong.stderr
 
 
+def test_effects_says_what_matters(swept, here):
+    said = sweeper("effects", "out/clouds", "--metric", "loss_val", folder=here)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert "what matters in loss_val" in said.stdout.lower()
+    table = sweeper("effects", "out/clouds", "--markdown", folder=here)
+    assert table.returncode == 0
+    wrong = sweeper("effects", "out/clouds", "--metric", "accuracy", folder=here)
+    assert wrong.returncode == 2
+    assert "metric='accuracy': choose one of" in wrong.stderr
+
+
 def test_show_into_a_pipe_that_closes_is_no_fault_of_ours(swept, here):
     process = subprocess.Popen(
         [sys.executable, "-m", "sweeper", "export", "out/clouds"],
@@ -301,7 +312,10 @@ def test_doctor_proves_that_workers_are_pinned(here):
 
 def test_help_helps(tmp_path):
     for arguments, expected in (
-        (["--help"], ["Examples:", "run", "status", "show", "compare", "export", "doctor"]),
+        (
+            ["--help"],
+            ["Examples:", "run", "status", "show", "compare", "effects", "export", "doctor"],
+        ),
         (["run", "--help"], ["--grid", "--random", "--range", "--set", "--no-resume", "--json"]),
         (["export", "--help"], ["--format", "csv", "json", "--output"]),
         (["--version"], ["sweeper 0."]),

@@ -11,6 +11,7 @@ from sweeper.stats.compare import (
     sampling_variance,
 )
 from sweeper.stats.components import Estimate, estimate_means
+from sweeper.stats.effects import Effect, Effects, LevelMean, Setting, find_effects
 from sweeper.stats.intervals import Difference, Interval, mean_difference, mean_interval
 from sweeper.stats.selection import best_interval
 from sweeper.stats.verdict import By, ComparedPair, Comparison, Sample, compare_points, find_point
@@ -20,16 +21,21 @@ __all__ = [
     "ComparedPair",
     "Comparison",
     "Difference",
+    "Effect",
+    "Effects",
     "Estimate",
     "Interval",
+    "LevelMean",
     "Pair",
     "Sample",
+    "Setting",
     "best_interval",
     "compare_all",
     "compare_leader",
     "compare_paired",
     "compare_points",
     "estimate_means",
+    "find_effects",
     "find_point",
     "mean_difference",
     "mean_interval",

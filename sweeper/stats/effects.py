@@ -1,0 +1,465 @@
+"""Which parameter matters, in words: `find_effects` for `results.effects()` and the command line.
+
+A grid is analysed by `anova`, a random search by `forest`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweeper.stats.anova import Analysis, Marginal, Term, analyse
+from sweeper.stats.compare import holm_p_values
+from sweeper.stats.components import Estimate, estimate_means
+from sweeper.stats.forest import FEWEST, Importance, grow
+from sweeper.stats.intervals import keep_within
+from sweeper.stats.verdict import Sample
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FEW_VALUES = 5
+"""Numbers of a parameter up to which points are a grid, however many combinations are missing."""
+
+_MOST = 10
+"""Names or cells in words; the rest is counted."""
+
+MATTERS, NOT_TOLD = "matters", "not told"
+
+
+class Setting(NamedTuple):
+    """A value of a parameter in a point."""
+
+    key: str
+    """By which values are told apart."""
+    text: str
+    number: float | None
+    """None: it is no finite number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """A part of what varies: a parameter, a pair, or what is left."""
+
+    name: str
+    kind: str
+    """"parameter", "pair", "shared" (what these say together, where points are missing), "left"
+    (what they do not say of points), "tuning", "seed"."""
+    share: float
+    """Of the variance of a trial of a point taken at random; all together are 1."""
+    low: float
+    """Ends of its interval, by itself."""
+    high: float
+    freedom: float = math.nan
+    """Degrees of freedom of its test, and of what it is compared with; NaN: no test."""
+    error_freedom: float = math.nan
+    statistic: float = math.nan
+    """F."""
+    p_value: float = math.nan
+    """Adjusted for all tests that are told together."""
+
+    @property
+    def verdict(self) -> str:
+        """Whether it matters; "" where there is no test."""
+        if math.isnan(self.p_value):
+            return ""
+        return MATTERS if self.p_value <= 0.05 else NOT_TOLD
+
+
+@dataclass(frozen=True, slots=True)
+class LevelMean:
+    """The mean at a value of a parameter, or at values of a pair, over all values of the others."""
+
+    effect: str
+    name: str
+    """As tables print it: `hidden=8`, or `hidden=8 nonlinearity=Tanh`."""
+    mean: float
+    low: float
+    """Of its interval: of a grid simultaneous over all parameters, or over all pairs; of a forest
+    by itself."""
+    high: float
+    best: bool
+    """Whether it came out best in its effect: the highest performance, or the lowest loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """Which parameter matters, and how much; `str()` says it in words."""
+
+    metric: str
+    method: str
+    """"anova", "forest", or "" where there is too little to say anything."""
+    basis: str
+    """On what it rests."""
+    effects: tuple[Effect, ...]
+    levels: tuple[LevelMean, ...]
+    caveats: tuple[str, ...] = ()
+    """What is not in it, and why."""
+
+    def __str__(self) -> str:
+        lines = [self.basis]
+        if self.effects:
+            rows = [self._head(), *map(self._row, self.effects)]
+            widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+            for row in rows:
+                cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)]
+                lines.append(f"  {'  '.join(cells)}".rstrip())
+        shown = self._shown_levels()
+        if shown:
+            lines.append(self._about_levels())
+        rest: dict[str, int] = {}
+        for level, star in shown:
+            rest[level.effect] = rest.get(level.effect, 0) + 1
+            if rest[level.effect] <= _MOST or star:
+                lines.append(f"  {'★' if star else ' '} {level.name}: {_ends(level)}")
+        lines += [
+            f"    and {_plural(count - _MOST, 'more value')} of {name}"
+            for name, count in rest.items()
+            if count > _MOST
+        ]
+        return "\n".join([*lines, *self.caveats])
+
+    def to_markdown(self) -> str:
+        """Two tables in Markdown: the shares, and the means at each value."""
+        head = self._head()
+        table = [head, ["---"] * len(head), *map(self._row, self.effects)] if self.effects else []
+        lines = [self.basis.rstrip(":"), "", *map(_markdown, table)]
+        shown = self._shown_levels()
+        if shown:
+            lines += ["", self._about_levels().rstrip(":"), ""]
+            rows = [[f"{level.name}{' ★' * star}", _ends(level)] for level, star in shown]
+            lines += map(_markdown, [["value", "mean"], ["---"] * 2, *rows])
+        lines += [f"\n{line}" for line in self.caveats]
+        return "\n".join(lines).rstrip() + "\n"
+
+    def to_dataframe(self, *, levels: bool = False) -> pd.DataFrame:
+        """One row a part of the variance, or one a level's mean.
+
+        Needs pandas (`pip install 'sweeper[analysis]'`).
+        """
+        import pandas as pd
+
+        if levels:
+            names = ["effect", "name", "mean", "low", "high", "best"]
+            return pd.DataFrame(
+                [[getattr(row, name) for name in names] for row in self.levels], columns=names
+            )
+        names = ["name", "kind", "share", "low", "high", "freedom", "error_freedom", "statistic"]
+        names += ["p_value", "verdict"]
+        return pd.DataFrame(
+            [[getattr(row, name) for name in names] for row in self.effects], columns=names
+        )
+
+    def _head(self) -> list[str]:
+        head = ["effect", "share of variance", "interval"]
+        return [*head, "F", "adjusted p", "verdict"] if self.method == "anova" else head
+
+    def _row(self, effect: Effect) -> list[str]:
+        interval = f"{100 * effect.low:.1f} to {100 * effect.high:.1f} %"
+        row = [effect.name, f"{100 * effect.share:.1f} %", interval]
+        if self.method != "anova":
+            return row
+        if math.isnan(effect.p_value):
+            return [*row, "", "", ""]
+        freedom = f"{effect.freedom:.3g}, {effect.error_freedom:.3g}"
+        p_value = f"{effect.p_value:.2g}" if effect.p_value >= 1e-4 else "< 0.0001"
+        return [*row, f"{effect.statistic:.2f} ({freedom})", p_value, effect.verdict]
+
+    def _shown_levels(self) -> list[tuple[LevelMean, bool]]:
+        """Those of parameters and of pairs that matter, the best with a star if its effect does."""
+        matters = {one.name for one in self.effects if one.verdict == MATTERS}
+        shown = matters | {one.name for one in self.effects if one.kind == "parameter"}
+        stars = shown if self.method == "forest" else matters
+        return [
+            (level, level.best and level.effect in stars)
+            for level in self.levels
+            if level.effect in shown
+        ]
+
+    def _about_levels(self) -> str:
+        if self.method == "forest":
+            return "Means as the forest has them, over all values of the others (95 % each):"
+        return "Means over all values of the others (95 % for all parameters together):"
+
+
+def find_effects(
+    samples: Sequence[Sample],
+    columns: Mapping[str, Sequence[Setting]],
+    metric: str,
+    n_val: int | None = None,
+) -> Effects:
+    """Which parameter matters in a metric.
+
+    Args:
+        samples: the points.
+        columns: for each parameter its value in each point.
+        metric: its name; one that begins with "loss" is the better the lower, and is unbounded.
+        n_val: samples of the validation set.
+
+    Raises:
+        UsageError: a random search without scikit-learn.
+    """
+    sound = [place for place, one in enumerate(samples) if not one.flag]
+    all_means = estimate_means(
+        [samples[place].trials for place in sound], [samples[place].tunings for place in sound]
+    )
+    estimates = dict(zip(sound, all_means, strict=True))
+    some = any(one.enough for one in all_means)
+    used = [place for place, one in estimates.items() if (one.enough if some else one.n > 0)]
+    means = [estimates[place] for place in used]
+    caveats = list(_caveats(samples, used, tuned=any(one.tunings > 1 for one in means)))
+    levels, texts, numbers = _levels(
+        {name: [one[at] for at in used] for name, one in columns.items()}
+    )
+    same = [name for name in columns if name not in levels]
+    if same:
+        caveats.append(f"the same in all points: {_list(same)}")
+    if not levels:
+        few = "no point has" if not used else "only one point has" if len(used) == 1 else ""
+        reason = f"{few} trials" if few else "no parameter has more than one value"
+        return _nothing(metric, reason, caveats)
+    if _is_random(levels, numbers, len(used)):
+        if len(used) < FEWEST:
+            return _nothing(
+                metric, f"a random search needs {FEWEST} points, not {len(used)}", caveats
+            )
+        importance = grow(means, levels, numbers)
+        return _by_forest(importance, means, metric, texts, n_val, caveats)
+    analysis = analyse(means, levels)
+    if analysis is None:
+        tried = any(one.n > 1 for one in means)
+        reason = "no variation was seen between trials" if tried else "one trial of each point"
+        return _nothing(metric, f"{reason}, and nothing else to compare with", caveats)
+    return _by_anova(analysis, means, metric, texts, n_val, caveats)
+
+
+def _levels(
+    columns: Mapping[str, Sequence[Setting]],
+) -> tuple[dict[str, NDArray[np.int64]], dict[str, list[str]], dict[str, list[float] | None]]:
+    """The parameters that vary: the place of each point's value, and the values in order.
+
+    Numbers are in order of size, everything else in that of the points.  The last is None for a
+    parameter that has other values than numbers.
+    """
+    levels, texts, numbers = {}, {}, {}
+    for name, column in columns.items():
+        values = list({one.key: one for one in column}.values())
+        if len(values) < 2:
+            continue
+        sizes = [one.number for one in values if one.number is not None]
+        numeric = len(sizes) == len(values)
+        if numeric:
+            values.sort(key=lambda one: one.number or 0.0)
+        places = {one.key: place for place, one in enumerate(values)}
+        levels[name] = np.array([places[one.key] for one in column])
+        texts[name] = [one.text for one in values]
+        numbers[name] = sorted(sizes) if numeric else None
+    return levels, texts, numbers
+
+
+def _is_random(
+    levels: Mapping[str, NDArray[np.int64]],
+    numbers: Mapping[str, Sequence[float] | None],
+    points: int,
+) -> bool:
+    """Whether points are drawn from ranges: many numbers, and few of their combinations."""
+    combinations = math.prod(int(places.max()) + 1 for places in levels.values())
+    many = any(values is not None and len(values) > FEW_VALUES for values in numbers.values())
+    return many and 2 * points < combinations
+
+
+def _by_anova(
+    analysis: Analysis,
+    means: Sequence[Estimate],
+    metric: str,
+    texts: Mapping[str, Sequence[str]],
+    n_val: int | None,
+    caveats: list[str],
+) -> Effects:
+    tuned = any(one.tunings > 1 for one in means)
+    names = [" × ".join(term) for term in analysis.terms]
+    adjusted = holm_p_values([one.p_value for one in analysis.tests])
+    tested = [
+        (one.freedom, one.error_freedom, one.statistic, p_value)
+        for one, p_value in zip(analysis.tests, adjusted, strict=True)
+    ]
+    rows = [
+        *zip(names, map(_kind, analysis.terms), tested[:-1], strict=True),
+        ("what these say only together", "shared", ()),
+        *_rest(means, tested[-1], pairs=analysis.pairs or len(analysis.terms) < 2),
+    ]
+    shares = analysis.shares
+    effects = [
+        Effect(name, kind, *map(float, (shares.share[at], shares.low[at], shares.high[at])), *test)
+        for at, (name, kind, test) in enumerate(rows)
+        if name and (kind != "shared" or shares.share[at] > 0)
+        if kind != "left" or shares.share[at] > 0 or analysis.left_freedom
+    ]
+    lower = metric.startswith("loss")
+    levels = []
+    for name, term in zip(names, analysis.terms, strict=True):
+        own = [one for one in analysis.marginals if one.term == term]
+        levels += _level_means(name, own, texts, lower=lower)
+    if analysis.aliased:
+        caveats.append(
+            f"changed only together with other parameters, so not told apart: "
+            f"{_list(analysis.aliased)}"
+        )
+    if not analysis.pairs and len(texts) > 1:
+        once = analysis.error == "left" and any(one.n > 1 for one in means)
+        lack = "points were tuned once" if once else "there are too few points or trials"
+        caveats.append(f"{lack}, so that pairs are not told from what is left")
+    whose = {
+        "tunings": "compared with what varies between tunings",
+        "trials": "compared with what varies between trials, so of these points as tuned",
+        "left": "compared with what is left of points",
+    }[analysis.error]
+    basis = (
+        f"What matters in {metric} (analysis of variance of {_plural(len(means), 'point')}, "
+        f"{_spread(means, tuned=tuned)}; {whose}; 95 % for all verdicts together{_samples(n_val)}):"
+    )
+    return Effects(metric, "anova", basis, tuple(effects), tuple(levels), tuple(caveats))
+
+
+def _by_forest(
+    importance: Importance,
+    means: Sequence[Estimate],
+    metric: str,
+    texts: Mapping[str, Sequence[str]],
+    n_val: int | None,
+    caveats: list[str],
+) -> Effects:
+    tuned = any(one.tunings > 1 for one in means)
+    names = [" × ".join(term) for term in importance.terms]
+    rows = [
+        *zip(names, map(_kind, importance.terms), [()] * len(names), strict=True),
+        *_rest(means, (), pairs=True),
+    ]
+    ends = zip(importance.share, importance.low, importance.high, strict=True)
+    effects = [
+        Effect(name, kind, *map(float, share))
+        for (name, kind, _), share in zip(rows, ends, strict=True)
+        if name
+    ]
+    levels: list[LevelMean] = []
+    if importance.explained > 0:
+        for name, term in zip(names, importance.terms, strict=True):
+            own = [one for one in importance.marginals if one.term == term]
+            levels += _level_means(name, own, texts, lower=metric.startswith("loss"))
+    else:
+        caveats.append(
+            "the forest foretells nothing of points that it has not seen: no parameter is seen to "
+            "matter, or there are too few points"
+        )
+    basis = (
+        f"What matters in {metric} (functional analysis of variance over a random forest, "
+        f"{_plural(len(means), 'point')}, {_spread(means, tuned=tuned)}; it foretells "
+        f"{100 * max(0.0, importance.explained):.0f} % of the variance of points that it has not "
+        f"seen; intervals by bootstrap over points, 95 % each{_samples(n_val)}):"
+    )
+    return Effects(metric, "forest", basis, tuple(effects), tuple(levels), tuple(caveats))
+
+
+def _kind(term: Term) -> str:
+    return "parameter" if len(term) == 1 else "pair"
+
+
+def _rest(
+    means: Sequence[Estimate], test: tuple[float, ...], *, pairs: bool
+) -> list[tuple[str, str, tuple[float, ...]]]:
+    """Name, kind and test of what is left of points, of tuning and of seed.
+
+    Without a name: it is in the one before.
+    """
+    tuned = any(one.tunings > 1 for one in means)
+    repeated = any(one.n > one.tunings for one in means)
+    left = "what is left of points" if pairs else "what is left of points (pairs too)"
+    tuning, seed = "", "seed" if repeated else ""
+    if tuned:
+        tuning = "tuning" if repeated else "tuning and seed"
+    else:
+        left = f"{left}, and tuning" if repeated else f"{left}, tuning and seed"
+    return [(left, "left", test), (tuning, "tuning", ()), (seed, "seed", ())]
+
+
+def _level_means(
+    effect: str, found: Sequence[Marginal], texts: Mapping[str, Sequence[str]], *, lower: bool
+) -> Iterator[LevelMean]:
+    best = (min if lower else max)(found, key=lambda one: one.mean, default=None)
+    bounds = None if lower else (0.0, 1.0)
+    for one in found:
+        ends = keep_within(one.mean, one.mean - one.low, one.high - one.mean, bounds)
+        name = _level_name(one.term, one.levels, texts)
+        yield LevelMean(effect, name, one.mean, *ends, one is best)
+
+
+def _nothing(metric: str, reason: str, caveats: Sequence[str]) -> Effects:
+    basis = f"Too little to say what matters in {metric}: {reason}"
+    return Effects(metric, "", basis, (), (), tuple(caveats))
+
+
+def _caveats(samples: Sequence[Sample], used: Sequence[int], *, tuned: bool) -> Iterator[str]:
+    few = sum(
+        not one.flag and len(one.trials) > 0 and place not in used
+        for place, one in enumerate(samples)
+    )
+    if few:
+        lack = "a single tuning" if tuned else "a single trial, or none that did not diverge"
+        yield f"{_plural(few, 'point')} with {lack} left out"
+    lost = sum(int((~np.isfinite(samples[place].trials)).sum()) for place in used)
+    if lost:
+        yield f"{_plural(lost, 'trial')} that diverged, without a loss, left out"
+    flagged = [one for one in samples if one.flag]
+    for one in flagged[:_MOST]:
+        yield f"left out: {one.name} {one.flag}"
+    if len(flagged) > _MOST:
+        yield f"and {_plural(len(flagged) - _MOST, 'more point')} that could not be tuned"
+
+
+def _level_name(term: Term, levels: Sequence[int], texts: Mapping[str, Sequence[str]]) -> str:
+    pairs = zip(term, levels, strict=True)
+    return " ".join(f"{name}={texts[name][level]}" for name, level in pairs)
+
+
+def _spread(means: Sequence[Estimate], *, tuned: bool) -> str:
+    trials = _range([one.n for one in means], "trial")
+    if not tuned:
+        return f"one tuning and {trials} each"
+    return f"{_range([one.tunings for one in means], 'tuning')} and {trials} each"
+
+
+def _samples(n_val: int | None) -> str:
+    return "" if n_val is None else f"; on these {n_val:,} validation samples"
+
+
+def _range(counts: Sequence[int], noun: str) -> str:
+    low, high = min(counts), max(counts)
+    return _plural(low, noun) if low == high else f"{low:,} to {high:,} {noun}s"
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _list(names: Sequence[str]) -> str:
+    more = len(names) - _MOST
+    return ", ".join([*names[:_MOST], *([f"and {more} more"] if more > 0 else [])])
+
+
+def _ends(level: LevelMean) -> str:
+    if math.isnan(level.low):
+        return _number(level.mean)
+    return f"{_number(level.mean)} ({_number(level.low)} to {_number(level.high)})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.3e}"
+
+
+def _markdown(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
