@@ -267,7 +267,8 @@ def _bind(
         notes.append("the problem's code changed during this sweep, and that was allowed")
     notes += filter(None, [machine_note(store.meta, here), numerics_note(store.meta)])
     machine = store.meta.get("machine", here)
-    store.set_meta({"notes": list(dict.fromkeys(notes)), "machine": machine, "n_val": data.n_val})
+    counts = {"n_val": data.n_val, "n_test": data.n_test}
+    store.set_meta({"notes": list(dict.fromkeys(notes)), "machine": machine, **counts})
     store.add_event(
         time.time(),
         "opened",

@@ -481,7 +481,7 @@ def pair_of(part: Any) -> Any:
             lambda: ([(1, 2)], []),
             ["val_set of dataset() is empty", "at least one sample"],
         ),
-        (lambda: [[(1, 2)]] * 3, ["what dataset() returns is [[(1, 2)]", "(train_set, val_set)"]),
+        (lambda: [[(1, 2)]] * 4, ["what dataset() returns is [[(1, 2)]", "(train_set, val_set)"]),
         (lambda: TensorDataset(torch.zeros(4)), ["TensorDataset", "(train_set, val_set)"]),
         (pair_of(Stream()), ["train_set of dataset() is an IterableDataset", "list(dataset)"]),
         (pair_of(StreamOfLength()), ["train_set of dataset() is an IterableDataset"]),

@@ -74,7 +74,7 @@ def check_agreement(
         evaluation = PackEvaluation(problem.measure(loss), model)
         for place in range(len(plain)):
             _check_outputs(evaluation, plain[place], state, stretch.batches[0], place)
-        for part in (data.train, data.val):
+        for part in data.sets.values():
             _check_evaluation(evaluation, state, plain[0], _Doubled(part))
 
 

@@ -107,9 +107,8 @@ def _evaluated(
 
     What is left over of a set is as many samples as no other batch has.
     """
-    parts = {"train": data.train, "val": data.val}
     done: set[int] = set()
-    for name, samples in parts.items():
+    for name, samples in data.sets.items():
         for chunk in in_order(len(samples), CHUNK):
             if len(chunk) not in done:
                 done.add(len(chunk))
@@ -117,7 +116,7 @@ def _evaluated(
                 stacked = [value.expand(len(kinds), *value.shape) for value in (x, y)]
                 yield f"{len(chunk)} samples of {name}", stacked[0], stacked[1]
     done = set()
-    for name, samples in parts.items() if chosen else ():
+    for name, samples in (("train", data.train), ("val", data.val)) if chosen else ():
         places = np.stack([chosen[kind][name] for kind in kinds])
         for chunk in in_order(places.shape[1], CHUNK):
             if len(chunk) not in done:

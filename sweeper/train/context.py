@@ -161,7 +161,8 @@ class DataRef:
     n_val: int
     sha256: str
     layouts: tuple[Layout, ...] = ()
-    """x and y of the training set, x and y of the validation set; empty: loaded as it goes."""
+    """x and y of the training set, x and y of the validation set, and those of the test set where
+    there is one; empty: loaded as it goes."""
     size: int = 0
     """Bytes of the map."""
     remade: bool = False
@@ -171,6 +172,8 @@ class DataRef:
     """The checksum that earlier releases had of the same data, where it is another one."""
     note: str = ""
     """Which way was taken, and why."""
+    n_test: int = 0
+    """0: there is no test set."""
 
 
 @dataclass(frozen=True, slots=True)

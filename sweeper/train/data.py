@@ -23,7 +23,7 @@ from sweeper.errors import ProblemError
 from sweeper.train.checksum import Checksum, bytes_of, tensors_in
 from sweeper.train.context import DataRef, Layout
 from sweeper.train.metrics import EVALUATION_BATCH
-from sweeper.train.problem import Problem
+from sweeper.train.problem import SETS, Problem
 from sweeper.train.streams import dataset_seed, preserved, reading_seed, seed_globals
 
 HELD_SHARE = 0.25
@@ -123,10 +123,18 @@ class LoadedSet:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The two sets of a problem."""
+    """The sets of a problem."""
 
     train: SampleSet
     val: SampleSet
+    test: SampleSet | None = None
+    """What trials are measured on at their end, and nothing is chosen by."""
+
+    @property
+    def sets(self) -> dict[str, SampleSet]:
+        """By name: what a trial is measured on at its end."""
+        two = {"train": self.train, "val": self.val}
+        return two if self.test is None else {**two, "test": self.test}
 
 
 def in_order(samples: int, batch: int = EVALUATION_BATCH) -> Iterator[Indices]:
@@ -187,8 +195,9 @@ def read_data(problem: Problem, seed: int, fd: int, budget: float | None = None)
                 f"not readable: {type(error).__name__}: {error}",
                 "items (x, y) that torch's default_collate can batch",
             ) from error
-    n_train, n_val = (len(part) for part in sets)
+    n_train, n_val, *n_test = (len(part) for part in sets)
     ref = DataRef(seed, n_train, n_val, found.sha256, earlier_sha256=found.earlier)
+    ref = replace(ref, n_test=sum(n_test))
     if not held:
         note = f"data: loaded as it goes, because {reason}{_unchecked(found)}"
         return replace(ref, remade=remade, note=note)
@@ -206,7 +215,6 @@ def _which(error: Exception) -> str:
 
 
 _READING = "reading "
-_SETS = ("train_set", "val_set")
 
 
 def _read_samples(dataset: Any, name: str, places: Iterable[int]) -> list[Any]:
@@ -245,7 +253,7 @@ def _unchecked(found: Checksum) -> str:
     )
 
 
-def _make_sets(problem: Problem, seed: int) -> tuple[Any, Any]:
+def _make_sets(problem: Problem, seed: int) -> tuple[Any, ...]:
     seed_globals(dataset_seed(seed))
     try:
         return problem.make_dataset()
@@ -258,9 +266,9 @@ def _make_sets(problem: Problem, seed: int) -> tuple[Any, Any]:
 
 
 def _hold(
-    sets: tuple[Any, Any], seed: int, expected: int, budget: float
+    sets: tuple[Any, ...], seed: int, expected: int, budget: float
 ) -> tuple[list[Tensor], str]:
-    """The tensors of both sets, or none and the reason."""
+    """The tensors of all sets, or none and the reason."""
     if expected > budget:
         return [], (f"it takes {expected / 2**20:.0f} MiB and {budget / 2**20:.0f} MiB may be held")
     first, second = (_read_all(sets, seed, reading) for reading in (1, 2))
@@ -277,10 +285,10 @@ def _item_bytes(dataset: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in found)
 
 
-def _read_all(sets: tuple[Any, Any], seed: int, reading: int) -> list[Any]:
+def _read_all(sets: tuple[Any, ...], seed: int, reading: int) -> list[Any]:
     seed_globals(reading_seed(seed, reading))
     found: list[Any] = []
-    for name, part in zip(_SETS, sets, strict=True):
+    for name, part in zip(SETS, sets, strict=False):
         chunks = [
             _collate(_read_samples(part, name, chosen), name, chosen)
             for chosen in (chunk.tolist() for chunk in in_order(len(part), _READ_AT_ONCE))
@@ -292,7 +300,7 @@ def _read_all(sets: tuple[Any, Any], seed: int, reading: int) -> list[Any]:
     return found
 
 
-def _is_steady(sets: tuple[Any, Any], seed: int) -> bool:
+def _is_steady(sets: tuple[Any, ...], seed: int) -> bool:
     """Whether some samples are the same when they are read twice, under different seeds.
 
     What cannot be looked into may be anything.
@@ -324,14 +332,18 @@ def _check_made_anew(problem: Problem, seed: int) -> None:
 def _checked(problem: Problem, held: list[Tensor], seed: int) -> list[SampleSet]:
     """What the checksum reads: what is held, or fresh sets under one seed, so random ones too."""
     if held:
-        return [HeldSet(held[0], held[1]), HeldSet(held[2], held[3])]
+        return _held(held)
     sets = _make_sets(problem, seed)
     seed_globals(reading_seed(seed, 1))
     return _loaded(sets)
 
 
-def _loaded(sets: tuple[Any, Any]) -> list[SampleSet]:
-    return [LoadedSet(part, name) for part, name in zip(sets, _SETS, strict=True)]
+def _loaded(sets: tuple[Any, ...]) -> list[SampleSet]:
+    return [LoadedSet(part, name) for part, name in zip(sets, SETS, strict=False)]
+
+
+def _held(tensors: Sequence[Tensor]) -> list[SampleSet]:
+    return [HeldSet(x, y) for x, y in zip(tensors[::2], tensors[1::2], strict=True)]
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:
@@ -377,11 +389,9 @@ def open_data(problem: Problem, ref: DataRef, fd: int | None) -> Data:
     """The data in a worker: the shared map, read-only, or the datasets themselves."""
     if not ref.layouts or fd is None:
         seed_globals(dataset_seed(ref.seed))
-        train, val = problem.make_dataset()
-        return Data(*_loaded((train, val)))
+        return Data(*_loaded(problem.make_dataset()))
     shared = mmap.mmap(fd, ref.size, prot=mmap.PROT_READ)
-    x_train, y_train, x_val, y_val = (_mapped(shared, layout) for layout in ref.layouts)
-    return Data(HeldSet(x_train, y_train), HeldSet(x_val, y_val))
+    return Data(*_held([_mapped(shared, layout) for layout in ref.layouts]))
 
 
 def _mapped(shared: mmap.mmap, layout: Layout) -> Tensor:

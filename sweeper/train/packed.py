@@ -244,7 +244,7 @@ def _finish(
     state: Sequence[Tensor],
     data: Data,
 ) -> Iterator[tuple[Member, Trained]]:
-    sets = {"train": data.train, "val": data.val}
+    sets = data.sets
     ended = all(member.diverged for member in members)
     found = {} if ended else {n: evaluation.measure(state, part) for n, part in sets.items()}
     for place, member in enumerate(members):

@@ -28,6 +28,9 @@ from sweeper.train.returned import note
 from sweeper.train.sources import read_sources, stale_sources
 from sweeper.types import NUMERICS
 
+SETS = ("train_set", "val_set", "test_set")
+"""What dataset() gives, as messages name it; the last one may be missing."""
+
 ACCURACY_STYLES = ("classification", "multiclass", "inv-loss")
 
 
@@ -161,17 +164,17 @@ class Problem:
                 "as normalisation that is kept in evaluation mode",
             )
 
-    def make_dataset(self) -> tuple[Any, Any]:
-        """(train_set, val_set), checked as far as a look at them can.
+    def make_dataset(self) -> tuple[Any, ...]:
+        """(train_set, val_set) or (train_set, val_set, test_set), checked as far as a look can.
 
         Raises:
-            ProblemError: not two map-style datasets, or an empty one.
+            ProblemError: not so many map-style datasets, or an empty one.
         """
         with own_threads():
             made = self.module.dataset()
-        if not isinstance(made, tuple | list) or len(made) != 2:
+        if not isinstance(made, tuple | list) or len(made) not in {2, 3}:
             raise self.fault("what dataset() returns", _shown(made), _EXPECTED["dataset"])
-        for name, part in zip(("train_set", "val_set"), made, strict=True):
+        for name, part in zip(SETS, made, strict=False):
             self._check_by_number(name, part)
             if len(part) == 0:
                 raise self.fault(f"{name} of dataset()", "empty", "at least one sample")
@@ -182,7 +185,7 @@ class Problem:
                 raise self.fault(f"{name}[0] of dataset()", found, _EXPECTED["item"]) from error
             if not isinstance(item, tuple | list) or len(item) != 2:
                 raise self.fault(f"an item of {name}", _shown(item), _EXPECTED["item"])
-        return made[0], made[1]
+        return tuple(made)
 
     def _check_by_number(self, name: str, part: Any) -> None:
         """See that samples can be read by their number, in any order."""
@@ -263,8 +266,8 @@ def own_threads(threads: int | None = None) -> Iterator[None]:
 _EXPECTED = {
     "model": "a callable model(*params) or model(**params) that gives a torch.nn.Module, or a "
     "pair (unstripped, stripped) of them",
-    "dataset": "a callable dataset() that gives (train_set, val_set), map-style, not empty, with "
-    "items (x, y)",
+    "dataset": "a callable dataset() that gives (train_set, val_set) or (train_set, val_set, "
+    "test_set), map-style, not empty, with items (x, y)",
     "item": "a pair (x, y); several inputs are one x, a tuple or a dict of them",
     "loss": "a callable that makes the loss module, such as torch.nn.CrossEntropyLoss",
     "handlers": "a callable handlers(trainer, evaluator, trial), or nothing",
