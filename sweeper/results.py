@@ -215,6 +215,8 @@ class SweepResult(Sequence[PointResult]):
         n_val: int | None = None,
         settings: Sequence[Sequence[Found]] | None = None,
         test: Sequence[Tested] | None = None,
+        *,
+        paired: bool = False,
     ) -> None:
         self._points = tuple(points)
         self.trial_numbers = tuple(trial_numbers)
@@ -233,9 +235,11 @@ class SweepResult(Sequence[PointResult]):
         self.settings = tuple(map(tuple, settings))
         """For each point what each of its tunings found; its `PointResult` has the first's."""
         self.n_val = n_val
-        """Samples of the validation set; None: not known."""
+        """Samples of the validation set, or of a split's part; None: not known."""
         self.test = None if test is None else tuple(test)
         """For each point what its trials reach on the test set; None where there is none."""
+        self.paired = paired
+        """Whether trials of the same number share their split of the data."""
 
     @overload
     def __getitem__(self, place: int) -> PointResult: ...
@@ -316,7 +320,7 @@ class SweepResult(Sequence[PointResult]):
         metric: str = "perf_val",
         baseline: str | None = None,
         by: By = "best",
-        paired: bool = False,
+        paired: bool | None = None,
         generalise: bool = False,
     ) -> Comparison:
         """Which points are better, which are not told apart, and what would tell; `print` it.
@@ -332,7 +336,8 @@ class SweepResult(Sequence[PointResult]):
             metric: one of the four.
             baseline: name of a point that all others are compared with.
             by: "best": the best with every other; "all": every pair.
-            paired: trials of the same number share their split of the data.
+            paired: compare trials of the same number, which share their split of the data; None:
+                where they do (`self.paired`), but for all pairs of points, and to generalise.
             generalise: count what other validation samples would change, too (accuracies;
                 the bound is conservative).
 
@@ -353,13 +358,17 @@ class SweepResult(Sequence[PointResult]):
             if chosen[0] == chosen[1]:
                 raise UsageError(f"compare{points!r}: both name {names[chosen[0]]!r}")
             samples, place = [samples[at] for at in chosen], 1
+        if paired is None:
+            paired = self.paired and not generalise and (by != "all" or place is not None)
+        # Where each trial has a split of its own, their differences have the samples' luck in them.
+        n_val = self.n_val if generalise or not self.paired else None
         return compare_points(
             samples,
             metric,
             baseline=place,
             by=by,
             paired=paired,
-            n_val=self.n_val,
+            n_val=n_val,
             generalise=generalise,
         )
 

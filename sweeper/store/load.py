@@ -110,7 +110,18 @@ def _read_results(store: Store) -> SweepResult:
         for told_of, point in zip(told, points, strict=True)
     ]
     test = tested if has_test else None
-    return SweepResult(points, numbers, failures, notes, tunings, flagged, n_val, settings, test)
+    return SweepResult(
+        points,
+        numbers,
+        failures,
+        notes,
+        tunings,
+        flagged,
+        n_val,
+        settings,
+        test,
+        paired=bool(store.meta.get("paired", False)),
+    )
 
 
 _SETTINGS = ("lr_start", "lr_end", "batch_size")

@@ -11,7 +11,7 @@ from typing import Any
 from sweeper.errors import ParamError
 from sweeper.train.loading import ProblemRef, import_module
 from sweeper.train.sources import Source
-from sweeper.types import NUMERICS
+from sweeper.types import NUMERICS, KFold
 
 
 def environment_of(numerics: int) -> Mapping[str, str]:
@@ -174,6 +174,13 @@ class DataRef:
     """Which way was taken, and why."""
     n_test: int = 0
     """0: there is no test set."""
+    validation: float | KFold | None = None
+    """How sweeper splits one set for each trial: then `n_train` and `n_val` are a split's, and
+    `layouts` are x and y of the set.  None: dataset() gives the validation set."""
+    labels: Layout | None = None
+    """Where the labels lie by which such a set is stratified."""
+    notes: tuple[str, ...] = ()
+    """What else a reader of the results should know."""
 
 
 @dataclass(frozen=True, slots=True)
