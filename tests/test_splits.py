@@ -23,7 +23,7 @@ from sweeper.show.export import json_text
 from sweeper.show.table import findings
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
-from sweeper.train import packed, splits
+from sweeper.train import agreement, packed, splits
 from sweeper.train.batched import batched
 from sweeper.train.bits import check_bits
 from sweeper.train.checksum import Checksum
@@ -332,9 +332,19 @@ def test_the_sizes_that_are_evaluated_are_checked(rule, monkeypatch):
     members = [Member.make(problem, data, streams_of(n, "way"), payload) for n in (0, 1)]
     check_bits(problem, members, batched(members[0].tape), data, payload, 0)
     parts = [data.of_trial(number) for number in range(10)]
-    assert set(checked) == {len(part) for one in parts for part in (one.train, one.val)}
+    lengths = {len(part) for one in parts for part in (one.train, one.val)}
+    assert set(checked) == lengths
+    agreed = []
+    check = agreement._check_evaluation
+
+    def note_length(evaluation, state, pair, samples):
+        agreed.append(len(samples))
+        check(evaluation, state, pair, samples)
+
+    monkeypatch.setattr(agreement, "_check_evaluation", note_length)
     _, texts = find_way(problem, data, streams_of(0, "way"), payload)
     assert str(texts["way"]) == "flat"
+    assert set(agreed) == lengths
 
 
 GRID = {"trials": 7, "hidden": [2, 4]}
@@ -356,6 +366,48 @@ def written(folder, rule):
         f"validation = {text}\n"
     )
     return path
+
+
+LOADED = """
+import one_set
+from one_set import accuracy_style, loss
+from torch import nn
+
+class model(nn.Module):
+    def __init__(self, hidden):
+        super().__init__()
+        self.inner = one_set.model(hidden)
+
+    def forward(self, x):
+        return self.inner(x["x"])
+
+def dataset():
+    return [({"x": x}, y) for x, y in zip(one_set.X, one_set.Y)]
+"""
+
+
+@pytest.mark.parametrize("how", ["off", "auto", "loaded"])
+def test_a_trial_is_measured_on_its_own_split(tmp_path, how):
+    options = {"pack": how, "save_models": "final"}
+    path = tmp_path / "loaded_set.py"
+    if how == "loaded":
+        path.write_text(LOADED)
+        options |= {"pack": "auto", "backend": "local"}
+    module = path if how == "loaded" else "one_set"
+    folder = tmp_path / "out"
+    results = run(folder, sweeper.Grid(trials=2, hidden=[4, 3]), module, seed=8, **options)
+    assert not results.failures
+    found = Splits(0.2, 103, one_set.Y.numpy(), seed=8)
+    for place, point in enumerate(results):
+        for number in (0, 1):
+            model = one_set.model(**point.params).eval()
+            state = torch.load(Paths(folder).model_pattern.format(id=place, number=number))
+            model.load_state_dict({key.removeprefix("inner."): state[key] for key in state})
+            for name, places in zip(("train", "val"), found.of_trial(number), strict=True):
+                with torch.no_grad():
+                    loss = one_set.loss()(model(one_set.X[places]), one_set.Y[places])
+                measured = getattr(point, f"loss_{name}")[number]
+                assert measured == pytest.approx(float(loss), rel=1e-5)
 
 
 @pytest.mark.parametrize("pack", ["off", "auto"])
