@@ -22,7 +22,7 @@ from sweeper.errors import (
 )
 from sweeper.results import PointResult, Summary, SweepResult
 from sweeper.search import FixedSweep, Grid, ParamSelector, Race, SweepListener
-from sweeper.types import PRESETS, HyperparameterSettings, get_settings
+from sweeper.types import PRESETS, HyperparameterSettings, KFold, get_settings
 
 if TYPE_CHECKING:
     from sweeper.api import sweep
@@ -38,6 +38,7 @@ __all__ = [
     "FolderError",
     "Grid",
     "HyperparameterSettings",
+    "KFold",
     "ParamError",
     "ParamSelector",
     "PointResult",

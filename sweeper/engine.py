@@ -256,18 +256,33 @@ def _bind(
     bind(
         store,
         paths,
-        identify(problem.ref.name, options.settings, options.seed, options.curve_samples),
+        identify(
+            problem.ref.name,
+            options.settings,
+            options.seed,
+            options.curve_samples,
+            data.validation,
+        ),
         data_sha256=data.sha256,
         earlier_data_sha256=data.earlier_sha256,
     )
     here = _machine(problem)
     mixed = _follow_code(reading, data, selector, options, store, paths, view)
     notes = [data.note, *(note for note in store.meta.get("notes", ()) if note != data.note)]
+    notes += data.notes
     if mixed:
         notes.append("the problem's code changed during this sweep, and that was allowed")
     notes += filter(None, [machine_note(store.meta, here), numerics_note(store.meta)])
     machine = store.meta.get("machine", here)
-    store.set_meta({"notes": list(dict.fromkeys(notes)), "machine": machine, "n_val": data.n_val})
+    store.set_meta(
+        {
+            "notes": list(dict.fromkeys(notes)),
+            "machine": machine,
+            "n_val": data.n_val,
+            "n_test": data.n_test,
+            "paired": data.validation is not None,
+        }
+    )
     store.add_event(
         time.time(),
         "opened",

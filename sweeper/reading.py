@@ -73,7 +73,7 @@ class Reading:
         ref: DataRef = self._place.call(
             "sweeper.train.reading:read_shared", self.brief.ref, seed, threads
         )
-        return ref, self._fd if ref.layouts else None
+        return ref, self._fd if ref.size else None
 
     def take_fingerprints(
         self, data: DataRef, threads: int, points: Sequence[tuple[str, str]]

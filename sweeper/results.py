@@ -33,6 +33,9 @@ FloatArray = NDArray[np.float64]
 
 METRICS = ("perf_train", "loss_train", "perf_val", "loss_val")
 
+TEST_METRICS = ("perf_test", "loss_test")
+"""What trials are measured on a test set by, where there is one: nothing is chosen by it."""
+
 TRIAL_COLUMNS = ("trial", "tuning", "lr_min", "lr_max", "batch_size", *METRICS)
 """What a row of a trial has beside its parameters."""
 
@@ -53,6 +56,13 @@ class PointResult(NamedTuple):
     loss_train: FloatArray
     perf_val: FloatArray
     loss_val: FloatArray
+
+
+class Tested(NamedTuple):
+    """A point's trials on the test set, in order of number, each of shape (trials,)."""
+
+    perf_test: FloatArray
+    loss_test: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +102,20 @@ class PointSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class OnTest:
+    """What the best point in `perf_val` reaches on the test set, which had no part in that."""
+
+    params: Params
+    perf_test: Interval
+    """Of the mean, as `PointSummary.perf_val`."""
+    loss_test: Interval
+
+    def __str__(self) -> str:
+        perf, loss = show_interval(self.perf_test), show_interval(self.loss_test)
+        return f"★ {show_params(self.params)} on the test set: perf_test {perf}, loss_test {loss}"
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """A sweep in numbers; `str()` of it is a table."""
 
@@ -100,12 +124,15 @@ class Summary:
     """How the data was read, and what else a reader should know."""
     comparison: Comparison | None = None
     """The best in `perf_val` with the other points; None where there is nothing to compare."""
+    on_test: OnTest | None = None
+    """What the best point in `perf_val` reaches on the test set; None where there is none."""
 
     def __str__(self) -> str:
         rows = self._rows()
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = ["  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)) for row in rows]
         lines += self.comparison.lines() if self.comparison else []
+        lines += [str(self.on_test)] if self.on_test else []
         return "\n".join(printable(line.rstrip()) for line in [*lines, *self.notes])
 
     def to_markdown(self) -> str:
@@ -118,6 +145,8 @@ class Summary:
         ]
         if self.comparison is not None:
             lines += ["", self.comparison.to_markdown().rstrip()]
+        if self.on_test is not None:
+            lines += ["", printable(str(self.on_test))]
         lines += [f"\n{printable(note)}" for note in self.notes]
         return "\n".join(lines) + "\n"
 
@@ -188,6 +217,9 @@ class SweepResult(Sequence[PointResult]):
         flags: Sequence[str] | None = None,
         n_val: int | None = None,
         settings: Sequence[Sequence[Found]] | None = None,
+        test: Sequence[Tested] | None = None,
+        *,
+        paired: bool = False,
     ) -> None:
         self._points = tuple(points)
         self.trial_numbers = tuple(trial_numbers)
@@ -206,7 +238,11 @@ class SweepResult(Sequence[PointResult]):
         self.settings = tuple(map(tuple, settings))
         """For each point what each of its tunings found; its `PointResult` has the first's."""
         self.n_val = n_val
-        """Samples of the validation set; None: not known."""
+        """Samples of the validation set, or of a split's part; None: not known."""
+        self.test = None if test is None else tuple(test)
+        """For each point what its trials reach on the test set; None where there is none."""
+        self.paired = paired
+        """Whether trials of the same number share their split of the data."""
 
     @overload
     def __getitem__(self, place: int) -> PointResult: ...
@@ -248,6 +284,7 @@ class SweepResult(Sequence[PointResult]):
             ),
             self.notes,
             self.compare() if len(self) > 1 else None,
+            self.on_test(),
         )
 
     def intervals(self, metric: str = "perf_val") -> list[Interval]:
@@ -257,11 +294,32 @@ class SweepResult(Sequence[PointResult]):
         of the variance between tunings.
         """
         _check_metric(metric)
-        samples = [getattr(point, metric) for point in self]
         bounds = None if metric.startswith("loss") else (0.0, 1.0)
+        return self._intervals([getattr(point, metric) for point in self], bounds)
+
+    def on_test(self) -> OnTest | None:
+        """What the best point in `perf_val` reaches on the test set; None where there is none."""
+        if self.test is None or not any(len(point.perf_val) for point in self):
+            return None
+        best = self.best()
+        place = next(at for at, point in enumerate(self) if point is best)
+        perf = self._intervals([one.perf_test for one in self.test], (0.0, 1.0))[place]
+        loss = self._intervals([one.loss_test for one in self.test], None)[place]
+        return OnTest(best.params, perf, loss)
+
+    def _intervals(
+        self, samples: Sequence[FloatArray], bounds: tuple[float, float] | None
+    ) -> list[Interval]:
+        """As `intervals`, of each point's values in `samples`.
+
+        What is not finite, a loss of a trial that diverged, is left out.
+        """
+        finite = [np.isfinite(sample) for sample in samples]
+        samples = [sample[kept] for sample, kept in zip(samples, finite, strict=True)]
+        tunings = [which[kept] for which, kept in zip(self.tunings, finite, strict=True)]
         found = [mean_interval(sample, bounds=bounds) for sample in samples]
-        places = [at for at, which in enumerate(self.tunings) if len(np.unique(which)) > 1]
-        means = estimate_means([samples[at] for at in places], [self.tunings[at] for at in places])
+        places = [at for at, which in enumerate(tunings) if len(np.unique(which)) > 1]
+        means = estimate_means([samples[at] for at in places], [tunings[at] for at in places])
         for at, mean in zip(places, means, strict=True):
             found[at] = mean.interval(bounds=bounds)
         return found
@@ -272,7 +330,7 @@ class SweepResult(Sequence[PointResult]):
         metric: str = "perf_val",
         baseline: str | None = None,
         by: By = "best",
-        paired: bool = False,
+        paired: bool | None = None,
         generalise: bool = False,
     ) -> Comparison:
         """Which points are better, which are not told apart, and what would tell; `print` it.
@@ -288,7 +346,8 @@ class SweepResult(Sequence[PointResult]):
             metric: one of the four.
             baseline: name of a point that all others are compared with.
             by: "best": the best with every other; "all": every pair.
-            paired: trials of the same number share their split of the data.
+            paired: compare trials of the same number, which share their split of the data; None:
+                where they do (`self.paired`), but for all pairs of points, and to generalise.
             generalise: count what other validation samples would change, too (accuracies;
                 the bound is conservative).
 
@@ -309,13 +368,17 @@ class SweepResult(Sequence[PointResult]):
             if chosen[0] == chosen[1]:
                 raise UsageError(f"compare{points!r}: both name {names[chosen[0]]!r}")
             samples, place = [samples[at] for at in chosen], 1
+        if paired is None:
+            paired = self.paired and not generalise and (by != "all" or place is not None)
+        # Where each trial has a split of its own, their differences have the samples' luck in them.
+        n_val = self.n_val if generalise or not self.paired else None
         return compare_points(
             samples,
             metric,
             baseline=place,
             by=by,
             paired=paired,
-            n_val=self.n_val,
+            n_val=n_val,
             generalise=generalise,
         )
 
@@ -379,7 +442,8 @@ class SweepResult(Sequence[PointResult]):
     def to_dataframe(self) -> pd.DataFrame:
         """One row a trial: the parameters (a column each), trial number, settings, metrics.
 
-        A parameter that is called like another column is named `param_…`.
+        Where there is a test set, `perf_test` and `loss_test` come last.  A parameter that is
+        called like another column is named `param_…`.
         Needs pandas (`pip install 'sweeper[analysis]'`).
         """
         import pandas as pd
@@ -389,14 +453,17 @@ class SweepResult(Sequence[PointResult]):
     def rows(self) -> list[dict[str, Any]]:
         """One row a trial, as `to_dataframe` has them; trials that failed have none."""
         rows = []
+        columns = TRIAL_COLUMNS if self.test is None else (*TRIAL_COLUMNS, *TEST_METRICS)
         for place, point in enumerate(self):
-            named = dict(params_columns(point.params, TRIAL_COLUMNS))
+            named = dict(params_columns(point.params, columns))
             pairs = zip(self.trial_numbers[place], self.tunings[place], strict=True)
             for trial, (number, tuning) in enumerate(pairs):
                 found = self.settings[place][int(tuning)]
                 told = (int(number), int(tuning), found.lr_min, found.lr_max, found.batch_size)
                 metrics = [float(getattr(point, metric)[trial]) for metric in METRICS]
-                rows.append({**named, **dict(zip(TRIAL_COLUMNS, [*told, *metrics], strict=True))})
+                if self.test is not None:
+                    metrics += [float(values[trial]) for values in self.test[place]]
+                rows.append({**named, **dict(zip(columns, [*told, *metrics], strict=True))})
         return rows
 
 

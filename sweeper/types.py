@@ -41,6 +41,22 @@ WAY = "way"
 """The stage at which it is found out how a point's trials may be trained: nothing is trained."""
 
 
+@dataclass(frozen=True, slots=True)
+class KFold:
+    """What a problem's `validation` may be: trial n validates on fold `n % folds`."""
+
+    folds: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.folds, int) or isinstance(self.folds, bool) or self.folds < 2:
+            raise SettingsError(
+                f"KFold(folds={self.folds!r}): folds must be a whole number of at least 2"
+            )
+
+    def __str__(self) -> str:
+        return f"KFold({self.folds})"
+
+
 # -- points, and what is done for them ------------------------------------------------------------
 
 

@@ -19,13 +19,16 @@ from sweeper.errors import ChangedCodeError
 from sweeper.train import compiled, toolchain, worth
 from sweeper.train.batched import batched
 from sweeper.train.compiled import cache_folder
+from sweeper.train.data import Data
 from sweeper.train.inductor import Plan, whole_step
 from sweeper.train.packed import Member, stack, train_pack
 from sweeper.train.recipe import Recipe
+from sweeper.train.splits import Splits
 from sweeper.train.tape import record
 from sweeper.train.toolchain import NotCompiledError, check_toolchain
 from sweeper.train.way import find_way
 from sweeper.train.worth import is_worth_compiling
+from sweeper.types import KFold
 from sweeping import HERE, assert_same_bits, outcomes, run
 from test_probes import TRIAL, bits, data_of, problem_of, streams_of
 
@@ -77,10 +80,11 @@ def model():
 PROBLEM = problem_of(model, optimizer={"name": "adamw", "weight_decay": 0.1})
 
 
-def pack(numbers, way="compiled", problem=PROBLEM):
+def pack(numbers, way="compiled", problem=PROBLEM, data=None):
+    data = data or data_of()
     payload = TRIAL | {"lr_start": 0.001, "lr_end": 0.01, "way": way, "batch_size": 13}
-    made = [Member.make(problem, data_of(), streams_of(n, "trial"), payload) for n in numbers]
-    found = train_pack(problem, data_of(), made, payload, 5)
+    made = [Member.make(problem, data, streams_of(n, "trial"), payload) for n in numbers]
+    found = train_pack(problem, data, made, payload, 5)
     return {member.streams.number: trained for member, trained in found}
 
 
@@ -107,6 +111,25 @@ def test_a_compiled_trial_is_the_flat_one_but_for_rounding():
     for number, found in pack([0, 1]).items():
         for name, value in flat[number].metrics.items():
             assert found.metrics[name] == pytest.approx(value, rel=1e-2)
+
+
+def test_a_compiled_trial_is_measured_on_its_own_split_and_on_the_test_set():
+    two = data_of(78)
+    splits = Splits(KFold(5), 78, two.train.y.numpy(), 0)
+    data = Data(two.train, two.train, two.val, splits)
+    known = pack(range(5), data=data)
+    for number, trained in known.items():
+        kept, held = splits.of_trial(number)
+        parts = {"train": (two.train, kept), "val": (two.train, held), "test": (two.val, ...)}
+        for name, (samples, places) in parts.items():
+            with torch.no_grad():
+                output = trained.model.eval()(samples.x[places])
+            loss = nn.functional.cross_entropy(output, samples.y[places])
+            assert trained.metrics[f"loss_{name}"] == pytest.approx(float(loss), rel=1e-5)
+    assert len({len(splits.of_trial(number)[1]) for number in known}) == 2
+    for numbers in ([4], [0, 4], [3, 1, 2]):
+        for number, trained in pack(numbers, data=data).items():
+            alike(trained, known[number])
 
 
 # -- the cache ------------------------------------------------------------------------------------

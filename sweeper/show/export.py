@@ -20,6 +20,9 @@ def json_text(identity: Mapping[str, Any], results: SweepResult) -> str:
     points = []
     for place, (point, summary) in enumerate(zip(results, results.summary().points, strict=True)):
         fields = {**point._asdict(), **{metric: list(getattr(point, metric)) for metric in METRICS}}
+        if results.test is not None:
+            tested = results.test[place]._asdict()
+            fields |= {metric: list(values) for metric, values in tested.items()}
         params = fields.pop("params")
         counts = {"n": summary.n, "diverged": summary.diverged, "failed": summary.failed}
         intervals = {

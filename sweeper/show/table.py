@@ -110,10 +110,10 @@ def _width(columns: dict[str, list[str]]) -> int:
 
 
 def findings(results: SweepResult) -> list[str]:
-    """The verdict on the best point in `perf_val`: see `SweepResult.compare`."""
-    if len(results) < 2:
-        return []
-    return [clean(line) for line in results.compare().lines()]
+    """The verdict on the best point in `perf_val` (see `SweepResult.compare`), and its test."""
+    lines = results.compare().lines() if len(results) > 1 else []
+    on_test = results.on_test()
+    return [clean(line) for line in [*lines, *([] if on_test is None else [str(on_test)])]]
 
 
 # -- what failed ----------------------------------------------------------------------------------

@@ -251,7 +251,7 @@ def compare_points(
         confidence,
         tuple(_row(pair, points, sign, bounds) for pair in pairs),
         told,
-        _basis(metric, means, confidence, n_val, generalise=generalise),
+        _basis(metric, means, confidence, n_val, generalise=generalise, paired=paired),
         tuple(_caveats(samples, points, means)),
     )
 
@@ -390,6 +390,7 @@ def _basis(
     n_val: int | None,
     *,
     generalise: bool,
+    paired: bool = False,
 ) -> str:
     tuned = max((mean.tunings for mean in means), default=1)
     trials = _range([mean.n for mean in means], "trial")
@@ -398,6 +399,8 @@ def _basis(
         parts.append(f"{_range([mean.tunings for mean in means], 'tuning')} and {trials} a point")
     else:
         parts.append(f"one tuning and {trials} a point")
+    if paired:
+        parts.append("trials of the same number compared, on the same split")
     if n_val is not None:
         samples = f"these {n_val:,} validation samples"
         parts.append(f"on new samples, going by {samples}" if generalise else f"on {samples}")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sweeper.files import pack_arrays, unpack_arrays, write_json, write_swapped
-from sweeper.results import METRICS, SweepResult, params_columns
+from sweeper.results import METRICS, TEST_METRICS, SweepResult, params_columns
 from sweeper.signature import decode
 from sweeper.store.database import Store
 from sweeper.store.load import read_results
@@ -166,6 +166,9 @@ def _write_trials(paths: Paths, point_id: int, trials: list[Outcome]) -> None:
     # In the order in which the names are documented.
     names = [f"final_{metric}" for metric in ("loss_train", "perf_train", "loss_val", "perf_val")]
     results = {"trial_numbers": numbers, **{name: final[name] for name in names}}
+    for metric in reversed(TEST_METRICS):
+        if all(metric in trial.metrics for trial in trials):
+            results[f"final_{metric}"] = np.array([trial.metrics[metric] for trial in trials])
     write_swapped(paths.results(point_id), pack_arrays(results))
     curves = [unpack_arrays(trial.arrays) for trial in trials]
     if all("step" in curve for curve in curves):

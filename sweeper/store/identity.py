@@ -10,17 +10,26 @@ from typing import Any
 from sweeper.errors import FolderError
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
-from sweeper.types import NUMERICS, PRESETS, HyperparameterSettings, SweepSettings
+from sweeper.types import NUMERICS, PRESETS, HyperparameterSettings, KFold, SweepSettings
 
 ELSEWHERE = "use another folder, or resume=False (--no-resume) to move it to history/"
 
 
 def identify(
-    problem: str, settings: SweepSettings, seed: int, curve_samples: int
+    problem: str,
+    settings: SweepSettings,
+    seed: int,
+    curve_samples: int,
+    validation: float | KFold | None = None,
 ) -> dict[str, Any]:
-    """What two runs of one folder have in common, in plain data."""
+    """What two runs of one folder have in common, in plain data.
+
+    `validation` is how one set is split, if it is.
+    """
     fields = dataclasses.asdict(settings)
+    told = str(validation) if isinstance(validation, KFold) else validation
     return {
+        **({} if told is None else {"validation": told}),
         "problem": problem,
         "seed": seed,
         "curve_samples": curve_samples,

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from sweeper.results import METRICS, FailureReport, PointResult, SweepResult, show_params
+from sweeper.results import (
+    METRICS,
+    TEST_METRICS,
+    FailureReport,
+    PointResult,
+    SweepResult,
+    Tested,
+    show_params,
+)
 from sweeper.signature import decode
 from sweeper.store.database import Store
 from sweeper.store.flags import flags
@@ -73,6 +81,7 @@ def _read_results(store: Store) -> SweepResult:
         elif outcome.stage == TRIAL:
             trials[outcome.point].append(outcome)
     points: list[PointResult] = []
+    has_test, tested = bool(store.meta.get("n_test")), list[Tested]()
     numbers: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
     tunings: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
     failures: list[FailureReport] = []
@@ -81,6 +90,8 @@ def _read_results(store: Store) -> SweepResult:
         step = steps.get(one.id, Step(""))
         kept = [trial for trial in trials[one.signature] if trial.number < one.trials]
         points.append(_point_result(one, step, kept))
+        if has_test:
+            tested.append(Tested(*_columns(kept, TEST_METRICS)))
         numbers.append(np.array([trial.number for trial in kept], dtype=np.int64))
         tunings.append(numbers[-1] % max(1, len(step.payload.get("tunings", ()))))
         params = points[-1].params
@@ -98,7 +109,19 @@ def _read_results(store: Store) -> SweepResult:
         or [Found(point.lr_min, point.lr_max, point.batch_size)]
         for told_of, point in zip(told, points, strict=True)
     ]
-    return SweepResult(points, numbers, failures, notes, tunings, flagged, n_val, settings)
+    test = tested if has_test else None
+    return SweepResult(
+        points,
+        numbers,
+        failures,
+        notes,
+        tunings,
+        flagged,
+        n_val,
+        settings,
+        test,
+        paired=bool(store.meta.get("paired", False)),
+    )
 
 
 _SETTINGS = ("lr_start", "lr_end", "batch_size")
@@ -154,14 +177,18 @@ def _failures(
 
 def _point_result(asked: AskedPoint, step: Step, trials: list[Outcome]) -> PointResult:
     found = step.found
-    columns = (
-        np.array([trial.metrics[metric] for trial in trials], dtype=np.float64)
-        for metric in METRICS
-    )
     return PointResult(
         decode(asked.encoded),
         math.nan if found is None else found.lr_min,
         math.nan if found is None else found.lr_max,
         0 if found is None else found.batch_size,
-        *columns,
+        *_columns(trials, METRICS),
     )
+
+
+def _columns(
+    trials: Sequence[Outcome], metrics: Sequence[str]
+) -> Iterator[np.ndarray[tuple[int], np.dtype[np.float64]]]:
+    """Each of these metrics of the trials."""
+    for metric in metrics:
+        yield np.array([trial.metrics[metric] for trial in trials], dtype=np.float64)

@@ -74,7 +74,7 @@ def check_agreement(
         evaluation = PackEvaluation(problem.measure(loss), model)
         for place in range(len(plain)):
             _check_outputs(evaluation, plain[place], state, stretch.batches[0], place)
-        for part in (data.train, data.val):
+        for part in _evaluated(data):
             _check_evaluation(evaluation, state, plain[0], _Doubled(part))
 
 
@@ -311,6 +311,15 @@ def _check_outputs(
     for one, other in zip(tensors_of(output), packed, strict=True):
         compare("its output", one, other[place])
     compare("its loss in evaluation", value, reached[place])
+
+
+def _evaluated(data: Data) -> Iterator[SampleSet]:
+    """The sets that trials are measured on, of every size that they have."""
+    if data.splits is None:
+        yield from data.sets.values()
+        return
+    for number, _ in data.splits.pairs:
+        yield from data.of_trial(number).sets.values()
 
 
 def _check_evaluation(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from sweeper.train.agreement import compare
 from sweeper.train.batched import Step
 from sweeper.train.compiled import replicas_of
 from sweeper.train.curves import choose_samples, curve_steps
-from sweeper.train.data import Data, Indices, in_order
+from sweeper.train.data import Data, Indices, SampleSet, in_order, placed
 from sweeper.train.evaluation import CHUNK, gather
 from sweeper.train.packed import Member, evaluation_of, gaining, stack_members
 from sweeper.train.problem import Problem
@@ -65,7 +66,7 @@ def check_bits(
     batches = [next(source) for _ in range(CHECK_STEPS + 1)]
     rates = rates_of(payload)
     evaluation, recipe = evaluation_of(problem, members[0]), problem.recipe(members[0].model)
-    chosen = _chosen(data, members, payload, curve_samples)
+    own = list(_own(data, members, payload, curve_samples))
     known: dict[tuple[str, int], list[bytes]] = {}
 
     def check(what: str, kinds: list[int], values: Sequence[Tensor]) -> None:
@@ -86,38 +87,62 @@ def check_bits(
         stretch = Stretch.of(members, kinds, batches, rates)
         _, buffers = _train_stretch(recipe, parameters, buffers, step, stretch)
         check("weights", kinds, [*parameters, *buffers])
-        for what, x, y in _evaluated(data, kinds, chosen):
+        for what, x, y in _evaluated(data, kinds, own):
             losses, outputs = evaluation.run([*parameters, *buffers], x, y)
             check(what, kinds, [losses, *outputs])
 
 
-def _chosen(
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """Samples on which each of two members is measured."""
+
+    what: str
+    samples: SampleSet
+    chosen: Sequence[Indices]
+    """For each member as many."""
+
+
+def _own(
     data: Data, members: list[Member], payload: Mapping[str, Any], curve_samples: int
-) -> list[dict[str, Indices]]:
-    """The samples that each member's curves, and its probes, are measured on, by what they are."""
-    chosen: list[dict[str, Indices]] = [{} for _ in members]
+) -> Iterator[_Own]:
+    """What differs from member to member: parts of a set that is split, and samples of curves."""
     points = len(curve_steps(payload["steps"], curve_samples))
-    for member, own in zip(members, chosen, strict=True):
-        if points:
-            own |= {
-                f"a curve of {name}": places
-                for name, places in choose_samples(data, member.streams, payload, points).items()
-            }
-        if "schedule" in payload:  # then probes are packed, too
-            own["what is held out of train"] = held_out(data, member.streams)[1]
-    return chosen
+    whole = {"train": data.train, "val": data.val}
+    pairs = [(0, 1)] if data.splits is None else data.splits.pairs
+    for pair in pairs:
+        parts = [data.of_trial(number) for number in pair]
+        if data.splits is not None:
+            for name, samples in whole.items():
+                every = [part.sets[name] for part in parts]
+                chosen = [placed(part, np.arange(len(part))) for part in every]
+                yield _Own(name, samples, chosen)
+        if not points:
+            continue
+        curves = [
+            choose_samples(part, member.streams, payload, points)
+            for part, member in zip(parts, members, strict=True)
+        ]
+        for name, samples in whole.items():
+            chosen = [
+                placed(part.sets[name], one[name]) for part, one in zip(parts, curves, strict=True)
+            ]
+            yield _Own(f"a curve of {name}", samples, chosen)
+    if "schedule" in payload:  # then probes are packed, too
+        held = [held_out(data, member.streams)[1] for member in members]
+        yield _Own("what is held out of train", data.train, held)
 
 
 def _evaluated(
-    data: Data, kinds: list[int], chosen: list[dict[str, Indices]]
+    data: Data, kinds: list[int], own: Sequence[_Own]
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
     """A batch of every size that packs evaluate, stacked as they do, and what it is called.
 
     What is left over of a set is as many samples as no other batch has.
     """
-    parts = {"train": data.train, "val": data.val}
     done: set[int] = set()
-    for name, samples in parts.items():
+    for name, samples in data.sets.items():
+        if data.splits is not None:
+            break
         for chunk in in_order(len(samples), CHUNK):
             if len(chunk) not in done:
                 done.add(len(chunk))
@@ -125,14 +150,13 @@ def _evaluated(
                 stacked = [value.expand(len(kinds), *value.shape) for value in (x, y)]
                 yield f"{len(chunk)} samples of {name}", stacked[0], stacked[1]
     done = set()
-    for name in chosen[0]:
-        places = np.stack([chosen[kind][name] for kind in kinds])
-        samples = parts[name.split()[-1]]
+    for each in own:
+        places = np.stack([each.chosen[kind] for kind in kinds])
         for chunk in in_order(places.shape[1], CHUNK):
             if len(chunk) not in done:
                 done.add(len(chunk))
-                x, y = gather(samples, places[:, chunk])
-                yield f"{len(chunk)} samples of {name}", x, y
+                x, y = gather(each.samples, places[:, chunk])
+                yield f"{len(chunk)} samples of {each.what}", x, y
 
 
 def check_native(

@@ -11,7 +11,7 @@ from typing import Any
 from sweeper.errors import ParamError
 from sweeper.train.loading import ProblemRef, import_module
 from sweeper.train.sources import Source
-from sweeper.types import NUMERICS
+from sweeper.types import NUMERICS, KFold
 
 
 def environment_of(numerics: int) -> Mapping[str, str]:
@@ -161,7 +161,8 @@ class DataRef:
     n_val: int
     sha256: str
     layouts: tuple[Layout, ...] = ()
-    """x and y of the training set, x and y of the validation set; empty: loaded as it goes."""
+    """x and y of the training set, x and y of the validation set, and those of the test set where
+    there is one; empty: loaded as it goes."""
     size: int = 0
     """Bytes of the map."""
     remade: bool = False
@@ -171,6 +172,15 @@ class DataRef:
     """The checksum that earlier releases had of the same data, where it is another one."""
     note: str = ""
     """Which way was taken, and why."""
+    n_test: int = 0
+    """0: there is no test set."""
+    validation: float | KFold | None = None
+    """How sweeper splits one set for each trial: then `n_train` and `n_val` are a split's, and
+    `layouts` are x and y of the set.  None: dataset() gives the validation set."""
+    labels: Layout | None = None
+    """Where the labels lie by which such a set is stratified."""
+    notes: tuple[str, ...] = ()
+    """What else a reader of the results should know."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,11 @@ from sweeper.errors import ProblemError
 from sweeper.train.checksum import Checksum, bytes_of, tensors_in
 from sweeper.train.context import DataRef, Layout
 from sweeper.train.metrics import EVALUATION_BATCH
-from sweeper.train.problem import Problem
+from sweeper.train.problem import SETS, Problem
+from sweeper.train.splits import Rule, Splits, describe, least_samples, sizes
 from sweeper.train.streams import dataset_seed, preserved, reading_seed, seed_globals
+from sweeper.train.tuning.held_out import single_labels
+from sweeper.types import KFold
 
 HELD_SHARE = 0.25
 """Data is held in memory where it takes at most this share of what is available."""
@@ -139,12 +142,60 @@ class LoadedSet:
                 return
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PartSet:
+    """Some samples of a set."""
+
+    samples: SampleSet
+    places: Indices
+
+    @property
+    def labels(self) -> Tensor | None:
+        """See `SampleSet`."""
+        labels = self.samples.labels
+        return None if labels is None else labels[torch.from_numpy(self.places)]
+
+    def read_labels(self) -> Tensor | None:
+        """See `SampleSet`."""
+        labels = self.samples.read_labels()
+        return None if labels is None else labels[torch.from_numpy(self.places)]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def batches(self, indices: Iterable[Indices]) -> Iterator[Batch]:
+        """See `SampleSet`."""
+        return self.samples.batches([self.places[chosen] for chosen in indices])
+
+
+def placed(part: SampleSet, chosen: Indices) -> Indices:
+    """Where these samples of a set are in the whole that it may be a part of."""
+    return part.places[chosen] if isinstance(part, PartSet) else chosen
+
+
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The two sets of a problem."""
+    """The sets of a problem."""
 
     train: SampleSet
     val: SampleSet
+    test: SampleSet | None = None
+    """What trials are measured on at their end, and nothing is chosen by."""
+    splits: Splits | None = None
+    """How each trial splits the samples: then `train` and `val` are both all of them."""
+
+    def of_trial(self, number: int) -> Data:
+        """The sets of the trial with this number."""
+        if self.splits is None:
+            return self
+        kept, held = self.splits.of_trial(number)
+        return Data(PartSet(self.train, kept), PartSet(self.train, held), self.test)
+
+    @property
+    def sets(self) -> dict[str, SampleSet]:
+        """By name: what a trial is measured on at its end."""
+        two = {"train": self.train, "val": self.val}
+        return two if self.test is None else {**two, "test": self.test}
 
 
 def in_order(samples: int, batch: int = EVALUATION_BATCH) -> Iterator[Indices]:
@@ -197,6 +248,10 @@ def read_data(problem: Problem, seed: int, fd: int, budget: float | None = None)
                 _check_made_anew(problem, seed)
             checked = _checked(problem, held, seed)
             found = _checksum(checked, whole=expected <= CHECKSUM_BYTES)
+            rule = _read_rule(problem, sets)
+            labels = None
+            if rule is not None and expected <= CHECKSUM_BYTES:
+                labels = _read_labels(problem, held, seed)
         except ProblemError:
             raise
         except Exception as error:
@@ -205,15 +260,64 @@ def read_data(problem: Problem, seed: int, fd: int, budget: float | None = None)
                 f"not readable: {type(error).__name__}: {error}",
                 "items (x, y) that torch's default_collate can batch",
             ) from error
-    n_train, n_val = (len(part) for part in sets)
+    n_train, n_val, *n_test = _sizes(sets, rule)
     ref = DataRef(seed, n_train, n_val, found.sha256, earlier_sha256=found.earlier)
+    notes = () if rule is None else (_split_note(rule, len(sets[0]), labels),)
+    ref = replace(ref, n_test=sum(n_test), validation=rule, notes=notes)
+    shared = [*held, *([] if labels is None else [labels])]
+    layouts, size = _lay_out(shared)
+    if shared:
+        _share(shared, layouts, size, fd)
+    if labels is not None:
+        ref = replace(ref, labels=layouts[-1])
     if not held:
         note = f"data: loaded as it goes, because {reason}{_unchecked(found)}"
-        return replace(ref, remade=remade, note=note)
-    layouts, size = _lay_out(held)
+        return replace(ref, remade=remade, size=size, note=note)
     note = f"data: held in memory ({size / 2**20:.1f} MiB, one copy for all workers)"
-    _share(held, layouts, size, fd)
-    return replace(ref, layouts=layouts, size=size, note=note)
+    return replace(ref, layouts=layouts[: len(held)], size=size, note=note)
+
+
+def _read_rule(problem: Problem, sets: tuple[Any, ...]) -> Rule | None:
+    """How one set is split; None where there are several.
+
+    Raises:
+        ProblemError: it cannot be.
+    """
+    if len(sets) > 1:
+        given = getattr(problem.module, "validation", None)
+        if isinstance(given, KFold):
+            expected = "none, or one set from dataset(), which gives a validation set of its own"
+            raise problem.fault("validation", str(given), expected)
+        return None
+    rule = problem.validation
+    least = least_samples(rule)
+    if len(sets[0]) < least:
+        found = f"of {len(sets[0])} samples, and validation is {rule}"
+        raise problem.fault("what dataset() returns", found, f"at least {least} samples")
+    return rule
+
+
+def _sizes(sets: tuple[Any, ...], rule: Rule | None) -> tuple[int, ...]:
+    return tuple(map(len, sets)) if rule is None else sizes(rule, len(sets[0]))
+
+
+def _split_note(rule: Rule, samples: int, labels: Tensor | None) -> str:
+    why = "there is no one number a sample in y, or too much data to look through"
+    return describe(rule, samples) + (f"; not by label: {why}" if labels is None else "")
+
+
+def _read_labels(problem: Problem, held: list[Tensor], seed: int) -> Tensor | None:
+    """The label of each sample of one set, held or not; None: there is no one number a sample."""
+    if held:
+        y = held[1]
+    else:
+        (samples,) = _checked(problem, held, seed)
+        chunks = [y for _, y in samples.batches(in_order(len(samples), _READ_AT_ONCE))]
+        if not all(isinstance(chunk, Tensor) for chunk in chunks):
+            return None
+        y = torch.cat(chunks)
+    values = single_labels(y)
+    return None if values is None else torch.from_numpy(values)
 
 
 def _which(error: Exception) -> str:
@@ -224,7 +328,6 @@ def _which(error: Exception) -> str:
 
 
 _READING = "reading "
-_SETS = ("train_set", "val_set")
 
 
 def _read_samples(dataset: Any, name: str, places: Iterable[int]) -> list[Any]:
@@ -263,7 +366,7 @@ def _unchecked(found: Checksum) -> str:
     )
 
 
-def _make_sets(problem: Problem, seed: int) -> tuple[Any, Any]:
+def _make_sets(problem: Problem, seed: int) -> tuple[Any, ...]:
     seed_globals(dataset_seed(seed))
     try:
         return problem.make_dataset()
@@ -276,9 +379,9 @@ def _make_sets(problem: Problem, seed: int) -> tuple[Any, Any]:
 
 
 def _hold(
-    sets: tuple[Any, Any], seed: int, expected: int, budget: float
+    sets: tuple[Any, ...], seed: int, expected: int, budget: float
 ) -> tuple[list[Tensor], str]:
-    """The tensors of both sets, or none and the reason."""
+    """The tensors of all sets, or none and the reason."""
     if expected > budget:
         return [], (f"it takes {expected / 2**20:.0f} MiB and {budget / 2**20:.0f} MiB may be held")
     first, second = (_read_all(sets, seed, reading) for reading in (1, 2))
@@ -295,10 +398,10 @@ def _item_bytes(dataset: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in found)
 
 
-def _read_all(sets: tuple[Any, Any], seed: int, reading: int) -> list[Any]:
+def _read_all(sets: tuple[Any, ...], seed: int, reading: int) -> list[Any]:
     seed_globals(reading_seed(seed, reading))
     found: list[Any] = []
-    for name, part in zip(_SETS, sets, strict=True):
+    for name, part in zip(SETS[len(sets)], sets, strict=True):
         chunks = [
             _collate(_read_samples(part, name, chosen), name, chosen)
             for chosen in (chunk.tolist() for chunk in in_order(len(part), _READ_AT_ONCE))
@@ -310,7 +413,7 @@ def _read_all(sets: tuple[Any, Any], seed: int, reading: int) -> list[Any]:
     return found
 
 
-def _is_steady(sets: tuple[Any, Any], seed: int) -> bool:
+def _is_steady(sets: tuple[Any, ...], seed: int) -> bool:
     """Whether some samples are the same when they are read twice, under different seeds.
 
     What cannot be looked into may be anything.
@@ -342,14 +445,18 @@ def _check_made_anew(problem: Problem, seed: int) -> None:
 def _checked(problem: Problem, held: list[Tensor], seed: int) -> list[SampleSet]:
     """What the checksum reads: what is held, or fresh sets under one seed, so random ones too."""
     if held:
-        return [HeldSet(held[0], held[1]), HeldSet(held[2], held[3])]
+        return _held(held)
     sets = _make_sets(problem, seed)
     seed_globals(reading_seed(seed, 1))
     return _loaded(sets)
 
 
-def _loaded(sets: tuple[Any, Any]) -> list[SampleSet]:
-    return [LoadedSet(part, name) for part, name in zip(sets, _SETS, strict=True)]
+def _loaded(sets: tuple[Any, ...]) -> list[SampleSet]:
+    return [LoadedSet(part, name) for part, name in zip(sets, SETS[len(sets)], strict=True)]
+
+
+def _held(tensors: Sequence[Tensor]) -> list[SampleSet]:
+    return [HeldSet(x, y) for x, y in zip(tensors[::2], tensors[1::2], strict=True)]
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:
@@ -393,13 +500,18 @@ def _share(tensors: list[Tensor], layouts: tuple[Layout, ...], size: int, fd: in
 
 def open_data(problem: Problem, ref: DataRef, fd: int | None) -> Data:
     """The data in a worker: the shared map, read-only, or the datasets themselves."""
-    if not ref.layouts or fd is None:
+    shared = None if fd is None or not ref.size else mmap.mmap(fd, ref.size, prot=mmap.PROT_READ)
+    if not ref.layouts or shared is None:
         seed_globals(dataset_seed(ref.seed))
-        train, val = problem.make_dataset()
-        return Data(*_loaded((train, val)))
-    shared = mmap.mmap(fd, ref.size, prot=mmap.PROT_READ)
-    x_train, y_train, x_val, y_val = (_mapped(shared, layout) for layout in ref.layouts)
-    return Data(HeldSet(x_train, y_train), HeldSet(x_val, y_val))
+        sets = _loaded(problem.make_dataset())
+    else:
+        sets = _held([_mapped(shared, layout) for layout in ref.layouts])
+    if ref.validation is None:
+        train, val, *test = sets
+        return Data(train, val, test[0] if test else None)
+    (whole,) = sets
+    labels = None if ref.labels is None or shared is None else _mapped(shared, ref.labels).numpy()
+    return Data(whole, whole, splits=Splits(ref.validation, len(whole), labels, ref.seed))
 
 
 def _mapped(shared: mmap.mmap, layout: Layout) -> Tensor:

@@ -325,7 +325,8 @@ def _train(context: TrainContext, fd: int | None, job: Job, number: int) -> _Fou
     # Imports ignite, which takes as long as torch: not before it is needed.
     from sweeper.train.trainer import train_trial
 
-    trained = train_trial(problem, data, streams, payload, context.curve_samples, folder)
+    own = data.of_trial(number)
+    trained = train_trial(problem, own, streams, payload, context.curve_samples, folder)
     return _kept(context, job, number, trained)
 
 

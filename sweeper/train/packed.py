@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from sweeper.train.compiled import replicas_of
 from sweeper.train.curves import CURVES, Trained, choose_samples, curve_steps
-from sweeper.train.data import Data, HeldSet, Indices, SampleSet, shuffled
+from sweeper.train.data import Data, HeldSet, Indices, PartSet, SampleSet, placed, shuffled
 from sweeper.train.draws import step_keys
-from sweeper.train.evaluation import CHUNK, PackEvaluation, gather
+from sweeper.train.evaluation import CHUNK, Measured, PackEvaluation, gather
 from sweeper.train.plan import COMPILED, FLAT
 from sweeper.train.problem import Problem
 from sweeper.train.recipe import Recipe
@@ -209,9 +209,10 @@ def train_pack(
     models = stack_members(members, least)
     step = make_step(way, tape, recipe, models, data.train.labels)
     evaluation = evaluation_of(problem, members[0])
-    wanted = _prepare_curves(members, data, payload, curve_samples)
+    parts = [data.of_trial(member.streams.number) for member in members]
+    wanted = _prepare_curves(members, parts, payload, curve_samples)
     place_of = {int(number): place for place, number in enumerate(wanted)}
-    batches = _batches(members, data.train, payload, least)
+    batches = _batches(members, data, parts, payload, least)
     keys = keys_of([member.streams for member in members], tape, payload["steps"], least)
     optimizer = find_optimizer(recipe)
     told = [settings_of(payload, member.streams.number) for member in members]
@@ -231,7 +232,7 @@ def train_pack(
                 break
         if number in place_of:
             _note_curves(members, left, evaluation, step.state, data, place_of[number])
-    yield from _finish(members, evaluation, step.state, data)
+    yield from _finish(members, evaluation, step.state, data, parts)
 
 
 def evaluation_of(problem: Problem, member: Member) -> PackEvaluation:
@@ -244,10 +245,19 @@ def _finish(
     evaluation: PackEvaluation,
     state: Sequence[Tensor],
     data: Data,
+    parts: Sequence[Data],
 ) -> Iterator[tuple[Member, Trained]]:
-    sets = {"train": data.train, "val": data.val}
+    sets = data.sets
     ended = all(member.diverged for member in members)
-    found = {} if ended else {n: evaluation.measure(state, part) for n, part in sets.items()}
+    found: dict[str, list[Measured]] = {}
+    for name, whole in () if ended else sets.items():
+        own = [part.sets[name] for part in parts]
+        chosen = [part.places for part in own if isinstance(part, PartSet)]
+        found[name] = (
+            _measure_own(evaluation, state, whole, chosen)
+            if chosen
+            else evaluation.measure(state, whole)
+        )
     for place, member in enumerate(members):
         metrics: dict[str, float] = {}
         for name in sets:
@@ -258,13 +268,34 @@ def _finish(
         yield member, Trained(metrics, member.curves, member.full)
 
 
+def _measure_own(
+    evaluation: PackEvaluation,
+    state: Sequence[Tensor],
+    samples: SampleSet,
+    chosen: Sequence[Indices],
+) -> list[Measured]:
+    """(loss, performance) of each member on the samples chosen for it.
+
+    Those with fewer are measured by themselves, so that no bit depends on the others.
+    """
+    found: dict[int, Measured] = {}
+    for length in sorted({len(own) for own in chosen}):
+        places = [place for place, own in enumerate(chosen) if len(own) == length]
+        # In the place of the others stands one of these, again.
+        rows = [own if len(own) == length else chosen[places[0]] for own in chosen]
+        measured = evaluation.measure(state, samples, padded(rows, len(state[0])))
+        found |= {place: measured[place] for place in places}
+    return [found[place] for place in range(len(chosen))]
+
+
 def _prepare_curves(
-    members: Sequence[Member], data: Data, payload: Mapping[str, Any], samples: int
+    members: Sequence[Member], parts: Sequence[Data], payload: Mapping[str, Any], samples: int
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
     wanted = curve_steps(payload["steps"], samples)
     if len(wanted):
-        for member in members:
-            member.chosen = choose_samples(data, member.streams, payload, len(wanted))
+        for member, part in zip(members, parts, strict=True):
+            chosen = choose_samples(part, member.streams, payload, len(wanted))
+            member.chosen = {name: placed(part.sets[name], own) for name, own in chosen.items()}
             member.curves = {"step": wanted}
             member.curves |= {name: np.full(len(wanted), np.nan) for name in CURVES}
     return wanted
@@ -279,21 +310,30 @@ def _note_curves(
     point: int,
 ) -> None:
     for name, samples in (("train", data.train), ("val", data.val)):
-        chosen = padded([member.chosen[name] for member in members], len(state[0]))
-        found = evaluation.measure(state, samples, chosen)
+        found = _measure_own(
+            evaluation, state, samples, [member.chosen[name] for member in members]
+        )
         for place in left:
             curves = members[place].curves
             curves[f"loss_{name}"][point], curves[f"perf_{name}"][point] = found[place]
 
 
 def _batches(
-    members: Sequence[Member], samples: SampleSet, payload: Mapping[str, Any], least: int
+    members: Sequence[Member],
+    data: Data,
+    parts: Sequence[Data],
+    payload: Mapping[str, Any],
+    least: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Stacked batches, each replica's in its own order."""
+    samples = data.train
     generators = [member.streams.generator("order") for member in members]
     size = payload["batch_size"]
     for _ in range(payload["cycle_epochs"] * payload["cycles"]):
-        orders = [shuffled(len(samples), size, generator) for generator in generators]
+        orders = [
+            placed(part.train, shuffled(len(part.train), size, generator))
+            for part, generator in zip(parts, generators, strict=True)
+        ]
         places = np.stack(padded(orders, least), axis=1)
         together = _steps_together(samples, places[0].size)
         for first in range(0, len(places), together):

@@ -245,7 +245,7 @@ def run_check(
     with _explained(problem, f"model({shown}), called again,", "a torch.nn.Module"):
         problem.make_model(payload["params"])
         problem.make_loss()
-    return notes_of(judging, evaluated, y, max(len(data.train), len(data.val)))
+    return notes_of(judging, evaluated, y, max(map(len, data.sets.values())))
 
 
 def _unbroadcast(loss: nn.Module, output: Any, y: Any) -> Any:

@@ -26,7 +26,15 @@ from sweeper.train.optimizers import check_optimizer, read_optimizer, recipe_of
 from sweeper.train.recipe import Clipping, Recipe, read_bound
 from sweeper.train.returned import note
 from sweeper.train.sources import read_sources, stale_sources
+from sweeper.train.splits import DEFAULT, Rule, read_rule
 from sweeper.types import NUMERICS
+
+SETS = {
+    1: ("the set",),
+    2: ("train_set", "val_set"),
+    3: ("train_set", "val_set", "test_set"),
+}
+"""What dataset() may give, as messages name it, by how many sets it gives."""
 
 ACCURACY_STYLES = ("classification", "multiclass", "inv-loss")
 
@@ -104,6 +112,19 @@ class Problem:
         attach: Callable[..., object] | None = getattr(self.module, "handlers", None)
         return None if attach is None else own_threads()(attach)
 
+    @property
+    def validation(self) -> Rule:
+        """How one set is split.
+
+        Raises:
+            ProblemError: in no way there is.
+        """
+        given = getattr(self.module, "validation", DEFAULT)
+        try:
+            return read_rule(given)
+        except ValueError as error:
+            raise self.fault("validation", _shown(given), str(error)) from None
+
     def make_loss(self) -> nn.Module:
         """A fresh loss module.
 
@@ -161,17 +182,20 @@ class Problem:
                 "as normalisation that is kept in evaluation mode",
             )
 
-    def make_dataset(self) -> tuple[Any, Any]:
-        """(train_set, val_set), checked as far as a look at them can.
+    def make_dataset(self) -> tuple[Any, ...]:
+        """The sets of dataset(), named in `SETS`, checked as far as a look can.
 
         Raises:
-            ProblemError: not two map-style datasets, or an empty one.
+            ProblemError: not so many map-style datasets, or an empty one.
         """
         with own_threads():
             made = self.module.dataset()
-        if not isinstance(made, tuple | list) or len(made) != 2:
+        # A list of more is one set of so many samples.
+        if _is_set(made) or (isinstance(made, list) and len(made) > max(SETS)):
+            made = (made,)
+        if not isinstance(made, tuple | list) or len(made) not in SETS:
             raise self.fault("what dataset() returns", _shown(made), _EXPECTED["dataset"])
-        for name, part in zip(("train_set", "val_set"), made, strict=True):
+        for name, part in zip(SETS[len(made)], made, strict=True):
             self._check_by_number(name, part)
             if len(part) == 0:
                 raise self.fault(f"{name} of dataset()", "empty", "at least one sample")
@@ -182,7 +206,7 @@ class Problem:
                 raise self.fault(f"{name}[0] of dataset()", found, _EXPECTED["item"]) from error
             if not isinstance(item, tuple | list) or len(item) != 2:
                 raise self.fault(f"an item of {name}", _shown(item), _EXPECTED["item"])
-        return made[0], made[1]
+        return tuple(made)
 
     def _check_by_number(self, name: str, part: Any) -> None:
         """See that samples can be read by their number, in any order."""
@@ -263,8 +287,8 @@ def own_threads(threads: int | None = None) -> Iterator[None]:
 _EXPECTED = {
     "model": "a callable model(*params) or model(**params) that gives a torch.nn.Module, or a "
     "pair (unstripped, stripped) of them",
-    "dataset": "a callable dataset() that gives (train_set, val_set), map-style, not empty, with "
-    "items (x, y)",
+    "dataset": "a callable dataset() that gives (train_set, val_set), (train_set, val_set, "
+    "test_set), or one set to be split, map-style, not empty, with items (x, y)",
     "item": "a pair (x, y); several inputs are one x, a tuple or a dict of them",
     "loss": "a callable that makes the loss module, such as torch.nn.CrossEntropyLoss",
     "handlers": "a callable handlers(trainer, evaluator, trial), or nothing",
@@ -279,6 +303,11 @@ def _shown(value: object) -> str:
     # One line, and without the place in memory, which tells nobody anything.
     text = re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(value).split()))
     return f"{text if len(text) <= 80 else text[:77] + '...'} (a {type(value).__name__})"
+
+
+def _is_set(made: object) -> bool:
+    """Whether it is one set, and no tuple or list of several."""
+    return not isinstance(made, tuple | list | Tensor) and hasattr(made, "__getitem__")
 
 
 def _listed(names: list[str]) -> str:

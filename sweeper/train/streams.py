@@ -127,6 +127,14 @@ def dataset_seed(seed: int) -> np.random.SeedSequence:
     return np.random.SeedSequence(seed)
 
 
+def split_seed(seed: int, number: int) -> np.random.SeedSequence:
+    """What the split of trials of this number is drawn from, of whatever point."""
+    return np.random.SeedSequence(seed, spawn_key=(_SPLIT, number))
+
+
+_SPLIT = 1
+
+
 def reading_seed(seed: int, reading: int) -> np.random.SeedSequence:
     """What a reading of all samples is made under."""
     return np.random.SeedSequence(seed, spawn_key=(reading,))

@@ -101,7 +101,7 @@ def train_trial(
     # A handler may end a training early, which is no divergence.
     diverged = not math.isfinite(trainer.state.output)  # type: ignore[arg-type]
     metrics: dict[str, float] = {}
-    for name, samples in (("train", data.train), ("val", data.val)):
+    for name, samples in data.sets.items():
         measured = (math.nan, 0.0) if diverged else evaluator.measure(samples, name)
         metrics[f"loss_{name}"], metrics[f"perf_{name}"] = measured
     own = isinstance(loss, nn.Module) and any(True for _ in loss.parameters())
