@@ -301,7 +301,7 @@ def _by_anova(
         if kind != "left" or shares.share[at] > 0 or analysis.left_freedom
     ]
     lower = metric.startswith("loss")
-    levels = []
+    levels: list[LevelMean] = []
     for name, term in zip(names, analysis.terms, strict=True):
         own = [one for one in analysis.marginals if one.term == term]
         levels += _level_means(name, own, texts, lower=lower)
