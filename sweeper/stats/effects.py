@@ -174,9 +174,8 @@ class Effects:
         """Those of parameters and of pairs that matter, the best with a star if its effect does."""
         matters = {one.name for one in self.effects if one.verdict == MATTERS}
         shown = matters | {one.name for one in self.effects if one.kind == "parameter"}
-        stars = shown if self.method == "forest" else matters
         return [
-            (level, level.best and level.effect in stars)
+            (level, level.best and level.effect in matters)
             for level in self.levels
             if level.effect in shown
         ]
