@@ -30,7 +30,7 @@ from sweeper.types import CHECK, TRIAL, WAY, Found, Outcome, Planned, Point, Ste
 LEAST_STEPS = 20
 """Of a probe."""
 
-STREAMS = 1000
+STREAMS = 100_000
 """Numbers of streams that each tuning has in a round."""
 
 CONSTANT = "constant"
