@@ -187,6 +187,8 @@ def show_interval(interval: Interval) -> str:
         return f"{mean} (too few trials)"
     if interval.half_width == 0:
         return f"{mean} (no variation seen)"
+    if f"{interval.low:.4f}" == f"{interval.high:.4f}":
+        return f"{mean} (within 0.0001)"
     if interval.symmetric:
         return f"{mean} ± {interval.half_width:.4f}"
     return f"{mean} ({interval.low:.4f} to {interval.high:.4f})"
