@@ -997,7 +997,7 @@ RECIPES = [
 ]
 
 
-@pytest.mark.parametrize("changes", RECIPES, ids=str)
+@pytest.mark.parametrize("changes", RECIPES)
 def test_groups_and_clipped_gradients_are_packed_and_agree_with_plain_training(changes):
     assert found(**changes) == ("flat", "its packs agree with plain training")
     problem = problem_of(plain, **changes)

@@ -358,7 +358,6 @@ def test_a_mapping_gives_dicts_whatever_its_order():
 @pytest.mark.parametrize(
     ("given_range", "count"),
     [(4, 5), ((4, 6), 3), ([-1, 1], 3), (0, 1), ((7, 7), 1), ({"Tanh", "ReLU"}, 2), ({None}, 1)],
-    ids=repr,
 )
 def test_both_ends_are_reached_and_a_small_space_can_be_exhausted(given_range, count):
     found = {params[0] for params in draw_points([given_range], count)}

@@ -188,7 +188,6 @@ local.__qualname__ = local.__name__ = "elsewhere"
         Text("a"),
         pathlib.Path("a"),
     ],
-    ids=repr,
 )
 def test_what_no_file_could_keep_is_refused_by_name(value):
     with pytest.raises(ParamError, match=r"^hidden"):
@@ -244,7 +243,6 @@ def test_no_container_becomes_another_silently(value, plain):
         *(nn.functional.gelu, nn.functional.relu, nn.functional.conv1d),
         *(torch.special.erf, torch.linalg.norm, torch.Tensor.tanh, str.upper, np.tanh, nn.ReLU),
     ],
-    ids=repr,
 )
 def test_functions_of_torch_come_back_by_name(value):
     assert normalise(value) is value

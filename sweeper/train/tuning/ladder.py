@@ -58,7 +58,7 @@ class Round:
     """Candidates whose gain is within this share of the best one's cannot be told apart."""
 
 
-ROUNDS = (Round(3 / 80, 1, 0.03), Round(8 / 80, 1, 0.01), Round(1 / 3, 2, 0.01))
+ROUNDS = (Round(3 / 80, 1, 0.03), Round(8 / 80, 1, 0.01), Round(1 / 3, 2, 0.005))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,19 +107,22 @@ def kept_samples(n_train: int) -> int:
 WHOLE = Round(1.0, 4, ROUNDS[-1].tolerance)
 """An additional round, where the others have found nothing that learns."""
 
+RISES = 2
+"""How often the rise of the last cycle is counted once more."""
+
 LEARNED = 0.03
 """A probe has learned something where its loss is so far below the constant prediction's."""
 
 
 def projected(losses: Sequence[float]) -> float:
-    """The loss to judge by: the last, and what it rose by in the last cycle once more.
+    """The loss to judge by: the last, and what it rose by in the last cycle, twice more.
 
     A set that is overfitted from one cycle to the next will be overfitted further by a trial, which
-    has more cycles.
+    is three times as long.
     """
     if len(losses) < 2 or not math.isfinite(losses[-1]):
         return losses[-1]
-    return losses[-1] + max(0.0, losses[-1] - losses[-2])
+    return losses[-1] + RISES * max(0.0, losses[-1] - losses[-2])
 
 
 def gain_of(tried: Tried, constant: float) -> float:
@@ -169,6 +172,12 @@ LARGE = 64
 MARGIN = 2**-0.5
 """The rate that trials train with, relative to the highest good one."""
 
+CLEARLY = 0.01
+"""How much more another batch size than that of the first rounds must gain to be chosen."""
+
+EDGE = 1 / 2
+"""The same where the lowest rate of a last round is the best: lower ones may be better still."""
+
 
 def first_rates(optimizer: str) -> list[float]:
     """The peak rates that a tuning tries first, rising."""
@@ -214,11 +223,19 @@ def choose(tried: Sequence[Tried], constant: float) -> Candidate | None:
     """The settings of a tuning's trials, after a last round; None where nothing has learned."""
     sizes = dict.fromkeys(one.candidate.batch_size for one in tried)
     by_size = {size: [one for one in tried if one.candidate.batch_size == size] for size in sizes}
-    best = max(by_size.values(), key=lambda some: _score(some, constant))
+    # The first batch size, unless another one is clearly better: it has fewer steps, and where it
+    # overfits, that shows later.
+    scores = {size: _score(some, constant) for size, some in by_size.items()}
+    first = next(iter(scores))
+    best_size = max(scores, key=lambda size: scores[size] - CLEARLY * (size != first))
+    best = by_size[best_size]
     good = highest_good(best, constant, len(ROUNDS) - 1)
     if good is None:
         return None
-    return Candidate(good.candidate.rate * MARGIN, good.candidate.batch_size)
+    lowest = min(one.candidate.rate for one in best)
+    at_edge = len(best) > 1 and good.candidate.rate == lowest
+    margin = EDGE if at_edge else MARGIN
+    return Candidate(good.candidate.rate * margin, good.candidate.batch_size)
 
 
 def everything(optimizer: str, sizes: Sequence[int]) -> list[Candidate]:
