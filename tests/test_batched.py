@@ -999,3 +999,17 @@ def test_an_optimiser_or_an_option_without_a_stacked_formula_is_refused():
             make_stacked(Recipe.of("adam", option), [])
     with pytest.raises(CannotPackError, match="its optimiser, rprop, has no packed form"):
         make_stacked(Recipe.of("rprop", {}), [])
+
+
+@pytest.mark.parametrize("weight", [None, torch.tensor([1.0, 2.0, 0.5])], ids=["plain", "weighted"])
+def test_a_batch_of_which_nothing_counts_has_no_gradient_as_with_torch(weight):
+    torch.manual_seed(0)
+    model, loss = nn.Linear(4, 3), nn.CrossEntropyLoss(weight=weight, ignore_index=-100)
+    x, y = torch.randn(2, 5, 4), torch.tensor([[-100] * 5, [0, 1, -100, 2, 0]])
+    tape, _, _ = record(model, loss, x[1], y[1])
+    stacked = [torch.stack([value.detach()] * 2) for value in state_of(model, loss)]
+    _, *gradients = batched(tape, None)([*stacked, x, y, torch.zeros(2, dtype=torch.int64)])
+    for place in (0, 1):
+        expected = torch.autograd.grad(loss(model(x[place]), y[place]), trained(model))
+        for found, wanted in zip(gradients, expected, strict=False):
+            torch.testing.assert_close(found[place], wanted)

@@ -85,7 +85,9 @@ def _nll_backward(
 def _of_each(
     grad: Tensor, counted: Tensor | float, reduction: int, labels: Tensor, counts: Tensor | None
 ) -> Tensor:
-    """The gradient of what each sample loses."""
+    """The gradient of what each sample loses: 0 where none counts, as torch's."""
+    if counts is not None:  # nothing by nothing is no number, and a batch may be ignored as a whole
+        counted = counted + (counted == 0)
     each = grad / counted if reduction == MEAN else grad
     each = each.unsqueeze(2) if reduction == NONE else raised(each, labels.ndim)
     return _counting(each, counts).expand_as(labels)
