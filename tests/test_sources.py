@@ -87,7 +87,12 @@ def write(folder, files):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder where Python looks; what is imported from it is forgotten afterwards."""
+    """A folder where Python looks; what is imported from it is forgotten afterwards.
+
+    Modules of the same names that other tests have left do not stand in the way.
+    """
+    for name in [name for name in sys.modules if name.partition(".")[0] == "own"]:
+        monkeypatch.delitem(sys.modules, name)
     before = set(sys.modules)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), str(tmp_path / "site-packages"), *sys.path])
