@@ -39,7 +39,7 @@ BATCH_CHOICE, LR_RESCAN = "batch_choice", "lr_rescan"
 LADDER = "ladder"
 
 FINGERPRINT = "fingerprint"
-"""No stage of its own: it is taken beside the first replica of the first `lr_range`."""
+"""No stage of its own: it is taken beside the first replica of the first `ladder` or `lr_range`."""
 
 PLAIN, FLAT, COMPILED = "plain", "flat", "compiled"
 """The ways in which a point's trials are trained: one by one, in packs, or in packs by a step that
