@@ -701,8 +701,9 @@ class SweepSettings:
 
     hparams: HyperparameterSettings = field(default_factory=HyperparameterSettings)
     cores: int = 4
-    """How many initialisations a stage averages at least, and the most cores that one point's
-    tuning occupies at once.  Never taken from the machine, since it changes results."""
+    """The most cores that one point's tuning occupies at once; with `method="ranges"` also how many
+    initialisations a stage averages at least.  Never taken from the machine, since it may change
+    results."""
     cores_per_trial: int = 1
     """The width of every job: its cores, and its compute threads."""
     pack: str = "auto"
