@@ -549,6 +549,25 @@ def test_a_folder_of_an_earlier_format_is_read_and_gone_on_with(tmp_path, versio
     assert (folder / "points" / "1" / "results.npz").is_file()
 
 
+def test_a_folder_begun_by_an_earlier_release_goes_on(tmp_path):
+    kept = DATA / "begun-ladder"
+    folder = tmp_path / "out"
+    shutil.copytree(kept, folder)
+    expected = json.loads((kept / "expected.json").read_text())
+    points = [point["params"] for point in expected]
+    selector = sweeper.FixedSweep.with_fixed_trials(points, 4)
+    before = set(replicas_started(folder))
+    found = run(folder, selector, folder / "blobs.py", hparams=blobs.LADDER)
+    for point, wanted in zip(found, expected, strict=True):
+        assert (point.lr_min, point.lr_max) == (wanted["lr_min"], wanted["lr_max"])
+        assert point.batch_size == wanted["batch_size"]
+        for metric in METRICS:
+            assert getattr(point, metric).tolist()[:3] == wanted[metric]
+            assert len(getattr(point, metric)) == 4
+    new = [one for one in replicas_started(folder) if one not in before]
+    assert sorted((stage, number) for _, stage, number in new) == [("trial", 3)] * 2
+
+
 def trial_of(signature, number):
     return dataclasses.replace(trial(ONE, number), point=signature)
 
