@@ -38,17 +38,6 @@ SHARING = 8
 37, 20, 21, 17, 19 µs each for 1, 4, 8, 16, 32; 64-32-10: 30, 10, 8, 8, 7; what is done in Python
 for a call takes some 40 µs more)."""
 
-_CODE = (
-    "batched.py",
-    "compiled.py",
-    "draws.py",
-    "formulas.py",
-    "inductor.py",
-    "stacked.py",
-    "tape.py",
-)
-
-
 def replicas_of(tape: Tape) -> int:
     """How many replicas the native step of this tape computes."""
     return SHARING if tape.products <= FEW_PRODUCTS else 1
@@ -60,8 +49,8 @@ def replicas_of(tape: Tape) -> int:
 @functools.cache
 def _code() -> str:
     """A checksum of what turns a tape into a step."""
-    folder = Path(__file__).parent
-    files = sorted([*map(folder.joinpath, _CODE), *folder.glob("rules/*.py")])
+    folder = Path(__file__).parents[1]
+    files = sorted([*folder.glob("vectorize/**/*.py"), *folder.glob("native/*.py")])
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

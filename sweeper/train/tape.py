@@ -66,8 +66,31 @@ class Tape:
 
     @property
     def digest(self) -> str:
-        """Equal for equal tapes, in every process."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()
+        """Equal for equal tapes, in every process and release: folders keep it."""
+        return hashlib.sha256(_written(self).encode()).hexdigest()
+
+
+def _written(value: Any) -> str:
+    """A tape as text, of which stored digests are made: whatever classes and fields are called."""
+    match value:
+        case Value():
+            return f"Value(number={value.number!r})"
+        case Operation():
+            arguments, options = _written(value.arguments), _written(value.options)
+            return (
+                f"Operation(name={value.name!r}, arguments={arguments}, options={options}, "
+                f"results={value.results!r}, many={value.many!r})"
+            )
+        case Tape():
+            return (
+                f"Tape(inputs={value.inputs!r}, draws={value.draws!r}, "
+                f"operations={_written(value.operations)}, results={value.results!r}, "
+                f"products={value.products!r}, numbers={value.numbers!r})"
+            )
+        case tuple():
+            return f"({', '.join(map(_written, value))}{',' * (len(value) == 1)})"
+        case _:
+            return repr(value)
 
 
 def trained(model: nn.Module) -> list[nn.Parameter]:
