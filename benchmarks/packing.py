@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from sweeper.signature import encode
-from sweeper.train.data import Data, HeldSet
-from sweeper.train.loading import ProblemRef
-from sweeper.train.packed import Member, most_members, shares, train_pack
-from sweeper.train.plan import COMPILED, FLAT
-from sweeper.train.problem import Problem
+from sweeper.train.data.samples import Data, HeldSet
+from sweeper.train.eager.trial import train_trial
+from sweeper.train.packs.trial import Member, most_members, shares, train_pack
+from sweeper.train.problem.importing import ProblemRef
+from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Streams
-from sweeper.train.trainer import train_trial
+from sweeper.train.tuning.range_plan import COMPILED, FLAT
 
 SIGNATURE = "5e" * 32
 SIZES = (1, 2, 8, 32)

@@ -460,7 +460,7 @@ def suggested(opened: tuning_oracle.Opened, seed: int) -> float:
     from torch.utils.data import DataLoader, TensorDataset
 
     from sweeper.signature import encode
-    from sweeper.train.optimizers import make_optimizer
+    from sweeper.train.problem.optimizers import make_optimizer
     from sweeper.train.streams import Streams
 
     Streams(seed, tuning_oracle.SIGNATURE, "trial", 0).seed_globals("init")

@@ -34,10 +34,10 @@ import torch
 from torch import Tensor
 
 from sweeper.signature import encode
-from sweeper.train.data import Data, HeldSet, shuffled
-from sweeper.train.evaluation import gather
-from sweeper.train.loading import ProblemRef
-from sweeper.train.packed import (
+from sweeper.train.data.samples import Data, HeldSet, shuffled
+from sweeper.train.packs.evaluation import gather
+from sweeper.train.packs.step import FlatStep
+from sweeper.train.packs.trial import (
     Member,
     evaluation_of,
     gaining,
@@ -46,11 +46,11 @@ from sweeper.train.packed import (
     shares,
     stack_members,
 )
-from sweeper.train.plan import batches_per_epoch
-from sweeper.train.problem import Problem
-from sweeper.train.stacked import find_optimizer
-from sweeper.train.step import FlatStep
+from sweeper.train.problem.importing import ProblemRef
+from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Streams
+from sweeper.train.tuning.range_plan import batches_per_epoch
+from sweeper.train.vectorize.optimizers import find_optimizer
 
 HERE = Path(__file__).parent
 PROBLEMS = HERE / "tuning_problems"
@@ -178,7 +178,7 @@ def train(opened: Opened, cells: Iterable[Cell], seeds: Sequence[int], params: A
 def train_pack(
     opened: Opened, members: Sequence[Member], cells: Sequence[Cell], payload: Mapping[str, Any]
 ) -> list[float]:
-    """As `sweeper.train.packed.train_pack`, but each member has rates of its own."""
+    """As `sweeper.train.packs.trial.train_pack`, but each member has rates of its own."""
     samples, size, steps = opened.data.train, payload["batch_size"], payload["steps"]
     recipe = opened.problem.recipe(members[0].model)
     step = FlatStep(members[0].tape, recipe, stack_members(members), samples.labels)

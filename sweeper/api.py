@@ -13,7 +13,7 @@ from sweeper.results import SweepResult
 from sweeper.run.cores import slots
 from sweeper.run.topology import usable_cores
 from sweeper.search import ParamSelector
-from sweeper.train.loading import UnguardedCall, is_loading
+from sweeper.train.problem.importing import UnguardedCall, is_loading
 from sweeper.types import HyperparameterSettings, Limits, SweepSettings, get_settings
 
 

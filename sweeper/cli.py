@@ -71,7 +71,7 @@ from sweeper.store.sources import (
     read_text,
     text_of,
 )
-from sweeper.train.loading import is_path
+from sweeper.train.problem.importing import is_path
 from sweeper.types import (
     CHECK,
     TRIAL,

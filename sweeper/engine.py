@@ -41,10 +41,10 @@ from sweeper.store.identity import (
 )
 from sweeper.store.paths import Paths, move_to_history, refuse_links
 from sweeper.study import Study
-from sweeper.train.context import Brief, DataRef, TrainContext, environment_of
-from sweeper.train.plan import Plan
-from sweeper.train.toolchain import check_toolchain, processor
-from sweeper.train.tuning.plan import LadderPlan
+from sweeper.train.native.toolchain import check_toolchain, processor
+from sweeper.train.problem.spec import Brief, DataRef, TrainContext, environment_of
+from sweeper.train.tuning.ladder_plan import LadderPlan
+from sweeper.train.tuning.range_plan import Plan
 from sweeper.types import Point, Recorded, SweepSettings, Target
 
 EXECUTE = "sweeper.train.job:execute"

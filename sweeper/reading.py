@@ -20,11 +20,11 @@ from sweeper.files import current_folder, nameless_file, open_standard_streams
 from sweeper.run.aside import Aside
 from sweeper.run.backends.local import load, prepare
 from sweeper.run.worker import resolve
-from sweeper.train.context import Brief, DataRef, environment_of
-from sweeper.train.loading import ProblemRef, find_ref, installed_imports
+from sweeper.train.problem.importing import ProblemRef, find_ref, installed_imports
+from sweeper.train.problem.spec import Brief, DataRef, environment_of
 from sweeper.types import NUMERICS
 
-PRELOAD = ("sweeper.train.job", "sweeper.train.reading")
+PRELOAD = ("sweeper.train.job", "sweeper.train.problem.reading")
 
 TUNING = ("torch._dynamo",)
 """The first optimiser of torch that is made imports it, which takes as long as torch itself."""
@@ -59,7 +59,7 @@ class Reading:
             ProblemError: it cannot be imported, or lacks something.
             BackendError: the process that imports it cannot be made, or ends over it.
         """
-        brief: Brief = self._place.call("sweeper.train.reading:read_brief", self._ref)
+        brief: Brief = self._place.call("sweeper.train.problem.reading:read_brief", self._ref)
         return brief
 
     def read_data(self, seed: int, threads: int = 1) -> tuple[DataRef, int | None]:
@@ -71,7 +71,7 @@ class Reading:
             ProblemError: the data cannot be made or read.
         """
         ref: DataRef = self._place.call(
-            "sweeper.train.reading:read_shared", self.brief.ref, seed, threads
+            "sweeper.train.problem.reading:read_shared", self.brief.ref, seed, threads
         )
         return ref, self._fd if ref.size else None
 
@@ -80,7 +80,7 @@ class Reading:
     ) -> Sequence[str | None]:
         """How points behave, of which these are the signatures and encoded parameters."""
         taken: Sequence[str | None] = self._place.call(
-            "sweeper.train.reading:take_fingerprints", self.brief.ref, data, threads, points
+            "sweeper.train.problem.reading:take_fingerprints", self.brief.ref, data, threads, points
         )
         return taken
 

@@ -30,9 +30,9 @@ from sweeper.store.sources import (
     kept_sources,
     text_of,
 )
-from sweeper.train.context import Brief
-from sweeper.train.prints import MAKER, Print
-from sweeper.train.sources import Source, read_source
+from sweeper.train.problem.prints import MAKER, Print
+from sweeper.train.problem.sources import Source, read_source
+from sweeper.train.problem.spec import Brief
 
 Take = Callable[[Sequence[tuple[str, str]]], Sequence[str | None]]
 """The fingerprints, as text, that points have now, given their signatures and encoded parameters;

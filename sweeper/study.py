@@ -68,7 +68,7 @@ FIRST = 3
 
 
 class Planner(Protocol):
-    """How points are tuned (see `sweeper.train.plan.Plan`)."""
+    """How points are tuned (see `sweeper.train.tuning.range_plan.Plan`)."""
 
     @property
     def tunings(self) -> int:

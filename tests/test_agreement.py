@@ -15,11 +15,11 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from models_zoo import ZOO
-from sweeper.train.data import Data, HeldSet, shuffled
-from sweeper.train.draws import DRAWS, bernoulli, step_keys
-from sweeper.train.optimizers import make_optimizer
-from sweeper.train.packed import Member, cycle_rates, train_pack
-from sweeper.train.way import find_way
+from sweeper.train.data.samples import Data, HeldSet, shuffled
+from sweeper.train.mode.choose import find_way
+from sweeper.train.packs.trial import Member, cycle_rates, train_pack
+from sweeper.train.problem.optimizers import make_optimizer
+from sweeper.train.vectorize.random import DRAWS, bernoulli, step_keys
 from test_probes import TRIAL, problem_of, streams_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")

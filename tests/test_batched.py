@@ -12,8 +12,14 @@ import torch
 from torch import nn
 
 from models_zoo import ZOO
-from sweeper.train.batched import RULES, batched, operations_of
-from sweeper.train.draws import (
+from sweeper.train.mode.precision import InDouble
+from sweeper.train.packs.trial import state_of
+from sweeper.train.problem.optimizers import make_optimizer, recipe_of, set_rate
+from sweeper.train.problem.recipe import Clipping, Recipe
+from sweeper.train.vectorize.formulas import FORMULAS
+from sweeper.train.vectorize.lowering import RULES, batched, operations_of
+from sweeper.train.vectorize.optimizers import make_stacked
+from sweeper.train.vectorize.random import (
     DRAWS,
     Drawn,
     bernoulli,
@@ -22,13 +28,7 @@ from sweeper.train.draws import (
     normal,
     step_keys,
 )
-from sweeper.train.formulas import FORMULAS
-from sweeper.train.optimizers import make_optimizer, recipe_of, set_rate
-from sweeper.train.packed import state_of
-from sweeper.train.precision import InDouble
-from sweeper.train.recipe import Clipping, Recipe
-from sweeper.train.stacked import make_stacked
-from sweeper.train.tape import CannotPackError, held, record, trained
+from sweeper.train.vectorize.trace import CannotPackError, held, record, trained
 
 SIZES = (2, 3, 5, 8, 17, 32)
 

@@ -30,7 +30,7 @@ from sweeper.search.spaces import (
     read_ranges,
     read_value,
 )
-from sweeper.train.context import Call, said_of_search
+from sweeper.train.problem.spec import Call, said_of_search
 
 ROOT = Path(__file__).parents[1]
 

@@ -16,18 +16,20 @@ from torch import nn
 
 import sweeper
 from sweeper.errors import ChangedCodeError
-from sweeper.train import compiled, toolchain, worth
-from sweeper.train.batched import batched
-from sweeper.train.compiled import cache_folder
-from sweeper.train.data import Data
-from sweeper.train.inductor import Plan, whole_step
-from sweeper.train.packed import Member, stack, train_pack
-from sweeper.train.recipe import Recipe
-from sweeper.train.splits import Splits
-from sweeper.train.tape import record
-from sweeper.train.toolchain import NotCompiledError, check_toolchain
-from sweeper.train.way import find_way
-from sweeper.train.worth import is_worth_compiling
+from sweeper.train.data.samples import Data
+from sweeper.train.data.splits import Splits
+from sweeper.train.mode import cost as worth
+from sweeper.train.mode.choose import find_way
+from sweeper.train.mode.cost import is_worth_compiling
+from sweeper.train.native import cache as compiled
+from sweeper.train.native import toolchain
+from sweeper.train.native.cache import cache_folder
+from sweeper.train.native.inductor import Plan, whole_step
+from sweeper.train.native.toolchain import NotCompiledError, check_toolchain
+from sweeper.train.packs.trial import Member, stack, train_pack
+from sweeper.train.problem.recipe import Recipe
+from sweeper.train.vectorize.lowering import batched
+from sweeper.train.vectorize.trace import record
 from sweeper.types import KFold
 from sweeping import HERE, assert_same_bits, outcomes, run
 from test_probes import TRIAL, bits, data_of, problem_of, streams_of

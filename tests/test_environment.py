@@ -191,7 +191,7 @@ local.default_start_method = aside.default_start_method = lambda: {method!r}
 
 
 def test_a_process_to_compile_in_does_not_look_into_the_current_folder(shadowed):
-    program = "from sweeper.train.toolchain import run_apart; run_apart('given', ['x'], b'')"
+    program = "from sweeper.train.native.toolchain import run_apart; run_apart('given', ['x'], b'')"
     (shadowed.parent / "given.py").write_text(
         "import json, random\ndef main(words): assert words == ['x']\n"
     )
@@ -308,7 +308,7 @@ class Tanh(nn.Tanh): pass
 
 if __name__ == "__main__":
     from sweeper.signature import reference
-    from sweeper.train.loading import find_ref
+    from sweeper.train.problem.importing import find_ref
     print(reference(Tanh), find_ref(__name__).module, find_ref("__main__").path)
 """
 

@@ -38,13 +38,23 @@ TORCH = ("torch", "ignite")
 TORCH_IN = ("train/", "program/")
 # What `status` and the driver pay for: plans and curves are numbers in, numbers out.
 NO_TORCH_IN = (
-    *("train/__init__.py", "train/context.py", "train/loading.py", "train/plan.py"),
-    *("train/prints.py", "train/ranges.py", "train/sources.py", "train/toolchain.py"),
+    *(
+        "train/__init__.py",
+        "train/problem/spec.py",
+        "train/problem/importing.py",
+        "train/tuning/range_plan.py",
+    ),
+    *(
+        "train/problem/prints.py",
+        "train/tuning/ranges.py",
+        "train/problem/sources.py",
+        "train/native/toolchain.py",
+    ),
 )
 
 PROCESSES = ("subprocess", "signal", "multiprocessing", "torch.multiprocessing")
 # A compiler is a program that runs to its end inside a job; it trains nothing.
-PROCESSES_IN = ("run/", "train/toolchain.py")
+PROCESSES_IN = ("run/", "train/native/toolchain.py")
 PROCESS_CALLS = {
     f"os.{name}"
     for name in ("fork", "forkpty", "kill", "killpg", "posix_spawn", "sched_setaffinity", "system")
@@ -157,11 +167,11 @@ def test_every_arrow_points_the_right_way(file):
         ("api.py", "import torch.nn"),
         ("__main__.py", "from sweeper.api import sweep"),
         ("helpers.py", "import os"),
-        ("train/plan.py", "import torch"),
-        ("train/ranges.py", "from torch.nn import Module"),
+        ("train/tuning/range_plan.py", "import torch"),
+        ("train/tuning/ranges.py", "from torch.nn import Module"),
         ("train/__init__.py", "def f():\n    from ignite.engine import Engine"),
         ("store/database.py", "import torch"),
-        ("train/trainer.py", "import sqlite3"),
+        ("train/eager/trial.py", "import sqlite3"),
         ("api.py", "from sqlite3 import connect"),
         ("cli.py", "import signal"),
         ("program/script.py", "from subprocess import run"),
@@ -190,7 +200,10 @@ def test_a_wrong_arrow_is_caught(path, source):
         ("run/job.py", "TARGET = 'sweeper.train.job:execute'"),
         ("train/packed/trainer.py", "import torch\nfrom ignite.engine import Engine"),
         ("store/database.py", "import sqlite3"),
-        ("study.py", "from sweeper.train.plan import Plan\nfrom sweeper import search"),
+        (
+            "study.py",
+            "from sweeper.train.tuning.range_plan import Plan\nfrom sweeper import search",
+        ),
         ("engine.py", "from sweeper.study import Study\nfrom sweeper import run, store"),
         ("cli.py", "from sweeper import __version__, api"),
         ("__main__.py", "from sweeper.cli import main"),

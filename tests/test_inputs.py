@@ -8,7 +8,7 @@ from torch import nn
 
 import several_inputs
 import sweeper
-from sweeper.train.inputs import call_model
+from sweeper.train.problem.inputs import call_model
 from sweeping import assert_same_bits, run
 
 

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from sweeper.files import pack_arrays, unpack_arrays
 from sweeper.signature import make_point
-from sweeper.train.plan import FLAT, LADDER, PLAIN, WAY
 from sweeper.train.tuning import ladder
 from sweeper.train.tuning.held_out import FOLDS, split
 from sweeper.train.tuning.ladder import (
@@ -33,7 +32,7 @@ from sweeper.train.tuning.ladder import (
     kept_samples,
     other_batch,
 )
-from sweeper.train.tuning.plan import (
+from sweeper.train.tuning.ladder_plan import (
     CONSTANT,
     LEAST_STEPS,
     STREAMS,
@@ -41,6 +40,7 @@ from sweeper.train.tuning.plan import (
     probes_of,
     settings_of,
 )
+from sweeper.train.tuning.range_plan import FLAT, LADDER, PLAIN, WAY
 from sweeper.train.tuning.schedule import LOW, cycle_ends, cycle_rates, rates, triangular
 from sweeper.types import (
     CHECK,

@@ -13,14 +13,15 @@ from sweeper.run.worker import Setup
 from sweeper.store.database import Store
 from sweeper.store.identity import machine_note, numerics_note, numerics_of
 from sweeper.store.paths import Paths
-from sweeper.train import machine, way
-from sweeper.train.context import environment_of
-from sweeper.train.machine import (
+from sweeper.train.mode import choose as way
+from sweeper.train.mode import machine
+from sweeper.train.mode.machine import (
     check_products,
     depends_on_place,
     not_a_worker,
     products_depend_on_place,
 )
+from sweeper.train.problem.spec import environment_of
 from sweeper.types import NUMERICS, Target
 from sweeping import run
 

@@ -19,19 +19,19 @@ from blobs import LADDER as QUICK_LADDER
 from sweeper.signature import encode
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
-from sweeper.train import probes as plain_probes
-from sweeper.train.constant import SAMPLES, constant_loss
-from sweeper.train.data import Data, HeldSet
-from sweeper.train.loading import find_ref
-from sweeper.train.packed import Member
+from sweeper.train.data.samples import Data, HeldSet
+from sweeper.train.eager import probes as plain_probes
+from sweeper.train.eager.constant import SAMPLES, constant_loss
+from sweeper.train.eager.trial import train_trial
 from sweeper.train.packs.probes import by_batch, by_settings, train_probes
-from sweeper.train.plan import FLAT, LADDER, PLAIN
-from sweeper.train.problem import load_problem
+from sweeper.train.packs.trial import Member
+from sweeper.train.problem.importing import find_ref
+from sweeper.train.problem.problem import load_problem
 from sweeper.train.streams import Streams, dataset_seed, seed_globals
-from sweeper.train.tape import CannotPackError
-from sweeper.train.trainer import train_trial
 from sweeper.train.tuning.held_out import STRATIFIED, held_out
-from sweeper.train.tuning.plan import STREAMS, probes_of, settings_of
+from sweeper.train.tuning.ladder_plan import STREAMS, probes_of, settings_of
+from sweeper.train.tuning.range_plan import FLAT, LADDER, PLAIN
+from sweeper.train.vectorize.trace import CannotPackError
 from sweeper.types import TRIAL, Job
 from sweeping import assert_same_bits, outcomes, run
 from test_packs import alike, pack
@@ -188,7 +188,7 @@ def test_a_probe_that_diverges_after_a_cycle_keeps_the_loss_before_it(monkeypatc
         found[steps // 2 + 2 :] = math.inf if high == RATES[-1] else high
         return found
 
-    for module in ("sweeper.train.packs.probes", "sweeper.train.probes"):
+    for module in ("sweeper.train.packs.probes", "sweeper.train.eager.probes"):
         monkeypatch.setattr(f"{module}.rates", late)
     for number, found in losses_of(range(16), problem, data, payload).items():
         first, last = np.frombuffer(found)

@@ -26,11 +26,16 @@ import patterns
 import sweeper
 from models_zoo import ZOO
 from sweeper.errors import SettingsError
-from sweeper.train import agreement, draws, packed, reductions, stacked, way
-from sweeper.train.data import Data, HeldSet, LoadedSet
-from sweeper.train.packed import Member, train_pack
-from sweeper.train.trainer import train_trial
-from sweeper.train.way import find_way
+from sweeper.train.data.samples import Data, HeldSet, LoadedSet
+from sweeper.train.eager.trial import train_trial
+from sweeper.train.mode import agreement
+from sweeper.train.mode import choose as way
+from sweeper.train.mode.choose import find_way
+from sweeper.train.packs import trial as packed
+from sweeper.train.packs.trial import Member, train_pack
+from sweeper.train.problem import reductions
+from sweeper.train.vectorize import optimizers as stacked
+from sweeper.train.vectorize import random as draws
 from sweeping import assert_same_bits, outcomes, replicas_started, run
 from test_probes import TRIAL, bits, data_of, plain, problem_of, streams_of, with_state
 
@@ -682,7 +687,7 @@ def test_a_gradient_that_is_zero_but_for_rounding_is_no_disagreement(optimizer):
 
 def test_a_rule_that_is_wrong_for_a_small_gradient_alone_is_found_out(monkeypatch):
     """A gradient a millionth of the others' is wrong by a millionth of its own."""
-    from sweeper.train import batched
+    from sweeper.train.vectorize import lowering as batched
 
     class Small(nn.Module):
         def __init__(self):
@@ -1037,7 +1042,7 @@ def test_a_clipping_or_a_group_that_packs_forget_is_found_out(monkeypatch):
 
 
 def test_a_rule_that_is_wrong_or_depends_on_the_pack_is_found_out(monkeypatch):
-    from sweeper.train import batched
+    from sweeper.train.vectorize import lowering as batched
 
     rules = dict(batched.RULES)
     monkeypatch.setattr(batched, "RULES", rules | {"aten.tanh.default": torch.sigmoid})
@@ -1062,7 +1067,7 @@ def test_a_product_whose_bits_depend_on_the_place_is_refused_for_every_size_that
     monkeypatch, rows, what
 ):
     """As MKL's do where a product is thin and its address is no multiple of 16 bytes."""
-    from sweeper.train import batched
+    from sweeper.train.vectorize import lowering as batched
 
     usual = batched.RULES["aten.mm.default"]
 
@@ -1082,7 +1087,7 @@ def test_a_product_whose_bits_depend_on_the_place_is_refused_for_every_size_that
 
 
 def test_a_rule_that_is_wrong_for_the_last_samples_alone_is_found_out(monkeypatch):
-    from sweeper.train import batched
+    from sweeper.train.vectorize import lowering as batched
 
     data = data_of()
     data.train.x[:60], data.train.x[60:] = 0.0, 3.0

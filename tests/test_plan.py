@@ -19,7 +19,7 @@ from scipy.special import expit
 
 from sweeper.files import pack_arrays, unpack_arrays
 from sweeper.signature import make_point
-from sweeper.train.plan import (
+from sweeper.train.tuning.range_plan import (
     BATCH_CHOICE,
     BATCH_RANGE,
     LR_RANGE,

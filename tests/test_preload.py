@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sweeper.run.server import ForkServer
-from sweeper.train import loading
-from sweeper.train.loading import installed_imports
+from sweeper.train.problem import importing as loading
+from sweeper.train.problem.importing import installed_imports
 
 
 @pytest.fixture

@@ -15,13 +15,11 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from sweeper.signature import encode
-from sweeper.train import probes as probes_module
-from sweeper.train import trainer as trainer_module
 from sweeper.train.curves import choose_samples
-from sweeper.train.data import Data, HeldSet, LoadedSet
-from sweeper.train.loading import ProblemRef
-from sweeper.train.plan import batch_sizes
-from sweeper.train.probes import (
+from sweeper.train.data.samples import Data, HeldSet, LoadedSet
+from sweeper.train.eager import probes as probes_module
+from sweeper.train.eager import trial as trainer_module
+from sweeper.train.eager.probes import (
     EVALUATED,
     Probe,
     run_batch_choice,
@@ -29,9 +27,11 @@ from sweeper.train.probes import (
     run_check,
     run_lr_range,
 )
-from sweeper.train.problem import Problem
+from sweeper.train.eager.trial import train_trial
+from sweeper.train.problem.importing import ProblemRef
+from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Streams
-from sweeper.train.trainer import train_trial
+from sweeper.train.tuning.range_plan import batch_sizes
 
 SIGNATURE = "5e" * 32
 

@@ -20,12 +20,12 @@ from torch.utils.data import IterableDataset, TensorDataset
 
 from sweeper.errors import ParamError, ProblemError
 from sweeper.signature import encode
-from sweeper.train.data import Data, HeldSet
-from sweeper.train.loading import ProblemRef, find_ref, is_loading
-from sweeper.train.optimizers import make_optimizer, set_rate
-from sweeper.train.probes import run_check
-from sweeper.train.problem import Problem, load_problem
-from sweeper.train.recipe import Clipping
+from sweeper.train.data.samples import Data, HeldSet
+from sweeper.train.eager.probes import run_check
+from sweeper.train.problem.importing import ProblemRef, find_ref, is_loading
+from sweeper.train.problem.optimizers import make_optimizer, set_rate
+from sweeper.train.problem.problem import Problem, load_problem
+from sweeper.train.problem.recipe import Clipping
 from sweeper.train.streams import Streams
 
 TOY = """
@@ -150,8 +150,8 @@ def test_a_package_that_changes_where_its_parts_are_is_asked(folder):
 
 MAIN = """
 if __name__ == "__main__":
-    from sweeper.train.loading import find_ref
-    from sweeper.train.problem import load_problem
+    from sweeper.train.problem.importing import find_ref
+    from sweeper.train.problem.problem import load_problem
     print(*(load_problem(find_ref(given)).ref.name for given in (__name__, "__main__")))
     print(load_problem(find_ref("__main__")).ref)
 """

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import expit
 
-from sweeper.train import ranges
+from sweeper.train.tuning import ranges
 from sweeper.types import PRESETS
 
 

@@ -15,7 +15,7 @@ import blobs
 import sweeper
 from sweeper.errors import FolderError, SweepInterrupted
 from sweeper.store.database import Store
-from sweeper.train.plan import LADDER
+from sweeper.train.tuning.range_plan import LADDER
 from sweeper.types import Finished
 from sweeping import (
     assert_same_bits,

@@ -12,9 +12,9 @@ from torch import nn
 
 from sweeper.errors import ProblemError
 from sweeper.signature import encode
-from sweeper.train.packed import Member, train_pack
-from sweeper.train.probes import Probe, run_check
-from sweeper.train.way import find_way
+from sweeper.train.eager.probes import Probe, run_check
+from sweeper.train.mode.choose import find_way
+from sweeper.train.packs.trial import Member, train_pack
 from test_probes import TRIAL, bits, data_of, problem_of, streams_of, trial
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -21,11 +21,11 @@ from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 from sweeper.store.revisions import stored_points
 from sweeper.store.sources import Kept, text_of
-from sweeper.train.data import Data, HeldSet, LoadedSet
-from sweeper.train.fingerprint import fingerprint
-from sweeper.train.loading import find_ref
-from sweeper.train.prints import Print
-from sweeper.train.problem import load_problem
+from sweeper.train.data.samples import Data, HeldSet, LoadedSet
+from sweeper.train.problem.fingerprint import fingerprint
+from sweeper.train.problem.importing import find_ref
+from sweeper.train.problem.prints import Print
+from sweeper.train.problem.problem import load_problem
 from sweeper.train.streams import _differ, _states
 from sweeper.types import SweepSettings
 from sweeping import replicas_started, run
@@ -78,7 +78,7 @@ class Edited:
             sys.modules.pop(name, None)
         options = {"cores": 1, "save_models": "none", "hparams": self.hparams, **options}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("sweeper.train.sources._imported", {})
+            patch.setattr("sweeper.train.problem.sources._imported", {})
             patch.setattr(sys, "dont_write_bytecode", True)
             selector = selector or sweeper.Grid(trials=2, kind=kinds)
             return run(self.out, selector, self.path, **options)

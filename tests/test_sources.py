@@ -12,11 +12,11 @@ import pytest
 import sweeper
 from sweeper.errors import ChangedCodeError
 from sweeper.store.sources import Kept, changed_files
-from sweeper.train import sources
-from sweeper.train.loading import find_ref
-from sweeper.train.problem import load_problem
-from sweeper.train.reading import read_brief
-from sweeper.train.sources import check_sources
+from sweeper.train.problem import sources
+from sweeper.train.problem.importing import find_ref
+from sweeper.train.problem.problem import load_problem
+from sweeper.train.problem.reading import read_brief
+from sweeper.train.problem.sources import check_sources
 from sweeping import run
 
 TOY = """

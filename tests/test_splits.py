@@ -23,15 +23,17 @@ from sweeper.show.export import json_text
 from sweeper.show.table import findings
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
-from sweeper.train import agreement, packed, splits
-from sweeper.train.batched import batched
-from sweeper.train.bits import check_bits
-from sweeper.train.checksum import Checksum
-from sweeper.train.data import Data, HeldSet
-from sweeper.train.packed import Member, train_pack
-from sweeper.train.splits import Splits, read_rule, sizes
-from sweeper.train.trainer import train_trial
-from sweeper.train.way import find_way
+from sweeper.train.data import splits
+from sweeper.train.data.checksum import Checksum
+from sweeper.train.data.samples import Data, HeldSet
+from sweeper.train.data.splits import Splits, read_rule, sizes
+from sweeper.train.eager.trial import train_trial
+from sweeper.train.mode import agreement
+from sweeper.train.mode.bits import check_bits
+from sweeper.train.mode.choose import find_way
+from sweeper.train.packs import trial as packed
+from sweeper.train.packs.trial import Member, train_pack
+from sweeper.train.vectorize.lowering import batched
 from sweeping import assert_same_bits, outcomes, run
 from test_probes import TRIAL, bits, plain, streams_of
 from test_probes import problem_of as toy
@@ -218,7 +220,7 @@ def test_what_cannot_be_sorted_is_split_without_and_says_so(monkeypatch):
     assert "not by label" in opened(rows)[0].notes[0]
     single = problem_with(lambda: TensorDataset(one_set.X, one_set.Y))
     assert "label" not in opened(single)[0].notes[0]
-    monkeypatch.setattr("sweeper.train.data.CHECKSUM_BYTES", 10)
+    monkeypatch.setattr("sweeper.train.data.samples.CHECKSUM_BYTES", 10)
     for budget in (10**9, 0):  # the same whatever the memory at hand
         ref, data = opened(single, budget)
         assert "not by label" in ref.notes[0]

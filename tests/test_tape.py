@@ -2,7 +2,7 @@
 
 import torch
 
-from sweeper.train.tape import Operation, Tape, Value
+from sweeper.train.vectorize.trace import Operation, Tape, Value
 
 STORED = "0d45eca3d83179df9e70602773f4a16df2551ae757faaf1d84663e3aac06ac1d"
 """Of the tape below, from a release in which classes and fields had the names that it writes."""

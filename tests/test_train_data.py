@@ -27,10 +27,9 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 from sweeper.errors import ProblemError
 from sweeper.files import nameless_file
-from sweeper.train import data as data_module
-from sweeper.train.checksum import Checksum
-from sweeper.train.context import DataRef
-from sweeper.train.data import (
+from sweeper.train.data import samples as data_module
+from sweeper.train.data.checksum import Checksum
+from sweeper.train.data.samples import (
     Data,
     HeldSet,
     LoadedSet,
@@ -40,8 +39,9 @@ from sweeper.train.data import (
     read_data,
     shuffled,
 )
-from sweeper.train.loading import ProblemRef
-from sweeper.train.problem import Problem
+from sweeper.train.problem.importing import ProblemRef
+from sweeper.train.problem.problem import Problem
+from sweeper.train.problem.spec import DataRef
 
 BIG = 10**9
 """A budget that everything here fits in."""

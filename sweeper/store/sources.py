@@ -20,7 +20,7 @@ LARGEST = 2**24
 
 
 class SourceFile(Protocol):
-    """A file as it was read (see `sweeper.train.sources`)."""
+    """A file as it was read (see `sweeper.train.problem.sources`)."""
 
     @property
     def label(self) -> str:

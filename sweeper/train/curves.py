@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from sweeper.train.data import Data, Indices
+from sweeper.train.data.samples import Data, Indices
 from sweeper.train.streams import Streams
 
 CURVE_SAMPLES = 1024

@@ -24,16 +24,23 @@ from torch import nn
 
 from sweeper.errors import ChangedCodeError, DiskError, SweeperError
 from sweeper.files import pack_arrays, write_swapped
-from sweeper.train import packed, probes
-from sweeper.train.constant import constant_loss
-from sweeper.train.context import DataRef, TrainContext
 from sweeper.train.curves import Trained
-from sweeper.train.data import Data, open_data
-from sweeper.train.fingerprint import fingerprint
-from sweeper.train.loading import ProblemRef
-from sweeper.train.machine import check_products, not_a_worker
+from sweeper.train.data.samples import Data, open_data
+from sweeper.train.eager import probes
+from sweeper.train.eager.constant import constant_loss
+from sweeper.train.mode.choose import find_way
+from sweeper.train.mode.machine import check_products, not_a_worker
+from sweeper.train.native.toolchain import check_toolchain
+from sweeper.train.packs import trial as packed
 from sweeper.train.packs.probes import by_batch, by_settings, train_probes
-from sweeper.train.plan import (
+from sweeper.train.problem.fingerprint import fingerprint
+from sweeper.train.problem.importing import ProblemRef
+from sweeper.train.problem.problem import Problem, load_problem
+from sweeper.train.problem.sources import check_sources
+from sweeper.train.problem.spec import DataRef, TrainContext
+from sweeper.train.streams import Streams, preserved
+from sweeper.train.tuning.ladder_plan import CONSTANT, probes_of, settings_of
+from sweeper.train.tuning.range_plan import (
     BATCH_CHOICE,
     BATCH_RANGE,
     COMPILED,
@@ -45,13 +52,7 @@ from sweeper.train.plan import (
     PLAIN,
     split_stage,
 )
-from sweeper.train.problem import Problem, load_problem
-from sweeper.train.sources import check_sources
-from sweeper.train.streams import Streams, preserved
-from sweeper.train.tape import CannotPackError
-from sweeper.train.toolchain import check_toolchain
-from sweeper.train.tuning.plan import CONSTANT, probes_of, settings_of
-from sweeper.train.way import find_way
+from sweeper.train.vectorize.trace import CannotPackError
 from sweeper.types import CHECK, TRIAL, WAY, Failure, Job, Outcome
 
 _Found: TypeAlias = tuple[Mapping[str, Any], Mapping[str, Any]]
@@ -323,7 +324,7 @@ def _train(context: TrainContext, fd: int | None, job: Job, number: int) -> _Fou
         return find_way(problem, data, streams, trial, curve_samples=samples, for_probes=for_probes)
     folder = _model_path(context, job, number).parent
     # Imports ignite, which takes as long as torch: not before it is needed.
-    from sweeper.train.trainer import train_trial
+    from sweeper.train.eager.trial import train_trial
 
     own = data.of_trial(number)
     trained = train_trial(problem, own, streams, payload, context.curve_samples, folder)

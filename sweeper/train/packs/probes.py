@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sweeper.train.data import Data, Indices, endless
-from sweeper.train.evaluation import PackEvaluation, gather
-from sweeper.train.metrics import Measure
-from sweeper.train.packed import (
+from sweeper.train.data.samples import Data, Indices, endless
+from sweeper.train.packs.evaluation import PackEvaluation, gather
+from sweeper.train.packs.step import numbers_of
+from sweeper.train.packs.trial import (
     Member,
     keys_of,
     least_of,
@@ -26,13 +26,13 @@ from sweeper.train.packed import (
     shares,
     stack_members,
 )
-from sweeper.train.problem import Problem
-from sweeper.train.stacked import find_optimizer
-from sweeper.train.step import numbers_of
+from sweeper.train.problem.metrics import Measure
+from sweeper.train.problem.problem import Problem
 from sweeper.train.tuning.held_out import held_out
 from sweeper.train.tuning.ladder import Probe
-from sweeper.train.tuning.plan import probes_of, settings_of
+from sweeper.train.tuning.ladder_plan import probes_of, settings_of
 from sweeper.train.tuning.schedule import cycle_ends, rates
+from sweeper.train.vectorize.optimizers import find_optimizer
 from sweeper.types import Job
 
 Make = Callable[[int], Member]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sweeper.train.data import Data
+    from sweeper.train.data.samples import Data
     from sweeper.train.streams import Streams
 
 FOLDS = 5

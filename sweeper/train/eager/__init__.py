@@ -1,0 +1,1 @@
+"""Training one replica at a time, by torch itself."""

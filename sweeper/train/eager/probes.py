@@ -1,0 +1,275 @@
+"""Probes: short trainings that serve tuning, and the check of the first point."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import traceback
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sweeper.errors import ProblemError
+from sweeper.results import show_params
+from sweeper.signature import decode
+from sweeper.train.data.samples import Batch, Data, Indices, endless, in_order, shuffled
+from sweeper.train.eager.soundness import has_sum, is_broadcast, notes_of
+from sweeper.train.problem.inputs import call_model
+from sweeper.train.problem.metrics import Measure, Tally, evaluating, inverse_loss, measured_loss
+from sweeper.train.problem.optimizers import make_optimizer, set_rate
+from sweeper.train.problem.problem import Problem
+from sweeper.train.problem.recipe import Clipping
+from sweeper.train.streams import Preserved, Streams
+from sweeper.train.tuning import ladder
+from sweeper.train.tuning.held_out import held_out
+from sweeper.train.tuning.range_plan import batch_sizes, batches_per_epoch, learning_rates
+from sweeper.train.tuning.schedule import cycle_ends, rates
+
+EVALUATED = 192
+"""The most training samples that performance is measured on after each step of a range run."""
+
+_ANY_RATE = 1e-3
+"""What an optimiser is made with where every step sets its own: some do not take zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A freshly initialised model in training, and the streams it draws from."""
+
+    data: Data
+    model: nn.Module
+    judging: Measure
+    """With the loss that it is trained by."""
+    optimizer: torch.optim.Optimizer
+    order: np.random.Generator
+    evaluation: np.random.Generator
+    clipping: Clipping
+    preserved: Preserved = field(default_factory=Preserved)
+
+    @classmethod
+    def make(cls, problem: Problem, data: Data, streams: Streams, encoded: str) -> Probe:
+        """Initialised from the streams of its replica."""
+        streams.seed_globals("init")
+        _, model = problem.make_model(encoded)
+        loss = problem.make_loss()
+        optimizer = make_optimizer(problem.optimizer, model, _ANY_RATE, loss)
+        streams.seed_globals("inside")
+        model.train()
+        order, evaluation = streams.generator("order"), streams.generator("evaluation")
+        judging, clipping = problem.measure(loss), problem.clipping
+        return cls(data, model, judging, optimizer, order, evaluation, clipping)
+
+    @property
+    def loss(self) -> Any:
+        """What it is trained by."""
+        return self.judging.loss
+
+    def step(self, batch: Batch, rate: float) -> bool:
+        """One step of training; whether the loss was finite."""
+        x, y = batch
+        set_rate(self.optimizer, rate)
+        self.optimizer.zero_grad()
+        value: Tensor = self.loss(call_model(self.model, x), y)
+        value.backward()  # type: ignore[no-untyped-call]
+        self.clipping.apply(self.optimizer)
+        self.optimizer.step()
+        return math.isfinite(value.item()) or self.judging.counts_nothing(y)
+
+    def warm_up(self, payload: Mapping[str, Any]) -> None:
+        """A few steps at a tiny rate, for what a model gathers about its inputs."""
+        sizes = [payload["warmup_batch"]] * payload["warmup_steps"]
+        for batch in self.batches(endless(len(self.data.train), sizes, self.order)):
+            self.step(batch, payload["warmup_lr"])
+
+    def batches(self, indices: Iterable[Indices]) -> Iterable[Batch]:
+        """Training batches of these index arrays."""
+        return self.data.train.batches(list(indices))
+
+    def performance(self) -> float:
+        """Inverse-loss performance on some random training samples."""
+        samples = len(self.data.train)
+        chosen = self.evaluation.choice(samples, min(samples, EVALUATED), replace=False)
+        # In order, so that a model that learns nothing of few samples gives a flat curve exactly.
+        return self._performance([np.sort(chosen)])
+
+    def final_performance(self) -> float:
+        """Inverse-loss performance on the whole training set."""
+        return self._performance(list(in_order(len(self.data.train))))
+
+    def loss_of(self, samples: Indices) -> float:
+        """Loss on these training samples."""
+        return self._loss([samples[place] for place in in_order(len(samples))])
+
+    def _performance(self, indices: list[Indices]) -> float:
+        return inverse_loss(self._loss(indices))
+
+    def _loss(self, indices: list[Indices]) -> float:
+        with self.preserved():
+            count = sum(map(len, indices))
+            batches = self.data.train.batches(indices)
+            return measured_loss(self.model, self.judging, count, batches)
+
+    def run(self, sizes: np.ndarray[Any, Any], rates: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Performance after each step, shape (steps,); shorter where the loss left the finite."""
+        reached: list[float] = []
+        indices = endless(len(self.data.train), map(int, sizes), self.order)
+        for batch, rate in zip(self.batches(indices), rates, strict=True):
+            if not self.step(batch, float(rate)):
+                break
+            reached.append(self.performance())
+        return np.array(reached)
+
+
+Measured = tuple[dict[str, float], dict[str, Any]]
+"""Metrics, and arrays."""
+
+
+def run_lr_range(probe: Probe, payload: Mapping[str, Any]) -> Measured:
+    """Performance while the learning rate rises."""
+    probe.warm_up(payload)
+    rates = learning_rates(
+        payload["lr_start"], payload["lr_end"], payload["steps"], payload["spacing"]
+    )
+    reached = probe.run(np.full(len(rates), payload["batch_size"]), rates)
+    return {}, {"perf": reached}
+
+
+def run_batch_range(probe: Probe, payload: Mapping[str, Any]) -> Measured:
+    """Performance while the batch grows, and the learning rate in proportion."""
+    probe.warm_up(payload)
+    sizes = batch_sizes(payload["batch_start"], payload["batch_end"], payload["samples"])
+    middle = (payload["lr_min"] + payload["lr_max"]) / 2
+    reached = probe.run(sizes, middle / payload["lr_batch"] * sizes)
+    return {}, {"perf": reached}
+
+
+def run_batch_choice(probe: Probe, payload: Mapping[str, Any], number: int) -> Measured:
+    """The final performance of one cycle at one of the batch sizes; 0 where it diverged."""
+    batch_size = payload["sizes"][number // payload["inits"]]
+    samples = len(probe.data.train)
+    epochs = payload["cycle_epochs"]
+    steps = epochs * batches_per_epoch(samples, batch_size)
+    scale = batch_size / payload["lr_batch"]
+    rising = np.abs(1 - 2 * np.arange(steps) / steps)
+    low, high = payload["lr_min"] * scale, payload["lr_max"] * scale
+    rates = iter(high + (low - high) * rising)
+    for _ in range(epochs):
+        for batch in probe.batches(shuffled(samples, batch_size, probe.order)):
+            if not probe.step(batch, float(next(rates))):
+                return {"perf": 0.0}, {}
+    return {"perf": probe.final_performance()}, {}
+
+
+def run_ladder(made: Probe, probe: ladder.Probe, streams: Streams) -> list[float]:
+    """The held-out loss after each cycle; infinite from where it diverged."""
+    kept, held = held_out(made.data, streams)
+    every = rates(probe.schedule, probe.high, probe.steps, probe.cycles, probe.warmup)
+    ends = cycle_ends(probe.steps, probe.cycles)
+    losses = [math.inf] * len(ends)
+    sizes = [probe.batch_size] * probe.steps
+    places = (kept[chosen] for chosen in endless(len(kept), sizes, made.order))
+    for number, (batch, rate) in enumerate(zip(made.batches(places), every, strict=True), 1):
+        if not made.step(batch, float(rate)):
+            break
+        if number in ends:
+            loss = made.loss_of(held)
+            losses[ends.index(number)] = loss if math.isfinite(loss) else math.inf
+    return losses
+
+
+def run_check(
+    problem: Problem, data: Data, streams: Streams, payload: Mapping[str, Any]
+) -> list[str]:
+    """Whether model, data and loss work together on the first batch; what a person should know.
+
+    Raises:
+        ProblemError: they do not; the message names what was called, what came, and what is
+            expected.
+    """
+    shown = show_params(decode(payload["params"]))
+    x, y = next(iter(data.train.batches(in_order(len(data.train), payload["batch_size"]))))
+    batch = f"the first batch (x {_shape(x)}, y {_shape(y)})"
+    streams.seed_globals("init")
+    with _explained(problem, f"model({shown})", "a torch.nn.Module"):
+        _, model = problem.make_model(payload["params"])
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise problem.fault(f"model({shown})", "a model without parameters", "something to train")
+    loss = problem.make_loss()
+    model.train()
+    with _explained(problem, f"model({shown}) on {batch}", "an output for each sample"):
+        output = call_model(model, x)
+    shapes = f"output {_shape(output)} and y {_shape(y)}"
+    with _explained(problem, f"loss of {shapes}", "a number"):
+        value = _unbroadcast(loss, output, y)
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        found = f"of shape {_shape(value)}"
+        raise problem.fault("loss", found, "one number (reduced by mean)")
+    judging = problem.measure(loss)
+    if not math.isfinite(value.item()) and not judging.counts_nothing(y):
+        raise problem.fault(f"loss of {batch}", str(value.item()), "a finite number")
+    if is_broadcast(loss, output, y):
+        raise problem.fault(
+            f"loss of {shapes}",
+            "broadcast, so that it pairs outputs with targets of other samples",
+            "targets of the shape of the output",
+        )
+    if has_sum(loss, output, y):
+        raise problem.fault(
+            "loss",
+            "larger the more samples a batch has, as a whole or in a part",
+            "a loss reduced by mean",
+        )
+    style = problem.accuracy_style
+    fitting = "shapes that it can compare"
+    # A model may give something else in evaluation mode, as one with auxiliary outputs does.
+    with evaluating(model, loss), torch.no_grad():
+        with _explained(problem, f"model({shown}) on {batch}, evaluated,", "outputs"):
+            evaluated = call_model(model, x)
+        shapes = f"output {_shape(evaluated)} and y {_shape(y)}"
+        with _explained(problem, f"accuracy_style {style!r} of {shapes}", fitting):
+            Tally(judging, samples=1).add(evaluated, y)
+    with _explained(problem, "loss.backward()", "gradients for the model's parameters"):
+        value.backward()  # type: ignore[no-untyped-call]
+    with _explained(problem, "a step of the optimizer", "one that suits the model's gradients"):
+        optimizer = make_optimizer(problem.optimizer, model, _ANY_RATE, loss)
+        problem.clipping.apply(optimizer)
+        optimizer.step()
+    # Another one while the first is there: whether they share what is trained, or was changed.
+    streams.seed_globals("init")
+    with _explained(problem, f"model({shown}), called again,", "a torch.nn.Module"):
+        problem.make_model(payload["params"])
+        problem.make_loss()
+    return notes_of(judging, evaluated, y, max(map(len, data.sets.values())))
+
+
+def _unbroadcast(loss: nn.Module, output: Any, y: Any) -> Any:
+    """The loss; torch's warning that it compares every output with every target is an error."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Using a target size")
+        return loss(output, y)
+
+
+@contextlib.contextmanager
+def _explained(problem: Problem, called: str, expected: str) -> Iterator[None]:
+    """Turns whatever is raised inside into a `ProblemError` that says what was called."""
+    try:
+        yield
+    except ProblemError:
+        raise
+    except Exception as error:
+        found = "".join(traceback.format_exception_only(error)).strip()
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(last.filename).name}, line {last.lineno}"
+        raise problem.fault(called, f"an error: {found} ({place})", expected) from error
+
+
+def _shape(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+    return type(value).__name__

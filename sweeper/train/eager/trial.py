@@ -1,0 +1,177 @@
+"""A trial: one complete training of a point, run by ignite's engine and events."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ignite.engine import Engine, Events
+from torch import Tensor, nn
+
+from sweeper.files import make_folder
+from sweeper.signature import decode
+from sweeper.train.curves import CURVES, Trained, choose_samples, curve_steps
+from sweeper.train.data.samples import Batch, Data, Indices, SampleSet, in_order, shuffled
+from sweeper.train.problem.inputs import call_model
+from sweeper.train.problem.metrics import Measure, Tally, evaluating
+from sweeper.train.problem.optimizers import make_optimizer, set_rate
+from sweeper.train.problem.problem import Problem
+from sweeper.train.streams import Preserved, Streams, preserved
+from sweeper.train.tuning.range_plan import batches_per_epoch
+from sweeper.train.tuning.schedule import cycle_rates
+from sweeper.types import Params
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a problem's `handlers(trainer, evaluator, trial)` is told."""
+
+    number: int
+    seed: int
+    """For the user's own generators: another for each trial, the same whenever it is run."""
+    params: Params
+    folder: Path
+    """The trial's own; it exists."""
+
+
+class Epochs:
+    """What ignite iterates over: a new permutation each time."""
+
+    def __init__(self, samples: SampleSet, batch_size: int, order: np.random.Generator) -> None:
+        self.samples, self.batch_size, self.order = samples, batch_size, order
+
+    def __len__(self) -> int:
+        return batches_per_epoch(len(self.samples), self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.samples.batches(shuffled(len(self.samples), self.batch_size, self.order))
+
+
+def train_trial(
+    problem: Problem,
+    data: Data,
+    streams: Streams,
+    payload: Mapping[str, Any],
+    curve_samples: int,
+    folder: Path,
+) -> Trained:
+    """Train a trial as its plan says; a loss that is not finite ends it, as a measurement."""
+    streams.seed_globals("init")
+    full, model = problem.make_model(payload["params"])
+    loss = problem.make_loss()
+    optimizer = make_optimizer(problem.optimizer, model, payload["lr_start"], loss)
+    judging = problem.measure(loss)
+    streams.seed_globals("inside")
+
+    def step(engine: Engine, batch: Batch) -> float:
+        x, y = batch
+        optimizer.zero_grad()
+        value: Tensor = loss(call_model(model, x), y)
+        value.backward()  # type: ignore[no-untyped-call]
+        problem.clipping.apply(optimizer)
+        optimizer.step()
+        reached = value.item()
+        if not math.isfinite(reached):
+            if judging.counts_nothing(y):
+                return 0.0
+            engine.terminate()
+        return reached
+
+    trainer = Engine(step)
+    epochs = Epochs(data.train, payload["batch_size"], streams.generator("order"))
+    every = cycle_rates(payload)
+
+    def set_rates(engine: Engine) -> None:
+        set_rate(optimizer, every[(engine.state.iteration - 1) % len(every)])  # a handler may go on
+
+    trainer.add_event_handler(Events.ITERATION_STARTED, set_rates)
+    evaluator = Evaluator(problem, model, judging)
+    curves = _record_curves(trainer, evaluator, data, streams, payload, curve_samples)
+    if problem.handlers is not None:
+        make_folder(folder)
+        params = decode(payload["params"], problem.find)
+        trial = Trial(streams.number, streams.trial_seed, params, folder)
+        problem.handlers(trainer, evaluator.engine, trial)
+    model.train()
+    trainer.run(epochs, max_epochs=payload["cycle_epochs"] * payload["cycles"])
+    # A handler may end a training early, which is no divergence.
+    diverged = not math.isfinite(trainer.state.output)  # type: ignore[arg-type]
+    metrics: dict[str, float] = {}
+    for name, samples in data.sets.items():
+        measured = (math.nan, 0.0) if diverged else evaluator.measure(samples, name)
+        metrics[f"loss_{name}"], metrics[f"perf_{name}"] = measured
+    own = isinstance(loss, nn.Module) and any(True for _ in loss.parameters())
+    return Trained(metrics, curves, full, loss if own else None)
+
+
+class Evaluator:
+    """Measures loss and performance through an ignite engine, so that handlers see it."""
+
+    def __init__(self, problem: Problem, model: nn.Module, judging: Measure) -> None:
+        self._model, self._judging = model, judging
+        self._tally = Tally(self._judging, 0)
+        # A handler may draw now and then.
+        self._preserved = Preserved() if problem.handlers is None else preserved
+        self.engine = Engine(self._step)
+        self.engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
+
+    def measure(
+        self, samples: SampleSet, name: str, chosen: Indices | None = None
+    ) -> tuple[float, float]:
+        """(loss, performance) on all samples, or on the chosen ones, in evaluation mode.
+
+        Training goes on as if nothing had been measured.
+        """
+        count = len(samples) if chosen is None else len(chosen)
+        self._tally = Tally(self._judging, count)
+        places = in_order(count)
+        indices = list(places) if chosen is None else [chosen[place] for place in places]
+        self.engine.state.dataset = name  # type: ignore[attr-defined]
+        with self._preserved(), evaluating(self._model, self._judging.loss):
+            self.engine.run(samples.batches(indices), max_epochs=1, epoch_length=len(indices))
+            return self._tally.result()
+
+    def _step(self, _: Engine, batch: Batch) -> Tensor:
+        import torch
+
+        x, y = batch
+        with torch.no_grad():
+            output: Tensor = call_model(self._model, x)
+            self._tally.add(output, y)
+        return output
+
+    def _report(self, engine: Engine) -> None:
+        loss, performance = self._tally.result()
+        engine.state.metrics = {"loss": loss, "performance": performance}
+
+
+def _record_curves(
+    trainer: Engine,
+    evaluator: Evaluator,
+    data: Data,
+    streams: Streams,
+    payload: Mapping[str, Any],
+    samples: int,
+) -> dict[str, Any]:
+    """Arrays that fill while the trainer runs; what a diverged trial does not reach stays NaN."""
+    wanted = curve_steps(payload["steps"], samples)
+    if not len(wanted):
+        return {}
+    chosen = choose_samples(data, streams, payload, len(wanted))
+    curves: dict[str, Any] = {name: np.full(len(wanted), np.nan) for name in CURVES}
+    place_of = {int(step): place for place, step in enumerate(wanted)}
+
+    def record(engine: Engine) -> None:
+        place = place_of[engine.state.iteration]
+        if math.isfinite(engine.state.output):  # type: ignore[arg-type]
+            for name, part in (("train", data.train), ("val", data.val)):
+                measured = evaluator.measure(part, name, chosen[name])
+                curves[f"loss_{name}"][place], curves[f"perf_{name}"][place] = measured
+
+    due = Events.ITERATION_COMPLETED(event_filter=lambda _, event: event in place_of)
+    trainer.add_event_handler(due, record)
+    return {"step": wanted, **curves}

@@ -1,0 +1,1 @@
+"""How a point's trials are trained: eager, packed or compiled."""

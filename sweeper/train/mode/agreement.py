@@ -1,0 +1,427 @@
+"""Whether packs agree with plain training, in double precision.
+
+Plain training here is torch's own: nothing that packs are made of takes part in it.  What is drawn
+is drawn by torch's own generator, kept and restored by whoever does so; a pack is then given the
+same numbers, draw by draw, so that one that counts its draws otherwise is found out.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sweeper.train.data.samples import Data, Indices, SampleSet, in_order
+from sweeper.train.mode.precision import InDouble
+from sweeper.train.mode.stretch import CHECK_STEPS, Stretch, batches_of, rates_of
+from sweeper.train.packs.evaluation import PackEvaluation
+from sweeper.train.packs.trial import Member, stack, state_of
+from sweeper.train.problem.metrics import Measure, evaluating, measured_loss
+from sweeper.train.problem.optimizers import make_optimizer, set_rate
+from sweeper.train.problem.problem import Problem
+from sweeper.train.problem.reductions import fits, loss_of_whole
+from sweeper.train.problem.returned import is_shared
+from sweeper.train.streams import preserved
+from sweeper.train.vectorize.lowering import batched
+from sweeper.train.vectorize.optimizers import make_stacked
+from sweeper.train.vectorize.random import DRAWS, Mode, is_draw
+from sweeper.train.vectorize.trace import (
+    CannotPackError,
+    Tape,
+    held,
+    record,
+    tensors_of,
+    trained,
+    values_in,
+)
+
+AGREEMENT = 1e-9
+"""Error relative to a tensor's largest number, in double precision, that still counts as the same.
+"""
+
+NOISE = 1e-13
+"""Error relative to the largest number of all that were computed together, that rounding explains:
+a gradient that is zero in exact arithmetic (a bias before a normalisation) is made of nothing else.
+"""
+
+Pair = tuple[nn.Module, Any]
+"""A model and its loss."""
+
+
+def check_agreement(
+    problem: Problem,
+    members: list[Member],
+    made: Sequence[Pair],
+    data: Data,
+    payload: Mapping[str, Any],
+) -> None:
+    """Whether packed and plain training agree in double precision, with the same numbers drawn.
+
+    `made` are models and losses like the members', made for this; what they share with others is
+    left alone.
+
+    Raises:
+        CannotPackError: they do not.
+    """
+    source = batches_of(data, payload["batch_size"])
+    batches = [tuple(map(_double, next(source))) for _ in range(CHECK_STEPS + 1)]
+    stretch = Stretch.of(members, [0, 1], batches, rates_of(payload))
+    with InDouble(), preserved():
+        plain = [_copied(*pair) for pair in made]
+        (model, loss), *_ = plain
+        # Its constants may depend on the precision, as the smallest number to divide by does.
+        tape, _, _ = record(model, loss, *batches[0])
+        if _less_constants(tape) != _less_constants(members[0].tape):
+            raise CannotPackError("its step is another one in double precision")
+        state = _Trainings(problem, plain, tape, data.train.labels).follow(stretch)
+        evaluation = PackEvaluation(problem.measure(loss), model)
+        for place in range(len(plain)):
+            _check_outputs(evaluation, plain[place], state, stretch.batches[0], place)
+        for part in _evaluated(data):
+            _check_evaluation(evaluation, state, plain[0], _Doubled(part))
+
+
+def _copied(model: nn.Module, loss: Any) -> Pair:
+    """Both in double precision: copies, since the user's own may share parts with other models.
+
+    Raises:
+        CannotPackError: they share such parts, and cannot be copied.
+    """
+    try:
+        model, loss = copy.deepcopy((model, loss))
+    except Exception as error:
+        if is_shared(model):
+            raise CannotPackError(
+                "packs are checked on a copy of a model that shares parts with others, and "
+                f"copy.deepcopy raises {type(error).__name__}: {error}"
+            ) from error
+    for whole in (model, loss):
+        if isinstance(whole, nn.Module):
+            _make_double(whole)
+    return model, loss
+
+
+def _make_double(whole: nn.Module) -> None:
+    """As `double()`, which makes two of a buffer that two modules have."""
+    for parameter in whole.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.double()
+    doubles = {buffer: buffer.double() for buffer in whole.buffers() if buffer.is_floating_point()}
+    for part in whole.modules():
+        for name, buffer in part.named_buffers(recurse=False):
+            part._buffers[name] = doubles.get(buffer, buffer)  # noqa: SLF001
+
+
+# -- training -------------------------------------------------------------------------------------
+
+
+class _Trainings:
+    """A pack, and beside it each of its models in plain training."""
+
+    def __init__(
+        self, problem: Problem, plain: Sequence[Pair], tape: Tape, labels: Tensor | None
+    ) -> None:
+        self._plain, self._tape = plain, tape
+        self._parameters, self._held = stack(
+            [model for model, _ in plain], losses=[loss for _, loss in plain]
+        )
+        self._draws: dict[int, Tensor] = {}
+        self._step = batched(tape, labels, {name: self._drawn(name) for name in DRAWS})
+        self._update = make_stacked(problem.recipe(plain[0][0]), self._parameters)
+        self._clipping = problem.clipping
+        self._optimizers = [make_optimizer(problem.optimizer, model, 1.0) for model, _ in plain]
+
+    def follow(self, stretch: Stretch) -> list[Tensor]:
+        """Make all steps; what the pack's models are after them, stacked.
+
+        Each step of plain training begins with what the pack has, and its optimiser is given the
+        pack's gradients, which it agrees with: so nothing adds up that is only rounding.
+
+        Raises:
+            CannotPackError: a step comes to something else.
+        """
+        for (x, y), key, rate in zip(stretch.batches, stretch.keys, stretch.rates, strict=True):
+            found = [self._plain_step(place, x[place], y[place]) for place in range(len(x))]
+            self._draws = _stacked_draws(self._tape, [one.drawn for one in found])
+            with torch.no_grad():
+                losses, *rest = self._step([*self._parameters, *self._held, x, y, key])
+                gradients, held_after = rest[: len(self._parameters)], rest[len(self._parameters) :]
+                for place, one in enumerate(found):
+                    one.compare(losses[place], *(_at(place, s) for s in (gradients, held_after)))
+                self._held = held_after
+                self._update(gradients, rate)
+            for place in range(len(found)):
+                self._compare_update(place, gradients, rate)
+        return [*self._parameters, *self._held]
+
+    def _plain_step(self, place: int, x: Tensor, y: Tensor) -> _PlainStep:
+        model, loss = self._plain[place]
+        _load(self._plain[place], [*self._parameters, *self._held], place)
+        self._optimizers[place].zero_grad()
+        before = [value.detach().clone() for value in held(model, loss)]
+        with _Draws() as drawn:
+            value = loss(model(x), y)
+            value.backward()
+        return _PlainStep(model, loss, value.detach(), before, drawn)
+
+    def _compare_update(self, place: int, gradients: Sequence[Tensor], rate: float) -> None:
+        model, _ = self._plain[place]
+        for parameter, gradient in zip(trained(model), gradients, strict=True):
+            parameter.grad = gradient[place].clone()
+        set_rate(self._optimizers[place], rate)
+        self._clipping.apply(self._optimizers[place])
+        self._optimizers[place].step()
+        for (name, own), stacked in zip(_trained(model), self._parameters, strict=True):
+            compare(f"{name} after a step", own.detach(), stacked[place])
+
+    def _drawn(self, name: str) -> Any:
+        def draw(keys: Tensor, number: int, *given: Any, **options: Any) -> Tensor:
+            found = self._draws[number]
+            own = DRAWS[name](keys, number, *given, **options)
+            if own.shape != found.shape or own.dtype != found.dtype:
+                raise CannotPackError(f"its packs draw {tuple(own.shape)} by {name}")
+            return found.clone()
+
+        return draw
+
+
+@dataclass(frozen=True, slots=True)
+class _PlainStep:
+    """What a step of plain training came to."""
+
+    model: nn.Module
+    loss: Any
+    reached: Tensor
+    before: list[Tensor]
+    """What was held before it."""
+    drawn: _Draws
+
+    def compare(self, loss: Tensor, gradients: list[Tensor], held_after: list[Tensor]) -> None:
+        """Compare it with a pack's.
+
+        Raises:
+            CannotPackError: they differ.
+        """
+        compare("the loss", self.reached, loss)
+        parameters = _trained(self.model)
+        own = [_gradient(parameter) for _, parameter in parameters]
+        scale = largest(own)
+        for (name, _), one, other in zip(parameters, own, gradients, strict=True):
+            compare(f"the gradient of {name}", one, other, scale)
+        after = _held(self.model, self.loss)
+        changed = [
+            value.detach()
+            for (_, value), old in zip(after, self.before, strict=True)
+            if not torch.equal(value, old)
+        ]
+        scale = largest(changed)
+        for (name, one), other in zip(after, held_after, strict=True):
+            compare(f"{name} after a step", one.detach(), other, scale)
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
+def _trained(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """What `trained` gives, by name."""
+    named = [(f"parameter {name}", value) for name, value in model.named_parameters()]
+    return [(name, value) for name, value in named if value.requires_grad]
+
+
+def _held(model: nn.Module, loss: Any) -> list[tuple[str, Tensor]]:
+    """What `held` gives, by name."""
+    named = [(f"parameter {name}", value) for name, value in model.named_parameters()]
+    fixed = [(name, value) for name, value in named if not value.requires_grad]
+    buffers = [(f"buffer {name}", value) for name, value in model.named_buffers()]
+    if isinstance(loss, nn.Module):
+        buffers += [(f"the loss's buffer {name}", value) for name, value in loss.named_buffers()]
+    return [*fixed, *buffers]
+
+
+def _at(place: int, stacked: Sequence[Tensor]) -> list[Tensor]:
+    return [value[place] for value in stacked]
+
+
+def _load(pair: Pair, stacked: Sequence[Tensor], place: int) -> None:
+    """Give a copied model and loss what stands at a place of the stack."""
+    with torch.no_grad():
+        for own, value in zip(state_of(*pair), stacked, strict=True):
+            own.copy_(value[place])
+
+
+# -- what is drawn --------------------------------------------------------------------------------
+
+
+class _Draws(Mode):  # type: ignore[no-untyped-call]
+    """Sees what torch draws, in the order in which it does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.values: list[Tensor] = []
+        self.marks: list[bytes] = []
+        """Drawn after each: equal where the generator was in the same state before it."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        found = func(*args, **(kwargs or {}))
+        if is_draw(func):
+            self.names.append(str(func))
+            self.values.append(found.detach().clone())
+            self.marks.append(bytes(torch.randint(256, (16,), dtype=torch.uint8).tolist()))
+        return found
+
+
+def _stacked_draws(tape: Tape, drawn: Sequence[_Draws]) -> dict[int, Tensor]:
+    """By the number that a tape gives a draw: what plain training drew, stacked.
+
+    Raises:
+        CannotPackError: the tape's draws are not those of plain training.
+    """
+    drawing = [op for op in tape.operations if op.name in DRAWS]
+    names, numbers = [op.name for op in drawing], [op.arguments[1] for op in drawing]
+    for one in drawn:
+        # Which are the same again, as where a checkpoint computes something twice.
+        if one.names != names or _first(one.marks) != _first(numbers):
+            raise CannotPackError("its packs would draw other numbers again than plain training")
+    columns = zip(*(one.values for one in drawn), strict=True)
+    return {number: torch.stack(column) for number, column in zip(numbers, columns, strict=True)}
+
+
+def _first(values: Sequence[Any]) -> list[int]:
+    """For each, the place of the first that is equal to it."""
+    return [values.index(value) for value in values]
+
+
+# -- evaluation -----------------------------------------------------------------------------------
+
+
+def _check_outputs(
+    evaluation: PackEvaluation,
+    plain: Pair,
+    state: Sequence[Tensor],
+    batch: tuple[Tensor, Tensor],
+    place: int,
+) -> None:
+    """Whether a batch comes to the same in evaluation mode."""
+    model, loss = plain
+    reached, packed = evaluation.run(state, *batch)
+    _load(plain, state, place)
+    with torch.no_grad(), evaluating(model, loss):
+        output = model(batch[0][place])
+        value = loss(output, batch[1][place])
+    for one, other in zip(tensors_of(output), packed, strict=True):
+        compare("its output", one, other[place])
+    compare("its loss in evaluation", value, reached[place])
+
+
+def _evaluated(data: Data) -> Iterator[SampleSet]:
+    """The sets that trials are measured on, of every size that they have."""
+    if data.splits is None:
+        yield from data.sets.values()
+        return
+    for number, _ in data.splits.pairs:
+        yield from data.of_trial(number).sets.values()
+
+
+def _check_evaluation(
+    evaluation: PackEvaluation, state: Sequence[Tensor], plain: Pair, samples: SampleSet
+) -> None:
+    """Whether a whole set comes to the same, which packs evaluate in smaller parts than torch.
+
+    A loss that is no mean over samples does not, nor one that leaves some of them out.
+    """
+    _load(plain, state, 0)
+    packed, _ = evaluation.measure(state, samples)[0]
+    whole = _whole_loss(plain, evaluation.judging, samples)
+    if not math.isclose(whole, packed, rel_tol=AGREEMENT, abs_tol=1e-30) and not (
+        math.isnan(whole) and math.isnan(packed)
+    ):
+        raise CannotPackError(
+            f"its loss depends on how many samples are evaluated at once ({whole:.6g} and "
+            f"{packed:.6g})"
+        )
+
+
+def _whole_loss(plain: Pair, judging: Measure, samples: SampleSet) -> float:
+    """The loss that torch gives on a whole set; put together of parts where it does not fit."""
+    model, loss = plain
+    count = len(samples)
+    with torch.no_grad(), evaluating(model, loss):
+        parts = samples.batches(in_order(count))
+        x, y = next(parts)
+        found = [(model(x), y)]
+        if not fits(found[0][0], y, count):
+            return measured_loss(model, judging, count, samples.batches(in_order(count)))
+        found += [(model(x), y) for x, y in parts]
+        return loss_of_whole(loss, found)
+
+
+# -- double precision -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubled:
+    """Samples in double precision."""
+
+    samples: SampleSet
+    labels: None = field(default=None, init=False)
+
+    def read_labels(self) -> Tensor | None:
+        """See `SampleSet`."""
+        return self.samples.read_labels()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def batches(self, indices: Iterable[Indices]) -> Iterator[tuple[Any, Any]]:
+        """See `SampleSet`."""
+        for x, y in self.samples.batches(indices):
+            yield _double(x), _double(y)
+
+
+def _less_constants(tape: Tape) -> list[Any]:
+    return [(step.name, values_in((step.arguments, step.options))) for step in tape.operations]
+
+
+def _double(x: Tensor) -> Tensor:
+    return x.double() if x.is_floating_point() else x
+
+
+# -- comparing ------------------------------------------------------------------------------------
+
+
+def largest(tensors: Iterable[Tensor]) -> float:
+    """The largest finite number of all, without its sign."""
+    return max((_largest(tensor.double()) for tensor in tensors), default=0.0)
+
+
+def _largest(x: Tensor) -> float:
+    finite = x.abs().nan_to_num(0.0, 0.0, 0.0)
+    return float(finite.max()) if x.numel() else 0.0
+
+
+def compare(
+    what: str, plain: Tensor, packed: Tensor, scale: float = 0.0, agreement: float = AGREEMENT
+) -> None:
+    """Compare two tensors; `scale` is the largest number of what was computed together with them.
+
+    Raises:
+        CannotPackError: they differ by more than rounding.
+    """
+    plain, packed = plain.double(), packed.double()
+    same = (plain == packed) | (plain.isnan() & packed.isnan())  # infinities among them
+    errors = torch.where(same, 0.0, (plain - packed).abs())
+    error, own = float(errors.max()) if errors.numel() else 0.0, _largest(plain)
+    if not error <= max(agreement * max(own, 1e-30), NOISE * scale):
+        precision = "double" if agreement == AGREEMENT else "single"
+        raise CannotPackError(
+            f"packs and plain training differ by {error:.1e} of {own:.1e} in {what}, in "
+            f"{precision} precision"
+        )

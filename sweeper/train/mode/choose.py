@@ -1,0 +1,275 @@
+"""The way a point's trials are trained: plain, one by one, or in packs, flat or compiled.
+
+They differ in their last bits, so the way is decided once for a point, from its model, data and
+settings alone (no timing, no number of cores or trials), and kept with what tuning found.  A pack
+is only what has been seen to agree with plain training and not to depend on its size.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sweeper.train.data.samples import Data
+from sweeper.train.mode.agreement import check_agreement
+from sweeper.train.mode.bits import check_bits, check_native
+from sweeper.train.mode.cost import Worth, is_worth_compiling
+from sweeper.train.mode.machine import PLACE_MATTERS, products_depend_on_place
+from sweeper.train.mode.snapshot import contents
+from sweeper.train.mode.stretch import CHECK_STEPS, batches_of
+from sweeper.train.native.toolchain import NotCompiledError, toolchain
+from sweeper.train.packs.trial import (
+    Member,
+    evaluation_of,
+    first_batch,
+)
+from sweeper.train.problem.problem import Problem
+from sweeper.train.streams import Streams
+from sweeper.train.tuning.range_plan import COMPILED, FLAT, PLAIN
+from sweeper.train.vectorize.lowering import Step, UnknownOperationsError, batched
+from sweeper.train.vectorize.optimizers import find_optimizer
+from sweeper.train.vectorize.places import named_part
+from sweeper.train.vectorize.trace import CannotPackError, Tape, places_of, record, trained
+
+MOST_PRODUCTS, MOST_NUMBERS = 150_000, 10_000
+"""Multiplications in products, and numbers computed, an operation of the step, up to which packs
+gain: what they save is a fixed time an operation.  Measured, see `benchmarks/packing.py`: a pack of
+eight is at least 1.3 times as fast as plain training, and one alone, padded, 0.6 to 0.9 times."""
+
+Found = tuple[dict[str, float], dict[str, Any]]
+
+_OWN = frozenset(nn.Module().__dict__)
+_HOOKS = [
+    name
+    for name in _OWN
+    if "hook" in name and name.startswith("_") and "state_dict" not in name  # of files alone
+]
+
+
+def find_way(
+    problem: Problem,
+    data: Data,
+    streams: Streams,
+    payload: Mapping[str, Any],
+    worth: Worth = is_worth_compiling,
+    curve_samples: int = 0,
+    *,
+    for_probes: bool = False,
+) -> Found:
+    """The arrays `way`, `because`, `tape`, `toolchain` and `later`: each one text.
+
+    `worth` decides whether a step that can be packed is worth compiling; curves have so many
+    points.  What is only `for_probes` is not compiled where it can be packed flat: batch sizes are
+    tried that no trial may have.  Then `later` says that trials' steps are worth it.
+    """
+    decide = (lambda *told: told[2] and worth(*told)) if for_probes else worth
+    later = ""
+    try:
+        members = _check(problem, data, streams, payload, decide, curve_samples)
+        way, because = _choose(problem, data, members, payload, decide)
+        if way == FLAT and for_probes and _is_worth(members[0], payload, worth):
+            later = COMPILED
+    except CannotPackError as error:
+        return {}, _texts(PLAIN, str(error))
+    except Exception as error:  # noqa: BLE001 - whatever a model does not like about being checked
+        return {}, _texts(PLAIN, f"checking it raised {type(error).__name__}: {error}")
+    tools = toolchain() if way == COMPILED else ""
+    return {}, _texts(way, because, members[0].tape.digest, tools, later)
+
+
+def _texts(
+    way: str, because: str, tape: str = "", tools: str = "", later: str = ""
+) -> dict[str, Any]:
+    texts = {"way": way, "because": because, "tape": tape, "toolchain": tools, "later": later}
+    return {name: np.array(text) for name, text in texts.items()}
+
+
+def _choose(
+    problem: Problem, data: Data, members: list[Member], payload: Mapping[str, Any], worth: Worth
+) -> tuple[str, str]:
+    """The way of a point that can be packed, and why.
+
+    Raises:
+        CannotPackError: it is too large to be packed flat, and is not compiled.
+    """
+    tape, recipe = members[0].tape, problem.recipe(members[0].model)
+    because, why_not = "its packs agree with plain training", ""
+    if _is_worth(members[0], payload, worth):
+        try:
+            check_native(members, recipe, data, payload)
+        except (CannotPackError, NotCompiledError) as error:
+            why_not = f"; not compiled: {error}"
+        else:
+            return COMPILED, f"{because}, and its compiled step with its flat one"
+    if is_large(tape):
+        raise CannotPackError(f"{_size_of(tape)}{why_not}")
+    return FLAT, because + why_not
+
+
+def _is_worth(member: Member, payload: Mapping[str, Any], worth: Worth) -> bool:
+    parameters = sum(parameter.numel() for parameter in trained(member.model))
+    return worth(member.tape, parameters, is_large(member.tape), payload["steps"])
+
+
+def is_large(tape: Tape) -> bool:
+    """Whether flat packs gain nothing."""
+    products, numbers = _an_operation(tape)
+    return products > MOST_PRODUCTS or numbers > MOST_NUMBERS
+
+
+def _an_operation(tape: Tape) -> tuple[float, float]:
+    """What an operation takes on average: multiplications in products, and numbers computed."""
+    return tape.products / len(tape.operations), tape.numbers / len(tape.operations)
+
+
+def _size_of(tape: Tape) -> str:
+    products, numbers = _an_operation(tape)
+    return (
+        f"it is large enough to fill a core alone (an operation of its step takes "
+        f"{products / 1e3:.0f} thousand products and {numbers / 1e3:.1f} thousand numbers; "
+        f"packed are up to {MOST_PRODUCTS / 1e3:.0f} and {MOST_NUMBERS / 1e3:.0f})"
+    )
+
+
+def _check(
+    problem: Problem,
+    data: Data,
+    streams: Streams,
+    payload: Mapping[str, Any],
+    worth: Worth,
+    curve_samples: int,
+) -> list[Member]:
+    """Two members of a pack, where packed and plain training agree.
+
+    Raises:
+        CannotPackError: they do not, or it has no packs.
+    """
+    if products_depend_on_place():
+        raise CannotPackError(f"on this machine {PLACE_MATTERS}")
+    x, y = first_batch(data, payload["batch_size"])
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor):
+        raise CannotPackError("its samples are not pairs of tensors")
+    seeds = [streams, Streams(streams.seed, streams.signature, streams.stage, streams.number + 1)]
+    for seed in seeds:
+        model, loss = _make(problem, seed, payload)
+        find_optimizer(problem.recipe(model))
+        _check_model(model, loss)
+    members = [Member.make(problem, data, seed, payload) for seed in seeds]
+    tape = members[0].tape
+    step = _batched(members[0], x, y, data)
+    if members[1].tape != tape:
+        raise CannotPackError("its step is not the same for every seed")
+    if problem.recipe(members[1].model) != problem.recipe(members[0].model):
+        raise CannotPackError("its parameter groups are not the same for every seed")
+    # Before what takes long for it: whole sets are evaluated.
+    if is_large(tape) and not _is_worth(members[0], payload, worth):
+        raise CannotPackError(_size_of(tape))
+    _check_memory(problem, members[0], data, payload)
+    check_bits(problem, members, step, data, payload, curve_samples)
+    check_agreement(
+        problem, members, [_make(problem, seed, payload) for seed in seeds], data, payload
+    )
+    return members
+
+
+def _batched(member: Member, x: Tensor, y: Tensor, data: Data) -> Step:
+    """The step of stacked replicas; where it is refused, the message says which part it is."""
+    try:
+        return batched(member.tape, data.train.labels)
+    except UnknownOperationsError as error:
+        batch = (x, y)
+        places = {n: places_of(member.model, member.loss, batch, n) for n in error.names}
+        raise UnknownOperationsError(places) from None
+
+
+def _make(
+    problem: Problem, streams: Streams, payload: Mapping[str, Any]
+) -> tuple[nn.Module, nn.Module]:
+    streams.seed_globals("init")
+    _, model = problem.make_model(payload["params"])
+    loss = problem.make_loss()
+    model.train()
+    return model, loss
+
+
+# -- what the model contains ----------------------------------------------------------------------
+
+
+def _check_model(model: nn.Module, loss: nn.Module) -> None:
+    _check_memories(model, loss)
+    for name, parameter in model.named_parameters():
+        if type(parameter) is not nn.Parameter or parameter.dtype != torch.float32:
+            raise CannotPackError(f"its parameter {name} is not a usual one of type float32")
+        if not parameter.is_contiguous():
+            raise CannotPackError(f"its parameter {name} is not contiguous")
+        if parameter._backward_hooks or parameter._post_accumulate_grad_hooks:  # noqa: SLF001
+            raise CannotPackError(f"its parameter {name} has hooks")
+    if not trained(model):
+        raise CannotPackError("none of its parameters is trained")
+    for part in _parts(model, loss):
+        if any(getattr(part, "__dict__", {}).get(name) for name in _HOOKS):
+            raise CannotPackError(
+                f"{named_part(model, loss, part)} has hooks: what they do belongs in forward()"
+            )
+    if isinstance(loss, nn.Module) and list(loss.parameters()):
+        raise CannotPackError("the loss has parameters, which packs do not train")
+
+
+def _check_memories(model: nn.Module, loss: nn.Module) -> None:
+    """One tensor may have several names; two tensors may not have one memory."""
+    owners: dict[int, str] = {}
+    named = [*model.named_parameters(), *model.named_buffers()]
+    if isinstance(loss, nn.Module):
+        named += [(f"{name} of the loss", buffer) for name, buffer in loss.named_buffers()]
+    for name, tensor in named:
+        memory = tensor.untyped_storage().data_ptr()
+        if tensor.numel() and owners.setdefault(memory, name) != name:
+            raise CannotPackError(
+                f"{owners[memory]} and {name} share memory, as two tensors: make them one tensor "
+                "under two names, or copy one of them"
+            )
+
+
+def _parts(model: nn.Module, loss: Any) -> list[Any]:
+    return [*model.modules(), *(loss.modules() if isinstance(loss, nn.Module) else [loss])]
+
+
+def _check_memory(problem: Problem, member: Member, data: Data, payload: Mapping[str, Any]) -> None:
+    """Whether a step leaves more than gradients and buffers behind, or depends on the samples."""
+    sizes = batches_of(data, payload["batch_size"])
+    before = _attributes(member), _random_states()
+    evaluation = evaluation_of(problem, member)
+    x, y = next(sizes)
+    evaluated = evaluation.tape(x, y)
+    for _ in range(CHECK_STEPS):
+        if evaluation.tape(x, y) != evaluated:
+            raise CannotPackError("its evaluation changes from batch to batch")
+        x, y = next(sizes)
+        tape, _, _ = record(member.model, member.loss, x, y)
+        if tape != member.tape or repr(tape) != repr(member.tape):
+            raise CannotPackError("its step changes from batch to batch")
+    if _random_states() != before[1]:
+        raise CannotPackError("it draws random numbers in each step")
+    for part, old, new in zip(
+        _parts(member.model, member.loss), before[0], _attributes(member), strict=True
+    ):
+        if old != new:
+            where = named_part(member.model, member.loss, part)
+            raise CannotPackError(
+                f"its attributes change in each step, those of {where}: what changes belongs in "
+                "buffers"
+            )
+
+
+def _random_states() -> str:
+    numpy = np.random.get_state()  # noqa: NPY002 - a model may draw from it
+    return repr((torch.get_rng_state().tolist(), [*map(repr, numpy)], random.getstate()))
+
+
+def _attributes(member: Member) -> Any:
+    return contents(_parts(member.model, member.loss))

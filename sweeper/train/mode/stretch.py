@@ -1,0 +1,60 @@
+"""A few steps of a few replicas, as all checks of a point make them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sweeper.train.data.samples import Data
+from sweeper.train.packs.trial import Member, keys_of
+from sweeper.train.streams import preserved
+
+CHECK_STEPS = 4
+"""Steps in which packs are compared with plain training, and with each other."""
+
+
+def batches_of(data: Data, size: int) -> Iterator[tuple[Any, Any]]:
+    """Batches for ever, of samples from everywhere: data may be sorted by what they are."""
+    samples = len(data.train)
+    chosen = np.random.default_rng(0)
+    while True:
+        with preserved():
+            places = chosen.choice(samples, min(size, samples), replace=False)
+            yield next(iter(data.train.batches([places])))
+
+
+def rates_of(payload: Mapping[str, Any]) -> list[float]:
+    """Learning rates of some steps, from the lowest of a trial to the highest."""
+    low, high = payload["lr_start"], payload["lr_end"]
+    return [float(rate) for rate in np.linspace(low, high, CHECK_STEPS)]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Some steps of a few replicas: what each is trained with."""
+
+    batches: list[tuple[Tensor, Tensor]]
+    """For each step, stacked."""
+    keys: list[Tensor]
+    rates: list[float]
+
+    @classmethod
+    def of(
+        cls, members: list[Member], kinds: list[int], batches: list[Any], rates: list[float]
+    ) -> Stretch:
+        """Of these members in this order, each so many batches ahead."""
+        stacked = [
+            (
+                torch.stack([batches[place + kind][0] for kind in kinds]),
+                torch.stack([batches[place + kind][1] for kind in kinds]),
+            )
+            for place in range(len(rates))
+        ]
+        streams = [members[kind].streams for kind in kinds]
+        keys = list(keys_of(streams, members[0].tape, len(rates)))
+        return cls(stacked, keys, rates)

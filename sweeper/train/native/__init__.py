@@ -1,0 +1,1 @@
+"""Steps compiled to native code."""

@@ -1,0 +1,210 @@
+"""Native steps: where they are kept, by whom they are made, and how they are called.
+
+A native step is a shared library in the user's cache folder, made once for all sweeps and workers.
+It holds the whole step of a fixed number of replicas, so a pack of fewer is padded, and a replica's
+bits cannot depend on how many there are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.machinery
+import importlib.util
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sweeper.errors import SweeperError
+from sweeper.files import exclusive, unpack_arrays, write_swapped
+from sweeper.train.native.folder import user_cache
+from sweeper.train.native.inductor import ENTRY, OPTIONS, Plan, unsealed
+from sweeper.train.native.toolchain import NotCompiledError, run_apart, toolchain
+from sweeper.train.vectorize.trace import Tape
+
+FEW_PRODUCTS = 1_000_000
+"""Multiplications in matrix products up to which calling a native step costs as much as a replica's
+arithmetic, so that several share the call; beyond it a replica's memory is better left alone in the
+processor's caches."""
+
+SHARING = 8
+"""Replicas that share a call: from here on a replica's part hardly falls (2-128-4 at batch 32:
+37, 20, 21, 17, 19 µs each for 1, 4, 8, 16, 32; 64-32-10: 30, 10, 8, 8, 7; what is done in Python
+for a call takes some 40 µs more)."""
+
+
+def replicas_of(tape: Tape) -> int:
+    """How many replicas the native step of this tape computes."""
+    return SHARING if tape.products <= FEW_PRODUCTS else 1
+
+
+# -- which one ------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _code() -> str:
+    """A checksum of what turns a tape into a step."""
+    folder = Path(__file__).parents[1]
+    files = sorted([*folder.glob("vectorize/**/*.py"), *folder.glob("native/*.py")])
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def key_of(plan: Plan) -> str:
+    """Equal where the same step is made with the same tools.
+
+    Raises:
+        NotCompiledError: there is nothing to compile with.
+    """
+    python = importlib.machinery.EXTENSION_SUFFIXES[0]
+    parts = (plan.tape, plan.shapes, plan.parameters, plan.recipe)
+    text = repr((parts, toolchain(), python, _code(), sorted(OPTIONS.items())))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# -- where they are kept --------------------------------------------------------------------------
+
+
+def cache_folder() -> Path:
+    """Where native steps are kept, without links."""
+    return (user_cache() / "compiled").resolve()
+
+
+def _safe_folder() -> Path:
+    """The cache folder, made where it is missing: what it holds is executed.
+
+    Raises:
+        NotCompiledError: somebody else could have written into it.
+    """
+    try:
+        folder = cache_folder()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except (OSError, RuntimeError) as error:  # the latter: there is no home
+        raise NotCompiledError(f"native steps cannot be kept: {error}") from None
+    if not _is_own(folder):
+        raise NotCompiledError(
+            f"{folder} is not this user's alone, and what it holds would be executed: set "
+            "SWEEPER_CACHE to another folder"
+        )
+    return folder
+
+
+def _is_own(path: Path) -> bool:
+    """Whether nobody else can have written it; only its owner can change what a folder holds."""
+    found = path.lstat()
+    return found.st_uid == os.getuid() and not (path.is_dir() and found.st_mode & 0o022)
+
+
+def _read(path: Path) -> list[Tensor] | None:
+    """The constants of a native step; nothing unless it is there, whole, and this user's own."""
+    try:
+        constants = unsealed(path.read_bytes()) if _is_own(path) else None
+    except FileNotFoundError:
+        return None
+    if constants is None:
+        return None
+    return [torch.from_numpy(array) for array in unpack_arrays(constants).values()]
+
+
+# -- making and calling ---------------------------------------------------------------------------
+
+
+class Native:
+    """A native step of tensors that it changes in place."""
+
+    def __init__(
+        self, path: Path, plan: Plan, kept: Sequence[Tensor], constants: list[Tensor]
+    ) -> None:
+        """Load it from a library; `kept` is what a step is given and leaves changed."""
+        self._kept, self._constants = list(kept), constants
+        self._changing = plan.inputs[len(kept) :]
+        for tensor, expected in zip(kept, plan.inputs, strict=False):
+            _check_input(tensor, expected)
+        self._entry = _entry(path)
+
+    def __call__(self, *given: Tensor) -> Tensor:
+        """Run the step on the rest of `plan.inputs`: the losses.
+
+        Raises:
+            RuntimeError: what the step computes cannot be, such as a label that is no class.
+            ValueError: the tensors are not of the shapes it was made for.
+        """
+        for tensor, expected in zip(given, self._changing, strict=True):
+            _check_input(tensor, expected)
+        tensors = [*self._kept, *given, *self._constants]
+        handles = torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors(tensors)  # noqa: SLF001
+        found = torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs(self._entry(handles))  # noqa: SLF001
+        losses: Tensor = found[0]
+        return losses
+
+
+def _check_input(tensor: Tensor, expected: tuple[tuple[int, ...], torch.dtype]) -> None:
+    # Native code believes what it is told: anything else would be read as if it were this.
+    shape, dtype = expected
+    if tensor.shape != shape or tensor.dtype is not dtype or not tensor.is_contiguous():
+        raise ValueError(
+            f"a native step was made for {dtype} of shape {shape}, and is given "
+            f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+        )
+
+
+def native(plan: Plan, kept: Sequence[Tensor]) -> Native:
+    """The native step of a plan for these tensors: from the cache, or made now and kept there.
+
+    Raises:
+        NotCompiledError: it cannot be made here.
+    """
+    path = _safe_folder() / f"{key_of(plan)}.so"
+    constants = _read(path)
+    if constants is None:
+        with exclusive(path.with_suffix(".lock")):
+            if _read(path) is None:  # else another process has made it meanwhile
+                _make(plan, path)
+        constants = _read(path)
+    if constants is None:
+        raise NotCompiledError(f"{path} cannot be read")
+    return Native(path, plan, kept, constants)
+
+
+def _make(plan: Plan, path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="making.", dir=path.parent) as made:
+        library = Path(made) / "library.so"
+        run_apart(
+            "sweeper.train.native.inductor",
+            [str(path.parent / "inductor"), str(library)],
+            plan.written,
+        )
+        write_swapped(path, library.read_bytes())
+
+
+@functools.cache
+def _entry(path: Path) -> Callable[[list[Any]], list[Any]]:
+    # The library asks for this address when it is loaded, though it never uses it here.
+    pointer = torch._C._dynamo.guards._torchinductor_pyobject_tensor_data_ptr  # type: ignore[attr-defined]  # noqa: SLF001
+    spec = importlib.util.spec_from_file_location(ENTRY, path)
+    if spec is None or spec.loader is None:
+        raise SweeperError(f"{path} is no library")
+    with _set("_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR", str(pointer)):
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    entry: Callable[[list[Any]], list[Any]] = getattr(module, ENTRY)
+    return entry
+
+
+@contextlib.contextmanager
+def _set(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

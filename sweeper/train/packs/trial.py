@@ -1,0 +1,357 @@
+"""A pack: trials of one point, trained together as one model on one core.
+
+Each trial keeps its own weights, data order and evaluation samples, drawn from its own streams just
+as the plain trainer draws them; only the arithmetic of a step is shared.  A trial's bits depend
+neither on its neighbours nor on how many there are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor, nn
+
+from sweeper.train.curves import CURVES, Trained, choose_samples, curve_steps
+from sweeper.train.data.samples import Data, HeldSet, Indices, PartSet, SampleSet, placed, shuffled
+from sweeper.train.native.cache import replicas_of
+from sweeper.train.packs.evaluation import CHUNK, Measured, PackEvaluation, gather
+from sweeper.train.packs.step import FlatStep, NativeStep, Step, numbers_of
+from sweeper.train.problem.problem import Problem
+from sweeper.train.problem.recipe import Recipe
+from sweeper.train.streams import Streams, preserved
+from sweeper.train.tuning.ladder_plan import settings_of
+from sweeper.train.tuning.range_plan import COMPILED, FLAT
+from sweeper.train.tuning.schedule import cycle_rates
+from sweeper.train.vectorize.optimizers import find_optimizer
+from sweeper.train.vectorize.random import step_keys
+from sweeper.train.vectorize.trace import Tape, held, record, trained
+
+LEAST = 2
+"""A pack of one is padded to two: torch multiplies a single matrix by other functions."""
+
+MEMORY_SHARE = 0.25
+"""Of the memory that is available to a core, so much may a pack take."""
+
+Row = TypeVar("Row")
+
+_KEYS = 256
+"""Steps whose keys are made at once."""
+
+AT_ONCE = 5_000_000
+"""Numbers computed in a step of a pack up to which a larger one is faster: beyond, memory is what
+it waits for; measured, see `benchmarks/packing.py`."""
+
+_LINE, _GATHERED = 64, 1 << 19
+"""Bytes of a line of memory, and of what is gathered at once."""
+
+_BYTES = 4
+_COPIES = 6
+"""Parameters, gradients, two states of the optimiser, and two that an update needs for a while."""
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """A trial in a pack."""
+
+    streams: Streams
+    full: nn.Module
+    """The model to save."""
+    model: nn.Module
+    loss: Any
+    tape: Tape
+    given: tuple[int, int]
+    """The samples of a batch, and the numbers of one."""
+    curves: dict[str, Any] = field(default_factory=dict)
+    chosen: dict[str, Indices] = field(default_factory=dict)
+    diverged: bool = False
+
+    @classmethod
+    def make(
+        cls, problem: Problem, data: Data, streams: Streams, payload: Mapping[str, Any]
+    ) -> Member:
+        """Initialised as the plain trainer does, and its step written down.
+
+        Raises:
+            CannotPackError: its step cannot be written down.
+        """
+        streams.seed_globals("init")
+        full, model = problem.make_model(payload["params"])
+        loss = problem.make_loss()
+        streams.seed_globals("inside")
+        model.train()
+        x, y = first_batch(data, payload["batch_size"])
+        tape, _, _ = record(model, loss, x, y)
+        return cls(streams, full, model, loss, tape, (len(x), x.numel() // len(x)))
+
+    def take(self, state: Sequence[Tensor], place: int) -> None:
+        """Take the weights and the buffers at a place of the stack.
+
+        What is not trained may be shared with other models: it is written only where it changed.
+        """
+        with torch.no_grad():
+            for own, stacked in zip(state_of(self.model, self.loss), state, strict=True):
+                if own.requires_grad or not torch.equal(own, stacked[place]):
+                    own.copy_(stacked[place])
+
+
+def first_batch(data: Data, batch_size: int) -> tuple[Any, Any]:
+    """The first samples, in order: what a step is written down with."""
+    with preserved():
+        return next(iter(data.train.batches([np.arange(min(batch_size, len(data.train)))])))
+
+
+def state_of(model: nn.Module, loss: Any = None) -> list[Tensor]:
+    """The tensors of model and loss as a step takes them: first those that are trained."""
+    return [*trained(model), *held(model, loss)]
+
+
+def stack(
+    models: Sequence[nn.Module], least: int = LEAST, losses: Sequence[Any] | None = None
+) -> tuple[list[Tensor], list[Tensor]]:
+    """What is trained and what is held, each of shape (replicas, …); a small pack is padded."""
+    pairs = zip(models, losses or [None] * len(models), strict=True)
+    rows = padded([state_of(model, loss) for model, loss in pairs], least)
+    stacked = [
+        torch.stack([value.detach() for value in column]) for column in zip(*rows, strict=True)
+    ]
+    count = len(trained(models[0]))
+    return stacked[:count], stacked[count:]
+
+
+def stack_members(
+    members: Sequence[Member], least: int = LEAST
+) -> tuple[list[Tensor], list[Tensor]]:
+    """As `stack`, of trials that have not begun."""
+    models, losses = [member.model for member in members], [member.loss for member in members]
+    return stack(models, least, losses)
+
+
+def keys_of(
+    seeds: Sequence[Streams], tape: Tape, steps: int, least: int = LEAST
+) -> Iterator[Tensor]:
+    """The keys of each step, shape (replicas,), for what the replicas draw in it."""
+    own = padded([streams.key for streams in seeds], least)
+    if not tape.draws:
+        yield from itertools.repeat(torch.zeros(len(own), dtype=torch.int64), steps)
+        return
+    for first in range(0, steps, _KEYS):
+        yield from step_keys(own, first, min(_KEYS, steps - first))
+
+
+def least_of(tape: Tape, way: str) -> int:
+    """How many replicas a pack has at least; what there is less is padded."""
+    return replicas_of(tape) if way == COMPILED else LEAST
+
+
+def make_step(
+    way: str,
+    tape: Tape,
+    recipe: Recipe,
+    models: tuple[list[Tensor], list[Tensor]],
+    labels: Tensor | None,
+) -> Step:
+    """The step of stacked models, made in this way; `labels` are all of the data's, if known.
+
+    Raises:
+        CannotPackError: something in it has no rule.
+    """
+    if way == COMPILED:
+        return NativeStep(tape, recipe, models)
+    return FlatStep(tape, recipe, models, labels)
+
+
+def most_members(member: Member, way: str) -> int:
+    """How many like this one memory allows in a flat pack, and gain by it.
+
+    No result depends on it.  A compiled step is of a fixed number of them.
+    """
+    tape, (batch, sample) = member.tape, member.given
+    if way == COMPILED:
+        return replicas_of(tape)
+    parameters = sum(parameter.numel() for parameter in member.model.parameters())
+    # An evaluation holds the samples of a chunk, and computes less of each than a step does.
+    rows = max(batch, CHUNK)
+    numbers = _COPIES * parameters + rows * (sample + tape.numbers / batch)
+    share = MEMORY_SHARE * psutil.virtual_memory().available / (psutil.cpu_count() or 1)
+    return max(1, min(int(share // (_BYTES * numbers)), gaining(tape)))
+
+
+def shares(members: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:
+    """Packs of at most so many members, about as large as each other: one alone is padded."""
+    count = -(-len(members) // most)
+    for place in range(count):
+        yield members[place * len(members) // count : (place + 1) * len(members) // count]
+
+
+def gaining(tape: Tape) -> int:
+    """How many replicas gain by being in one pack, two at least."""
+    return max(2, AT_ONCE // max(1, tape.numbers))
+
+
+def train_pack(
+    problem: Problem,
+    data: Data,
+    members: Sequence[Member],
+    payload: Mapping[str, Any],
+    curve_samples: int,
+) -> Iterator[tuple[Member, Trained]]:
+    """Train the trials together; each comes as it has been measured, in order."""
+    tape, way = members[0].tape, payload.get("way", FLAT)
+    least = least_of(tape, way)
+    recipe = problem.recipe(members[0].model)
+    models = stack_members(members, least)
+    step = make_step(way, tape, recipe, models, data.train.labels)
+    evaluation = evaluation_of(problem, members[0])
+    parts = [data.of_trial(member.streams.number) for member in members]
+    wanted = _prepare_curves(members, parts, payload, curve_samples)
+    place_of = {int(number): place for place, number in enumerate(wanted)}
+    batches = _batches(members, data, parts, payload, least)
+    keys = keys_of([member.streams for member in members], tape, payload["steps"], least)
+    optimizer = find_optimizer(recipe)
+    told = [settings_of(payload, member.streams.number) for member in members]
+    every = np.stack(padded([cycle_rates(one) for one in told], step.replicas), axis=1)
+    numbers = numbers_of(optimizer, every, step.replicas, torch.float32)
+    left = set(range(len(members)))
+    for number, ((x, y), key, settings) in enumerate(zip(batches, keys, numbers, strict=False), 1):
+        reached = step(x, y, key, settings).tolist()
+        if not math.isfinite(sum(reached)):
+            lost = [place for place in left if not math.isfinite(reached[place])]
+            for place in [one for one in lost if not evaluation.judging.counts_nothing(y[one])]:
+                # What it goes on to compute among the others is nobody's result.
+                members[place].diverged = True
+                members[place].take(step.state, place)
+                left.remove(place)
+            if not left:
+                break
+        if number in place_of:
+            _note_curves(members, left, evaluation, step.state, data, place_of[number])
+    yield from _finish(members, evaluation, step.state, data, parts)
+
+
+def evaluation_of(problem: Problem, member: Member) -> PackEvaluation:
+    """How a pack with this member is evaluated."""
+    return PackEvaluation(problem.measure(member.loss), member.model)
+
+
+def _finish(
+    members: Sequence[Member],
+    evaluation: PackEvaluation,
+    state: Sequence[Tensor],
+    data: Data,
+    parts: Sequence[Data],
+) -> Iterator[tuple[Member, Trained]]:
+    sets = data.sets
+    ended = all(member.diverged for member in members)
+    found: dict[str, list[Measured]] = {}
+    for name, whole in () if ended else sets.items():
+        own = [part.sets[name] for part in parts]
+        chosen = [part.places for part in own if isinstance(part, PartSet)]
+        found[name] = (
+            _measure_own(evaluation, state, whole, chosen)
+            if chosen
+            else evaluation.measure(state, whole)
+        )
+    for place, member in enumerate(members):
+        metrics: dict[str, float] = {}
+        for name in sets:
+            measured = (math.nan, 0.0) if member.diverged else found[name][place]
+            metrics[f"loss_{name}"], metrics[f"perf_{name}"] = measured
+        if not member.diverged:
+            member.take(state, place)
+        yield member, Trained(metrics, member.curves, member.full)
+
+
+def _measure_own(
+    evaluation: PackEvaluation,
+    state: Sequence[Tensor],
+    samples: SampleSet,
+    chosen: Sequence[Indices],
+) -> list[Measured]:
+    """(loss, performance) of each member on the samples chosen for it.
+
+    Those with fewer are measured by themselves, so that no bit depends on the others.
+    """
+    found: dict[int, Measured] = {}
+    for length in sorted({len(own) for own in chosen}):
+        places = [place for place, own in enumerate(chosen) if len(own) == length]
+        # In the place of the others stands one of these, again.
+        rows = [own if len(own) == length else chosen[places[0]] for own in chosen]
+        measured = evaluation.measure(state, samples, padded(rows, len(state[0])))
+        found |= {place: measured[place] for place in places}
+    return [found[place] for place in range(len(chosen))]
+
+
+def _prepare_curves(
+    members: Sequence[Member], parts: Sequence[Data], payload: Mapping[str, Any], samples: int
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    wanted = curve_steps(payload["steps"], samples)
+    if len(wanted):
+        for member, part in zip(members, parts, strict=True):
+            chosen = choose_samples(part, member.streams, payload, len(wanted))
+            member.chosen = {name: placed(part.sets[name], own) for name, own in chosen.items()}
+            member.curves = {"step": wanted}
+            member.curves |= {name: np.full(len(wanted), np.nan) for name in CURVES}
+    return wanted
+
+
+def _note_curves(
+    members: Sequence[Member],
+    left: set[int],
+    evaluation: PackEvaluation,
+    state: Sequence[Tensor],
+    data: Data,
+    point: int,
+) -> None:
+    for name, samples in (("train", data.train), ("val", data.val)):
+        found = _measure_own(
+            evaluation, state, samples, [member.chosen[name] for member in members]
+        )
+        for place in left:
+            curves = members[place].curves
+            curves[f"loss_{name}"][point], curves[f"perf_{name}"][point] = found[place]
+
+
+def _batches(
+    members: Sequence[Member],
+    data: Data,
+    parts: Sequence[Data],
+    payload: Mapping[str, Any],
+    least: int,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Stacked batches, each replica's in its own order."""
+    samples = data.train
+    generators = [member.streams.generator("order") for member in members]
+    size = payload["batch_size"]
+    for _ in range(payload["cycle_epochs"] * payload["cycles"]):
+        orders = [
+            placed(part.train, shuffled(len(part.train), size, generator))
+            for part, generator in zip(parts, generators, strict=True)
+        ]
+        places = np.stack(padded(orders, least), axis=1)
+        together = _steps_together(samples, places[0].size)
+        for first in range(0, len(places), together):
+            yield from zip(*gather(samples, places[first : first + together]), strict=True)
+
+
+def _steps_together(samples: SampleSet, rows: int) -> int:
+    """The steps whose batches, each of so many rows, are gathered at once.
+
+    A few, which stay in a core's cache; and only where each begins where a tensor of its own would,
+    at a whole line of memory, so that none can be computed in another way.
+    """
+    if not isinstance(samples, HeldSet):
+        return 1
+    size = rows * samples.x[:1].nbytes
+    return 1 if size % _LINE else max(1, _GATHERED // max(1, size))
+
+
+def padded(rows: Sequence[Row], least: int = LEAST) -> list[Row]:
+    """What a pack has, a row a member: the last one again where there are too few."""
+    return list(rows) + [rows[-1]] * (least - len(rows))

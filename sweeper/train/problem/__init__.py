@@ -1,0 +1,1 @@
+"""The problem: what it says, and what is known of it."""

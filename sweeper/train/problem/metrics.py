@@ -1,0 +1,211 @@
+"""Loss and performance of a model on a set of samples."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sweeper.train.problem.inputs import call_model
+from sweeper.train.problem.reductions import (
+    Weigh,
+    count_samples,
+    find_weigh,
+    finite_or_nan,
+    fits,
+    judged_by,
+    loss_of_whole,
+)
+from sweeper.types import NUMERICS
+
+EVALUATION_BATCH = 1024
+"""Samples a batch when evaluating.  Part of the last bits of every loss: never change it."""
+
+
+def inverse_loss(loss: float) -> float:
+    """Performance 1 / (1 + loss): 1 for no loss, 0 for a loss that is not finite.
+
+    Below 0, where a likelihood may lead, it goes on in a straight line of the same slope: what is
+    better must not be less.
+    """
+    if not math.isfinite(loss):
+        return 0.0
+    return 1 / (1 + loss) if loss >= 0 else 1 - loss
+
+
+def are_correct(style: str, output: Tensor, y: Tensor, above: float = 0.5) -> Tensor:
+    """Which samples are right, shape (batch,); outputs that are not finite are wrong.
+
+    `output` has shape (batch, classes).  `"classification"`: argmax equals the class index, shape
+    (batch,), or the argmax of a one-hot row, shape (batch, classes).  `"multiclass"`: every
+    output is larger than `above` just where its label is 1, shape (batch, labels).
+
+    Raises:
+        ValueError: the shapes are others, and what is compared would say nothing.
+    """
+    rows = output.reshape(len(output), -1)
+    _check_shapes(style, rows, y)
+    # By sums, since torch is slow at whether all of a short row are so: 0 but for NaN and infinity.
+    finite = (rows * 0).sum(dim=1) == 0
+    if style == "classification":
+        classes = y if y.ndim == 1 else y.reshape(len(y), -1).argmax(dim=1)
+        right = rows.argmax(dim=1) == classes
+    else:
+        right = ((rows > above) != (y.reshape(len(y), -1) > 0.5)).sum(dim=1) == 0
+    return right & finite
+
+
+def _check_shapes(style: str, rows: Tensor, y: Tensor) -> None:
+    each = y.numel() // max(1, len(y))
+    alike = len(y) == len(rows) and each == rows.shape[1]
+    if style == "multiclass":
+        if not alike:
+            raise ValueError(
+                f"multiclass needs as many labels as outputs, and has {each} and {rows.shape[1]} "
+                "a sample: for one class of several use 'classification'"
+            )
+    elif rows.shape[1] < 2:
+        raise ValueError(
+            "classification needs an output for each class, and has one a sample: for a label that "
+            "is 0 or 1 give two outputs and CrossEntropyLoss, or use 'multiclass'"
+        )
+    elif not alike and y.shape != (len(rows),):
+        raise ValueError(
+            f"classification needs a class index a sample, of shape ({len(rows)},), or a one-hot "
+            f"row of {rows.shape[1]}; y has shape {tuple(y.shape)}"
+        )
+
+
+class Measure:
+    """How a problem's accuracy style and its loss, one of a trial, judge outputs."""
+
+    def __init__(self, style: str, loss: Any, numerics: int = NUMERICS) -> None:
+        """`numerics` is the release of the numerics that the sweep's folder was begun with.
+
+        Before 2, batches weighed by their samples whatever the loss was, labels that a loss leaves
+        out counted as wrong, and logits were compared with 0.5.
+        """
+        self.style, self.loss, self.numerics = style, loss, numerics
+        self.weigh: Weigh | None = None if numerics < 2 else find_weigh(loss)
+        """What a batch's loss was divided by; None: nothing that is known."""
+        self.is_of_whole_sets = numerics >= 2 and self.weigh is None
+        """Whether the loss is computed once of a whole set, where that fits into memory; batches
+        weigh by their samples where it is not, and nothing else is known."""
+        self._judged_by: tuple[int | None, float] | None = (None, 0.5) if numerics < 2 else None
+
+    def judge(self, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Which samples are right, and which count, both of shape (batch,).
+
+        Raises:
+            ValueError: the style says nothing of such shapes.
+        """
+        for what, value in (("model gives", output), ("labels are", y)):
+            if not isinstance(value, Tensor):
+                raise TypeError(
+                    f"{self.style} needs one tensor of outputs and one of labels, and the {what} a "
+                    f"{type(value).__name__}: let the model give one tensor in evaluation mode, or "
+                    "use 'inv-loss'"
+                )
+        if self._judged_by is None:
+            self._judged_by = judged_by(self.loss, output, y)
+        ignored, above = self._judged_by
+        right = are_correct(self.style, output, y, above)
+        if ignored is None or self.style != "classification" or y.ndim != 1:
+            return right, torch.ones_like(right)
+        counts = y != ignored
+        return right & counts, counts
+
+    def counts_nothing(self, y: Any) -> bool:
+        """Whether a known loss leaves out all of these targets: its mean is NaN, its gradient 0."""
+        ignored = getattr(self.loss, "ignore_index", None) if self.weigh else None
+        return ignored is not None and bool((y == ignored).all())
+
+
+class Tally:
+    """Loss and performance of a set, added up batch by batch.
+
+    The loss is what torch gives on the whole set: from the batches' losses and weights where it is
+    a weighted mean, else computed once of all outputs, where they fit into memory.
+    """
+
+    def __init__(self, measure: Measure, samples: int) -> None:
+        """Of a set of so many samples."""
+        self._measure, self._expected = measure, samples
+        self.correct = self.judged = 0
+        self._total = self._weight = 0.0
+        self._whole: list[tuple[Any, Any]] | None = [] if measure.is_of_whole_sets else None
+        """The outputs and targets so far, where the loss is computed of the whole set."""
+
+    def add(self, output: Any, y: Any) -> None:
+        """Count one batch of outputs and targets."""
+        if self._measure.style != "inv-loss":
+            right, counts = self._measure.judge(output, y)
+            self.judge(int(right.sum()), int(counts.sum()))
+        if self.keep(output, y):
+            return
+        weigh = self._measure.weigh
+        weight = float(count_samples(y)) if weigh is None else weigh(output[None], y[None])[0]
+        self.weigh(float(self._measure.loss(output, y)), weight)
+
+    def keep(self, output: Any, y: Any) -> bool:
+        """Keep a batch for a loss that is computed of the whole set; whether it is, and fits."""
+        if self._whole == [] and not fits(output, y, self._expected):
+            self._whole = None
+        if self._whole is None:
+            return False
+        self._whole.append((output, y))
+        return True
+
+    def judge(self, correct: int, judged: int) -> None:
+        """Count samples, so many of them right."""
+        self.correct += correct
+        self.judged += judged
+
+    def weigh(self, loss: float, weight: float) -> None:
+        """Count the loss of one batch; one in which nothing counts has none."""
+        if weight:
+            self._total += loss * weight
+            self._weight += weight
+
+    @property
+    def loss(self) -> float:
+        """Of the whole set; NaN where it is not finite, or nothing counts."""
+        if self._whole:
+            with torch.no_grad():
+                return finite_or_nan(loss_of_whole(self._measure.loss, self._whole))
+        return finite_or_nan(self._total / self._weight) if self._weight else math.nan
+
+    def result(self) -> tuple[float, float]:
+        """The loss, and performance by the problem's accuracy style; 0 where nothing counts."""
+        loss = self.loss
+        if self._measure.style == "inv-loss":
+            return loss, inverse_loss(loss)
+        return loss, self.correct / self.judged if self.judged else 0.0
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module, loss: Any) -> Iterator[None]:
+    """Model and loss in evaluation mode, and in training mode after it."""
+    parts = [part for part in (model, loss) if isinstance(part, nn.Module)]
+    for part in parts:
+        part.eval()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.train()
+
+
+def measured_loss(
+    model: nn.Module, measure: Measure, samples: int, batches: Iterable[tuple[Any, Any]]
+) -> float:
+    """The loss of a set of so many samples, in evaluation mode; training mode is left on."""
+    tally = Tally(Measure("inv-loss", measure.loss, measure.numerics), samples)
+    with evaluating(model, measure.loss), torch.no_grad():
+        for x, y in batches:
+            tally.add(call_model(model, x), y)
+        return tally.loss

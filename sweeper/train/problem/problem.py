@@ -1,0 +1,350 @@
+"""The problem: found, imported, and checked before anything is trained."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import pickle
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import IterableDataset
+
+from sweeper.errors import ProblemError
+from sweeper.signature import decode, find_importable
+from sweeper.train.data.splits import DEFAULT, Rule, read_rule
+from sweeper.train.mode.machine import libraries
+from sweeper.train.problem.importing import ProblemRef, import_module
+from sweeper.train.problem.metrics import Measure
+from sweeper.train.problem.optimizers import check_optimizer, read_optimizer, recipe_of
+from sweeper.train.problem.recipe import Clipping, Recipe, read_bound
+from sweeper.train.problem.returned import note
+from sweeper.train.problem.sources import read_sources, stale_sources
+from sweeper.train.problem.spec import Brief, Call, said_of_search
+from sweeper.types import NUMERICS
+
+SETS = {
+    1: ("the set",),
+    2: ("train_set", "val_set"),
+    3: ("train_set", "val_set", "test_set"),
+}
+"""What dataset() may give, as messages name it, by how many sets it gives."""
+
+ACCURACY_STYLES = ("classification", "multiclass", "inv-loss")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is trained."""
+
+    ref: ProblemRef
+    module: ModuleType
+    numerics: int = NUMERICS
+    """The release of the numerics that the sweep's folder was begun with."""
+
+    def __post_init__(self) -> None:
+        for attribute in ("model", "dataset", "loss"):
+            found = getattr(self.module, attribute, None)
+            if not callable(found):
+                raise self.fault(attribute, _shown(found), _EXPECTED[attribute])
+        style = getattr(self.module, "accuracy_style", None)
+        if style not in ACCURACY_STYLES:
+            choices = ", ".join(repr(choice) for choice in ACCURACY_STYLES)
+            raise self.fault("accuracy_style", _shown(style), f"one of {choices}")
+        self.make_loss()
+        handlers = getattr(self.module, "handlers", None)
+        if handlers is not None and not callable(handlers):
+            raise self.fault("handlers", _shown(handlers), _EXPECTED["handlers"])
+        try:
+            check_optimizer(self.optimizer)
+        except ProblemError as error:
+            raise self.fault("optimizer", _shown(self.optimizer), str(error)) from None
+        try:
+            _ = self.clipping
+        except ValueError as error:
+            raise ProblemError(f"problem {self._named}: {error}") from None
+
+    @property
+    def _named(self) -> str:
+        where = self.ref.path or self.ref.module
+        return self.ref.name if where == self.ref.name else f"{self.ref.name} ({where})"
+
+    def fault(self, attribute: str, found: str, expected: str) -> ProblemError:
+        """The error that says what is wrong with an attribute."""
+        return ProblemError(f"problem {self._named}: {attribute} is {found}; expected {expected}")
+
+    @property
+    def accuracy_style(self) -> str:
+        """How performance is measured."""
+        return str(self.module.accuracy_style)
+
+    @property
+    def optimizer(self) -> Any:
+        """A name, or a dict with its settings; see `train/problem/optimizers.py`."""
+        return getattr(self.module, "optimizer", "sgd")
+
+    @property
+    def clipping(self) -> Clipping:
+        """How gradients are clipped.
+
+        Raises:
+            ValueError: by no positive number, or in two ways.
+        """
+        names = ("clip_grad_norm", "clip_grad_value")
+        norm, value = (read_bound(name, getattr(self.module, name, None)) for name in names)
+        if norm is not None and value is not None:
+            raise ValueError("clip_grad_norm and clip_grad_value are both given; expected one")
+        return Clipping(norm, value)
+
+    def recipe(self, model: nn.Module) -> Recipe:
+        """How the trained parameters of a model are updated."""
+        return recipe_of(self.optimizer, self.clipping, model)
+
+    @property
+    def handlers(self) -> Callable[..., object] | None:
+        """The user's own ignite handlers."""
+        attach: Callable[..., object] | None = getattr(self.module, "handlers", None)
+        return None if attach is None else own_threads()(attach)
+
+    @property
+    def validation(self) -> Rule:
+        """How one set is split.
+
+        Raises:
+            ProblemError: in no way there is.
+        """
+        given = getattr(self.module, "validation", DEFAULT)
+        try:
+            return read_rule(given)
+        except ValueError as error:
+            raise self.fault("validation", _shown(given), str(error)) from None
+
+    def make_loss(self) -> nn.Module:
+        """A fresh loss module.
+
+        Raises:
+            ProblemError: `loss` makes none.
+        """
+        try:
+            with own_threads():
+                loss = self.module.loss()
+        except Exception as error:
+            found = f"{_shown(self.module.loss)}; called, it raises {type(error).__name__}: {error}"
+            raise self.fault("loss", found, _EXPECTED["loss"]) from error
+        if not callable(loss):
+            raise self.fault("loss()", _shown(loss), "a loss module, such as torch.nn.MSELoss()")
+        if isinstance(loss, nn.Module):
+            self._check_new("loss()", [loss])
+        return loss  # type: ignore[no-any-return]
+
+    def measure(self, loss: Any) -> Measure:
+        """How outputs are judged by a loss that was made by `make_loss`."""
+        return Measure(self.accuracy_style, loss, self.numerics)
+
+    def make_model(self, encoded: str) -> tuple[nn.Module, nn.Module]:
+        """The models to save and to train, for encoded params: often the same one.
+
+        Raises:
+            ProblemError: `model` gives something else, or weights that it gave before.
+        """
+        params = decode(encoded, self.find)
+        named = isinstance(params, Mapping)
+        with own_threads():
+            made = self.module.model(**params) if named else self.module.model(*params)
+        pair = made if isinstance(made, tuple) else (made, made)
+        if len(pair) != 2 or not all(isinstance(model, nn.Module) for model in pair):
+            raise self.fault("what model() returns", _shown(made), _EXPECTED["model"])
+        self._check_new("model()", pair)
+        return pair
+
+    def _check_new(self, called: str, made: Iterable[nn.Module]) -> None:
+        """Whether nothing that earlier trials trained, or changed, is returned again."""
+        again = note(made)
+        if again.trained:
+            raise self.fault(
+                f"what {called} returns",
+                f"a module with trained weights that it returned before: {_listed(again.trained)}",
+                "new ones from each call, since trials would go on from each other's weights; "
+                "what they share must be frozen with requires_grad_(False)",
+            )
+        if again.changed:
+            raise self.fault(
+                f"what {called} returns",
+                "a module that shares with earlier ones what training has changed since: "
+                f"{_listed(again.changed)}",
+                "new ones from each call, or shared parts that training leaves as they are, such "
+                "as normalisation that is kept in evaluation mode",
+            )
+
+    def make_dataset(self) -> tuple[Any, ...]:
+        """The sets of dataset(), named in `SETS`, checked as far as a look can.
+
+        Raises:
+            ProblemError: not so many map-style datasets, or an empty one.
+        """
+        with own_threads():
+            made = self.module.dataset()
+        # A list of more is one set of so many samples.
+        if _is_set(made) or (isinstance(made, list) and len(made) > max(SETS)):
+            made = (made,)
+        if not isinstance(made, tuple | list) or len(made) not in SETS:
+            raise self.fault("what dataset() returns", _shown(made), _EXPECTED["dataset"])
+        for name, part in zip(SETS[len(made)], made, strict=True):
+            self._check_by_number(name, part)
+            if len(part) == 0:
+                raise self.fault(f"{name} of dataset()", "empty", "at least one sample")
+            try:
+                item = part[0]
+            except Exception as error:
+                found = f"not readable: {type(error).__name__}: {error}"
+                raise self.fault(f"{name}[0] of dataset()", found, _EXPECTED["item"]) from error
+            if not isinstance(item, tuple | list) or len(item) != 2:
+                raise self.fault(f"an item of {name}", _shown(item), _EXPECTED["item"])
+        return tuple(made)
+
+    def _check_by_number(self, name: str, part: Any) -> None:
+        """See that samples can be read by their number, in any order."""
+        if isinstance(part, IterableDataset):
+            expected = (
+                "a map-style dataset, since samples are drawn by their number, in any order: "
+                "read it into a list, list(dataset), or make it a Dataset with __getitem__"
+            )
+            raise self.fault(f"{name} of dataset()", "an IterableDataset", expected)
+        if hasattr(part, "iloc") or isinstance(part, Mapping):
+            expected = (
+                "samples by number, not columns by name: make a TensorDataset(x, y) of tensors, "
+                "such as torch.tensor(frame[columns].to_numpy())"
+            )
+            raise self.fault(f"{name} of dataset()", f"a {type(part).__name__}", expected)
+        if not hasattr(part, "__len__") or not hasattr(part, "__getitem__"):
+            raise self.fault(f"{name} of dataset()", _shown(part), _EXPECTED["dataset"])
+
+    def find(self, name: str) -> Any:
+        """The class or function `"module:Name"`; the problem's own are looked up in it."""
+        module, _, qualified = name.partition(":")
+        if module == self.ref.module:
+            found: Any = self.module
+            for part in qualified.split("."):
+                found = getattr(found, part, None)
+            if found is not None:
+                return found
+        return find_importable(name)
+
+    def source_sha256(self) -> str:
+        """The SHA-256 of the module's source file."""
+        return hashlib.sha256(Path(str(self.module.__file__)).read_bytes()).hexdigest()
+
+    def brief(self, imported: Iterable[str] = ()) -> Brief:
+        """What the driver needs to know of it; `imported` is what came with it (see `sources`)."""
+        sources = read_sources(self.module, imported)
+        return Brief(
+            self.ref,
+            self.source_sha256(),
+            sources,
+            Path(str(self.module.__file__)).resolve().name,
+            stale_sources(sources),
+            self.handlers is not None,
+            Call.of(self.module.model),
+            libraries(),
+            read_optimizer(self.optimizer).name,
+            _pickled_search(self.module),
+        )
+
+
+def _pickled_search(module: ModuleType) -> bytes | None:
+    found = said_of_search(module)
+    if "selector" in found:  # it may be anything, and hold on to anything
+        return None
+    try:
+        return pickle.dumps(found)
+    except Exception:  # noqa: BLE001 - whatever the values raise
+        return None
+
+
+@contextlib.contextmanager
+def own_threads(threads: int | None = None) -> Iterator[None]:
+    """Leave the number of compute threads as it was; inside it is `threads`, where given.
+
+    How many threads add up is part of the last bits, so it is not for a module to say: it would
+    hold from the first import in a process on.
+    """
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
+
+
+_EXPECTED = {
+    "model": "a callable model(*params) or model(**params) that gives a torch.nn.Module, or a "
+    "pair (unstripped, stripped) of them",
+    "dataset": "a callable dataset() that gives (train_set, val_set), (train_set, val_set, "
+    "test_set), or one set to be split, map-style, not empty, with items (x, y)",
+    "item": "a pair (x, y); several inputs are one x, a tuple or a dict of them",
+    "loss": "a callable that makes the loss module, such as torch.nn.CrossEntropyLoss",
+    "handlers": "a callable handlers(trainer, evaluator, trial), or nothing",
+}
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "missing"
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}, {value.dtype}"
+    # One line, and without the place in memory, which tells nobody anything.
+    text = re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(value).split()))
+    return f"{text if len(text) <= 80 else text[:77] + '...'} (a {type(value).__name__})"
+
+
+def _is_set(made: object) -> bool:
+    """Whether it is one set, and no tuple or list of several."""
+    return not isinstance(made, tuple | list | Tensor) and hasattr(made, "__getitem__")
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+_MOST_NAMES = 4
+
+
+def load_problem(ref: ProblemRef) -> Problem:
+    """Import the problem, by path or by name.
+
+    Raises:
+        ProblemError: the module cannot be imported, or lacks something.
+    """
+    with own_threads():
+        module = import_module(ref)
+    return Problem(_named(ref, module), module)
+
+
+def _named(ref: ProblemRef, module: ModuleType) -> ProblemRef:
+    name = getattr(module, "name", None)
+    last = ref.module.removesuffix(".__main__").rpartition(".")[2]
+    if not isinstance(name, str):
+        return ProblemRef(last, ref.module, ref.path)
+    # Where no folder is given, the name is that of the folder.
+    if name in ("", ".", "..") or len(name) > _LONGEST_NAME or not _is_file_name(name):
+        raise ProblemError(
+            f"problem {last}: name is {_shown(name)}; expected one that a folder could have, of at "
+            f"most {_LONGEST_NAME} characters, without slashes and control characters"
+        )
+    return ProblemRef(name, ref.module, ref.path)
+
+
+_LONGEST_NAME = 60
+
+
+def _is_file_name(name: str) -> bool:
+    return name.isprintable() and not set(name) & set("/\\:")

@@ -1,0 +1,63 @@
+"""What is read of a problem for the driver, which does without torch: a process beside it does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from sweeper.train.data.samples import open_data, read_data
+from sweeper.train.problem.fingerprint import fingerprint
+from sweeper.train.problem.importing import ProblemRef
+from sweeper.train.problem.problem import load_problem, own_threads
+from sweeper.train.problem.spec import Brief, DataRef
+from sweeper.train.streams import preserved
+
+
+def read_brief(fd: int, ref: ProblemRef) -> Brief:
+    """The problem imported and checked.
+
+    Raises:
+        ProblemError: it cannot be imported, or lacks something.
+    """
+    del fd
+    before = set(sys.modules)
+    with own_threads(1):
+        problem = load_problem(ref)
+        return problem.brief(imported=[name for name in list(sys.modules) if name not in before])
+
+
+def take_fingerprints(
+    fd: int,
+    ref: ProblemRef,
+    data_ref: DataRef,
+    threads: int,
+    points: Sequence[tuple[str, str]],
+) -> list[str | None]:
+    """How points behave, of which these are the signatures and encoded parameters.
+
+    None stands for one that raises.  The global generators are left as they were.
+    """
+    problem = load_problem(ref)
+    taken: list[str | None] = []
+    with preserved():
+        data = open_data(problem, data_ref, fd)
+        for signature, encoded in points:
+            if data_ref.remade:
+                data = open_data(problem, data_ref, fd)
+            try:
+                found = fingerprint(problem, data, data_ref.seed, threads, signature, encoded)
+            except Exception:  # noqa: BLE001 - whatever a model raises, it is another one now
+                taken.append(None)
+            else:
+                taken.append(found.text())
+    return taken
+
+
+def read_shared(fd: int, ref: ProblemRef, seed: int, threads: int) -> DataRef:
+    """Its data, made with as many threads as in a worker; in the file `fd` where it can be held.
+
+    Raises:
+        ProblemError: the data cannot be made or read.
+    """
+    with own_threads(threads):
+        return read_data(load_problem(ref), seed, fd)

@@ -1,0 +1,227 @@
+"""The source files that a problem consists of: its own, and those that it imports.
+
+What is installed is not among them: Python's own modules, packages in `site-packages`, and
+`sweeper` itself, unless the problem lies in it.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import re
+import sys
+import sysconfig
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from sweeper.errors import ChangedCodeError
+from sweeper.train.problem.importing import find_importable_spec
+
+MOST_FILES = 300
+"""Of a problem that imports more, those that are the fewest imports away."""
+
+LARGEST = 2**20
+"""Bytes of a file whose text is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file as it was when the problem was read."""
+
+    label: str
+    """Its path, from the folder of the problem's own file."""
+    path: str
+    sha256: str
+    text: bytes
+    """What it said, compressed by zlib; empty for a file that is too large."""
+
+
+def read_sources(module: ModuleType, imported: Iterable[str] = ()) -> tuple[Source, ...]:
+    """The problem's own file, and those that it imports, in the order of their labels.
+
+    `imported` are the names of modules that came with the problem when it was imported: what is
+    imported by a computed name cannot be read off the files.
+    """
+    own = Path(str(module.__file__)).resolve()
+    search = _Search(own, module)
+    search.go_on()
+    for name in imported:
+        search.see(name)
+    search.go_on()
+    files = search.files[:MOST_FILES]
+    return tuple(sorted((read_source(path, own.parent) for path in files), key=lambda it: it.label))
+
+
+def read_source(path: Path, folder: Path) -> Source:
+    """A file as it is, labelled by its path from `folder`."""
+    text = path.read_bytes()
+    kept = zlib.compress(text, 9) if len(text) <= LARGEST else b""
+    label = Path(os.path.relpath(path, folder)).as_posix()
+    return Source(label, str(path), hashlib.sha256(text).hexdigest(), kept)
+
+
+_imported: dict[str, str] = {}
+"""By path: the SHA-256 of files as they were when this process first read them."""
+
+
+def stale_sources(sources: Iterable[Source]) -> tuple[str, ...]:
+    """The labels of files that say something else than when this process first read them.
+
+    What was imported then is not imported again.
+    """
+    return tuple(
+        source.label
+        for source in sources
+        if _imported.setdefault(source.path, source.sha256) != source.sha256
+    )
+
+
+def check_sources(files: Iterable[tuple[str, str]]) -> None:
+    """See that files, of each its path and SHA-256, are as they were.
+
+    Raises:
+        ChangedCodeError: one is not; the message names it.
+    """
+    for path, sha256 in files:
+        try:
+            now = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        except OSError:
+            now = ""
+        if now != sha256:
+            raise ChangedCodeError(
+                f"{path} was changed while the sweep ran: a worker that was made since would "
+                "train other code"
+            )
+
+
+class _Search:
+    """Goes from file to file along their imports; nothing is run."""
+
+    def __init__(self, own: Path, module: ModuleType) -> None:
+        self._installed = _installed_folders()
+        self._own = _package_folder(own, module.__package__ or "")
+        self._files: dict[Path, str] = {own: module.__package__ or ""}
+        """In the order in which they were found; of each the package that it is in."""
+        self._read = 0
+        self._seen: set[str] = set()
+
+    @property
+    def files(self) -> list[Path]:
+        """All files, the nearest first."""
+        return list(self._files)
+
+    def go_on(self) -> None:
+        """Read the files that were not read yet, and those that they lead to."""
+        while self._read < len(files := self.files) and len(files) <= MOST_FILES:
+            path = files[self._read]
+            self._read += 1
+            for name in _imports(path, self._files[path]):
+                self.see(name)
+
+    def see(self, name: str) -> None:
+        """Note the file of a module, and those of the packages that it is in."""
+        parts = name.split(".")
+        for count in range(1, len(parts) + 1):
+            part = ".".join(parts[:count])
+            if part not in self._seen:
+                self._seen.add(part)
+                self._note(part)
+
+    def _note(self, name: str) -> None:
+        found, is_package = _file_of(name)
+        # Of a thousand modules most are installed, and asking the disk takes the longest.
+        if not found.endswith(".py") or not self._is_own(found):
+            return
+        path = Path(found).resolve()
+        if path not in self._files and self._is_own(str(path)) and path.is_file():
+            self._files[path] = name if is_package else name.rpartition(".")[0]
+
+    def _is_own(self, path: str) -> bool:
+        if path.startswith(self._own):
+            return True
+        return not path.startswith(self._installed) and not _SITE.search(path)
+
+
+_SITE = re.compile(rf"{re.escape(os.sep)}(site|dist)-packages{re.escape(os.sep)}")
+
+
+def _installed_folders() -> tuple[str, ...]:
+    """Folders in which nothing is the user's."""
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    folders = [Path(sysconfig.get_path(name)) for name in names] + [Path(__file__).parents[2]]
+    return tuple(f"{each}{os.sep}" for folder in folders for each in (folder, folder.resolve()))
+
+
+def _package_folder(own: Path, package: str) -> str:
+    """The folder of the outermost package that a file is in, or just the file."""
+    levels = len(package.split(".")) if package else 0
+    inside = 0 < levels <= len(own.parents)
+    return f"{own.parents[levels - 1]}{os.sep}" if inside else str(own)
+
+
+def _file_of(name: str) -> tuple[str, bool]:
+    """A module's file, or nothing, and whether it is a package."""
+    module = sys.modules.get(name)
+    if module is not None:
+        path = getattr(module, "__file__", None)
+        # Some modules are made up, and say a file that is none.
+        known = isinstance(path, str) and path.startswith(os.sep)
+        return str(path) if known else "", hasattr(module, "__path__")
+    spec = find_importable_spec(name)
+    if spec is None or not spec.has_location or spec.origin is None:
+        return "", False
+    return spec.origin, spec.submodule_search_locations is not None
+
+
+# -- what a file imports --------------------------------------------------------------------------
+
+
+def _imports(path: Path, package: str) -> list[str]:
+    """Every module that a file may import, wherever it says so, by full name."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, ValueError, SyntaxError):
+        return []
+    found: dict[str, None] = {}
+    for node in _run(tree):
+        found |= dict.fromkeys(_names(node, package))
+    return list(found)
+
+
+def _run(node: ast.AST) -> Iterator[ast.AST]:
+    """A node and what is in it, without what runs in a script, or for type checkers, alone."""
+    yield node
+    if isinstance(node, ast.If) and _is_for_others(node.test):
+        children: Iterable[ast.AST] = node.orelse
+    else:
+        children = ast.iter_child_nodes(node)
+    for child in children:
+        yield from _run(child)
+
+
+def _is_for_others(test: ast.expr) -> bool:
+    return ast.unparse(test) in {
+        "__name__ == '__main__'",
+        "'__main__' == __name__",
+        "TYPE_CHECKING",
+        "typing.TYPE_CHECKING",
+    }
+
+
+def _names(node: ast.AST, package: str) -> list[str]:
+    match node:
+        case ast.Import(names=names):
+            return [each.name for each in names]
+        case ast.ImportFrom(module=module, names=names, level=level):
+            above = package.split(".")[: len(package.split(".")) - level + 1] if level else []
+            base = ".".join(part for part in [*above, module or ""] if part)
+            # What is imported from a package may be a module in it.
+            return [base, *(f"{base}.{each.name}" for each in names)] if base else []
+        case ast.Call(func=ast.Name(id=function) | ast.Attribute(attr=function), args=[first, *_]):
+            if function in {"import_module", "__import__"} and isinstance(first, ast.Constant):
+                return [first.value] if isinstance(first.value, str) else []
+    return []

@@ -1,0 +1,201 @@
+"""A tape, run for many replicas at once: every tensor gets a leading dimension that counts them.
+
+An operation is allowed by having a rule in `train/vectorize/rules/`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sweeper.train.vectorize.rules import RULES
+from sweeper.train.vectorize.rules.losses import CROSS_ENTROPY, CROSS_ENTROPY_BACKWARD
+from sweeper.train.vectorize.trace import CannotPackError, Operation, Tape, Value, values_in
+
+_AT_ONCE = 1 << 20
+"""Labels that are looked at together."""
+
+Step = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
+"""From the tape's inputs to its results, each with a leading dimension that counts replicas."""
+
+
+class UnknownOperationsError(CannotPackError):
+    """Operations without a rule, and where each is, if known."""
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        shown = [f"{_shown(name)}{where and f' {where}'}" for name, where in places.items()]
+        super().__init__(f"it computes {', '.join(shown)}; packs have no rule for that")
+        self.names = list(places)
+
+
+def batched(
+    tape: Tape,
+    labels: Tensor | None = None,
+    instead: Mapping[str, Callable[..., Any]] | None = None,
+) -> Step:
+    """The tape as one function for any number of replicas from two on.
+
+    `labels` are all that it will be given, where they are known: cross entropy takes less where it
+    leaves out none of them, and comes to the same bits.  `instead` has rules that
+    are used instead of those in `RULES`.
+
+    Raises:
+        UnknownOperationsError: an operation has no rule.
+    """
+    rules = {**RULES, **instead} if instead else RULES
+    operations = operations_of(tape)
+    unknown = sorted({op.name for op in operations} - rules.keys())
+    if unknown:
+        raise UnknownOperationsError(dict.fromkeys(unknown, ""))
+    if labels is not None:
+        operations = [_counting_all(op, Value(tape.inputs - 2), labels) for op in operations]
+    return _compiled(tape, operations, rules)
+
+
+def operations_of(tape: Tape) -> list[Operation]:
+    """What is computed: what the results depend on, and some operations in one."""
+    return _joined(_needed(tape), tape.results)
+
+
+def _counting_all(operation: Operation, given: Value, labels: Tensor) -> Operation:
+    """Told that every label counts, if it is a loss of what is given and leaves none of it out."""
+    if operation.name != CROSS_ENTROPY or operation.arguments[1] != given:
+        return operation
+    *others, left_out = operation.arguments
+    # In parts, since labels may take much of the memory that there is.
+    parts = torch.split(labels.flatten(), _AT_ONCE)
+    counts = not any((part == left_out).any() for part in parts)
+    return replace(operation, arguments=(*others, None)) if counts else operation
+
+
+def _shown(name: str) -> str:
+    return name.removeprefix("aten.").removesuffix(".default")
+
+
+def _needed(tape: Tape) -> list[Operation]:
+    """What the results depend on."""
+    wanted = set(tape.results)
+    kept: list[Operation] = []
+    for operation in reversed(tape.operations):
+        if wanted & set(operation.results):
+            kept.append(operation)
+            wanted.update(_read(operation))
+    return kept[::-1]
+
+
+_OF_SOFTMAX = "aten._log_softmax_backward_data.default"
+_OF_LOSS = {"aten.nll_loss_backward.default", "aten.nll_loss2d_backward.default"}
+
+
+def _joined(operations: list[Operation], results: Collection[int]) -> list[Operation]:
+    """Cross entropy's way back as one operation instead of two, where nothing looks between them.
+
+    There is a gradient that is zero for all classes but one; and what the loss found of the labels
+    is handed on.
+    """
+    looks = Counter([*results, *(n for op in operations for n in _read(op))])
+    maker = {n: op for op in operations for n in op.results}
+    unused = itertools.count(1 + max(maker, default=0))
+    instead: dict[int, list[Operation]] = {}
+    for operation in operations:
+        if operation.name != _OF_SOFTMAX or operation.arguments[2] != 1:
+            continue
+        middle, logs = _read(operation)
+        back = maker.get(middle)
+        if back is None or back.name not in _OF_LOSS or looks[middle] > 1:
+            continue
+        grad, x, *_, reduction, _, counted = back.arguments
+        loss = maker[counted.number]
+        if _origin(logs, maker) != x.number or loss.results[0] in instead:
+            continue
+        labels, counts = Value(next(unused)), Value(next(unused))
+        shared = (*loss.results, labels.number, counts.number)
+        joined = (grad, x, reduction, counted, labels, counts)
+        instead[loss.results[0]] = [replace(loss, name=CROSS_ENTROPY, results=shared)]
+        instead[middle] = []
+        instead[operation.results[0]] = [
+            replace(operation, name=CROSS_ENTROPY_BACKWARD, arguments=joined)
+        ]
+    return [new for op in operations for new in instead.get(op.results[0], [op])]
+
+
+def _origin(value: int, maker: Mapping[int, Operation]) -> int:
+    """What a value was before it was detached."""
+    while value in maker and maker[value].name == "aten.detach.default":
+        (value,) = _read(maker[value])
+    return value
+
+
+def _read(operation: Operation) -> list[int]:
+    return values_in((operation.arguments, operation.options))
+
+
+def _compiled(
+    tape: Tape, operations: list[Operation], rules: Mapping[str, Callable[..., Any]]
+) -> Step:
+    """The operations as one Python function, since a loop over them would cost as much as they."""
+    names = _Names(operations)
+    lines = [f"def step(inputs):\n  {''.join(f'v{n}, ' for n in range(tape.inputs))} = inputs"]
+    last = {n: place for place, op in enumerate(operations) for n in names.read(op)}
+    ends = {names.of(n) for n in tape.results}
+    for place, operation in enumerate(operations):
+        if operation.results[0] in names.same or not {*operation.results} & {*last, *ends}:
+            continue
+        arguments = [names.text(argument) for argument in operation.arguments]
+        arguments += [f"{key}={names.text(value)}" for key, value in operation.options]
+        kept = [f"v{n}" if n in last or n in ends else "_" for n in operation.results]
+        results = f"{', '.join(kept)}{',' * (operation.many and len(kept) == 1)}"
+        rule = names.constant(rules[operation.name])
+        lines.append(f"  {results} = {rule}({', '.join(arguments)})")
+        over = [n for n in names.read(operation) if last[n] == place and n not in ends]
+        lines += [f"  v{n} = None" for n in over if n >= tape.inputs]
+    ending = ", ".join(f"v{names.of(n)}" for n in tape.results)
+    lines.append(f"  return ({ending},)")
+    exec("\n".join(lines), names.space)  # noqa: S102 - names and numbers only, written just above
+    step: Step = names.space["step"]
+    return step
+
+
+class _Names:
+    """What stands for a value or a constant in the compiled function."""
+
+    def __init__(self, operations: list[Operation]) -> None:
+        self.space: dict[str, Any] = {}
+        self.same: dict[int, int] = {}
+        turned: dict[int, int] = {}
+        for operation in operations:
+            result = operation.results[0]
+            if operation.name == "aten.detach.default":
+                self.same[result] = self.of(operation.arguments[0].number)
+            elif operation.name == "aten.t.default":
+                source = self.of(operation.arguments[0].number)
+                if source in turned:  # turned twice it is what it was
+                    self.same[result] = turned[source]
+                else:
+                    turned[result] = source
+
+    def of(self, number: int) -> int:
+        return self.same.get(number, number)
+
+    def read(self, operation: Operation) -> set[int]:
+        if operation.results[0] in self.same:
+            return set()
+        return {self.of(n) for n in _read(operation)}
+
+    def text(self, argument: Any) -> str:
+        if isinstance(argument, Value):
+            return f"v{self.of(argument.number)}"
+        if isinstance(argument, tuple):
+            return f"({''.join(f'{self.text(item)}, ' for item in argument)})"
+        return self.constant(argument)
+
+    def constant(self, value: Any) -> str:
+        name = f"c{len(self.space)}"
+        self.space[name] = value
+        return name

@@ -1,0 +1,417 @@
+"""A tape: what one step of a model's training computes, as a list of torch's own operations.
+
+It is recorded while the plain step runs, forward and backward, so it holds what really happened:
+blocks without gradients, custom functions and hooks included.  Whatever a tape cannot say (a tensor
+that is neither the model's own nor a sample, say) is a reason to train plain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from sweeper.train.vectorize.places import Places
+from sweeper.train.vectorize.random import Drawn, Mode, is_draw
+
+
+class CannotPackError(Exception):
+    """Why replicas of this model are trained one by one; for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A tensor on the tape: first the inputs, then what was computed."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation: its arguments hold `Value`s where they were tensors.
+
+    Before its own arguments one that draws has the keys of the replicas, and which draw of the step
+    it is; one that makes a tensor out of nothing has the keys: there are as many as replicas.
+    """
+
+    name: str
+    arguments: tuple[Any, ...]
+    options: tuple[tuple[str, Any], ...]
+    results: tuple[int, ...]
+    """What it gives, then what it changes and does not give; -1 for what is no tensor."""
+    many: bool
+    """Whether it gives a tuple."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tape:
+    """What is computed for one replica; the same for all of a point that can be packed."""
+
+    inputs: int
+    """How many tensors it is given; the last are the keys of what is drawn."""
+    draws: int
+    """How many times random numbers are drawn; what is computed again draws the same again."""
+    operations: tuple[Operation, ...]
+    results: tuple[int, ...]
+    """The numbers of the values that are wanted, in order."""
+    products: int
+    """Multiplications in matrix products: what the step costs where it is not overhead."""
+    numbers: int
+    """How many numbers the step computes: what it holds in memory at most, beside its inputs."""
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal tapes, in every process and release: folders keep it."""
+        return hashlib.sha256(_written(self).encode()).hexdigest()
+
+
+def _written(value: Any) -> str:
+    """A tape as text, of which stored digests are made: whatever classes and fields are called."""
+    match value:
+        case Value():
+            return f"Value(number={value.number!r})"
+        case Operation():
+            arguments, options = _written(value.arguments), _written(value.options)
+            return (
+                f"Operation(name={value.name!r}, arguments={arguments}, options={options}, "
+                f"results={value.results!r}, many={value.many!r})"
+            )
+        case Tape():
+            return (
+                f"Tape(inputs={value.inputs!r}, draws={value.draws!r}, "
+                f"operations={_written(value.operations)}, results={value.results!r}, "
+                f"products={value.products!r}, numbers={value.numbers!r})"
+            )
+        case tuple():
+            return f"({', '.join(map(_written, value))}{',' * (len(value) == 1)})"
+        case _:
+            return repr(value)
+
+
+def trained(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that training changes."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def held(model: nn.Module, loss: Any = None) -> list[Tensor]:
+    """What else there is: the model's parameters that are not trained, and all buffers."""
+    fixed = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    return [*fixed, *model.buffers(), *(loss.buffers() if isinstance(loss, nn.Module) else ())]
+
+
+def record(
+    model: nn.Module, loss: Callable[[Any, Any], Any], x: Tensor, y: Tensor
+) -> tuple[Tape, Tensor, list[Tensor]]:
+    """The tape of one step on the batch (x, y), its loss, and its gradients; nothing is updated.
+
+    Its inputs are what is `trained`, what is `held`, x, y and keys; its results are the loss, a
+    gradient of each that is trained, and what is held after the step.  What the model draws is
+    drawn for the key 0, and no generator is moved.
+
+    Raises:
+        CannotPackError: the step cannot be written down.
+    """
+    return _recorded(model, loss, x, y)[0]
+
+
+def places_of(
+    model: nn.Module, loss: Callable[[Any, Any], Any], batch: tuple[Tensor, Tensor], name: str
+) -> str:
+    """Where a step first computes an operation; nothing if that is on the way back alone.
+
+    Raises:
+        CannotPackError: the step cannot be written down.
+    """
+    return _recorded(model, loss, *batch, wanted=name)[1]
+
+
+def _recorded(
+    model: nn.Module, loss: Callable[[Any, Any], Any], x: Tensor, y: Tensor, wanted: str = ""
+) -> tuple[tuple[Tape, Tensor, list[Tensor]], str]:
+    """As `record`, and where the operation that is wanted is."""
+    parameters, keys = trained(model), torch.zeros(1, dtype=torch.int64)
+    before = held(model, loss)
+    places = Places(model, loss, _OUTERMOST)
+    drawn = Drawn(keys)
+    recorder = Recorder([*parameters, *before, x, y, keys], drawn, places, wanted)
+    with _Kept(model, loss) as kept:
+        with recorder.reading, drawn, recorder:
+            value = loss(model(x), y)
+            gradients = torch.autograd.grad(value, parameters, allow_unused=True)
+        kept.check()
+        _check_used(model, gradients)
+        if any(recorder.changed(parameter) for parameter in parameters):
+            raise CannotPackError("its step itself changes a parameter that is trained")
+        after = held(model, loss)
+        if len(after) != len(before):
+            raise CannotPackError("buffers that were one tensor under two names come apart")
+        tape = recorder.tape([value, *gradients, *after])
+    return (tape, value.detach(), list(gradients)), recorder.place
+
+
+_OUTERMOST = frozenset({"_recorded", "record_evaluation"})
+
+
+def _check_used(model: nn.Module, gradients: Sequence[Tensor | None]) -> None:
+    named = [name for name, value in model.named_parameters() if value.requires_grad]
+    unused = [name for name, one in zip(named, gradients, strict=True) if one is None]
+    if unused:
+        raise CannotPackError(
+            f"a parameter takes no part in the loss: {', '.join(unused[:4])}; remove or freeze it, "
+            "or where it is inside torch.utils.checkpoint, use use_reentrant=False"
+        )
+
+
+def record_evaluation(
+    model: nn.Module, loss: Callable[[Any, Any], Any], x: Tensor, y: Tensor
+) -> Tape:
+    """The tape of a model's loss on a batch, in the mode that it is in, without gradients.
+
+    Its inputs are those of a step; its results are the loss and the output, or each tensor in it.
+
+    Raises:
+        CannotPackError: the evaluation cannot be written down.
+    """
+    fixed, keys = held(model, loss), torch.zeros(1, dtype=torch.int64)
+    inputs = [*trained(model), *fixed]
+    drawn = Drawn(keys)
+    recorder = Recorder([*inputs, x, y, keys], drawn, Places(model, loss, _OUTERMOST))
+    with _Kept(model, loss) as kept:
+        with recorder.reading, drawn, recorder, torch.no_grad():
+            output = model(x)
+            value = loss(output, y)
+        kept.check()
+        outputs = tensors_of(output)
+        tape = recorder.tape([value, *outputs, *held(model, loss)])
+    if tape.draws:
+        raise CannotPackError("it draws random numbers when it is evaluated")
+    end = 1 + len(outputs)
+    if tape.results[end:] != tuple(range(len(trained(model)), len(inputs))):
+        raise CannotPackError("its buffers change when it is evaluated")
+    return replace(tape, results=tape.results[:end])
+
+
+def tensors_of(output: Any) -> list[Tensor]:
+    """The tensors that a model gives: one, or those in tuples, lists and dictionaries.
+
+    Raises:
+        CannotPackError: it gives something else.
+    """
+    if isinstance(output, Tensor):
+        return [output]
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    if not isinstance(output, tuple | list):
+        raise CannotPackError(f"its output is a {type(output).__name__}, and not made of tensors")
+    return [tensor for part in output for tensor in tensors_of(part)]
+
+
+class _Kept:
+    """Leaves the buffers of a model and its loss as they were."""
+
+    def __init__(self, model: nn.Module, loss: Any) -> None:
+        wholes = [model, *([loss] if isinstance(loss, nn.Module) else ())]
+        parts = [part for whole in wholes for part in whole.modules()]
+        self._places = [(part, dict(part._buffers)) for part in parts]  # noqa: SLF001
+        buffers = [buffer for whole in wholes for buffer in whole.buffers()]
+        self._values = [(buffer, buffer.detach().clone()) for buffer in buffers]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def check(self) -> None:
+        """Whether there are as many as before, each of its size and type."""
+        for part, before in self._places:
+            if _shapes(part._buffers) != _shapes(before):  # noqa: SLF001
+                raise CannotPackError(f"the buffers of {type(part).__name__} change their size")
+
+    def __exit__(self, *_: object) -> None:
+        for part, before in self._places:
+            part._buffers.clear()  # noqa: SLF001
+            part._buffers.update(before)  # noqa: SLF001
+        with torch.no_grad():
+            for buffer, value in self._values:
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
+
+
+def _shapes(buffers: Mapping[str, Tensor | None]) -> list[Any]:
+    return [
+        (name, None if buffer is None else (buffer.shape, buffer.dtype))
+        for name, buffer in buffers.items()
+    ]
+
+
+class Recorder(Mode):  # type: ignore[no-untyped-call]
+    """Writes down what torch computes from these tensors; the last are the keys of draws."""
+
+    def __init__(
+        self, inputs: Sequence[Tensor], drawn: Drawn, places: Places, wanted: str = ""
+    ) -> None:
+        """`drawn` numbers the draws; `places` says where an operation is that is `wanted`."""
+        super().__init__()
+        self._places, self._wanted, self.place = places, wanted, ""
+        self._operations: list[Operation] = []
+        self._reason = ""
+        self._inputs, self._drawn = len(inputs), drawn
+        self._products = self._computed = 0
+        # Tensors are told apart by identity, so every one of them is kept alive.
+        self._kept: list[Tensor] = []
+        self._numbers: dict[int, int] = {}
+        self._by_memory: dict[int, list[Tensor]] = {}
+        for tensor in inputs:
+            self._add(tensor)
+        self._keys = Value(len(inputs) - 1)
+
+    @property
+    def reading(self) -> _Reading:
+        """To be entered with it: sees values being read that no operation computes."""
+        return _Reading(self)
+
+    def tape(self, results: Sequence[Tensor]) -> Tape:
+        """What was recorded, as far as these results are wanted.
+
+        Raises:
+            CannotPackError: it cannot be written down.
+        """
+        if self._reason or self._drawn.reason:
+            raise CannotPackError(self._reason or self._drawn.reason)
+        numbers = [self._numbers.get(id(tensor)) for tensor in results]
+        if None in numbers:
+            raise CannotPackError("the loss or a gradient is not computed by torch's operations")
+        return Tape(
+            self._inputs,
+            self._drawn.draws,
+            tuple(self._operations),
+            tuple(number for number in numbers if number is not None),
+            self._products,
+            self._computed,
+        )
+
+    def changed(self, given: Tensor) -> bool:
+        """Whether an input is no longer what it was."""
+        number = self._numbers.get(id(given))
+        return number is None or number >= self._inputs
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        kwargs = kwargs or {}
+        name = str(func)
+        if name == self._wanted and not self.place:
+            self.place = self._places.here()
+        arguments = tuple(self._written(argument, name) for argument in args)
+        options = tuple((key, self._written(kwargs[key], name)) for key in sorted(kwargs))
+        changed = _changed(func, args, kwargs)
+        found = func(*args, **kwargs)
+        if is_draw(func):
+            arguments = (self._keys, self._drawn.last, *arguments)
+        elif not values_in((arguments, options)):
+            arguments = (self._keys, *arguments)
+        many = isinstance(found, tuple | list)
+        results = list(found) if many else [found]
+        results += [tensor for tensor in changed if all(tensor is not one for one in results)]
+        for tensor in changed:
+            self._forget_views(tensor)
+        numbers = tuple(self._new(result, name) for result in results)
+        self._operations.append(Operation(name, arguments, options, numbers, many))
+        self._products += _products(name, args, found)
+        return found
+
+    def _add(self, tensor: Tensor) -> int:
+        # An operation in place gives what it was given: from here on that name means the result.
+        number = len(self._kept)
+        self._numbers[id(tensor)] = number
+        self._kept.append(tensor)
+        self._by_memory.setdefault(tensor.untyped_storage().data_ptr(), []).append(tensor)
+        return number
+
+    def _new(self, result: Any, name: str) -> int:
+        if result is None:  # a gradient that nobody asked for
+            return -1
+        if not isinstance(result, Tensor):
+            self.read(name)
+            return -1
+        if result.untyped_storage().data_ptr() not in self._by_memory:  # no view of what there is
+            self._computed += result.numel()
+        return self._add(result)
+
+    def _forget_views(self, changed: Tensor) -> None:
+        """What shares memory with a tensor that is changed is no longer what the tape says."""
+        for tensor in self._by_memory.get(changed.untyped_storage().data_ptr(), ()):
+            if tensor is not changed and tensor.numel():
+                self._numbers.pop(id(tensor), None)
+
+    def _written(self, value: Any, name: str) -> Any:
+        if isinstance(value, Tensor):
+            number = self._numbers.get(id(value))
+            if number is None:
+                self._refuse(f"it uses a tensor that is neither its own nor a sample ({name})")
+            return Value(-1 if number is None else number)
+        if isinstance(value, torch.Generator):
+            self._refuse(f"it draws from a generator of its own ({name})")
+        if isinstance(value, list | tuple):
+            return tuple(self._written(item, name) for item in value)
+        return value
+
+    def read(self, how: str) -> None:
+        """Note that values became numbers of Python's."""
+        self._refuse(f"its step depends on the values of its data ({how})")
+
+    def _refuse(self, reason: str) -> None:
+        # Kept, not raised: what runs is the user's code, which may swallow an exception.
+        self._reason = self._reason or f"{reason} {self._places.here()}".strip()
+
+
+class _Reading(TorchFunctionMode):
+    """Sees `tolist` and its like, which read a tensor's memory past all operations."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        name = getattr(func, "__name__", "")
+        if name in _READ:
+            self._recorder.read(name)
+        return func(*args, **(kwargs or {}))
+
+
+_READ = frozenset({"tolist", "numpy", "__array__", "__dlpack__"})
+
+
+def values_in(found: Any) -> list[int]:
+    """The numbers of the values in an operation's arguments."""
+    if isinstance(found, Value):
+        return [found.number]
+    return [n for item in found for n in values_in(item)] if isinstance(found, tuple) else []
+
+
+def _changed(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """The tensors that an operation changes in place."""
+    if str(func) == "aten.native_batch_norm.default":  # whose signature hides it
+        return [tensor for tensor in args[3:5] if args[5] and tensor is not None]
+    found = []
+    for place, argument in enumerate(func._schema.arguments):  # noqa: SLF001
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            found.append(args[place] if place < len(args) else kwargs.get(argument.name))
+    return [tensor for tensor in found if isinstance(tensor, Tensor)]
+
+
+def _products(name: str, args: Sequence[Any], found: Any) -> int:
+    """Multiplications in a product of matrices, or in a convolution."""
+    if name in {"aten.mm.default", "aten.addmm.default", "aten.bmm.default"}:
+        return int(found.numel() * args[-2].shape[-1])
+    if name == "aten.convolution.default":
+        return int(found.numel() * args[1][0].numel())
+    if name == "aten.convolution_backward.default":
+        return int(args[0].numel() * args[2][0].numel() * sum(args[-1][:2]))
+    if name.startswith("aten._scaled_dot_product_flash_attention_for_cpu"):
+        query, key = args[:2] if len(args) < 6 else args[1:3]
+        return int(query.numel() * key.shape[-2] * (2 if len(args) < 6 else 4))
+    return 0
