@@ -26,17 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeper.run.backends.local import LocalBackend, prepare
-from sweeper.run.cores import slots
-from sweeper.run.dispatch import dispatch
-from sweeper.run.scheduler import Scheduler
-from sweeper.run.signals import Interrupts
-from sweeper.run.topology import usable_cores
-from sweeper.search import FixedSweep
-from sweeper.signature import make_point
-from sweeper.store.database import Store
-from sweeper.study import Study
-from sweeper.types import (
+from sweeper.records import (
     TRIAL,
     Finished,
     Found,
@@ -47,10 +37,20 @@ from sweeper.types import (
     Result,
     Start,
     Step,
-    SweepSettings,
     Target,
     Work,
 )
+from sweeper.run.backends.local import LocalBackend, prepare
+from sweeper.run.cores import slots
+from sweeper.run.dispatch import dispatch
+from sweeper.run.scheduler import Scheduler
+from sweeper.run.signals import Interrupts
+from sweeper.run.topology import usable_cores
+from sweeper.search import FixedSweep
+from sweeper.settings import SweepSettings
+from sweeper.signature import make_point
+from sweeper.store.database import Store
+from sweeper.study import Study
 
 STAGES = 2
 PROBES = 2

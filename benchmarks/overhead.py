@@ -32,7 +32,7 @@ TRIALS = 100
 
 def execute(_context: object, _fd: int | None, job: Any) -> Iterator[Any]:
     """What a sweep's worker does: nothing, and what it came to."""
-    from sweeper.types import Outcome
+    from sweeper.records import Outcome
 
     metrics = {"perf_train": 1.0, "loss_train": 0.5, "perf_val": 1.0, "loss_val": 0.5}
     for number in job.numbers:
@@ -50,13 +50,13 @@ class OneProbe:
 
     def first(self, point: Any, *, check: bool) -> Any:  # noqa: ARG002 - the protocol
         """See `Planner`."""
-        from sweeper.types import Planned, Step
+        from sweeper.records import Planned, Step
 
         return Planned(point.signature, Step("probe", 1, {"steps": 1}))
 
     def next(self, point: Any, step: Any, outcomes: Sequence[Any]) -> Any:  # noqa: ARG002
         """See `Planner`."""
-        from sweeper.types import TRIAL, Found, Planned, Step
+        from sweeper.records import TRIAL, Found, Planned, Step
 
         payload = {"steps": 1, "cycle_epochs": 1, "cycles": 1}
         found = Step(TRIAL, payload=payload, found=Found(0.1, 0.2, 32))
@@ -75,6 +75,7 @@ def run_sweeper(jobs: int) -> float:
 
 def run_cold_sweeper(jobs: int) -> float:
     """Seconds that the first sweep of a process takes, the fork server's start included."""
+    from sweeper.records import Target
     from sweeper.run.backends.local import LocalBackend, prepare
     from sweeper.run.cores import slots
     from sweeper.run.dispatch import dispatch
@@ -82,10 +83,10 @@ def run_cold_sweeper(jobs: int) -> float:
     from sweeper.run.signals import Interrupts
     from sweeper.run.topology import usable_cores
     from sweeper.search import FixedSweep
+    from sweeper.settings import SweepSettings
     from sweeper.signature import make_point
     from sweeper.store.database import Store
     from sweeper.study import Study
-    from sweeper.types import SweepSettings, Target
 
     prepare(("overhead",))
     points = [(number,) for number in range(-(-jobs // TRIALS))]

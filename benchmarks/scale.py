@@ -25,16 +25,17 @@ from typing import Any
 import turns
 from overhead import OneProbe, execute
 from sweeper.engine import uncollected
+from sweeper.records import Message, Result, Start
 from sweeper.run.dispatch import dispatch
 from sweeper.run.scheduler import Scheduler
 from sweeper.run.signals import Interrupts
 from sweeper.search import FixedSweep
+from sweeper.settings import SweepSettings
 from sweeper.signature import make_point
 from sweeper.store.collate import collate
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 from sweeper.study import Study
-from sweeper.types import Message, Result, Start, SweepSettings
 
 TRIALS = 10
 SLOTS = 64

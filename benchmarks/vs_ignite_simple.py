@@ -40,7 +40,7 @@ OURS, SHORT, PEER = "sweeper", "sweeper, as short", "ignite-simple"
 def run_sweeper(trials: int, folder: str, seed: int, *, short: bool) -> Any:
     """With the preset as it is, or with cycles as short as the peer's."""
     import sweeper
-    from sweeper.types import get_settings
+    from sweeper.settings import get_settings
 
     hparams = get_settings(HPARAMS)
     if short:

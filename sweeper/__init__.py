@@ -20,9 +20,10 @@ from sweeper.errors import (
     SweepInterrupted,
     UsageError,
 )
+from sweeper.records import KFold
 from sweeper.results import PointResult, Summary, SweepResult
 from sweeper.search import FixedSweep, Grid, ParamSelector, Race, SweepListener
-from sweeper.types import PRESETS, HyperparameterSettings, KFold, get_settings
+from sweeper.settings import PRESETS, HyperparameterSettings, get_settings
 
 if TYPE_CHECKING:
     from sweeper.api import sweep

@@ -13,8 +13,8 @@ from sweeper.results import SweepResult
 from sweeper.run.cores import slots
 from sweeper.run.topology import usable_cores
 from sweeper.search import ParamSelector
+from sweeper.settings import HyperparameterSettings, Limits, SweepSettings, get_settings
 from sweeper.train.problem.importing import UnguardedCall, is_loading
-from sweeper.types import HyperparameterSettings, Limits, SweepSettings, get_settings
 
 
 def sweep(

@@ -35,13 +35,9 @@ from sweeper.errors import (
     SweeperError,
     UsageError,
 )
-from sweeper.files import (
-    current_folder,
-    folder_lock,
-    open_standard_streams,
-    read_lock,
-    unpack_arrays,
-)
+from sweeper.files import current_folder, open_standard_streams, unpack_arrays
+from sweeper.locking import folder_lock, read_lock
+from sweeper.records import CHECK, TRIAL, Step
 from sweeper.results import SweepResult, show_params
 from sweeper.search.spaces import (
     DEFAULT_TRIALS,
@@ -52,6 +48,7 @@ from sweeper.search.spaces import (
     read_value,
     suggestion,
 )
+from sweeper.settings import HyperparameterSettings, get_settings
 from sweeper.show.clean import clean
 from sweeper.show.code import code_difference
 from sweeper.show.doctor import Examined, judge
@@ -72,13 +69,6 @@ from sweeper.store.sources import (
     text_of,
 )
 from sweeper.train.problem.importing import is_path
-from sweeper.types import (
-    CHECK,
-    TRIAL,
-    HyperparameterSettings,
-    Step,
-    get_settings,
-)
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 BROKEN_PIPE = 128 + 13

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from sweeper.records import Interrupted
 from sweeper.run.backends import Backend
 from sweeper.run.dispatch import dispatch
 from sweeper.run.scheduler import Scheduler
@@ -12,7 +13,6 @@ from sweeper.run.signals import Interrupts
 from sweeper.show.progress import View
 from sweeper.store.database import Store
 from sweeper.study import Study
-from sweeper.types import Interrupted
 
 
 def drive(

@@ -17,15 +17,18 @@ from typing import Any
 
 from sweeper.drive import drive
 from sweeper.errors import DiskError, FolderError, StoppedError, SweepInterrupted
-from sweeper.files import current_folder, folder_lock
+from sweeper.files import current_folder
+from sweeper.locking import folder_lock
 from sweeper.options import Options
 from sweeper.reading import PRELOAD, Reading
+from sweeper.records import Point, Recorded, Target
 from sweeper.results import SweepResult
 from sweeper.revision import follow_code
 from sweeper.run.backends import make_backend, slots_used
 from sweeper.run.scheduler import Scheduler
 from sweeper.run.signals import Interrupts
 from sweeper.search import ParamSelector
+from sweeper.settings import SweepSettings
 from sweeper.show.progress import View, make_view
 from sweeper.show.table import plural
 from sweeper.signature import make_point, script_name
@@ -45,7 +48,6 @@ from sweeper.train.native.toolchain import check_toolchain, processor
 from sweeper.train.problem.spec import Brief, DataRef, TrainContext, environment_of
 from sweeper.train.tuning.ladder_plan import LadderPlan
 from sweeper.train.tuning.range_plan import Plan
-from sweeper.types import Point, Recorded, SweepSettings, Target
 
 EXECUTE = "sweeper.train.job:execute"
 

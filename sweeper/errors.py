@@ -18,7 +18,7 @@
                                so that `except Exception` does not eat it
 
 A message names the value, the rule and the choices.  A training that fails raises nothing: a
-failure is an outcome (see `sweeper.types.Failure`).
+failure is an outcome (see `sweeper.records.Failure`).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 from sweeper.errors import SettingsError
 from sweeper.run.backends import slots_used
 from sweeper.run.topology import Topology
-from sweeper.types import Limits, SweepSettings
+from sweeper.settings import Limits, SweepSettings
 
 SAVE_MODELS = ("final", "none")
 

@@ -17,12 +17,12 @@ from typing import Any
 
 from sweeper.errors import FolderError
 from sweeper.files import current_folder, nameless_file, open_standard_streams
+from sweeper.records import NUMERICS
 from sweeper.run.aside import Aside
 from sweeper.run.backends.local import load, prepare
 from sweeper.run.worker import resolve
 from sweeper.train.problem.importing import ProblemRef, find_ref, installed_imports
 from sweeper.train.problem.spec import Brief, DataRef, environment_of
-from sweeper.types import NUMERICS
 
 PRELOAD = ("sweeper.train.job", "sweeper.train.problem.reading")
 

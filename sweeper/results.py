@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.errors import UsageError
+from sweeper.records import Found, Params, Reference
 from sweeper.stats import (
     By,
     Comparison,
@@ -24,7 +25,6 @@ from sweeper.stats import (
     find_point,
     mean_interval,
 )
-from sweeper.types import Found, Params, Reference
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -24,7 +24,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sweeper.errors import ParamError
-from sweeper.types import Params, Point, Reference, SweepSettings
+from sweeper.records import Params, Point, Reference
+from sweeper.settings import SweepSettings
 
 T = TypeVar("T")
 

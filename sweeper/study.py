@@ -29,9 +29,7 @@ from sweeper.errors import (
     StalledError,
     StoppedError,
 )
-from sweeper.results import METRICS, show_params
-from sweeper.search import ParamSelector, SweepListener
-from sweeper.types import (
+from sweeper.records import (
     CHECK,
     NOT_ITS_FAULT,
     TRIAL,
@@ -44,7 +42,6 @@ from sweeper.types import (
     Finished,
     GaveUp,
     Job,
-    Limits,
     Lost,
     Outcome,
     Params,
@@ -59,6 +56,9 @@ from sweeper.types import (
     Work,
     give_up,
 )
+from sweeper.results import METRICS, show_params
+from sweeper.search import ParamSelector, SweepListener
+from sweeper.settings import Limits
 
 _measured = operator.itemgetter(*METRICS)
 _PERF_VAL = METRICS.index("perf_val")

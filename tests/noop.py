@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 from sweeper.drive import drive
+from sweeper.records import TRIAL, Job, Outcome, Start, Target
 from sweeper.run import channel
 from sweeper.run.backends.inline import InlineBackend
 from sweeper.run.backends.local import LocalBackend, prepare
@@ -30,7 +31,6 @@ from sweeper.signature import decode, find_importable
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 from sweeper.study import Study
-from sweeper.types import TRIAL, Job, Outcome, Start, Target
 from tests.toys import Listed, ToyPlan, draw, metrics_of, perf_arrays, point_of
 
 ASKS = [((0,), 2), ((1,), 1), ((2,), 3)]

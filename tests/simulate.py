@@ -36,25 +36,15 @@ from pathlib import Path
 
 from sweeper.drive import drive
 from sweeper.errors import DiskError, StoppedError
+from sweeper.records import CHECK, NOT_ITS_FAULT, TRIAL, Died, Failure, Job, Outcome, Result, Start
 from sweeper.run.scheduler import SHORT, STREAK, Scheduler
 from sweeper.search import ParamSelector
+from sweeper.settings import Limits
 from sweeper.show.progress import make_view
 from sweeper.signature import decode, find_importable
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 from sweeper.study import Study
-from sweeper.types import (
-    CHECK,
-    NOT_ITS_FAULT,
-    TRIAL,
-    Died,
-    Failure,
-    Job,
-    Limits,
-    Outcome,
-    Result,
-    Start,
-)
 from tests.toys import (
     Gambler,
     Listed,

@@ -17,8 +17,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Protocol
 
-from sweeper.run.scheduler import HANDED_REPLICAS, Scheduler
-from sweeper.types import (
+from sweeper.records import (
     TRIAL,
     Died,
     Event,
@@ -32,6 +31,7 @@ from sweeper.types import (
     Start,
     Work,
 )
+from sweeper.run.scheduler import HANDED_REPLICAS, Scheduler
 
 CRASH = Failure("crash", "the worker was killed by signal 9")
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from sweeper.records import Failure, Job, Outcome
 from sweeper.run.channel import Channel
-from sweeper.types import Failure, Job, Outcome
 
 Pair = tuple[Channel, Channel]
 

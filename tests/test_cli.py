@@ -20,7 +20,7 @@ import pytest
 
 from sweeper import cli
 from sweeper.errors import ProblemError, SelectorError, UsageError
-from sweeper.files import folder_lock
+from sweeper.locking import folder_lock
 from sweeper.search import FixedSweep, Grid
 from sweeper.search.spaces import (
     Space,

@@ -16,6 +16,7 @@ from torch import nn
 
 import sweeper
 from sweeper.errors import ChangedCodeError
+from sweeper.records import KFold
 from sweeper.train.data.samples import Data
 from sweeper.train.data.splits import Splits
 from sweeper.train.mode import cost as worth
@@ -30,7 +31,6 @@ from sweeper.train.packs.trial import Member, stack, train_pack
 from sweeper.train.problem.recipe import Recipe
 from sweeper.train.vectorize.lowering import batched
 from sweeper.train.vectorize.trace import record
-from sweeper.types import KFold
 from sweeping import HERE, assert_same_bits, outcomes, run
 from test_probes import TRIAL, bits, data_of, problem_of, streams_of
 

@@ -27,7 +27,9 @@ import blobs
 import sweeper
 from sweeper import files
 from sweeper.errors import DiskError, FolderError, StoppedError
-from sweeper.files import disk_error, folder_lock, unpack_arrays, write_swapped
+from sweeper.files import disk_error, unpack_arrays, write_swapped
+from sweeper.locking import folder_lock
+from sweeper.records import Asked
 from sweeper.results import METRICS
 from sweeper.store.collate import collate
 from sweeper.store.database import Store
@@ -35,7 +37,6 @@ from sweeper.store.load import load
 from sweeper.store.paths import Paths
 from sweeper.store.schema import SCHEMA_VERSION
 from sweeper.train import job
-from sweeper.types import Asked
 from sweeping import assert_same_bits, outcomes, python, replicas_started, run
 from test_store import ONE, SELECTOR, THREE, TWO, files_in, fill, finished, trial
 

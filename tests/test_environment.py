@@ -18,12 +18,12 @@ import torch
 import sweeper
 from sweeper import cli
 from sweeper.errors import BackendError, DiskError
+from sweeper.records import Job, Start, Target
 from sweeper.run.backends.local import LocalBackend
 from sweeper.run.signals import Interrupts
 from sweeper.show.progress import LineView, NoView, make_view
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
-from sweeper.types import Job, Start, Target
 from sweeping import run
 
 SHORT = "--hparams fastest --set cycles=1 --set cycle_epochs=2"

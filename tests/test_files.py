@@ -17,16 +17,8 @@ import pytest
 
 from sweeper import files
 from sweeper.errors import FolderError
-from sweeper.files import (
-    Holder,
-    folder_lock,
-    pack_arrays,
-    read_lock,
-    sha256_of_file,
-    unpack_arrays,
-    write_json,
-    write_swapped,
-)
+from sweeper.files import pack_arrays, sha256_of_file, unpack_arrays, write_json, write_swapped
+from sweeper.locking import Holder, folder_lock, read_lock
 
 # -- writing --------------------------------------------------------------------------------------
 

@@ -30,7 +30,8 @@ import blobs
 import sweeper
 from sweeper import cli
 from sweeper.errors import DiskError, FolderError, ParamError, ProblemError, SweeperError
-from sweeper.files import folder_lock, pack_arrays, read_lock, unpack_arrays, write_swapped
+from sweeper.files import pack_arrays, unpack_arrays, write_swapped
+from sweeper.locking import folder_lock, read_lock
 from sweeper.results import SweepResult
 from sweeper.signature import DEEPEST, decode, encode, normalise
 from sweeper.store.collate import collate

@@ -9,14 +9,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-BASE = {"types", "errors"}
-LEAVES = {*BASE, "signature", "stats", "stats.sequential", "files", "results"}
+BASE = {"records", "settings", "errors"}
+LEAVES = {*BASE, "signature", "stats", "stats.sequential", "files", "locking", "results"}
 FOLDERS = {"search", "run", "train", "program", "store", "show"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
-    "types": {"errors"},
+    "records": {"errors"},
+    "settings": {"errors"},
     **dict.fromkeys(LEAVES - BASE, BASE),
+    "locking": BASE | {"files"},
     # The one arrow between leaves: a result sums itself up, with intervals.
     "results": BASE | {"stats"},
     **{folder: LEAVES | {folder} for folder in FOLDERS},
@@ -143,8 +145,8 @@ def test_every_arrow_points_the_right_way(file):
     ("path", "source"),
     [
         ("results.py", "from sweeper.signature import encode"),
-        ("types.py", "import sweeper.signature"),
-        ("errors.py", "from sweeper.types import Point"),
+        ("records.py", "import sweeper.signature"),
+        ("errors.py", "from sweeper.records import Point"),
         ("stats/compare.py", "from sweeper import results"),
         ("search/grid.py", "from sweeper.run.queue import Queue"),
         ("search/grid.py", "from ..run.queue import Queue"),
@@ -190,11 +192,14 @@ def test_a_wrong_arrow_is_caught(path, source):
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("types.py", "from sweeper.errors import SettingsError"),
+        ("records.py", "from sweeper.errors import SettingsError"),
         ("files.py", "import os\nos.replace('a', 'b')\nos.fsync(3)"),
         ("files.py", "import signature, torchless, ossify"),
-        ("search/grid.py", "from sweeper.signature import encode\nfrom .selector import Any"),
-        ("search/grid.py", "from . import selector\nfrom ..types import Params"),
+        (
+            "search/selectors/grid.py",
+            "from sweeper.signature import encode\nfrom .selector import Any",
+        ),
+        ("search/grid.py", "from . import selector\nfrom ..records import Params"),
         ("run/backends/local.py", "import os, signal, multiprocessing\nos.kill(1, 0)"),
         ("run/backends/local.py", "from .base import Backend\nfrom ..queue import Queue"),
         ("run/job.py", "TARGET = 'sweeper.train.job:execute'"),

@@ -16,6 +16,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from sweeper.files import pack_arrays, unpack_arrays
+from sweeper.records import CHECK, TRIAL, Failure, Outcome, Planned, Point, Step
+from sweeper.settings import PRESETS, HyperparameterSettings, SweepSettings
 from sweeper.signature import make_point
 from sweeper.train.tuning import ladder
 from sweeper.train.tuning.held_out import FOLDS, split
@@ -42,18 +44,6 @@ from sweeper.train.tuning.ladder_plan import (
 )
 from sweeper.train.tuning.range_plan import FLAT, LADDER, PLAIN, WAY
 from sweeper.train.tuning.schedule import LOW, cycle_ends, cycle_rates, rates, triangular
-from sweeper.types import (
-    CHECK,
-    PRESETS,
-    TRIAL,
-    Failure,
-    HyperparameterSettings,
-    Outcome,
-    Planned,
-    Point,
-    Step,
-    SweepSettings,
-)
 from test_plan import sane, stages, stored
 
 PRESETS_OF_IT = ("fastest", "fast", "slow", "slowest")

@@ -9,6 +9,7 @@ import torch
 
 import sweeper
 from sweeper.errors import ChangedCodeError, FolderError
+from sweeper.records import NUMERICS, Target
 from sweeper.run.worker import Setup
 from sweeper.store.database import Store
 from sweeper.store.identity import machine_note, numerics_note, numerics_of
@@ -22,7 +23,6 @@ from sweeper.train.mode.machine import (
     products_depend_on_place,
 )
 from sweeper.train.problem.spec import environment_of
-from sweeper.types import NUMERICS, Target
 from sweeping import run
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from sweeper.records import NUMERICS
 from sweeper.train.eager.soundness import has_sum, is_broadcast, notes_of
 from sweeper.train.problem.metrics import Measure, Tally, are_correct, inverse_loss, measured_loss
 from sweeper.train.problem.reductions import MOST_WHOLE, join
-from sweeper.types import NUMERICS
 
 NAN, INF = math.nan, math.inf
 

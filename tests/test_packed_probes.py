@@ -16,6 +16,7 @@ from torch import nn
 import blobs
 import sweeper
 from blobs import LADDER as QUICK_LADDER
+from sweeper.records import TRIAL, Job
 from sweeper.signature import encode
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
@@ -32,7 +33,6 @@ from sweeper.train.tuning.held_out import STRATIFIED, held_out
 from sweeper.train.tuning.ladder_plan import STREAMS, probes_of, settings_of
 from sweeper.train.tuning.range_plan import FLAT, LADDER, PLAIN
 from sweeper.train.vectorize.trace import CannotPackError
-from sweeper.types import TRIAL, Job
 from sweeping import assert_same_bits, outcomes, run
 from test_packs import alike, pack
 from test_probes import bits, data_of, disturb_globals, plain, problem_of, streams_of, trial

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from sweeper.files import pack_arrays, unpack_arrays
+from sweeper.records import CHECK, TRIAL, Failure, Found, Outcome, Planned, Point, Step
+from sweeper.settings import PRESETS, HyperparameterSettings, SweepSettings
 from sweeper.signature import make_point
 from sweeper.train.tuning.range_plan import (
     BATCH_CHOICE,
@@ -31,19 +33,6 @@ from sweeper.train.tuning.range_plan import (
     cycle_epochs,
     learning_rates,
     split_stage,
-)
-from sweeper.types import (
-    CHECK,
-    PRESETS,
-    TRIAL,
-    Failure,
-    Found,
-    HyperparameterSettings,
-    Outcome,
-    Planned,
-    Point,
-    Step,
-    SweepSettings,
 )
 
 RANGES = [name for name in PRESETS if name.startswith("ranges-")]

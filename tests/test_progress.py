@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+from sweeper.records import Best, Progress
 from sweeper.show.progress import (
     LineView,
     LiveView,
@@ -14,7 +15,6 @@ from sweeper.show.progress import (
     make_view,
     show_duration,
 )
-from sweeper.types import Best, Progress
 
 HALF = Progress(
     tuning=1,

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulation import name, trials, tuning
+from sweeper.records import Job, Work
 from sweeper.run.queue import Queue
-from sweeper.types import Job, Work
 
 CORES = [1, 2, 8, 1024]
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import expit
 
+from sweeper.settings import PRESETS
 from sweeper.train.tuning import ranges
-from sweeper.types import PRESETS
 
 
 def rise(x, middle, width, height=0.5):

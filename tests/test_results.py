@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sweeper.errors import UsageError
+from sweeper.records import Reference
 from sweeper.results import (
     METRICS,
     FailureReport,
@@ -20,7 +21,6 @@ from sweeper.results import (
     show_value,
 )
 from sweeper.stats import mean_interval
-from sweeper.types import Reference
 
 NAN = math.nan
 

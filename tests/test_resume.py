@@ -14,9 +14,9 @@ from torch import nn
 import blobs
 import sweeper
 from sweeper.errors import FolderError, SweepInterrupted
+from sweeper.records import Finished
 from sweeper.store.database import Store
 from sweeper.train.tuning.range_plan import LADDER
-from sweeper.types import Finished
 from sweeping import (
     assert_same_bits,
     check_nothing_was_repeated,

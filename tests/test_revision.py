@@ -16,6 +16,7 @@ import sweeper
 from sweeper import cli
 from sweeper.errors import ChangedCodeError
 from sweeper.results import METRICS
+from sweeper.settings import SweepSettings
 from sweeper.signature import encode, make_point
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
@@ -27,7 +28,6 @@ from sweeper.train.problem.importing import find_ref
 from sweeper.train.problem.prints import Print
 from sweeper.train.problem.problem import load_problem
 from sweeper.train.streams import _differ, _states
-from sweeper.types import SweepSettings
 from sweeping import replicas_started, run
 from test_probes import problem_of
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulation import CRASH, MadeUpStudy, Plan, Simulation, World, name, outcome, trials, tuning
+from sweeper.records import Died, Event, Failure, Finished, Job, Lost, Result, Start, Work
 from sweeper.run.scheduler import HANDED_REPLICAS, STREAK, Scheduler
-from sweeper.types import Died, Event, Failure, Finished, Job, Lost, Result, Start, Work
 
 CORES = [1, 2, 8, 1024]
 

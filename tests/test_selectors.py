@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from sweeper import search
 from sweeper.errors import ParamError, UsageError
 from sweeper.search import FixedSweep, Grid, ParamSelector, Race, SweepListener
-from sweeper.search.random_points import draw_points
+from sweeper.search.selectors.random_points import draw_points
+from sweeper.settings import SweepSettings
 from sweeper.signature import in_order, make_point
-from sweeper.types import SweepSettings
 
 # -- the harness ----------------------------------------------------------------------------------
 
@@ -409,7 +409,7 @@ def test_too_many_rejected_says_how_many_and_what_to_change():
 def test_sets_are_drawn_from_alike_in_every_process(hash_seed):
     choices_ = {"Tanh", "ReLU", "ELU", "GELU", "SiLU", 3, 20, None}
     code = (
-        "from sweeper.search.random_points import draw_points; "
+        "from sweeper.search.selectors.random_points import draw_points; "
         f"print(draw_points([{choices_!r}, frozenset({choices_!r})], 20))"
     )
     root = str(pathlib.Path(search.__file__).parents[2])

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from sweeper.records import Reference
 from sweeper.results import FailureReport, PointResult, SweepResult
+from sweeper.settings import PRESETS
 from sweeper.show.clean import clean, clean_line
 from sweeper.show.doctor import Examined, judge
 from sweeper.show.export import json_text
 from sweeper.show.status import Status, describe_settings, describe_status
 from sweeper.show.table import failure_lines, failures_in_full, findings, results_table
-from sweeper.types import PRESETS, Reference
 
 EVIL = "\x1b]0;title\x07\x1b[31mred\x1b[0m\rover\x9b2Jwritten\u202e\x00"
 

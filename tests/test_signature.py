@@ -24,6 +24,7 @@ from torch import nn
 
 from sweeper import signature
 from sweeper.errors import ParamError
+from sweeper.settings import PRESETS, HyperparameterSettings, SweepSettings
 from sweeper.signature import (
     STREAMS,
     decode,
@@ -36,7 +37,6 @@ from sweeper.signature import (
     reference,
     seed_sequence,
 )
-from sweeper.types import PRESETS, HyperparameterSettings, SweepSettings
 
 SETTINGS = SweepSettings()
 

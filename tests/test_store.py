@@ -23,15 +23,7 @@ import pytest
 import sweeper
 from sweeper.errors import DiskError, FolderError
 from sweeper.files import pack_arrays
-from sweeper.results import METRICS
-from sweeper.signature import make_point
-from sweeper.store.collate import collate, csv_text
-from sweeper.store.database import Store
-from sweeper.store.identity import bind, identify, settings_begun
-from sweeper.store.load import load, read_results
-from sweeper.store.paths import CURVE_FILES, Paths, move_to_history
-from sweeper.store.schema import SCHEMA_VERSION
-from sweeper.types import (
+from sweeper.records import (
     CHECK,
     TRIAL,
     Asked,
@@ -39,23 +31,28 @@ from sweeper.types import (
     Finished,
     Found,
     GaveUp,
-    HyperparameterSettings,
     Interrupted,
     Job,
-    Limits,
     Lost,
     Outcome,
     Planned,
     Recorded,
     Started,
     Step,
-    SweepSettings,
     Tick,
     Told,
     Trials,
-    get_settings,
     give_up,
 )
+from sweeper.results import METRICS
+from sweeper.settings import HyperparameterSettings, Limits, SweepSettings, get_settings
+from sweeper.signature import make_point
+from sweeper.store.collate import collate, csv_text
+from sweeper.store.database import Store
+from sweeper.store.identity import bind, identify, settings_begun
+from sweeper.store.load import load, read_results
+from sweeper.store.paths import CURVE_FILES, Paths, move_to_history
+from sweeper.store.schema import SCHEMA_VERSION
 
 MOST_TRIES = Limits().max_tries
 SELECTOR = "tests:Toy"

@@ -22,22 +22,13 @@ from hypothesis import strategies as st
 
 from simulation import CRASH
 from sweeper.errors import ParamError, ProblemError, SelectorError, StalledError, StoppedError
-from sweeper.results import METRICS
-from sweeper.run.dispatch import dispatch
-from sweeper.run.scheduler import Scheduler
-from sweeper.search import FixedSweep, ParamSelector
-from sweeper.signature import decode, find_importable
-from sweeper.store.database import Store
-from sweeper.store.load import read_results
-from sweeper.study import Study
-from sweeper.types import (
+from sweeper.records import (
     CHECK,
     TRIAL,
     Asked,
     Died,
     Failure,
     Finished,
-    Limits,
     Lost,
     Outcome,
     Planned,
@@ -49,6 +40,15 @@ from sweeper.types import (
     Told,
     Trials,
 )
+from sweeper.results import METRICS
+from sweeper.run.dispatch import dispatch
+from sweeper.run.scheduler import Scheduler
+from sweeper.search import FixedSweep, ParamSelector
+from sweeper.settings import Limits
+from sweeper.signature import decode, find_importable
+from sweeper.store.database import Store
+from sweeper.store.load import read_results
+from sweeper.study import Study
 from toys import (
     Gambler,
     Listed,

@@ -22,9 +22,9 @@ from sweeper.errors import (
 )
 from sweeper.run.backends.local import LocalBackend
 from sweeper.run.topology import usable_cores
+from sweeper.settings import PRESETS
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
-from sweeper.types import PRESETS
 from sweeping import (
     GRID,
     HERE,

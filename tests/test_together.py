@@ -17,12 +17,13 @@ import blobs
 import sweeper
 from sweeper import cli, files
 from sweeper.errors import FolderError
-from sweeper.files import Holder, folder_lock, read_lock, sha256_of_file, unpack_arrays
+from sweeper.files import sha256_of_file, unpack_arrays
+from sweeper.locking import Holder, folder_lock, read_lock
+from sweeper.records import TRIAL
 from sweeper.results import METRICS
 from sweeper.store.database import Store
 from sweeper.store.load import load
 from sweeper.store.paths import Paths
-from sweeper.types import TRIAL
 from sweeping import python, run
 
 # -- drivers --------------------------------------------------------------------------------------

@@ -5,13 +5,7 @@ import dataclasses
 import pytest
 
 from sweeper.errors import SettingsError
-from sweeper.types import (
-    METHODS,
-    PRESETS,
-    HyperparameterSettings,
-    SweepSettings,
-    get_settings,
-)
+from sweeper.settings import METHODS, PRESETS, HyperparameterSettings, SweepSettings, get_settings
 
 TABLE = {
     "method": ("ladder",) * 4,

@@ -10,11 +10,12 @@ from collections import Counter
 import numpy as np
 
 from sweeper.files import pack_arrays, unpack_arrays
+from sweeper.records import CHECK, TRIAL, Found, Planned, Step
 from sweeper.results import METRICS
 from sweeper.search import ParamSelector
+from sweeper.settings import SweepSettings
 from sweeper.signature import make_point
 from sweeper.store.load import read_results
-from sweeper.types import CHECK, TRIAL, Found, Planned, Step, SweepSettings
 
 # -- the problem ----------------------------------------------------------------------------------
 

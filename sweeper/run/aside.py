@@ -13,9 +13,9 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from sweeper.errors import BackendError
+from sweeper.records import Failure, Target
 from sweeper.run.backends.local import ENDING, LocalProcess, default_start_method, make_process
 from sweeper.run.worker import Setup, Unfit, resolve
-from sweeper.types import Failure, Target
 
 
 class Aside:

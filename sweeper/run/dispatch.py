@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
+from sweeper.records import Event, Finished, Interrupted, Message, Started, Tick, Work
 from sweeper.run.backends import Backend
 from sweeper.run.scheduler import Scheduler
 from sweeper.run.signals import Interrupts
-from sweeper.types import Event, Finished, Interrupted, Message, Started, Tick, Work
 
 COMMIT_AFTER = 0.02
 """Seconds that an event waits at most for others to be made durable with it."""

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sweeper.errors import BackendError, SweepInterrupted
+from sweeper.records import Died, Job, Outcome, Start, Target
 from sweeper.run.backends.local import LocalBackend
 from sweeper.run.signals import Interrupts
-from sweeper.types import Died, Job, Outcome, Start, Target
 
 PATIENCE = 120.0
 """Seconds in which some worker must answer."""

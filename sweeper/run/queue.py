@@ -16,7 +16,7 @@ from typing import Any
 
 from sortedcontainers import SortedDict
 
-from sweeper.types import Job, Work
+from sweeper.records import Job, Work
 
 
 @dataclass(slots=True)

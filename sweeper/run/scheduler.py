@@ -17,8 +17,7 @@ from types import MappingProxyType
 
 from sortedcontainers import SortedSet
 
-from sweeper.run.queue import Queue
-from sweeper.types import (
+from sweeper.records import (
     TRIED_AGAIN,
     Died,
     Event,
@@ -32,6 +31,7 @@ from sweeper.types import (
     Start,
     Work,
 )
+from sweeper.run.queue import Queue
 
 SHORT = 0.005
 """Seconds; a replica below it is over in no time."""

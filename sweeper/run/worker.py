@@ -19,8 +19,8 @@ from typing import Any
 
 from sweeper.errors import BackendError, DiskError, SweeperError
 from sweeper.files import current_folder, explained
+from sweeper.records import Job, Outcome, Target
 from sweeper.run.channel import Channel
-from sweeper.types import Job, Outcome, Target
 
 FIXED_ENVIRONMENT = {
     # Threads are set in each worker; more than one in the server would make forking unsafe.

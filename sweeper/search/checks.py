@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sweeper.errors import UsageError
-from sweeper.types import Params
+from sweeper.records import Params
 
 MOST = 10_000_000
 """More trials or points are a slip of the finger: their numbers alone would fill a memory."""

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.types import Params
+from sweeper.records import Params
 
 Trials: TypeAlias = npt.NDArray[np.float64]
 """One number a trial, in order of trial number: shape `(trials,)`."""

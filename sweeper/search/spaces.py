@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeper.errors import ProblemError, SelectorError, UsageError
-from sweeper.search.fixed import FixedSweep
-from sweeper.search.grid import Grid
-from sweeper.search.race import DEFAULT_MIN_TRIALS, Race
 from sweeper.search.selector import ParamSelector
+from sweeper.search.selectors.fixed import FixedSweep
+from sweeper.search.selectors.grid import Grid
+from sweeper.search.selectors.race import DEFAULT_MIN_TRIALS, Race
 from sweeper.signature import DEEPEST, encode
 
 DEFAULT_TRIALS = 10

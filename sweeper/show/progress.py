@@ -17,9 +17,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from sweeper.records import Progress
 from sweeper.results import show_params
 from sweeper.show.clean import clean, clean_line
-from sweeper.types import Progress
 
 LINE_EVERY = 10.0
 """Seconds between plain lines."""

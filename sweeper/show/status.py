@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeper.results import SweepResult, show_interval
+from sweeper.settings import PRESETS, SweepSettings
 from sweeper.show.clean import clean_line
 from sweeper.show.progress import show_duration
 from sweeper.show.table import failure_lines, name_point, plural
-from sweeper.types import PRESETS, SweepSettings
 
 
 @dataclass(frozen=True, slots=True)

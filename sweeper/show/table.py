@@ -12,9 +12,9 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from sweeper.records import Found, Params
 from sweeper.results import PointResult, PointSummary, SweepResult, show_interval, show_params
 from sweeper.show.clean import clean, clean_line
-from sweeper.types import Found, Params
 
 STAR = "★"
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from sweeper.files import pack_arrays, unpack_arrays, write_json, write_swapped
+from sweeper.records import TRIAL, Outcome, Params, Reference, Step
 from sweeper.results import METRICS, TEST_METRICS, SweepResult, params_columns
 from sweeper.signature import decode
 from sweeper.store.database import Store
 from sweeper.store.load import read_results
 from sweeper.store.paths import CURVE_FILES, Paths
 from sweeper.store.rows import is_apart
-from sweeper.types import TRIAL, Outcome, Params, Reference, Step
 
 FIRST_POINTS = 2_000
 """So many points have views of their own without being asked for."""

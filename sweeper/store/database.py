@@ -23,6 +23,29 @@ from typing import Any, NamedTuple, Self
 
 from sweeper.errors import FolderError
 from sweeper.files import disk_error, refuse_link
+from sweeper.records import (
+    CHECK,
+    NOT_ITS_FAULT,
+    TRIAL,
+    WAY,
+    Asked,
+    Decision,
+    Event,
+    Failure,
+    Finished,
+    GaveUp,
+    Interrupted,
+    Lost,
+    Outcome,
+    Planned,
+    Point,
+    Recorded,
+    Started,
+    Step,
+    Tick,
+    Told,
+    Trials,
+)
 from sweeper.store.damage import (
     damaged,
     explained,
@@ -56,29 +79,6 @@ from sweeper.store.schema import (
     bring_up,
     check,
     is_new,
-)
-from sweeper.types import (
-    CHECK,
-    NOT_ITS_FAULT,
-    TRIAL,
-    WAY,
-    Asked,
-    Decision,
-    Event,
-    Failure,
-    Finished,
-    GaveUp,
-    Interrupted,
-    Lost,
-    Outcome,
-    Planned,
-    Point,
-    Recorded,
-    Started,
-    Step,
-    Tick,
-    Told,
-    Trials,
 )
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.errors import FolderError
+from sweeper.records import NUMERICS, KFold
+from sweeper.settings import PRESETS, HyperparameterSettings, SweepSettings
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
-from sweeper.types import NUMERICS, PRESETS, HyperparameterSettings, KFold, SweepSettings
 
 ELSEWHERE = "use another folder, or resume=False (--no-resume) to move it to history/"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sweeper.records import TRIAL, Asked, Found, Outcome, Params, Step
 from sweeper.results import (
     METRICS,
     TEST_METRICS,
@@ -24,7 +25,6 @@ from sweeper.store.database import Store
 from sweeper.store.flags import flags
 from sweeper.store.paths import Paths
 from sweeper.store.rows import is_apart
-from sweeper.types import TRIAL, Asked, Found, Outcome, Params, Step
 
 
 def load(folder: str | Path) -> SweepResult:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweeper.files import refuse_link
-from sweeper.types import TRIAL
+from sweeper.records import TRIAL
 
 CURVE_FILES = {
     "lr_range": "lr_vs_perf.npz",

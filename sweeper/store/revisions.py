@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sweeper.files import refuse_link, unpack_arrays
+from sweeper.records import CHECK, WAY
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 from sweeper.store.rows import APART, expect, is_apart
-from sweeper.types import CHECK, WAY
 
 # As `sweeper.train` calls them.
 _FIRST_STAGES, _FINGERPRINT = ("lr_range", "ladder"), "fingerprint"

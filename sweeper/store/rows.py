@@ -12,9 +12,9 @@ from typing import Any
 
 import orjson
 
+from sweeper.records import Asked, Failure, Found, Params, Point, Step, Told
 from sweeper.results import METRICS
 from sweeper.signature import decode
-from sweeper.types import Asked, Failure, Found, Params, Point, Step, Told
 
 APART = ".code"
 """Between the signature of a point that was trained by earlier code, and which revision it is."""

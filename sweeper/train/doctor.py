@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from sweeper.files import pack_arrays
-from sweeper.types import Job, Outcome
+from sweeper.records import Job, Outcome
 
 BURST = 0.5
 """Seconds of work: long enough for a system to move a process that nothing holds."""

@@ -24,6 +24,7 @@ from torch import nn
 
 from sweeper.errors import ChangedCodeError, DiskError, SweeperError
 from sweeper.files import pack_arrays, write_swapped
+from sweeper.records import CHECK, TRIAL, WAY, Failure, Job, Outcome
 from sweeper.train.curves import Trained
 from sweeper.train.data.samples import Data, open_data
 from sweeper.train.eager import probes
@@ -53,7 +54,6 @@ from sweeper.train.tuning.range_plan import (
     split_stage,
 )
 from sweeper.train.vectorize.trace import CannotPackError
-from sweeper.types import CHECK, TRIAL, WAY, Failure, Job, Outcome
 
 _Found: TypeAlias = tuple[Mapping[str, Any], Mapping[str, Any]]
 """Metrics and arrays."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from sweeper.errors import SettingsError
+from sweeper.records import Message, Start, Target
 from sweeper.run.signals import Interrupts
-from sweeper.types import Message, Start, Target
 
 
 class Backend(Protocol):

@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait as wait_for
 
+from sweeper.records import Message, Outcome, Result, Start, Target
 from sweeper.run.signals import Interrupts
 from sweeper.run.worker import resolve
-from sweeper.types import Message, Outcome, Result, Start, Target
 
 
 class InlineBackend:

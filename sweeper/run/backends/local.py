@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Literal
 
 from sweeper.files import open_standard_streams
+from sweeper.records import Died, Failure, Message, Result, Start, Target
 from sweeper.run.channel import Channel
 from sweeper.run.server import ForkServer, ServerGoneError
 from sweeper.run.signals import Interrupts
 from sweeper.run.worker import FIXED_ENVIRONMENT, Setup, Unfit, command, prints_to, starting_folder
-from sweeper.types import Died, Failure, Message, Result, Start, Target
 
 StartMethod = Literal["forkserver", "spawn"]
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
 from sweeper.errors import ProblemError
+from sweeper.records import KFold
 from sweeper.train.data.checksum import Checksum, bytes_of, tensors_in
 from sweeper.train.data.splits import Rule, Splits, describe, least_samples, sizes
 from sweeper.train.problem.metrics import EVALUATION_BATCH
@@ -27,7 +28,6 @@ from sweeper.train.problem.problem import SETS, Problem
 from sweeper.train.problem.spec import DataRef, Layout
 from sweeper.train.streams import dataset_seed, preserved, reading_seed, seed_globals
 from sweeper.train.tuning.held_out import single_labels
-from sweeper.types import KFold
 
 HELD_SHARE = 0.25
 """Data is held in memory where it takes at most this share of what is available."""

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sweeper.records import KFold
 from sweeper.train.streams import split_seed
 from sweeper.train.tuning.held_out import split
-from sweeper.types import KFold
 
 Rule = float | KFold
 """The share that is for validation, or folds that are so in turn."""

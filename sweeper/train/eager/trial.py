@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
 from sweeper.files import make_folder
+from sweeper.records import Params
 from sweeper.signature import decode
 from sweeper.train.curves import CURVES, Trained, choose_samples, curve_steps
 from sweeper.train.data.samples import Batch, Data, Indices, SampleSet, in_order, shuffled
@@ -23,7 +24,6 @@ from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Preserved, Streams, preserved
 from sweeper.train.tuning.range_plan import batches_per_epoch
 from sweeper.train.tuning.schedule import cycle_rates
-from sweeper.types import Params
 
 
 @dataclass(frozen=True, slots=True)

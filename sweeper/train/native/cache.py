@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from sweeper.errors import SweeperError
-from sweeper.files import exclusive, unpack_arrays, write_swapped
+from sweeper.files import unpack_arrays, write_swapped
+from sweeper.locking import exclusive
 from sweeper.train.native.folder import user_cache
 from sweeper.train.native.inductor import ENTRY, OPTIONS, Plan, unsealed
 from sweeper.train.native.toolchain import NotCompiledError, run_apart, toolchain

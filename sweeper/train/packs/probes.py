@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sweeper.records import Job
 from sweeper.train.data.samples import Data, Indices, endless
 from sweeper.train.packs.evaluation import PackEvaluation, gather
 from sweeper.train.packs.step import numbers_of
@@ -33,7 +34,6 @@ from sweeper.train.tuning.ladder import Probe
 from sweeper.train.tuning.ladder_plan import probes_of, settings_of
 from sweeper.train.tuning.schedule import cycle_ends, rates
 from sweeper.train.vectorize.optimizers import find_optimizer
-from sweeper.types import Job
 
 Make = Callable[[int], Member]
 """A member of a pack, by the number of its streams."""

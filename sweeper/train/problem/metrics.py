@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sweeper.records import NUMERICS
 from sweeper.train.problem.inputs import call_model
 from sweeper.train.problem.reductions import (
     Weigh,
@@ -20,7 +21,6 @@ from sweeper.train.problem.reductions import (
     judged_by,
     loss_of_whole,
 )
-from sweeper.types import NUMERICS
 
 EVALUATION_BATCH = 1024
 """Samples a batch when evaluating.  Part of the last bits of every loss: never change it."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
 from sweeper.errors import ProblemError
+from sweeper.records import NUMERICS
 from sweeper.signature import decode, find_importable
 from sweeper.train.data.splits import DEFAULT, Rule, read_rule
 from sweeper.train.mode.machine import libraries
@@ -27,7 +28,6 @@ from sweeper.train.problem.recipe import Clipping, Recipe, read_bound
 from sweeper.train.problem.returned import note
 from sweeper.train.problem.sources import read_sources, stale_sources
 from sweeper.train.problem.spec import Brief, Call, said_of_search
-from sweeper.types import NUMERICS
 
 SETS = {
     1: ("the set",),

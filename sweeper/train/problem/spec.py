@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeper.errors import ParamError
+from sweeper.records import NUMERICS, KFold
 from sweeper.train.problem.importing import ProblemRef, import_module
 from sweeper.train.problem.sources import Source
-from sweeper.types import NUMERICS, KFold
 
 
 def environment_of(numerics: int) -> Mapping[str, str]:

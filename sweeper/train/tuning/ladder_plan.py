@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeper.files import pack_arrays, unpack_arrays
+from sweeper.records import CHECK, TRIAL, WAY, Found, Outcome, Planned, Point, Step
+from sweeper.settings import SweepSettings
 from sweeper.train.tuning import ladder, schedule
 from sweeper.train.tuning.ladder import Candidate, Probe, Tried
 from sweeper.train.tuning.range_plan import (
@@ -25,7 +27,6 @@ from sweeper.train.tuning.range_plan import (
     cycle_epochs,
     split_stage,
 )
-from sweeper.types import CHECK, TRIAL, WAY, Found, Outcome, Planned, Point, Step, SweepSettings
 
 LEAST_STEPS = 20
 """Of a probe."""

@@ -18,21 +18,10 @@ from typing import Any
 import numpy as np
 
 from sweeper.files import pack_arrays, unpack_arrays
+from sweeper.records import CHECK, TRIAL, WAY, Found, Outcome, Planned, Point, Step
+from sweeper.settings import HyperparameterSettings, Length, SweepSettings
 from sweeper.signature import seed_sequence
 from sweeper.train.tuning import ranges
-from sweeper.types import (
-    CHECK,
-    TRIAL,
-    WAY,
-    Found,
-    HyperparameterSettings,
-    Length,
-    Outcome,
-    Planned,
-    Point,
-    Step,
-    SweepSettings,
-)
 
 LR_RANGE, BATCH_RANGE = "lr_range", "batch_range"
 BATCH_CHOICE, LR_RESCAN = "batch_choice", "lr_rescan"

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sweeper.errors import UsageError
+from sweeper.records import Params
 from sweeper.search.checks import check_count, check_params
-from sweeper.search.random_points import draw_points
 from sweeper.search.selector import ParamSelector
-from sweeper.types import Params
+from sweeper.search.selectors.random_points import draw_points
 
 _RESULT_FIELDS = 8
 """The fields of a point's result: params, lr_min, lr_max, batch_size, perf_train, …"""

@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from sweeper.errors import UsageError
+from sweeper.records import Params
 from sweeper.search.checks import check_count
 from sweeper.signature import in_order, normalise
-from sweeper.types import Params
 
 _RULE = (
     "a range is an int n, 0 or more (the integers 0 to n), a set of choices, or (low, high) with "

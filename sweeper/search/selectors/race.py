@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sweeper.errors import UsageError
+from sweeper.records import TRIAL, Params
 from sweeper.results import METRICS, show_params
 from sweeper.search.checks import check_count
 from sweeper.search.selector import ParamSelector, Trials
@@ -23,7 +24,6 @@ from sweeper.stats.sequential import (
     spend,
     step_down,
 )
-from sweeper.types import TRIAL, Params
 
 DEFAULT_MIN_TRIALS = 3
 

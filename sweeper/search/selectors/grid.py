@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from sweeper.errors import UsageError
+from sweeper.records import Params
 from sweeper.search.checks import check_count
 from sweeper.search.selector import ParamSelector
 from sweeper.signature import encode, in_order, normalise
-from sweeper.types import Params
 
 
 class Grid(ParamSelector):

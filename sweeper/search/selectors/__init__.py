@@ -1,0 +1,1 @@
+"""Selectors that sweeper ships, one file each."""

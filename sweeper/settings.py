@@ -1,0 +1,320 @@
+"""Settings, their rules, and the presets."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from sweeper.errors import SettingsError
+
+Length: TypeAlias = int | float
+"""How long a probe trains: an int counts samples, a float epochs."""
+
+
+@dataclass(frozen=True, slots=True)
+class HyperparameterSettings:
+    """How much care goes into tuning each point, and how long a trial is.
+
+    The presets are made by `get_settings`; the defaults here are those of `fast` and are never
+    changed, since a field at its default is left out of signatures: so a field that is added later
+    does not orphan the folders that exist.
+
+    Raises:
+        SettingsError: a field breaks its rule, or belongs to the other `method`; the message names
+            field, value and rule.
+    """
+
+    method: str = field(default="ladder", metadata={"absent": "ranges"})
+    """`"ladder"` tries peak rates in powers of two through whole cycles and compares held-out
+    losses (see `docs/method.md`); `"ranges"` is the range test of earlier releases."""
+    tunings: int = 3
+    """How often a point is tuned, each time independently; trial n takes the settings of tuning
+    `n % tunings`."""
+    probe_inits: int = 1
+    """Ladder: the initialisations of a candidate in the last round of a tuning."""
+    probe_length: float = 1.0
+    """Ladder: a factor on how long probes train."""
+    lr: float | None = None
+    """The peak learning rate of every trial; None: tuned."""
+    batch_size: int | None = None
+    """The batch size of every trial; None: tuned."""
+    schedule: str = "triangular"
+    """How the learning rate goes in trials and probes: `"triangular"`, `"one_cycle"`, `"cosine"` or
+    `"constant"` (see `sweeper.train.tuning.schedule`)."""
+    warmup: float = 0.0
+    """The share of a training's steps in which the rate rises linearly at first."""
+
+    lr_start: float = 1e-6
+    lr_end: float = 1.0
+    lr_sweep_len: Length = 6.0
+    lr_min_inits: int = 1
+    lr_width_only_gradients: bool = False
+    batch_start: int = 16
+    batch_end: int = 128
+    batch_rn_min_inits: int = 1
+    batch_pts: int = 3
+    batch_pt_min_inits: int = 1
+    rescan_lr_after_bs: bool = False
+    warmup_lr: float = 1e-6
+    warmup_batch: int = 64
+    warmup_pts: Length = 0.1
+    cycle_epochs: int | None = None
+    cycles: int = 4
+    epochs: int | None = None
+    """Of a trial in all; None: `cycles` of `cycle_epochs`."""
+
+    def __post_init__(self) -> None:
+        for name, (rule, holds) in _RULES.items():
+            value = getattr(self, name)
+            if not holds(value):
+                raise SettingsError(f"{name}={value!r}: it must be {rule}")
+            if (rule, holds) in (_RATE, _RATE_OR_NONE, _SHARE) and value is not None:
+                object.__setattr__(self, name, float(value))
+        self._check_method()
+        self._check_epochs()
+        if not self.lr_start < self.lr_end:
+            raise SettingsError(
+                f"lr_start={self.lr_start!r}: it must be below lr_end, which is {self.lr_end!r}"
+            )
+        if not self.batch_start < self.batch_end:
+            raise SettingsError(
+                f"batch_start={self.batch_start!r}: it must be below batch_end, "
+                f"which is {self.batch_end!r}"
+            )
+
+    def _check_epochs(self) -> None:
+        if self.epochs is None:
+            return
+        if self.cycle_epochs is not None:
+            raise SettingsError(
+                f"epochs={self.epochs!r} and cycle_epochs={self.cycle_epochs!r}: give one of them"
+            )
+        if self.epochs % self.cycles:
+            raise SettingsError(
+                f"epochs={self.epochs!r}: it must be a multiple of cycles, which is {self.cycles!r}"
+            )
+
+    def _check_method(self) -> None:
+        for one in dataclasses.fields(self):
+            owner = next((name for name, names in _FIELDS.items() if one.name in names), None)
+            value = getattr(self, one.name)
+            if owner not in (None, self.method) and value != one.default:
+                raise SettingsError(
+                    f"{one.name}={value!r}: it belongs to method={owner!r}, and the method is "
+                    f"{self.method!r}: leave it out, or choose method={owner!r}"
+                )
+
+
+METHODS = ("ladder", "ranges")
+
+_FIELDS: Mapping[str, frozenset[str]] = {
+    "ladder": frozenset(
+        {"tunings", "probe_inits", "probe_length", "lr", "batch_size", "schedule", "warmup"}
+    ),
+    "ranges": frozenset(
+        {
+            "lr_start",
+            "lr_end",
+            "lr_sweep_len",
+            "lr_min_inits",
+            "lr_width_only_gradients",
+            "batch_start",
+            "batch_end",
+            "batch_rn_min_inits",
+            "batch_pts",
+            "batch_pt_min_inits",
+            "rescan_lr_after_bs",
+            "warmup_lr",
+            "warmup_batch",
+            "warmup_pts",
+        }
+    ),
+}
+"""What only one method knows."""
+
+
+def _is_int(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_rate(value: object) -> bool:
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and value > 0
+    )
+
+
+def _is_length(value: object, *, zero: bool) -> bool:
+    return _is_rate(value) or (zero and not isinstance(value, bool) and value == 0)
+
+
+_Rule: TypeAlias = tuple[str, Callable[[Any], bool]]
+_RATE: _Rule = ("a finite number above 0", _is_rate)
+_RATE_OR_NONE: _Rule = (
+    f"{_RATE[0]}, or None (tuned)",
+    lambda value: value is None or _is_rate(value),
+)
+_SHARE: _Rule = (
+    "a number from 0 to below 1",
+    lambda value: _is_length(value, zero=True) and value < 1,
+)
+_COUNT: _Rule = ("a whole number, 1 or more", lambda value: _is_int(value, 1))
+_COUNT_OR_NONE: _Rule = ("a whole number, 0 or more", lambda value: _is_int(value, 0))
+_FLAG: _Rule = ("True or False", lambda value: isinstance(value, bool))
+_LENGTH = "a whole number of samples or a fraction of epochs (a float)"
+
+_RULES: dict[str, _Rule] = {
+    "method": ("'ladder' or 'ranges'", lambda value: value in METHODS),
+    "tunings": _COUNT,
+    "probe_inits": _COUNT,
+    "probe_length": _RATE,
+    "lr": _RATE_OR_NONE,
+    "batch_size": (
+        "a whole number, 1 or more, or None (tuned)",
+        lambda value: value is None or _is_int(value, 1),
+    ),
+    "schedule": (
+        "'triangular', 'one_cycle', 'cosine' or 'constant'",
+        lambda value: value in ("triangular", "one_cycle", "cosine", "constant"),
+    ),
+    "warmup": _SHARE,
+    "lr_start": _RATE,
+    "lr_end": _RATE,
+    "lr_sweep_len": (f"{_LENGTH}, above 0", lambda value: _is_length(value, zero=False)),
+    "lr_min_inits": _COUNT,
+    "lr_width_only_gradients": _FLAG,
+    "batch_start": _COUNT,
+    "batch_end": _COUNT,
+    "batch_rn_min_inits": _COUNT,
+    "batch_pts": (
+        "0 (take the middle) or a whole number from 2 on (one size leaves nothing to compare)",
+        lambda value: _is_int(value, 0) and value != 1,
+    ),
+    "batch_pt_min_inits": _COUNT_OR_NONE,
+    "rescan_lr_after_bs": _FLAG,
+    "warmup_lr": _RATE,
+    "warmup_batch": _COUNT,
+    "warmup_pts": (f"{_LENGTH}, or 0 for none", lambda value: _is_length(value, zero=True)),
+    "cycle_epochs": (
+        "a whole number of epochs, 1 or more, or None (from the size of the data)",
+        lambda value: value is None or _is_int(value, 1),
+    ),
+    "cycles": _COUNT,
+    "epochs": (
+        "a whole number, 1 or more, or None (cycles times cycle_epochs)",
+        lambda value: value is None or _is_int(value, 1),
+    ),
+}
+
+_SLOW_RANGES = HyperparameterSettings(
+    method="ranges",
+    lr_start=1e-8,
+    lr_sweep_len=12.0,
+    lr_min_inits=3,
+    batch_rn_min_inits=3,
+    batch_pts=12,
+    batch_pt_min_inits=3,
+    rescan_lr_after_bs=True,
+)
+
+PRESETS: Mapping[str, HyperparameterSettings] = {
+    "fastest": HyperparameterSettings(tunings=2, probe_length=0.5),
+    "fast": HyperparameterSettings(),
+    "slow": HyperparameterSettings(tunings=4, probe_inits=3),
+    "slowest": HyperparameterSettings(tunings=6, probe_inits=6, probe_length=2.0),
+    "ranges-fastest": HyperparameterSettings(
+        method="ranges", lr_sweep_len=4.0, batch_pts=0, batch_pt_min_inits=0
+    ),
+    "ranges-fast": HyperparameterSettings(method="ranges"),
+    "ranges-slow": _SLOW_RANGES,
+    "ranges-slowest": dataclasses.replace(
+        _SLOW_RANGES,
+        lr_sweep_len=20.0,
+        lr_min_inits=10,
+        batch_start=8,
+        batch_end=512,
+        batch_rn_min_inits=10,
+        batch_pts=24,
+        batch_pt_min_inits=10,
+    ),
+}
+"""By name; those that begin with `ranges-` are what their names meant before there was a choice."""
+
+
+def get_settings(hparams: str | HyperparameterSettings) -> HyperparameterSettings:
+    """The settings of a preset, or the settings given.
+
+    Raises:
+        SettingsError: neither a preset's name nor settings.
+    """
+    if isinstance(hparams, HyperparameterSettings):
+        return hparams
+    if isinstance(hparams, str) and hparams in PRESETS:
+        return PRESETS[hparams]
+    raise SettingsError(
+        f"hparams={hparams!r} is not a preset: choose fastest, fast, slow or slowest "
+        "(ranges-fastest and so on: as earlier releases tuned), or pass a HyperparameterSettings"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When to give something up.  No result depends on them: each run of a sweep may have others.
+
+    Raises:
+        SettingsError: a field breaks its rule.
+    """
+
+    max_tries: int = 3
+    """How often a replica is begun whose worker dies over it, or for which there was no room."""
+    stop_after_failures: int | None = None
+    """The sweep stops once so many trials, or points in tuning, have failed in this run."""
+    trial_timeout: float | None = None
+    """Seconds that a training may take; a pack may take as many times as much as it has trials."""
+
+    def __post_init__(self) -> None:
+        for name, (rule, holds) in _LIMITS.items():
+            value = getattr(self, name)
+            if not holds(value):
+                raise SettingsError(f"{name}={value!r}: it must be {rule}")
+
+
+_LIMITS: dict[str, _Rule] = {
+    "max_tries": _COUNT,
+    "stop_after_failures": (
+        f"{_COUNT[0]}, or None for no limit",
+        lambda value: value is None or _is_int(value, 1),
+    ),
+    "trial_timeout": (
+        "a finite number of seconds above 0, or None for no limit",
+        lambda value: value is None or _is_rate(value),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SweepSettings:
+    """Everything besides problem, data, parameters and seed that a result depends on."""
+
+    hparams: HyperparameterSettings = field(default_factory=HyperparameterSettings)
+    cores: int = 4
+    """The most cores that one point's tuning occupies at once; with `method="ranges"` also how many
+    initialisations a stage averages at least.  Never taken from the machine, since it may change
+    results."""
+    cores_per_trial: int = 1
+    """The width of every job: its cores, and its compute threads."""
+    pack: str = "auto"
+    """`"auto"`: trials train in packs where that gives the same results; `"off"`: one by one."""
+
+    def __post_init__(self) -> None:
+        for name in ("cores", "cores_per_trial"):
+            rule, holds = _COUNT
+            if not holds(getattr(self, name)):
+                raise SettingsError(f"{name}={getattr(self, name)!r}: it must be {rule}")
+        if self.pack not in ("auto", "off"):
+            raise SettingsError(f"pack={self.pack!r}: it must be 'auto' or 'off'")
