@@ -20,7 +20,7 @@ demo: $(STAMP)  ## sweep the handwritten digits and print the table of results
 	$(BIN)/python -m sweeper run examples.digits --folder out/digits
 
 test: lint types  ## lint, types, then the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP)  ## check style and format (ruff)
 	$(BIN)/ruff check .
