@@ -8,17 +8,19 @@ from types import ModuleType
 
 from sweeper.errors import SettingsError
 from sweeper.options import Options, read_pack
-from sweeper.reading import Reading, read_problem
+from sweeper.reading import read_problem
 from sweeper.results import SweepResult
+from sweeper.run.backends import DEFAULT
 from sweeper.run.cores import slots
 from sweeper.run.topology import usable_cores
 from sweeper.search import ParamSelector
 from sweeper.settings import HyperparameterSettings, Limits, SweepSettings, get_settings
 from sweeper.train.problem.importing import UnguardedCall, is_loading
+from sweeper.train.workload import ProblemWorkload
 
 
 def sweep(
-    module: ModuleType | str | Path | Reading,
+    module: ModuleType | str | Path | ProblemWorkload,
     selector: ParamSelector,
     cores: int = 4,
     hparams: str | HyperparameterSettings = "fast",
@@ -27,7 +29,7 @@ def sweep(
     total_cores: int | None = None,
     cores_per_trial: int = 1,
     seed: int = 0,
-    backend: str = "local",
+    backend: str = DEFAULT,
     resume: bool = True,
     save_models: str = "final",
     curve_samples: int = 40,
@@ -110,15 +112,15 @@ def sweep(
     )
     _check_selector(selector)
     with contextlib.ExitStack() as stack:
-        reading = (
+        workload = (
             module
-            if isinstance(module, Reading)
+            if isinstance(module, ProblemWorkload)
             else stack.enter_context(read_problem(module, backend))
         )
         # Takes a tenth of a second, in which a fork server imports torch.
         from sweeper.engine import run
 
-        return run(reading, selector, options)
+        return run(workload, selector, options)
 
 
 def _check_selector(selector: object) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import importlib.metadata
 import os
 import platform
 import socket
@@ -20,15 +19,13 @@ from sweeper.errors import DiskError, FolderError, StoppedError, SweepInterrupte
 from sweeper.files import current_folder
 from sweeper.locking import folder_lock
 from sweeper.options import Options
-from sweeper.reading import PRELOAD, Reading
-from sweeper.records import Point, Recorded, Target
+from sweeper.records import Point, Target
 from sweeper.results import SweepResult
 from sweeper.revision import follow_code
-from sweeper.run.backends import make_backend, slots_used
+from sweeper.run.backends import find_backend, make_backend, slots_used
 from sweeper.run.scheduler import Scheduler
 from sweeper.run.signals import Interrupts
 from sweeper.search import ParamSelector
-from sweeper.settings import SweepSettings
 from sweeper.show.progress import View, make_view
 from sweeper.show.table import plural
 from sweeper.signature import make_point, script_name
@@ -44,17 +41,12 @@ from sweeper.store.identity import (
 )
 from sweeper.store.paths import Paths, move_to_history, refuse_links
 from sweeper.study import Study
-from sweeper.train.native.toolchain import check_toolchain, processor
-from sweeper.train.problem.spec import Brief, DataRef, TrainContext, environment_of
-from sweeper.train.tuning.ladder_plan import LadderPlan
-from sweeper.train.tuning.range_plan import Plan
-
-EXECUTE = "sweeper.train.job:execute"
+from sweeper.workload import OpenWorkload, Workload
 
 
-def run(reading: Reading, selector: ParamSelector, options: Options) -> SweepResult:
-    """Run the sweep of a problem to its end; see `sweep` for what is raised."""
-    name = reading.brief.ref.name
+def run(workload: Workload, selector: ParamSelector, options: Options) -> SweepResult:
+    """Run the sweep of a workload to its end; see `sweep` for what is raised."""
+    name = workload.name
     folder = Path(options.folder) if options.folder is not None else Path("out") / name
     if not folder.is_absolute() and current_folder() is None:
         raise FolderError(
@@ -74,8 +66,8 @@ def run(reading: Reading, selector: ParamSelector, options: Options) -> SweepRes
             if moved is not None:
                 view.note(f"moved the earlier contents to {moved}")
         if not paths.database.exists():
-            reading.expect_tuning()
-        data, fd = reading.read_data(options.seed, options.settings.cores_per_trial)
+            workload.expect_tuning()
+        opened = workload.open(options.seed, options.settings.cores_per_trial)
         store = stack.enter_context(Store.open(paths.database))
         begun = settings_begun(store, options.settings)
         if begun != options.settings:
@@ -84,34 +76,33 @@ def run(reading: Reading, selector: ParamSelector, options: Options) -> SweepRes
                 "then, by method='ranges'; resume=False (--no-resume) begins anew"
             )
             options = replace(options, settings=begun)
-        return _run(reading, data, fd, selector, options, store, paths, view)
+        return _run(workload, opened, selector, options, store, paths, view)
 
 
 def _run(
-    reading: Reading,
-    data: DataRef,
-    fd: int | None,
+    workload: Workload,
+    opened: OpenWorkload,
     selector: ParamSelector,
     options: Options,
     store: Store,
     paths: Paths,
     view: View,
 ) -> SweepResult:
-    problem = reading.brief
     try:
-        _bind(reading, data, selector, options, store, paths, view)
+        _bind(opened, selector, options, store, paths, view)
     finally:
-        reading.release()
+        opened.release()
     numerics = numerics_of(store.meta, paths.folder)
     used = slots_used(options.backend, len(options.slots))
     name = _selector_name(selector)
     with uncollected():
         recorded = store.recorded(name, log=selector.adaptive)
-        _check_toolchains(recorded, options)
+        payloads = [step.payload for step in recorded.steps.values()]
+        opened.check_steps(payloads, allow=options.allow_changed_code)
         study = Study(
             selector,
-            _make_plan(problem, data, options),
-            functools.partial(_make_point, problem, options),
+            opened.planner(options.settings, options.seed),
+            functools.partial(_make_point, workload, opened, options),
             most_cores=options.settings.cores,
             slots=used,
             recorded=recorded,
@@ -119,23 +110,19 @@ def _run(
             limits=options.limits,
         )
         store.begin(study.begin(), name, keep_log=selector.adaptive)
-    view.note(f"{problem.ref.name} in {paths.folder}: {options.topology.reason}; {data.note}")
+    view.note(f"{workload.name} in {paths.folder}: {options.topology.reason}; {opened.notes[0]}")
     view.update(study.progress())
-    context = TrainContext(
-        problem=problem.ref,
-        sources=tuple((source.path, source.sha256) for source in problem.sources),
-        data=data,
+    target = opened.target(
         seed=options.seed,
         threads=options.settings.cores_per_trial,
+        numerics=numerics,
+        model_path=Paths(paths.folder.resolve()).model_pattern,
         curve_samples=options.curve_samples,
         save_models=options.save_models == "final",
-        model_path=Paths(paths.folder.resolve()).model_pattern,
-        numerics=numerics,
         allow_changed_code=options.allow_changed_code,
     )
-    target = Target(EXECUTE, context, fd, PRELOAD, environment_of(numerics))
     try:
-        with _workers(options, target, paths) as (backend, interrupts):
+        with _workers(opened, options, target, paths) as (backend, interrupts):
             width, timeout = options.settings.cores_per_trial, options.limits.trial_timeout
             scheduler = Scheduler(used, width, timeout=timeout)
             interrupted = drive(study, scheduler, backend, interrupts, store, view)
@@ -151,38 +138,6 @@ def _run(
         raise SweepInterrupted(f"interrupted: {_kept(study, paths)}")
     study.check_stalled()
     return results
-
-
-def _make_plan(problem: Brief, data: DataRef, options: Options) -> Plan | LadderPlan:
-    """How points are tuned, by the method of the settings."""
-    settings, plain_because = options.settings, _plain_because(problem, data, options.settings)
-    if settings.hparams.method == "ranges":
-        return Plan(settings, data.n_train, options.seed, plain_because)
-    return LadderPlan(settings, data.n_train, problem.optimizer, plain_because)
-
-
-def _plain_because(problem: Brief, data: DataRef, settings: SweepSettings) -> str | None:
-    """Why nothing of the sweep is packed; None where each point decides."""
-    if settings.pack == "off":
-        return "packing is off"
-    if settings.cores_per_trial > 1:
-        return "a training has several cores"
-    if problem.has_handlers:
-        return "the problem has handlers"
-    if data.remade:
-        return "the data is random on access"
-    return None
-
-
-def _check_toolchains(recorded: Recorded, options: Options) -> None:
-    """See that trials whose steps are compiled can go on as they began."""
-    found = {
-        told.get("toolchain", "")
-        for step in recorded.steps.values()
-        for told in step.payload.get("tunings", [step.payload])
-    }
-    for toolchain in sorted(found - {""}):
-        check_toolchain(toolchain, allow=options.allow_changed_code)
 
 
 def _finish(store: Store, paths: Paths) -> SweepResult:
@@ -220,9 +175,13 @@ def uncollected() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _workers(options: Options, target: Target, paths: Paths) -> Iterator[tuple[Any, Interrupts]]:
+def _workers(
+    opened: OpenWorkload, options: Options, target: Target, paths: Paths
+) -> Iterator[tuple[Any, Interrupts]]:
     """A backend and what interrupts it; at the end no worker is left."""
-    with Interrupts() as interrupts, _as_worker(options.backend, target):
+    apart = find_backend(options.backend).own_processes
+    here = contextlib.nullcontext() if apart else opened.in_this_process(target)
+    with Interrupts() as interrupts, here:
         backend = make_backend(
             options.backend,
             options.slots,
@@ -236,17 +195,8 @@ def _workers(options: Options, target: Target, paths: Paths) -> Iterator[tuple[A
             backend.close()
 
 
-def _as_worker(backend: str, target: Target) -> contextlib.AbstractContextManager[None]:
-    if backend != "inline":
-        return contextlib.nullcontext()
-    from sweeper.train.job import as_worker
-
-    return as_worker(target.environment)
-
-
 def _bind(
-    reading: Reading,
-    data: DataRef,
+    opened: OpenWorkload,
     selector: ParamSelector,
     options: Options,
     store: Store,
@@ -254,37 +204,17 @@ def _bind(
     view: View,
 ) -> None:
     """See that the folder is this sweep's, and note who goes on with it."""
-    problem = reading.brief
-    bind(
-        store,
-        paths,
-        identify(
-            problem.ref.name,
-            options.settings,
-            options.seed,
-            options.curve_samples,
-            data.validation,
-        ),
-        data_sha256=data.sha256,
-        earlier_data_sha256=data.earlier_sha256,
-    )
-    here = _machine(problem)
-    mixed = _follow_code(reading, data, selector, options, store, paths, view)
-    notes = [data.note, *(note for note in store.meta.get("notes", ()) if note != data.note)]
-    notes += data.notes
+    identity = identify(opened.identity, options.settings, options.seed, options.curve_samples)
+    bind(store, paths, identity, data_sha256=opened.data_sha256)
+    here = dict(opened.versions)
+    mixed = _follow_code(opened, selector, options, store, paths, view)
+    about, *others = opened.notes
+    notes = [about, *(note for note in store.meta.get("notes", ()) if note != about), *others]
     if mixed:
         notes.append("the problem's code changed during this sweep, and that was allowed")
     notes += filter(None, [machine_note(store.meta, here), numerics_note(store.meta)])
     machine = store.meta.get("machine", here)
-    store.set_meta(
-        {
-            "notes": list(dict.fromkeys(notes)),
-            "machine": machine,
-            "n_val": data.n_val,
-            "n_test": data.n_test,
-            "paired": data.validation is not None,
-        }
-    )
+    store.set_meta({"notes": list(dict.fromkeys(notes)), "machine": machine, **opened.facts})
     store.add_event(
         time.time(),
         "opened",
@@ -298,33 +228,22 @@ def _bind(
     )
 
 
-def _machine(problem: Brief) -> dict[str, str]:
-    """What the last bits of results depend on, beside the code."""
-    return {
-        "processor": processor(),
-        "torch": importlib.metadata.version("torch"),
-        "libraries": problem.libraries,
-        "MKL_CBWR": os.environ.get("MKL_CBWR", ""),
-    }
-
-
 def _follow_code(
-    reading: Reading,
-    data: DataRef,
+    opened: OpenWorkload,
     selector: ParamSelector,
     options: Options,
     store: Store,
     paths: Paths,
     view: View,
 ) -> bool:
-    """See which points the problem's code still trains; whether results of several are mixed."""
+    """See which points the code still trains; whether results of several are mixed."""
 
     def take(points: Sequence[tuple[str, str]]) -> Sequence[str | None]:
         view.note(f"the problem's code has changed: looking at {plural(len(points), 'point')}")
-        return reading.take_fingerprints(data, options.settings.cores_per_trial, points)
+        return opened.take_fingerprints(points)
 
     found = follow_code(
-        reading.brief,
+        opened,
         store,
         paths,
         take,
@@ -332,17 +251,16 @@ def _follow_code(
         allow=options.allow_changed_code,
     )
     if found.files:
-        value = {"sha256": reading.brief.source_sha256, "files": found.files}
+        value = {"sha256": opened.code.own_sha256, "files": found.files}
         store.add_event(time.time(), "code_changed", value)
         if not selector.adaptive:
             store.forget_failures()
     return found.mixed
 
 
-def _make_point(problem: Brief, options: Options, params: Any) -> Point:
-    ref = problem.ref
-    point = make_point(params, ref.name, options.settings, options.seed, ref.module)
-    problem.check_params(point.params)
+def _make_point(workload: Workload, opened: OpenWorkload, options: Options, params: Any) -> Point:
+    point = make_point(params, workload.name, options.settings, options.seed, workload.module)
+    opened.check_params(point.params)
     return point
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweeper.errors import SettingsError
-from sweeper.run.backends import slots_used
+from sweeper.run.backends import find_backend, names_of
 from sweeper.run.topology import Topology
 from sweeper.settings import Limits, SweepSettings
 
@@ -56,11 +56,11 @@ class Options:
         if self.save_models not in SAVE_MODELS:
             choices = " or ".join(repr(choice) for choice in SAVE_MODELS)
             raise SettingsError(f"save_models={self.save_models!r}: choose {choices}")
-        slots_used(self.backend, 1)
-        if self.limits.trial_timeout is not None and self.backend == "inline":
+        backend, timeout = find_backend(self.backend), self.limits.trial_timeout
+        if timeout is not None and not backend.stops_jobs:
             raise SettingsError(
-                f"trial_timeout={self.limits.trial_timeout!r}: backend='inline' cannot end a "
-                "training: use 'local'"
+                f"trial_timeout={timeout!r}: backend={self.backend!r} cannot end a training: use "
+                f"{names_of(stops_jobs=True)}"
             )
 
 

@@ -30,9 +30,7 @@ from sweeper.store.sources import (
     kept_sources,
     text_of,
 )
-from sweeper.train.problem.prints import MAKER, Print
-from sweeper.train.problem.sources import Source, read_source
-from sweeper.train.problem.spec import Brief
+from sweeper.workload import Code, OpenWorkload, Source
 
 Take = Callable[[Sequence[tuple[str, str]]], Sequence[str | None]]
 """The fingerprints, as text, that points have now, given their signatures and encoded parameters;
@@ -61,7 +59,7 @@ class _Verdict:
 
 
 def follow_code(
-    problem: Brief,
+    workload: OpenWorkload,
     store: Store,
     paths: Paths,
     take: Take,
@@ -77,17 +75,18 @@ def follow_code(
         ChangedCodeError: nobody can tell, or the selector was told of what is no longer; and it is
             not allowed to `allow` for that.
     """
-    files = _changed(problem, store)
+    code = workload.code
+    files = _changed(workload, store)
     if not files:
         if kept_sources(store) is None:  # of an earlier release
-            _keep(problem, store)
+            _keep(code, store)
         return Revision()
     known = kept_sources(store)
-    if known is not None and _reads_the_same(known, problem.sources):
-        _keep(problem, store)
+    if known is not None and _reads_the_same(known, code.sources):
+        _keep(code, store)
         return Revision()
-    verdict = _judge(problem, stored_points(store), take)
-    why = _cannot_tell(problem, verdict)
+    verdict = _judge(workload, stored_points(store), take)
+    why = _cannot_tell(code, verdict)
     old = verdict.other
     if replayed is not None and {point.id for point in old} & asked_by(store, replayed):
         why = why or "the selector was told of results that this code does not give"
@@ -99,41 +98,37 @@ def follow_code(
             f"{shown}, or allow_changed_code=True (--allow-changed-code) to mix them"
         )
     keep_apart(store, paths, old, verdict.back)
-    _keep(problem, store, known or (), [point.id for point in old])
+    _keep(code, store, known or (), [point.id for point in old])
     return Revision(files, mixed=bool(why))
 
 
 # -- the files ------------------------------------------------------------------------------------
 
 
-def _changed(problem: Brief, store: Store) -> tuple[str, ...]:
-    """The files of the problem that are not as the folder knows them."""
-    known = kept_sources(store)
+def _changed(workload: OpenWorkload, store: Store) -> tuple[str, ...]:
+    """The files of the workload that are not as the folder knows them."""
+    code, known = workload.code, kept_sources(store)
     if known is not None:
-        return changed_files(known, _with_others(problem, known))
-    if store.meta.get("source_sha256", problem.source_sha256) == problem.source_sha256:
+        return changed_files(known, _with_others(workload, known))
+    if store.meta.get("source_sha256", code.own_sha256) == code.own_sha256:
         return ()
     # A folder of an earlier release, which knows the problem's own file alone.
-    return (_own(problem).label,)
+    return (code.own.label,)
 
 
-def _own(problem: Brief) -> Source:
-    """The problem's own file."""
-    return next(source for source in problem.sources if source.label == problem.own_label)
-
-
-def _with_others(problem: Brief, known: Sequence[Kept]) -> list[Source]:
+def _with_others(workload: OpenWorkload, known: Sequence[Kept]) -> list[Source]:
     """The files, with those that the folder knows and that lie where they did.
 
     What is imported by a computed name is seen only where the problem is imported anew.
     """
-    found = list(problem.sources)
+    code = workload.code
+    found = list(code.sources)
     labels = {source.label for source in found}
-    folder = Path(_own(problem).path).parent
+    folder = Path(code.own.path).parent
     for file in known:
         path = Path(os.path.normpath(folder / file.label))
         if file.label not in labels and path.is_file():
-            found.append(read_source(path, folder))
+            found.append(workload.read_source(path, folder))
     return found
 
 
@@ -159,18 +154,16 @@ def _syntax(file: Kept | Source) -> str:
         return ""
 
 
-def _keep(
-    problem: Brief, store: Store, before: Sequence[Kept] = (), apart: Sequence[int] = ()
-) -> None:
+def _keep(code: Code, store: Store, before: Sequence[Kept] = (), apart: Sequence[int] = ()) -> None:
     """The files are the folder's from now on; what was `before` stays to be looked at."""
     earlier: list[Mapping[str, Any]] = list(earlier_sources(store))
     if before:
         earlier.append({"time": time.time(), "apart": list(apart), "files": as_meta(before)})
     keep_sources(
         store,
-        problem.sources,
-        folder=str(Path(_own(problem).path).parent),
-        source_sha256=problem.source_sha256,
+        code.sources,
+        folder=str(Path(code.own.path).parent),
+        source_sha256=code.own_sha256,
         earlier=earlier,
     )
 
@@ -185,7 +178,7 @@ def _say(labels: Sequence[str]) -> str:
 # -- the points -----------------------------------------------------------------------------------
 
 
-def _judge(problem: Brief, points: Sequence[StoredPoint], take: Take) -> _Verdict:
+def _judge(workload: OpenWorkload, points: Sequence[StoredPoint], take: Take) -> _Verdict:
     """What the code of now makes of each point that there are results of."""
     verdict = _Verdict()
     live = {point.signature: point for point in points if not point.is_apart}
@@ -196,18 +189,21 @@ def _judge(problem: Brief, points: Sequence[StoredPoint], take: Take) -> _Verdic
     wanted = {
         point.signature: point.encoded
         for point in points
-        if _can_tell(problem, point) and (point.has_results or point.is_apart)
+        if _can_tell(workload, point) and (point.has_results or point.is_apart)
     }
     taken = take(list(wanted.items())) if wanted else ()
-    now = dict(zip(wanted, map(_read, taken), strict=True))
+    now = dict(zip(wanted, taken, strict=True))
     for signature in {**live, **apart}:
         current = live.get(signature)
-        state = None if current is None else _state(problem, current, now.get(signature))
+        state = None if current is None else _state(workload, current, now.get(signature))
         if current is not None and state is not None:
             getattr(verdict, state).append(current)
         if state in ("same", "unknown"):
             continue
-        again = [each for each in apart.get(signature, ()) if _agree(each, now.get(signature))]
+        found = now.get(signature)
+        again = [
+            each for each in apart.get(signature, ()) if workload.is_same(each.fingerprint, found)
+        ]
         if again:
             verdict.back.append(again[-1])
             if current is not None and state is None:  # it has the name, and nothing else
@@ -215,40 +211,30 @@ def _judge(problem: Brief, points: Sequence[StoredPoint], take: Take) -> _Verdic
     return verdict
 
 
-def _state(problem: Brief, point: StoredPoint, now: Print | None) -> str | None:
+def _state(workload: OpenWorkload, point: StoredPoint, now: str | None) -> str | None:
     """What became of a point; None: there is nothing of it to be kept apart."""
     if not point.has_results:
         return None
-    if not _can_tell(problem, point):
+    if not _can_tell(workload, point):
         # Of one that is only in its first stage little is lost.
-        return "unknown" if point.is_tuned or problem.stale else "other"
-    return "same" if _agree(point, now) else "other"
+        return "unknown" if point.is_tuned or workload.code.stale else "other"
+    return "same" if workload.is_same(point.fingerprint, now) else "other"
 
 
-def _can_tell(problem: Brief, point: StoredPoint) -> bool:
+def _can_tell(workload: OpenWorkload, point: StoredPoint) -> bool:
     """Whether its fingerprint is known and says all, and can be taken of the code of now."""
-    known = _read(point.fingerprint)
-    in_its_way = problem.has_handlers or problem.stale
-    return known is not None and known.maker == MAKER and not in_its_way
+    code = workload.code
+    return not (code.incomparable or code.stale) and workload.is_comparable(point.fingerprint)
 
 
-def _read(text: str | None) -> Print | None:
-    return None if text is None else Print.read(text)
-
-
-def _agree(point: StoredPoint, now: Print | None) -> bool:
-    known = _read(point.fingerprint)
-    return known is not None and now is not None and known.agrees(now)
-
-
-def _cannot_tell(problem: Brief, verdict: _Verdict) -> str:
+def _cannot_tell(code: Code, verdict: _Verdict) -> str:
     """Why nobody knows whether the edit concerns some points; empty where that is known."""
     if not verdict.unknown:
         return ""
-    if problem.stale:
-        return f"this process has imported {problem.stale[0]!r} before: begin a new one"
-    if problem.has_handlers:
-        return "what handlers do cannot be compared"
+    if code.stale:
+        return f"this process has imported {code.stale[0]!r} before: begin a new one"
+    if code.incomparable:
+        return code.incomparable
     first = show_params(decode(verdict.unknown[0].encoded))
     more = len(verdict.unknown) - 1
     which = f"{first} and {more} more" if more else first

@@ -7,11 +7,23 @@ from pathlib import Path
 
 import pytest
 
+from sweeper.run.backends import BACKENDS
+
 ROOT = Path(__file__).parents[1]
 
 BASE = {"records", "settings", "errors"}
-LEAVES = {*BASE, "signature", "stats", "stats.sequential", "files", "locking", "results"}
-FOLDERS = {"search", "run", "train", "program", "store", "show"}
+LEAVES = {
+    *BASE,
+    "signature",
+    "stats",
+    "stats.sequential",
+    "files",
+    "locking",
+    "results",
+    "workload",
+}
+WORKLOADS = {"train", "program"}
+FOLDERS = {"search", "run", "store", "show"} | WORKLOADS
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -23,11 +35,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "results": BASE | {"stats"},
     **{folder: LEAVES | {folder} for folder in FOLDERS},
     "study": LEAVES | FOLDERS,
-    "drive": LEAVES | FOLDERS | {"study"},
+    # The engine knows a workload, not what it is.
+    "drive": LEAVES | FOLDERS - WORKLOADS | {"study"},
+    "revision": LEAVES | FOLDERS - WORKLOADS,
+    "options": LEAVES | FOLDERS - WORKLOADS,
+    "engine": LEAVES | FOLDERS - WORKLOADS | {"study", "drive", "revision", "options"},
     "reading": LEAVES | FOLDERS,
-    "revision": LEAVES | FOLDERS,
-    "options": LEAVES | FOLDERS,
-    "engine": LEAVES | FOLDERS | {"study", "drive", "reading", "revision", "options"},
     "api": LEAVES | FOLDERS | {"reading", "options", "engine"},
     "cli": LEAVES | FOLDERS | {"study", "reading", "engine", "api", "sweeper"},
     "__main__": {"cli"},
@@ -164,6 +177,9 @@ def test_every_arrow_points_the_right_way(file):
         ("run/backends/local.py", "import torch"),
         ("show/table.py", "from sweeper.study import Study"),
         ("study.py", "from sweeper.api import sweep"),
+        ("engine.py", "from sweeper.train.workload import ProblemWorkload"),
+        ("engine.py", "from sweeper.reading import read_problem"),
+        ("workload.py", "from sweeper.train.problem.spec import Brief"),
         ("study.py", "from .cli import main"),
         ("api.py", "from sweeper import cli"),
         ("api.py", "import torch.nn"),
@@ -217,3 +233,23 @@ def test_a_wrong_arrow_is_caught(path, source):
 )
 def test_a_right_arrow_is_let_through(path, source):
     assert wrong_arrows(path, source) == []
+
+
+# -- backends -------------------------------------------------------------------------------------
+
+
+def constants(source: str) -> set[str]:
+    """The texts that a file has as values."""
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)]
+    return {node.value for node in nodes if isinstance(node.value, str)}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_no_backend_is_named_outside_of_their_folder(file):
+    path = file.relative_to(ROOT / "sweeper").as_posix()
+    named = constants(file.read_text(encoding="utf-8")) & set(BACKENDS)
+    assert path.startswith("run/backends/") or not named
+
+
+def test_a_name_of_a_backend_is_seen():
+    assert constants('if backend == "inline": pass') & set(BACKENDS)

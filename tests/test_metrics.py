@@ -47,8 +47,10 @@ def test_classification_is_by_argmax(output, y, correct):
         ([0.9, 0.1, 0.9], [1, 0, 0], 2),  # a single label
     ],
 )
-def test_multiclass_counts_samples_whose_labels_all_match(output, y, correct):
-    assert int(are_correct("multiclass", torch.tensor(output), torch.tensor(y)).sum()) == correct
+def test_multilabel_counts_samples_whose_labels_all_match(output, y, correct):
+    for name in ("multilabel", "multiclass"):  # as earlier releases called it
+        found = are_correct(name, torch.tensor(output), torch.tensor(y))
+        assert int(found.sum()) == correct
 
 
 @pytest.mark.parametrize(
@@ -58,8 +60,8 @@ def test_multiclass_counts_samples_whose_labels_all_match(output, y, correct):
         ("classification", (4,), (4,), "an output for each class, and has one a sample"),
         ("classification", (4, 10), (4, 1), "a class index a sample"),
         ("classification", (4, 3, 2, 2), (4, 2, 2), "a class index a sample"),
-        ("multiclass", (4, 10), (4,), "as many labels as outputs, and has 1 and 10"),
-        ("multiclass", (4, 10), (2, 10), "as many labels as outputs"),
+        ("multilabel", (4, 10), (4,), "as many labels as outputs, and has 1 and 10"),
+        ("multilabel", (4, 10), (2, 10), "as many labels as outputs"),
     ],
 )
 def test_shapes_that_say_nothing_are_refused(style, output, y, because):
@@ -412,8 +414,8 @@ def test_a_person_is_told_what_does_not_fit():
     output, y = torch.zeros(4, 2), torch.zeros(4, 2)
     fine = Measure("multiclass", nn.BCEWithLogitsLoss())
     assert notes_of(fine, output, y, 1000) == []
-    (note,) = notes_of(Measure("multiclass", nn.CrossEntropyLoss()), output, y, 1000)
-    assert "accuracy_style 'multiclass' beside CrossEntropyLoss" in note
+    (note,) = notes_of(Measure("multilabel", nn.CrossEntropyLoss()), output, y, 1000)
+    assert "accuracy_style 'multilabel' beside CrossEntropyLoss" in note
     (note,) = notes_of(Measure("inv-loss", squares), output, y, MOST_WHOLE)
     assert "more than 64 MiB" in note
     (note,) = notes_of(Measure("inv-loss", squares), {"a": 3}, y, 1000)

@@ -288,7 +288,7 @@ class Rateless(torch.optim.Optimizer):
         ({"loss": dict}, ["loss() is {} (a dict)", "such as torch.nn.MSELoss()"]),
         (
             {"accuracy_style": None},
-            ["accuracy_style is missing", "'classification', 'multiclass', 'inv-loss'"],
+            ["accuracy_style is missing", "'classification', 'multilabel', 'inv-loss'"],
         ),
         (
             {"accuracy_style": "accuracy"},
@@ -630,7 +630,7 @@ def test_a_sound_problem_passes():
         (
             {"accuracy_style": "multiclass", "loss": lambda: lambda output, y: output.mean()}
             | {"y": torch.ones(4, 3), "model": lambda: nn.Linear(3, 2)},
-            ["accuracy_style 'multiclass' of output (4, 2) float32 and y (4, 3) float32"],
+            ["accuracy_style 'multilabel' of output (4, 2) float32 and y (4, 3) float32"],
         ),
     ],
 )

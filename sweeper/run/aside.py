@@ -14,7 +14,13 @@ from typing import Any
 
 from sweeper.errors import BackendError
 from sweeper.records import Failure, Target
-from sweeper.run.backends.local import ENDING, LocalProcess, default_start_method, make_process
+from sweeper.run.backends.local import (
+    ENDING,
+    LocalProcess,
+    default_start_method,
+    load,
+    make_process,
+)
 from sweeper.run.worker import Setup, Unfit, resolve
 
 
@@ -49,6 +55,10 @@ class Aside:
         if reply.raised is not None:
             raise reply.raised from ThereError(reply.text, reply.frames)
         return reply.returned
+
+    def load(self, modules: Sequence[str]) -> None:
+        """Have the fork server import these before it next forks, where there is one."""
+        load(self._target.preload, modules)
 
     def close(self) -> None:
         """End the process, without waiting until it has ended; closing it again does nothing."""

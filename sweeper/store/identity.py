@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sweeper.errors import FolderError
-from sweeper.records import NUMERICS, KFold
+from sweeper.records import NUMERICS
 from sweeper.settings import PRESETS, HyperparameterSettings, SweepSettings
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
@@ -17,21 +17,12 @@ ELSEWHERE = "use another folder, or resume=False (--no-resume) to move it to his
 
 
 def identify(
-    problem: str,
-    settings: SweepSettings,
-    seed: int,
-    curve_samples: int,
-    validation: float | KFold | None = None,
+    own: Mapping[str, Any], settings: SweepSettings, seed: int, curve_samples: int
 ) -> dict[str, Any]:
-    """What two runs of one folder have in common, in plain data.
-
-    `validation` is how one set is split, if it is.
-    """
+    """What two runs of one folder have in common, in plain data; `own`: the workload's part."""
     fields = dataclasses.asdict(settings)
-    told = str(validation) if isinstance(validation, KFold) else validation
     return {
-        **({} if told is None else {"validation": told}),
-        "problem": problem,
+        **own,
         "seed": seed,
         "curve_samples": curve_samples,
         "settings": {**fields.pop("hparams"), **fields},
@@ -127,10 +118,12 @@ def bind(
     paths: Paths,
     identity: Mapping[str, Any],
     *,
-    data_sha256: str,
-    earlier_data_sha256: str = "",
+    data_sha256: Sequence[str],
 ) -> None:
     """Make the folder this sweep's, or see that it is.  Its code is looked at elsewhere.
+
+    `data_sha256` is the data's checksum, and those that earlier releases had of the same data:
+    folders of theirs go on with the first.
 
     A folder in which nothing has ended well is begun anew by the sweep that it belongs to; one in
     which nothing has ended at all, by any.
@@ -140,7 +133,7 @@ def bind(
     """
     wanted = {
         "identity": dict(identity),
-        "data_sha256": data_sha256,
+        "data_sha256": data_sha256[0],
         "numerics": NUMERICS,
     }
     stored = store.meta
@@ -152,12 +145,11 @@ def bind(
     if found:
         raise FolderError(f"{paths.folder} holds another sweep: {'; '.join(found)}: {ELSEWHERE}")
     known_data = stored.get("data_sha256")
-    # Earlier releases looked at tensors alone; a folder of theirs goes on with the whole checksum.
-    if known_data not in {data_sha256, earlier_data_sha256 or data_sha256}:
+    if known_data not in data_sha256:
         raise FolderError(
             f"{paths.folder} holds results of other data: dataset() gives something else than when "
             f"it was begun: {ELSEWHERE}"
         )
     store.forget_faults_of_the_problem()
-    if known_data != data_sha256:
-        store.set_meta({"data_sha256": data_sha256})
+    if known_data != data_sha256[0]:
+        store.set_meta({"data_sha256": data_sha256[0]})

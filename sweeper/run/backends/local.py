@@ -21,12 +21,15 @@ from typing import Literal
 
 from sweeper.files import open_standard_streams
 from sweeper.records import Died, Failure, Message, Result, Start, Target
+from sweeper.run.backends import Capabilities
 from sweeper.run.channel import Channel
 from sweeper.run.server import ForkServer, ServerGoneError
 from sweeper.run.signals import Interrupts
 from sweeper.run.worker import FIXED_ENVIRONMENT, Setup, Unfit, command, prints_to, starting_folder
 
 StartMethod = Literal["forkserver", "spawn"]
+
+CAPABILITIES = Capabilities(own_processes=True, stops_jobs=True, needs_unix=True)
 
 ENDING = 1.0
 """Seconds that a worker may live on after it has closed its connection."""
@@ -321,3 +324,6 @@ def _cause(code: int | None, look: str) -> Failure:
     }.get(name, "somebody sent it")
     detail = f"likely cause: {likely}; {look}"
     return Failure("crash", f"the worker was ended by signal {-code} ({name})", detail)
+
+
+make = LocalBackend

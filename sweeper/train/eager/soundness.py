@@ -211,7 +211,7 @@ def _misfits(judging: Measure) -> list[str]:
 
 _MISFITS: tuple[tuple[str, Collection[type], str], ...] = (
     (
-        "multiclass",
+        "multilabel",
         (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss),
         (
             "each output is compared with a threshold of its own, while the loss chooses one class "
@@ -223,7 +223,7 @@ _MISFITS: tuple[tuple[str, Collection[type], str], ...] = (
         (nn.BCELoss, nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss),
         (
             "only the largest output counts, while the loss takes each label by itself; "
-            "'multiclass' compares each label"
+            "'multilabel' compares each label"
         ),
     ),
 )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.train.data.samples import HeldSet, Indices, SampleSet, in_order
-from sweeper.train.problem.metrics import Measure, Tally, evaluating
+from sweeper.train.problem.metrics import INVERSE_LOSS, Measure, Tally, evaluating
 from sweeper.train.problem.reductions import rebuild
 from sweeper.train.streams import preserved
 from sweeper.train.vectorize.lowering import Step, batched
@@ -93,7 +93,7 @@ class PackEvaluation:
 
     def _judge(self, tallies: Sequence[Tally], outputs: list[Tensor], y: Tensor) -> None:
         """Count which samples of each replica are right."""
-        if self.judging.style == "inv-loss":
+        if self.judging.style == INVERSE_LOSS:
             return
         if len(outputs) != 1 or outputs[0].shape[:2] != y.shape[:2]:
             raise CannotPackError("its output is not a tensor with a row for each sample")

@@ -27,7 +27,7 @@ from sweeper.train.packs.trial import (
     shares,
     stack_members,
 )
-from sweeper.train.problem.metrics import Measure
+from sweeper.train.problem.metrics import INVERSE_LOSS, Measure
 from sweeper.train.problem.problem import Problem
 from sweeper.train.tuning.held_out import held_out
 from sweeper.train.tuning.ladder import Probe
@@ -104,7 +104,7 @@ def _train(
     ]
     numbers = numbers_of(find_optimizer(recipe), np.stack(every, 1), step.replicas, torch.float32)
     keys = keys_of([member.streams for member in members], tape, steps, least)
-    judging = Measure("inv-loss", members[0].loss, problem.numerics)
+    judging = Measure(INVERSE_LOSS, members[0].loss, problem.numerics)
     finite = np.ones(step.replicas, dtype=bool)
     batches = _batches(data, members, kept, batch_size, steps, least)
     evaluation = PackEvaluation(judging, members[0].model)

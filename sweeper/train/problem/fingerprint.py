@@ -21,7 +21,7 @@ from sweeper.train.data.checksum import Checksum
 from sweeper.train.data.samples import Batch, Data, Indices
 from sweeper.train.eager.probes import Probe
 from sweeper.train.problem.inputs import call_model
-from sweeper.train.problem.metrics import evaluating
+from sweeper.train.problem.metrics import EARLIER_NAMES, evaluating
 from sweeper.train.problem.prints import MAKER, Print
 from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Streams, preserved
@@ -63,7 +63,11 @@ def _take(problem: Problem, data: Data, streams: Streams, encoded: str) -> Print
             probe.step(batch, RATE)
     output, loss = _evaluate(probe, evaluated)
     after = _digest([dict(_state(probe.model)), output])
-    said = [problem.accuracy_style, _described(problem.optimizer), repr(problem.clipping)]
+    said = [
+        _kept_style(problem.accuracy_style),
+        _described(problem.optimizer),
+        repr(problem.clipping),
+    ]
     rough = [_size(weights), *losses, loss]
     exact = hashlib.sha256("".join([_digest(weights), after, *map(repr, rough)]).encode())
     return Print(MAKER, json.dumps(said), trace, exact.hexdigest(), tuple(rough))
@@ -161,6 +165,12 @@ def _evaluate(probe: Probe, batch: Batch) -> tuple[Any, float]:
     with torch.no_grad(), evaluating(probe.model, probe.loss):
         output = call_model(probe.model, x)
         return output, float(probe.loss(output, y))
+
+
+def _kept_style(style: str) -> str:
+    """A style's name as folders keep it: the earliest."""
+    earlier = {now: before for before, now in EARLIER_NAMES.items()}
+    return earlier.get(style, style)
 
 
 def _digest(value: Any) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -37,47 +38,87 @@ def inverse_loss(loss: float) -> float:
     return 1 / (1 + loss) if loss >= 0 else 1 - loss
 
 
-def are_correct(style: str, output: Tensor, y: Tensor, above: float = 0.5) -> Tensor:
-    """Which samples are right, shape (batch,); outputs that are not finite are wrong.
+@dataclass(frozen=True, slots=True)
+class AccuracyStyle:
+    """How performance is measured."""
 
-    `output` has shape (batch, classes).  `"classification"`: argmax equals the class index, shape
-    (batch,), or the argmax of a one-hot row, shape (batch, classes).  `"multiclass"`: every
-    output is larger than `above` just where its label is 1, shape (batch, labels).
-
-    Raises:
-        ValueError: the shapes are others, and what is compared would say nothing.
-    """
-    rows = output.reshape(len(output), -1)
-    _check_shapes(style, rows, y)
-    # By sums, since torch is slow at whether all of a short row are so: 0 but for NaN and infinity.
-    finite = (rows * 0).sum(dim=1) == 0
-    if style == "classification":
-        classes = y if y.ndim == 1 else y.reshape(len(y), -1).argmax(dim=1)
-        right = rows.argmax(dim=1) == classes
-    else:
-        right = ((rows > above) != (y.reshape(len(y), -1) > 0.5)).sum(dim=1) == 0
-    return right & finite
+    check: Callable[[Tensor, Tensor], None] | None = None
+    """Whether outputs and labels have shapes that say something; raises ValueError where not."""
+    is_right: Callable[[Tensor, Tensor, float], Tensor] | None = None
+    """Which samples are right, shape (batch,), given outputs of shape (batch, n), labels, and the
+    threshold that the loss implies; None: performance follows from the loss."""
 
 
-def _check_shapes(style: str, rows: Tensor, y: Tensor) -> None:
-    each = y.numel() // max(1, len(y))
-    alike = len(y) == len(rows) and each == rows.shape[1]
-    if style == "multiclass":
-        if not alike:
-            raise ValueError(
-                f"multiclass needs as many labels as outputs, and has {each} and {rows.shape[1]} "
-                "a sample: for one class of several use 'classification'"
-            )
-    elif rows.shape[1] < 2:
+def _has_largest(rows: Tensor, y: Tensor, above: float) -> Tensor:
+    del above
+    classes = y if y.ndim == 1 else y.reshape(len(y), -1).argmax(dim=1)
+    return rows.argmax(dim=1) == classes
+
+
+def _has_all_labels(rows: Tensor, y: Tensor, above: float) -> Tensor:
+    return ((rows > above) != (y.reshape(len(y), -1) > 0.5)).sum(dim=1) == 0
+
+
+def _are_alike(rows: Tensor, y: Tensor) -> bool:
+    return len(y) == len(rows) and y.numel() // max(1, len(y)) == rows.shape[1]
+
+
+def _check_classes(rows: Tensor, y: Tensor) -> None:
+    if rows.shape[1] < 2:
         raise ValueError(
             "classification needs an output for each class, and has one a sample: for a label that "
-            "is 0 or 1 give two outputs and CrossEntropyLoss, or use 'multiclass'"
+            "is 0 or 1 give two outputs and CrossEntropyLoss, or use 'multilabel'"
         )
-    elif not alike and y.shape != (len(rows),):
+    if not _are_alike(rows, y) and y.shape != (len(rows),):
         raise ValueError(
             f"classification needs a class index a sample, of shape ({len(rows)},), or a one-hot "
             f"row of {rows.shape[1]}; y has shape {tuple(y.shape)}"
         )
+
+
+def _check_labels(rows: Tensor, y: Tensor) -> None:
+    if not _are_alike(rows, y):
+        raise ValueError(
+            f"multilabel needs as many labels as outputs, and has {y.numel() // max(1, len(y))} "
+            f"and {rows.shape[1]} a sample: for one class of several use 'classification'"
+        )
+
+
+INVERSE_LOSS = "inv-loss"
+
+ACCURACY_STYLES: Mapping[str, AccuracyStyle] = {
+    "classification": AccuracyStyle(_check_classes, _has_largest),
+    "multilabel": AccuracyStyle(_check_labels, _has_all_labels),
+    INVERSE_LOSS: AccuracyStyle(),
+}
+"""By name: all that a problem's `accuracy_style` may say.
+
+`"classification"`: the argmax of the outputs equals the class index, shape (batch,), or the argmax
+of a one-hot row, shape (batch, classes).  `"multilabel"`: every output is larger than a threshold
+just where its label is 1, shape (batch, labels).  `"inv-loss"`: see `inverse_loss`.
+"""
+
+EARLIER_NAMES = {"multiclass": "multilabel"}
+"""What earlier releases called a style: both names are accepted."""
+
+
+def are_correct(style: str, output: Tensor, y: Tensor, above: float = 0.5) -> Tensor:
+    """Which samples are right by a style, shape (batch,); outputs that are not finite are wrong.
+
+    `output` has shape (batch, …), and `above` is the threshold of a style that has one.
+
+    Raises:
+        ValueError: the shapes are such that what is compared would say nothing, or the style
+            compares nothing.
+    """
+    kind = ACCURACY_STYLES[EARLIER_NAMES.get(style, style)]
+    if kind.check is None or kind.is_right is None:
+        raise ValueError(f"{style} compares no outputs with labels")
+    rows = output.reshape(len(output), -1)
+    kind.check(rows, y)
+    # By sums, since torch is slow at whether all of a short row are so: 0 but for NaN and infinity.
+    finite = (rows * 0).sum(dim=1) == 0
+    return kind.is_right(rows, y, above) & finite
 
 
 class Measure:
@@ -89,7 +130,7 @@ class Measure:
         Before 2, batches weighed by their samples whatever the loss was, labels that a loss leaves
         out counted as wrong, and logits were compared with 0.5.
         """
-        self.style, self.loss, self.numerics = style, loss, numerics
+        self.style, self.loss, self.numerics = EARLIER_NAMES.get(style, style), loss, numerics
         self.weigh: Weigh | None = None if numerics < 2 else find_weigh(loss)
         """What a batch's loss was divided by; None: nothing that is known."""
         self.is_of_whole_sets = numerics >= 2 and self.weigh is None
@@ -108,7 +149,7 @@ class Measure:
                 raise TypeError(
                     f"{self.style} needs one tensor of outputs and one of labels, and the {what} a "
                     f"{type(value).__name__}: let the model give one tensor in evaluation mode, or "
-                    "use 'inv-loss'"
+                    f"use {INVERSE_LOSS!r}"
                 )
         if self._judged_by is None:
             self._judged_by = judged_by(self.loss, output, y)
@@ -142,7 +183,7 @@ class Tally:
 
     def add(self, output: Any, y: Any) -> None:
         """Count one batch of outputs and targets."""
-        if self._measure.style != "inv-loss":
+        if self._measure.style != INVERSE_LOSS:
             right, counts = self._measure.judge(output, y)
             self.judge(int(right.sum()), int(counts.sum()))
         if self.keep(output, y):
@@ -182,7 +223,7 @@ class Tally:
     def result(self) -> tuple[float, float]:
         """The loss, and performance by the problem's accuracy style; 0 where nothing counts."""
         loss = self.loss
-        if self._measure.style == "inv-loss":
+        if self._measure.style == INVERSE_LOSS:
             return loss, inverse_loss(loss)
         return loss, self.correct / self.judged if self.judged else 0.0
 
@@ -204,7 +245,7 @@ def measured_loss(
     model: nn.Module, measure: Measure, samples: int, batches: Iterable[tuple[Any, Any]]
 ) -> float:
     """The loss of a set of so many samples, in evaluation mode; training mode is left on."""
-    tally = Tally(Measure("inv-loss", measure.loss, measure.numerics), samples)
+    tally = Tally(Measure(INVERSE_LOSS, measure.loss, measure.numerics), samples)
     with evaluating(model, measure.loss), torch.no_grad():
         for x, y in batches:
             tally.add(call_model(model, x), y)

@@ -22,7 +22,7 @@ from sweeper.signature import decode, find_importable
 from sweeper.train.data.splits import DEFAULT, Rule, read_rule
 from sweeper.train.mode.machine import libraries
 from sweeper.train.problem.importing import ProblemRef, import_module
-from sweeper.train.problem.metrics import Measure
+from sweeper.train.problem.metrics import ACCURACY_STYLES, EARLIER_NAMES, Measure
 from sweeper.train.problem.optimizers import check_optimizer, read_optimizer, recipe_of
 from sweeper.train.problem.recipe import Clipping, Recipe, read_bound
 from sweeper.train.problem.returned import note
@@ -35,8 +35,6 @@ SETS = {
     3: ("train_set", "val_set", "test_set"),
 }
 """What dataset() may give, as messages name it, by how many sets it gives."""
-
-ACCURACY_STYLES = ("classification", "multiclass", "inv-loss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ class Problem:
             if not callable(found):
                 raise self.fault(attribute, _shown(found), _EXPECTED[attribute])
         style = getattr(self.module, "accuracy_style", None)
-        if style not in ACCURACY_STYLES:
+        if not isinstance(style, str) or EARLIER_NAMES.get(style, style) not in ACCURACY_STYLES:
             choices = ", ".join(repr(choice) for choice in ACCURACY_STYLES)
             raise self.fault("accuracy_style", _shown(style), f"one of {choices}")
         self.make_loss()
@@ -81,8 +79,9 @@ class Problem:
 
     @property
     def accuracy_style(self) -> str:
-        """How performance is measured."""
-        return str(self.module.accuracy_style)
+        """How performance is measured: a name of `ACCURACY_STYLES`."""
+        style = str(self.module.accuracy_style)
+        return EARLIER_NAMES.get(style, style)
 
     @property
     def optimizer(self) -> Any:

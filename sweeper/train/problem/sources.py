@@ -14,30 +14,18 @@ import sys
 import sysconfig
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from sweeper.errors import ChangedCodeError
 from sweeper.train.problem.importing import find_importable_spec
+from sweeper.workload import Source
 
 MOST_FILES = 300
 """Of a problem that imports more, those that are the fewest imports away."""
 
 LARGEST = 2**20
 """Bytes of a file whose text is kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A file as it was when the problem was read."""
-
-    label: str
-    """Its path, from the folder of the problem's own file."""
-    path: str
-    sha256: str
-    text: bytes
-    """What it said, compressed by zlib; empty for a file that is too large."""
 
 
 def read_sources(module: ModuleType, imported: Iterable[str] = ()) -> tuple[Source, ...]:

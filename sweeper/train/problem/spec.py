@@ -11,7 +11,7 @@ from typing import Any
 from sweeper.errors import ParamError
 from sweeper.records import NUMERICS, KFold
 from sweeper.train.problem.importing import ProblemRef, import_module
-from sweeper.train.problem.sources import Source
+from sweeper.workload import Source
 
 
 def environment_of(numerics: int) -> Mapping[str, str]:

@@ -1,0 +1,232 @@
+"""A problem as a workload: what the engine asks of it, without torch.
+
+The driver imports neither the problem nor torch: another process reads it, or this one where no
+other is made (see `Place`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.metadata
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from sweeper.records import KFold, Params, Target
+from sweeper.settings import SweepSettings
+from sweeper.train.native.toolchain import check_toolchain, processor
+from sweeper.train.problem.importing import ProblemRef
+from sweeper.train.problem.prints import MAKER, Print
+from sweeper.train.problem.sources import read_source
+from sweeper.train.problem.spec import Brief, DataRef, TrainContext, environment_of
+from sweeper.train.tuning.ladder_plan import LadderPlan
+from sweeper.train.tuning.range_plan import Plan
+from sweeper.workload import Code, Planner, Source
+
+EXECUTE = "sweeper.train.job:execute"
+"""What workers execute."""
+
+PRELOAD = ("sweeper.train.job", "sweeper.train.problem.reading")
+"""What workers, and who reads the problem, have imported before they begin."""
+
+TUNING = ("torch._dynamo",)
+"""The first optimiser of torch that is made imports it, which takes as long as torch itself."""
+
+
+class Place(Protocol):
+    """Where the problem is imported and its data read; functions get the shared file first."""
+
+    def call(self, function: str, *arguments: Any) -> Any:
+        """What `"module:function"` returns there; what it raises is raised here."""
+
+    def load(self, modules: Sequence[str]) -> None:
+        """Have workers find these modules imported; may do nothing."""
+
+    def close(self) -> None:
+        """Nothing more is called."""
+
+
+class ProblemWorkload:
+    """See `Workload`."""
+
+    def __init__(self, ref: ProblemRef, place: Place, fd: int) -> None:
+        """Of the problem found at `ref`; `fd` is the file that holds the data for all workers."""
+        self._ref, self._place, self._fd = ref, place, fd
+
+    @functools.cached_property
+    def brief(self) -> Brief:
+        """What is known of it; waits until it is imported and checked.
+
+        Raises:
+            ProblemError: it cannot be imported, or lacks something.
+            BackendError: the process that imports it cannot be made, or ends over it.
+        """
+        brief: Brief = self._place.call("sweeper.train.problem.reading:read_brief", self._ref)
+        return brief
+
+    @property
+    def name(self) -> str:
+        """See `Workload`."""
+        return self.brief.ref.name
+
+    @property
+    def module(self) -> str:
+        """See `Workload`."""
+        return self.brief.ref.module
+
+    def expect_tuning(self) -> None:
+        """See `Workload`."""
+        self._place.load(TUNING)
+
+    def open(self, seed: int, threads: int) -> OpenProblem:
+        """See `Workload`."""
+        ref, function = self.brief.ref, "sweeper.train.problem.reading:read_shared"
+        data: DataRef = self._place.call(function, ref, seed, threads)
+        return OpenProblem(self.brief, data, self._place, self._fd if data.size else None, threads)
+
+
+class OpenProblem:
+    """See `OpenWorkload`."""
+
+    def __init__(
+        self, brief: Brief, data: DataRef, place: Place, fd: int | None, threads: int
+    ) -> None:
+        """`fd` is the file that workers share, if the data is in one."""
+        self.data = data
+        self._brief, self._place, self._fd, self._threads = brief, place, fd, threads
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The problem's name, and how it is split where sweeper splits it."""
+        rule = self.data.validation
+        told = str(rule) if isinstance(rule, KFold) else rule
+        return {**({} if told is None else {"validation": told}), "problem": self._brief.ref.name}
+
+    @property
+    def data_sha256(self) -> Sequence[str]:
+        """See `OpenWorkload`."""
+        return tuple(filter(None, (self.data.sha256, self.data.earlier_sha256)))
+
+    @property
+    def code(self) -> Code:
+        """See `OpenWorkload`."""
+        brief = self._brief
+        why = "what handlers do cannot be compared" if brief.has_handlers else ""
+        return Code(brief.sources, brief.own_label, brief.source_sha256, brief.stale, why)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """See `OpenWorkload`."""
+        data = self.data
+        return {"n_val": data.n_val, "n_test": data.n_test, "paired": data.validation is not None}
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """See `OpenWorkload`."""
+        return {
+            "processor": processor(),
+            "torch": importlib.metadata.version("torch"),
+            "libraries": self._brief.libraries,
+            "MKL_CBWR": os.environ.get("MKL_CBWR", ""),
+        }
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """See `OpenWorkload`."""
+        return (self.data.note, *self.data.notes)
+
+    def check_params(self, params: Params) -> None:
+        """See `OpenWorkload`."""
+        self._brief.check_params(params)
+
+    def planner(self, settings: SweepSettings, seed: int) -> Planner:
+        """How points are tuned, by the method of the settings."""
+        plain_because = self._plain_because(settings)
+        if settings.hparams.method == "ranges":
+            return Plan(settings, self.data.n_train, seed, plain_because)
+        return LadderPlan(settings, self.data.n_train, self._brief.optimizer, plain_because)
+
+    def _plain_because(self, settings: SweepSettings) -> str | None:
+        """Why nothing of the sweep is packed; None where each point decides."""
+        if settings.pack == "off":
+            return "packing is off"
+        if settings.cores_per_trial > 1:
+            return "a training has several cores"
+        if self._brief.has_handlers:
+            return "the problem has handlers"
+        if self.data.remade:
+            return "the data is random on access"
+        return None
+
+    def check_steps(self, payloads: Iterable[Mapping[str, Any]], *, allow: bool) -> None:
+        """See that trials whose steps are compiled can go on as they began."""
+        found = {
+            told.get("toolchain", "")
+            for payload in payloads
+            for told in payload.get("tunings", [payload])
+        }
+        for toolchain in sorted(found - {""}):
+            check_toolchain(toolchain, allow=allow)
+
+    def target(
+        self,
+        *,
+        seed: int,
+        threads: int,
+        numerics: int,
+        model_path: str,
+        curve_samples: int,
+        save_models: bool,
+        allow_changed_code: bool,
+    ) -> Target:
+        """See `OpenWorkload`."""
+        context = TrainContext(
+            problem=self._brief.ref,
+            sources=tuple((source.path, source.sha256) for source in self._brief.sources),
+            data=self.data,
+            seed=seed,
+            threads=threads,
+            curve_samples=curve_samples,
+            save_models=save_models,
+            model_path=model_path,
+            numerics=numerics,
+            allow_changed_code=allow_changed_code,
+        )
+        return Target(EXECUTE, context, self._fd, PRELOAD, environment_of(numerics))
+
+    def in_this_process(self, target: Target) -> contextlib.AbstractContextManager[None]:
+        """See `OpenWorkload`."""
+        from sweeper.train.job import as_worker  # torch is imported here alone
+
+        return as_worker(target.environment)
+
+    def take_fingerprints(self, points: Sequence[tuple[str, str]]) -> Sequence[str | None]:
+        """See `OpenWorkload`."""
+        function = "sweeper.train.problem.reading:take_fingerprints"
+        arguments = self._brief.ref, self.data, self._threads, points
+        taken: Sequence[str | None] = self._place.call(function, *arguments)
+        return taken
+
+    def is_comparable(self, fingerprint: str | None) -> bool:
+        """Whether it was made by these versions and says all."""
+        known = _read(fingerprint)
+        return known is not None and known.maker == MAKER
+
+    def is_same(self, fingerprint: str | None, now: str | None) -> bool:
+        """See `OpenWorkload`."""
+        known, found = _read(fingerprint), _read(now)
+        return known is not None and found is not None and known.agrees(found)
+
+    def read_source(self, path: Path, folder: Path) -> Source:
+        """See `OpenWorkload`."""
+        return read_source(path, folder)
+
+    def release(self) -> None:
+        """End what reads the problem, with its own copy of the data."""
+        self._place.close()
+
+
+def _read(text: str | None) -> Print | None:
+    return None if text is None else Print.read(text)
