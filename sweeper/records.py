@@ -60,6 +60,31 @@ class KFold:
 # -- points, and what is done for them ------------------------------------------------------------
 
 
+DIRECTIONS = ("maximize", "minimize", "none")
+"""Which values of a metric are better: large ones, small ones, or neither."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A named number that each trial comes to."""
+
+    name: str
+    direction: str = DIRECTIONS[0]
+    shown: bool = True
+    """Whether tables have a column of it."""
+    bounds: tuple[float, float] | None = None
+    """The least and the largest value that there can be; None: any."""
+
+
+CLASSIC = (
+    Metric("perf_train", bounds=(0.0, 1.0)),
+    Metric("loss_train", "minimize", shown=False),
+    Metric("perf_val", bounds=(0.0, 1.0)),
+    Metric("loss_val", "minimize", shown=False),
+)
+"""What trials of every problem come to, in the order of the tuples that selectors get."""
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """One combination of parameter values."""

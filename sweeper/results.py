@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.errors import UsageError
-from sweeper.records import Found, Params, Reference
+from sweeper.records import CLASSIC, Found, Metric, Params, Reference
 from sweeper.stats import (
     By,
     Comparison,
@@ -31,13 +31,16 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 
-METRICS = ("perf_train", "loss_train", "perf_val", "loss_val")
+METRICS = tuple(metric.name for metric in CLASSIC)
 
 TEST_METRICS = ("perf_test", "loss_test")
 """What trials are measured on a test set by, where there is one: nothing is chosen by it."""
 
 TRIAL_COLUMNS = ("trial", "tuning", "lr_min", "lr_max", "batch_size", *METRICS)
-"""What a row of a trial has beside its parameters."""
+"""What a row of a trial has beside its parameters and the metrics that its problem declares."""
+
+TAKEN_NAMES = {"perf", "loss", "params", "n", "diverged", "failed", "std", *TRIAL_COLUMNS}
+"""What a metric of a problem's own cannot be called."""
 
 
 class PointResult(NamedTuple):
@@ -99,6 +102,8 @@ class PointSummary:
     """Tunings that the trials are spread over."""
     flag: str = ""
     """Why its tuning is not to be trusted; "" if it is."""
+    declared: Mapping[str, Interval] = field(default_factory=dict)
+    """Of the metrics that the problem declares and tables show, by name; as `perf_val`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +156,15 @@ class Summary:
         return "\n".join(lines) + "\n"
 
     def _rows(self) -> list[tuple[str, ...]]:
-        rows: list[tuple[str, ...]] = [("params", "n", "diverged", "failed", "perf_val", "std")]
+        declared = list(self.points[0].declared) if self.points else []
+        head = ("params", "n", "diverged", "failed", "perf_val", "std", *declared)
+        rows: list[tuple[str, ...]] = [head]
         for point in self.points:
             std = f"{point.perf_val.std:.4f}" if point.perf_val.n > 1 else "-"
             counts = (str(point.n), str(point.diverged), str(point.failed))
             interval = show_interval(point.perf_val)
-            rows.append((show_params(point.params), *counts, interval, std))
+            others = [show_interval(point.declared[name]) for name in declared]
+            rows.append((show_params(point.params), *counts, interval, std, *others))
         return rows
 
 
@@ -222,6 +230,8 @@ class SweepResult(Sequence[PointResult]):
         test: Sequence[Tested] | None = None,
         *,
         paired: bool = False,
+        metrics: Sequence[Metric] = CLASSIC,
+        declared: Mapping[str, Sequence[FloatArray]] | None = None,
     ) -> None:
         self._points = tuple(points)
         self.trial_numbers = tuple(trial_numbers)
@@ -245,6 +255,10 @@ class SweepResult(Sequence[PointResult]):
         """For each point what its trials reach on the test set; None where there is none."""
         self.paired = paired
         """Whether trials of the same number share their split of the data."""
+        self.metrics = tuple(metrics)
+        """What trials come to: the four, and those that the problem declares."""
+        self.declared = {} if declared is None else {k: tuple(v) for k, v in declared.items()}
+        """For each metric that the problem declares its values: for each point, shape (trials,)."""
 
     @overload
     def __getitem__(self, place: int) -> PointResult: ...
@@ -270,6 +284,8 @@ class SweepResult(Sequence[PointResult]):
         for failure in self.failures:
             failed[places[repr(failure.params)]] += 1
         intervals = [self.intervals(metric) for metric in ("perf_val", "perf_train")]
+        shown = [one.name for one in self.metrics if one.shown and one.name in self.declared]
+        declared = {name: self.intervals(name) for name in shown}
         return Summary(
             tuple(
                 PointSummary(
@@ -281,6 +297,7 @@ class SweepResult(Sequence[PointResult]):
                     perf_train=intervals[1][place],
                     tunings=len(np.unique(self.tunings[place])),
                     flag=self.flags[place],
+                    declared={name: found[place] for name, found in declared.items()},
                 )
                 for place, point in enumerate(self)
             ),
@@ -289,15 +306,35 @@ class SweepResult(Sequence[PointResult]):
             self.on_test(),
         )
 
+    def values(self, metric: str) -> list[FloatArray]:
+        """Each point's values of a metric, in order of trial number; of shape (trials,).
+
+        Raises:
+            UsageError: there is no such metric.
+        """
+        return self._values(self._metric(metric))
+
+    def _values(self, metric: Metric) -> list[FloatArray]:
+        if metric.name in self.declared:
+            return list(self.declared[metric.name])
+        return [getattr(point, metric.name) for point in self]
+
+    def _metric(self, name: str) -> Metric:
+        """The metric of this name; `f1` and the like are `f1_val`."""
+        known = {metric.name: metric for metric in self.metrics}
+        found = known.get(name) or known.get(f"{name}_val")
+        if found is None:
+            raise UsageError(f"metric={name!r}: choose one of {', '.join(known)}")
+        return found
+
     def intervals(self, metric: str = "perf_val") -> list[Interval]:
         """Each point's mean with its 95 % interval.
 
         Of those that were tuned more than once from all of these together: they share what is seen
         of the variance between tunings.
         """
-        _check_metric(metric)
-        bounds = None if metric.startswith("loss") else (0.0, 1.0)
-        return self._intervals([getattr(point, metric) for point in self], bounds)
+        found = self._metric(metric)
+        return self._intervals(self._values(found), found.bounds)
 
     def on_test(self) -> OnTest | None:
         """What the best point in `perf_val` reaches on the test set; None where there is none."""
@@ -357,12 +394,12 @@ class SweepResult(Sequence[PointResult]):
             UsageError: an unknown metric or `by`, a name that is no part of any point's or of
                 more than one point's, `generalise` for what is no accuracy.
         """
-        _check_metric(metric)
+        measured = self._metric(metric)
         if len(points) not in {0, 2} or (points and baseline is not None):
             raise UsageError(
                 f"compare{points!r}: name two points, or none and a baseline, or none at all"
             )
-        samples = self._samples(metric)
+        samples = self._samples(measured)
         names = [one.name for one in samples]
         place = None if baseline is None else find_point(names, baseline)
         if points:
@@ -376,7 +413,7 @@ class SweepResult(Sequence[PointResult]):
         n_val = self.n_val if generalise or not self.paired else None
         return compare_points(
             samples,
-            metric,
+            measured,
             baseline=place,
             by=by,
             paired=paired,
@@ -395,25 +432,26 @@ class SweepResult(Sequence[PointResult]):
         Raises:
             UsageError: an unknown metric, or scikit-learn is needed and not installed.
         """
-        _check_metric(metric)
+        measured = self._metric(metric)
         columns = [dict(params_columns(point.params)) for point in self]
         names = dict.fromkeys(name for column in columns for name in column)
         return find_effects(
-            self._samples(metric),
+            self._samples(measured),
             {
                 printable(name): [_setting(column, name) for column in columns]
                 for name in map(str, names)
             },
-            metric,
+            measured,
             self.n_val,
         )
 
-    def _samples(self, metric: str) -> list[Sample]:
+    def _samples(self, metric: Metric) -> list[Sample]:
+        values = self._values(metric)
         return [
             Sample(
                 printable(show_params(point.params)),
                 point.params,
-                getattr(point, metric),
+                values[place],
                 self.tunings[place],
                 self.trial_numbers[place],
                 self.flags[place],
@@ -422,29 +460,30 @@ class SweepResult(Sequence[PointResult]):
         ]
 
     def best(self, metric: str = "perf_val") -> PointResult:
-        """The point with the best mean of `metric`: highest performance, or lowest loss.
+        """The point with the best mean of `metric`: the highest, or the lowest of a loss.
 
-        A loss is compared over finite values, and a point with a diverged trial comes after
-        every point without one; a point whose tuning failed (`flags`) comes last of all.
+        Means are of finite values, and a point with a value that is none, of a trial that diverged,
+        comes after every point without one; a point whose tuning failed (`flags`) comes last.
 
         Raises:
-            UsageError: `metric` is not one of the four, or no point has a trial.
+            UsageError: there is no such metric, neither large nor small values of it are better, or
+                no point has a trial.
         """
-        _check_metric(metric)
-        tried = [point for point in self if len(point.perf_val)]
+        found = self._metric(metric)
+        if found.direction == "none":
+            raise UsageError(f"metric={found.name!r}: neither large nor small values are better")
+        values = self._values(found)
+        tried = [place for place, one in enumerate(values) if len(one)]
         if not tried:
             raise UsageError("no point has a finished trial yet, so none is best")
-        sound = [
-            point
-            for point, flag in zip(self, self.flags, strict=True)
-            if len(point.perf_val) and not flag
-        ]
-        return max(sound or tried, key=lambda point: _goodness(getattr(point, metric), metric))
+        sound = [place for place in tried if not self.flags[place]]
+        return self[max(sound or tried, key=lambda place: _goodness(values[place], found))]
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row a trial: the parameters (a column each), trial number, settings, metrics.
 
-        Where there is a test set, `perf_test` and `loss_test` come last.  A parameter that is
+        Metrics that the problem declares follow the four; where there is a test set, `perf_test`
+        and `loss_test` come last.  A parameter that is
         called like another column is named `param_…`.
         Needs pandas (`pip install 'sweeper[analysis]'`).
         """
@@ -455,16 +494,18 @@ class SweepResult(Sequence[PointResult]):
     def rows(self) -> list[dict[str, Any]]:
         """One row a trial, as `to_dataframe` has them; trials that failed have none."""
         rows = []
-        columns = TRIAL_COLUMNS if self.test is None else (*TRIAL_COLUMNS, *TEST_METRICS)
+        columns = [*TRIAL_COLUMNS, *self.declared]
+        columns += [] if self.test is None else TEST_METRICS
         for place, point in enumerate(self):
             named = dict(params_columns(point.params, columns))
+            measured = [getattr(point, metric) for metric in METRICS]
+            measured += [values[place] for values in self.declared.values()]
+            measured += [] if self.test is None else self.test[place]
             pairs = zip(self.trial_numbers[place], self.tunings[place], strict=True)
             for trial, (number, tuning) in enumerate(pairs):
                 found = self.settings[place][int(tuning)]
                 told = (int(number), int(tuning), found.lr_min, found.lr_max, found.batch_size)
-                metrics = [float(getattr(point, metric)[trial]) for metric in METRICS]
-                if self.test is not None:
-                    metrics += [float(values[trial]) for values in self.test[place]]
+                metrics = [float(values[trial]) for values in measured]
                 rows.append({**named, **dict(zip(columns, [*told, *metrics], strict=True))})
         return rows
 
@@ -494,14 +535,9 @@ def _setting(column: Mapping[str, Any], name: str) -> Setting:
     )
 
 
-def _check_metric(metric: str) -> None:
-    if metric not in METRICS:
-        raise UsageError(f"metric={metric!r}: choose one of {', '.join(METRICS)}")
-
-
-def _goodness(values: FloatArray, metric: str) -> tuple[bool, float]:
+def _goodness(values: FloatArray, metric: Metric) -> tuple[bool, float]:
     finite = values[np.isfinite(values)]
     if not len(finite):
         return False, -math.inf
     mean = float(finite.mean())
-    return len(finite) == len(values), -mean if metric.startswith("loss") else mean
+    return len(finite) == len(values), -mean if metric.direction == "minimize" else mean

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from sweeper.records import Outcome, Params, Planned, Point, Step, Target
+from sweeper.records import Metric, Outcome, Params, Planned, Point, Step, Target
 from sweeper.settings import SweepSettings
 
 
@@ -93,6 +93,10 @@ class OpenWorkload(Protocol):
     @property
     def identity(self) -> Mapping[str, Any]:
         """What makes a folder its own, beside settings and seed: plain data."""
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What each of its trials comes to."""
 
     @property
     def data_sha256(self) -> Sequence[str]:

@@ -449,10 +449,10 @@ GIVEN = {
 
 def bound(store, paths, **changes):
     given = {**GIVEN, **changes}
-    identity = identify(
-        *[given.pop(name) for name in ("problem", "settings", "seed", "curve_samples")]
-    )
-    return bind(store, paths, identity, **given)
+    told = [given[name] for name in ("settings", "seed", "curve_samples")]
+    identity = identify({"problem": given["problem"]}, *told)
+    sums = given["data_sha256"]
+    return bind(store, paths, identity, data_sha256=(sums,) if isinstance(sums, str) else sums)
 
 
 def test_a_folder_is_bound_and_goes_on(store, paths):
@@ -520,7 +520,7 @@ def test_a_folder_of_before_there_were_two_methods_goes_on_with_what_a_name_mean
             SweepSettings(dataclasses.replace(get_settings(preset), **length), cores=2)
             for preset in (name, f"ranges-{name}")
         )
-        identity = identify("toy", before, 0, 40)
+        identity = identify({"problem": "toy"}, before, 0, 40)
         known = dict(identity["settings"])
         for field in OF_THE_LADDER | {"schedule", "warmup", "epochs"}:
             known.pop(field)
@@ -530,7 +530,7 @@ def test_a_folder_of_before_there_were_two_methods_goes_on_with_what_a_name_mean
             fill(store)
         assert settings_begun(store, asked) == before
         assert settings_begun(store, before) == before
-        bind(store, paths, identity, data_sha256=store.meta.get("data_sha256"))
+        bind(store, paths, identity, data_sha256=[store.meta.get("data_sha256")])
     # Settings that are no preset's are what they say.
     own = SweepSettings(HyperparameterSettings(tunings=9))
     assert settings_begun(store, own) == own
@@ -583,10 +583,10 @@ def test_the_checksum_that_earlier_releases_had_of_the_same_data_is_followed_by_
     fill(store)
     with pytest.raises(FolderError, match="other data"):
         bound(store, paths, data_sha256="ee")
-    bound(store, paths, data_sha256="ee", earlier_data_sha256="dd")
-    bound(store, paths, data_sha256="ee", earlier_data_sha256="dd")
+    bound(store, paths, data_sha256=("ee", "dd"))
+    bound(store, paths, data_sha256=("ee", "dd"))
     with pytest.raises(FolderError, match="other data"):
-        bound(store, paths, data_sha256="ff", earlier_data_sha256="dd")
+        bound(store, paths, data_sha256=("ff", "dd"))
 
 
 def test_a_setting_that_an_old_folder_does_not_know_is_not_compared(store, paths):

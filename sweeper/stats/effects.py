@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sweeper.records import Metric
 from sweeper.stats.anova import Analysis, Marginal, Term, analyse
 from sweeper.stats.compare import holm_p_values
 from sweeper.stats.components import Estimate, estimate_means
@@ -189,7 +190,7 @@ class Effects:
 def find_effects(
     samples: Sequence[Sample],
     columns: Mapping[str, Sequence[Setting]],
-    metric: str,
+    metric: Metric,
     n_val: int | None = None,
 ) -> Effects:
     """Which parameter matters in a metric.
@@ -197,7 +198,7 @@ def find_effects(
     Args:
         samples: the points.
         columns: for each parameter its value in each point.
-        metric: its name; one that begins with "loss" is the better the lower, and is unbounded.
+        metric: which values are better, and the bounds of what there can be.
         n_val: samples of the validation set.
 
     Raises:
@@ -221,11 +222,11 @@ def find_effects(
     if not levels:
         few = "no point has" if not used else "only one point has" if len(used) == 1 else ""
         reason = f"{few} trials" if few else "no parameter has more than one value"
-        return _nothing(metric, reason, caveats)
+        return _nothing(metric.name, reason, caveats)
     if _is_random(levels, numbers, len(used)):
         if len(used) < FEWEST:
             return _nothing(
-                metric, f"a random search needs {FEWEST} points, not {len(used)}", caveats
+                metric.name, f"a random search needs {FEWEST} points, not {len(used)}", caveats
             )
         importance = grow(means, levels, numbers)
         return _by_forest(importance, means, metric, texts, n_val, caveats)
@@ -233,7 +234,7 @@ def find_effects(
     if analysis is None:
         tried = any(one.n > 1 for one in means)
         reason = "no variation was seen between trials" if tried else "one trial of each point"
-        return _nothing(metric, f"{reason}, and nothing else to compare with", caveats)
+        return _nothing(metric.name, f"{reason}, and nothing else to compare with", caveats)
     return _by_anova(analysis, means, metric, texts, n_val, caveats)
 
 
@@ -275,7 +276,7 @@ def _is_random(
 def _by_anova(
     analysis: Analysis,
     means: Sequence[Estimate],
-    metric: str,
+    metric: Metric,
     texts: Mapping[str, Sequence[str]],
     n_val: int | None,
     caveats: list[str],
@@ -299,11 +300,10 @@ def _by_anova(
         if name and (kind != "shared" or shares.share[at] > 0)
         if kind != "left" or shares.share[at] > 0 or analysis.left_freedom
     ]
-    lower = metric.startswith("loss")
     levels: list[LevelMean] = []
     for name, term in zip(names, analysis.terms, strict=True):
         own = [one for one in analysis.marginals if one.term == term]
-        levels += _level_means(name, own, texts, lower=lower)
+        levels += _level_means(name, own, texts, metric)
     if analysis.aliased:
         caveats.append(
             f"changed only together with other parameters, so not told apart: "
@@ -319,16 +319,16 @@ def _by_anova(
         "left": "compared with what is left of points",
     }[analysis.error]
     basis = (
-        f"What matters in {metric} (analysis of variance of {_plural(len(means), 'point')}, "
+        f"What matters in {metric.name} (analysis of variance of {_plural(len(means), 'point')}, "
         f"{_spread(means, tuned=tuned)}; {whose}; 95 % for all verdicts together{_samples(n_val)}):"
     )
-    return Effects(metric, "anova", basis, tuple(effects), tuple(levels), tuple(caveats))
+    return Effects(metric.name, "anova", basis, tuple(effects), tuple(levels), tuple(caveats))
 
 
 def _by_forest(
     importance: Importance,
     means: Sequence[Estimate],
-    metric: str,
+    metric: Metric,
     texts: Mapping[str, Sequence[str]],
     n_val: int | None,
     caveats: list[str],
@@ -349,19 +349,19 @@ def _by_forest(
     if importance.explained > 0:
         for name, term in zip(names, importance.terms, strict=True):
             own = [one for one in importance.marginals if one.term == term]
-            levels += _level_means(name, own, texts, lower=metric.startswith("loss"))
+            levels += _level_means(name, own, texts, metric)
     else:
         caveats.append(
             "the forest foretells nothing of points that it has not seen: no parameter is seen to "
             "matter, or there are too few points"
         )
     basis = (
-        f"What matters in {metric} (functional analysis of variance over a random forest, "
+        f"What matters in {metric.name} (functional analysis of variance over a random forest, "
         f"{_plural(len(means), 'point')}, {_spread(means, tuned=tuned)}; it foretells "
         f"{100 * max(0.0, importance.explained):.0f} % of the variance of points that it has not "
         f"seen; intervals by bootstrap over points, 95 % each{_samples(n_val)}):"
     )
-    return Effects(metric, "forest", basis, tuple(effects), tuple(levels), tuple(caveats))
+    return Effects(metric.name, "forest", basis, tuple(effects), tuple(levels), tuple(caveats))
 
 
 def _kind(term: Term) -> str:
@@ -387,12 +387,12 @@ def _rest(
 
 
 def _level_means(
-    effect: str, found: Sequence[Marginal], texts: Mapping[str, Sequence[str]], *, lower: bool
+    effect: str, found: Sequence[Marginal], texts: Mapping[str, Sequence[str]], metric: Metric
 ) -> Iterator[LevelMean]:
-    best = (min if lower else max)(found, key=lambda one: one.mean, default=None)
-    bounds = None if lower else (0.0, 1.0)
+    better = min if metric.direction == "minimize" else max
+    best = better(found, key=lambda one: one.mean, default=None)
     for one in found:
-        ends = keep_within(one.mean, one.mean - one.low, one.high - one.mean, bounds)
+        ends = keep_within(one.mean, one.mean - one.low, one.high - one.mean, metric.bounds)
         name = _level_name(one.term, one.levels, texts)
         yield LevelMean(effect, name, one.mean, *ends, one is best)
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.errors import UsageError
+from sweeper.records import Metric
 from sweeper.stats.compare import (
     Pair,
     compare_all,
@@ -192,7 +193,7 @@ class Comparison:
 
 def compare_points(
     samples: Sequence[Sample],
-    metric: str,
+    metric: Metric,
     *,
     baseline: int | None = None,
     by: By = "best",
@@ -201,11 +202,11 @@ def compare_points(
     n_val: int | None = None,
     generalise: bool = False,
 ) -> Comparison:
-    """Compare points in a metric, a loss being the better the lower it is.
+    """Compare points in a metric.
 
     Args:
         samples: the points.
-        metric: its name; one that begins with "loss" is the better the lower, and is unbounded.
+        metric: which values are better, and the bounds of what there can be.
         baseline: the place of a point that all others are compared with.
         by: "best": the point that came out best with each other; "all": every pair.
         paired: trials of the same number share their luck: compare by their differences.
@@ -214,14 +215,16 @@ def compare_points(
         generalise: what other validation samples would change is in the intervals (accuracies).
 
     Raises:
-        UsageError: `generalise` without `n_val` or for what is no accuracy; `paired` for all pairs.
+        UsageError: `generalise` without `n_val` or for what is no accuracy; `paired` for all pairs;
+            a metric of which no values are better.
     """
     if by not in {"best", "all"}:
         raise UsageError(
             f"by={by!r}: choose 'best' (the best with each other) or 'all' (each pair)"
         )
-    lower = metric.startswith("loss")
-    sign = -1.0 if lower else 1.0
+    if metric.direction == "none":
+        raise UsageError(f"metric={metric.name!r}: neither large nor small values are better")
+    sign = -1.0 if metric.direction == "minimize" else 1.0
     chosen = samples[baseline] if baseline is not None else None
     if chosen is not None and chosen.flag:
         raise UsageError(f"baseline {chosen.name!r} {chosen.flag}: choose another")
@@ -229,7 +232,7 @@ def compare_points(
     means = estimate_means([sign * one.trials for one in sound], [one.tunings for one in sound])
     able = [(one, mean) for one, mean in zip(sound, means, strict=True) if mean.enough]
     points, means = [one for one, _ in able], [mean for _, mean in able]
-    extra = _sampling(points, metric, n_val) if generalise else None
+    extra = _sampling(points, metric.name, n_val) if generalise else None
     place = next((at for at, one in enumerate(points) if one is chosen), None)
     leader = _leader(points, means)
     pairs: list[Pair] = []
@@ -241,17 +244,17 @@ def compare_points(
         else:
             pairs = compare_all(means, place, confidence, extra)
     pairs.sort(key=lambda pair: pair.difference)
-    bounds = None if lower else (0.0, 1.0)
+    bounds = metric.bounds
     told = None
     if chosen is None and leader is not None and len(points) > 1:
         rivals = sum(leader in {p.first, p.second} and not p.verdict for p in pairs)
         told = _told(points[leader].name, means[leader], rivals, sign, confidence, bounds)
     return Comparison(
-        metric,
+        metric.name,
         confidence,
         tuple(_row(pair, points, sign, bounds) for pair in pairs),
         told,
-        _basis(metric, means, confidence, n_val, generalise=generalise, paired=paired),
+        _basis(metric.name, means, confidence, n_val, generalise=generalise, paired=paired),
         tuple(_caveats(samples, points, means)),
     )
 

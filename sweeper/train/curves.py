@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
-from sweeper.train.data.samples import Data, Indices
-from sweeper.train.streams import Streams
+from sweeper.train.data.samples import Data, Indices, SampleSet, in_order
+from sweeper.train.problem.declared import MEASURED, Declared
+from sweeper.train.problem.inputs import call_model
+from sweeper.train.problem.metrics import evaluating
+from sweeper.train.problem.reductions import join
+from sweeper.train.streams import Streams, preserved
 
 CURVE_SAMPLES = 1024
 """The most samples that a point of a curve is measured on."""
@@ -58,3 +64,34 @@ def choose_samples(
         name: np.sort(generator.choice(len(part), min(len(part), most), replace=False))
         for name, part in (("train", data.train), ("val", data.val))
     }
+
+
+def measure_declared(
+    declared: tuple[Declared, ...], model: nn.Module, loss: Any, data: Data, *, diverged: bool
+) -> dict[str, float]:
+    """Every declared metric on both sets, by name; NaN of a trial that diverged.
+
+    Training could go on as if nothing had been measured.
+
+    Raises:
+        ValueError: a metric gives no number, or the outputs of a set cannot be put together.
+    """
+    if not declared:
+        return {}
+    found: dict[str, float] = {}
+    for name in MEASURED:
+        pair = (None, None) if diverged else _outputs(model, loss, data.sets[name])
+        for metric in declared:
+            value = math.nan if diverged else metric.value(*pair)
+            found[f"{metric.name}_{name}"] = value
+    return found
+
+
+def _outputs(model: nn.Module, loss: Any, samples: SampleSet) -> tuple[Any, Any]:
+    """The model's outputs and the targets of a whole set."""
+    outputs, targets = [], []
+    with preserved(), evaluating(model, loss), torch.no_grad():
+        for x, y in samples.batches(in_order(len(samples))):
+            outputs.append(call_model(model, x))
+            targets.append(y)
+    return join(outputs), join(targets)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from sweeper.records import KFold, Params, Target
+from sweeper.records import CLASSIC, KFold, Metric, Params, Target
 from sweeper.settings import SweepSettings
 from sweeper.train.native.toolchain import check_toolchain, processor
 from sweeper.train.problem.importing import ProblemRef
@@ -103,6 +103,11 @@ class OpenProblem:
         rule = self.data.validation
         told = str(rule) if isinstance(rule, KFold) else rule
         return {**({} if told is None else {"validation": told}), "problem": self._brief.ref.name}
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The four of every problem, and those that this one declares."""
+        return (*CLASSIC, *self._brief.metrics)
 
     @property
     def data_sha256(self) -> Sequence[str]:

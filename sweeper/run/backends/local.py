@@ -31,7 +31,7 @@ StartMethod = Literal["forkserver", "spawn"]
 
 CAPABILITIES = Capabilities(own_processes=True, stops_jobs=True, needs_unix=True)
 
-ENDING = 1.0
+ENDING = 3.0
 """Seconds that a worker may live on after it has closed its connection."""
 
 _servers: dict[tuple[str, ...], ForkServer] = {}

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from sweeper.errors import ProblemError
 from sweeper.results import show_params
 from sweeper.signature import decode
+from sweeper.train.curves import measure_declared
 from sweeper.train.data.samples import Batch, Data, Indices, endless, in_order, shuffled
 from sweeper.train.eager.soundness import has_sum, is_broadcast, notes_of
 from sweeper.train.problem.inputs import call_model
@@ -234,6 +235,8 @@ def run_check(
         shapes = f"output {_shape(evaluated)} and y {_shape(y)}"
         with _explained(problem, f"accuracy_style {style!r} of {shapes}", fitting):
             Tally(judging, samples=1).add(evaluated, y)
+    with _explained(problem, f"metrics of model({shown})", "a number for each set"):
+        measure_declared(problem.metrics, model, loss, data, diverged=False)
     with _explained(problem, "loss.backward()", "gradients for the model's parameters"):
         value.backward()  # type: ignore[no-untyped-call]
     with _explained(problem, "a step of the optimizer", "one that suits the model's gradients"):

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from sweeper.files import make_folder
 from sweeper.records import Params
 from sweeper.signature import decode
-from sweeper.train.curves import CURVES, Trained, choose_samples, curve_steps
+from sweeper.train.curves import (
+    CURVES,
+    Trained,
+    choose_samples,
+    curve_steps,
+    measure_declared,
+)
 from sweeper.train.data.samples import Batch, Data, Indices, SampleSet, in_order, shuffled
 from sweeper.train.problem.inputs import call_model
 from sweeper.train.problem.metrics import Measure, Tally, evaluating
@@ -104,6 +110,7 @@ def train_trial(
     for name, samples in data.sets.items():
         measured = (math.nan, 0.0) if diverged else evaluator.measure(samples, name)
         metrics[f"loss_{name}"], metrics[f"perf_{name}"] = measured
+    metrics |= measure_declared(problem.metrics, model, loss, data, diverged=diverged)
     own = isinstance(loss, nn.Module) and any(True for _ in loss.parameters())
     return Trained(metrics, curves, full, loss if own else None)
 

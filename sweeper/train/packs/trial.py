@@ -18,7 +18,13 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from sweeper.train.curves import CURVES, Trained, choose_samples, curve_steps
+from sweeper.train.curves import (
+    CURVES,
+    Trained,
+    choose_samples,
+    curve_steps,
+    measure_declared,
+)
 from sweeper.train.data.samples import Data, HeldSet, Indices, PartSet, SampleSet, placed, shuffled
 from sweeper.train.native.cache import replicas_of
 from sweeper.train.packs.evaluation import CHUNK, Measured, PackEvaluation, gather
@@ -232,7 +238,7 @@ def train_pack(
                 break
         if number in place_of:
             _note_curves(members, left, evaluation, step.state, data, place_of[number])
-    yield from _finish(members, evaluation, step.state, data, parts)
+    yield from _finish(problem, members, evaluation, step.state, data, parts)
 
 
 def evaluation_of(problem: Problem, member: Member) -> PackEvaluation:
@@ -241,6 +247,7 @@ def evaluation_of(problem: Problem, member: Member) -> PackEvaluation:
 
 
 def _finish(
+    problem: Problem,
     members: Sequence[Member],
     evaluation: PackEvaluation,
     state: Sequence[Tensor],
@@ -265,6 +272,9 @@ def _finish(
             metrics[f"loss_{name}"], metrics[f"perf_{name}"] = measured
         if not member.diverged:
             member.take(state, place)
+        metrics |= measure_declared(
+            problem.metrics, member.model, member.loss, parts[place], diverged=member.diverged
+        )
         yield member, Trained(metrics, member.curves, member.full)
 
 

@@ -21,6 +21,7 @@ from sweeper.records import NUMERICS
 from sweeper.signature import decode, find_importable
 from sweeper.train.data.splits import DEFAULT, Rule, read_rule
 from sweeper.train.mode.machine import libraries
+from sweeper.train.problem.declared import Declared, read_metrics
 from sweeper.train.problem.importing import ProblemRef, import_module
 from sweeper.train.problem.metrics import ACCURACY_STYLES, EARLIER_NAMES, Measure
 from sweeper.train.problem.optimizers import check_optimizer, read_optimizer, recipe_of
@@ -55,6 +56,7 @@ class Problem:
         if not isinstance(style, str) or EARLIER_NAMES.get(style, style) not in ACCURACY_STYLES:
             choices = ", ".join(repr(choice) for choice in ACCURACY_STYLES)
             raise self.fault("accuracy_style", _shown(style), f"one of {choices}")
+        _ = self.metrics
         self.make_loss()
         handlers = getattr(self.module, "handlers", None)
         if handlers is not None and not callable(handlers):
@@ -82,6 +84,19 @@ class Problem:
         """How performance is measured: a name of `ACCURACY_STYLES`."""
         style = str(self.module.accuracy_style)
         return EARLIER_NAMES.get(style, style)
+
+    @property
+    def metrics(self) -> tuple[Declared, ...]:
+        """What is measured beside loss and performance.
+
+        Raises:
+            ProblemError: it is declared in no way there is.
+        """
+        given = getattr(self.module, "metrics", None)
+        try:
+            return read_metrics(given)
+        except (TypeError, ValueError) as error:
+            raise self.fault("metrics", _shown(given), str(error)) from None
 
     @property
     def optimizer(self) -> Any:
@@ -253,6 +268,7 @@ class Problem:
             libraries(),
             read_optimizer(self.optimizer).name,
             _pickled_search(self.module),
+            tuple(metric for one in self.metrics for metric in one.measured),
         )
 
 

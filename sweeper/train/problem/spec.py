@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeper.errors import ParamError
-from sweeper.records import NUMERICS, KFold
+from sweeper.records import NUMERICS, KFold, Metric
 from sweeper.train.problem.importing import ProblemRef, import_module
 from sweeper.workload import Source
 
@@ -99,6 +99,8 @@ class Brief:
     own: bytes | None
     """Pickled, what the module says itself of what to try: `points` and `trials`; None: it has a
     selector, or what cannot be pickled."""
+    metrics: tuple[Metric, ...] = ()
+    """What trials come to beside `CLASSIC`."""
 
     def check_params(self, params: Any) -> None:
         """Whether `model` can be called so, as far as its signature says.
