@@ -9,14 +9,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.metadata
+import itertools
 import os
 import platform
 import sys
 import sysconfig
 import time
 import traceback
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -36,9 +36,8 @@ from sweeper.errors import (
     UsageError,
 )
 from sweeper.files import current_folder, open_standard_streams, unpack_arrays
-from sweeper.locking import folder_lock, read_lock
-from sweeper.records import CHECK, TRIAL, Step
-from sweeper.results import SweepResult, show_params
+from sweeper.locking import folder_lock
+from sweeper.results import SweepResult
 from sweeper.search.spaces import (
     DEFAULT_TRIALS,
     Space,
@@ -53,21 +52,14 @@ from sweeper.show.clean import clean
 from sweeper.show.code import code_difference
 from sweeper.show.doctor import Examined, judge
 from sweeper.show.export import json_text
-from sweeper.show.status import Status, describe_status
+from sweeper.show.status import describe_status
 from sweeper.show.table import failure_lines, failures_in_full, findings, plural, results_table
-from sweeper.signature import decode
 from sweeper.store.collate import collate, csv_text
 from sweeper.store.database import Store
-from sweeper.store.load import asked_points, load, read_results
+from sweeper.store.load import load, read_results
 from sweeper.store.paths import Paths
-from sweeper.store.sources import (
-    SourceFile,
-    earlier_sources,
-    files_of,
-    kept_sources,
-    read_text,
-    text_of,
-)
+from sweeper.store.sources import read_code_history
+from sweeper.store.status import read_status
 from sweeper.train.problem.importing import is_path
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
@@ -655,35 +647,20 @@ def _effects(folder: Path, metric: str, *, markdown: bool) -> int:
 def _show_code(folder: Path) -> int:
     """Each change of the code with the points that were kept apart for it, and what is new now."""
     with Store.read(Paths(folder).database) as store, store.snapshot():
-        known, earlier = kept_sources(store), earlier_sources(store)
-        params = dict(store.encoded_params())
-        at = str(store.meta.get("source_folder", ""))
-        with store.understood():
-            versions = [_texts(files_of(entry)) for entry in earlier]
-            versions += [_texts(known or ())]
-            apart = [[_shown(params[number]) for number in entry["apart"]] for entry in earlier]
-    if known is None:
+        history = read_code_history(store)
+    if history is None:
         _say("this folder was begun by a version of sweeper that kept no code")
         return 0
+    versions = [*(change.before for change in history.changes), history.kept]
     lines: list[str] = []
-    for number, entry in enumerate(earlier):
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["time"]))
-        kept = "; ".join(apart[number]) or "nothing"
-        lines += [f"changed {when}; kept apart: {kept}"]
-        lines += code_difference(versions[number], versions[number + 1], ("before", "after"))
-    now = {file.label: read_text(Path(at) / file.label) for file in known}
-    lines += code_difference(versions[-1], now, ("kept", "now"))
+    for change, (before, after) in zip(history.changes, itertools.pairwise(versions), strict=True):
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(change.time))
+        lines += [f"changed {when}; kept apart: {'; '.join(change.apart) or 'nothing'}"]
+        lines += code_difference(before, after, ("before", "after"))
+    lines += code_difference(history.kept, history.read_now(), ("kept", "now"))
     for line in lines or ["the code is what it was"]:
         _say(clean(line))
     return 0
-
-
-def _texts(files: Iterable[SourceFile]) -> dict[str, str | None]:
-    return {file.label: text_of(file) for file in files}
-
-
-def _shown(encoded: str) -> str:
-    return show_params(decode(encoded))
 
 
 def _print_results(results: SweepResult, folder: Path) -> None:
@@ -703,49 +680,10 @@ def _print_results(results: SweepResult, folder: Path) -> None:
 def _status(folder: Path) -> int:
     paths = Paths(folder)
     with Store.read(paths.database) as store, store.snapshot():
-        status = _read_status(store, paths)
-    _say(describe_status(status, time.time()))
+        results = read_results(store)
+        status = read_status(store, paths, results)
+    _say(describe_status(status, results, time.time()))
     return 0
-
-
-def _read_status(store: Store, paths: Paths) -> Status:
-    """What `status` says of a folder, from its database."""
-    results = read_results(store)
-    steps = store.last_steps()
-    tuned: set[str] = set()
-    done: Counter[str] = Counter()
-    asked = {point.signature: point.trials for point in asked_points(store)}
-    times: list[tuple[float, float]] = []
-    for outcome in store.outcomes(arrays=False):
-        if outcome.stage == TRIAL:
-            done[outcome.point] += outcome.number < asked.get(outcome.point, 0)
-        elif outcome.stage != CHECK:
-            tuned.add(outcome.point)
-        if outcome.ended:
-            times.append((outcome.started, outcome.ended))
-    phases = dict.fromkeys(("waiting", "tuning", "training", "done", "failed"), 0)
-    for point in asked_points(store):
-        step = steps.get(point.id, Step(""))
-        if step.error is not None:
-            phases["failed"] += 1
-        elif step.found is not None:
-            phases["done" if done[point.signature] >= point.trials else "training"] += 1
-        else:
-            phases["tuning" if point.signature in tuned else "waiting"] += 1
-    holder = read_lock(paths.lock)
-    failed = sum(failure.number is not None for failure in results.failures)
-    return Status(
-        folder=str(paths.folder),
-        identity=store.meta.get("identity", {}),
-        phases=phases,
-        trials_done=done.total(),
-        trials_failed=failed,
-        trials_asked=sum(asked.values()),
-        results=results,
-        driver=None if holder is None else str(holder),
-        began=min((began for began, _ in times), default=None),
-        last=max((ended for _, ended in times), default=None),
-    )
 
 
 def _export(folder: Path, file_format: Format, output: Path | None) -> int:
