@@ -147,7 +147,7 @@ def _explain_writing(error: Exception) -> str:
     return f"{' '.join(message.split())} (see {command} --help)"
 
 
-_HERE = str(Path(__file__).parent)
+_HERE = str(Path(__file__).parents[1])  # the folder of the package
 
 
 def _own_traceback(error: BaseException) -> str:
