@@ -57,7 +57,7 @@ def test_a_pid_that_was_given_to_another_process_is_no_driver(tmp_path, capsys):
 RIVAL = """
 import pathlib, sys
 from sweeper.errors import FolderError
-from sweeper.files import folder_lock
+from sweeper.locking import folder_lock
 print("ready", flush=True)
 sys.stdin.readline()
 try:
