@@ -429,3 +429,24 @@ class Progress:
     def points(self) -> int:
         """All points asked for."""
         return self.tuning + self.training + self.done + self.failed + self.waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How far a folder has come, whether its sweep runs or not."""
+
+    folder: str
+    identity: Mapping[str, Any]
+    """Problem, seed, curve_samples, and the settings by name."""
+    phases: Mapping[str, int]
+    """Points by phase: waiting, tuning, training, done, failed."""
+    trials_done: int
+    trials_failed: int
+    """They are among those done."""
+    trials_asked: int
+    driver: str | None
+    """Who drives the folder at the moment."""
+    began: float | None
+    """When the first replica started, in seconds since the epoch."""
+    last: float | None
+    """When the last replica ended."""

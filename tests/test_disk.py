@@ -25,7 +25,7 @@ import pytest
 
 import blobs
 import sweeper
-from sweeper import files
+from sweeper import files, locking
 from sweeper.errors import DiskError, FolderError, StoppedError
 from sweeper.files import disk_error, unpack_arrays, write_swapped
 from sweeper.locking import folder_lock
@@ -237,7 +237,7 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(files.fcntl, "flock", refuse)
+    monkeypatch.setattr(locking.fcntl, "flock", refuse)
     with pytest.raises(FolderError, match=r"No locks available.*no working locks.*network"):
         sweep_grid(tmp_path / "out")
     assert not (tmp_path / "out" / "sweep.db").exists()

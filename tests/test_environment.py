@@ -17,6 +17,7 @@ import torch
 
 import sweeper
 from sweeper import cli
+from sweeper.cli.run import look_in_current_folder
 from sweeper.errors import BackendError, DiskError
 from sweeper.records import Job, Start, Target
 from sweeper.run.backends.local import LocalBackend
@@ -389,5 +390,5 @@ def test_where_the_command_line_looks_for_modules(tmp_path, monkeypatch):
         "/far/away.py": [*before, str(tmp_path)],
     }.items():
         monkeypatch.setattr(sys, "path", [*before])
-        cli._look_in_current_folder(module)
+        look_in_current_folder(module)
         assert sys.path == expected, module

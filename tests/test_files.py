@@ -172,7 +172,7 @@ def test_objects_are_neither_written_nor_read():
 HOLD = """
 import sys
 from pathlib import Path
-from sweeper.files import folder_lock
+from sweeper.locking import folder_lock
 with folder_lock(Path(sys.argv[1])) as dead:
     print("held", dead, flush=True)
     sys.stdin.read()

@@ -167,7 +167,7 @@ def is_within_a_round(folder):
 HOLDER = """
 import sys
 from pathlib import Path
-from sweeper.files import folder_lock
+from sweeper.locking import folder_lock
 with folder_lock(Path(sys.argv[1]) / "lock"):
     print("held", flush=True)
     sys.stdin.read()

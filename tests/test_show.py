@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sweeper.records import Reference
+from sweeper.records import Reference, Status
 from sweeper.results import FailureReport, PointResult, SweepResult
 from sweeper.settings import PRESETS
 from sweeper.show.clean import clean, clean_line
 from sweeper.show.doctor import Examined, judge
 from sweeper.show.export import json_text
-from sweeper.show.status import Status, describe_settings, describe_status
+from sweeper.show.status import describe_settings, describe_status
 from sweeper.show.table import failure_lines, failures_in_full, findings, results_table
 
 EVIL = "\x1b]0;title\x07\x1b[31mred\x1b[0m\rover\x9b2Jwritten\u202e\x00"
@@ -242,12 +242,12 @@ def test_status_says_what_is_known():
         trials_done=9,
         trials_failed=1,
         trials_asked=24,
-        results=sweep_of(GOOD, POOR, failures=[failure], notes=["data: held in memory"]),
         driver="process 7 on box",
         began=1_000_000.0,
         last=1_000_060.0,
     )
-    text = describe_status(status, now=1_000_600.0)
+    results = sweep_of(GOOD, POOR, failures=[failure], notes=["data: held in memory"])
+    text = describe_status(status, results, now=1_000_600.0)
     fields = dict(line.split(maxsplit=1) for line in text.splitlines())
     fields = {name: " ".join(said.split()) for name, said in fields.items()}
     assert fields["problem"] == "digits"
@@ -264,8 +264,8 @@ def test_status_says_what_is_known():
 
 
 def test_status_of_a_folder_in_which_nothing_has_happened():
-    status = Status("out/x", {}, dict.fromkeys(["done"], 0), 0, 0, 0, sweep_of(), None, None, None)
-    text = describe_status(status, now=5.0)
+    status = Status("out/x", {}, dict.fromkeys(["done"], 0), 0, 0, 0, None, None, None)
+    text = describe_status(status, sweep_of(), now=5.0)
     assert "nobody at the moment" in text
     assert "none asked for yet" in text
     assert "not known yet" in text

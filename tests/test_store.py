@@ -321,7 +321,7 @@ store = Store.open(Path({str(paths.database)!r}))
 store.begin([Asked(ONE, 1, 0)], SELECTOR, keep_log=True)
 store.append(finished(trial(ONE, 0)))
 with store.transaction():
-    store._insert(store._rows_of([Finished(1.0, trial(ONE, 1))]))
+    store.insert([Finished(1.0, trial(ONE, 1))])
     os.kill(os.getpid(), 9)
 """
     ended = subprocess.run([sys.executable, "-c", code], check=False)
@@ -370,7 +370,7 @@ def test_neither_blocks_the_other(store, paths):
             assert len(list(reader.outcomes())) == 9
             store.append(finished(trial(ONE, 7)))
         with store.transaction():
-            store._insert(store._rows_of([Finished(1.0, trial(ONE, 8))]))
+            store.insert([Finished(1.0, trial(ONE, 8))])
             with reader.snapshot():
                 assert len(list(reader.outcomes())) == 10
     assert len(list(store.outcomes())) == 11

@@ -15,7 +15,7 @@ import pytest
 
 import blobs
 import sweeper
-from sweeper import cli, files
+from sweeper import cli, locking
 from sweeper.errors import FolderError
 from sweeper.files import sha256_of_file, unpack_arrays
 from sweeper.locking import Holder, folder_lock, read_lock
@@ -57,7 +57,7 @@ def test_a_pid_that_was_given_to_another_process_is_no_driver(tmp_path, capsys):
 RIVAL = """
 import pathlib, sys
 from sweeper.errors import FolderError
-from sweeper.files import folder_lock
+from sweeper.locking import folder_lock
 print("ready", flush=True)
 sys.stdin.readline()
 try:
@@ -93,7 +93,7 @@ def test_of_several_that_find_a_stale_lock_at_once_one_wins(tmp_path):
 
 def test_a_lock_that_is_removed_while_it_is_taken_is_taken_anew(tmp_path, monkeypatch):
     lock = tmp_path / "lock"
-    flock, calls = files.fcntl.flock, []
+    flock, calls = locking.fcntl.flock, []
 
     def somebody_removes_it(*arguments):
         if not calls:
@@ -101,7 +101,7 @@ def test_a_lock_that_is_removed_while_it_is_taken_is_taken_anew(tmp_path, monkey
         calls.append(arguments)
         return flock(*arguments)
 
-    monkeypatch.setattr(files.fcntl, "flock", somebody_removes_it)
+    monkeypatch.setattr(locking.fcntl, "flock", somebody_removes_it)
     with folder_lock(lock):
         assert len(calls) == 2
         with pytest.raises(FolderError, match="is being swept by"), folder_lock(lock):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from sweeper.records import Status
 from sweeper.results import SweepResult, show_interval
 from sweeper.settings import PRESETS, SweepSettings
 from sweeper.show.clean import clean_line
@@ -15,30 +15,11 @@ from sweeper.show.progress import show_duration
 from sweeper.show.table import failure_lines, name_point, plural
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What is known of a sweep's folder."""
+def describe_status(status: Status, results: SweepResult, now: float) -> str:
+    """The status, and what the results say so far, as lines of a name and what there is to say.
 
-    folder: str
-    identity: Mapping[str, Any]
-    """Problem, seed, curve_samples, and the settings by name."""
-    phases: Mapping[str, int]
-    """Points by phase: waiting, tuning, training, done, failed."""
-    trials_done: int
-    trials_failed: int
-    """They are among those done."""
-    trials_asked: int
-    results: SweepResult
-    driver: str | None
-    """Who drives the folder at the moment."""
-    began: float | None
-    """When the first replica started, in seconds since the epoch."""
-    last: float | None
-    """When the last replica ended."""
-
-
-def describe_status(status: Status, now: float) -> str:
-    """The status as lines of a name and what there is to say."""
+    `now` is in seconds since the epoch.
+    """
     identity = status.identity
     rows = [
         ("problem", str(identity.get("problem", "not known yet"))),
@@ -50,12 +31,12 @@ def describe_status(status: Status, now: float) -> str:
         ("trials", _trials(status)),
         ("began", _when(status.began, now)),
         ("last result", _when(status.last, now)),
-        ("best so far", _best(status.results)),
-        *(("flagged", text) for text in _flagged(status.results)),
-        *(("note", note) for note in status.results.notes),
+        ("best so far", _best(results)),
+        *(("flagged", text) for text in _flagged(results)),
+        *(("note", note) for note in results.notes),
     ]
     lines = [f"{name:<12} {clean_line(text)}".rstrip() for name, text in rows]
-    return "\n".join(lines + failure_lines(status.results, status.folder))
+    return "\n".join(lines + failure_lines(results, status.folder))
 
 
 def describe_settings(settings: Mapping[str, Any]) -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from sweeper.results import show_params
+from sweeper.signature import decode
 from sweeper.store.database import Store
 from sweeper.store.rows import MOST_TIME, expect
 
@@ -97,6 +99,59 @@ def earlier_sources(store: Store) -> tuple[Mapping[str, Any], ...]:
 def files_of(entry: Mapping[str, Any]) -> tuple[Kept, ...]:
     """The files of an entry of `earlier_sources`."""
     return _from_meta(entry["files"])
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of the code."""
+
+    time: float
+    """When it was found, in seconds since the epoch."""
+    apart: tuple[str, ...]
+    """The points that were kept apart for it, as people read them."""
+    before: Mapping[str, str | None]
+    """By label: what the files said before it; None for one whose text is not kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodeHistory:
+    """What a folder knows of its problem's code."""
+
+    changes: tuple[Change, ...]
+    """The first change first."""
+    kept: Mapping[str, str | None]
+    """By label: what the files said when a sweep last ran."""
+    folder: str
+    """Where the files were."""
+
+    def read_now(self) -> dict[str, str | None]:
+        """By label: what the same files say now."""
+        return {label: read_text(Path(self.folder) / label) for label in self.kept}
+
+
+def read_code_history(store: Store) -> CodeHistory | None:
+    """How the code has changed; None: the folder was begun by a release that kept none.
+
+    Raises:
+        FolderError: the folder says what no sweep writes.
+    """
+    known, earlier = kept_sources(store), earlier_sources(store)
+    params = dict(store.encoded_params())
+    folder = str(store.meta.get("source_folder", ""))
+    with store.understood():
+        changes = [
+            Change(
+                entry["time"],
+                tuple(show_params(decode(params[point_id])) for point_id in entry["apart"]),
+                _texts(files_of(entry)),
+            )
+            for entry in earlier
+        ]
+        return None if known is None else CodeHistory(tuple(changes), _texts(known), folder)
+
+
+def _texts(files: Iterable[SourceFile]) -> dict[str, str | None]:
+    return {file.label: text_of(file) for file in files}
 
 
 def keep_sources(

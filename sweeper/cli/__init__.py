@@ -1,0 +1,138 @@
+"""The command line: arguments in, `api`, `store` and `show` joined.
+
+Exit codes: 0 all is well, 1 something failed, 2 wrong usage, 130 interrupted.  torch is imported
+by `run` only, and there as late as possible, so that everything else answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from sweeper import __version__
+from sweeper.cli import doctor, look, run
+from sweeper.cli.common import (
+    BROKEN_PIPE,
+    FAILED,
+    INTERRUPTED,
+    WRONG,
+    Command,
+    complain,
+    say,
+)
+from sweeper.cli.explain import explain_writing, own_traceback, place_of
+from sweeper.errors import ProblemError, SelectorError, SweeperError, UsageError
+from sweeper.files import open_standard_streams
+from sweeper.show.clean import clean
+
+app = typer.Typer(
+    name="sweeper",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    # Plain help: it keeps the examples' lines, and costs nothing to show.
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+# How a command line is written wrongly: this class's place differs between versions of typer.
+_WrittenWrong: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def main() -> None:
+    """The entry point of `sweeper` and of `python -m sweeper`."""
+    _open_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a result is worth more than its ± sign
+    try:
+        code = _run_command_line(sys.argv[1:])
+        sys.stdout.flush()
+    except OSError as error:
+        # Otherwise the interpreter would write what is left once more while it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            code = BROKEN_PIPE
+        else:
+            code = complain(f"standard output: {error.strerror or error}", FAILED)
+    sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Lose what is printed where standard output or standard error is closed (`>&-`)."""
+    open_standard_streams()
+    for name, fd in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, "w", closefd=False))  # noqa: SIM115 - open to the end
+
+
+def _run_command_line(arguments: Sequence[str]) -> int:
+    try:
+        # Commands are only read here and executed below, where no other layer answers for errors.
+        command = app(list(arguments), prog_name="sweeper", standalone_mode=False)
+        return command() if callable(command) else int(command or 0)
+    except _WrittenWrong as error:
+        return complain(explain_writing(error), WRONG)
+    except KeyboardInterrupt as error:  # SweepInterrupted is one
+        return complain(str(error) or "interrupted", INTERRUPTED)
+    except UsageError as error:
+        place = place_of(error.__cause__) if isinstance(error, ProblemError) else ""
+        return complain(f"{error}{place}", WRONG)
+    except SweeperError as error:
+        if isinstance(error, SelectorError) and error.__cause__ is not None:
+            say(clean(own_traceback(error.__cause__)).rstrip(), sys.stderr)
+        return complain(str(error), FAILED)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return complain(str(error), FAILED)
+
+
+# -- the commands ---------------------------------------------------------------------------------
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        say(f"sweeper {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _sweeper(
+    context: typer.Context,
+    *,
+    version: Annotated[  # noqa: ARG001 - its callback acts
+        bool,
+        typer.Option("--version", help="Say the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> Command:
+    """Compare architectures fairly, on every core of this machine.
+
+    \b
+    Examples:
+      sweeper run examples.digits --grid hidden=8,32 --grid nonlinearity=Tanh,ReLU --trials 4
+      sweeper status out/digits
+      sweeper show out/digits
+      sweeper export out/digits --format csv --output digits.csv
+      sweeper doctor
+
+    \b
+    Exit codes: 0 all is well, 1 some trials failed, 2 wrong usage, 130 interrupted.
+    """  # noqa: D301 - typer keeps the lines of a paragraph after \b
+    if context.invoked_subcommand is None:
+        say(context.get_help())
+        return lambda: WRONG
+    return lambda: 0
+
+
+# In the order in which help lists them.
+app.command("run", short_help="Sweep a problem, or go on where it was.")(run.run)
+app.command("status", short_help="Say how far a sweep is.")(look.status)
+app.command("show", short_help="Print the table of results.")(look.show)
+app.command("compare", short_help="Say which points are better.")(look.compare)
+app.command("effects", short_help="Say which parameter matters.")(look.effects)
+app.command("export", short_help="Write the results as CSV or JSON.")(look.export)
+app.command("doctor", short_help="Check cores, pinning and versions.")(doctor.doctor)

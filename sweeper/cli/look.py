@@ -1,0 +1,251 @@
+"""The commands that look at a sweep's folder: status, show, compare, effects, export."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import sys
+import time
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+from sweeper.cli.common import Command, Folder, print_results, say
+from sweeper.errors import FolderError, UsageError
+from sweeper.locking import folder_lock
+from sweeper.results import SweepResult
+from sweeper.show.clean import clean
+from sweeper.show.code import code_difference
+from sweeper.show.export import json_text
+from sweeper.show.status import describe_status
+from sweeper.show.table import failures_in_full, plural
+from sweeper.store.collate import collate, csv_text
+from sweeper.store.database import Store
+from sweeper.store.load import load, read_results
+from sweeper.store.paths import Paths
+from sweeper.store.sources import read_code_history
+from sweeper.store.status import read_status
+
+# -- status ---------------------------------------------------------------------------------------
+
+
+def status(folder: Folder) -> Command:
+    """Say how far a sweep is, also while it runs.
+
+    \b
+    Example:
+      sweeper status out/digits
+    """  # noqa: D301 - typer keeps the lines of a paragraph after \b
+    return functools.partial(_status, folder)
+
+
+def _status(folder: Path) -> int:
+    paths = Paths(folder)
+    with Store.read(paths.database) as store, store.snapshot():
+        results = read_results(store)
+        status = read_status(store, paths, results)
+    say(describe_status(status, results, time.time()))
+    return 0
+
+
+# -- show -----------------------------------------------------------------------------------------
+
+
+def show(
+    folder: Folder,
+    *,
+    failures: Annotated[
+        bool, typer.Option("--failures", help="Show what failed, with the tracebacks.")
+    ] = False,
+    code: Annotated[
+        bool, typer.Option("--code", help="Show how the problem's code has changed.")
+    ] = False,
+) -> Command:
+    """Print the table of results, and which differences are larger than their intervals.
+
+    \b
+    Examples:
+      sweeper show out/digits
+      sweeper show out/digits --failures
+      sweeper show out/digits --code
+    """  # noqa: D301 - typer keeps the lines of a paragraph after \b
+    return (
+        functools.partial(_show_code, folder)
+        if code
+        else functools.partial(_show, folder, failures=failures)
+    )
+
+
+def _show(folder: Path, *, failures: bool) -> int:
+    results = load(folder)
+    if failures:
+        say(failures_in_full(results))
+    else:
+        print_results(results, folder)
+    return 0
+
+
+def _show_code(folder: Path) -> int:
+    """Each change of the code with the points that were kept apart for it, and what is new now."""
+    with Store.read(Paths(folder).database) as store, store.snapshot():
+        history = read_code_history(store)
+    if history is None:
+        say("this folder was begun by a version of sweeper that kept no code")
+        return 0
+    versions = [*(change.before for change in history.changes), history.kept]
+    lines: list[str] = []
+    for change, (before, after) in zip(history.changes, itertools.pairwise(versions), strict=True):
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(change.time))
+        lines += [f"changed {when}; kept apart: {'; '.join(change.apart) or 'nothing'}"]
+        lines += code_difference(before, after, ("before", "after"))
+    lines += code_difference(history.kept, history.read_now(), ("kept", "now"))
+    for line in lines or ["the code is what it was"]:
+        say(clean(line))
+    return 0
+
+
+# -- compare, effects -----------------------------------------------------------------------------
+
+
+_Metric: TypeAlias = Annotated[
+    str, typer.Option(metavar="NAME", help="perf_val, loss_val, perf_train or loss_train.")
+]
+
+
+def _markdown(what: str) -> Any:
+    return typer.Option("--markdown", help=f"Print {what} in Markdown.")
+
+
+class Against(StrEnum):
+    """What `compare` compares."""
+
+    BEST = "best"
+    ALL = "all"
+
+
+def compare(
+    folder: Folder,
+    points: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[A B]", help="Two points, each by any part that only it has."),
+    ] = None,
+    *,
+    metric: _Metric = "perf_val",
+    baseline: Annotated[
+        str | None, typer.Option(metavar="A", help="Compare every point with this one.")
+    ] = None,
+    by: Annotated[
+        Against, typer.Option(help="best: the best with every other. all: every pair.")
+    ] = Against.BEST,
+    markdown: Annotated[bool, _markdown("a table")] = False,
+) -> Command:
+    """Say which points are better, which are not told apart, and what would tell.
+
+    \b
+    Examples:
+      sweeper compare out/digits
+      sweeper compare out/digits hidden=32 "hidden=8 nonlinearity=Tanh"
+      sweeper compare out/digits --by all --metric loss_val --markdown
+    """  # noqa: D301 - typer keeps the lines of a paragraph after \b
+    asked = {"metric": metric, "baseline": baseline, "by": by.value}
+    return functools.partial(_compare, folder, points or [], asked, markdown=markdown)
+
+
+def _compare(folder: Path, points: Sequence[str], asked: dict[str, Any], *, markdown: bool) -> int:
+    comparison = load(folder).compare(*points, **asked)
+    text = comparison.to_markdown() if markdown else str(comparison)
+    say(clean(text.rstrip()) or "there is nothing to compare: fewer than two points have trials")
+    return 0
+
+
+def effects(
+    folder: Folder,
+    *,
+    metric: _Metric = "perf_val",
+    markdown: Annotated[bool, _markdown("tables")] = False,
+) -> Command:
+    """Say which parameter matters, and how much of what varies is due to each.
+
+    \b
+    Examples:
+      sweeper effects out/digits
+      sweeper effects out/digits --metric loss_val --markdown
+    """  # noqa: D301 - typer keeps the lines of a paragraph after \b
+    return functools.partial(_effects, folder, metric, markdown=markdown)
+
+
+def _effects(folder: Path, metric: str, *, markdown: bool) -> int:
+    effects = load(folder).effects(metric)
+    say(clean((effects.to_markdown() if markdown else str(effects)).rstrip()))
+    return 0
+
+
+# -- export ---------------------------------------------------------------------------------------
+
+
+class Format(StrEnum):
+    """What `export` writes."""
+
+    CSV = "csv"
+    JSON = "json"
+
+
+def export(
+    folder: Folder,
+    file_format: Annotated[
+        Format,
+        typer.Option("--format", help="csv: one row a trial. json: everything, failures too."),
+    ] = Format.CSV,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to write it [default: standard output]."),
+    ] = None,
+) -> Command:
+    """Write the results for other programs, and rebuild the files under points/.
+
+    \b
+    Examples:
+      sweeper export out/digits --format csv --output digits.csv
+      sweeper export out/digits --format json | jq '.points[].summary'
+    """  # noqa: D301 - typer keeps the lines of a paragraph after \b
+    return functools.partial(_export, folder, file_format, output)
+
+
+def _export(folder: Path, file_format: Format, output: Path | None) -> int:
+    paths = Paths(folder)
+    with Store.read(paths.database) as store:
+        identity = store.meta.get("identity", {})
+        results = _rebuild_views(store, paths)
+    if file_format is Format.CSV:
+        text = csv_text(results.rows())
+        if results.failures:
+            count = plural(len(results.failures), "failure")
+            say(f"sweeper: {count} without a row here; --format json has them", sys.stderr)
+    else:
+        text = json_text(identity, results)
+    if output is None:
+        # A terminal obeys what it is sent; a file keeps it as it is.
+        sys.stdout.write(clean(text) if sys.stdout.isatty() else text)
+        return 0
+    try:
+        output.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"--output {output}: {reason}") from error
+    return 0
+
+
+def _rebuild_views(store: Store, paths: Paths) -> SweepResult:
+    """Collate, unless somebody drives the folder and will do so; the results either way."""
+    try:
+        with folder_lock(paths.lock):
+            return collate(store, paths, every_point=True)
+    except FolderError as error:
+        reason = str(error)
+    except OSError as error:
+        reason = f"they cannot be written: {error}"
+    say(clean(f"sweeper: the files under {paths.points} stay as they are: {reason}"), sys.stderr)
+    return load(paths.folder)

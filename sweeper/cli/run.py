@@ -1,0 +1,302 @@
+"""The command that sweeps: run.
+
+Imports inside of functions are late on purpose: the fork server imports torch meanwhile.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sweeper.cli.common import (
+    FAILED,
+    Command,
+    CoresPerTrial,
+    TotalCores,
+    print_results,
+    say,
+)
+from sweeper.errors import SettingsError
+from sweeper.files import current_folder
+from sweeper.search.spaces import (
+    DEFAULT_TRIALS,
+    Space,
+    modules_own,
+    race_of,
+    read_named,
+    read_value,
+    suggestion,
+)
+from sweeper.settings import HyperparameterSettings, get_settings
+from sweeper.show.clean import clean
+from sweeper.show.export import json_text
+from sweeper.store.database import Store
+from sweeper.store.paths import Paths
+from sweeper.train.problem.importing import is_path
+
+
+def run(
+    module: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE", help="The problem: a dotted name, or the path of a .py file."
+        ),
+    ],
+    *,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option("--grid", metavar="NAME=A,B,…", help="Every combination of these values."),
+    ] = None,
+    random: Annotated[
+        int | None,
+        typer.Option("--random", metavar="N", help="N points at random from the ranges."),
+    ] = None,
+    ranges: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--range", metavar="NAME=LOW:HIGH", help="A range for --random, or choices: NAME=A,B,C."
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help=f"Trials of each point [default: the module's own `trials`, or {DEFAULT_TRIALS}].",
+        ),
+    ] = None,
+    race: Annotated[
+        bool,
+        typer.Option(
+            "--race",
+            help="No more trials for points that are worse than the best; the others get up to "
+            "--trials.",
+        ),
+    ] = False,
+    cores: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Initialisations averaged in tuning, and the most cores that tuning one point "
+            "takes. It changes results.",
+        ),
+    ] = 4,
+    total_cores: TotalCores = None,
+    cores_per_trial: CoresPerTrial = 1,
+    pack: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|off|N",
+            help="Train trials of a point together on a core, at most N; off: one by one, which "
+            "changes the last bits of results.",
+        ),
+    ] = "auto",
+    max_tries: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="How often a training is begun whose worker dies, or lacks memory."
+        ),
+    ] = 3,
+    stop_after_failures: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Stop once so many trials, or points, have failed [default: never]."
+        ),
+    ] = None,
+    trial_timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="End a training that takes longer, and count it as failed [default: never].",
+        ),
+    ] = None,
+    hparams: Annotated[
+        str,
+        typer.Option(
+            metavar="PRESET", help="How much care goes in: fastest, fast, slow or slowest."
+        ),
+    ] = "fast",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change one field of the preset."),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(metavar="F", help="Where everything is kept [default: out/<problem>]."),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of everything random.")] = 0,
+    no_resume: Annotated[
+        bool, typer.Option("--no-resume", help="Move what the folder holds to history/ first.")
+    ] = False,
+    allow_changed_code: Annotated[
+        bool,
+        typer.Option(
+            "--allow-changed-code",
+            help="Go on where it is not known whether a change of the code concerns results.",
+        ),
+    ] = False,
+    no_models: Annotated[
+        bool, typer.Option("--no-models", help="Do not keep the trained weights.")
+    ] = False,
+    curve_samples: Annotated[
+        int, typer.Option(metavar="N", help="Points of each trial's curves; 0 for none.")
+    ] = 40,
+    backend: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="local (processes) or inline (in this one, to debug)."),
+    ] = "local",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write the results as JSON instead of a table.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> Command:
+    """Tune and train every point of a search; the same command goes on where it was.
+
+    \b
+    Examples:
+      sweeper run examples.digits --grid hidden=16,64 --grid nonlinearity=Tanh,ReLU
+      sweeper run problem.py --random 20 --range hidden=8:128 --range dropout=0.0:0.5 --trials 5
+      sweeper run examples.digits --hparams fastest --set cycles=1 --folder out/quick
+      sweeper run examples.digits --grid hidden=2,8,32 --race --trials 30
+
+    Values are read as int, float, true, false or none (null) where they look like one, else as
+    text. In quotes they are text, commas included; in brackets a list [16,32], a tuple (16,32) or
+    a dict {key: value}, which the shell leaves alone if all of it is quoted:
+
+    \b
+      --grid "act='a,b',c"        two texts: a,b and c
+      --grid "sizes=[16,32],[64]" two lists
+
+    NaN is refused, since it equals nothing. Without --grid and --random the module's own
+    `selector` or `points` are used. Progress goes to standard error, the table (or JSON) to
+    standard output.
+    """  # noqa: D301 - typer keeps the lines of a paragraph after \b
+    arguments = _Run(
+        module=module,
+        grid=tuple(grid or ()),
+        random=random,
+        ranges=tuple(ranges or ()),
+        trials=trials,
+        race=race,
+        seed=seed,
+        hparams=hparams,
+        fields=tuple(settings or ()),
+        folder=folder,
+        as_json=as_json,
+        quiet=quiet,
+        passed_on={
+            "cores": cores,
+            "total_cores": total_cores,
+            "cores_per_trial": cores_per_trial,
+            "pack": int(pack) if pack.isdecimal() and len(pack) < 10 else pack,
+            "max_tries": max_tries,
+            "stop_after_failures": stop_after_failures,
+            "trial_timeout": trial_timeout,
+            "backend": backend,
+            "resume": not no_resume,
+            "save_models": "none" if no_models else "final",
+            "curve_samples": curve_samples,
+            "allow_changed_code": allow_changed_code,
+        },
+    )
+    return functools.partial(_run, arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The arguments of `run`, as they were written."""
+
+    module: str
+    grid: tuple[str, ...]
+    random: int | None
+    ranges: tuple[str, ...]
+    trials: int | None
+    race: bool
+    seed: int
+    hparams: str
+    fields: tuple[str, ...]
+    folder: Path | None
+    as_json: bool
+    quiet: bool
+    passed_on: dict[str, Any]
+    """To `sweep`, unchanged."""
+
+
+def _run(arguments: _Run) -> int:
+    look_in_current_folder(arguments.module)
+    settings = _read_settings(arguments.hparams, arguments.fields)
+    space = Space.read(
+        arguments.grid, arguments.random, arguments.ranges, arguments.trials, arguments.seed
+    )
+    from sweeper.reading import read_problem
+
+    with read_problem(arguments.module, arguments.passed_on["backend"]) as reading:
+        import sweeper.engine  # noqa: F401 - needed next, and the fork server imports torch now
+        from sweeper.api import sweep
+
+        problem = reading.brief
+        known = None if problem.model is None else problem.model.names
+        selector = space.selector(problem.ref.name, known)
+        if selector is None:
+            said = problem.search()
+            selector = modules_own(problem.ref.name, problem.ref.module, said, arguments.trials)
+        race = race_of(selector, problem.ref.name) if arguments.race else None
+        folder = arguments.folder or Path("out") / problem.ref.name
+        results = sweep(
+            reading,
+            race or selector,
+            hparams=settings,
+            folder=folder,
+            seed=arguments.seed,
+            progress=False if arguments.quiet else None,
+            **arguments.passed_on,
+        )
+    files = f"files are in {folder}; load them with sweeper.load({str(folder)!r})"
+    if arguments.as_json:
+        with Store.read(Paths(folder).database) as store:
+            sys.stdout.write(json_text(store.meta["identity"], results))
+        if not arguments.quiet:
+            say(clean(files), sys.stderr)
+    else:
+        print_results(results, folder)
+        if race is not None:
+            say(clean(f"race:\n{race.summary()}"))
+        say(clean(files))
+    return FAILED if results.failures else 0
+
+
+def look_in_current_folder(module: str) -> None:
+    """Find modules there, as `python -m` does.
+
+    Only where a problem is swept: what is in a folder that is looked at must not be imported.
+    """
+    here = current_folder()
+    if here is None or sys.path[:1] == [str(here)]:
+        return
+    if is_path(module) and Path(module).resolve().parent != here:
+        # A script elsewhere does not see modules here, whose names may be those of others.
+        sys.path.append(str(here))
+    else:
+        sys.path.insert(0, str(here))
+
+
+def _read_settings(preset: str, written: Sequence[str]) -> HyperparameterSettings:
+    settings = get_settings(preset)
+    known = [field.name for field in dataclasses.fields(settings)]
+    changes = read_named("--set", written)
+    for name in changes:
+        if name not in known:
+            raise SettingsError(
+                f"--set {name}: there is no such field{suggestion(name, known)}; the fields are "
+                f"{', '.join(known)}"
+            )
+    return dataclasses.replace(
+        settings,
+        **{name: read_value(text, f"--set {name}={text}") for name, text in changes.items()},
+    )

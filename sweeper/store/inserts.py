@@ -1,0 +1,156 @@
+"""Events and decisions as the rows that are kept of them, and how rows are inserted."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+from sweeper.records import (
+    Asked,
+    Decision,
+    Event,
+    Finished,
+    GaveUp,
+    Interrupted,
+    Lost,
+    Outcome,
+    Planned,
+    Point,
+    Started,
+    Told,
+)
+from sweeper.store.connection import Database
+from sweeper.store.damage import seal, seal_outcome, seal_text
+from sweeper.store.schema import COLUMNS
+
+
+class Rows(NamedTuple):
+    """Rows to be inserted, by table: many at once take a fraction of the time."""
+
+    points: list[tuple[Any, ...]]
+    outcomes: list[tuple[Any, ...]]
+    decisions: list[tuple[Any, ...]]
+    log: list[tuple[Any, ...]]
+    events: list[tuple[Any, ...]]
+
+
+def rows_of(database: Database, selector: str, records: Iterable[Event | Decision]) -> Rows:
+    """The rows of records; points that they add are known to `database` from here on.
+
+    The log's are those of `selector`, which asks.
+    """
+    rows = Rows([], [], [], [], [])
+    ids = database.ids()
+    for record in records:
+        match record:
+            case Told(point=signature, what=what, numbers=numbers):
+                rows.log.append(_log_row(selector, what, ids[signature], _counts_text(numbers)))
+            case Finished(outcome=outcome) | GaveUp(outcome):
+                rows.outcomes.append(_outcome_row(ids[outcome.point], outcome))
+            case Asked(point=None):
+                rows.log.append(_log_row(selector, "waits", None, "null"))
+            case Asked(point=Point() as point, trials=trials, id=point_id):
+                if database.add_id(point_id, point.signature):
+                    rows.points.append(_sealed(point_id, point.signature, point.encoded))
+                rows.log.append(_log_row(selector, "asked", point_id, _counts_text(trials)))
+            case Started() | Lost() | Interrupted():
+                rows.events.append(_event_row_of(ids, record))
+            case Planned(signature, step, after, choice, arrays):
+                texts = (json.dumps(asdict(step)), json.dumps(dict(choice)))
+                row = (ids[signature], after, *texts)
+                rows.decisions.append((*row, arrays, seal(*row)))
+    return rows
+
+
+def _log_row(who: str, kind: str, point_id: int | None, value: str) -> tuple[Any, ...]:
+    return (who, kind, point_id, value, seal_text(f"{who}\n{kind}\n{point_id}\n{value}"))
+
+
+def _outcome_row(point_id: int, outcome: Outcome) -> tuple[Any, ...]:
+    failure = None if outcome.failure is None else json.dumps(asdict(outcome.failure))
+    which = (point_id, outcome.stage, outcome.number)
+    metrics = json.dumps(dict(outcome.metrics))
+    crc = seal_outcome(*which, metrics, failure)
+    return (*which, outcome.started, outcome.ended, metrics, outcome.arrays, failure, crc)
+
+
+def _event_row_of(ids: Mapping[str, int], event: Started | Lost | Interrupted) -> tuple[Any, ...]:
+    match event:
+        case Started(time, job, slot):
+            value = {"numbers": job.numbers, "slot": slot, "job": job.id}
+            return _event_row(time, "started", ids[job.point], job.stage, value)
+        case Lost(time, job, numbers, cause):
+            lost = {"numbers": numbers, "cause": asdict(cause), "job": job.id}
+            return _event_row(time, "lost", ids[job.point], job.stage, lost)
+        case Interrupted(time, signal):
+            return _event_row(time, "interrupted", None, None, {"signal": signal})
+
+
+def _event_row(
+    time: float, kind: str, point_id: int | None, stage: str | None, value: Mapping[str, Any]
+) -> tuple[Any, ...]:
+    return (time, kind, point_id, stage, json.dumps(value))
+
+
+def _sealed(*values: Any) -> tuple[Any, ...]:
+    return (*values, seal(*values))
+
+
+@functools.lru_cache(maxsize=1_000)
+def _counts_text(counts: int | tuple[int, ...]) -> str:
+    """As JSON; most points have as many trials, and are told of the same."""
+    return json.dumps(counts)
+
+
+# -- inserting, inside of a transaction -----------------------------------------------------------
+
+
+def insert(connection: sqlite3.Connection, rows: Rows) -> None:
+    """Insert rows, those of points first."""
+    for table, (columns, places) in COLUMNS.items():
+        if getattr(rows, table):
+            connection.executemany(
+                f"INSERT INTO {table} ({columns}) VALUES ({places})",  # noqa: S608 - our names
+                getattr(rows, table),
+            )
+
+
+def insert_event(
+    connection: sqlite3.Connection, time: float, kind: str, value: Mapping[str, Any]
+) -> None:
+    """Note something about the sweep as a whole."""
+    insert(connection, Rows([], [], [], [], [_event_row(time, kind, None, None, value)]))
+
+
+def put_meta(connection: sqlite3.Connection, values: Mapping[str, Any]) -> None:
+    """Keep values by name, instead of what was kept by these names."""
+    rows = [(key, json.dumps(value)) for key, value in values.items()]
+    connection.executemany(
+        "INSERT OR REPLACE INTO meta (key, value, crc) VALUES (?, ?, ?)",
+        [_sealed(*row) for row in rows],
+    )
+
+
+def replace_log(connection: sqlite3.Connection, selector: str, rows: Rows) -> None:
+    """Drop what the log says otherwise than these rows, and of these what it says already.
+
+    Of a hundred thousand points that were asked for before, little is said anew.
+    """
+    query = "SELECT selector, kind, point, value, crc FROM log WHERE +selector = ? ORDER BY seq"
+    said = connection.execute(query, (selector,))  # +: in the order of the table
+    same = 0
+    for known, new in zip(said, rows.log, strict=False):
+        if known != new:
+            break
+        same += 1
+    said.close()
+    del rows.log[:same]
+    connection.execute(
+        "DELETE FROM log WHERE seq IN (SELECT seq FROM log WHERE selector = ? "
+        "ORDER BY seq LIMIT -1 OFFSET ?)",
+        (selector, same),
+    )

@@ -1,0 +1,80 @@
+"""How far a sweep's folder has come, from its database: whether it runs or not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from sweeper.locking import read_lock
+from sweeper.records import CHECK, TRIAL, Status, Step
+from sweeper.results import SweepResult
+from sweeper.store.database import Store
+from sweeper.store.load import AskedPoint, asked_points
+from sweeper.store.paths import Paths
+
+PHASES = ("waiting", "tuning", "training", "done", "failed")
+"""Of a point, in the order in which they are told."""
+
+
+def read_status(store: Store, paths: Paths, results: SweepResult) -> Status:
+    """How far the folder at `paths` has come; `results` are those that were read from `store`.
+
+    Raises:
+        FolderError: it says what no sweep writes.
+    """
+    asked = asked_points(store)
+    ended = _read_ended(store, {point.signature: point.trials for point in asked})
+    holder = read_lock(paths.lock)
+    return Status(
+        folder=str(paths.folder),
+        identity=store.meta.get("identity", {}),
+        phases=_count_phases(asked, store.last_steps(), ended),
+        trials_done=ended.trials.total(),
+        trials_failed=sum(failure.number is not None for failure in results.failures),
+        trials_asked=sum(point.trials for point in asked),
+        driver=None if holder is None else str(holder),
+        began=min((began for began, _ in ended.times), default=None),
+        last=max((last for _, last in ended.times), default=None),
+    )
+
+
+@dataclass(slots=True)
+class _Ended:
+    """The replicas that have ended."""
+
+    trials: Counter[str] = field(default_factory=Counter)
+    """By signature: how many of those that are asked for."""
+    tuned: set[str] = field(default_factory=set)
+    """The points that a probe has ended of."""
+    times: list[tuple[float, float]] = field(default_factory=list)
+    """When each started and ended."""
+
+
+def _read_ended(store: Store, asked: Mapping[str, int]) -> _Ended:
+    """What has ended, of which `asked` are the trials by signature."""
+    found = _Ended()
+    for outcome in store.outcomes(arrays=False):
+        if outcome.stage == TRIAL:
+            found.trials[outcome.point] += outcome.number < asked.get(outcome.point, 0)
+        elif outcome.stage != CHECK:
+            found.tuned.add(outcome.point)
+        if outcome.ended:
+            found.times.append((outcome.started, outcome.ended))
+    return found
+
+
+def _count_phases(
+    asked: Iterable[AskedPoint], steps: Mapping[int, Step], ended: _Ended
+) -> dict[str, int]:
+    phases = dict.fromkeys(PHASES, 0)
+    for point in asked:
+        step = steps.get(point.id, Step(""))
+        if step.error is not None:
+            phases["failed"] += 1
+        elif step.found is not None:
+            enough = ended.trials[point.signature] >= point.trials
+            phases["done" if enough else "training"] += 1
+        else:
+            phases["tuning" if point.signature in ended.tuned else "waiting"] += 1
+    return phases
