@@ -28,10 +28,11 @@ from sweeper.run.backends import make_backend, slots_used
 from sweeper.run.scheduler import Scheduler
 from sweeper.run.signals import Interrupts
 from sweeper.search import ParamSelector
+from sweeper.search.names import names_of
 from sweeper.settings import SweepSettings
 from sweeper.show.progress import View, make_view
 from sweeper.show.table import plural
-from sweeper.signature import make_point, script_name
+from sweeper.signature import make_point
 from sweeper.store.collate import collate
 from sweeper.store.database import Store, fold_log
 from sweeper.store.identity import (
@@ -42,6 +43,7 @@ from sweeper.store.identity import (
     numerics_of,
     settings_begun,
 )
+from sweeper.store.logs import log_name
 from sweeper.store.paths import Paths, move_to_history, refuse_links
 from sweeper.study import Study
 from sweeper.train.native.toolchain import check_toolchain, processor
@@ -104,7 +106,7 @@ def _run(
         reading.release()
     numerics = numerics_of(store.meta, paths.folder)
     used = slots_used(options.backend, len(options.slots))
-    name = _selector_name(selector)
+    name = log_name(store, names_of(selector))
     with uncollected():
         recorded = store.recorded(name, log=selector.adaptive)
         _check_toolchains(recorded, options)
@@ -323,12 +325,13 @@ def _follow_code(
         view.note(f"the problem's code has changed: looking at {plural(len(points), 'point')}")
         return reading.take_fingerprints(data, options.settings.cores_per_trial, points)
 
+    name = log_name(store, names_of(selector))
     found = follow_code(
         reading.brief,
         store,
         paths,
         take,
-        replayed=_selector_name(selector) if selector.adaptive else None,
+        replayed=name if selector.adaptive else None,
         allow=options.allow_changed_code,
     )
     if found.files:
@@ -344,12 +347,3 @@ def _make_point(problem: Brief, options: Options, params: Any) -> Point:
     point = make_point(params, ref.name, options.settings, options.seed, ref.module)
     problem.check_params(point.params)
     return point
-
-
-def _selector_name(selector: ParamSelector) -> str:
-    """Whose log it is: the same when the script is run again, or imported."""
-    kind = type(selector)
-    module = kind.__module__
-    if module == "__main__":
-        module = script_name()
-    return f"{module}:{kind.__qualname__}"

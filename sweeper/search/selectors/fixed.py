@@ -32,6 +32,8 @@ class FixedSweep(ParamSelector):
         UsageError: an item has neither form, or its trials are not a whole number, 0 or more.
     """
 
+    name = "fixed"
+
     def __init__(self, results: Iterable[Any]) -> None:
         self._left = deque(_read(f"results[{place}]", item) for place, item in enumerate(results))
 
