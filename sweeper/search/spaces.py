@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sweeper.errors import ProblemError, SelectorError, UsageError
+from sweeper.search.making import make_selector, takes
 from sweeper.search.selector import ParamSelector
 from sweeper.search.selectors.fixed import FixedSweep
 from sweeper.search.selectors.grid import Grid
@@ -16,6 +17,7 @@ from sweeper.search.values import read_grid, read_named, read_ranges, read_value
 __all__ = [
     "DEFAULT_TRIALS",
     "Space",
+    "choose_selector",
     "modules_own",
     "race_of",
     "read_grid",
@@ -37,6 +39,10 @@ class Space:
     points: int | None
     trials: int | None
     seed: int
+    name: str | None = None
+    """Of the selector that is wished; None: the one that goes with the rest."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Of that selector, as texts."""
 
     @classmethod
     def read(
@@ -46,15 +52,21 @@ class Space:
         ranges: Sequence[str],
         trials: int | None,
         seed: int,
+        selector: str | None = None,
+        options: Sequence[str] = (),
     ) -> Space:
-        """The space of `--grid`, or of `--random` and `--range`, or none.
+        """The space of `--grid`, or of `--random` and `--range`, or none; with `--selector`.
 
         Raises:
-            UsageError: they do not go together, or are not written as they must be.
+            UsageError: they do not go together, or are not written as they must be; no selector
+                has this name.
         """
+        if options and selector is None:
+            raise UsageError(f"--option {options[0]}: say with --selector NAME whose option it is")
+        counts = selector is None or not takes(selector, "ranges")
         if grid and (ranges or random is not None):
             raise UsageError("--grid and --random are two ways to search: give one of them")
-        if ranges and random is None:
+        if ranges and random is None and counts:
             raise UsageError("--range: say with --random N how many points to draw")
         if random is not None and not ranges:
             raise UsageError(f"--random {random}: say with --range name=low:high what to draw from")
@@ -64,7 +76,8 @@ class Space:
                 "--grid trials=…: a parameter of this name cannot be an axis; put `points` into "
                 "the module (for the number of trials: --trials)"
             )
-        return cls(axes, read_ranges(ranges), random, trials, seed)
+        named = read_named("--option", options)
+        return cls(axes, read_ranges(ranges), random, trials, seed, selector, named)
 
     def selector(self, problem: str, known: Sequence[str] | None) -> ParamSelector | None:
         """The selector for this space; None: the command line leaves it to the module.
@@ -83,6 +96,76 @@ class Space:
             _check_names("--range", self.ranges, problem, known)
             return FixedSweep.with_random_trials(self.ranges, self.points, trials, seed=self.seed)
         return None
+
+
+def choose_selector(
+    space: Space,
+    problem: str,
+    module: str,
+    known: Sequence[str] | None,
+    search: Callable[[], Mapping[str, Any]],
+) -> ParamSelector:
+    """The selector that the command line says, and else the module.
+
+    One that is called by name is given, where it takes them, what the rest of the command line
+    says: `axes` of `--grid`, `ranges`, `points` of `--random`, `trials` (also as `max_trials`) and
+    `seed`.  One that takes a `selector`, as a race does, is given that which these make, or the
+    module's own.  Options go before all of this.
+
+    Args:
+        space: What the command line says.
+        problem: The problem's name.
+        module: The name of its module.
+        known: The parameters that its model takes by name; None: any.
+        search: Gives what the module says (see `modules_own`); called where that is needed.
+
+    Raises:
+        UsageError: as `Space.selector`, `modules_own` and `make_selector`; or the command line
+            says something that the selector does not take.
+        SelectorError: as `modules_own` and `make_selector`.
+    """
+    if space.name is None:
+        found = space.selector(problem, known)
+        return found or modules_own(problem, module, search(), space.trials)
+    given: dict[str, Any] = {"seed": space.seed}
+    trials: int | None = DEFAULT_TRIALS if space.trials is None else space.trials
+    if takes(space.name, "selector"):
+        inner = space.selector(problem, known)
+        if inner is None:
+            said = search()
+            inner = modules_own(problem, module, said, space.trials)
+            if space.trials is None:  # a selector of its own says it for each point
+                trials = None if "selector" in said else said.get("trials", DEFAULT_TRIALS)
+        given["selector"] = inner
+    else:
+        _check_names("--grid", space.axes, problem, known)
+        _check_names("--range", space.ranges, problem, known)
+        given |= _taken(space.name, space)
+    if trials is not None:
+        given |= {"trials": trials, "max_trials": trials}
+    return make_selector(space.name, space.options, given)
+
+
+def _taken(name: str, space: Space) -> dict[str, Any]:
+    """What of the space is said and taken by the selector of this name.
+
+    Raises:
+        UsageError: something is said that it does not take.
+    """
+    given: dict[str, Any] = {}
+    for option, argument, value in (
+        ("--grid", "axes", space.axes or None),
+        ("--range", "ranges", space.ranges or None),
+        ("--random", "points", space.points),
+    ):
+        if value is None:
+            continue
+        if not takes(name, argument):
+            raise UsageError(f"{option}: selector {name} takes no {argument}; leave it out")
+        given[argument] = value
+    if space.trials is not None and not (takes(name, "trials") or takes(name, "max_trials")):
+        raise UsageError(f"--trials {space.trials}: selector {name} takes no trials; leave it out")
+    return given
 
 
 def _check_names(

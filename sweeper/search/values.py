@@ -180,6 +180,16 @@ def read_named(option: str, written: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def read_option(text: str, where: str) -> Any:
+    """The value of an option: of `a,b,c` a list of values, else as `read_value`.
+
+    Raises:
+        UsageError: as `read_value`; or a value of a list is empty or there twice.
+    """
+    several = len(_split(text, ",", where)) > 1
+    return _read_list(where, text) if several else read_value(text, where)
+
+
 def read_grid(written: Sequence[str]) -> dict[str, list[Any]]:
     """The axes of a grid, each written as `name=value,value,…`.
 

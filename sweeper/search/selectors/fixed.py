@@ -42,10 +42,12 @@ class FixedSweep(ParamSelector):
         """These points, each with the same number of trials.
 
         Raises:
-            UsageError: a point is neither a tuple nor a mapping, or `trials` is not a whole
-                number, 0 or more.
+            UsageError: a point is neither a tuple nor a mapping, or `points` are no list of them,
+                or `trials` is not a whole number, 0 or more.
         """
         check_count("trials", trials)
+        if not isinstance(points, Iterable):
+            raise UsageError(f"points={points!r} is no list of points")
         return cls(
             (check_params(f"points[{place}]", params), trials)
             for place, params in enumerate(points)
