@@ -57,8 +57,9 @@ NO_TORCH_IN = (
 )
 
 PROCESSES = ("subprocess", "signal", "multiprocessing", "torch.multiprocessing")
-# A compiler is a program that runs to its end inside a job; it trains nothing.
-PROCESSES_IN = ("run/", "train/native/toolchain.py")
+# A compiler is a program that runs to its end inside a job; it trains nothing.  The contract of
+# backends is about workers that die, and about signals.
+PROCESSES_IN = ("run/", "train/native/toolchain.py", "testing/backends.py", "testing/jobs.py")
 PROCESS_CALLS = {
     f"os.{name}"
     for name in ("fork", "forkpty", "kill", "killpg", "posix_spawn", "sched_setaffinity", "system")

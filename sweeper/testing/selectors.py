@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
@@ -19,13 +18,11 @@ import numpy as np
 
 from sweeper.errors import SelectorError, StalledError
 from sweeper.records import TRIAL, Asked, Params, Told
-from sweeper.run.dispatch import dispatch
-from sweeper.run.scheduler import Scheduler
 from sweeper.search import ParamSelector, SweepListener
 from sweeper.search.names import names_of
 from sweeper.store.database import Store
-from sweeper.study import Study
-from sweeper.testing.toy import ToyBackend, ToyPlan, Which, draw, never, point_of
+from sweeper.testing.loop import memory, sweep
+from sweeper.testing.toy import ToyBackend, Which, draw, never, point_of
 
 Make: TypeAlias = Callable[[], ParamSelector]
 """Makes the selector anew, each time alike."""
@@ -164,31 +161,13 @@ def simulate(
     Raises:
         AssertionError: the selector breaks its protocol, or stalls the sweep.
     """
+    backend = ToyBackend(seed, deaths, failing)
+    interrupts: Any = SimpleNamespace(signal=None)
     try:
-        return _sweep(selector, slots, store, ToyBackend(seed, deaths, failing), batches)
+        sweep(selector, slots, store, backend, interrupts, backend.clock, batches)
     except (SelectorError, StalledError) as error:
         raise AssertionError(str(error)) from error
-
-
-def _sweep(
-    selector: ParamSelector, slots: int, store: Store, backend: ToyBackend, batches: int | None
-) -> tuple[Asked | Told, ...]:
-    name = names_of(selector)[0]
-    recorded = store.recorded(name, log=selector.adaptive)
-    study = Study(selector, ToyPlan(), point_of, most_cores=4, slots=slots, recorded=recorded)
-    store.begin(study.begin(), name, keep_log=selector.adaptive)
-    interrupts: Any = SimpleNamespace(signal=None)
-    loop = dispatch(study, Scheduler(slots), backend, interrupts, backend.clock, backend.clock)
-    for events in itertools.islice(loop, batches):
-        store.append(events)
-        store.append(study.tell(events))
-    if batches is None:
-        study.check_stalled()
-    return store.log(name)
-
-
-def _memory() -> Store:
-    return Store.open(Path(":memory:"))
+    return store.log(names_of(selector)[0])
 
 
 def _one_in_six(params: Any, stage: str, number: int) -> bool:
@@ -235,19 +214,19 @@ def asks_the_same_on_any_number_of_slots(make: Make, _most: int = MOST) -> None:
     """In whole sweeps on 1, 2 and 8 cores its asks are the same; adaptive: all that it is told."""
     for failing in (never, _one_in_six):
         logs = [
-            _comparable(make(), simulate(make(), slots, _memory(), seed=slots, failing=failing))
+            _comparable(make(), simulate(make(), slots, memory(), seed=slots, failing=failing))
             for slots in SLOTS
         ]
-        unsteady = simulate(make(), 2, _memory(), seed=9, deaths=0.2, failing=failing)
+        unsteady = simulate(make(), 2, memory(), seed=9, deaths=0.2, failing=failing)
         for log in (*logs[1:], _comparable(make(), unsteady)):
             assert log == logs[0], f"its asks differ between {SLOTS} slots, or as workers die"
 
 
 def goes_on_where_it_was(make: Make, _most: int = MOST) -> None:
     """Killed and begun anew, its log is replayed to a fresh one, which then asks the same."""
-    reference = _comparable(make(), simulate(make(), 2, _memory()))
+    reference = _comparable(make(), simulate(make(), 2, memory()))
     for batches in (1, 4, 11):
-        store = _memory()
+        store = memory()
         before = simulate(make(), 2, store, batches=batches)
         log = simulate(make(), 1, store, seed=1)
         if make().adaptive:
