@@ -223,6 +223,7 @@ def test_another_packages_selector_is_given_what_it_takes(installed):
         ({"options": ["keep=2"]}, "--option keep=2: say with --selector NAME whose option it is"),
         ({"selector": "race", "options": ["keep"]}, "--option 'keep': write name=value"),
         ({"selector": "race", "ranges": ["a=0:1"]}, "--range: say with --random N"),
+        ({"selector": "grid", "ranges": ["a=0:1"]}, "--range: selector grid takes no ranges"),
         ({"selector": "fixed", "grid": ["a=1"]}, "--grid: selector fixed takes no axes"),
         ({"selector": "random", "grid": ["a=1"]}, "--grid: selector random takes no axes"),
         ({"selector": "random", "ranges": ["b=0:1"]}, "--range b: model.. of problem toy has no"),

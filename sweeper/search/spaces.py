@@ -63,7 +63,7 @@ class Space:
         """
         if options and selector is None:
             raise UsageError(f"--option {options[0]}: say with --selector NAME whose option it is")
-        counts = selector is None or not takes(selector, "ranges")
+        counts = selector is None or takes(selector, "selector")
         if grid and (ranges or random is not None):
             raise UsageError("--grid and --random are two ways to search: give one of them")
         if ranges and random is None and counts:

@@ -64,7 +64,9 @@ def find_selector(name: str) -> Maker:
     found = {point.value: point for point in offered}  # a package may be on the path twice
     if not found:
         choices = ", ".join(selector_names())
-        raise UsageError(f"selector {name!r}: there is none of this name: choose one of {choices}")
+        raise UsageError(
+            f"selector {name!r:.60}: there is none of this name: choose one of {choices}"
+        )
     if len(found) > 1:
         raise UsageError(
             f"selector {name!r}: several installed packages offer one: {', '.join(sorted(found))}"
