@@ -22,11 +22,12 @@ from sweeper.errors import (
 )
 from sweeper.records import KFold
 from sweeper.results import PointResult, Summary, SweepResult
-from sweeper.search import FixedSweep, Grid, ParamSelector, Race, SweepListener
+from sweeper.search import ParamSelector, SweepListener
 from sweeper.settings import PRESETS, HyperparameterSettings, get_settings
 
 if TYPE_CHECKING:
     from sweeper.api import sweep
+    from sweeper.search import FixedSweep, Grid, Race
     from sweeper.store.load import load
 
 __version__ = "0.1.0"
@@ -60,7 +61,11 @@ __all__ = [
     "sweep",
 ]
 
-_LAZY = {"sweep": "sweeper.api", "load": "sweeper.store.load"}
+_LAZY = {
+    "sweep": "sweeper.api",
+    "load": "sweeper.store.load",
+    **dict.fromkeys(("FixedSweep", "Grid", "Race"), "sweeper.search"),
+}
 
 
 def __dir__() -> list[str]:

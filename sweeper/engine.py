@@ -26,9 +26,10 @@ from sweeper.run.backends import find_backend, make_backend, slots_used
 from sweeper.run.scheduler import Scheduler
 from sweeper.run.signals import Interrupts
 from sweeper.search import ParamSelector
+from sweeper.search.names import names_of
 from sweeper.show.progress import View, make_view
 from sweeper.show.table import plural
-from sweeper.signature import make_point, script_name
+from sweeper.signature import make_point
 from sweeper.store.collate import collate
 from sweeper.store.database import Store, fold_log
 from sweeper.store.identity import (
@@ -39,6 +40,7 @@ from sweeper.store.identity import (
     numerics_of,
     settings_begun,
 )
+from sweeper.store.logs import log_name
 from sweeper.store.paths import Paths, move_to_history, refuse_links
 from sweeper.study import Study
 from sweeper.workload import OpenWorkload, Workload
@@ -94,7 +96,7 @@ def _run(
         opened.release()
     numerics = numerics_of(store.meta, paths.folder)
     used = slots_used(options.backend, len(options.slots))
-    name = _selector_name(selector)
+    name = log_name(store, names_of(selector))
     with uncollected():
         recorded = store.recorded(name, log=selector.adaptive)
         payloads = [step.payload for step in recorded.steps.values()]
@@ -242,12 +244,13 @@ def _follow_code(
         view.note(f"the problem's code has changed: looking at {plural(len(points), 'point')}")
         return opened.take_fingerprints(points)
 
+    name = log_name(store, names_of(selector))
     found = follow_code(
         opened,
         store,
         paths,
         take,
-        replayed=_selector_name(selector) if selector.adaptive else None,
+        replayed=name if selector.adaptive else None,
         allow=options.allow_changed_code,
     )
     if found.files:
@@ -262,12 +265,3 @@ def _make_point(workload: Workload, opened: OpenWorkload, options: Options, para
     point = make_point(params, workload.name, options.settings, options.seed, workload.module)
     opened.check_params(point.params)
     return point
-
-
-def _selector_name(selector: ParamSelector) -> str:
-    """Whose log it is: the same when the script is run again, or imported."""
-    kind = type(selector)
-    module = kind.__module__
-    if module == "__main__":
-        module = script_name()
-    return f"{module}:{kind.__qualname__}"

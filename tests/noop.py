@@ -31,7 +31,8 @@ from sweeper.signature import decode, find_importable
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 from sweeper.study import Study
-from tests.toys import Listed, ToyPlan, draw, metrics_of, perf_arrays, point_of
+from sweeper.testing.toy import ToyPlan, draw, metrics_of, perf_arrays, point_of
+from tests.toys import Listed
 
 ASKS = [((0,), 2), ((1,), 1), ((2,), 3)]
 PRELOAD = ("tests.noop",)

@@ -45,18 +45,8 @@ from sweeper.signature import decode, find_importable
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 from sweeper.study import Study
-from tests.toys import (
-    Gambler,
-    Listed,
-    Script,
-    ToyPlan,
-    draw,
-    metrics_of,
-    perf_arrays,
-    point_of,
-    results_in,
-    untunable,
-)
+from sweeper.testing.toy import ToyPlan, draw, metrics_of, perf_arrays, point_of
+from tests.toys import Gambler, Listed, Script, results_in, untunable
 
 CRASH = Failure("crash", "the worker was ended by signal 9 (SIGKILL)", "its log")
 GONE = Failure("stopped", "the worker ended together with the fork server", "its log")

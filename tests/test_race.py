@@ -9,12 +9,13 @@ import pytest
 from scipy import stats
 
 import sweeper
-import test_study
 from sweeper.errors import UsageError
 from sweeper.search import FixedSweep, Grid, Race
 from sweeper.stats.sequential import Sample, estimate_means, plan_looks, spend, step_down
+from sweeper.testing import toy
+from sweeper.testing.toy import ToyPlan, draw
 from test_study import TROUBLE, Run, resumed
-from toys import ToyPlan, draw, some_fail
+from toys import some_fail
 
 # -- the statistics -------------------------------------------------------------------------------
 
@@ -314,7 +315,7 @@ def uneven(monkeypatch):
         value = (params[0] // 2) + 0.1 * draw(params, "trial", number, "perf_val")
         return dict.fromkeys(sweeper.results.METRICS, value)
 
-    monkeypatch.setattr(test_study, "metrics_of", metrics)
+    monkeypatch.setattr(toy, "metrics_of", metrics)
     monkeypatch.setattr(ToyPlan, "tunings", 2)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import uuid
 from collections import Counter
@@ -14,7 +15,9 @@ from torch import nn
 import blobs
 import sweeper
 from sweeper.errors import FolderError, SweepInterrupted
-from sweeper.records import Finished
+from sweeper.records import Finished, Told
+from sweeper.search.names import names_of
+from sweeper.store.damage import seal_text
 from sweeper.store.database import Store
 from sweeper.train.tuning.range_plan import LADDER
 from sweeping import (
@@ -32,6 +35,7 @@ from sweeping import (
 DRIVER = """
 import os, signal, sys
 import blobs, sweeper
+from sweeper.store.damage import seal_text
 from sweeper.store.database import Store
 
 folder, action, when = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -184,3 +188,80 @@ def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path,
     holder.wait()
     sweeper.sweep("blobs", selector, 1, blobs.QUICK, tmp_path, backend="inline", progress=True)
     assert f"took over the lock that process {holder.pid}" in capsys.readouterr().err
+
+
+# -- the name of a selector's log -----------------------------------------------------------------
+
+
+def raced(folder):
+    points = [{"hidden": 2}, {"hidden": 4}]
+    race = sweeper.Race(sweeper.FixedSweep.with_fixed_trials(points, 1), 5)
+    return run(folder, race)
+
+
+def log_in(folder, name):
+    with Store.read(folder / "sweep.db") as store:
+        return store.log(name)
+
+
+def rename_log(folder, name):
+    """Keep all that the log says under another name, as a release before did."""
+    connection = sqlite3.connect(folder / "sweep.db")
+    with connection:
+        rows = connection.execute("SELECT seq, kind, point, value FROM log").fetchall()
+        for seq, *said in rows:
+            crc = seal_text("\n".join(map(str, [name, *said])))
+            connection.execute(
+                "UPDATE log SET selector = ?, crc = ? WHERE seq = ?", (name, crc, seq)
+            )
+    connection.close()
+    assert rows
+
+
+def test_a_log_under_an_earlier_name_goes_on_and_is_replayed(tmp_path, monkeypatch):
+    earlier = "sweeper.search.race:Race"
+    expected, folder, append = raced(tmp_path / "quiet"), tmp_path / "out", Store.append
+    stopped = []
+
+    def interrupted(self, records):
+        append(self, records)
+        told = [entry for entry in self.log("race") if isinstance(entry, Told)]
+        if told and not stopped:
+            stopped.append(signal.raise_signal(signal.SIGINT))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "append", interrupted)
+        with pytest.raises(SweepInterrupted):
+            raced(folder)
+    rename_log(folder, earlier)
+    begun = log_in(folder, earlier)
+    assert 0 < len(begun) < len(log_in(tmp_path / "quiet", "race"))
+    assert_same_bits(expected, raced(folder))
+    assert log_in(folder, earlier)[: len(begun)] == begun
+    assert log_in(folder, earlier) == log_in(tmp_path / "quiet", "race")
+    assert not log_in(folder, "race")
+    check_nothing_was_repeated(folder)
+
+
+def test_a_selector_is_known_by_the_name_of_its_own_class():
+    class Named(sweeper.Race):
+        name = "mine"
+
+    class Inherits(sweeper.Race):
+        pass
+
+    class Computed(sweeper.Grid):
+        name = property(lambda self: "grid")
+
+    here = "test_a_selector_is_known_by_the_name_of_its_own_class.<locals>"
+    inner = sweeper.FixedSweep([])
+    for selector, names in (
+        (inner, ("fixed", "sweeper.search.fixed:FixedSweep")),
+        (sweeper.Grid(trials=1), ("grid", "sweeper.search.grid:Grid")),
+        (sweeper.Race(inner, 5), ("race", "sweeper.search.race:Race")),
+        (Named(inner, 5), ("mine", f"test_resume:{here}.Named")),
+        (Inherits(inner, 5), (f"test_resume:{here}.Inherits",)),
+        (Computed(trials=1), (f"test_resume:{here}.Computed",)),
+    ):
+        assert names_of(selector)[: len(names)] == names
+    assert sweeper.ParamSelector.name == ""

@@ -20,75 +20,20 @@ from hypothesis import strategies as st
 
 from sweeper import search
 from sweeper.errors import ParamError, UsageError
-from sweeper.search import FixedSweep, Grid, ParamSelector, Race, SweepListener
+from sweeper.records import TRIAL
+from sweeper.search import FixedSweep, Grid, ParamSelector, Race
 from sweeper.search.selectors.random_points import draw_points
-from sweeper.settings import SweepSettings
-from sweeper.signature import in_order, make_point
+from sweeper.signature import in_order
+from sweeper.testing.selectors import (
+    CLAUSES,
+    MOST,
+    asks_the_same_on_any_number_of_slots,
+    check_selector,
+    drive,
+    goes_on_where_it_was,
+)
 
-# -- the harness ----------------------------------------------------------------------------------
-
-
-def identify(params):
-    return make_point(params, "toy", SweepSettings(), 0).encoded
-
-
-def measure(params, number):
-    """What a trial of the toy problem comes to."""
-    values = params.values() if isinstance(params, dict) else params
-    return sum(value for value in values if isinstance(value, int)) % 7 + number / 10
-
-
-def ask(selector):
-    """One ask, checked against the protocol."""
-    before = selector.has_more_trials()
-    assert selector.has_more_trials() is before, "asking whether changes the answer"
-    if not before:
-        return None
-    answer = selector.get_next_trials()
-    if answer is None:
-        return None
-    params, trials = answer
-    assert type(trials) is int
-    assert trials >= 0
-    identify(params)
-    return params, trials
-
-
-def tell(selector, params, trials, counts, *, failing):
-    """Everything about one ask at once; the trials' numbers go on where the point's last ended."""
-    if failing:
-        selector.on_failed(params, "lr_range", "no learning rate improves it")
-        return
-    if identify(params) not in counts:
-        selector.on_hparams_found(params, 0.01, 0.1, 32)
-    first = counts.setdefault(identify(params), 0)
-    counts[identify(params)] += trials
-    if trials:
-        perfs = np.array([measure(params, number) for number in range(first, first + trials)])
-        selector.on_trials_completed(params, perfs, 1 - perfs, perfs, 1 - perfs)
-
-
-def drive(selector, *, failing=lambda _params: False, most=1000):
-    """Ask and tell until the selector is done, as a sweep does; returns all that it asked for."""
-    assert isinstance(selector, ParamSelector)
-    assert isinstance(selector, SweepListener)
-    assert selector.look_ahead >= 1
-    selector.on_begin(1)
-    asked, counts, open_asks = [], {}, deque()
-    limit = selector.look_ahead if selector.adaptive else most
-    while True:
-        while len(open_asks) < limit and (answer := ask(selector)) is not None:
-            asked.append(answer)
-            open_asks.append(answer)
-            assert len(asked) < most, "it comes to no end"
-        if not open_asks:
-            break
-        if not selector.adaptive:
-            assert not selector.has_more_trials(), "not adaptive, and waits for results"
-        params, trials = open_asks.popleft()
-        tell(selector, params, trials, counts, failing=failing(params))
-    assert not selector.has_more_trials(), "it waits, and nothing is left to be told of"
-    return asked
+# -- the contract ---------------------------------------------------------------------------------
 
 
 class Climber(ParamSelector):
@@ -107,14 +52,14 @@ class Climber(ParamSelector):
     def get_next_trials(self):
         if not self.queue:
             return None
-        self.open += 1
+        self.open += 2
         return (self.queue.popleft(),), 2
 
     def has_more_trials(self):
         return bool(self.queue or self.open)
 
     def on_trials_completed(self, params, perfs_train, losses_train, perfs_val, losses_val):
-        self.open -= 1
+        self.open -= len(perfs_val)
         self.told.append(params)
         if self.best is None or perfs_val.mean() > self.best:
             self.best = perfs_val.mean()
@@ -124,7 +69,7 @@ class Climber(ParamSelector):
                     self.queue.append(neighbour)
 
     def on_failed(self, params, stage, error):
-        self.open -= 1
+        self.open -= 1 if stage == TRIAL else 2
         self.told.append(params)
 
 
@@ -148,26 +93,9 @@ def make(request):
     return request.param
 
 
-def test_it_comes_to_an_end_and_stays_there(make):
-    selector = make()
-    drive(selector)
-    for _ in range(3):
-        assert not selector.has_more_trials()
-        assert selector.get_next_trials() is None
-
-
-def test_a_fresh_one_asks_for_the_same(make):
-    assert drive(make()) == drive(make())
-
-
-def test_failures_do_not_stop_it(make):
-    drive(make(), failing=lambda _params: True)
-    calls = itertools.count()
-    drive(make(), failing=lambda _params: next(calls) % 3 == 0)
-
-
-def test_what_is_not_adaptive_does_not_depend_on_results(make):
-    assert make().adaptive or drive(make()) == drive(make(), failing=lambda _params: True)
+@pytest.mark.parametrize("clause", CLAUSES, ids=lambda clause: clause.__name__)
+def test_every_selector_keeps_the_contract(make, clause):
+    clause(make, MOST)
 
 
 def test_it_does_not_wait_for_somebody_outside(make):
@@ -205,6 +133,54 @@ def test_the_harness_catches_breaches():
     for breach in (Waits(3), Endless([]), Miscounts([((1,), 1)]), Stalls([])):
         with pytest.raises(AssertionError):
             drive(breach)
+
+
+class Forgets(Climber):
+    """Its first answer is another each time."""
+
+    starts = itertools.count(1)
+
+    def __init__(self):
+        super().__init__(next(self.starts))
+
+
+class Peeks(Climber):
+    """Says that it does not depend on results."""
+
+    adaptive = False
+
+    def has_more_trials(self):
+        return bool(self.queue)
+
+
+class Revives(FixedSweep):
+    """Has more again when it is asked once too often."""
+
+    def get_next_trials(self):
+        answer = super().get_next_trials()
+        if answer is None:
+            self._left.append(((1,), 1))
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("breach", "said"),
+    [
+        (Forgets, "a fresh one asks otherwise"),
+        (lambda: Peeks(3), "it is not adaptive, and waits|what it asks depends on results"),
+        (lambda: Revives([((2,), 1)]), "it had come to its end, and has more|comes to no end"),
+    ],
+)
+def test_the_contract_catches_breaches(breach, said):
+    with pytest.raises(AssertionError, match=said):
+        check_selector(breach)
+
+
+def test_each_clause_about_whole_sweeps_catches_a_breach_by_itself():
+    with pytest.raises(AssertionError, match="its asks differ between"):
+        asks_the_same_on_any_number_of_slots(Forgets)
+    with pytest.raises(AssertionError, match="Forgets does not ask what it asked before"):
+        goes_on_where_it_was(Forgets)
 
 
 def test_the_defaults_of_the_protocol():

@@ -7,10 +7,7 @@ can be compared between any number of slots, any durations and deaths, and any i
 from __future__ import annotations
 
 import dataclasses
-import heapq
-import itertools
 import math
-import random
 from collections import Counter, defaultdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,20 +17,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from simulation import CRASH
 from sweeper.errors import ParamError, ProblemError, SelectorError, StalledError, StoppedError
 from sweeper.records import (
     CHECK,
     TRIAL,
     Asked,
-    Died,
     Failure,
     Finished,
     Lost,
     Outcome,
     Planned,
     Recorded,
-    Result,
     Started,
     Step,
     Tick,
@@ -45,22 +39,25 @@ from sweeper.run.dispatch import dispatch
 from sweeper.run.scheduler import Scheduler
 from sweeper.search import FixedSweep, ParamSelector
 from sweeper.settings import Limits
-from sweeper.signature import decode, find_importable
+from sweeper.signature import decode
 from sweeper.store.database import Store
 from sweeper.store.load import read_results
 from sweeper.study import Study
+from sweeper.testing.toy import (
+    BOOM,
+    CRASH,
+    ToyBackend,
+    ToyPlan,
+    metrics_of,
+    never,
+    point_of,
+)
 from toys import (
     Gambler,
     Listed,
     Recording,
     Script,
-    ToyPlan,
-    draw,
     found_of,
-    metrics_of,
-    never,
-    perf_arrays,
-    point_of,
     results_in,
     row_of,
     some_are_doomed,
@@ -71,104 +68,6 @@ from toys import (
 SLOTS = [1, 2, 8, 64]
 MOST_TRIES = Limits().max_tries
 MOST_CORES = 4
-BOOM = Failure("exception", "ValueError: boom", "Traceback: …")
-
-
-# -- a made-up problem ----------------------------------------------------------------------------
-
-
-@dataclasses.dataclass
-class ToyBackend:
-    """Workers in fake time, with random durations and deaths.
-
-    A worker dies by chance over a replica twice at most, so that no result depends on it; over
-    those in `doomed` always.
-    """
-
-    seed: int = 0
-    deaths: float = 0.0
-    failing: object = never
-    doomed: object = never
-    died: Counter = dataclasses.field(default_factory=Counter)
-    """How often a worker has died by chance over each replica, in all runs of a folder."""
-    now: float = 1e9
-    seconds: tuple[float, ...] = (1.0, 2.0, 5.0)
-    stuck: object = never
-    failure: Failure = BOOM
-    """What comes of those that are `failing`."""
-
-    def __post_init__(self):
-        self.rng = random.Random(self.seed)
-        self.lives = Counter()
-        """How often each slot's worker has died: what a dead one would have sent does not come."""
-        self.free_at = defaultdict(float)
-        self.messages = []
-        self.sequence = itertools.count()
-        self.ticks = 0
-
-    def clock(self):
-        return self.now
-
-    def start(self, starts):
-        for start in starts:
-            self.start_one(start)
-
-    def start_one(self, start):
-        job, now = start.job, max(self.now, self.free_at[start.slot])
-        params = decode(job.payload["params"], find_importable)
-        for number in job.numbers:
-            seconds = self.rng.choice(self.seconds)
-            replica = (job.point, job.stage, number)
-            if self.stuck(params, job.stage, number):
-                return
-            if self.doomed(params, job.stage, number):
-                self.push(now + seconds, Died(start.slot, CRASH))
-                return
-            if self.rng.random() < self.deaths and self.died[replica] < MOST_TRIES - 1:
-                self.died[replica] += 1
-                self.push(now + seconds, Died(start.slot, CRASH))
-                return
-            outcome = self.outcome(job, params, number, now, now + seconds)
-            now += seconds
-            self.push(now, Result(start.slot, outcome))
-        self.free_at[start.slot] = now
-
-    def outcome(self, job, params, number, started, ended):
-        outcome = Outcome(job.point, job.stage, number, started, ended)
-        if self.failing(params, job.stage, number):
-            return dataclasses.replace(outcome, failure=self.failure)
-        if job.stage == TRIAL:
-            return dataclasses.replace(outcome, metrics=metrics_of(params, number))
-        perf = draw(params, job.stage, number, "perf")
-        return dataclasses.replace(outcome, arrays=perf_arrays(perf))
-
-    def stop(self, slot):
-        self.push(self.now, Died(slot, CRASH))
-
-    def push(self, time, message):
-        life = self.lives[message.slot]
-        heapq.heappush(self.messages, (time, next(self.sequence), message, life))
-
-    def wait(self, timeout, _interrupts):
-        if timeout is None:
-            assert self.messages, "waits for ever"
-        until = math.inf if timeout is None else self.now + timeout
-        if not self.messages or self.messages[0][0] > until:
-            self.now = until
-            self.ticks += 1
-            assert self.ticks < 10_000, "waits for ever"
-            return []
-        self.now = max(self.now, self.messages[0][0])
-        ready = []
-        while self.messages and self.messages[0][0] <= self.now:
-            _, _, message, life = heapq.heappop(self.messages)
-            if life != self.lives[message.slot]:
-                continue
-            ready.append(message)
-            if isinstance(message, Died):
-                self.lives[message.slot] += 1
-                self.free_at[message.slot] = self.now
-        return ready
 
 
 # -- a sweep of it --------------------------------------------------------------------------------

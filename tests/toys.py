@@ -1,48 +1,20 @@
-"""A made-up problem without training, and selectors that write down what they hear."""
+"""What tests need of the made-up problem of `sweeper.testing.toy`: failures of it, and selectors
+that write down what they hear.
+"""
 
 from __future__ import annotations
 
-import functools
-import math
 import random
 from collections import Counter
 
 import numpy as np
 
-from sweeper.files import pack_arrays, unpack_arrays
-from sweeper.records import CHECK, TRIAL, Found, Planned, Step
-from sweeper.results import METRICS
+from sweeper.records import TRIAL, Found
 from sweeper.search import ParamSelector
-from sweeper.settings import SweepSettings
-from sweeper.signature import make_point
 from sweeper.store.load import read_results
+from sweeper.testing.toy import draw, metrics_of
 
 # -- the problem ----------------------------------------------------------------------------------
-
-
-def never(_params, _stage, _number):
-    return False
-
-
-def point_of(params):
-    return make_point(params, "toy", SweepSettings(), 0)
-
-
-def draw(params, stage, number, what):
-    """A number from 0 to 1 that depends on nothing else."""
-    return _drawn(f"{params!r} {stage} {number} {what}")
-
-
-@functools.cache
-def _drawn(seed):
-    return random.Random(seed).random()
-
-
-def metrics_of(params, number):
-    values = {name: draw(params, TRIAL, number, name) for name in METRICS}
-    if draw(params, TRIAL, number, "diverges") < 0.1:
-        values |= {"loss_train": math.nan, "loss_val": math.nan, "perf_val": 0.0}
-    return values
 
 
 def found_of(params):
@@ -53,52 +25,6 @@ def found_of(params):
     low = sum(means) / len(means)
     best = max(range(2), key=lambda number: draw(params, "batch_range", number, "perf"))
     return Found(low, 10 * low, 16 + best)
-
-
-@functools.cache
-def perf_arrays(perf):
-    """The arrays of a probe."""
-    return pack_arrays({"perf": perf})
-
-
-@functools.cache
-def perf_in(arrays):
-    return float(unpack_arrays(arrays)["perf"])
-
-
-class ToyPlan:
-    """check -> lr_range (perhaps twice) -> batch_range -> trial; each step from its outcomes."""
-
-    tunings = 1
-
-    def first(self, point, *, check):
-        step = Step(CHECK, 1, {"steps": 1}) if check else Step("lr_range", 3, {"steps": 10})
-        return Planned(point.signature, step)
-
-    def next(self, point, step, outcomes):
-        assert [outcome.number for outcome in outcomes] == list(range(step.replicas))
-        for outcome in outcomes:
-            assert (outcome.point, outcome.stage) == (point.signature, step.stage)
-            if outcome.failure is not None:
-                error = f"{step.stage} {outcome.number}: {outcome.failure.message}"
-                return Planned(point.signature, Step(step.stage, error=error), step.stage)
-        if step.stage == CHECK:
-            return Planned(point.signature, self.first(point, check=False).step, CHECK)
-        perfs = [perf_in(outcome.arrays) for outcome in outcomes]
-        mean = sum(perfs) / len(perfs)
-        choice = {"mean": mean}
-        if step.stage == "lr_range" and mean > 0.5:
-            then = Step("lr_range.1", 2, {"steps": 10})
-        elif step.stage != "batch_range":
-            then = Step("batch_range", 2, {"steps": 5, "low": mean})
-        else:
-            low = step.payload["low"]
-            found = Found(low, 10 * low, 16 + int(np.argmax(perfs)))
-            then = Step(TRIAL, payload={"steps": 20}, found=found)
-        return Planned(point.signature, then, step.stage, choice, pack_arrays({"perf": perfs}))
-
-    def steps_after(self, step):
-        return {CHECK: 35, "lr_range": 25, "batch_range": 20}.get(step.stage.partition(".")[0], 0)
 
 
 def untunable(params, stage, number):

@@ -103,6 +103,13 @@ class ParamSelector(SweepListener, ABC):
     clock, no global random state).
     """
 
+    name: str = ""
+    """The name under which its log is kept; empty: its module and class.
+
+    Set it in the class itself (a subclass does not inherit it) and keep it: a folder's log is found
+    by it, wherever the class moves.  Two selectors of one name go on with each other's log.
+    """
+
     adaptive: bool = False
     """Whether answers depend on results."""
 

@@ -1,1 +1,93 @@
-"""Selectors that sweeper ships, one file each."""
+"""The registry of selectors: by name, what makes one.
+
+A selector of ours is one line in `SHIPPED`.  Another package's is an entry point of it:
+
+    [options.entry_points]
+    sweeper.selectors =
+        climb = climbing.selector:Climber
+
+Nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+from collections.abc import Callable
+from typing import TypeAlias
+
+from sweeper.errors import UsageError
+from sweeper.search.selector import ParamSelector
+
+GROUP = "sweeper.selectors"
+"""The group of entry points under which packages offer their selectors."""
+
+SHIPPED = {
+    "fixed": "sweeper.search.selectors.fixed:FixedSweep.with_fixed_trials",
+    "grid": "sweeper.search.selectors.grid:Grid",
+    "race": "sweeper.search.selectors.race:Race",
+    "random": "sweeper.search.selectors.fixed:FixedSweep.with_random_trials",
+}
+"""By name: where the class is, or its method, that makes the selector."""
+
+EARLIER_NAMES = {
+    "fixed": ("sweeper.search.fixed:FixedSweep",),
+    "grid": ("sweeper.search.grid:Grid",),
+    "race": ("sweeper.search.race:Race",),
+}
+"""By the `name` of a selector: the names under which earlier releases kept its log.
+
+Only what was in a release belongs here, and stays: its folders are to be found.
+"""
+
+Maker: TypeAlias = Callable[..., ParamSelector]
+"""A subclass of `ParamSelector`, or a function that makes one; called with arguments by name."""
+
+
+def selector_names() -> list[str]:
+    """The names that `find_selector` knows, in order: ours, and those of installed packages."""
+    return sorted({*SHIPPED, *importlib.metadata.entry_points(group=GROUP).names})
+
+
+def find_selector(name: str) -> Maker:
+    """What makes the selector that is called `name`; ours go before those of packages.
+
+    Raises:
+        UsageError: none has this name, or several packages offer it; or what a package offers
+            cannot be imported, or makes no selectors.
+    """
+    if name in SHIPPED:
+        ours = importlib.metadata.EntryPoint(name, SHIPPED[name], GROUP)
+        made: Maker = ours.load()
+        return made
+    offered = importlib.metadata.entry_points(group=GROUP, name=name)
+    found = {point.value: point for point in offered}  # a package may be on the path twice
+    if not found:
+        choices = ", ".join(selector_names())
+        raise UsageError(
+            f"selector {name!r:.60}: there is none of this name: choose one of {choices}"
+        )
+    if len(found) > 1:
+        raise UsageError(
+            f"selector {name!r}: several installed packages offer one: {', '.join(sorted(found))}"
+        )
+    (point,) = found.values()
+    return _load(point)
+
+
+def _load(point: importlib.metadata.EntryPoint) -> Maker:
+    who = f"selector {point.name!r} of package {point.dist.name if point.dist else '?'}"
+    try:
+        found = point.load()
+    except Exception as error:
+        raise UsageError(
+            f"{who}: {point.value} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    is_other_class = inspect.isclass(found) and not issubclass(found, ParamSelector)
+    if is_other_class or not callable(found):
+        raise UsageError(
+            f"{who}: {point.value} is {found!r}: it must be a subclass of ParamSelector, or a "
+            "function that makes one"
+        )
+    maker: Maker = found
+    return maker

@@ -32,6 +32,8 @@ class FixedSweep(ParamSelector):
         UsageError: an item has neither form, or its trials are not a whole number, 0 or more.
     """
 
+    name = "fixed"
+
     def __init__(self, results: Iterable[Any]) -> None:
         self._left = deque(_read(f"results[{place}]", item) for place, item in enumerate(results))
 
@@ -40,10 +42,12 @@ class FixedSweep(ParamSelector):
         """These points, each with the same number of trials.
 
         Raises:
-            UsageError: a point is neither a tuple nor a mapping, or `trials` is not a whole
-                number, 0 or more.
+            UsageError: a point is neither a tuple nor a mapping, or `points` are no list of them,
+                or `trials` is not a whole number, 0 or more.
         """
         check_count("trials", trials)
+        if not isinstance(points, Iterable):
+            raise UsageError(f"points={points!r} is no list of points")
         return cls(
             (check_params(f"points[{place}]", params), trials)
             for place, params in enumerate(points)

@@ -31,6 +31,8 @@ class Grid(ParamSelector):
         ParamError: a value that no file could keep.
     """
 
+    name = "grid"
+
     def __init__(self, /, *, trials: int, **axes: Iterable[Any]) -> None:
         self._trials = check_count("trials", trials)
         values = [_read_axis(name, axis) for name, axis in axes.items()]

@@ -107,6 +107,7 @@ class Race(ParamSelector):
         UsageError: an argument breaks its rule.
     """
 
+    name = "race"
     adaptive = True
     look_ahead = 10_000_000
     """All of a round: who gets more is decided when it is complete."""

@@ -1,0 +1,85 @@
+"""A selector from its name and options: what `--selector NAME --option key=value` means."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from sweeper.errors import SelectorError, SweeperError, UsageError
+from sweeper.search.selector import ParamSelector
+from sweeper.search.selectors import find_selector
+from sweeper.search.values import read_option, suggestion
+
+
+def takes(name: str, argument: str) -> bool:
+    """Whether the selector called `name` has a parameter of this name, `**` of it included.
+
+    Raises:
+        UsageError: as `find_selector`.
+    """
+    named, rest = _parameters(name)
+    return argument in named or argument == rest
+
+
+def make_selector(
+    name: str, options: Mapping[str, Any], given: Mapping[str, Any] | None = None
+) -> ParamSelector:
+    """The selector called `name`, with options by the names of its parameters.
+
+    Args:
+        name: A name that `find_selector` knows.
+        options: Arguments by name.  A text is read as a command line's: see `read_option`.
+        given: Arguments for those of its parameters that have these names and that no option says;
+            for a parameter like `**axes`, a mapping of more of them.
+
+    Raises:
+        UsageError: no selector has this name; it has no such option, or lacks one; or one breaks
+            its rule.
+        SelectorError: making it raised something else, or gave something else.
+    """
+    named, rest = _parameters(name)
+    arguments = {
+        key: read_option(value, f"option {key}={value}") if isinstance(value, str) else value
+        for key, value in options.items()
+    }
+    for key, value in options.items():
+        if key not in named and rest is None:
+            raise UsageError(
+                f"option {key}={value}: selector {name} takes none of this name"
+                f"{suggestion(key, named)}; it takes {', '.join(named) or 'no options'}"
+            )
+    for key, value in (given or {}).items():
+        if key in named:
+            arguments.setdefault(key, value)
+        elif key == rest:
+            arguments = {**value, **arguments}
+    missing = [key for key, needed in named.items() if needed and key not in arguments]
+    if missing:
+        raise UsageError(
+            f"selector {name} needs {' and '.join(missing)}: give --option {missing[0]}=…"
+        )
+    return _call(name, arguments)
+
+
+def _parameters(name: str) -> tuple[dict[str, bool], str | None]:
+    """The selector's parameters, each with whether it is needed, and the name of its `**` one."""
+    parameters = inspect.signature(find_selector(name)).parameters.values()
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    named = {each.name: each.default is each.empty for each in parameters if each.kind in by_name}
+    rest = [each.name for each in parameters if each.kind is each.VAR_KEYWORD]
+    return named, rest[0] if rest else None
+
+
+def _call(name: str, arguments: Mapping[str, Any]) -> ParamSelector:
+    try:
+        made = find_selector(name)(**arguments)
+    except SweeperError:
+        raise
+    except Exception as error:
+        raise SelectorError(f"selector {name} raised {type(error).__name__}: {error}") from error
+    if not isinstance(made, ParamSelector):
+        raise SelectorError(
+            f"selector {name} made {made!r} (a {type(made).__name__}); expected a ParamSelector"
+        )
+    return made

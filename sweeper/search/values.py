@@ -1,0 +1,266 @@
+"""Values, axes and ranges as a command line writes them."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from sweeper.errors import UsageError
+from sweeper.signature import DEEPEST, encode
+
+_WORDS = {"true": True, "false": False, "none": None, "null": None}
+_DIGITS = r"[0-9]+(?:_[0-9]+)*"
+_INT = re.compile(rf"[+-]?{_DIGITS}")
+_BITS = re.compile(r"[+-]?0(?:x[0-9a-f]+|o[0-7]+|b[01]+)", re.IGNORECASE)
+_FLOAT = re.compile(
+    rf"[+-]?(?:{_DIGITS}\.?(?:{_DIGITS})?|\.{_DIGITS})(?:e[+-]?{_DIGITS})?", re.IGNORECASE
+)
+_INFINITE = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
+_NAN = re.compile(r"[+-]?nan", re.IGNORECASE)
+_QUOTES = "'\""
+_CLOSING = {"[": "]", "(": ")", "{": "}"}
+
+
+def read_value(text: str, where: str = "a value") -> Any:
+    """The value of a text: an int, float, bool or None where it reads as one, else a string.
+
+    In quotes it is a string, whatever it reads as; in brackets a list, a tuple or a dict of
+    values, written as in Python.
+
+    Raises:
+        UsageError: it is NaN or too large, or quotes or brackets are not as they must be; the
+            message begins with `where`.
+    """
+    text = text.strip()
+    if text[:1] in _CLOSING:
+        return _read_bracketed(text, where)
+    if text and text[0] in _QUOTES:
+        return _read_quoted(text, where)
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    if _NAN.fullmatch(text):
+        raise UsageError(
+            f"{where}: NaN cannot be a parameter, since it equals nothing, itself included; as a "
+            f"text write it in quotes, '{text}'"
+        )
+    return _read_number(text, where)
+
+
+def _read_number(text: str, where: str) -> int | float | str:
+    if _BITS.fullmatch(text):
+        return int(text, 0)
+    if _INFINITE.fullmatch(text):
+        return float(text)
+    if _INT.fullmatch(text):
+        if len(text) > _MOST_DIGITS:
+            raise UsageError(f"{where}: a number has more than {_MOST_DIGITS} digits")
+        return int(text)
+    if not _FLOAT.fullmatch(text):
+        return text
+    number = float(text)
+    if math.isinf(number):
+        raise UsageError(f"{where}: {text} is too large for a float; for infinity write inf")
+    return number
+
+
+_MOST_DIGITS = 1000
+
+
+def _read_quoted(text: str, where: str) -> str:
+    end = text.find(text[0], 1)
+    if end == -1:
+        raise UsageError(f"{where}: a quote is not closed; {_AS_TEXT}")
+    if end < len(text) - 1:
+        raise UsageError(f"{where}: {text[end + 1 :]} stands after a closing quote; {_AS_TEXT}")
+    return text[1:-1]
+
+
+_AS_TEXT = "a text with quotes, commas or brackets is written in quotes of the other kind"
+
+
+def _read_bracketed(text: str, where: str) -> list[Any] | tuple[Any, ...] | dict[Any, Any]:
+    """A list, tuple or dict, from its opening bracket on."""
+    end = next(place for place, _, depth in _outside_quotes(text, where) if not depth)
+    if end < len(text) - 1:
+        raise UsageError(f"{where}: something stands after a closing bracket; {_AS_TEXT}")
+    parts = _split(text[1:-1], ",", where)
+    closed = len(parts) > 1 and not parts[-1].strip()
+    if closed or not text[1:-1].strip():
+        del parts[-1]  # after a comma at the end, or of nothing
+    if not all(part.strip() for part in parts):
+        raise UsageError(f"{where}: a value is empty; for an empty text write ''")
+    if text[0] == "{":
+        return dict(_read_pair(part, where) for part in parts)
+    if text[0] == "[":
+        return [read_value(part, where) for part in parts]
+    if len(parts) == 1 and not closed:
+        raise UsageError(f"{where}: for a tuple of one write ({parts[0].strip()},)")
+    return tuple(read_value(part, where) for part in parts)
+
+
+def _read_pair(part: str, where: str) -> tuple[Any, Any]:
+    pair = _split(part, ":", where)
+    if len(pair) != 2 or not all(end.strip() for end in pair):
+        raise UsageError(
+            f"{where}: {part.strip()} is no key: value of a dict (there are no sets here: write a "
+            "list or a tuple)"
+        )
+    key, value = (read_value(end, where) for end in pair)
+    if not _is_hashable(key):
+        raise UsageError(f"{where}: {pair[0].strip()} cannot be the key of a dict")
+    return key, value
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _split(text: str, separator: str, where: str) -> list[str]:
+    """The parts between separators that are neither in quotes nor in brackets."""
+    parts, start = [], 0
+    for place, letter, depth in _outside_quotes(text, where):
+        if letter == separator and not depth:
+            parts.append(text[start:place])
+            start = place + 1
+    return [*parts, text[start:]]
+
+
+def _outside_quotes(text: str, where: str) -> Iterator[tuple[int, str, int]]:
+    """The letters outside of quotes: place, letter, and how many brackets are open after it.
+
+    A quote begins where a value does: that in `it's` is a letter like others.
+    """
+    quote, begins = "", True
+    expected: list[str] = []
+    for place, letter in enumerate(text):
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in _QUOTES and begins:
+            quote = letter
+        else:
+            _note_bracket(letter, expected, where)
+            yield place, letter, len(expected)
+        begins = letter in ",:[({" or (begins and letter.isspace())
+    if quote or expected:
+        what = "a quote" if quote else "a bracket"
+        raise UsageError(f"{where}: {what} is not closed; {_AS_TEXT}")
+
+
+def _note_bracket(letter: str, expected: list[str], where: str) -> None:
+    """Keep the closing brackets that are expected, the next one last."""
+    if letter in _CLOSING:
+        expected.append(_CLOSING[letter])
+        if len(expected) > DEEPEST:
+            raise UsageError(f"{where:.80}…: brackets are nested more than {DEEPEST} deep")
+    elif letter in _CLOSING.values() and (not expected or expected.pop() != letter):
+        raise UsageError(f"{where}: {letter} closes no bracket; {_AS_TEXT}")
+
+
+def read_named(option: str, written: Sequence[str]) -> dict[str, str]:
+    """The `name=…` texts of an option that may be given several times, by name.
+
+    Raises:
+        UsageError: one is not of that form, or a name is there twice.
+    """
+    found: dict[str, str] = {}
+    for text in written:
+        name, sign, rest = (part.strip() for part in text.partition("="))
+        if not (name and sign and rest):
+            raise UsageError(f"{option} {text!r}: write name=value, without spaces")
+        if name in found:
+            raise UsageError(f"{option} {text!r}: {name} is given twice")
+        found[name] = rest
+    return found
+
+
+def read_option(text: str, where: str) -> Any:
+    """The value of an option: of `a,b,c` a list of values, else as `read_value`.
+
+    Raises:
+        UsageError: as `read_value`; or a value of a list is empty or there twice.
+    """
+    several = len(_split(text, ",", where)) > 1
+    return _read_list(where, text) if several else read_value(text, where)
+
+
+def read_grid(written: Sequence[str]) -> dict[str, list[Any]]:
+    """The axes of a grid, each written as `name=value,value,…`.
+
+    Raises:
+        UsageError: as `read_named`; or a value is empty.
+    """
+    named = read_named("--grid", written)
+    for name, text in named.items():
+        if _read_ends(f"--grid {name}={text}", text) is not None:
+            raise UsageError(
+                f"--grid {name}={text}: a grid takes values, as in {name}=1,2,3; low:high is for "
+                f"--random N --range {name}={text}"
+            )
+    return {name: _read_list(f"--grid {name}={text}", text) for name, text in named.items()}
+
+
+def read_ranges(written: Sequence[str]) -> dict[str, Any]:
+    """Ranges as `FixedSweep.with_random_trials` takes them.
+
+    Each is written as `name=low:high` (both included; integers, or floats when either is one) or
+    as `name=value,value,…` (choices).
+
+    Raises:
+        UsageError: as `read_named`; an end of a range is no number, or low is above high; a choice
+            is empty or there twice.
+    """
+    named = read_named("--range", written)
+    return {name: _read_range(f"--range {name}={text}", text) for name, text in named.items()}
+
+
+def _read_range(where: str, text: str) -> Any:
+    if len(_split(text, ",", where)) == 1 and len(_split(text, ":", where)) > 1:
+        ends = _read_ends(where, text)
+        if ends is None or ends[0] > ends[1]:
+            raise UsageError(
+                f"{where}: write low:high, two numbers of which the first is not the larger, or "
+                "choices as a,b,c"
+            )
+        return ends
+    values = _read_list(where, text)
+    for value in values:
+        if not _is_hashable(value):
+            raise UsageError(
+                f"{where}: {value!r} cannot be a choice: write a tuple, (a,b), or use --grid"
+            )
+    if len(frozenset(values)) < len(values):
+        raise UsageError(f"{where}: a choice is there twice (1, 1.0 and True count as the same)")
+    return frozenset(values)
+
+
+def _read_ends(where: str, text: str) -> tuple[float, float] | None:
+    """The numbers of `low:high`; None where it is something else."""
+    parts = _split(text, ":", where)
+    if len(parts) != 2:
+        return None
+    low, high = (read_value(part, where) for part in parts)
+    numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high))
+    return (low, high) if numbers else None
+
+
+def _read_list(where: str, text: str) -> list[Any]:
+    parts = _split(text, ",", where)
+    if not all(part.strip() for part in parts):
+        raise UsageError(f"{where}: a value is empty; for an empty text write ''")
+    values = [read_value(part, where) for part in parts]
+    if len({encode(value) for value in values}) < len(values):
+        raise UsageError(f"{where}: a value is there twice")
+    return values
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """A remark that names the nearest of the known names, where one is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""

@@ -1,0 +1,252 @@
+"""The contract of selectors: `check_selector` runs all of it on one.
+
+from sweeper.testing.selectors import check_selector
+
+def test_climber():
+check_selector(lambda: Climber(start=3))
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from sweeper.errors import SelectorError, StalledError
+from sweeper.records import TRIAL, Asked, Params, Told
+from sweeper.search import ParamSelector, SweepListener
+from sweeper.search.names import names_of
+from sweeper.store.database import Store
+from sweeper.testing.loop import memory, sweep
+from sweeper.testing.toy import ToyBackend, Which, draw, never, point_of
+
+Make: TypeAlias = Callable[[], ParamSelector]
+"""Makes the selector anew, each time alike."""
+
+Ask: TypeAlias = tuple[Params, int]
+
+SLOTS = (1, 2, 8)
+"""On so many cores a selector must ask the same."""
+
+MOST = 1000
+"""A selector that asks for more has no end, as far as the contract can see."""
+
+
+def check_selector(make: Make, *, most: int = MOST) -> None:
+    """See that a selector keeps the protocol (see `ParamSelector`), clause by clause.
+
+    Nothing is trained: results are made up, the time too.
+
+    Args:
+        make: Makes the selector, each time in its first state.
+        most: The most asks that it may come to.
+
+    Raises:
+        AssertionError: a clause is broken; it says which.
+    """
+    for clause in CLAUSES:
+        clause(make, most)
+
+
+# -- asking and telling ---------------------------------------------------------------------------
+
+
+def drive(
+    selector: ParamSelector,
+    *,
+    failing: Callable[[Params], bool] = lambda _params: False,
+    most: int = MOST,
+) -> list[Ask]:
+    """Ask and tell until the selector is done, as a sweep does; gives all that it asked for.
+
+    `failing` says of a point whether its tuning fails.
+
+    Raises:
+        AssertionError: it breaks the protocol.
+    """
+    assert isinstance(selector, ParamSelector), f"{selector!r} is no ParamSelector"
+    assert isinstance(selector, SweepListener)
+    assert selector.look_ahead >= 1, f"look_ahead={selector.look_ahead!r}: it must be 1 or more"
+    selector.on_begin(1)
+    asked: list[Ask] = []
+    counts: dict[str, int] = {}
+    open_asks: deque[Ask] = deque()
+    limit = selector.look_ahead if selector.adaptive else most
+    while True:
+        while len(open_asks) < limit and (answer := ask(selector)) is not None:
+            asked.append(answer)
+            open_asks.append(answer)
+            assert len(asked) < most, f"it has asked {most} times and comes to no end"
+        if not open_asks:
+            break
+        if not selector.adaptive:
+            assert not selector.has_more_trials(), "it is not adaptive, and waits for results"
+        params, trials = open_asks.popleft()
+        tell(selector, params, trials, counts, failing=failing(params))
+    assert not selector.has_more_trials(), "it waits, and nothing is left to be told of"
+    return asked
+
+
+def ask(selector: ParamSelector) -> Ask | None:
+    """One ask, checked against the protocol."""
+    before = selector.has_more_trials()
+    assert isinstance(before, bool), f"has_more_trials() gave {before!r}, which is no bool"
+    assert selector.has_more_trials() is before, "has_more_trials() changes its own answer"
+    if not before:
+        return None
+    answer = selector.get_next_trials()
+    if answer is None:
+        return None
+    params, trials = answer
+    assert type(trials) is int, f"it asks for {trials!r} trials, which is no int"
+    assert trials >= 0, f"it asks for {trials} trials"
+    point_of(params)
+    return params, trials
+
+
+def tell(
+    selector: ParamSelector, params: Params, trials: int, counts: dict[str, int], *, failing: bool
+) -> None:
+    """Everything about one ask at once; the trials' numbers go on where the point's last ended.
+
+    `counts` are the trials of each point so far, and are brought up to date.
+    """
+    if failing:
+        selector.on_failed(params, "lr_range", "no learning rate improves it")
+        return
+    known = point_of(params).encoded
+    if known not in counts:
+        selector.on_hparams_found(params, 0.01, 0.1, 32)
+    first = counts.setdefault(known, 0)
+    counts[known] += trials
+    if trials:
+        perfs = np.array([measure(params, number) for number in range(first, first + trials)])
+        selector.on_trials_completed(params, perfs, 1 - perfs, perfs, 1 - perfs)
+
+
+def measure(params: Params, number: int) -> float:
+    """What a trial comes to in `drive`: the larger, the larger the sum of its integers modulo 7."""
+    values = params.values() if isinstance(params, Mapping) else params
+    return sum(value for value in values if isinstance(value, int)) % 7 + number / 10
+
+
+# -- whole sweeps, in fake time -------------------------------------------------------------------
+
+
+def simulate(
+    selector: ParamSelector,
+    slots: int,
+    store: Store,
+    *,
+    seed: int = 0,
+    deaths: float = 0.0,
+    failing: Which = never,
+    batches: int | None = None,
+) -> tuple[Asked | Told, ...]:
+    """Sweep the made-up problem as `sweeper.sweep` would; gives the selector's log.
+
+    Args:
+        selector: Asks.
+        slots: How many workers there are.
+        store: Holds what came of it; one that holds something is gone on with.
+        seed: Of how long replicas take, and when workers die.
+        deaths: The probability that a worker dies over a replica.
+        failing: Says which replicas fail.
+        batches: After so many batches of events the sweep is killed; None: it ends by itself.
+
+    Raises:
+        AssertionError: the selector breaks its protocol, or stalls the sweep.
+    """
+    backend = ToyBackend(seed, deaths, failing)
+    interrupts: Any = SimpleNamespace(signal=None)
+    try:
+        sweep(selector, slots, store, backend, interrupts, backend.clock, batches)
+    except (SelectorError, StalledError) as error:
+        raise AssertionError(str(error)) from error
+    return store.log(names_of(selector)[0])
+
+
+def _one_in_six(params: Any, stage: str, number: int) -> bool:
+    """Some trials fail."""
+    return stage == TRIAL and draw(params, stage, number, "fails") < 1 / 6
+
+
+# -- the clauses ----------------------------------------------------------------------------------
+
+
+def ends_and_stays_there(make: Make, most: int = MOST) -> None:
+    """It comes to an end, and from then on has nothing more, however often it is asked."""
+    selector = make()
+    drive(selector, most=most)
+    for _ in range(3):
+        assert not selector.has_more_trials(), "it had come to its end, and has more trials again"
+        assert selector.get_next_trials() is None, "it had come to its end, and asks again"
+
+
+def asks_alike_each_time(make: Make, most: int = MOST) -> None:
+    """A fresh one that is told the same asks the same."""
+    assert drive(make(), most=most) == drive(make(), most=most), (
+        "a fresh one asks otherwise, though it is told the same: it takes decisions from a clock, "
+        "a random state or something else that is not its own"
+    )
+
+
+def goes_on_after_failures(make: Make, most: int = MOST) -> None:
+    """Where all points fail, or some, it comes to its end."""
+    drive(make(), failing=lambda _params: True, most=most)
+    calls = itertools.count()
+    drive(make(), failing=lambda _params: next(calls) % 3 == 0, most=most)
+
+
+def depends_on_results_where_it_says_so(make: Make, most: int = MOST) -> None:
+    """What is not adaptive asks the same, whatever it is told."""
+    failed = drive(make(), failing=lambda _params: True, most=most)
+    assert make().adaptive or drive(make(), most=most) == failed, (
+        "what it asks depends on results: set adaptive = True"
+    )
+
+
+def asks_the_same_on_any_number_of_slots(make: Make, _most: int = MOST) -> None:
+    """In whole sweeps on 1, 2 and 8 cores its asks are the same; adaptive: all that it is told."""
+    for failing in (never, _one_in_six):
+        logs = [
+            _comparable(make(), simulate(make(), slots, memory(), seed=slots, failing=failing))
+            for slots in SLOTS
+        ]
+        unsteady = simulate(make(), 2, memory(), seed=9, deaths=0.2, failing=failing)
+        for log in (*logs[1:], _comparable(make(), unsteady)):
+            assert log == logs[0], f"its asks differ between {SLOTS} slots, or as workers die"
+
+
+def goes_on_where_it_was(make: Make, _most: int = MOST) -> None:
+    """Killed and begun anew, its log is replayed to a fresh one, which then asks the same."""
+    reference = _comparable(make(), simulate(make(), 2, memory()))
+    for batches in (1, 4, 11):
+        store = memory()
+        before = simulate(make(), 2, store, batches=batches)
+        log = simulate(make(), 1, store, seed=1)
+        if make().adaptive:
+            assert log[: len(before)] == before, "resumed, its log is another"
+        assert _comparable(make(), log) == reference, "resumed, it asks otherwise"
+
+
+CLAUSES: tuple[Callable[[Make, int], None], ...] = (
+    ends_and_stays_there,
+    asks_alike_each_time,
+    goes_on_after_failures,
+    depends_on_results_where_it_says_so,
+    asks_the_same_on_any_number_of_slots,
+    goes_on_where_it_was,
+)
+"""Each takes what makes the selector, and the most asks that it may come to."""
+
+
+def _comparable(selector: ParamSelector, log: tuple[Asked | Told, ...]) -> list[Any]:
+    """What of a log must be the same: where it is not adaptive, tells come in any order."""
+    if selector.adaptive:
+        return list(log)
+    return [entry for entry in log if isinstance(entry, Asked)]

@@ -1,0 +1,242 @@
+"""A made-up problem without training, and workers of it in fake time.
+
+What a replica comes to is a pure function of its point, stage and number, so that histories and
+results can be compared between any number of slots, any durations and deaths.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import heapq
+import itertools
+import math
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from sweeper.files import pack_arrays, unpack_arrays
+from sweeper.records import (
+    CHECK,
+    TRIAL,
+    Died,
+    Failure,
+    Found,
+    Job,
+    Message,
+    Outcome,
+    Params,
+    Planned,
+    Point,
+    Result,
+    Start,
+    Step,
+)
+from sweeper.results import METRICS
+from sweeper.settings import Limits, SweepSettings
+from sweeper.signature import decode, find_importable, make_point
+
+BOOM = Failure("exception", "ValueError: boom", "Traceback: …")
+CRASH = Failure("crash", "the worker was killed by signal 9")
+
+Which: TypeAlias = Callable[[Any, str, int], bool]
+"""Says of a replica's parameters, stage and number whether something happens to it."""
+
+
+def never(_params: Any, _stage: str, _number: int) -> bool:
+    """To no replica."""
+    return False
+
+
+def point_of(params: Any) -> Point:
+    """The point of the made-up problem."""
+    return make_point(params, "toy", SweepSettings(), 0)
+
+
+def draw(params: Any, stage: str, number: int, what: str) -> float:
+    """A number from 0 to 1 that depends on nothing else."""
+    return _drawn(f"{params!r} {stage} {number} {what}")
+
+
+@functools.cache
+def _drawn(seed: str) -> float:
+    return random.Random(seed).random()  # noqa: S311 - no secret
+
+
+def metrics_of(params: Any, number: int) -> dict[str, float]:
+    """What a trial comes to; one in ten diverges."""
+    values = {name: draw(params, TRIAL, number, name) for name in METRICS}
+    if draw(params, TRIAL, number, "diverges") < 0.1:
+        values |= {"loss_train": math.nan, "loss_val": math.nan, "perf_val": 0.0}
+    return values
+
+
+@functools.cache
+def perf_arrays(perf: float) -> bytes:
+    """The arrays of a probe."""
+    return pack_arrays({"perf": perf})
+
+
+@functools.cache
+def perf_in(arrays: bytes) -> float:
+    """The performance in the arrays of a probe."""
+    return float(unpack_arrays(arrays)["perf"])
+
+
+def replica_of(job: Job, number: int, started: float, ended: float) -> Outcome:
+    """What a replica of the job comes to."""
+    params = params_of(job)
+    outcome = Outcome(job.point, job.stage, number, started, ended)
+    if job.stage == TRIAL:
+        return dataclasses.replace(outcome, metrics=metrics_of(params, number))
+    return dataclasses.replace(outcome, arrays=perf_arrays(draw(params, job.stage, number, "perf")))
+
+
+def params_of(job: Job) -> Params:
+    """The parameters of the job's point."""
+    found: Params = decode(job.payload["params"], find_importable)
+    return found
+
+
+class ToyPlan:
+    """check -> lr_range (perhaps twice) -> batch_range -> trial; each step from its outcomes."""
+
+    tunings = 1
+
+    def first(self, point: Point, *, check: bool) -> Planned:
+        """A point's first step."""
+        step = Step(CHECK, 1, {"steps": 1}) if check else Step("lr_range", 3, {"steps": 10})
+        return Planned(point.signature, step)
+
+    def next(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
+        """The step after `step`."""
+        assert [outcome.number for outcome in outcomes] == list(range(step.replicas))
+        for outcome in outcomes:
+            assert (outcome.point, outcome.stage) == (point.signature, step.stage)
+            if outcome.failure is not None:
+                error = f"{step.stage} {outcome.number}: {outcome.failure.message}"
+                return Planned(point.signature, Step(step.stage, error=error), step.stage)
+        if step.stage == CHECK:
+            return Planned(point.signature, self.first(point, check=False).step, CHECK)
+        perfs = [perf_in(outcome.arrays) for outcome in outcomes]
+        mean = sum(perfs) / len(perfs)
+        choice = {"mean": mean}
+        if step.stage == "lr_range" and mean > 0.5:
+            then = Step("lr_range.1", 2, {"steps": 10})
+        elif step.stage != "batch_range":
+            then = Step("batch_range", 2, {"steps": 5, "low": mean})
+        else:
+            low = step.payload["low"]
+            found = Found(low, 10 * low, 16 + int(np.argmax(perfs)))
+            then = Step(TRIAL, payload={"steps": 20}, found=found)
+        return Planned(point.signature, then, step.stage, choice, pack_arrays({"perf": perfs}))
+
+    def steps_after(self, step: Step) -> float:
+        """Training steps behind a stage."""
+        return {CHECK: 35, "lr_range": 25, "batch_range": 20}.get(step.stage.partition(".")[0], 0)
+
+
+@dataclasses.dataclass
+class ToyBackend:
+    """Workers in fake time, with random durations and deaths.
+
+    A worker dies by chance over a replica less often than it is tried, so that no result depends on
+    it; over those in `doomed` always.
+    """
+
+    seed: int = 0
+    deaths: float = 0.0
+    """The probability that a worker dies over a replica."""
+    failing: Which = never
+    doomed: Which = never
+    died: Counter[tuple[str, str, int]] = dataclasses.field(default_factory=Counter)
+    """How often a worker has died by chance over each replica, in all runs of a folder."""
+    now: float = 1e9
+    seconds: tuple[float, ...] = (1.0, 2.0, 5.0)
+    stuck: Which = never
+    failure: Failure = BOOM
+    """What comes of those that are `failing`."""
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)  # noqa: S311 - no secret
+        self.lives: Counter[int] = Counter()
+        """How often each slot's worker has died: what a dead one would have sent does not come."""
+        self.free_at: dict[int, float] = defaultdict(float)
+        self.messages: list[tuple[float, int, Message, int]] = []
+        self.sequence = itertools.count()
+        self.ticks = 0
+
+    def clock(self) -> float:
+        """The time."""
+        return self.now
+
+    def start(self, starts: Sequence[Start]) -> None:
+        """See `Backend`."""
+        for start in starts:
+            self.start_one(start)
+
+    def start_one(self, start: Start) -> None:
+        """Decide how the job goes."""
+        job, now = start.job, max(self.now, self.free_at[start.slot])
+        params = params_of(job)
+        for number in job.numbers:
+            seconds = self.rng.choice(self.seconds)
+            replica = (job.point, job.stage, number)
+            if self.stuck(params, job.stage, number):
+                return
+            if self.doomed(params, job.stage, number):
+                self.push(now + seconds, Died(start.slot, CRASH))
+                return
+            if self.rng.random() < self.deaths and self.died[replica] < Limits().max_tries - 1:
+                self.died[replica] += 1
+                self.push(now + seconds, Died(start.slot, CRASH))
+                return
+            outcome = self.outcome(job, params, number, now, now + seconds)
+            now += seconds
+            self.push(now, Result(start.slot, outcome))
+        self.free_at[start.slot] = now
+
+    def outcome(
+        self, job: Job, params: Params, number: int, started: float, ended: float
+    ) -> Outcome:
+        """What a replica comes to."""
+        if self.failing(params, job.stage, number):
+            return Outcome(job.point, job.stage, number, started, ended, failure=self.failure)
+        return replica_of(job, number, started, ended)
+
+    def stop(self, slot: int) -> None:
+        """See `Backend`."""
+        self.push(self.now, Died(slot, CRASH))
+
+    def push(self, time: float, message: Message) -> None:
+        """Have something happen at a time."""
+        life = self.lives[message.slot]
+        heapq.heappush(self.messages, (time, next(self.sequence), message, life))
+
+    def wait(self, timeout: float | None, _interrupts: object) -> list[Message]:
+        """See `Backend`; the time is then that of what has happened."""
+        if timeout is None:
+            assert self.messages, "waits for ever"
+        until = math.inf if timeout is None else self.now + timeout
+        if not self.messages or self.messages[0][0] > until:
+            self.now = until
+            self.ticks += 1
+            assert self.ticks < 10_000, "waits for ever"
+            return []
+        self.now = max(self.now, self.messages[0][0])
+        ready: list[Message] = []
+        while self.messages and self.messages[0][0] <= self.now:
+            _, _, message, life = heapq.heappop(self.messages)
+            if life != self.lives[message.slot]:
+                continue
+            ready.append(message)
+            if isinstance(message, Died):
+                self.lives[message.slot] += 1
+                self.free_at[message.slot] = self.now
+        return ready
+
+    def close(self) -> None:
+        """See `Backend`: there is no worker."""

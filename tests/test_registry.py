@@ -1,0 +1,237 @@
+"""Selectors by name: what is registered, and how one is made from options."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from sweeper.errors import SelectorError, UsageError
+from sweeper.search import FixedSweep, Grid, ParamSelector, Race
+from sweeper.search.making import make_selector
+from sweeper.search.names import names_of
+from sweeper.search.selectors import EARLIER_NAMES, SHIPPED, find_selector, selector_names
+from sweeper.search.spaces import Space, choose_selector
+from sweeper.testing.selectors import drive
+
+CLIMBER = """
+from sweeper.search import ParamSelector
+
+class Climber(ParamSelector):
+    name = "climb"
+
+    def __init__(self, ranges, trials=3, seed=0, *, step: float = 0.5):
+        self.told = ranges, trials, seed, step
+
+    def get_next_trials(self):
+        return None
+
+    def has_more_trials(self):
+        return False
+
+def raises():
+    raise ZeroDivisionError("no selector today")
+
+def makes_a_list():
+    return [1]
+
+nothing = 3
+"""
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """An installed package that offers selectors, as pip leaves one."""
+
+    def install(package, **points):
+        folder = tmp_path / f"{package}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        lines = [f"{name} = {value}" for name, value in points.items()]
+        (folder / "entry_points.txt").write_text("\n".join(["[sweeper.selectors]", *lines]))
+
+    (tmp_path / "climbing.py").write_text(CLIMBER)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "climbing", raising=False)
+    install(
+        "climbing",
+        climb="climbing:Climber",
+        broken="climbing_elsewhere:Climber",
+        number="climbing:nothing",
+        other="pathlib:Path",
+        raises="climbing:raises",
+        listed="climbing:makes_a_list",
+        grid="climbing:Climber",
+    )
+    return install
+
+
+# -- the registry ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_is_shipped_is_found_by_its_name(name):
+    assert callable(find_selector(name))
+    assert name in selector_names()
+
+
+def test_an_earlier_name_belongs_to_a_selector_that_is_shipped():
+    shipped = [FixedSweep([]), Grid(trials=1), Race(FixedSweep([]), 5)]
+    assert {names_of(selector)[0] for selector in shipped} == set(EARLIER_NAMES) <= set(SHIPPED)
+
+
+def test_what_is_not_registered_is_named_with_the_choices():
+    with pytest.raises(
+        UsageError, match=r"selector 'rase': there is none of this name: choose one of .*grid, race"
+    ):
+        find_selector("rase")
+
+
+def test_an_installed_package_offers_its_own(installed):
+    assert find_selector("climb").name == "climb"
+    assert "climb" in selector_names()
+    assert find_selector("grid") is Grid  # ours go first
+    for name, said in (
+        ("broken", "climbing_elsewhere:Climber cannot be imported: ModuleNotFoundError"),
+        ("number", "selector 'number' of package climbing: climbing:nothing is 3: it must be"),
+        ("other", "it must be a subclass of ParamSelector"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            find_selector(name)
+    installed("other", climb="elsewhere:Climber")
+    with pytest.raises(UsageError, match=r"several installed packages offer one: cl.*, el"):
+        find_selector("climb")
+
+
+def test_nothing_is_imported_before_it_is_asked_for():
+    code = (
+        "import sys, sweeper, sweeper.search.selectors as registry\n"
+        "found = lambda: {m for m in sys.modules if m.startswith('sweeper.search.selectors.')}\n"
+        "assert not found(), found()\n"
+        "registry.find_selector('grid')\n"
+        "assert found() == {'sweeper.search.selectors.grid'}, found()\n"
+        "assert sweeper.Race.name == 'race'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# -- made from options ----------------------------------------------------------------------------
+
+
+def test_options_are_texts_or_values():
+    texts = make_selector("grid", {"trials": "2", "a": "1,2", "b": "[x]"})
+    values = make_selector("grid", {"trials": 2, "a": [1, 2], "b": ["x"]})
+    assert drive(texts) == drive(values) == drive(Grid(trials=2, a=[1, 2], b=["x"]))
+    fixed = make_selector("fixed", {"points": "[(1,2),{a: 3}]", "trials": "4"})
+    assert drive(fixed) == [((1, 2), 4), ({"a": 3}, 4)]
+    drawn = make_selector("random", {"points": 3, "trials": 1, "ranges": "{a: (0,9)}", "seed": 5})
+    assert drive(drawn) == drive(FixedSweep.with_random_trials({"a": (0, 9)}, 3, 1, seed=5))
+    race = make_selector("race", {"keep": "2", "max_trials": "9", "selector": Grid(trials=1)})
+    assert (race._keep, race._max_trials) == (2, 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("rase", {}, "selector 'rase': there is none"),
+        ("race", {"kep": "2"}, r"option kep=2: .*did you mean keep\?.*; it takes selector, max_tr"),
+        ("race", {"keep": "2"}, "selector race needs selector and max_trials: give --option sel"),
+        ("fixed", {"points": "3", "trials": 1}, "points=3 is no list of points"),
+        ("grid", {"trials": "many"}, "trials='many': it must be a whole number"),
+        ("grid", {"trials": "1", "a": "1,1"}, "option a=1,1: a value is there twice"),
+        ("grid", {"trials": "1", "a": "nan"}, "option a=nan: NaN"),
+    ],
+)
+def test_what_is_wrong_with_options_is_said(name, options, said):
+    with pytest.raises(UsageError, match=said):
+        make_selector(name, options)
+
+
+def test_what_making_one_raises_is_said(installed):
+    with pytest.raises(SelectorError, match="selector raises raised ZeroDivisionError: no selec"):
+        make_selector("raises", {})
+    with pytest.raises(SelectorError, match=r"selector listed made \[1\] \(a list\)"):
+        make_selector("listed", {})
+    with pytest.raises(UsageError, match=r"option a=1: selector raises takes none of.*no options"):
+        make_selector("raises", {"a": "1"})
+
+
+# -- as the command line says it ------------------------------------------------------------------
+
+
+def chosen(
+    selector=None,
+    *options,
+    grid=(),
+    random=None,
+    ranges=(),
+    trials=None,
+    seed=0,
+    known=None,
+    **said,
+) -> ParamSelector:
+    space = Space.read(grid, random, ranges, trials, seed, selector, options)
+    return choose_selector(space, "toy", "toy.py", known, lambda: said)
+
+
+def test_without_a_name_all_is_as_it_was():
+    assert drive(chosen(grid=["a=1,2"], points=[(9,)])) == [({"a": 1}, 10), ({"a": 2}, 10)]
+    assert drive(chosen(points=[(9,)], trials=2)) == [((9,), 2)]
+    with pytest.raises(UsageError, match="nothing says what to try"):
+        chosen()
+
+
+def test_every_shipped_selector_is_offered():
+    assert drive(chosen("grid", grid=["a=1,2"], trials=3)) == [({"a": 1}, 3), ({"a": 2}, 3)]
+    assert drive(chosen("grid", "a=1,2")) == [({"a": 1}, 10), ({"a": 2}, 10)]
+    assert drive(chosen("fixed", "points=[(1,)]")) == [((1,), 10)]
+    drawn = FixedSweep.with_random_trials({"a": (0, 9)}, 3, 2, r_eps=0.2, seed=5)
+    again = chosen("random", "r_eps=0.2", random=3, ranges=["a=0:9"], trials=2, seed=5)
+    assert drive(again) == drive(drawn)
+    again = chosen("random", "r_eps=0.2", "points=3", "seed=5", ranges=["a=0:9"], trials=2)
+    assert drive(again) == drive(FixedSweep.with_random_trials({"a": (0, 9)}, 3, 2, 0.2, 5))
+    race = chosen("race", "keep=2", grid=["a=1,2"], trials=7)
+    assert isinstance(race, Race)
+    assert (race._keep, race._max_trials) == (2, 7)
+    assert race.get_next_trials() == ({"a": 1}, 3)
+
+
+def test_a_race_takes_what_the_module_says():
+    def race(*options, **said):
+        space = Space.read((), None, (), None, 0, "race", options)
+        return choose_selector(space, "toy", "toy.py", None, lambda: said)
+
+    own = FixedSweep([((1,), 5)])
+    assert race(points=[(1,)])._max_trials == 10
+    assert race(points=[(1,)], trials=6)._max_trials == 6
+    assert race("max_trials=8", points=[(1,)], trials=6)._max_trials == 8
+    assert race("max_trials=8", selector=own)._selector is own
+    with pytest.raises(UsageError, match="selector race needs max_trials"):
+        race(selector=own)
+
+
+def test_another_packages_selector_is_given_what_it_takes(installed):
+    told = chosen("climb", "step=0.25", ranges=["a=0:9"], trials=4, seed=7).told
+    assert told == ({"a": (0, 9)}, 4, 7, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ({"selector": "rase"}, "selector 'rase': there is none of this name: choose one of broken"),
+        ({"options": ["keep=2"]}, "--option keep=2: say with --selector NAME whose option it is"),
+        ({"selector": "race", "options": ["keep"]}, "--option 'keep': write name=value"),
+        ({"selector": "race", "ranges": ["a=0:1"]}, "--range: say with --random N"),
+        ({"selector": "grid", "ranges": ["a=0:1"]}, "--range: selector grid takes no ranges"),
+        ({"selector": "fixed", "grid": ["a=1"]}, "--grid: selector fixed takes no axes"),
+        ({"selector": "random", "grid": ["a=1"]}, "--grid: selector random takes no axes"),
+        ({"selector": "random", "ranges": ["b=0:1"]}, "--range b: model.. of problem toy has no"),
+        ({"selector": "random", "ranges": ["a=0:1"]}, "selector random needs points"),
+        ({"selector": "raises", "trials": 3}, "--trials 3: selector raises takes no trials"),
+    ],
+)
+def test_what_does_not_go_together_is_said(installed, line, said):
+    line = {"grid": (), "random": None, "ranges": (), "trials": None, "seed": 0, **line}
+    with pytest.raises(UsageError, match=said):
+        choose_selector(Space.read(**line), "toy", "toy.py", ["a"], dict)
