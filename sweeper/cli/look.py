@@ -111,7 +111,11 @@ def _show_code(folder: Path) -> int:
 
 
 _Metric: TypeAlias = Annotated[
-    str, typer.Option(metavar="NAME", help="perf_val, loss_val, perf_train or loss_train.")
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="perf_val, loss_val, perf_train, loss_train, or one that the problem declares.",
+    ),
 ]
 
 

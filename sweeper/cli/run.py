@@ -25,6 +25,7 @@ from sweeper.cli.common import (
 )
 from sweeper.errors import SettingsError
 from sweeper.files import current_folder
+from sweeper.run.backends import DEFAULT
 from sweeper.search.spaces import (
     DEFAULT_TRIALS,
     Space,
@@ -150,7 +151,7 @@ def run(
     backend: Annotated[
         str,
         typer.Option(metavar="NAME", help="local (processes) or inline (in this one, to debug)."),
-    ] = "local",
+    ] = DEFAULT,
     as_json: Annotated[
         bool, typer.Option("--json", help="Write the results as JSON instead of a table.")
     ] = False,

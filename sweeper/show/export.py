@@ -20,6 +20,7 @@ def json_text(identity: Mapping[str, Any], results: SweepResult) -> str:
     points = []
     for place, (point, summary) in enumerate(zip(results, results.summary().points, strict=True)):
         fields = {**point._asdict(), **{metric: list(getattr(point, metric)) for metric in METRICS}}
+        fields |= {name: list(values[place]) for name, values in results.declared.items()}
         if results.test is not None:
             tested = results.test[place]._asdict()
             fields |= {metric: list(values) for metric, values in tested.items()}
@@ -28,6 +29,7 @@ def json_text(identity: Mapping[str, Any], results: SweepResult) -> str:
         intervals = {
             "perf_val": _interval(summary.perf_val),
             "perf_train": _interval(summary.perf_train),
+            **{name: _interval(interval) for name, interval in summary.declared.items()},
         }
         points.append(
             {

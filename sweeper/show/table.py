@@ -54,6 +54,8 @@ def results_table(results: SweepResult, width: int | None = None) -> Table:
         "perf_val": [show_interval(point.perf_val) for point in points],
         "perf_train": [show_interval(point.perf_train) for point in points],
     }
+    for name in points[0].declared if points else ():
+        columns[name] = [show_interval(point.declared[name]) for point in points]
     for name, counts in (("diverged", _diverged(points)), ("failed", _failed(points))):
         if any(counts):
             columns[name] = [str(count or "-") for count in counts]

@@ -166,7 +166,8 @@ def _write_trials(paths: Paths, point_id: int, trials: list[Outcome]) -> None:
     # In the order in which the names are documented.
     names = [f"final_{metric}" for metric in ("loss_train", "perf_train", "loss_val", "perf_val")]
     results = {"trial_numbers": numbers, **{name: final[name] for name in names}}
-    for metric in reversed(TEST_METRICS):
+    declared = [name for name in trials[0].metrics if name not in (*METRICS, *TEST_METRICS)]
+    for metric in (*declared, *reversed(TEST_METRICS)):
         if all(metric in trial.metrics for trial in trials):
             results[f"final_{metric}"] = np.array([trial.metrics[metric] for trial in trials])
     write_swapped(paths.results(point_id), pack_arrays(results))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sweeper.records import TRIAL, Asked, Found, Outcome, Params, Step
+from sweeper.records import CLASSIC, TRIAL, Asked, Found, Metric, Outcome, Params, Step
 from sweeper.results import (
     METRICS,
     TEST_METRICS,
@@ -24,7 +24,7 @@ from sweeper.signature import decode
 from sweeper.store.database import Store
 from sweeper.store.flags import flags
 from sweeper.store.paths import Paths
-from sweeper.store.rows import is_apart
+from sweeper.store.rows import is_apart, read_metrics
 
 
 def load(folder: str | Path) -> SweepResult:
@@ -81,6 +81,7 @@ def _read_results(store: Store) -> SweepResult:
         elif outcome.stage == TRIAL:
             trials[outcome.point].append(outcome)
     points: list[PointResult] = []
+    kept_trials: list[list[Outcome]] = []
     has_test, tested = bool(store.meta.get("n_test")), list[Tested]()
     numbers: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
     tunings: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
@@ -90,6 +91,7 @@ def _read_results(store: Store) -> SweepResult:
         step = steps.get(one.id, Step(""))
         kept = [trial for trial in trials[one.signature] if trial.number < one.trials]
         points.append(_point_result(one, step, kept))
+        kept_trials.append(kept)
         if has_test:
             tested.append(Tested(*_columns(kept, TEST_METRICS)))
         numbers.append(np.array([trial.number for trial in kept], dtype=np.int64))
@@ -101,6 +103,7 @@ def _read_results(store: Store) -> SweepResult:
         *_apart(store, steps),
         *_ways([steps[a.id] for a in asked if a.id in steps]),
     ]
+    metrics = read_metrics(store.meta.get("metrics", []))
     told = [steps[one.id].payload if one.id in steps else {} for one in asked]
     flagged = flags(told, [point.loss_train.tolist() for point in points])
     n_val = store.meta.get("n_val")
@@ -121,7 +124,22 @@ def _read_results(store: Store) -> SweepResult:
         settings,
         test,
         paired=bool(store.meta.get("paired", False)),
+        metrics=(*CLASSIC, *metrics),
+        declared={
+            metric.name: [np.array(row, dtype=np.float64) for row in rows]
+            for metric, rows in zip(metrics, _declared(metrics, kept_trials), strict=True)
+        },
     )
+
+
+def _declared(
+    metrics: Sequence[Metric], trials: Sequence[Sequence[Outcome]]
+) -> list[list[list[float]]]:
+    """Each metric's values by point; NaN for a trial that ended before it was declared."""
+    return [
+        [[one.metrics.get(metric.name, math.nan) for one in some] for some in trials]
+        for metric in metrics
+    ]
 
 
 _SETTINGS = ("lr_start", "lr_end", "batch_size")

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from sweeper.records import Asked, Failure, Found, Params, Point, Step, Told
+from sweeper.records import DIRECTIONS, Asked, Failure, Found, Metric, Params, Point, Step, Told
 from sweeper.results import METRICS
 from sweeper.signature import decode
 
@@ -27,6 +27,25 @@ AT_ONCE = 1_000
 
 in_columns = operator.itemgetter(*METRICS)
 """A trial's metrics in the order of `METRICS`."""
+
+
+def read_metrics(found: Any) -> tuple[Metric, ...]:
+    """What the folder says that trials come to beside the four of every problem."""
+    expect(isinstance(found, list), "metrics", found)
+    metrics = []
+    for one in found:
+        bounds = one["bounds"]
+        metrics.append(
+            Metric(
+                one["name"],
+                one["direction"],
+                one["shown"],
+                None if bounds is None else tuple(bounds),
+            )
+        )
+        expect(isinstance(one["name"], str) and one["name"].isidentifier(), "a metric", one)
+        expect(one["direction"] in DIRECTIONS, "a direction", one)
+    return tuple(metrics)
 
 
 def is_apart(name: str) -> bool:

@@ -7,6 +7,7 @@ other is made (see `Place`).
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import importlib.metadata
 import os
@@ -125,7 +126,12 @@ class OpenProblem:
     def facts(self) -> Mapping[str, Any]:
         """See `OpenWorkload`."""
         data = self.data
-        return {"n_val": data.n_val, "n_test": data.n_test, "paired": data.validation is not None}
+        return {
+            "n_val": data.n_val,
+            "n_test": data.n_test,
+            "paired": data.validation is not None,
+            "metrics": [dataclasses.asdict(metric) for metric in self._brief.metrics],
+        }
 
     @property
     def versions(self) -> Mapping[str, str]:
