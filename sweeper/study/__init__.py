@@ -1,0 +1,5 @@
+"""A selector and a plan for every point: work goes out, events come in.  Pure."""
+
+from sweeper.study.study import Planner, Study
+
+__all__ = ["Planner", "Study"]
