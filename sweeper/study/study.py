@@ -10,7 +10,6 @@ is told, and when, depends on nothing but the results.
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import math
 import operator
@@ -33,9 +32,7 @@ from sweeper.records import (
     CHECK,
     NOT_ITS_FAULT,
     TRIAL,
-    TRIED_AGAIN,
     Asked,
-    Best,
     Decision,
     Event,
     Failure,
@@ -44,7 +41,6 @@ from sweeper.records import (
     Job,
     Lost,
     Outcome,
-    Params,
     Planned,
     Point,
     Progress,
@@ -59,9 +55,9 @@ from sweeper.records import (
 from sweeper.results import METRICS, show_params
 from sweeper.search import ParamSelector, SweepListener
 from sweeper.settings import Limits
+from sweeper.study.progress import Tracker
 
 _measured = operator.itemgetter(*METRICS)
-_PERF_VAL = METRICS.index("perf_val")
 
 FIRST = 3
 """Where so many trials, the first of a sweep, all fail the same way, so would the others."""
@@ -150,7 +146,6 @@ class Study:
         self._planner = planner
         self._make_point = make_point
         self._most_cores = most_cores
-        self._slots = slots
         self._pack = pack
         self._limits = limits or Limits()
         self._recorded = recorded or Recorded()
@@ -180,7 +175,7 @@ class Study:
         self._more = True
         self._waits = False
         """Whether the selector has been asked, and waits, since it was last told something."""
-        self._view = _View()
+        self._tracker = Tracker(slots)
 
     # -- the rounds of the loop -------------------------------------------------------------------
 
@@ -220,13 +215,17 @@ class Study:
         """
         decisions: list[Decision] = []
         for event in events:
-            self._view.see(event, self._points)
             match event:
-                case Started(job=job) if self._points[job.point].phase == "waiting":
-                    self._enter(self._points[job.point], "tuning")
+                case Started(time, job, slot):
+                    state = self._points[job.point]
+                    self._tracker.start(time, job, slot, state.point.params)
+                    if state.phase == "waiting":
+                        self._enter(state, "tuning")
                 case Finished(outcome=outcome):
+                    self._tracker.end(outcome)
                     self._take(outcome, decisions)
                 case Lost(job=job, numbers=numbers, cause=cause):
+                    self._tracker.lose(job, numbers, cause)
                     self._lose(job, numbers, cause, decisions)
         self._tell(decisions)
         return decisions
@@ -234,7 +233,7 @@ class Study:
     @property
     def finished(self) -> bool:
         """Nothing is left to do."""
-        return not self._more and not self._view.unfinished
+        return not self._more and not self._tracker.unfinished
 
     @property
     def waiting_outside(self) -> bool:
@@ -317,7 +316,7 @@ class Study:
         if self._selector.adaptive:
             self._asks.append(_Ask(state, begin, state.asked))
         if state.phase != "failed":
-            self._view.trials_asked += trials
+            self._tracker.ask(trials)
             known = state.trials
             self._complete(state, [known[n] for n in range(begin, state.asked) if n in known])
         self._settle(state)
@@ -325,12 +324,8 @@ class Study:
 
     def _complete(self, state: _PointState, ended: Sequence[tuple[float, ...] | Failure]) -> None:
         """Count asked trials that have ended."""
-        perfs = [values[_PERF_VAL] for values in ended if not isinstance(values, Failure)]
         state.completed += len(ended)
-        self._view.trials_done += len(ended)
-        self._view.trials_failed += len(ended) - len(perfs)
-        if perfs:
-            self._view.count(state.point, perfs)
+        self._tracker.complete(state.point, ended)
 
     def _add_point(self, point: Point) -> tuple[_PointState, list[Decision]]:
         recorded = self._recorded
@@ -345,7 +340,7 @@ class Study:
         point_id = self._ids.setdefault(signature, len(self._ids))
         state = _PointState(point, point_id, len(self._points), step)
         self._points[signature] = state
-        self._view.phases["waiting"] += 1
+        self._tracker.add_point()
         if signature in recorded.trials:
             self._restore(state, recorded.trials[signature])
         for outcome in recorded.probes.get(signature, ()):
@@ -615,13 +610,12 @@ class Study:
         step = state.step
         if step.error is not None and state.phase != "failed":
             self._enter(state, "failed")
-            self._view.trials_asked -= state.asked - state.completed
+            self._tracker.ask(state.completed - state.asked)
         elif step.found is not None:
             self._enter(state, "done" if state.completed >= state.asked else "training")
 
     def _enter(self, state: _PointState, phase: str) -> None:
-        self._view.phases[state.phase] -= 1
-        self._view.phases[phase] += 1
+        self._tracker.move_point(state.phase, phase)
         state.phase = phase
 
     def _after(self, state: _PointState) -> float | None:
@@ -670,116 +664,7 @@ class Study:
 
     def progress(self) -> Progress:
         """How far it is."""
-        return self._view.progress(self._slots)
-
-
-class _View:
-    """What a person sees, counted as events come, so that it costs nothing to ask."""
-
-    def __init__(self) -> None:
-        self.phases = dict.fromkeys(("waiting", "tuning", "training", "done", "failed"), 0)
-        self.trials_asked = self.trials_done = self.trials_failed = 0
-        self._running: dict[int, tuple[Job, str, float]] = {}
-        self._slot_of: dict[tuple[str, str, int], int] = {}
-        self._means: dict[str, tuple[float, int, Params]] = {}
-        self._ranks: list[tuple[float, int, str]] = []
-        """A heap: minus a point's mean, its number of trials then, and who it is."""
-        self._unranked: dict[str, None] = {}
-        """Points that have had more trials since they were put there."""
-        self._trial_seconds = [0.0, 0]
-        self._tuning_seconds = 0.0
-        self._tuned = 0
-
-    @property
-    def unfinished(self) -> int:
-        """Points that are not at their end."""
-        return self.phases["waiting"] + self.phases["tuning"] + self.phases["training"]
-
-    def see(self, event: Event, points: Mapping[str, _PointState]) -> None:
-        match event:
-            case Started(time, job, slot):
-                shown = show_params(points[job.point].point.params)
-                numbers = f"{job.numbers[0]}" + ("…" if len(job.numbers) > 1 else "")
-                stage = job.stage.replace("_", " ")
-                self._running[slot] = (job, f"{shown} · {stage} {numbers}", time)
-                self._slot_of |= {(job.point, job.stage, n): slot for n in job.numbers}
-            case Finished(outcome=outcome):
-                self._leave(outcome.point, outcome.stage, (outcome.number,))
-                seconds = outcome.ended - outcome.started
-                if outcome.stage == TRIAL:
-                    self._trial_seconds[0] += seconds
-                    self._trial_seconds[1] += 1
-                else:
-                    self._tuning_seconds += seconds
-            case Lost(job=job, numbers=numbers, cause=cause):
-                if cause.kind not in TRIED_AGAIN:
-                    # What its worker was handed ahead is started anew.
-                    slot = self._slot_of.get((job.point, job.stage, numbers[0]), -1)
-                    self._running.pop(slot, None)
-                self._leave(job.point, job.stage, numbers)
-
-    def _leave(self, point: str, stage: str, numbers: Sequence[int]) -> None:
-        for number in numbers:
-            slot = self._slot_of.pop((point, stage, number), None)
-            if slot is None or slot not in self._running:
-                continue
-            job = self._running[slot][0]
-            if (job.point, job.stage) == (point, stage) and number == job.numbers[-1]:
-                del self._running[slot]
-
-    def count(self, point: Point, perfs: Sequence[float]) -> None:
-        """Note the performance of trials."""
-        signature = point.signature
-        mean, n, params = self._means.get(signature, (0.0, 0, point.params))
-        mean = (mean * n + sum(perfs)) / (n + len(perfs))
-        n += len(perfs)
-        self._means[signature] = (mean, n, params)
-        self._unranked[signature] = None
-
-    def _rank(self) -> None:
-        """Rank what has had more trials; all points anew where most of what is ranked is old."""
-        if len(self._ranks) + len(self._unranked) > 1000 + 2 * len(self._means):
-            self._ranks, self._unranked = [], dict.fromkeys(self._means)
-        for signature in self._unranked:
-            mean, n, _ = self._means[signature]
-            heapq.heappush(self._ranks, (-mean, n, signature))
-        self._unranked.clear()
-
-    def _best(self) -> Best | None:
-        self._rank()
-        while self._ranks:
-            _, trials, signature = self._ranks[0]
-            mean, n, params = self._means[signature]
-            if n == trials:
-                return Best(params, mean, n)
-            heapq.heappop(self._ranks)  # it has had more trials since
-        return None
-
-    def progress(self, slots: int) -> Progress:
-        return Progress(
-            **self.phases,
-            trials_done=self.trials_done,
-            trials_failed=self.trials_failed,
-            trials_asked=self.trials_asked,
-            running=tuple(
-                (slot, shown, since) for slot, (_, shown, since) in sorted(self._running.items())
-            ),
-            slots=slots,
-            best=self._best(),
-            seconds_left=self._seconds_left(slots),
-        )
-
-    def _seconds_left(self, slots: int) -> float | None:
-        """Work left, at the speeds seen so far, divided over the slots."""
-        tuned = self.phases["training"] + self.phases["done"] + self.phases["failed"]
-        untuned = self.phases["waiting"] + self.phases["tuning"]
-        seconds, finished = self._trial_seconds
-        left = self.trials_asked - self.trials_done
-        if (left and not finished) or (untuned and not tuned):
-            return None
-        trials = left * seconds / finished if left else 0.0
-        tuning = untuned * self._tuning_seconds / tuned if untuned else 0.0
-        return (trials + tuning) / slots
+        return self._tracker.progress()
 
 
 def _way(failure: Failure) -> str:
