@@ -10,27 +10,18 @@ is told, and when, depends on nothing but the results.
 
 from __future__ import annotations
 
-import itertools
 import math
 import operator
-import re
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
-from sweeper.errors import (
-    ChangedCodeError,
-    ProblemError,
-    SelectorError,
-    StalledError,
-    StoppedError,
-)
+from sweeper.errors import SelectorError, StalledError
 from sweeper.records import (
     CHECK,
-    NOT_ITS_FAULT,
     TRIAL,
     Asked,
     Decision,
@@ -50,17 +41,14 @@ from sweeper.records import (
     Told,
     Trials,
     Work,
-    give_up,
 )
 from sweeper.results import METRICS, show_params
 from sweeper.search import ParamSelector, SweepListener
 from sweeper.settings import Limits
+from sweeper.study.failures import Retries, Stopping, raise_common
 from sweeper.study.progress import Tracker
 
 _measured = operator.itemgetter(*METRICS)
-
-FIRST = 3
-"""Where so many trials, the first of a sweep, all fail the same way, so would the others."""
 
 
 class Planner(Protocol):
@@ -147,31 +135,17 @@ class Study:
         self._make_point = make_point
         self._most_cores = most_cores
         self._pack = pack
-        self._limits = limits or Limits()
         self._recorded = recorded or Recorded()
         self._ids = dict(self._recorded.ids)
-        self._tries: dict[tuple[str, str, int], int] = {}
-        self._without_room: Counter[tuple[str, str, int]] = Counter()
-        """How often there was no room on the disk for each, in this run."""
-        self._given_up: dict[str, list[Outcome]] = {}
-        for (signature, stage, number), causes in self._recorded.tries.items():
-            if stage == CHECK:  # each run checks the problem anew
-                continue
-            tries = self._tries[signature, stage, number] = len(causes)
-            if self._is_last(causes[-1], tries):
-                given_up = give_up(signature, stage, number, causes[-1], tries)
-                self._given_up.setdefault(signature, []).append(given_up)
-        self._failures = 0
-        """Trials, and points in tuning, that have failed in this run."""
-        self._first_ways: list[str | None] = []
-        """How the first trials of the folder failed; None for one that did not."""
-        self._stop: str | None = None
-        """Why the sweep should not go on."""
+        limits = limits or Limits()
+        self._retries = Retries(limits, self._recorded.tries)
+        self._stopping = Stopping(limits)
         self._points: dict[str, _PointState] = {}
         self._asks: deque[_Ask] = deque()
         self._changed: dict[str, _PointState] = {}
         """Points of which something may be released or told."""
-        self._retries: list[Work] = []
+        self._again: list[Work] = []
+        """What was lost and is tried again."""
         self._more = True
         self._waits = False
         """Whether the selector has been asked, and waits, since it was last told something."""
@@ -200,7 +174,7 @@ class Study:
 
     def release(self) -> list[Work]:
         """The work that has come up since the last call."""
-        works, self._retries = self._retries, []
+        works, self._again = self._again, []
         for state in self._changed.values():
             works += self._work_of(state)
         self._changed.clear()
@@ -261,8 +235,8 @@ class Study:
         Raises:
             StoppedError: too much has failed to go on with what is left.
         """
-        if self._stop is not None and not self.finished:
-            raise StoppedError(self._stop)
+        if not self.finished:
+            self._stopping.check()
 
     # -- asking -----------------------------------------------------------------------------------
 
@@ -345,7 +319,7 @@ class Study:
             self._restore(state, recorded.trials[signature])
         for outcome in recorded.probes.get(signature, ()):
             self._keep(state, outcome)
-        for outcome in self._given_up.get(signature, ()):
+        for outcome in self._retries.given_up(signature):
             if self._keep(state, outcome):
                 planned.append(GaveUp(outcome))
         if _is_running(step) and len(state.probes) == step.replicas:
@@ -363,8 +337,7 @@ class Study:
         steps = state.step.payload.get("steps", 0)
         if steps:
             state.seconds_per_step = trials.seconds / steps
-        for values in itertools.islice(trials.ended.values(), FIRST - len(self._first_ways)):
-            self._note_first(values if isinstance(values, Failure) else None)
+        self._stopping.note_known(trials.ended.values())
 
     # -- telling ----------------------------------------------------------------------------------
 
@@ -488,52 +461,23 @@ class Study:
         state = self._points.get(outcome.point)
         if state is None:
             return
-        if outcome.failure is not None and outcome.failure.kind == "changed":
-            raise ChangedCodeError(outcome.failure.message)
-        if outcome.stage == CHECK and outcome.failure is not None:
-            error = ProblemError(
-                f"{outcome.failure.message} (found by a check of the first point: where only that "
-                "point is at fault, correct it or leave it out)"
-            )
-            error.add_note(outcome.failure.detail)
-            raise error
+        if outcome.failure is not None:
+            raise_common(outcome.stage, outcome.failure)
         if not self._keep(state, outcome):
             return
         if outcome.stage == TRIAL:
             if outcome.number < state.asked:
                 self._complete(state, [state.trials[outcome.number]])
             if outcome.failure is not None:
-                self._count_failure(f"{TRIAL} {outcome.number}", outcome.failure.message, state)
-            self._see_first(outcome)
+                what = f"{TRIAL} {outcome.number}"
+                self._stopping.count_failure(what, outcome.failure.message, state.point.params)
+            self._stopping.see_trial(outcome.failure)
         elif len(state.probes) == state.step.replicas:
             self._advance(state, decisions)
             if state.step.error is not None:
-                self._count_failure(outcome.stage, state.step.error, state)
+                params = state.point.params
+                self._stopping.count_failure(outcome.stage, state.step.error, params)
         self._settle(state)
-
-    def _count_failure(self, what: str, message: str, state: _PointState) -> None:
-        self._failures += 1
-        most = self._limits.stop_after_failures
-        if most is not None and self._failures == most:
-            self._stop = (
-                f"{self._failures} trials or points have failed, and stop_after_failures={most}; "
-                f"the last was {what} of {show_params(state.point.params)}: {message}"
-            )
-
-    def _note_first(self, failure: Failure | None) -> bool:
-        """Note how a trial ended; whether it was the last of the folder's first."""
-        if len(self._first_ways) == FIRST:
-            return False
-        self._first_ways.append(None if failure is None else _way(failure))
-        return len(self._first_ways) == FIRST
-
-    def _see_first(self, trial: Outcome) -> None:
-        last = self._note_first(trial.failure)
-        if last and trial.failure is not None and len(set(self._first_ways)) == 1:
-            self._stop = (
-                f"the first {FIRST} trials have all failed alike, and so may all others: "
-                f"{trial.failure.message}"
-            )
 
     def _keep(self, state: _PointState, outcome: Outcome) -> bool:
         """Note an outcome; False where it is known already, or of a stage that is over."""
@@ -568,16 +512,13 @@ class Study:
     ) -> None:
         # The first was being trained when the worker died; the rest were not begun, or were in a
         # pack with it: they go on one by one, so that whatever kills a worker kills no neighbour.
-        key = (job.point, job.stage, numbers[0])
-        tries = self._tries[key] = self._tries.get(key, 0) + (cause.kind not in NOT_ITS_FAULT)
+        first = (job.point, job.stage, numbers[0])
         again = tuple(numbers)
         if cause.kind == "disk":
-            self._without_room[key] += 1
-            if self._without_room[key] >= self._limits.max_tries:  # nor would any other have it
-                self._stop = f"{cause.message}: make room"
-        elif cause.kind not in NOT_ITS_FAULT and self._is_last(cause, tries):
+            self._stopping.lack_room(*first, cause)
+        outcome = self._retries.lose(*first, cause)
+        if outcome is not None:
             again = again[1:]
-            outcome = give_up(*key, cause, tries)
             if job.stage != CHECK:
                 decisions.append(GaveUp(outcome))
             self._take(outcome, decisions)
@@ -595,12 +536,7 @@ class Study:
                 most_cores=self._most_cores if job.kind == "tuning" else None,
                 together=1,
             )
-            self._retries.append(work)
-
-    def _is_last(self, cause: Failure, tries: int) -> bool:
-        """Whether a replica that was lost is not tried again."""
-        # What hangs would hang again, and cost its time once more.
-        return cause.kind == "timeout" or tries >= self._limits.max_tries
+            self._again.append(work)
 
     # -- releasing --------------------------------------------------------------------------------
 
@@ -665,11 +601,6 @@ class Study:
     def progress(self) -> Progress:
         """How far it is."""
         return self._tracker.progress()
-
-
-def _way(failure: Failure) -> str:
-    """How it failed: what is said of trials that differ in a number only."""
-    return re.sub(r"\d+(\.\d+)?", "…", failure.message)
 
 
 def _is_running(step: Step) -> bool:
