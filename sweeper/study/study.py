@@ -11,11 +11,10 @@ is told, and when, depends on nothing but the results.
 from __future__ import annotations
 
 import math
-import operator
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,47 +31,27 @@ from sweeper.records import (
     Job,
     Lost,
     Outcome,
-    Planned,
     Point,
     Progress,
     Recorded,
     Started,
     Step,
     Told,
-    Trials,
     Work,
 )
-from sweeper.results import METRICS, show_params
+from sweeper.results import show_params
 from sweeper.search import ParamSelector, SweepListener
 from sweeper.settings import Limits
 from sweeper.study.failures import Retries, Stopping, raise_common
+from sweeper.study.points import Planner, Points, PointState
 from sweeper.study.progress import Tracker
-
-_measured = operator.itemgetter(*METRICS)
-
-
-class Planner(Protocol):
-    """How points are tuned (see `sweeper.train.tuning.range_plan.Plan`)."""
-
-    @property
-    def tunings(self) -> int:
-        """How many times each point is tuned: trial n is trained with tuning n % tunings."""
-
-    def first(self, point: Point, *, check: bool) -> Planned:
-        """A point's first step."""
-
-    def next(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
-        """The step after `step`, whose replicas all have outcomes."""
-
-    def steps_after(self, step: Step) -> float:
-        """Training steps along the path behind a stage: later stages and one trial, roughly."""
 
 
 @dataclass(slots=True, eq=False)
 class _Ask:
     """What the selector asked for at once: trials `begin` to `end` of a point."""
 
-    point: _PointState
+    point: PointState
     begin: int
     end: int
 
@@ -83,33 +62,6 @@ class _Ask:
             return True
         trials = self.point.trials
         return step.found is not None and all(n in trials for n in range(self.begin, self.end))
-
-
-@dataclass(slots=True, eq=False)
-class _PointState:
-    """All that is known of one point."""
-
-    point: Point
-    id: int
-    order: int
-    step: Step
-    probes: dict[int, Outcome] = field(default_factory=dict)
-    """Of the stage at which tuning stands."""
-    trials: dict[int, tuple[float, ...] | Failure] = field(default_factory=dict)
-    """By number: the metrics in the order of `METRICS`."""
-    asked: int = 0
-    completed: int = 0
-    """How many of the asked trials are in `trials`."""
-    released: str = ""
-    """The stage whose probes were released."""
-    trials_released: int = 0
-    hparams_told: bool = False
-    told: int = 0
-    """Trials below this number were told."""
-    failure_told: int = -1
-    """How many trials had been asked for when the failure was told."""
-    phase: str = "waiting"
-    seconds_per_step: float = math.nan
 
 
 class Study:
@@ -131,25 +83,23 @@ class Study:
         told = getattr(selector.on_trials_completed, "__func__", None)
         self._looks = told is not SweepListener.on_trials_completed
         """Whether the selector does anything about trials; most do not, and there are many."""
-        self._planner = planner
+        self._tunings = planner.tunings
         self._make_point = make_point
         self._most_cores = most_cores
         self._pack = pack
-        self._recorded = recorded or Recorded()
-        self._ids = dict(self._recorded.ids)
+        recorded = recorded or Recorded()
+        self._log = recorded.log
         limits = limits or Limits()
-        self._retries = Retries(limits, self._recorded.tries)
+        self._retries = Retries(limits, recorded.tries)
         self._stopping = Stopping(limits)
-        self._points: dict[str, _PointState] = {}
+        self._tracker = Tracker(slots)
+        self._points = Points(planner, recorded, self._retries, self._stopping, self._tracker)
         self._asks: deque[_Ask] = deque()
-        self._changed: dict[str, _PointState] = {}
-        """Points of which something may be released or told."""
         self._again: list[Work] = []
         """What was lost and is tried again."""
         self._more = True
         self._waits = False
         """Whether the selector has been asked, and waits, since it was last told something."""
-        self._tracker = Tracker(slots)
 
     # -- the rounds of the loop -------------------------------------------------------------------
 
@@ -163,8 +113,8 @@ class Study:
         decisions: list[Decision] = []
         if self._selector.adaptive:
             self._check_look_ahead()
-        self._call("on_begin", self._planner.tunings)
-        log = self._recorded.log if self._selector.adaptive else ()
+        self._call("on_begin", self._tunings)
+        log = self._log if self._selector.adaptive else ()
         self._replay(log, decisions)
         # One that waits is asked again once it has been told something, as it would have been.
         if not log or log[-1] != Asked(None):
@@ -175,9 +125,10 @@ class Study:
     def release(self) -> list[Work]:
         """The work that has come up since the last call."""
         works, self._again = self._again, []
-        for state in self._changed.values():
-            works += self._work_of(state)
-        self._changed.clear()
+        for state in self._points.take_changed():
+            numbers = state.release()
+            if numbers is not None:
+                works.append(self._work_of(state, numbers))
         return works
 
     def tell(self, events: Iterable[Event]) -> list[Decision]:
@@ -193,8 +144,7 @@ class Study:
                 case Started(time, job, slot):
                     state = self._points[job.point]
                     self._tracker.start(time, job, slot, state.point.params)
-                    if state.phase == "waiting":
-                        self._enter(state, "tuning")
+                    self._points.start(state)
                 case Finished(outcome=outcome):
                     self._tracker.end(outcome)
                     self._take(outcome, decisions)
@@ -254,9 +204,9 @@ class Study:
                 return
             self._waits = False
             point, trials = self._read_answer(answer)
-            planned = self._add_ask(point, trials)
+            state, planned = self._add_ask(point, trials)
             # A point is known to the folder from its ask on, so that goes first.
-            decisions += [Asked(point, trials, self._ids[point.signature]), *planned]
+            decisions += [Asked(point, trials, state.id), *planned]
 
     def _check_look_ahead(self) -> None:
         look_ahead = self._selector.look_ahead
@@ -281,63 +231,11 @@ class Study:
             )
         return self._make_point(params), int(trials)
 
-    def _add_ask(self, point: Point, trials: int) -> list[Decision]:
-        state = self._points.get(point.signature)
-        planned: list[Decision] = []
-        if state is None:
-            state, planned = self._add_point(point)
-        begin, state.asked = state.asked, state.asked + trials
+    def _add_ask(self, point: Point, trials: int) -> tuple[PointState, list[Decision]]:
+        state, planned = self._points.ask(point, trials)
         if self._selector.adaptive:
-            self._asks.append(_Ask(state, begin, state.asked))
-        if state.phase != "failed":
-            self._tracker.ask(trials)
-            known = state.trials
-            self._complete(state, [known[n] for n in range(begin, state.asked) if n in known])
-        self._settle(state)
-        return planned
-
-    def _complete(self, state: _PointState, ended: Sequence[tuple[float, ...] | Failure]) -> None:
-        """Count asked trials that have ended."""
-        state.completed += len(ended)
-        self._tracker.complete(state.point, ended)
-
-    def _add_point(self, point: Point) -> tuple[_PointState, list[Decision]]:
-        recorded = self._recorded
-        signature = point.signature
-        step = recorded.steps.get(signature)
-        planned: list[Decision] = []
-        first = not self._points
-        # A check that came to nothing binds no later point, and does not excuse the first.
-        if step is None or (step.stage == CHECK and not first):
-            decision = self._planner.first(point, check=first and self._is_unchecked())
-            planned, step = [decision], decision.step
-        point_id = self._ids.setdefault(signature, len(self._ids))
-        state = _PointState(point, point_id, len(self._points), step)
-        self._points[signature] = state
-        self._tracker.add_point()
-        if signature in recorded.trials:
-            self._restore(state, recorded.trials[signature])
-        for outcome in recorded.probes.get(signature, ()):
-            self._keep(state, outcome)
-        for outcome in self._retries.given_up(signature):
-            if self._keep(state, outcome):
-                planned.append(GaveUp(outcome))
-        if _is_running(step) and len(state.probes) == step.replicas:
-            self._advance(state, planned)
+            self._asks.append(_Ask(state, state.asked - trials, state.asked))
         return state, planned
-
-    def _is_unchecked(self) -> bool:
-        """Whether the folder knows of no check of the problem that came to something."""
-        steps = self._recorded.steps
-        return not steps or any(known.stage == CHECK for known in steps.values())
-
-    def _restore(self, state: _PointState, trials: Trials) -> None:
-        """Note trials that the folder knows."""
-        state.trials = dict(trials.ended)
-        steps = state.step.payload.get("steps", 0)
-        if steps:
-            state.seconds_per_step = trials.seconds / steps
-        self._stopping.note_known(trials.ended.values())
 
     # -- telling ----------------------------------------------------------------------------------
 
@@ -370,34 +268,28 @@ class Study:
     def _tell_changed(self, decisions: list[Decision]) -> bool:
         """Tell what is known of points that have changed; False where there was nothing."""
         told: list[Told] = []
-        for state in list(self._changed.values()):
-            until = state.told
-            while until < state.asked and until in state.trials:
-                until += 1
-            told += self._tell_point(state, until)
+        for state in self._points.changed:
+            told += self._tell_point(state, state.complete_until())
         decisions += told
         return bool(told)
 
-    def _tell_point(self, state: _PointState, until: int) -> list[Told]:
+    def _tell_point(self, state: PointState, until: int) -> list[Told]:
         """Tell what has not been told: settings, trials below `until`, failures."""
         signature, params, step = state.point.signature, state.point.params, state.step
         told: list[Told] = []
         self._waits = False
         if step.error is not None:
-            if state.failure_told < state.asked:
-                state.failure_told = state.asked
+            if state.tell_failure():
                 self._call("on_failed", params, step.stage, step.error)
                 told.append(Told(signature, "failed"))
             return told
         if step.found is None:
             return told
-        if not state.hparams_told:
-            state.hparams_told = True
+        if state.tell_hparams():
             found = step.found
             self._call("on_hparams_found", params, found.lr_min, found.lr_max, found.batch_size)
             told.append(Told(signature, "hparams"))
-        numbers = range(state.told, until)
-        state.told = max(until, state.told)
+        numbers = state.tell_trials(until)
         trials = state.trials
         failures = {n: end for n in numbers if isinstance(end := trials[n], Failure)}
         done = tuple(n for n in numbers if n not in failures) if failures else tuple(numbers)
@@ -442,7 +334,7 @@ class Study:
                 raise SelectorError(_difference(self._selector, entry, asked, trials, answer))
             self._waits = asked is None
             if asked is not None:
-                decisions += self._add_ask(asked, trials)
+                decisions += self._add_ask(asked, trials)[1]
 
     def _replay_telling(self, log: deque[Asked | Told]) -> None:
         told: list[Told] = []
@@ -463,49 +355,21 @@ class Study:
             return
         if outcome.failure is not None:
             raise_common(outcome.stage, outcome.failure)
-        if not self._keep(state, outcome):
+        if not state.keep(outcome):
             return
         if outcome.stage == TRIAL:
             if outcome.number < state.asked:
-                self._complete(state, [state.trials[outcome.number]])
+                self._points.complete(state, [state.trials[outcome.number]])
             if outcome.failure is not None:
                 what = f"{TRIAL} {outcome.number}"
                 self._stopping.count_failure(what, outcome.failure.message, state.point.params)
             self._stopping.see_trial(outcome.failure)
-        elif len(state.probes) == state.step.replicas:
-            self._advance(state, decisions)
+        elif state.is_probed:
+            decisions.append(self._points.advance(state))
             if state.step.error is not None:
                 params = state.point.params
                 self._stopping.count_failure(outcome.stage, state.step.error, params)
-        self._settle(state)
-
-    def _keep(self, state: _PointState, outcome: Outcome) -> bool:
-        """Note an outcome; False where it is known already, or of a stage that is over."""
-        known: Mapping[int, Any] = state.trials
-        if outcome.stage != TRIAL:
-            known = state.probes
-            if outcome.stage != state.step.stage or not _is_running(state.step):
-                return False
-        if outcome.number in known:
-            return False
-        steps = state.step.payload.get("steps", 0)
-        if outcome.failure is None and steps:
-            state.seconds_per_step = (outcome.ended - outcome.started) / steps
-        if outcome.stage != TRIAL:
-            state.probes[outcome.number] = outcome
-        elif outcome.failure is not None:
-            state.trials[outcome.number] = outcome.failure
-        else:
-            state.trials[outcome.number] = _measured(outcome.metrics)
-        return True
-
-    def _advance(self, state: _PointState, decisions: list[Decision]) -> None:
-        outcomes = [state.probes[number] for number in sorted(state.probes)]
-        planned = self._planner.next(state.point, state.step, outcomes)
-        decisions.append(planned)
-        state.step = planned.step
-        state.probes = {}
-        self._changed[state.point.signature] = state
+        self._points.settle(state)
 
     def _lose(
         self, job: Job, numbers: Sequence[int], cause: Failure, decisions: list[Decision]
@@ -532,7 +396,7 @@ class Study:
                 numbers=again,
                 payload=job.payload,
                 expected=job.expected,
-                after=self._after(state),
+                after=_finite(self._points.seconds_after(state)),
                 most_cores=self._most_cores if job.kind == "tuning" else None,
                 together=1,
             )
@@ -540,56 +404,21 @@ class Study:
 
     # -- releasing --------------------------------------------------------------------------------
 
-    def _settle(self, state: _PointState) -> None:
-        """Mark the point as changed, and put it into the phase that its state says."""
-        self._changed[state.point.signature] = state
-        step = state.step
-        if step.error is not None and state.phase != "failed":
-            self._enter(state, "failed")
-            self._tracker.ask(state.completed - state.asked)
-        elif step.found is not None:
-            self._enter(state, "done" if state.completed >= state.asked else "training")
-
-    def _enter(self, state: _PointState, phase: str) -> None:
-        self._tracker.move_point(state.phase, phase)
-        state.phase = phase
-
-    def _after(self, state: _PointState) -> float | None:
-        """Seconds expected behind the stage at which the point is."""
-        return _finite(state.seconds_per_step * self._planner.steps_after(state.step))
-
-    def _work_of(self, state: _PointState) -> list[Work]:
+    def _work_of(self, state: PointState, numbers: tuple[int, ...]) -> Work:
         step, point = state.step, state.point
-        before = state.released
-        if _is_running(step):
-            if before == step.stage:
-                return []
-            state.released = step.stage
-            numbers = [number for number in range(step.replicas) if number not in state.probes]
-        else:
-            state.released = TRIAL
-            numbers = []
-            if step.error is None:
-                new = range(state.trials_released, state.asked)
-                state.trials_released = state.asked
-                numbers = [number for number in new if number not in state.trials]
-            # That nothing follows is worth saying where tuning was released.
-            if not numbers and before in ("", TRIAL):
-                return []
         tuning = state.released != TRIAL
-        work = Work(
+        return Work(
             point=point.signature,
             order=state.order,
             kind="tuning" if tuning else "trial",
             stage=state.released,
-            numbers=tuple(numbers),
+            numbers=numbers,
             payload={**step.payload, "params": point.encoded, "id": state.id},
             expected=_finite(state.seconds_per_step * step.payload.get("steps", math.nan)),
-            after=self._after(state),
+            after=_finite(self._points.seconds_after(state)),
             most_cores=self._most_cores if tuning else None,
             together=self._together(step),
         )
-        return [work]
 
     def _together(self, step: Step) -> int | None:
         payload = step.payload
@@ -601,10 +430,6 @@ class Study:
     def progress(self) -> Progress:
         """How far it is."""
         return self._tracker.progress()
-
-
-def _is_running(step: Step) -> bool:
-    return step.found is None and step.error is None
 
 
 def _finite(value: float) -> float | None:
