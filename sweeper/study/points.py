@@ -276,7 +276,3 @@ class Points:
     def _enter(self, state: PointState, phase: str) -> None:
         self._tracker.move_point(state.phase, phase)
         state.phase = phase
-
-    def seconds_after(self, state: PointState) -> float:
-        """Seconds expected behind the stage at which the point is; NaN: not known."""
-        return state.seconds_per_step * self._planner.steps_after(state.step)
