@@ -1,0 +1,278 @@
+"""What is known of points: their ids, their tuning, their trials, and what was told of them."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+from sweeper.records import (
+    CHECK,
+    TRIAL,
+    Decision,
+    Failure,
+    GaveUp,
+    Outcome,
+    Planned,
+    Point,
+    Recorded,
+    Step,
+    Trials,
+)
+from sweeper.results import METRICS
+from sweeper.study.failures import Retries, Stopping
+from sweeper.study.progress import Tracker
+
+Ended: TypeAlias = tuple[float, ...] | Failure
+"""What a trial came to: its metrics in the order of `METRICS`, or its failure."""
+
+_measured = operator.itemgetter(*METRICS)
+
+
+class Planner(Protocol):
+    """How points are tuned (see `sweeper.train.tuning.range_plan.Plan`)."""
+
+    @property
+    def tunings(self) -> int:
+        """How many times each point is tuned: trial n is trained with tuning n % tunings."""
+
+    def first(self, point: Point, *, check: bool) -> Planned:
+        """A point's first step."""
+
+    def next(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
+        """The step after `step`, whose replicas all have outcomes."""
+
+    def steps_after(self, step: Step) -> float:
+        """Training steps along the path behind a stage: later stages and one trial, roughly."""
+
+
+@dataclass(slots=True, eq=False)
+class PointState:
+    """All that is known of one point."""
+
+    point: Point
+    id: int
+    order: int
+    """How many points were asked for before it."""
+    step: Step
+    probes: dict[int, Outcome] = field(default_factory=dict)
+    """Of the stage at which tuning stands."""
+    trials: dict[int, Ended] = field(default_factory=dict)
+    """By number, also those that nobody has asked for yet."""
+    asked: int = 0
+    completed: int = 0
+    """How many of the asked trials are in `trials`."""
+    released: str = ""
+    """The stage that was released last."""
+    trials_released: int = 0
+    hparams_told: bool = False
+    told: int = 0
+    """Trials below this number were told."""
+    failure_told: int = -1
+    """How many trials had been asked for when the failure was told."""
+    phase: str = "waiting"
+    seconds_per_step: float = math.nan
+
+    @property
+    def is_tuning(self) -> bool:
+        """Whether its tuning has neither come to something nor failed."""
+        return self.step.found is None and self.step.error is None
+
+    @property
+    def is_probed(self) -> bool:
+        """Whether all probes of the stage at which tuning stands have outcomes."""
+        return len(self.probes) == self.step.replicas
+
+    def restore(self, trials: Trials) -> None:
+        """Note trials that the folder knows."""
+        self.trials = dict(trials.ended)
+        steps = self.step.payload.get("steps", 0)
+        if steps:
+            self.seconds_per_step = trials.seconds / steps
+
+    def keep(self, outcome: Outcome) -> bool:
+        """Note an outcome; False where it is known already, or of a stage that is over."""
+        known: Mapping[int, Any] = self.trials
+        if outcome.stage != TRIAL:
+            known = self.probes
+            if outcome.stage != self.step.stage or not self.is_tuning:
+                return False
+        if outcome.number in known:
+            return False
+        steps = self.step.payload.get("steps", 0)
+        if outcome.failure is None and steps:
+            self.seconds_per_step = (outcome.ended - outcome.started) / steps
+        if outcome.stage != TRIAL:
+            self.probes[outcome.number] = outcome
+        elif outcome.failure is not None:
+            self.trials[outcome.number] = outcome.failure
+        else:
+            self.trials[outcome.number] = _measured(outcome.metrics)
+        return True
+
+    def advance(self, step: Step) -> None:
+        """Its tuning goes on with `step`."""
+        self.step = step
+        self.probes = {}
+
+    def release(self) -> tuple[int, ...] | None:
+        """Replicas of the stage `released` that are newly to be run; None: nothing new to say."""
+        before = self.released
+        if self.is_tuning:
+            if before == self.step.stage:
+                return None
+            self.released = self.step.stage
+            return tuple(n for n in range(self.step.replicas) if n not in self.probes)
+        self.released = TRIAL
+        numbers: tuple[int, ...] = ()
+        if self.step.error is None:
+            new = range(self.trials_released, self.asked)
+            self.trials_released = self.asked
+            numbers = tuple([n for n in new if n not in self.trials])
+        # That nothing follows is worth saying where tuning was released.
+        return None if not numbers and before in ("", TRIAL) else numbers
+
+    def complete_until(self) -> int:
+        """The first asked trial that was not told and has not ended; `asked`, where all have."""
+        until = self.told
+        while until < self.asked and until in self.trials:
+            until += 1
+        return until
+
+    def tell_failure(self) -> bool:
+        """Whether the selector is to be told now that tuning failed: once for all it asked."""
+        if self.failure_told >= self.asked:
+            return False
+        self.failure_told = self.asked
+        return True
+
+    def tell_hparams(self) -> bool:
+        """Whether the selector is to be told now what tuning came to: once."""
+        if self.hparams_told:
+            return False
+        self.hparams_told = True
+        return True
+
+    def tell_trials(self, until: int) -> range:
+        """Trials below `until` that are to be told now."""
+        numbers = range(self.told, until)
+        self.told = max(until, self.told)
+        return numbers
+
+
+class Points:
+    """All points, by signature, and which of them have changed."""
+
+    def __init__(
+        self,
+        planner: Planner,
+        recorded: Recorded,
+        retries: Retries,
+        stopping: Stopping,
+        tracker: Tracker,
+    ) -> None:
+        self._planner = planner
+        self._recorded = recorded
+        self._retries = retries
+        self._stopping = stopping
+        self._tracker = tracker
+        self._ids = dict(recorded.ids)
+        self._states: dict[str, PointState] = {}
+        self._changed: dict[str, PointState] = {}
+
+    def __getitem__(self, signature: str) -> PointState:
+        return self._states[signature]
+
+    def get(self, signature: str) -> PointState | None:
+        """A point that was asked for, or None."""
+        return self._states.get(signature)
+
+    @property
+    def changed(self) -> list[PointState]:
+        """Points of which something may be released or told, in the order of their changes."""
+        return list(self._changed.values())
+
+    def take_changed(self) -> list[PointState]:
+        """As `changed`, which is empty afterwards."""
+        changed = self.changed
+        self._changed.clear()
+        return changed
+
+    def ask(self, point: Point, trials: int) -> tuple[PointState, list[Decision]]:
+        """Add so many trials of a point, which may be new; what was decided because of it."""
+        state = self._states.get(point.signature)
+        planned: list[Decision] = []
+        if state is None:
+            state, planned = self._add(point)
+        begin, state.asked = state.asked, state.asked + trials
+        if state.phase != "failed":
+            self._tracker.ask(trials)
+            known = state.trials
+            self.complete(state, [known[n] for n in range(begin, state.asked) if n in known])
+        self.settle(state)
+        return state, planned
+
+    def _add(self, point: Point) -> tuple[PointState, list[Decision]]:
+        recorded = self._recorded
+        signature = point.signature
+        step = recorded.steps.get(signature)
+        planned: list[Decision] = []
+        first = not self._states
+        # A check that came to nothing binds no later point, and does not excuse the first.
+        if step is None or (step.stage == CHECK and not first):
+            decision = self._planner.first(point, check=first and self._is_unchecked())
+            planned, step = [decision], decision.step
+        point_id = self._ids.setdefault(signature, len(self._ids))
+        state = PointState(point, point_id, len(self._states), step)
+        self._states[signature] = state
+        self._tracker.add_point()
+        if signature in recorded.trials:
+            trials = recorded.trials[signature]
+            state.restore(trials)
+            self._stopping.note_known(trials.ended.values())
+        for outcome in recorded.probes.get(signature, ()):
+            state.keep(outcome)
+        for outcome in self._retries.given_up(signature):
+            if state.keep(outcome):
+                planned.append(GaveUp(outcome))
+        if state.is_tuning and state.is_probed:
+            planned.append(self.advance(state))
+        return state, planned
+
+    def _is_unchecked(self) -> bool:
+        """Whether the folder knows of no check of the problem that came to something."""
+        steps = self._recorded.steps
+        return not steps or any(known.stage == CHECK for known in steps.values())
+
+    def start(self, state: PointState) -> None:
+        """A job of the point has started."""
+        if state.phase == "waiting":
+            self._enter(state, "tuning")
+
+    def advance(self, state: PointState) -> Planned:
+        """Plan the step after the one whose probes have all ended; `settle` is to follow."""
+        outcomes = [state.probes[number] for number in sorted(state.probes)]
+        planned = self._planner.next(state.point, state.step, outcomes)
+        state.advance(planned.step)
+        return planned
+
+    def complete(self, state: PointState, ended: Sequence[Ended]) -> None:
+        """Count asked trials that have ended."""
+        state.completed += len(ended)
+        self._tracker.complete(state.point, ended)
+
+    def settle(self, state: PointState) -> None:
+        """Mark the point as changed, and put it into the phase that its state says."""
+        self._changed[state.point.signature] = state
+        step = state.step
+        if step.error is not None and state.phase != "failed":
+            self._enter(state, "failed")
+            self._tracker.ask(state.completed - state.asked)
+        elif step.found is not None:
+            self._enter(state, "done" if state.completed >= state.asked else "training")
+
+    def _enter(self, state: PointState, phase: str) -> None:
+        self._tracker.move_point(state.phase, phase)
+        state.phase = phase

@@ -1,0 +1,173 @@
+"""How far the sweep is, counted as events come, so that it costs nothing to ask."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+from sweeper.records import TRIAL, TRIED_AGAIN, Best, Failure, Job, Outcome, Params, Point, Progress
+from sweeper.results import METRICS, show_params
+
+_PERF_VAL = METRICS.index("perf_val")
+
+
+class Tracker:
+    """Counts points by phase and trials, and estimates the time that is left."""
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._phases = dict.fromkeys(("waiting", "tuning", "training", "done", "failed"), 0)
+        self._trials_asked = self._trials_done = self._trials_failed = 0
+        self._running = Running()
+        self._ranking = Ranking()
+        self._trial_seconds = 0.0
+        self._trials_ended = 0
+        """In this run; `_trials_done` includes those that the folder knew."""
+        self._tuning_seconds = 0.0
+
+    @property
+    def unfinished(self) -> int:
+        """Points that are not at their end."""
+        return self._phases["waiting"] + self._phases["tuning"] + self._phases["training"]
+
+    def start(self, time: float, job: Job, slot: int, params: Params) -> None:
+        """A job of the point with these `params` has started in `slot`."""
+        self._running.start(time, job, slot, params)
+
+    def end(self, outcome: Outcome) -> None:
+        """A replica has ended."""
+        self._running.end(outcome.point, outcome.stage, (outcome.number,))
+        seconds = outcome.ended - outcome.started
+        if outcome.stage == TRIAL:
+            self._trial_seconds += seconds
+            self._trials_ended += 1
+        else:
+            self._tuning_seconds += seconds
+
+    def lose(self, job: Job, numbers: Sequence[int], cause: Failure) -> None:
+        """Replicas `numbers` of a job were lost."""
+        if cause.kind not in TRIED_AGAIN:
+            # Jobs that its worker was handed ahead are started anew.
+            self._running.clear_slot(job.point, job.stage, numbers[0])
+        self._running.end(job.point, job.stage, numbers)
+
+    def add_point(self) -> None:
+        """A point was asked for, and waits."""
+        self._phases["waiting"] += 1
+
+    def move_point(self, before: str, after: str) -> None:
+        """A point goes from one phase to another."""
+        self._phases[before] -= 1
+        self._phases[after] += 1
+
+    def ask(self, trials: int) -> None:
+        """So many more trials are to be trained; fewer, where negative."""
+        self._trials_asked += trials
+
+    def complete(self, point: Point, ended: Sequence[tuple[float, ...] | Failure]) -> None:
+        """Trials of `point` that were asked for have ended."""
+        perfs = [values[_PERF_VAL] for values in ended if not isinstance(values, Failure)]
+        self._trials_done += len(ended)
+        self._trials_failed += len(ended) - len(perfs)
+        if perfs:
+            self._ranking.count(point, perfs)
+
+    def progress(self) -> Progress:
+        """A copy for a person to see."""
+        return Progress(
+            **self._phases,
+            trials_done=self._trials_done,
+            trials_failed=self._trials_failed,
+            trials_asked=self._trials_asked,
+            running=self._running.shown(),
+            slots=self._slots,
+            best=self._ranking.best(),
+            seconds_left=self._seconds_left(),
+        )
+
+    def _seconds_left(self) -> float | None:
+        """Work left, at the speeds seen so far, divided over the slots."""
+        tuned = self._phases["training"] + self._phases["done"] + self._phases["failed"]
+        untuned = self._phases["waiting"] + self._phases["tuning"]
+        left = self._trials_asked - self._trials_done
+        if (left and not self._trials_ended) or (untuned and not tuned):
+            return None
+        trials = left * self._trial_seconds / self._trials_ended if left else 0.0
+        tuning = untuned * self._tuning_seconds / tuned if untuned else 0.0
+        return (trials + tuning) / self._slots
+
+
+class Running:
+    """The job that each busy slot runs."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[int, tuple[Job, str, float]] = {}
+        """By slot: the job, its description, and when it started."""
+        self._slot_of: dict[tuple[str, str, int], int] = {}
+        """By point, stage and number."""
+
+    def start(self, time: float, job: Job, slot: int, params: Params) -> None:
+        """A job has started in `slot`."""
+        numbers = f"{job.numbers[0]}" + ("…" if len(job.numbers) > 1 else "")
+        stage = job.stage.replace("_", " ")
+        self._jobs[slot] = (job, f"{show_params(params)} · {stage} {numbers}", time)
+        self._slot_of |= {(job.point, job.stage, n): slot for n in job.numbers}
+
+    def end(self, point: str, stage: str, numbers: Sequence[int]) -> None:
+        """Replicas have ended; with a job's last one its slot is free."""
+        for number in numbers:
+            slot = self._slot_of.pop((point, stage, number), None)
+            if slot is None or slot not in self._jobs:
+                continue
+            job = self._jobs[slot][0]
+            if (job.point, job.stage) == (point, stage) and number == job.numbers[-1]:
+                del self._jobs[slot]
+
+    def clear_slot(self, point: str, stage: str, number: int) -> None:
+        """The worker that trained this replica has died."""
+        self._jobs.pop(self._slot_of.get((point, stage, number), -1), None)
+
+    def shown(self) -> tuple[tuple[int, str, float], ...]:
+        """For each busy slot, in order: its number, what it does, and since when."""
+        return tuple((slot, shown, since) for slot, (_, shown, since) in sorted(self._jobs.items()))
+
+
+class Ranking:
+    """Points by their mean validation performance."""
+
+    def __init__(self) -> None:
+        self._means: dict[str, tuple[float, int, Params]] = {}
+        """By signature: the mean, over how many trials, and the parameters."""
+        self._heap: list[tuple[float, int, str]] = []
+        """Minus a point's mean, its number of trials then, and its signature."""
+        self._unranked: dict[str, None] = {}
+        """Points that have had more trials since they were pushed."""
+
+    def count(self, point: Point, perfs: Sequence[float]) -> None:
+        """Note the performance of trials."""
+        signature = point.signature
+        mean, n, params = self._means.get(signature, (0.0, 0, point.params))
+        mean = (mean * n + sum(perfs)) / (n + len(perfs))
+        n += len(perfs)
+        self._means[signature] = (mean, n, params)
+        self._unranked[signature] = None
+
+    def best(self) -> Best | None:
+        """The point that leads; None while no trial has ended."""
+        self._push()
+        while self._heap:
+            _, trials, signature = self._heap[0]
+            mean, n, params = self._means[signature]
+            if n == trials:
+                return Best(params, mean, n)
+            heapq.heappop(self._heap)  # it has had more trials since
+        return None
+
+    def _push(self) -> None:
+        """Push what has had more trials; all points anew where most of the heap is old."""
+        if len(self._heap) + len(self._unranked) > 1000 + 2 * len(self._means):
+            self._heap, self._unranked = [], dict.fromkeys(self._means)
+        for signature in self._unranked:
+            mean, n, _ = self._means[signature]
+            heapq.heappush(self._heap, (-mean, n, signature))
+        self._unranked.clear()

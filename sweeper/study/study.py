@@ -1,0 +1,253 @@
+"""The study: a selector, and a plan for every point.  Work goes out, events come in.
+
+Pure: no clock, no process, no file.  The study joins what each of its parts keeps: `session` asks
+and tells the selector, `points` knows how far each point is, `failures` decides what is tried
+again and whether to stop, `progress` counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from sweeper.errors import StalledError
+from sweeper.records import (
+    CHECK,
+    TRIAL,
+    Decision,
+    Event,
+    Failure,
+    Finished,
+    GaveUp,
+    Job,
+    Lost,
+    Outcome,
+    Point,
+    Progress,
+    Recorded,
+    Started,
+    Step,
+    Work,
+)
+from sweeper.search import ParamSelector
+from sweeper.settings import Limits
+from sweeper.study.failures import Retries, Stopping, raise_common
+from sweeper.study.points import Planner, Points, PointState
+from sweeper.study.progress import Tracker
+from sweeper.study.session import Caller, Session
+
+
+class Study:
+    """What a sweep does next, decided from the events so far.
+
+    Args:
+        selector: Decides which points to try.
+        planner: How each point is tuned.
+        make_point: Makes a point of what the selector calls its parameters.
+        most_cores: How many cores a job that tunes may have at most.
+        slots: How many jobs run at the same time.
+        recorded: What the folder remembers of earlier runs.
+        pack: How many trials may be trained together.
+        limits: When to give up.
+    """
+
+    def __init__(
+        self,
+        selector: ParamSelector,
+        planner: Planner,
+        make_point: Callable[[Any], Point],
+        *,
+        most_cores: int,
+        slots: int,
+        recorded: Recorded | None = None,
+        pack: int = 1,
+        limits: Limits | None = None,
+    ) -> None:
+        recorded = recorded or Recorded()
+        limits = limits or Limits()
+        self._planner = planner
+        self._most_cores = most_cores
+        self._pack = pack
+        self._log = recorded.log
+        self._tracker = Tracker(slots)
+        self._retries = Retries(limits, recorded.tries)
+        self._stopping = Stopping(limits)
+        self._points = Points(planner, recorded, self._retries, self._stopping, self._tracker)
+        self._caller = Caller(selector, make_point)
+        self._session = Session(self._caller, self._points)
+        self._again: list[Work] = []
+        """What was lost and is tried again."""
+
+    # -- the rounds of the loop -------------------------------------------------------------------
+
+    def begin(self) -> list[Decision]:
+        """Replay what was, and ask for the first points.
+
+        Raises:
+            SelectorError: the selector raised, or asks something else than it did.
+            ParamError: a parameter that no file could keep.
+        """
+        return self._session.begin(self._planner.tunings, self._log)
+
+    def release(self) -> list[Work]:
+        """The work that has come up since the last call."""
+        works, self._again = self._again, []
+        for state in self._points.take_changed():
+            numbers = state.release()
+            if numbers is not None:
+                works.append(self._work_of(state, numbers))
+        return works
+
+    def tell(self, events: Iterable[Event]) -> list[Decision]:
+        """Take in events that are durable; what was decided because of them.
+
+        Raises:
+            ChangedCodeError: a worker found that the problem's code has changed.
+            ProblemError: the check of the sweep's first point failed.
+            SelectorError: the selector raised.
+        """
+        decisions: list[Decision] = []
+        for event in events:
+            match event:
+                case Started(time, job, slot):
+                    state = self._points[job.point]
+                    self._tracker.start(time, job, slot, state.point.params)
+                    self._points.start(state)
+                case Finished(outcome=outcome):
+                    self._tracker.end(outcome)
+                    self._take(outcome, decisions)
+                case Lost(job=job, numbers=numbers, cause=cause):
+                    self._tracker.lose(job, numbers, cause)
+                    self._lose(job, numbers, cause, decisions)
+        return decisions + self._session.tell()
+
+    @property
+    def finished(self) -> bool:
+        """Nothing is left to do."""
+        return not self._session.has_more and not self._tracker.unfinished
+
+    @property
+    def waiting_outside(self) -> bool:
+        """Points may come from elsewhere, at any time."""
+        return self._session.waiting_outside
+
+    def check_stalled(self) -> None:
+        """To be called when nothing runs and nothing can start.
+
+        Raises:
+            StalledError: there is something left to do.
+        """
+        self._session.refresh()
+        if self.finished:
+            return
+        raise StalledError(
+            f"selector {self._caller.name} says that it has more trials, answers None "
+            "to get_next_trials(), and has been told of everything it asked for: nothing can "
+            "start. What has finished is in the results"
+        )
+
+    def check_failures(self) -> None:
+        """To be called when what was decided is kept.
+
+        Raises:
+            StoppedError: too much has failed to go on with what is left.
+        """
+        if not self.finished:
+            self._stopping.check()
+
+    def progress(self) -> Progress:
+        """How far it is."""
+        return self._tracker.progress()
+
+    # -- outcomes ---------------------------------------------------------------------------------
+
+    def _take(self, outcome: Outcome, decisions: list[Decision]) -> None:
+        state = self._points.get(outcome.point)
+        if state is None:
+            return
+        if outcome.failure is not None:
+            raise_common(outcome.stage, outcome.failure)
+        if not state.keep(outcome):
+            return
+        if outcome.stage == TRIAL:
+            self._end_trial(state, outcome)
+        elif state.is_probed:
+            decisions.append(self._points.advance(state))
+            if state.step.error is not None:
+                params = state.point.params
+                self._stopping.count_failure(outcome.stage, state.step.error, params)
+        self._points.settle(state)
+
+    def _end_trial(self, state: PointState, trial: Outcome) -> None:
+        if trial.number < state.asked:
+            self._points.complete(state, [state.trials[trial.number]])
+        if trial.failure is not None:
+            what = f"{TRIAL} {trial.number}"
+            self._stopping.count_failure(what, trial.failure.message, state.point.params)
+        self._stopping.see_trial(trial.failure)
+
+    def _lose(
+        self, job: Job, numbers: Sequence[int], cause: Failure, decisions: list[Decision]
+    ) -> None:
+        # The first was being trained when the worker died; the rest were not begun, or were in a
+        # pack with it: they go on one by one, so that whatever kills a worker kills no neighbour.
+        first = (job.point, job.stage, numbers[0])
+        again = tuple(numbers)
+        if cause.kind == "disk":
+            self._stopping.lack_room(*first, cause)
+        outcome = self._retries.lose(*first, cause)
+        if outcome is not None:
+            again = again[1:]
+            if job.stage != CHECK:
+                decisions.append(GaveUp(outcome))
+            self._take(outcome, decisions)
+        if again:
+            self._again.append(self._work_again(job, again))
+
+    # -- releasing --------------------------------------------------------------------------------
+
+    def _work_of(self, state: PointState, numbers: tuple[int, ...]) -> Work:
+        step, point = state.step, state.point
+        tuning = state.released != TRIAL
+        return Work(
+            point=point.signature,
+            order=state.order,
+            kind="tuning" if tuning else "trial",
+            stage=state.released,
+            numbers=numbers,
+            payload={**step.payload, "params": point.encoded, "id": state.id},
+            expected=_finite(state.seconds_per_step * step.payload.get("steps", math.nan)),
+            after=self._after(state),
+            most_cores=self._most_cores if tuning else None,
+            together=self._together(step),
+        )
+
+    def _work_again(self, job: Job, numbers: tuple[int, ...]) -> Work:
+        """Replicas of a job that were lost, to be run one by one."""
+        state = self._points[job.point]
+        return Work(
+            point=job.point,
+            order=state.order,
+            kind=job.kind,
+            stage=job.stage,
+            numbers=numbers,
+            payload=job.payload,
+            expected=job.expected,
+            after=self._after(state),
+            most_cores=self._most_cores if job.kind == "tuning" else None,
+            together=1,
+        )
+
+    def _after(self, state: PointState) -> float | None:
+        """Seconds expected behind the stage at which the point is."""
+        return _finite(state.seconds_per_step * self._planner.steps_after(state.step))
+
+    def _together(self, step: Step) -> int | None:
+        payload = step.payload
+        told = [payload, *payload.get("tunings", ()), *payload.get("ways", {}).values()]
+        return self._pack if any(one.get("way", "plain") != "plain" for one in told) else None
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
