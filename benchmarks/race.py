@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeper import FixedSweep, Race
+from sweeper.testing.selectors import results_of
 
 POINTS, TRIALS = 10, 30
 POINT_PARAMS = [(place,) for place in range(POINTS)]
@@ -110,7 +111,7 @@ def run(race: Race, values: Values, tunings: int) -> int:
         for params, trials in asked:
             part = values[params[0], taken[params] : taken[params] + trials]
             taken[params] += trials
-            race.on_trials_completed(params, part, part, part, part)
+            race.on_results(results_of(params, 0, part, part, part, part))
     return sum(taken.values())
 
 

@@ -98,7 +98,8 @@ def _run(
     used = slots_used(options.backend, len(options.slots))
     name = log_name(store, names_of(selector))
     with uncollected():
-        recorded = store.recorded(name, log=selector.adaptive)
+        metrics = [metric.name for metric in opened.metrics]
+        recorded = store.recorded(name, log=selector.adaptive, metrics=metrics)
         payloads = [step.payload for step in recorded.steps.values()]
         opened.check_steps(payloads, allow=options.allow_changed_code)
         study = Study(
@@ -110,6 +111,7 @@ def _run(
             recorded=recorded,
             pack=options.pack,
             limits=options.limits,
+            metrics=metrics,
         )
         store.begin(study.begin(), name, keep_log=selector.adaptive)
     view.note(f"{workload.name} in {paths.folder}: {options.topology.reason}; {opened.notes[0]}")

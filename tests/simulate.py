@@ -422,14 +422,15 @@ class Watched(ParamSelector):
         must(probes == 2, f"{params} was told as tuned by {probes} durable probes of 2")
         self.inner.on_hparams_found(params, *values)
 
-    def on_trials_completed(self, params, *columns):
+    def on_results(self, result):
         self.life.step()
+        params = result.params
         signature = point_of(params).signature
-        self.ended[signature] += len(columns[0])
+        self.ended[signature] += len(result.numbers)
         durable = self.durable.count(signature, TRIAL, "failure IS NULL")
         told = self.ended[signature]
         must(told <= durable, f"{params}: {told} trials told, {durable} durable")
-        self.inner.on_trials_completed(params, *columns)
+        self.inner.on_results(result)
 
     def on_failed(self, params, stage, error):
         self.life.step()

@@ -13,6 +13,7 @@ from sweeper.errors import UsageError
 from sweeper.search import FixedSweep, Grid, Race
 from sweeper.stats.sequential import Sample, estimate_means, plan_looks, spend, step_down
 from sweeper.testing import toy
+from sweeper.testing.selectors import results_of
 from sweeper.testing.toy import ToyPlan, draw
 from test_study import TROUBLE, Run, resumed
 from toys import some_fail
@@ -115,7 +116,7 @@ def drive(race, value, tunings=1, fails=lambda _params, _number: False):
             ended = [number for number in numbers if not fails(params, number)]
             if ended:
                 values = np.array([value(params, number) for number in ended])
-                race.on_trials_completed(params, values, -values, values, -values)
+                race.on_results(results_of(params, 0, values, -values, values, -values))
             for _ in range(trials - len(ended)):
                 race.on_failed(params, "trial", "boom")
     return {params[0]: trials for params, trials in counts.items()}, rounds
@@ -259,7 +260,7 @@ def test_the_wrapped_selector_is_told_what_the_race_is_told():
     race.on_begin(2)
     first, _ = race.get_next_trials(), race.get_next_trials()
     race.on_hparams_found(first[0], 0.1, 0.2, 16)
-    race.on_trials_completed(first[0], *[np.array([float(n)]) for n in range(4)])
+    race.on_results(results_of(first[0], 0, *[np.array([float(n)]) for n in range(4)]))
     race.on_failed({"a": 2}, "lr_range", "boom")
     assert inner.told == [
         2,
@@ -274,7 +275,7 @@ def test_points_are_known_by_their_values():
     race = Race(FixedSweep.with_fixed_trials(points, 1), 5)
     assert [race.get_next_trials()[0] for _ in range(2)] == [points[0], points[2]]
     assert race.get_next_trials() is None
-    race.on_trials_completed({"n": 2, "act": 1.0}, *[np.ones(3)] * 4)
+    race.on_results(results_of({"n": 2, "act": 1.0}, 0, *[np.ones(3)] * 4))
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from sweeper.search.selector import ParamSelector, SweepListener
+from sweeper.search.selector import ParamSelector, SweepListener, TrialResults
 
 if TYPE_CHECKING:
     from sweeper.search.selectors.fixed import FixedSweep
     from sweeper.search.selectors.grid import Grid
     from sweeper.search.selectors.race import Race
 
-__all__ = ["FixedSweep", "Grid", "ParamSelector", "Race", "SweepListener"]
+__all__ = ["FixedSweep", "Grid", "ParamSelector", "Race", "SweepListener", "TrialResults"]
 
 _LAZY = {
     "FixedSweep": "sweeper.search.selectors.fixed",

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from sweeper.records import Params
+from sweeper.results import METRICS
 
 Trials: TypeAlias = npt.NDArray[np.float64]
 """One number a trial, in order of trial number: shape `(trials,)`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrialResults:
+    """What further trials of a point came to; each is told of once, in order of its number."""
+
+    params: Params
+    numbers: npt.NDArray[np.int64]
+    """Of the trials that were measured, shape (trials,)."""
+    metrics: Mapping[str, Trials]
+    """Every metric by name, in the order of `numbers`: the four of every problem, and those that
+    the problem declares.  A trial that diverged is a measurement, with a loss of NaN."""
+    failures: Mapping[int, str] = field(default_factory=dict)
+    """By number the trials that failed, and why; `on_failed` is told of them, too."""
 
 
 class SweepListener:
@@ -43,6 +60,11 @@ class SweepListener:
             lr_max: The upper end, not below `lr_min`.
             batch_size: In samples.
         """
+
+    def on_results(self, result: TrialResults) -> None:
+        """Trials of the point have ended; by default `on_trials_completed` is told of them."""
+        if len(result.numbers):
+            self.on_trials_completed(result.params, *(result.metrics[name] for name in METRICS))
 
     def on_trials_completed(
         self,

@@ -26,6 +26,7 @@ from sweeper.records import (
     Tick,
     Told,
 )
+from sweeper.results import METRICS
 from sweeper.store import recall
 from sweeper.store.connection import Database
 from sweeper.store.damage import seal
@@ -156,9 +157,11 @@ class Store(Database):
 
     # -- reading (see `recall`) -------------------------------------------------------------------
 
-    def recorded(self, selector: str, *, log: bool = True) -> Recorded:
+    def recorded(
+        self, selector: str, *, log: bool = True, metrics: Sequence[str] = METRICS
+    ) -> Recorded:
         """What the study goes on from; `log` only where the selector is replayed."""
-        return recall.recorded(self, selector, log=log)
+        return recall.recorded(self, selector, log=log, metrics=metrics)
 
     def last_steps(self) -> dict[int, Step]:
         """By point id: where tuning stands."""

@@ -10,7 +10,7 @@ import json
 import math
 import operator
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sweeper.records import (
@@ -26,6 +26,7 @@ from sweeper.records import (
     Told,
     Trials,
 )
+from sweeper.results import METRICS
 from sweeper.store.connection import Database
 from sweeper.store.damage import damaged, seal_outcome, seal_outcomes
 from sweeper.store.rows import (
@@ -44,7 +45,9 @@ from sweeper.store.rows import (
 )
 
 
-def recorded(database: Database, selector: str, *, log: bool = True) -> Recorded:
+def recorded(
+    database: Database, selector: str, *, log: bool = True, metrics: Sequence[str] = METRICS
+) -> Recorded:
     """What the study goes on from; `log` only where the selector is replayed."""
     signatures, steps = database.signatures(), last_steps(database)
     return Recorded(
@@ -53,7 +56,7 @@ def recorded(database: Database, selector: str, *, log: bool = True) -> Recorded
             for point_id, step in steps.items()
             if not is_apart(signatures[point_id])
         },
-        trials=_trials(database),
+        trials=_trials(database, metrics),
         probes=_probes(database, steps),
         tries={key: tuple(found) for key, found in _tries(database).items()},
         ids=dict(database.ids()),
@@ -61,7 +64,7 @@ def recorded(database: Database, selector: str, *, log: bool = True) -> Recorded
     )
 
 
-def _trials(database: Database) -> dict[str, Trials]:
+def _trials(database: Database, metrics: Sequence[str]) -> dict[str, Trials]:
     """By signature: what trials came to.
 
     There may be a million: they are read many at once, and each step of it is done for all of
@@ -77,10 +80,10 @@ def _trials(database: Database) -> dict[str, Trials]:
     with database.understood():
         cursor = database.connection.execute(query, (TRIAL,))
         while rows := cursor.fetchmany(AT_ONCE):
-            points, numbers, metrics, crcs, *times = zip(*rows, strict=True)
+            points, numbers, texts, crcs, *times = zip(*rows, strict=True)
             expect(are_replicas(numbers, *times), "replicas", rows)
-            _check_trials(database, points, numbers, metrics, crcs)
-            values = list(map(in_columns, read_documents(metrics)))
+            _check_trials(database, points, numbers, texts, crcs)
+            values = in_columns(read_documents(texts), metrics)
             types = set(map(type, itertools.chain.from_iterable(values)))
             expect(types <= {float, int}, "of numbers alone", types)
             for point_id, number, measured in zip(points, numbers, values, strict=True):

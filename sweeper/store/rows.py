@@ -6,6 +6,7 @@ What is raised here `sweeper.store.damage.understood` turns into an error for pe
 from __future__ import annotations
 
 import json
+import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -25,8 +26,19 @@ MOST_TIME = 1e11
 AT_ONCE = 1_000
 """Rows that are read together: few enough to stay in the processor's caches."""
 
-in_columns = operator.itemgetter(*METRICS)
-"""A trial's metrics in the order of `METRICS`."""
+
+def in_columns(
+    found: Iterable[Mapping[str, float]], names: Sequence[str]
+) -> list[tuple[float, ...]]:
+    """The metrics of trials in the order of these names.
+
+    NaN stands for one that a problem has declared since the trial ended.
+    """
+    declared = [name for name in names if name not in METRICS]
+    if declared:
+        lacking = dict.fromkeys(declared, math.nan)
+        found = [{**lacking, **one} for one in found]
+    return list(map(operator.itemgetter(*names), found))
 
 
 def read_metrics(found: Any) -> tuple[Metric, ...]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from sweeper.records import (
     CHECK,
@@ -21,31 +21,15 @@ from sweeper.records import (
     Step,
     Trials,
 )
-from sweeper.results import METRICS
 from sweeper.study.failures import Retries, Stopping
 from sweeper.study.progress import Tracker
+from sweeper.workload import Planner
 
 Ended: TypeAlias = tuple[float, ...] | Failure
-"""What a trial came to: its metrics in the order of `METRICS`, or its failure."""
+"""What a trial came to: its metrics in the order of the workload's, or its failure."""
 
-_measured = operator.itemgetter(*METRICS)
-
-
-class Planner(Protocol):
-    """How points are tuned (see `sweeper.train.tuning.range_plan.Plan`)."""
-
-    @property
-    def tunings(self) -> int:
-        """How many times each point is tuned: trial n is trained with tuning n % tunings."""
-
-    def first(self, point: Point, *, check: bool) -> Planned:
-        """A point's first step."""
-
-    def next(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
-        """The step after `step`, whose replicas all have outcomes."""
-
-    def steps_after(self, step: Step) -> float:
-        """Training steps along the path behind a stage: later stages and one trial, roughly."""
+Measure: TypeAlias = Callable[[Mapping[str, float]], tuple[float, ...]]
+"""An outcome's metrics in the order of the workload's."""
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +41,7 @@ class PointState:
     order: int
     """How many points were asked for before it."""
     step: Step
+    measure: Measure
     probes: dict[int, Outcome] = field(default_factory=dict)
     """Of the stage at which tuning stands."""
     trials: dict[int, Ended] = field(default_factory=dict)
@@ -109,7 +94,7 @@ class PointState:
         elif outcome.failure is not None:
             self.trials[outcome.number] = outcome.failure
         else:
-            self.trials[outcome.number] = _measured(outcome.metrics)
+            self.trials[outcome.number] = self.measure(outcome.metrics)
         return True
 
     def advance(self, step: Step) -> None:
@@ -168,12 +153,14 @@ class Points:
     def __init__(
         self,
         planner: Planner,
+        metrics: Sequence[str],
         recorded: Recorded,
         retries: Retries,
         stopping: Stopping,
         tracker: Tracker,
     ) -> None:
         self._planner = planner
+        self._measure: Measure = operator.itemgetter(*metrics)
         self._recorded = recorded
         self._retries = retries
         self._stopping = stopping
@@ -225,7 +212,7 @@ class Points:
             decision = self._planner.first(point, check=first and self._is_unchecked())
             planned, step = [decision], decision.step
         point_id = self._ids.setdefault(signature, len(self._ids))
-        state = PointState(point, point_id, len(self._states), step)
+        state = PointState(point, point_id, len(self._states), step, self._measure)
         self._states[signature] = state
         self._tracker.add_point()
         if signature in recorded.trials:

@@ -9,28 +9,39 @@ the results.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sweeper.errors import SelectorError
-from sweeper.records import TRIAL, Asked, Decision, Failure, Found, Point, Told
+from sweeper.records import TRIAL, Asked, Decision, Failure, Found, Params, Point, Told
 from sweeper.results import show_params
-from sweeper.search import ParamSelector, SweepListener
-from sweeper.study.points import Points, PointState
+from sweeper.search import ParamSelector, SweepListener, TrialResults
+from sweeper.study.points import Ended, Points, PointState
 
 
 class Caller:
     """Calls a selector, and refuses answers that no selector may give."""
 
-    def __init__(self, selector: ParamSelector, make_point: Callable[[Any], Point]) -> None:
+    def __init__(
+        self,
+        selector: ParamSelector,
+        make_point: Callable[[Any], Point],
+        metrics: Sequence[str],
+    ) -> None:
         self._selector = selector
         self._make_point = make_point
-        told = getattr(selector.on_trials_completed, "__func__", None)
-        self._looks = told is not SweepListener.on_trials_completed
-        """Whether the selector does anything about trials; most do not, and there are many."""
+        self._metrics = tuple(metrics)
+        own = [
+            name
+            for name in ("on_results", "on_trials_completed")
+            if getattr(getattr(selector, name), "__func__", None)
+            is not getattr(SweepListener, name)
+        ]
+        self._hears = next(iter(own), "")
+        """Which of its methods hears of trials; most selectors have none, and trials are many."""
 
     @property
     def name(self) -> str:
@@ -111,23 +122,38 @@ class Caller:
         told: list[Told] = []
         failures = {n: end for n in numbers if isinstance(end := trials[n], Failure)}
         done = tuple(n for n in numbers if n not in failures) if failures else tuple(numbers)
+        if self._hears:
+            result = self._results(params, done, trials, failures)
+            self._call("on_results", result, named=self._hears)
         if done:
-            if self._looks:
-                columns = np.array([trials[n] for n in done], dtype=float).T
-                self._call("on_trials_completed", params, *(column.copy() for column in columns))
             told.append(Told(signature, "trials", done))
         for number, failure in failures.items():
             self._call("on_failed", params, TRIAL, failure.message)
             told.append(Told(signature, "failed", (number,)))
         return told
 
-    def _call(self, method: str, *values: Any) -> Any:
+    def _results(
+        self,
+        params: Params,
+        numbers: Sequence[int],
+        trials: Mapping[int, Ended],
+        failures: Mapping[int, Failure],
+    ) -> TrialResults:
+        table = np.array([trials[n] for n in numbers], dtype=float)
+        columns = table.reshape(len(numbers), len(self._metrics)).T
+        return TrialResults(
+            params,
+            np.array(numbers, dtype=np.int64),
+            {name: column.copy() for name, column in zip(self._metrics, columns, strict=True)},
+            {number: failure.message for number, failure in failures.items()},
+        )
+
+    def _call(self, method: str, *values: Any, named: str = "") -> Any:
         try:
             return getattr(self._selector, method)(*values)
         except Exception as error:
-            raise SelectorError(
-                f"selector {self.name} raised in {method}(): {type(error).__name__}: {error}"
-            ) from error
+            where = f"selector {self.name} raised in {named or method}()"
+            raise SelectorError(f"{where}: {type(error).__name__}: {error}") from error
 
 
 @dataclass(slots=True, eq=False)

@@ -30,12 +30,14 @@ from sweeper.records import (
     Step,
     Work,
 )
+from sweeper.results import METRICS
 from sweeper.search import ParamSelector
 from sweeper.settings import Limits
 from sweeper.study.failures import Retries, Stopping, raise_common
-from sweeper.study.points import Planner, Points, PointState
+from sweeper.study.points import Points, PointState
 from sweeper.study.progress import Tracker
 from sweeper.study.session import Caller, Session
+from sweeper.workload import Planner
 
 
 class Study:
@@ -63,6 +65,7 @@ class Study:
         recorded: Recorded | None = None,
         pack: int = 1,
         limits: Limits | None = None,
+        metrics: Sequence[str] = METRICS,
     ) -> None:
         recorded = recorded or Recorded()
         limits = limits or Limits()
@@ -73,8 +76,10 @@ class Study:
         self._tracker = Tracker(slots)
         self._retries = Retries(limits, recorded.tries)
         self._stopping = Stopping(limits)
-        self._points = Points(planner, recorded, self._retries, self._stopping, self._tracker)
-        self._caller = Caller(selector, make_point)
+        self._points = Points(
+            planner, metrics, recorded, self._retries, self._stopping, self._tracker
+        )
+        self._caller = Caller(selector, make_point, metrics)
         self._session = Session(self._caller, self._points)
         self._again: list[Work] = []
         """What was lost and is tried again."""

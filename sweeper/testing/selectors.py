@@ -15,10 +15,12 @@ from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sweeper.errors import SelectorError, StalledError
 from sweeper.records import TRIAL, Asked, Params, Told
-from sweeper.search import ParamSelector, SweepListener
+from sweeper.results import METRICS
+from sweeper.search import ParamSelector, SweepListener, TrialResults
 from sweeper.search.names import names_of
 from sweeper.store.database import Store
 from sweeper.testing.loop import memory, sweep
@@ -125,7 +127,13 @@ def tell(
     counts[known] += trials
     if trials:
         perfs = np.array([measure(params, number) for number in range(first, first + trials)])
-        selector.on_trials_completed(params, perfs, 1 - perfs, perfs, 1 - perfs)
+        selector.on_results(results_of(params, first, perfs, 1 - perfs, perfs, 1 - perfs))
+
+
+def results_of(params: Params, first: int, *columns: NDArray[np.float64]) -> TrialResults:
+    """What trials from number `first` on came to, given the columns of `METRICS`."""
+    numbers = np.arange(first, first + len(columns[0]))
+    return TrialResults(params, numbers, dict(zip(METRICS, columns, strict=True)))
 
 
 def measure(params: Params, number: int) -> float:

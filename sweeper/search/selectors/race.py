@@ -14,7 +14,7 @@ from sweeper.errors import UsageError
 from sweeper.records import TRIAL, Params
 from sweeper.results import METRICS, show_params
 from sweeper.search.checks import check_count
-from sweeper.search.selector import ParamSelector, Trials
+from sweeper.search.selector import ParamSelector, TrialResults
 from sweeper.signature import encode, normalise
 from sweeper.stats.sequential import (
     Means,
@@ -126,7 +126,7 @@ class Race(ParamSelector):
         self._selector = selector
         self._min_trials, self._max_trials = int(min_trials), int(max_trials)
         self._alpha, self._keep, self._margin = float(alpha), int(keep), float(margin)
-        self._column = METRICS.index(metric)
+        self._metric = metric
         self._sign = -1.0 if metric.startswith("loss") else 1.0
         self._tunings = 1
         self._looks: tuple[int, ...] = ()
@@ -186,19 +186,11 @@ class Race(ParamSelector):
         """Pass it on."""
         self._selector.on_hparams_found(params, lr_min, lr_max, batch_size)
 
-    def on_trials_completed(
-        self,
-        params: Params,
-        perfs_train: Trials,
-        losses_train: Trials,
-        perfs_val: Trials,
-        losses_val: Trials,
-    ) -> None:
+    def on_results(self, result: TrialResults) -> None:
         """Note how they did; where the round is complete, decide who goes on."""
-        columns = (perfs_train, losses_train, perfs_val, losses_val)
-        self._selector.on_trials_completed(params, *columns)
-        runner = self._runners[_key(params)]
-        values = self._sign * columns[self._column]
+        self._selector.on_results(result)
+        runner = self._runners[_key(result.params)]
+        values = self._sign * result.metrics[self._metric]
         runner.batch += values.tolist()
         self._count(runner, len(values))
 
