@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from sweeper import files
+from sweeper import files, locking
 from sweeper.errors import FolderError
 from sweeper.files import pack_arrays, sha256_of_file, unpack_arrays, write_json, write_swapped
 from sweeper.locking import Holder, folder_lock, read_lock
@@ -77,7 +77,7 @@ def test_a_reader_sees_old_or_new_at_every_moment(tmp_path, monkeypatch):
 KILLED_WHILE_WRITING = """
 import os, signal, sys
 from pathlib import Path
-from sweeper import files
+from sweeper import files, locking
 call, path = sys.argv[1:]
 setattr(files.os, call, lambda *_args, **_kwargs: os.kill(os.getpid(), signal.SIGKILL))
 files.write_swapped(Path(path), b"new" * 1000, sync=True)
@@ -254,10 +254,10 @@ def test_somebody_who_only_asks_who_has_it_is_in_nobodys_way(tmp_path, monkeypat
     lock = tmp_path / "lock"
     lock.touch()
     with lock.open() as reader:
-        files.fcntl.flock(reader, files.fcntl.LOCK_SH)
+        locking.fcntl.flock(reader, locking.fcntl.LOCK_SH)
         # It lets go while the other waits for its next try.
-        let_go = lambda _: files.fcntl.flock(reader, files.fcntl.LOCK_UN)  # noqa: E731
-        monkeypatch.setattr(files.time, "sleep", let_go)
+        let_go = lambda _: locking.fcntl.flock(reader, locking.fcntl.LOCK_UN)  # noqa: E731
+        monkeypatch.setattr(locking.time, "sleep", let_go)
         with folder_lock(lock) as dead:
             assert dead is None
 
