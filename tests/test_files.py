@@ -77,7 +77,7 @@ def test_a_reader_sees_old_or_new_at_every_moment(tmp_path, monkeypatch):
 KILLED_WHILE_WRITING = """
 import os, signal, sys
 from pathlib import Path
-from sweeper import files, locking
+from sweeper import files
 call, path = sys.argv[1:]
 setattr(files.os, call, lambda *_args, **_kwargs: os.kill(os.getpid(), signal.SIGKILL))
 files.write_swapped(Path(path), b"new" * 1000, sync=True)
