@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from sweeper import files
+from sweeper import files, locking
 from sweeper.errors import FolderError
 from sweeper.files import pack_arrays, sha256_of_file, unpack_arrays, write_json, write_swapped
 from sweeper.locking import Holder, folder_lock, read_lock
@@ -254,10 +254,10 @@ def test_somebody_who_only_asks_who_has_it_is_in_nobodys_way(tmp_path, monkeypat
     lock = tmp_path / "lock"
     lock.touch()
     with lock.open() as reader:
-        files.fcntl.flock(reader, files.fcntl.LOCK_SH)
+        locking.fcntl.flock(reader, locking.fcntl.LOCK_SH)
         # It lets go while the other waits for its next try.
-        let_go = lambda _: files.fcntl.flock(reader, files.fcntl.LOCK_UN)  # noqa: E731
-        monkeypatch.setattr(files.time, "sleep", let_go)
+        let_go = lambda _: locking.fcntl.flock(reader, locking.fcntl.LOCK_UN)  # noqa: E731
+        monkeypatch.setattr(locking.time, "sleep", let_go)
         with folder_lock(lock) as dead:
             assert dead is None
 

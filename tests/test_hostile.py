@@ -192,8 +192,8 @@ def test_weights_are_loaded_as_weights_only(tmp_path):
 PIPES = {
     "aside.py": {"pickle.loads"},
     "channel.py": {"pickle.loads"},
-    "context.py": {"pickle.loads"},
     "inductor.py": {"pickle.load"},
+    "spec.py": {"pickle.loads"},
 }
 """What is unpickled, by file: it comes from a process that this one started, or that started it."""
 
