@@ -728,6 +728,7 @@ def test_a_problem_is_not_named_like_a_path(tmp_path, name):
 OPTIONS = [
     *("--grid", "--random", "--range", "--trials", "--cores", "--total-cores", "--pack", "--seed"),
     *("--cores-per-trial", "--hparams", "--set", "--folder", "--curve-samples", "--backend"),
+    *("--selector", "--option"),
 ]
 SAYINGS = [
     *("", " ", "-", "--", "=", "a=", "=1", "a=1", "hidden=2", "hidden=2,", "hidden=1:2", ":", ","),

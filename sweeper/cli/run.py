@@ -26,10 +26,11 @@ from sweeper.cli.common import (
 from sweeper.errors import SettingsError
 from sweeper.files import current_folder
 from sweeper.run.backends import DEFAULT
+from sweeper.search.selectors.race import Race
 from sweeper.search.spaces import (
     DEFAULT_TRIALS,
     Space,
-    modules_own,
+    choose_selector,
     race_of,
     read_named,
     read_value,
@@ -80,6 +81,19 @@ def run(
             "--trials.",
         ),
     ] = False,
+    selector: Annotated[
+        str | None,
+        typer.Option(
+            "--selector",
+            metavar="NAME",
+            help="A selector by name: fixed, grid, race, random, or an installed package's "
+            "[default: the one that goes with the other options].",
+        ),
+    ] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="KEY=VALUE", help="An option of that selector."),
+    ] = None,
     cores: Annotated[
         int,
         typer.Option(
@@ -165,6 +179,7 @@ def run(
       sweeper run problem.py --random 20 --range hidden=8:128 --range dropout=0.0:0.5 --trials 5
       sweeper run examples.digits --hparams fastest --set cycles=1 --folder out/quick
       sweeper run examples.digits --grid hidden=2,8,32 --race --trials 30
+      sweeper run examples.digits --grid hidden=2,8,32 --selector race --option margin=0.01
 
     Values are read as int, float, true, false or none (null) where they look like one, else as
     text. In quotes they are text, commas included; in brackets a list [16,32], a tuple (16,32) or
@@ -185,6 +200,8 @@ def run(
         ranges=tuple(ranges or ()),
         trials=trials,
         race=race,
+        selector=selector,
+        options=tuple(options or ()),
         seed=seed,
         hparams=hparams,
         fields=tuple(settings or ()),
@@ -219,6 +236,8 @@ class _Run:
     ranges: tuple[str, ...]
     trials: int | None
     race: bool
+    selector: str | None
+    options: tuple[str, ...]
     seed: int
     hparams: str
     fields: tuple[str, ...]
@@ -233,7 +252,13 @@ def _run(arguments: _Run) -> int:
     look_in_current_folder(arguments.module)
     settings = _read_settings(arguments.hparams, arguments.fields)
     space = Space.read(
-        arguments.grid, arguments.random, arguments.ranges, arguments.trials, arguments.seed
+        arguments.grid,
+        arguments.random,
+        arguments.ranges,
+        arguments.trials,
+        arguments.seed,
+        arguments.selector,
+        arguments.options,
     )
     from sweeper.reading import read_problem
 
@@ -243,15 +268,14 @@ def _run(arguments: _Run) -> int:
 
         problem = reading.brief
         known = None if problem.model is None else problem.model.names
-        selector = space.selector(problem.ref.name, known)
-        if selector is None:
-            said = problem.search()
-            selector = modules_own(problem.ref.name, problem.ref.module, said, arguments.trials)
-        race = race_of(selector, problem.ref.name) if arguments.race else None
+        name, own = problem.ref.name, problem.ref.module
+        selector = choose_selector(space, name, own, known, problem.search)
+        if arguments.race:
+            selector = race_of(selector, name)
         folder = arguments.folder or Path("out") / problem.ref.name
         results = sweep(
             reading,
-            race or selector,
+            selector,
             hparams=settings,
             folder=folder,
             seed=arguments.seed,
@@ -266,8 +290,8 @@ def _run(arguments: _Run) -> int:
             say(clean(files), sys.stderr)
     else:
         print_results(results, folder)
-        if race is not None:
-            say(clean(f"race:\n{race.summary()}"))
+        if isinstance(selector, Race):
+            say(clean(f"race:\n{selector.summary()}"))
         say(clean(files))
     return FAILED if results.failures else 0
 
