@@ -27,6 +27,7 @@ from sweeper.settings import PRESETS, HyperparameterSettings, get_settings
 
 if TYPE_CHECKING:
     from sweeper.api import sweep
+    from sweeper.cli.own import main
     from sweeper.search import FixedSweep, Grid, Race
     from sweeper.store.load import load
 
@@ -58,12 +59,14 @@ __all__ = [
     "UsageError",
     "get_settings",
     "load",
+    "main",
     "sweep",
 ]
 
 _LAZY = {
     "sweep": "sweeper.api",
     "load": "sweeper.store.load",
+    "main": "sweeper.cli.own",
     **dict.fromkeys(("FixedSweep", "Grid", "Race"), "sweeper.search"),
 }
 

@@ -9,6 +9,7 @@ from types import ModuleType
 from sweeper.errors import SettingsError
 from sweeper.options import Options, read_pack
 from sweeper.reading import read_problem
+from sweeper.renamed import accepts_earlier
 from sweeper.results import SweepResult
 from sweeper.run.backends import DEFAULT
 from sweeper.run.cores import slots
@@ -19,6 +20,7 @@ from sweeper.train.problem.importing import UnguardedCall, is_loading
 from sweeper.train.workload import ProblemWorkload
 
 
+@accepts_earlier(module_name="module", param_selector="selector", sweep_cores="cores")
 def sweep(
     module: ModuleType | str | Path | ProblemWorkload,
     selector: ParamSelector,

@@ -352,9 +352,11 @@ def make_point(
     by the problem's name, so that a point is the same however the problem was given.
 
     Raises:
-        ParamError: `params` is neither a tuple nor a mapping of names, or has a value that no
-            file could keep.
+        ParamError: `params` is neither a tuple (or list) nor a mapping of names, or has a value
+            that no file could keep.
     """
+    if type(params) is list:  # as older tools gave them
+        params = tuple(params)
     if isinstance(params, Mapping):
         named = dict(params)
         for name in named:

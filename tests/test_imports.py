@@ -19,6 +19,7 @@ LEAVES = {
     "stats.sequential",
     "files",
     "locking",
+    "renamed",
     "results",
     "workload",
 }

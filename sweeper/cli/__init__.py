@@ -44,12 +44,17 @@ _WrittenWrong: type[Exception] = typer.BadParameter.__mro__[1]
 
 def main() -> None:
     """The entry point of `sweeper` and of `python -m sweeper`."""
+    run_and_exit(sys.argv[1:])
+
+
+def run_and_exit(arguments: Sequence[str]) -> None:
+    """Do what a command line says, and end the program with its exit code."""
     _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a result is worth more than its ± sign
     try:
-        code = _run_command_line(sys.argv[1:])
+        code = _run_command_line(arguments)
         sys.stdout.flush()
     except OSError as error:
         # Otherwise the interpreter would write what is left once more while it ends.
@@ -106,7 +111,9 @@ def _sweeper(
     *,
     version: Annotated[  # noqa: ARG001 - its callback acts
         bool,
-        typer.Option("--version", help="Say the version.", callback=_print_version, is_eager=True),
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_print_version, is_eager=True
+        ),
     ] = False,
 ) -> Command:
     """Compare architectures fairly, on every core of this machine.
@@ -136,3 +143,5 @@ app.command("compare", short_help="Say which points are better.")(look.compare)
 app.command("effects", short_help="Say which parameter matters.")(look.effects)
 app.command("export", short_help="Write the results as CSV or JSON.")(look.export)
 app.command("doctor", short_help="Check cores, pinning and versions.")(doctor.doctor)
+
+COMMANDS = frozenset(command.name for command in app.registered_commands if command.name)

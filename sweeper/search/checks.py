@@ -33,6 +33,8 @@ def check_params(name: str, value: Any) -> Params:
     Raises:
         UsageError: it is something else.
     """
+    if isinstance(value, list):
+        return tuple(value)
     if isinstance(value, tuple | Mapping):
         return value
     raise UsageError(

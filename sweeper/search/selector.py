@@ -135,6 +135,12 @@ class ParamSelector(SweepListener, ABC):
     adaptive: bool = False
     """Whether answers depend on results."""
 
+    most_untold: int = 100_000
+    """How many asks a selector that is not adaptive may make before it is told of anything.
+
+    One that never ends would be asked for ever; one that needs more, and ends, may say so.
+    """
+
     look_ahead: int = 8
     """How many asks of an adaptive selector may be open: made, and not yet told the results of.
 

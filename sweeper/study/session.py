@@ -58,6 +58,11 @@ class Caller:
         """How many asks may be open."""
         return self._selector.look_ahead
 
+    @property
+    def most_untold(self) -> int:
+        """How many asks it may make before it is told of anything."""
+        return self._selector.most_untold
+
     def begin(self, tunings: int) -> None:
         """Say that it begins, and how many times each point is tuned."""
         look_ahead = self.look_ahead if self.adaptive else 1
@@ -184,6 +189,8 @@ class Session:
         """Open ones, of an adaptive selector."""
         self._waits = False
         """Whether the selector has been asked, and waits, since it was last told something."""
+        self._untold = 0
+        """Asks since the selector was last told something."""
         self.has_more = True
         """What the selector answered last."""
 
@@ -237,9 +244,20 @@ class Session:
                 self._waits = True
                 return
             self._waits = False
+            self._count_untold()
             state, planned = self._add(*answer)
             # A point is known to the folder from its ask on, so that goes first.
             decisions += [Asked(*answer, state.id), *planned]
+
+    def _count_untold(self) -> None:
+        """Refuse a selector that asks and asks, and waits for nothing."""
+        self._untold += 1
+        if not self._caller.adaptive and self._untold > self._caller.most_untold:
+            raise SelectorError(
+                f"selector {self._caller.name} has asked {self._untold:,} times and was told of "
+                "nothing yet: one that is not adaptive is asked for everything up front. Set "
+                "adaptive = True to be asked as results come, or a larger most_untold if it ends"
+            )
 
     def _add(self, point: Point, trials: int) -> tuple[PointState, list[Decision]]:
         state, planned = self._points.ask(point, trials)
@@ -266,6 +284,8 @@ class Session:
         told: list[Told] = []
         for state in self._points.changed:
             told += self._caller.tell(state, state.complete_until())
+        if told:
+            self._untold = 0
         decisions += told
         return bool(told)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from sweeper.errors import UsageError
 from sweeper.records import Params
-from sweeper.search.checks import check_count, check_params
+from sweeper.renamed import accepts_earlier
+from sweeper.search.checks import MOST, check_count, check_params
 from sweeper.search.selector import ParamSelector
 from sweeper.search.selectors.random_points import draw_points
 
@@ -33,11 +34,14 @@ class FixedSweep(ParamSelector):
     """
 
     name = "fixed"
+    most_untold = MOST
 
+    @accepts_earlier(gnt_results="results")
     def __init__(self, results: Iterable[Any]) -> None:
         self._left = deque(_read(f"results[{place}]", item) for place, item in enumerate(results))
 
     @classmethod
+    @accepts_earlier(pts="points")
     def with_fixed_trials(cls, points: Iterable[Params], trials: int) -> FixedSweep:
         """These points, each with the same number of trials.
 

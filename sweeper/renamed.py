@@ -1,0 +1,36 @@
+"""Arguments by the names that they had in older tools: accepted, with a warning."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from sweeper.errors import UsageError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def accepts_earlier(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator: of each argument its earlier name, and its name now.
+
+    The function raises `UsageError` where an argument is given by both.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def accepting(*args: P.args, **kwargs: P.kwargs) -> R:
+            given: dict[str, Any] = kwargs
+            for earlier in names.keys() & given.keys():
+                now = names[earlier]
+                if now in given:
+                    raise UsageError(f"{earlier} and {now} are one argument: give {now}")
+                warnings.warn(f"{earlier}= is called {now}= here", DeprecationWarning, stacklevel=2)
+                given[now] = given.pop(earlier)
+            return function(*args, **kwargs)
+
+        return accepting
+
+    return decorate
