@@ -10,11 +10,13 @@ from sweeper.stats.compare import (
     compare_paired,
     sampling_variance,
 )
+from sweeper.stats.comparison import By, ComparedPair, Comparison, Sample
 from sweeper.stats.components import Estimate, estimate_means
-from sweeper.stats.effects import Effect, Effects, LevelMean, Setting, find_effects
+from sweeper.stats.effects import Setting, find_effects
+from sweeper.stats.effects_table import Effect, Effects, LevelMean
 from sweeper.stats.intervals import Difference, Interval, mean_difference, mean_interval
 from sweeper.stats.selection import best_interval
-from sweeper.stats.verdict import By, ComparedPair, Comparison, Sample, compare_points, find_point
+from sweeper.stats.verdict import compare_points, find_point
 
 __all__ = [
     "By",

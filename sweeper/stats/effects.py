@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,21 +15,18 @@ from numpy.typing import NDArray
 from sweeper.records import Metric
 from sweeper.stats.anova import Analysis, Marginal, Term, analyse
 from sweeper.stats.compare import holm_p_values
+from sweeper.stats.comparison import Sample, plural
 from sweeper.stats.components import Estimate, estimate_means
+from sweeper.stats.effects_table import MOST_SHOWN
 from sweeper.stats.forest import FEWEST, Importance, grow
 from sweeper.stats.intervals import keep_within
-from sweeper.stats.verdict import Sample
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
+from sweeper.stats.effects_table import Effect, Effects, LevelMean
 
 FEW_VALUES = 5
 """Numbers of a parameter up to which points are a grid, however many combinations are missing."""
-
-_MOST = 10
-"""Names or cells in words; the rest is counted."""
-
-MATTERS, NOT_TOLD = "matters", "not told"
 
 
 class Setting(NamedTuple):
@@ -41,150 +37,6 @@ class Setting(NamedTuple):
     text: str
     number: float | None
     """None: it is no finite number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """A part of what varies: a parameter, a pair, or what is left."""
-
-    name: str
-    kind: str
-    """"parameter", "pair", "shared" (what these say together, where points are missing), "left"
-    (what they do not say of points), "tuning", "seed"."""
-    share: float
-    """Of the variance of a trial of a point taken at random; all together are 1."""
-    low: float
-    """Ends of its interval, by itself."""
-    high: float
-    freedom: float = math.nan
-    """Degrees of freedom of its test, and of what it is compared with; NaN: no test."""
-    error_freedom: float = math.nan
-    statistic: float = math.nan
-    """F."""
-    p_value: float = math.nan
-    """Adjusted for all tests that are told together."""
-
-    @property
-    def verdict(self) -> str:
-        """Whether it matters; "" where there is no test."""
-        if math.isnan(self.p_value):
-            return ""
-        return MATTERS if self.p_value <= 0.05 else NOT_TOLD
-
-
-@dataclass(frozen=True, slots=True)
-class LevelMean:
-    """The mean at a value of a parameter, or at values of a pair, over all values of the others."""
-
-    effect: str
-    name: str
-    """As tables print it: `hidden=8`, or `hidden=8 nonlinearity=Tanh`."""
-    mean: float
-    low: float
-    """Of its interval: of a grid simultaneous over all parameters, or over all pairs; of a forest
-    by itself."""
-    high: float
-    best: bool
-    """Whether it came out best in its effect: the highest performance, or the lowest loss."""
-
-
-@dataclass(frozen=True, slots=True)
-class Effects:
-    """Which parameter matters, and how much; `str()` says it in words."""
-
-    metric: str
-    method: str
-    """"anova", "forest", or "" where there is too little to say anything."""
-    basis: str
-    """On what it rests."""
-    effects: tuple[Effect, ...]
-    levels: tuple[LevelMean, ...]
-    caveats: tuple[str, ...] = ()
-    """What is not in it, and why."""
-
-    def __str__(self) -> str:
-        lines = [self.basis]
-        if self.effects:
-            rows = [self._head(), *map(self._row, self.effects)]
-            widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-            for row in rows:
-                cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)]
-                lines.append(f"  {'  '.join(cells)}".rstrip())
-        shown = self._shown_levels()
-        if shown:
-            lines.append(self._about_levels())
-        rest: dict[str, int] = {}
-        for level, star in shown:
-            rest[level.effect] = rest.get(level.effect, 0) + 1
-            if rest[level.effect] <= _MOST or star:
-                lines.append(f"  {'★' if star else ' '} {level.name}: {_ends(level)}")
-        lines += [
-            f"    and {_plural(count - _MOST, 'more value')} of {name}"
-            for name, count in rest.items()
-            if count > _MOST
-        ]
-        return "\n".join([*lines, *self.caveats])
-
-    def to_markdown(self) -> str:
-        """Two tables in Markdown: the shares, and the means at each value."""
-        head = self._head()
-        table = [head, ["---"] * len(head), *map(self._row, self.effects)] if self.effects else []
-        lines = [self.basis.rstrip(":"), "", *map(_markdown, table)]
-        shown = self._shown_levels()
-        if shown:
-            lines += ["", self._about_levels().rstrip(":"), ""]
-            rows = [[f"{level.name}{' ★' * star}", _ends(level)] for level, star in shown]
-            lines += map(_markdown, [["value", "mean"], ["---"] * 2, *rows])
-        lines += [f"\n{line}" for line in self.caveats]
-        return "\n".join(lines).rstrip() + "\n"
-
-    def to_dataframe(self, *, levels: bool = False) -> pd.DataFrame:
-        """One row a part of the variance, or one a level's mean.
-
-        Needs pandas (`pip install 'sweeper[analysis]'`).
-        """
-        import pandas as pd
-
-        if levels:
-            names = ["effect", "name", "mean", "low", "high", "best"]
-            return pd.DataFrame(
-                [[getattr(row, name) for name in names] for row in self.levels], columns=names
-            )
-        names = ["name", "kind", "share", "low", "high", "freedom", "error_freedom", "statistic"]
-        names += ["p_value", "verdict"]
-        return pd.DataFrame(
-            [[getattr(row, name) for name in names] for row in self.effects], columns=names
-        )
-
-    def _head(self) -> list[str]:
-        head = ["effect", "share of variance", "interval"]
-        return [*head, "F", "adjusted p", "verdict"] if self.method == "anova" else head
-
-    def _row(self, effect: Effect) -> list[str]:
-        interval = f"{100 * effect.low:.1f} to {100 * effect.high:.1f} %"
-        row = [effect.name, f"{100 * effect.share:.1f} %", interval]
-        if self.method != "anova":
-            return row
-        if math.isnan(effect.p_value):
-            return [*row, "", "", ""]
-        freedom = f"{effect.freedom:.3g}, {effect.error_freedom:.3g}"
-        p_value = f"{effect.p_value:.2g}" if effect.p_value >= 1e-4 else "< 0.0001"
-        return [*row, f"{effect.statistic:.2f} ({freedom})", p_value, effect.verdict]
-
-    def _shown_levels(self) -> list[tuple[LevelMean, bool]]:
-        """Those of parameters and of pairs that matter, the best with a star if its effect does."""
-        matters = {one.name for one in self.effects if one.verdict == MATTERS}
-        shown = matters | {one.name for one in self.effects if one.kind == "parameter"}
-        return [
-            (level, level.best and level.effect in matters)
-            for level in self.levels
-            if level.effect in shown
-        ]
-
-    def _about_levels(self) -> str:
-        if self.method == "forest":
-            return "Means as the forest has them, over all values of the others (95 % each):"
-        return "Means over all values of the others (95 % for all parameters together):"
 
 
 def find_effects(
@@ -319,7 +171,7 @@ def _by_anova(
         "left": "compared with what is left of points",
     }[analysis.error]
     basis = (
-        f"What matters in {metric.name} (analysis of variance of {_plural(len(means), 'point')}, "
+        f"What matters in {metric.name} (analysis of variance of {plural(len(means), 'point')}, "
         f"{_spread(means, tuned=tuned)}; {whose}; 95 % for all verdicts together{_samples(n_val)}):"
     )
     return Effects(metric.name, "anova", basis, tuple(effects), tuple(levels), tuple(caveats))
@@ -357,7 +209,7 @@ def _by_forest(
         )
     basis = (
         f"What matters in {metric.name} (functional analysis of variance over a random forest, "
-        f"{_plural(len(means), 'point')}, {_spread(means, tuned=tuned)}; it foretells "
+        f"{plural(len(means), 'point')}, {_spread(means, tuned=tuned)}; it foretells "
         f"{100 * max(0.0, importance.explained):.0f} % of the variance of points that it has not "
         f"seen; intervals by bootstrap over points, 95 % each{_samples(n_val)}):"
     )
@@ -409,15 +261,15 @@ def _caveats(samples: Sequence[Sample], used: Sequence[int], *, tuned: bool) -> 
     )
     if few:
         lack = "a single tuning" if tuned else "a single trial, or none that did not diverge"
-        yield f"{_plural(few, 'point')} with {lack} left out"
+        yield f"{plural(few, 'point')} with {lack} left out"
     lost = sum(int((~np.isfinite(samples[place].trials)).sum()) for place in used)
     if lost:
-        yield f"{_plural(lost, 'trial')} that diverged, without a loss, left out"
+        yield f"{plural(lost, 'trial')} that diverged, without a loss, left out"
     flagged = [one for one in samples if one.flag]
-    for one in flagged[:_MOST]:
+    for one in flagged[:MOST_SHOWN]:
         yield f"left out: {one.name} {one.flag}"
-    if len(flagged) > _MOST:
-        yield f"and {_plural(len(flagged) - _MOST, 'more point')} that could not be tuned"
+    if len(flagged) > MOST_SHOWN:
+        yield f"and {plural(len(flagged) - MOST_SHOWN, 'more point')} that could not be tuned"
 
 
 def _level_name(term: Term, levels: Sequence[int], texts: Mapping[str, Sequence[str]]) -> str:
@@ -438,27 +290,9 @@ def _samples(n_val: int | None) -> str:
 
 def _range(counts: Sequence[int], noun: str) -> str:
     low, high = min(counts), max(counts)
-    return _plural(low, noun) if low == high else f"{low:,} to {high:,} {noun}s"
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return plural(low, noun) if low == high else f"{low:,} to {high:,} {noun}s"
 
 
 def _list(names: Sequence[str]) -> str:
-    more = len(names) - _MOST
-    return ", ".join([*names[:_MOST], *([f"and {more} more"] if more > 0 else [])])
-
-
-def _ends(level: LevelMean) -> str:
-    if math.isnan(level.low):
-        return _number(level.mean)
-    return f"{_number(level.mean)} ({_number(level.low)} to {_number(level.high)})"
-
-
-def _number(value: float) -> str:
-    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.3e}"
-
-
-def _markdown(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    more = len(names) - MOST_SHOWN
+    return ", ".join([*names[:MOST_SHOWN], *([f"and {more} more"] if more > 0 else [])])

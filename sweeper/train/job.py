@@ -26,7 +26,8 @@ from sweeper.errors import ChangedCodeError, DiskError, SweeperError
 from sweeper.files import pack_arrays, write_swapped
 from sweeper.records import CHECK, TRIAL, WAY, Failure, Job, Outcome
 from sweeper.train.curves import Trained
-from sweeper.train.data.samples import Data, open_data
+from sweeper.train.data.samples import Data
+from sweeper.train.data.sharing import open_data
 from sweeper.train.eager import probes
 from sweeper.train.eager.constant import constant_loss
 from sweeper.train.mode.choose import find_way

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from sweeper.train.data.samples import open_data, read_data
+from sweeper.train.data.sharing import open_data, read_data
 from sweeper.train.problem.fingerprint import fingerprint
 from sweeper.train.problem.importing import ProblemRef
 from sweeper.train.problem.problem import load_problem, own_threads
