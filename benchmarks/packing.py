@@ -28,7 +28,7 @@ from sweeper.train.packs.trial import Member, most_members, shares, train_pack
 from sweeper.train.problem.importing import ProblemRef
 from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Streams
-from sweeper.train.tuning.range_plan import COMPILED, FLAT
+from sweeper.train.tuning.stages import COMPILED, FLAT
 
 SIGNATURE = "5e" * 32
 SIZES = (1, 2, 8, 32)

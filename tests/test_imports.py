@@ -45,6 +45,7 @@ NO_TORCH_IN = (
         "train/problem/spec.py",
         "train/problem/importing.py",
         "train/tuning/range_plan.py",
+        "train/tuning/stages.py",
     ),
     *(
         "train/problem/prints.py",

@@ -42,8 +42,9 @@ from sweeper.train.tuning.ladder_plan import (
     probes_of,
     settings_of,
 )
-from sweeper.train.tuning.range_plan import FLAT, LADDER, PLAIN, WAY
+from sweeper.train.tuning.range_plan import WAY
 from sweeper.train.tuning.schedule import LOW, cycle_ends, cycle_rates, rates, triangular
+from sweeper.train.tuning.stages import FLAT, LADDER, PLAIN
 from test_plan import sane, stages, stored
 
 PRESETS_OF_IT = ("fastest", "fast", "slow", "slowest")

@@ -31,7 +31,7 @@ from sweeper.train.problem.problem import load_problem
 from sweeper.train.streams import Streams, dataset_seed, seed_globals
 from sweeper.train.tuning.held_out import STRATIFIED, held_out
 from sweeper.train.tuning.ladder_plan import STREAMS, probes_of, settings_of
-from sweeper.train.tuning.range_plan import FLAT, LADDER, PLAIN
+from sweeper.train.tuning.stages import FLAT, LADDER, PLAIN
 from sweeper.train.vectorize.trace import CannotPackError
 from sweeping import assert_same_bits, outcomes, run
 from test_packs import alike, pack

@@ -22,16 +22,18 @@ from sweeper.records import CHECK, TRIAL, Failure, Found, Outcome, Planned, Poin
 from sweeper.settings import PRESETS, HyperparameterSettings, SweepSettings
 from sweeper.signature import make_point
 from sweeper.train.tuning.range_plan import (
-    BATCH_CHOICE,
-    BATCH_RANGE,
-    LR_RANGE,
-    LR_RESCAN,
     MOST_LOWERINGS,
     Plan,
     batch_sizes,
     batches_per_epoch,
     cycle_epochs,
     learning_rates,
+)
+from sweeper.train.tuning.stages import (
+    BATCH_CHOICE,
+    BATCH_RANGE,
+    LR_RANGE,
+    LR_RESCAN,
     split_stage,
 )
 

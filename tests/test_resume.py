@@ -16,7 +16,7 @@ import sweeper
 from sweeper.errors import FolderError, SweepInterrupted
 from sweeper.records import Finished
 from sweeper.store.database import Store
-from sweeper.train.tuning.range_plan import LADDER
+from sweeper.train.tuning.stages import LADDER
 from sweeping import (
     assert_same_bits,
     check_nothing_was_repeated,

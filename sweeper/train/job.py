@@ -41,7 +41,7 @@ from sweeper.train.problem.sources import check_sources
 from sweeper.train.problem.spec import DataRef, TrainContext
 from sweeper.train.streams import Streams, preserved
 from sweeper.train.tuning.ladder_plan import CONSTANT, probes_of, settings_of
-from sweeper.train.tuning.range_plan import (
+from sweeper.train.tuning.stages import (
     BATCH_CHOICE,
     BATCH_RANGE,
     COMPILED,

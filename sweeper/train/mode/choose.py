@@ -30,7 +30,7 @@ from sweeper.train.packs.trial import (
 )
 from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Streams
-from sweeper.train.tuning.range_plan import COMPILED, FLAT, PLAIN
+from sweeper.train.tuning.stages import COMPILED, FLAT, PLAIN
 from sweeper.train.vectorize.lowering import Step, UnknownOperationsError, batched
 from sweeper.train.vectorize.optimizers import find_optimizer
 from sweeper.train.vectorize.places import named_part

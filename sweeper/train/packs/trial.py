@@ -27,8 +27,8 @@ from sweeper.train.problem.problem import Problem
 from sweeper.train.problem.recipe import Recipe
 from sweeper.train.streams import Streams, preserved
 from sweeper.train.tuning.ladder_plan import settings_of
-from sweeper.train.tuning.range_plan import COMPILED, FLAT
 from sweeper.train.tuning.schedule import cycle_rates
+from sweeper.train.tuning.stages import COMPILED, FLAT
 from sweeper.train.vectorize.optimizers import find_optimizer
 from sweeper.train.vectorize.random import step_keys
 from sweeper.train.vectorize.trace import Tape, held, record, trained

@@ -19,14 +19,8 @@ from sweeper.records import CHECK, TRIAL, WAY, Found, Outcome, Planned, Point, S
 from sweeper.settings import SweepSettings
 from sweeper.train.tuning import ladder, schedule
 from sweeper.train.tuning.ladder import Candidate, Probe, Tried
-from sweeper.train.tuning.range_plan import (
-    BASE_BATCH,
-    LADDER,
-    PLAIN,
-    batches_per_epoch,
-    cycle_epochs,
-    split_stage,
-)
+from sweeper.train.tuning.range_plan import BASE_BATCH, batches_per_epoch, cycle_epochs
+from sweeper.train.tuning.stages import LADDER, PLAIN, split_stage
 
 LEAST_STEPS = 20
 """Of a probe."""

@@ -22,30 +22,15 @@ from sweeper.records import CHECK, TRIAL, WAY, Found, Outcome, Planned, Point, S
 from sweeper.settings import HyperparameterSettings, Length, SweepSettings
 from sweeper.signature import seed_sequence
 from sweeper.train.tuning import ranges
-
-LR_RANGE, BATCH_RANGE = "lr_range", "batch_range"
-BATCH_CHOICE, LR_RESCAN = "batch_choice", "lr_rescan"
-LADDER = "ladder"
-
-FINGERPRINT = "fingerprint"
-"""No stage of its own: it is taken beside the first replica of the first `ladder` or `lr_range`."""
-
-PLAIN, FLAT, COMPILED = "plain", "flat", "compiled"
-"""The ways in which a point's trials are trained: one by one, in packs, or in packs by a step that
-was compiled."""
-
-STAGE_CODES = {
-    CHECK: 0,
-    LR_RANGE: 1,
-    BATCH_RANGE: 2,
-    BATCH_CHOICE: 3,
-    LR_RESCAN: 4,
-    TRIAL: 5,
-    WAY: 6,
-    FINGERPRINT: 7,
-    LADDER: 8,
-}
-"""Part of every seed: never change one."""
+from sweeper.train.tuning.stages import (
+    BATCH_CHOICE,
+    BATCH_RANGE,
+    LR_RANGE,
+    LR_RESCAN,
+    PLAIN,
+    STAGE_CODES,
+    split_stage,
+)
 
 BASE_BATCH = 64
 """The batch size of the first range run, to which rates are scaled."""
@@ -55,12 +40,6 @@ MOST_LOWERINGS = 8
 LEAST_SPAN_LEFT = 0.1
 LEAST_SPAN_STEP = 0.05
 EXTENSION = 4.0
-
-
-def split_stage(stage: str) -> tuple[str, int]:
-    """A stage's base name and attempt: `"lr_range.2"` is `("lr_range", 2)`."""
-    base, _, attempt = stage.partition(".")
-    return base, int(attempt or 0)
 
 
 def cycle_epochs(settings: HyperparameterSettings, n_train: int) -> int:
