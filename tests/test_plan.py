@@ -34,6 +34,7 @@ from sweeper.train.tuning.stages import (
     BATCH_RANGE,
     LR_RANGE,
     LR_RESCAN,
+    read,
     split_stage,
 )
 
@@ -128,6 +129,8 @@ def stored(step: Step) -> Step:
 def sane(planned: Planned) -> None:
     step = planned.step
     assert stored(step) == step
+    if step.error is None:
+        assert list(read(step.stage, step.payload).payload().items()) == list(step.payload.items())
     plain(asdict(step))
     plain(dict(planned.choice))
     if step.found is not None:
@@ -211,7 +214,9 @@ def test_the_best_size_is_by_log_mean_exp_over_initialisations():
         "lr_batch": 64,
         "sizes": [32, 64],
         "inits": 2,
+        "cycle_epochs": 20,
         "range_diverged": False,
+        "steps": 400,
     }
     # Equal means; one excellent run counts for more than two middling ones.
     finals = [0.5, 0.5, 0.0, 1.0]

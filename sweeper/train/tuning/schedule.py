@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sweeper.train.tuning.trials import Trial
 
 LOW = {"triangular": 1 / 8, "one_cycle": 1e-4, "cosine": 1e-2, "constant": 1.0}
 """For each schedule its lowest rate after any warm-up, relative to the peak."""
@@ -45,20 +45,17 @@ def rates(
     return found
 
 
-def cycle_rates(payload: Mapping[str, Any]) -> list[float]:
+def cycle_rates(trial: Trial) -> list[float]:
     """The learning rate of each step of a trial, packed or plain."""
-    schedule, warmup = payload.get("schedule", "triangular"), payload.get("warmup", 0.0)
+    schedule, warmup = trial.schedule or "triangular", trial.warmup or 0.0
+    steps, cycles = trial.steps, trial.cycles
     if schedule != "triangular" or warmup:
-        steps, cycles = payload["steps"], payload["cycles"]
-        found: list[float] = rates(schedule, payload["lr_end"], steps, cycles, warmup).tolist()
+        found: list[float] = rates(schedule, trial.lr_end, steps, cycles, warmup).tolist()
         return found
     # To the last bit what ignite's LinearCyclicalScheduler sets, as trials have always trained.
-    start, end = payload["lr_start"], payload["lr_end"]
-    cycle = max(2, payload["steps"] // payload["cycles"])
-    return [
-        end + (start - end) * abs(step % cycle / cycle - 0.5) * 2
-        for step in range(payload["steps"])
-    ]
+    start, end = trial.lr_start, trial.lr_end
+    cycle = max(2, steps // cycles)
+    return [end + (start - end) * abs(step % cycle / cycle - 0.5) * 2 for step in range(steps)]
 
 
 def _cosine(high: float, low: float, place: NDArray[np.float64]) -> NDArray[np.float64]:
