@@ -187,7 +187,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one replica came to: its metrics and arrays, or its failure."""
+    """What one replica came to: its metrics, arrays and texts, or its failure."""
 
     point: str
     stage: str
@@ -198,11 +198,13 @@ class Outcome:
     arrays: bytes = b""
     """An `.npz` without pickled objects, or empty."""
     failure: Failure | None = None
+    info: Mapping[str, Any] = field(default_factory=dict)
+    """Texts by name: one, or a list of some.  Folders keep them among the arrays."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # As for `Job`.
         when = (self.started, self.ended)
-        what = (self.metrics, self.arrays, self.failure)
+        what = (self.metrics, self.arrays, self.failure, self.info)
         return Outcome, (self.point, self.stage, self.number, *when, *what)
 
 

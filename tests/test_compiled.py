@@ -206,10 +206,8 @@ def test_the_cache_is_the_users(monkeypatch, tmp_path):
 
 
 def found(**changes):
-    _, arrays = find_way(
-        PROBLEM, data_of(), streams_of(0, "way"), PARAMS, replace(TRIAL, **changes)
-    )
-    return {name: str(text) for name, text in arrays.items()}
+    way = find_way(PROBLEM, data_of(), streams_of(0, "way"), PARAMS, replace(TRIAL, **changes))
+    return way.payload()
 
 
 def test_without_a_compiler_it_is_flat_and_says_so(monkeypatch):

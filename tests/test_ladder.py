@@ -99,10 +99,9 @@ class Probes:
 
     def __call__(self, point: Point, step: Step) -> list[Outcome]:
         if step.stage in (CHECK, WAY):
-            arrays = {"way": FLAT, "because": ""} if step.stage == WAY else {}
-            blob = pack_arrays({name: np.array(text) for name, text in arrays.items()})
+            texts = {"way": FLAT, "because": ""} if step.stage == WAY else {}
             return [
-                Outcome(point.signature, step.stage, number, 0.0, 1.0, arrays=blob)
+                Outcome(point.signature, step.stage, number, 0.0, 1.0, info=texts)
                 for number in range(step.replicas)
             ]
         return [self._one(point, step, probe) for probe in LadderRound.read(step.payload).probes()]

@@ -309,10 +309,10 @@ def test_one_that_diverges_leaves_the_others_bits_alone(monkeypatch):
 
 
 def found(model=plain, data=None, **changes):
-    _, arrays = find_way(
+    way = find_way(
         problem_of(model, **changes), data or data_of(), streams_of(0, "way"), PARAMS, TRIAL
     )
-    return str(arrays["way"]), str(arrays["because"])
+    return way.kind, way.because
 
 
 def test_a_usual_model_is_packed_with_every_optimiser():
@@ -1086,12 +1086,12 @@ def test_a_product_whose_bits_depend_on_the_place_is_refused_for_every_size_that
         return found
 
     problem = problem_of(oddly.without_bias)
-    _, texts = find_way(problem, odd_data(), streams_of(0, "way"), PARAMS, TRIAL, curve_samples=7)
-    assert str(texts["way"]) == "flat", texts["because"]
+    way = find_way(problem, odd_data(), streams_of(0, "way"), PARAMS, TRIAL, curve_samples=7)
+    assert way.kind == "flat", way.because
     monkeypatch.setattr(batched, "RULES", batched.RULES | {"aten.mm.default": by_place})
-    _, texts = find_way(problem, odd_data(), streams_of(0, "way"), PARAMS, TRIAL, curve_samples=7)
-    assert str(texts["way"]) == "plain"
-    assert f"the size of its pack or its place there ({what})" in str(texts["because"])
+    way = find_way(problem, odd_data(), streams_of(0, "way"), PARAMS, TRIAL, curve_samples=7)
+    assert way.kind == "plain"
+    assert f"the size of its pack or its place there ({what})" in way.because
 
 
 def test_a_rule_that_is_wrong_for_the_last_samples_alone_is_found_out(monkeypatch):
@@ -1162,8 +1162,8 @@ def test_models_in_the_style_of_real_ones_are_packed(name):
     problem = problem_of(make, loss=loss, accuracy_style="inv-loss", optimizer="adam")
     data = Data(HeldSet(x[:64], y[:64].contiguous()), HeldSet(x[64:], y[64:].contiguous()))
     told = replace(TRIAL, lr_start=1e-3, lr_end=1e-2)
-    _, arrays = find_way(problem, data, streams_of(0, "way"), PARAMS, told)
-    assert str(arrays["because"]) == "its packs agree with plain training"
+    way = find_way(problem, data, streams_of(0, "way"), PARAMS, told)
+    assert way.because == "its packs agree with plain training"
 
 
 @pytest.mark.parametrize("kind", PACKABLE)

@@ -64,8 +64,8 @@ def test_a_frozen_backbone_is_shared_packed_and_never_written():
     problem = with_a_head(part)
     check(problem)
     Probe.make(problem, data_of(), streams_of(), encode(()))
-    _, arrays = find_way(problem, data_of(), streams_of(0, "way"), PARAMS, TRIAL)
-    assert str(arrays["way"]) == "flat", arrays["because"]
+    way = find_way(problem, data_of(), streams_of(0, "way"), PARAMS, TRIAL)
+    assert way.kind == "flat", way.because
     eager = {n: bits(trial(streams_of(n, "trial"), problem=problem).model) for n in (0, 1)}
     together = packed(problem, [0, 1, 2])
     for number, found in packed(problem, [1, 2]).items():
@@ -85,13 +85,13 @@ def test_a_frozen_backbone_is_shared_packed_and_never_written():
 
 def test_a_shared_part_that_cannot_be_copied_is_not_checked_at_its_owners_cost():
     part = Locked()
-    _, arrays = find_way(with_a_head(part), data_of(), streams_of(0, "way"), PARAMS, TRIAL)
-    assert str(arrays["way"]) == "plain"
-    assert "copy.deepcopy raises TypeError" in str(arrays["because"])
+    way = find_way(with_a_head(part), data_of(), streams_of(0, "way"), PARAMS, TRIAL)
+    assert way.kind == "plain"
+    assert "copy.deepcopy raises TypeError" in way.because
     assert part.first.weight.dtype == torch.float32
     alone = problem_of(lambda: nn.Sequential(Locked(), nn.Linear(8, 2)))
-    _, arrays = find_way(alone, data_of(), streams_of(0, "way"), PARAMS, TRIAL)
-    assert str(arrays["way"]) == "flat", arrays["because"]
+    way = find_way(alone, data_of(), streams_of(0, "way"), PARAMS, TRIAL)
+    assert way.kind == "flat", way.because
 
 
 def whole():

@@ -353,8 +353,8 @@ def test_the_sizes_that_are_evaluated_are_checked(rule, monkeypatch):
         check(evaluation, state, pair, samples)
 
     monkeypatch.setattr(agreement, "_check_evaluation", note_length)
-    _, texts = find_way(problem, data, streams_of(0, "way"), PARAMS, told)
-    assert str(texts["way"]) == "flat"
+    way = find_way(problem, data, streams_of(0, "way"), PARAMS, told)
+    assert way.kind == "flat"
     assert set(agreed) == lengths
 
 

@@ -22,7 +22,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 from sweeper.errors import FolderError
-from sweeper.files import disk_error, refuse_link
+from sweeper.files import add_texts, disk_error, read_texts, refuse_link
 from sweeper.records import (
     CHECK,
     NOT_ITS_FAULT,
@@ -398,7 +398,8 @@ class Store:
         which = (self._ids[outcome.point], outcome.stage, outcome.number)
         metrics = json.dumps(dict(outcome.metrics))
         crc = seal_outcome(*which, metrics, failure)
-        return (*which, outcome.started, outcome.ended, metrics, outcome.arrays, failure, crc)
+        arrays = add_texts(outcome.arrays, outcome.info)
+        return (*which, outcome.started, outcome.ended, metrics, arrays, failure, crc)
 
     def _event_row(
         self, time: float, kind: str, point: str | None, stage: str | None, value: Any
@@ -656,9 +657,9 @@ class Store:
                 raise damaged(self._path, f"{what} is not as it was written")
             failure = None if text is None else read_failure(json.loads(text))
             who = self._signatures[point_id]
-            found.append(
-                Outcome(who, stage, number, started, ended, measured, blob or b"", failure)
-            )
+            data = blob or b""
+            rest = (measured, data, failure, read_texts(data))
+            found.append(Outcome(who, stage, number, started, ended, *rest))
         return found
 
 

@@ -12,11 +12,11 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -57,8 +57,14 @@ from sweeper.train.tuning.stages import (
 from sweeper.train.tuning.trials import COMPILED, FLAT, Trial, Trials
 from sweeper.train.vectorize.trace import CannotPackError
 
-_Found: TypeAlias = tuple[Mapping[str, Any], Mapping[str, Any]]
-"""Metrics and arrays."""
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a replica came to."""
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    arrays: Mapping[str, Any] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
 
 
 def execute(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome]:
@@ -95,8 +101,9 @@ def _execute_plain(context: TrainContext, fd: int | None, task: Task) -> Iterato
 def _outcome(task: Task, number: int, started: float, work: Callable[[], _Found]) -> Outcome:
     outcome = Outcome(task.point, task.stage, number, started, started)
     try:
-        metrics, arrays = work()
-        outcome = replace(outcome, metrics=metrics, arrays=pack_arrays(arrays))
+        found = work()
+        arrays = pack_arrays(found.arrays)
+        outcome = replace(outcome, metrics=found.metrics, arrays=arrays, info=found.info)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a model that calls sys.exit fails, too
@@ -306,15 +313,15 @@ def _judged(
 ) -> _Found:
     """What a probe of the ladder came to; beside the first, what is asked once a point."""
     metrics: dict[str, float] = {}
-    arrays: dict[str, Any] = {"loss": np.array(losses)}
+    info: dict[str, str] = {}
     if task.stage == LADDER and number == 0:
         problem, data = _data(context, fd)
         streams = Streams(context.seed, task.point, task.stage, number)
         constant = constant_loss(problem, data, streams, task.params)
         if math.isfinite(constant):
             metrics[CONSTANT] = constant
-        arrays |= _fingerprint(context, fd, task)
-    return metrics, arrays
+        info = _fingerprint(context, fd, task)
+    return _Found(metrics, {"loss": np.array(losses)}, info)
 
 
 def _train(context: TrainContext, fd: int | None, task: Task, number: int) -> _Found:
@@ -323,10 +330,11 @@ def _train(context: TrainContext, fd: int | None, task: Task, number: int) -> _F
     match task.told:
         case Check() as told:
             notes = probes.run_check(problem, data, streams, task.params, told)
-            return {}, {"notes": np.array(notes)} if notes else {}
+            return _Found(info={"notes": notes} if notes else {})
         case FindWay(trials=trials) | FindWays(trials=trials):
             trial, samples = trials[number], context.curve_samples
-            return find_way(problem, data, streams, task.params, trial, curve_samples=samples)
+            found = find_way(problem, data, streams, task.params, trial, curve_samples=samples)
+            return _Found(info=found.payload())
         case LadderRound() as told:
             one = told.probes()[number]
             streams = Streams(context.seed, task.point, task.stage, one.stream)
@@ -364,16 +372,16 @@ def _run_range(
     streams = Streams(context.seed, task.point, task.stage, number)
     probe = probes.Probe.make(problem, data, streams, task.params)
     if isinstance(told, BatchRange):
-        return probes.run_batch_range(probe, told)
+        return _Found(*probes.run_batch_range(probe, told))
     if isinstance(told, BatchChoice):
-        return probes.run_batch_choice(probe, told, number)
-    metrics, arrays = probes.run_lr_range(probe, told)
+        return _Found(*probes.run_batch_choice(probe, told, number))
+    found = _Found(*probes.run_lr_range(probe, told))
     if task.stage == LR_RANGE and number == 0:
-        arrays |= _fingerprint(context, fd, task)
-    return metrics, arrays
+        return replace(found, info=_fingerprint(context, fd, task))
+    return found
 
 
-def _fingerprint(context: TrainContext, fd: int | None, task: Task) -> dict[str, Any]:
+def _fingerprint(context: TrainContext, fd: int | None, task: Task) -> dict[str, str]:
     """How the point behaves, as text; nothing for one that has none: it fails nobody."""
     problem, data = _data(context, fd)
     if problem.handlers is not None:  # what they do is not seen
@@ -382,18 +390,18 @@ def _fingerprint(context: TrainContext, fd: int | None, task: Task) -> dict[str,
         found = fingerprint(problem, data, context.seed, context.threads, task.point, task.params)
     except Exception:  # noqa: BLE001 - whatever a model does not like about it
         return {}
-    return {FINGERPRINT: np.array(found.text())}
+    return {FINGERPRINT: found.text()}
 
 
 def _kept(context: TrainContext, task: Task, number: int, trained: Trained) -> _Found:
-    """A trial's metrics and arrays, its model saved."""
-    arrays = dict(trained.arrays)
+    """A trial's metrics, arrays and checksums, its model saved."""
+    info: dict[str, str] = {}
     if context.save_models:
         path = _model_path(context, task, number)
-        arrays["model_sha256"] = _save_model(trained.model, path)
+        info["model_sha256"] = _save_model(trained.model, path)
         if trained.loss is not None:
-            arrays["loss_sha256"] = _save_model(trained.loss, path.with_name("loss.pt"))
-    return dict(trained.metrics), arrays
+            info["loss_sha256"] = _save_model(trained.loss, path.with_name("loss.pt"))
+    return _Found(trained.metrics, trained.arrays, info)
 
 
 def _model_path(context: TrainContext, task: Task, number: int) -> Path:

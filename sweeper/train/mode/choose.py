@@ -29,7 +29,7 @@ from sweeper.train.packs.trial import (
 )
 from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Streams
-from sweeper.train.tuning.trials import COMPILED, FLAT, PLAIN, Trial
+from sweeper.train.tuning.trials import COMPILED, FLAT, PLAIN, Trial, Way
 from sweeper.train.vectorize.lowering import Step, UnknownOperationsError, batched
 from sweeper.train.vectorize.optimizers import find_optimizer
 from sweeper.train.vectorize.places import named_part
@@ -39,8 +39,6 @@ MOST_PRODUCTS, MOST_NUMBERS = 150_000, 10_000
 """Multiplications in products, and numbers computed, an operation of the step, up to which packs
 gain: what they save is a fixed time an operation.  Measured, see `benchmarks/packing.py`: a pack of
 eight is at least 1.3 times as fast as plain training, and one alone, padded, 0.6 to 0.9 times."""
-
-Found = tuple[dict[str, float], dict[str, Any]]
 
 _OWN = frozenset(nn.Module().__dict__)
 _HOOKS = [
@@ -58,8 +56,8 @@ def find_way(
     trial: Trial,
     worth: Worth = is_worth_compiling,
     curve_samples: int = 0,
-) -> Found:
-    """The arrays `way`, `because`, `tape`, `toolchain` and `later`: each one text.
+) -> Way:
+    """The way in which a point's trials, and probes, are trained.
 
     `params` are the point's, encoded, and `trial` the settings of one.  `worth` decides whether a
     step that can be packed is worth compiling; curves have so many points.  What is only for probes
@@ -74,18 +72,15 @@ def find_way(
         if way == FLAT and trial.for_probes and _is_worth(members[0], trial, worth):
             later = COMPILED
     except CannotPackError as error:
-        return {}, _texts(PLAIN, str(error))
+        return _plain(str(error))
     except Exception as error:  # noqa: BLE001 - whatever a model does not like about being checked
-        return {}, _texts(PLAIN, f"checking it raised {type(error).__name__}: {error}")
+        return _plain(f"checking it raised {type(error).__name__}: {error}")
     tools = toolchain() if way == COMPILED else ""
-    return {}, _texts(way, because, members[0].tape.digest, tools, later)
+    return Way(way, because, members[0].tape.digest, tools, later)
 
 
-def _texts(
-    way: str, because: str, tape: str = "", tools: str = "", later: str = ""
-) -> dict[str, Any]:
-    texts = {"way": way, "because": because, "tape": tape, "toolchain": tools, "later": later}
-    return {name: np.array(text) for name, text in texts.items()}
+def _plain(because: str) -> Way:
+    return Way(PLAIN, because, tape="", toolchain="", later="")
 
 
 def _choose(

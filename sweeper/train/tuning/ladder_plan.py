@@ -101,8 +101,7 @@ class LadderPlan:
                 error = f"{step.stage} {outcome.number}: {outcome.failure.message}"
                 return Planned(point.signature, Step(step.stage, error=error), step.stage)
         if isinstance(told, Check):
-            found = unpack_arrays(outcomes[0].arrays)
-            choice = {name: list(map(str, texts)) for name, texts in found.items()}
+            choice = outcomes[0].info
             return Planned(point.signature, self.first(point, check=False).step, step.stage, choice)
         if not isinstance(told, LadderRound):
             raise TypeError(f"stage {step.stage} is none of the ladder's")
@@ -151,8 +150,7 @@ class LadderPlan:
             if outcome.failure is not None:
                 found = Way(PLAIN, f"finding out: {outcome.failure.message}")
             else:
-                texts = unpack_arrays(outcome.arrays)
-                found = Way.read({key: str(text) for key, text in texts.items()})
+                found = Way.read(outcome.info)
             ways[trial.batch_size] = found
         if told.told is None:
             following = self._begin(ways)

@@ -115,10 +115,8 @@ class Plan:
                 return Planned(point.signature, Step(step.stage, error=error), step.stage)
         match told:
             case Check():
-                texts = unpack_arrays(outcomes[0].arrays)
-                choice = {name: list(map(str, some)) for name, some in texts.items()}
                 following = self.first(point, check=False).step
-                return Planned(point.signature, following, step.stage, choice)
+                return Planned(point.signature, following, step.stage, outcomes[0].info)
             case LrRange():
                 return self._after_lr(point, step, told, outcomes)
             case BatchRange():
@@ -345,8 +343,7 @@ class Plan:
         if outcome.failure is not None:
             way = Way(PLAIN, f"finding out: {outcome.failure.message}")
         else:
-            texts = unpack_arrays(outcome.arrays)
-            way = Way.read({key: str(text) for key, text in texts.items()})
+            way = Way.read(outcome.info)
         following = tuned(Trials(replace(trial, way=way)))
         return Planned(point.signature, following, step.stage, way.payload())
 
