@@ -10,7 +10,16 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 BASE = {"records", "settings", "errors"}
-LEAVES = {*BASE, "signature", "stats", "stats.sequential", "files", "locking", "results"}
+LEAVES = {
+    *BASE,
+    "signature",
+    "stats",
+    "stats.learned",
+    "stats.sequential",
+    "files",
+    "locking",
+    "results",
+}
 FOLDERS = {"search", "run", "train", "program", "store", "show"}
 
 MAY_IMPORT: dict[str, set[str]] = {

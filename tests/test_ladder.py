@@ -40,7 +40,7 @@ from sweeper.train.tuning.ladder_plan import (
     LadderPlan,
 )
 from sweeper.train.tuning.range_plan import WAY
-from sweeper.train.tuning.schedule import LOW, cycle_ends, cycle_rates, rates, triangular
+from sweeper.train.tuning.schedule import LOW, Schedule, cycle_ends, cycle_rates, rates
 from sweeper.train.tuning.stages import LADDER, STREAMS, LadderRound
 from sweeper.train.tuning.trials import FLAT, PLAIN, Trial, Trials
 from test_plan import sane, stages, stored
@@ -741,7 +741,7 @@ def test_a_probes_rates_are_those_of_a_trial(name, warmup, steps, cycles):
 
 
 def test_a_cycle_rises_to_its_peak_in_the_middle_and_falls():
-    found = triangular(0.1, 0.8, 40, 2)
+    found = Schedule("triangular", 0.1, 0.8, 40, 2).rates()
     assert found[0] == found[20] == pytest.approx(0.1)
     assert found[10] == found[30] == found.max() == 0.8
     assert (np.diff(found[:11]) > 0).all()
@@ -778,6 +778,6 @@ def test_cycles_end_one_after_the_other_and_the_last_with_the_probe(cycles, more
     assert len(ends) == cycles
     assert ends == sorted(set(ends))
     assert ends[-1] == steps
-    found = triangular(0.1, 0.8, steps, cycles)
+    found = Schedule("triangular", 0.1, 0.8, steps, cycles).rates()
     for end in ends[:-1]:
         assert found[end] == pytest.approx(0.1), "the next cycle begins low"

@@ -29,7 +29,7 @@ from sweeper.train.streams import Preserved, Streams
 from sweeper.train.tuning import ladder
 from sweeper.train.tuning.held_out import held_out
 from sweeper.train.tuning.range_plan import batch_sizes, batches_per_epoch, learning_rates
-from sweeper.train.tuning.schedule import cycle_ends, rates
+from sweeper.train.tuning.schedule import Schedule, cycle_ends, rates
 from sweeper.train.tuning.stages import BatchChoice, BatchRange, Check, LrRange
 
 EVALUATED = 192
@@ -155,9 +155,8 @@ def run_batch_choice(probe: Probe, told: BatchChoice, number: int) -> Measured:
     epochs = told.cycle_epochs
     steps = epochs * batches_per_epoch(samples, batch_size)
     scale = batch_size / told.lr_batch
-    rising = np.abs(1 - 2 * np.arange(steps) / steps)
-    low, high = told.lr_min * scale, told.lr_max * scale
-    rates = iter(high + (low - high) * rising)
+    every = Schedule("triangular", told.lr_min * scale, told.lr_max * scale, steps).rates()
+    rates = iter(every)
     for _ in range(epochs):
         for batch in probe.batches(shuffled(samples, batch_size, probe.order)):
             if not probe.step(batch, float(next(rates))):
