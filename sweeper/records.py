@@ -82,8 +82,39 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Running:
+    """A stage of tuning is to run."""
+
+    stage: str
+    """Its name with its attempt (`"lr_range"`, `"lr_range.1"`)."""
+    replicas: int
+    payload: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """Tuning has found the settings of trials."""
+
+    found: Found
+    payload: Mapping[str, Any]
+    """What a trial is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Tuning has failed."""
+
+    stage: str
+    """At which it has."""
+    error: str
+
+
+State: TypeAlias = Running | Tuned | Rejected
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
-    """Where a point's tuning stands: a stage to run, or how it ended.  Plain data, kept as JSON."""
+    """Where a point's tuning stands, as it is kept: plain data, JSON.  `state` is what it says."""
 
     stage: str
     """The stage's name with its attempt (`"lr_range"`, `"lr_range.1"`), or `"trial"` once found."""
@@ -94,6 +125,26 @@ class Step:
     found: Found | None = None
     error: str | None = None
     """Why tuning failed."""
+
+    @classmethod
+    def of(cls, state: State) -> Step:
+        """As it is kept."""
+        match state:
+            case Running(stage, replicas, payload):
+                return cls(stage, replicas, payload)
+            case Tuned(found, payload):
+                return cls(TRIAL, payload=payload, found=found)
+            case Rejected(stage, error):
+                return cls(stage, error=error)
+
+    @property
+    def state(self) -> State:
+        """A stage to run, or how tuning ended."""
+        if self.error is not None:
+            return Rejected(self.stage, self.error)
+        if self.found is not None:
+            return Tuned(self.found, self.payload)
+        return Running(self.stage, self.replicas, self.payload)
 
 
 @dataclass(frozen=True, slots=True)

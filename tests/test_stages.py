@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.records import CHECK, TRIAL, WAY
+from sweeper.records import CHECK, TRIAL, WAY, Found, Rejected, Running, Step, Tuned
 from sweeper.train.tuning.ladder import Candidate
 from sweeper.train.tuning.stages import (
     BATCH_CHOICE,
@@ -206,3 +206,15 @@ def test_where_tuning_ends_its_first_settings_are_what_was_found():
     step = tuned(Trials(Trial.read(SETTLED)))
     assert (step.stage, step.payload) == (TRIAL, SETTLED)
     assert (step.found.lr_min, step.found.lr_max, step.found.batch_size) == (1, 8, 4)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        Running("lr_range.1", 3, {"steps": 10}),
+        Tuned(Found(0.1, 0.2, 8), {"steps": 10}),
+        Rejected("lr_range", "lr_range 2: no"),
+    ],
+)
+def test_a_step_is_kept_as_it_stands(state):
+    assert Step.of(state).state == state

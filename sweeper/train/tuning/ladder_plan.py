@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sweeper.files import pack_arrays, unpack_arrays
-from sweeper.records import CHECK, TRIAL, WAY, Outcome, Planned, Point, Step
+from sweeper.records import CHECK, WAY, Outcome, Planned, Point, Rejected, Running, Step
 from sweeper.settings import SweepSettings
 from sweeper.train.tuning import ladder, schedule
 from sweeper.train.tuning.ladder import Candidate, Tried
@@ -99,7 +99,7 @@ class LadderPlan:
         for outcome in outcomes:
             if outcome.failure is not None:
                 error = f"{step.stage} {outcome.number}: {outcome.failure.message}"
-                return Planned(point.signature, Step(step.stage, error=error), step.stage)
+                return Planned(point.signature, Step.of(Rejected(step.stage, error)), step.stage)
         if isinstance(told, Check):
             choice = outcomes[0].info
             return Planned(point.signature, self.first(point, check=False).step, step.stage, choice)
@@ -112,8 +112,7 @@ class LadderPlan:
 
         Roughly: at the batch size of the first rounds, and without rounds that are added.
         """
-        base, _ = split_stage(step.stage)
-        if base == TRIAL or step.error is not None:
+        if not isinstance(step.state, Running):
             return 0.0
         size = self._batch_sizes()[0]
         match read(step.stage, step.payload):
@@ -231,7 +230,7 @@ class LadderPlan:
                 f"training diverges at a learning rate of {rates[0]:.3g} and above "
                 "(is there a NaN or an infinite value in the data?)"
             )
-            failed = Step(step.stage, error=f"{step.stage}: {reason}")
+            failed = Step.of(Rejected(step.stage, f"{step.stage}: {reason}"))
             return Planned(point.signature, failed, step.stage, {}, arrays)
         if self.settings.hparams.lr is not None:
             following = self._trials([some[0].candidate for some in tried], carried, tried)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sweeper.files import pack_arrays, unpack_arrays
-from sweeper.records import CHECK, TRIAL, WAY, Outcome, Planned, Point, Step
+from sweeper.records import CHECK, TRIAL, WAY, Outcome, Planned, Point, Rejected, Running, Step
 from sweeper.settings import HyperparameterSettings, Length, SweepSettings
 from sweeper.signature import seed_sequence
 from sweeper.train.tuning import ranges
@@ -112,7 +112,7 @@ class Plan:
         for outcome in outcomes:
             if outcome.failure is not None:
                 error = f"{step.stage} {outcome.number}: {outcome.failure.message}"
-                return Planned(point.signature, Step(step.stage, error=error), step.stage)
+                return Planned(point.signature, Step.of(Rejected(step.stage, error)), step.stage)
         match told:
             case Check():
                 following = self.first(point, check=False).step
@@ -131,9 +131,9 @@ class Plan:
 
         Roughly: at the point's present batch size, and without stages that are made again.
         """
-        base, _ = split_stage(step.stage)
-        if base == TRIAL or step.error is not None:
+        if not isinstance(step.state, Running):
             return 0.0
+        base, _ = split_stage(step.stage)
         hparams = self.settings.hparams
         told = read(step.stage, step.payload)
         batch_size = self._clip(BASE_BATCH)
@@ -355,7 +355,7 @@ class Plan:
         choice: Mapping[str, Any],
         arrays: bytes = b"",
     ) -> Planned:
-        failed = Step(step.stage, error=f"{step.stage}: {reason}")
+        failed = Step.of(Rejected(step.stage, f"{step.stage}: {reason}"))
         return Planned(point.signature, failed, step.stage, choice, arrays)
 
     def _clip(self, batch_size: int) -> int:

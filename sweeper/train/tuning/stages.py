@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self, TypeAlias
 
-from sweeper.records import CHECK, TRIAL, WAY, Found, Step
+from sweeper.records import CHECK, TRIAL, WAY, Found, Running, Step, Tuned
 from sweeper.train.tuning.ladder import Candidate, Probe
 from sweeper.train.tuning.trials import (
     Payload,
@@ -323,11 +323,11 @@ def read(stage: str, payload: Payload) -> Stage:
 
 def step_of(stage: str, replicas: int, told: Stage) -> Step:
     """The step in which so many replicas run, by the stage's name with its attempt."""
-    return Step(stage, replicas, told.payload())
+    return Step.of(Running(stage, replicas, told.payload()))
 
 
 def tuned(told: Trials) -> Step:
     """The step in which tuning is over."""
     first = told.first
     found = Found(first.lr_start, first.lr_end, first.batch_size)
-    return Step(TRIAL, payload=told.payload(), found=found)
+    return Step.of(Tuned(found, told.payload()))
