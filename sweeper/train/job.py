@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import hashlib
 import io
 import math
 import os
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from sweeper.errors import ChangedCodeError, DiskError, SweeperError
+from sweeper.errors import ChangedCodeError
 from sweeper.files import pack_arrays, write_swapped
-from sweeper.records import Failure, Job, Outcome
+from sweeper.records import Job, Outcome
 from sweeper.train.curves import Trained
 from sweeper.train.data.samples import Data, open_data
 from sweeper.train.eager import probes
 from sweeper.train.eager.constant import constant_loss
+from sweeper.train.failures import describe
 from sweeper.train.mode.choose import find_way
 from sweeper.train.mode.machine import check_products, not_a_worker
 from sweeper.train.native.toolchain import check_toolchain
@@ -269,37 +267,6 @@ def _raise(error: BaseException) -> _Found:
 
 
 # -- one replica ----------------------------------------------------------------------------------
-
-
-def describe(error: BaseException) -> Failure:
-    """An exception as a failure: its last line, and the traceback."""
-    message = "".join(traceback.format_exception_only(error)).strip()
-    if isinstance(error, SweeperError):  # written for people
-        message = str(error)
-    while (trace := error.__traceback__) is not None and _is_ours(trace):
-        error = error.with_traceback(trace.tb_next)
-    return Failure(_kind(error, message), message, "".join(traceback.format_exception(error)))
-
-
-def _kind(error: BaseException, message: str) -> Literal["memory", "disk", "exception", "changed"]:
-    number = error.errno if isinstance(error, OSError) else None
-    if isinstance(error, DiskError) or number in (errno.ENOSPC, errno.EDQUOT):
-        return "disk"
-    # torch says it in words.
-    if isinstance(error, MemoryError) or number == errno.ENOMEM or _NO_MEMORY in message:
-        return "memory"
-    return "changed" if isinstance(error, ChangedCodeError) else "exception"
-
-
-_NO_MEMORY = "can't allocate memory"
-
-
-def _is_ours(trace: TracebackType) -> bool:
-    """Whether it is this package's own way to the user's code, which tells nobody anything."""
-    return trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE)
-
-
-_PACKAGE = str(Path(__file__).parent.parent) + os.sep
 
 
 def _data(context: TrainContext, fd: int | None) -> tuple[Problem, Data]:
