@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +27,10 @@ from sweeper.train.packs.trial import Member, most_members, shares, train_pack
 from sweeper.train.problem.importing import ProblemRef
 from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Streams
-from sweeper.train.tuning.range_plan import COMPILED, FLAT
+from sweeper.train.tuning.trials import COMPILED, FLAT, Trial, Trials
 
 SIGNATURE = "5e" * 32
+PARAMS = encode(())
 SIZES = (1, 2, 8, 32)
 SAMPLES = 1024
 STEPS = 512
@@ -140,7 +140,7 @@ MODELS: dict[str, tuple[Make, tuple[int, ...], int, int]] = {
 """By name: the model, the shape of a sample, the number of classes, and of different words."""
 
 
-def setup(name: str, batch: int) -> tuple[Problem, Data, dict[str, Any]]:
+def setup(name: str, batch: int) -> tuple[Problem, Data, Trial]:
     """A problem of random data, and a trial of it."""
     make, shape, outputs, different = MODELS[name]
     module = ModuleType("packing")
@@ -158,16 +158,8 @@ def setup(name: str, batch: int) -> tuple[Problem, Data, dict[str, Any]]:
     data = Data(HeldSet(x, y), HeldSet(x[:8], y[:8]))
     each = SAMPLES // batch
     epochs = max(1, STEPS // each)
-    payload = {
-        "lr_start": 1e-3,
-        "lr_end": 1e-2,
-        "batch_size": batch,
-        "cycle_epochs": epochs,
-        "cycles": 1,
-        "steps": epochs * each,
-        "params": encode(()),
-    }
-    return Problem(ProblemRef("packing", "packing"), module), data, payload
+    told = Trial(1e-3, 1e-2, batch, cycle_epochs=epochs, cycles=1, steps=epochs * each)
+    return Problem(ProblemRef("packing", "packing"), module), data, told
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -179,16 +171,16 @@ def seconds(work: Callable[[], object]) -> float:
 
 def measure(name: str, batch: int, rounds: int) -> str:
     """A line of the table."""
-    problem, data, payload = setup(name, batch)
+    problem, data, told = setup(name, batch)
     streams = [Streams(0, SIGNATURE, "trial", number) for number in range(max(SIZES))]
 
     def plain() -> None:
-        train_trial(problem, data, streams[0], payload, 0, Path("unused"))
+        train_trial(problem, data, streams[0], PARAMS, told, 0, Path("unused"))
 
     def packed(way: str, size: int) -> None:
-        made = [Member.make(problem, data, one, payload) for one in streams[:size]]
+        made = [Member.make(problem, data, one, PARAMS, batch) for one in streams[:size]]
         for share in shares(made, most_members(made[0], way)):
-            list(train_pack(problem, data, share, {**payload, "way": way}, 0))
+            list(train_pack(problem, data, share, Trials(told), 0, way))
 
     packed(COMPILED, 1)
     cases = [(way, size) for way in (FLAT, COMPILED) for size in SIZES]
@@ -200,9 +192,9 @@ def measure(name: str, batch: int, rounds: int) -> str:
             together[case].append(seconds(lambda case=case: packed(*case)))
     least = min(alone)
     gains = "".join(f"{case[1] * least / min(together[case]):8.2f}" for case in cases)
-    tape = Member.make(problem, data, streams[0], payload).tape
+    tape = Member.make(problem, data, streams[0], PARAMS, batch).tape
     step = f"{tape.products / 1e6:8.2f} {tape.numbers / 1e3:8.0f} {len(tape.operations):6}"
-    return f"{name:>12} {batch:6} {step} {least / payload['steps'] * 1e6:8.0f} {gains}"
+    return f"{name:>12} {batch:6} {step} {least / told.steps * 1e6:8.0f} {gains}"
 
 
 def main() -> None:

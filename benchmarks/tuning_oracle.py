@@ -163,7 +163,13 @@ def train(opened: Opened, cells: Iterable[Cell], seeds: Sequence[int], params: A
         payload = payload_of(batch, opened.samples, params)
         wanted = [(cell, seed) for cell in cells if cell.batch == batch for seed in seeds]
         members = [
-            Member.make(opened.problem, opened.data, Streams(0, SIGNATURE, "trial", seed), payload)
+            Member.make(
+                opened.problem,
+                opened.data,
+                Streams(0, SIGNATURE, "trial", seed),
+                payload["params"],
+                payload["batch_size"],
+            )
             for _, seed in wanted
         ]
         rest = iter(wanted)

@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +142,34 @@ def unpack_arrays(data: bytes) -> dict[str, np.ndarray[Any, Any]]:
         return _read_npz(data)
     except Exception as error:  # whatever reading a zip or a header raises
         raise ValueError(f"arrays cannot be read: {error}") from error
+
+
+def add_texts(data: bytes, texts: Mapping[str, str | Sequence[str]]) -> bytes:
+    """What `pack_arrays` gave, with texts beside the arrays: one text, or several, a name.
+
+    The bytes are those that `pack_arrays` gives where the texts are its last arrays.
+    """
+    arrays = {name: np.array(text) for name, text in texts.items()}
+    if not data or not arrays:
+        return data or pack_arrays(arrays)
+    buffer = io.BytesIO(data)
+    with zipfile.ZipFile(buffer, "a") as packed:
+        for name, array in arrays.items():
+            with packed.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def read_texts(data: bytes) -> dict[str, str | list[str]]:
+    """The texts among the arrays that `pack_arrays` wrote, or `add_texts`.
+
+    Raises:
+        ValueError: the bytes are something else, or damaged.
+    """
+    if b"'<U" not in data and b"'>U" not in data:  # no header says so: most have none
+        return {}
+    found = unpack_arrays(data)
+    return {name: array.tolist() for name, array in found.items() if array.dtype.kind == "U"}
 
 
 def _read_npz(data: bytes) -> dict[str, np.ndarray[Any, Any]]:

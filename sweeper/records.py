@@ -107,8 +107,39 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Running:
+    """A stage of tuning is to run."""
+
+    stage: str
+    """Its name with its attempt (`"lr_range"`, `"lr_range.1"`)."""
+    replicas: int
+    payload: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """Tuning has found the settings of trials."""
+
+    found: Found
+    payload: Mapping[str, Any]
+    """What a trial is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Tuning has failed."""
+
+    stage: str
+    """At which it has."""
+    error: str
+
+
+State: TypeAlias = Running | Tuned | Rejected
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
-    """Where a point's tuning stands: a stage to run, or how it ended.  Plain data, kept as JSON."""
+    """Where a point's tuning stands, as it is kept: plain data, JSON.  `state` is what it says."""
 
     stage: str
     """The stage's name with its attempt (`"lr_range"`, `"lr_range.1"`), or `"trial"` once found."""
@@ -119,6 +150,26 @@ class Step:
     found: Found | None = None
     error: str | None = None
     """Why tuning failed."""
+
+    @classmethod
+    def of(cls, state: State) -> Step:
+        """As it is kept."""
+        match state:
+            case Running(stage, replicas, payload):
+                return cls(stage, replicas, payload)
+            case Tuned(found, payload):
+                return cls(TRIAL, payload=payload, found=found)
+            case Rejected(stage, error):
+                return cls(stage, error=error)
+
+    @property
+    def state(self) -> State:
+        """A stage to run, or how tuning ended."""
+        if self.error is not None:
+            return Rejected(self.stage, self.error)
+        if self.found is not None:
+            return Tuned(self.found, self.payload)
+        return Running(self.stage, self.replicas, self.payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +263,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one replica came to: its metrics and arrays, or its failure."""
+    """What one replica came to: its metrics, arrays and texts, or its failure."""
 
     point: str
     stage: str
@@ -223,11 +274,13 @@ class Outcome:
     arrays: bytes = b""
     """An `.npz` without pickled objects, or empty."""
     failure: Failure | None = None
+    info: Mapping[str, Any] = field(default_factory=dict)
+    """Texts by name: one, or a list of some.  Folders keep them among the arrays."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # As for `Job`.
         when = (self.started, self.ended)
-        what = (self.metrics, self.arrays, self.failure)
+        what = (self.metrics, self.arrays, self.failure, self.info)
         return Outcome, (self.point, self.stage, self.number, *when, *what)
 
 

@@ -7,6 +7,7 @@ by a part that is handed its mask, so that nothing depends on how packs or torch
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,8 +20,9 @@ from sweeper.train.data.samples import Data, HeldSet, shuffled
 from sweeper.train.mode.choose import find_way
 from sweeper.train.packs.trial import Member, cycle_rates, train_pack
 from sweeper.train.problem.optimizers import make_optimizer
+from sweeper.train.tuning.trials import Trials
 from sweeper.train.vectorize.random import DRAWS, bernoulli, step_keys
-from test_probes import TRIAL, problem_of, streams_of
+from test_probes import PARAMS, TRIAL, problem_of, streams_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -28,9 +30,9 @@ TRAINED, VALIDATED, BATCH = 64, 32, 16
 SEEDS = 20
 STEPS = TRAINED // BATCH
 
-PAYLOAD = TRIAL | {"batch_size": BATCH, "cycles": 1, "cycle_epochs": 1, "steps": STEPS}
-SHORT = PAYLOAD | {"lr_start": 0.01, "lr_end": 0.05}
-LONG = PAYLOAD | {"cycle_epochs": 3, "steps": 3 * STEPS, "lr_start": 0.001, "lr_end": 0.02}
+ONE = replace(TRIAL, batch_size=BATCH, cycles=1, cycle_epochs=1, steps=STEPS)
+SHORT = replace(ONE, lr_start=0.01, lr_end=0.05)
+LONG = replace(ONE, cycle_epochs=3, steps=3 * STEPS, lr_start=0.001, lr_end=0.02)
 
 
 def setting(name, optimizer):
@@ -102,20 +104,18 @@ def replace_dropouts(model, masks):
                 setattr(part, name, Masked(masks, inner))
 
 
-def plainly(problem, data, number, payload):
+def plainly(problem, data, number, told):
     """(weights, mean loss on the validation set) of a trial, trained by a loop of torch's."""
     streams, masks = streams_of(number, "trial"), Masks()
     streams.seed_globals("init")
-    _, model = problem.make_model(payload["params"])
+    _, model = problem.make_model(PARAMS)
     loss = problem.make_loss()
     replace_dropouts(model, masks)
     optimizer = make_optimizer(problem.optimizer, model, 0.0)
     order = streams.generator("order")
-    places = [
-        rows for _ in range(payload["cycle_epochs"]) for rows in shuffled(TRAINED, BATCH, order)
-    ]
-    keys = step_keys([streams.key], 0, payload["steps"])
-    for rows, key, rate in zip(places, keys, cycle_rates(payload), strict=True):
+    places = [rows for _ in range(told.cycle_epochs) for rows in shuffled(TRAINED, BATCH, order)]
+    keys = step_keys([streams.key], 0, told.steps)
+    for rows, key, rate in zip(places, keys, cycle_rates(told), strict=True):
         optimizer.param_groups[0]["lr"] = rate
         optimizer.zero_grad()
         for site in masks.sites:
@@ -132,9 +132,11 @@ def plainly(problem, data, number, payload):
     return model.state_dict(), reached
 
 
-def packed(problem, data, numbers, payload):
-    members = [Member.make(problem, data, streams_of(n, "trial"), payload) for n in numbers]
-    found = train_pack(problem, data, members, payload, 0)
+def packed(problem, data, numbers, told):
+    members = [
+        Member.make(problem, data, streams_of(n, "trial"), PARAMS, told.batch_size) for n in numbers
+    ]
+    found = train_pack(problem, data, members, Trials(told), 0)
     return [(trained.model.state_dict(), trained.metrics["loss_val"]) for _, trained in found]
 
 
@@ -144,8 +146,8 @@ def packed(problem, data, numbers, payload):
 @pytest.mark.parametrize("name", ZOO)
 def test_the_check_finds_that_packs_agree(name):
     problem, data = setting(name, "adam")
-    _, texts = find_way(problem, data, streams_of(0, "way"), LONG)
-    assert (str(texts["way"]), str(texts["because"])) == (
+    way = find_way(problem, data, streams_of(0, "way"), PARAMS, LONG)
+    assert (way.kind, way.because) == (
         "flat",
         "its packs agree with plain training",
     )

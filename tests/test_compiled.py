@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,11 @@ from sweeper.train.native.inductor import Plan, whole_step
 from sweeper.train.native.toolchain import NotCompiledError, check_toolchain
 from sweeper.train.packs.trial import Member, stack, train_pack
 from sweeper.train.problem.recipe import Recipe
+from sweeper.train.tuning.trials import Trials
 from sweeper.train.vectorize.lowering import batched
 from sweeper.train.vectorize.trace import record
 from sweeping import HERE, assert_same_bits, outcomes, run
-from test_probes import TRIAL, bits, data_of, problem_of, streams_of
+from test_probes import PARAMS, TRIAL, bits, data_of, problem_of, streams_of
 
 pytestmark = pytest.mark.skipif(
     shutil.which("g++") is None or sys.platform != "linux", reason="there is no C++ compiler"
@@ -84,9 +86,9 @@ PROBLEM = problem_of(model, optimizer={"name": "adamw", "weight_decay": 0.1})
 
 def pack(numbers, way="compiled", problem=PROBLEM, data=None):
     data = data or data_of()
-    payload = TRIAL | {"lr_start": 0.001, "lr_end": 0.01, "way": way, "batch_size": 13}
-    made = [Member.make(problem, data, streams_of(n, "trial"), payload) for n in numbers]
-    found = train_pack(problem, data, made, payload, 5)
+    told = Trials(replace(TRIAL, lr_start=0.001, lr_end=0.01, batch_size=13))
+    made = [Member.make(problem, data, streams_of(n, "trial"), PARAMS, 13) for n in numbers]
+    found = train_pack(problem, data, made, told, 5, way)
     return {member.streams.number: trained for member, trained in found}
 
 
@@ -204,8 +206,8 @@ def test_the_cache_is_the_users(monkeypatch, tmp_path):
 
 
 def found(**changes):
-    _, arrays = find_way(PROBLEM, data_of(), streams_of(0, "way"), TRIAL | changes)
-    return {name: str(text) for name, text in arrays.items()}
+    way = find_way(PROBLEM, data_of(), streams_of(0, "way"), PARAMS, replace(TRIAL, **changes))
+    return way.payload()
 
 
 def test_without_a_compiler_it_is_flat_and_says_so(monkeypatch):

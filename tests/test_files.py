@@ -17,7 +17,15 @@ import pytest
 
 from sweeper import files, locking
 from sweeper.errors import FolderError
-from sweeper.files import pack_arrays, sha256_of_file, unpack_arrays, write_json, write_swapped
+from sweeper.files import (
+    add_texts,
+    pack_arrays,
+    read_texts,
+    sha256_of_file,
+    unpack_arrays,
+    write_json,
+    write_swapped,
+)
 from sweeper.locking import Holder, folder_lock, read_lock
 
 # -- writing --------------------------------------------------------------------------------------
@@ -264,3 +272,24 @@ def test_somebody_who_only_asks_who_has_it_is_in_nobodys_way(tmp_path, monkeypat
 
 def test_nobody_drives_a_folder_that_is_not_there(tmp_path):
     assert read_lock(tmp_path / "none" / "lock") is None
+
+
+TEXTS = {"way": "flat", "notes": ["one", "two ±"], "empty": ""}
+
+
+@pytest.mark.parametrize("arrays", [{}, {"loss": np.array([0.5, 0.25]), "step": np.arange(3)}])
+def test_texts_are_kept_beside_arrays_and_read_again(arrays):
+    data = add_texts(pack_arrays(arrays), TEXTS)
+    assert data == pack_arrays({**arrays, **{name: np.array(text) for name, text in TEXTS.items()}})
+    assert read_texts(data) == TEXTS
+    found = unpack_arrays(data)
+    assert {name: found[name].tolist() for name in arrays} == {
+        name: array.tolist() for name, array in arrays.items()
+    }
+
+
+def test_no_texts_change_nothing():
+    data = pack_arrays({"loss": np.array([0.5])})
+    assert add_texts(data, {}) == data
+    assert add_texts(b"", {}) == b""
+    assert read_texts(data) == read_texts(b"") == {}

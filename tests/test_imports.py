@@ -16,6 +16,7 @@ LEAVES = {
     *BASE,
     "signature",
     "stats",
+    "stats.learned",
     "stats.sequential",
     "files",
     "locking",
@@ -61,6 +62,7 @@ NO_TORCH_IN = (
         "train/problem/spec.py",
         "train/problem/importing.py",
         "train/tuning/range_plan.py",
+        "train/tuning/stages.py",
     ),
     *(
         "train/problem/prints.py",

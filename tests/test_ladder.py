@@ -37,13 +37,12 @@ from sweeper.train.tuning.ladder import (
 from sweeper.train.tuning.ladder_plan import (
     CONSTANT,
     LEAST_STEPS,
-    STREAMS,
     LadderPlan,
-    probes_of,
-    settings_of,
 )
-from sweeper.train.tuning.range_plan import FLAT, LADDER, PLAIN, WAY
-from sweeper.train.tuning.schedule import LOW, cycle_ends, cycle_rates, rates, triangular
+from sweeper.train.tuning.range_plan import WAY
+from sweeper.train.tuning.schedule import LOW, Schedule, cycle_ends, cycle_rates, rates
+from sweeper.train.tuning.stages import LADDER, STREAMS, LadderRound
+from sweeper.train.tuning.trials import FLAT, PLAIN, Trial, Trials
 from test_plan import sane, stages, stored
 
 PRESETS_OF_IT = ("fastest", "fast", "slow", "slowest")
@@ -100,13 +99,12 @@ class Probes:
 
     def __call__(self, point: Point, step: Step) -> list[Outcome]:
         if step.stage in (CHECK, WAY):
-            arrays = {"way": FLAT, "because": ""} if step.stage == WAY else {}
-            blob = pack_arrays({name: np.array(text) for name, text in arrays.items()})
+            texts = {"way": FLAT, "because": ""} if step.stage == WAY else {}
             return [
-                Outcome(point.signature, step.stage, number, 0.0, 1.0, arrays=blob)
+                Outcome(point.signature, step.stage, number, 0.0, 1.0, info=texts)
                 for number in range(step.replicas)
             ]
-        return [self._one(point, step, probe) for probe in probes_of(step.payload)]
+        return [self._one(point, step, probe) for probe in LadderRound.read(step.payload).probes()]
 
     def _one(self, point: Point, step: Step, probe: Probe) -> Outcome:
         surface = self.by_tuning[probe.stream // STREAMS] if self.by_tuning else self.loss
@@ -143,7 +141,7 @@ def tune(
         sane(planned[-1])
         step = stored(planned[-1].step)
         if step.stage.startswith(LADDER):
-            assert len(probes_of(step.payload)) == step.replicas
+            assert len(LadderRound.read(step.payload).probes()) == step.replicas
         planned.append(plan.next(point, step, probes(point, step)))
     sane(planned[-1])
     return planned
@@ -245,7 +243,7 @@ def test_a_loss_that_rises_from_cycle_to_cycle_counts_against_a_rate():
 
     def probes(point, step):
         outcomes = Probes(overfits)(point, step)
-        for place, probe in enumerate(probes_of(step.payload)):
+        for place, probe in enumerate(LadderRound.read(step.payload).probes()):
             if probe.high == 2.0**-3 and probe.cycles > 1:
                 outcomes[place] = replace(outcomes[place], arrays=packed((0.2, 0.3)))
         return outcomes
@@ -424,7 +422,7 @@ def test_probes_and_trials_go_by_the_schedule_that_is_given(name):
     planned = tune(make(hparams))
     for one in planned[:-1]:
         assert (one.step.payload["schedule"], one.step.payload["warmup"]) == (name, 0.05)
-        for probe in probes_of(one.step.payload):
+        for probe in LadderRound.read(one.step.payload).probes():
             assert (probe.schedule, probe.warmup) == (name, 0.05)
             # Of the others the last step alone says what a rate is worth.
             assert probe.cycles == 1 or name == "triangular"
@@ -432,7 +430,7 @@ def test_probes_and_trials_go_by_the_schedule_that_is_given(name):
         assert (told["schedule"], told["warmup"]) == (name, 0.05)
         assert told["lr_start"] == told["lr_end"] * LOW[name]
         assert told["steps"] == 40 * (1000 // told["batch_size"])
-        found = cycle_rates(told)
+        found = cycle_rates(Trial.read(told))
         assert len(found) == told["steps"]
         assert max(found) == pytest.approx(told["lr_end"], rel=0.01)
 
@@ -487,30 +485,38 @@ def test_a_trial_has_the_settings_of_its_tuning():
     surfaces = [valley(2.0**-8), valley(2.0**-2), valley(2.0**-5)]
     planned = tune(make("fast"), Probes(by_tuning=surfaces))
     last = planned[-1].step
-    told = [settings_of(last.payload, number) for number in range(7)]
+    trials = Trials.read(last.payload)
+    told = [trials.of(number).payload() for number in range(7)]
     assert [one["lr_end"] for one in told[:3]] == [rate for rate, _ in chosen(planned)]
     assert len({one["lr_end"] for one in told[:3]}) == 3
     for number, one in enumerate(told):
-        assert {key: one[key] for key in last.payload["tunings"][0]} == last.payload["tunings"][
-            number % 3
-        ]
-        assert settings_of(one, number) == one
+        assert one == last.payload["tunings"][number % 3]
     assert (last.found.lr_min, last.found.lr_max) == (told[0]["lr_start"], told[0]["lr_end"])
 
 
 def test_what_a_range_test_found_is_every_trials():
-    payload = {"lr_start": 0.1, "lr_end": 0.2, "batch_size": 8}
-    assert settings_of(payload, 5) == payload
+    trial = Trial(0.1, 0.2, batch_size=8, cycle_epochs=1, cycles=2, steps=16)
+    assert Trials(trial).of(5) == trial
 
 
 @given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5))
 def test_candidates_of_an_initialisation_share_their_streams_and_nobody_else_does(
     tunings, inits, rates
 ):
-    candidates = [[[2.0**-rate, 8] for rate in range(rates)] for _ in range(tunings)]
-    told = {"inits": inits, "lengths": {"8": 30}, "cycles": 2, "schedule": "cosine", "warmup": 0.1}
-    payload = {"candidates": candidates, **told}
-    probes = probes_of(payload)
+    candidates = tuple(Candidate(2.0**-rate, 8) for rate in range(rates))
+    told = LadderRound(
+        round=0,
+        ways={},
+        constant=None,
+        candidates=(candidates,) * tunings,
+        inits=inits,
+        lengths={8: 30},
+        cycles=2,
+        schedule="cosine",
+        warmup=0.1,
+        steps=30,
+    )
+    probes = told.probes()
     assert [probe.number for probe in probes] == list(range(tunings * rates * inits))
     groups: dict[int, list[float]] = {}
     for probe in probes:
@@ -612,7 +618,7 @@ def test_the_steps_that_follow_a_stage_are_about_right(preset, n_train):
 def test_the_losses_of_each_round_are_kept():
     planned = tune(make("slow"), Probes(by_tuning=[valley(2.0**-k) for k in (2, 4, 6, 8)]))
     for before, one in itertools.pairwise(planned):
-        kept, probes = unpack_arrays(one.arrays), probes_of(before.step.payload)
+        kept, probes = unpack_arrays(one.arrays), LadderRound.read(before.step.payload).probes()
         assert kept["lr"].tolist() == [probe.high for probe in probes]
         assert kept["batch_size"].tolist() == [probe.batch_size for probe in probes]
         assert kept["tuning"].tolist() == [probe.stream // STREAMS for probe in probes]
@@ -726,8 +732,7 @@ def test_a_single_sample_is_kept_and_held_out():
 @pytest.mark.parametrize("warmup", [0.0, 0.1])
 @pytest.mark.parametrize("name", LOW)
 def test_a_probes_rates_are_those_of_a_trial(name, warmup, steps, cycles):
-    told = {"lr_start": 0.8 * LOW[name], "lr_end": 0.8, "steps": steps, "cycles": cycles}
-    told |= {"schedule": name, "warmup": warmup}
+    told = Trial(0.8 * LOW[name], 0.8, 8, 1, cycles, steps, schedule=name, warmup=warmup)
     found = rates(name, 0.8, steps, cycles, warmup)
     assert found.shape == (steps,)
     np.testing.assert_allclose(found, cycle_rates(told), rtol=1e-12)
@@ -736,7 +741,7 @@ def test_a_probes_rates_are_those_of_a_trial(name, warmup, steps, cycles):
 
 
 def test_a_cycle_rises_to_its_peak_in_the_middle_and_falls():
-    found = triangular(0.1, 0.8, 40, 2)
+    found = Schedule("triangular", 0.1, 0.8, 40, 2).rates()
     assert found[0] == found[20] == pytest.approx(0.1)
     assert found[10] == found[30] == found.max() == 0.8
     assert (np.diff(found[:11]) > 0).all()
@@ -773,6 +778,6 @@ def test_cycles_end_one_after_the_other_and_the_last_with_the_probe(cycles, more
     assert len(ends) == cycles
     assert ends == sorted(set(ends))
     assert ends[-1] == steps
-    found = triangular(0.1, 0.8, steps, cycles)
+    found = Schedule("triangular", 0.1, 0.8, steps, cycles).rates()
     for end in ends[:-1]:
         assert found[end] == pytest.approx(0.1), "the next cycle begins low"

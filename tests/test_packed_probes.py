@@ -29,9 +29,11 @@ from sweeper.train.packs.trial import Member
 from sweeper.train.problem.importing import find_ref
 from sweeper.train.problem.problem import load_problem
 from sweeper.train.streams import Streams, dataset_seed, seed_globals
+from sweeper.train.task import Task
 from sweeper.train.tuning.held_out import STRATIFIED, held_out
-from sweeper.train.tuning.ladder_plan import STREAMS, probes_of, settings_of
-from sweeper.train.tuning.range_plan import FLAT, LADDER, PLAIN
+from sweeper.train.tuning.ladder import Candidate
+from sweeper.train.tuning.stages import LADDER, STREAMS, LadderRound
+from sweeper.train.tuning.trials import FLAT, PLAIN, Trials
 from sweeper.train.vectorize.trace import CannotPackError
 from sweeping import assert_same_bits, outcomes, run
 from test_packs import alike, pack
@@ -71,36 +73,42 @@ CASES = {
 RATES = [2.0**exponent for exponent in (-8, -6, -4, -2)]
 
 
-def payload_of(batch_size=16, cycles=2, steps=25, **changes):
+def round_of(batch_size=16, cycles=2, steps=25, **changes):
     """Of a round of two tunings and two initialisations: sixteen probes."""
-    return {
-        "params": encode(()),
-        "candidates": [[[rate, batch_size] for rate in RATES]] * 2,
-        "inits": 2,
-        "lengths": {str(batch_size): steps},
-        "cycles": cycles,
-        "batch_size": batch_size,
-        "schedule": "triangular",
-        "warmup": 0.0,
-        **changes,
-    }
+    rates = changes.pop("rates", RATES)
+    return LadderRound(
+        **{
+            "round": 0,
+            "ways": {},
+            "constant": None,
+            "candidates": (tuple(Candidate(rate, batch_size) for rate in rates),) * 2,
+            "inits": 2,
+            "lengths": {batch_size: steps},
+            "cycles": cycles,
+            "schedule": "triangular",
+            "warmup": 0.0,
+            "steps": steps,
+            **changes,
+        }
+    )
 
 
-def losses_of(numbers, problem, data, payload=None):
+def losses_of(numbers, problem, data, told=None):
     """The losses of a pack of these probes, to the last bit."""
-    payload = payload or payload_of()
+    told = told or round_of()
+    (size,) = told.lengths
 
     def make(stream):
-        return Member.make(problem, data, streams_of(stream, LADDER), payload)
+        return Member.make(problem, data, streams_of(stream, LADDER), encode(()), size)
 
-    probes = [probes_of(payload)[number] for number in numbers]
+    probes = [told.probes()[number] for number in numbers]
     found = dict(train_probes(problem, data, probes, FLAT, make))
     assert list(found) == list(numbers)
     return {number: np.array(losses).tobytes() for number, losses in found.items()}
 
 
-def one_by_one(number, problem, data, payload=None):
-    probe = probes_of(payload or payload_of())[number]
+def one_by_one(number, problem, data, told=None):
+    probe = (told or round_of()).probes()[number]
     streams = streams_of(probe.stream, LADDER)
     made = plain_probes.Probe.make(problem, data, streams, encode(()))
     return plain_probes.run_ladder(made, probe, streams)
@@ -153,10 +161,10 @@ def test_memory_cuts_packs_and_no_bit_depends_on_it(known, monkeypatch):
 
 def test_one_that_diverges_leaves_the_others_bits_alone():
     problem, data = problem_of(plain, loss=lambda: exploding), data_of()
-    high = payload_of(candidates=[[[rate, 16] for rate in (2.0**-8, 1e6, 2.0**-4, 1e30)]] * 2)
+    high = round_of(rates=(2.0**-8, 1e6, 2.0**-4, 1e30))
     together = losses_of(range(16), problem, data, high)
     found = {number: np.frombuffer(losses) for number, losses in together.items()}
-    for probe in probes_of(high):
+    for probe in high.probes():
         assert np.isinf(found[probe.number]).all() == (probe.high > 1)
         alone = losses_of([probe.number], problem, data, high)
         assert alone[probe.number] == together[probe.number]
@@ -181,7 +189,7 @@ def test_a_loss_that_was_infinite_once_is_a_divergence_however_it_goes_on():
 
 
 def test_a_probe_that_diverges_after_a_cycle_keeps_the_loss_before_it(monkeypatch):
-    problem, data, payload = problem_of(plain), data_of(), payload_of(steps=24)
+    problem, data, payload = problem_of(plain), data_of(), round_of(steps=24)
 
     def late(schedule, high, steps, cycles, warmup):
         found = np.full(steps, high / 8)
@@ -193,7 +201,7 @@ def test_a_probe_that_diverges_after_a_cycle_keeps_the_loss_before_it(monkeypatc
     for number, found in losses_of(range(16), problem, data, payload).items():
         first, last = np.frombuffer(found)
         assert math.isfinite(first)
-        assert math.isinf(last) == (probes_of(payload)[number].high == RATES[-1])
+        assert math.isinf(last) == (payload.probes()[number].high == RATES[-1])
         alone = one_by_one(number, problem, data, payload)
         np.testing.assert_allclose(alone, [first, last], rtol=1e-4)
 
@@ -205,7 +213,7 @@ def test_a_probe_that_diverges_after_a_cycle_keeps_the_loss_before_it(monkeypatc
 @pytest.mark.parametrize("batch_size", [16, 70])
 def test_a_packed_probe_is_the_plain_one_but_for_rounding(case, batch_size):
     # 70 is more than what is left of the samples when a fifth is held out.
-    payload = payload_of(batch_size)
+    payload = round_of(batch_size)
     found = losses_of(range(0, 16, 5), *CASES[case], payload)
     for number, losses in found.items():
         expected = one_by_one(number, *CASES[case], payload)
@@ -215,13 +223,13 @@ def test_a_packed_probe_is_the_plain_one_but_for_rounding(case, batch_size):
 @pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "constant"])
 def test_another_schedule_and_a_warm_up_are_the_same_in_packs_and_one_by_one(schedule):
     problem, data = CASES["adam"]
-    payload = payload_of(cycles=1, schedule=schedule, warmup=0.2)
+    payload = round_of(cycles=1, schedule=schedule, warmup=0.2)
     together = losses_of(range(0, 16, 3), problem, data, payload)
     for number, losses in together.items():
         assert losses_of([number], problem, data, payload)[number] == losses
         expected = one_by_one(number, problem, data, payload)
         np.testing.assert_allclose(np.frombuffer(losses), expected, rtol=2e-3)
-    assert together[0] != losses_of([0], problem, data, payload_of(cycles=1))[0]
+    assert together[0] != losses_of([0], problem, data, round_of(cycles=1))[0]
 
 
 def test_what_a_packed_probe_draws_is_another_draw_of_the_same_kind(known):
@@ -240,7 +248,7 @@ def test_data_that_is_loaded_as_it_goes_gives_the_same_probes():
 @pytest.mark.parametrize("samples", [1, 2, 3, 10])
 def test_small_data(samples):
     problem, data = problem_of(plain), data_of(samples)
-    payload = payload_of(min(8, samples))
+    payload = round_of(min(8, samples))
     for number, losses in losses_of(range(0, 16, 5), problem, data, payload).items():
         expected = one_by_one(number, problem, data, payload)
         np.testing.assert_allclose(np.frombuffer(losses), expected, rtol=2e-3)
@@ -252,12 +260,12 @@ def test_small_data(samples):
 def test_candidates_of_an_initialisation_share_what_is_held_out_and_their_weights(monkeypatch):
     """A rate that is nothing leaves the initial weights: their losses are those of the streams."""
     rates = [1e-30, 2e-30, 3e-30, 4e-30]
-    payload = payload_of(candidates=[[[rate, 16] for rate in rates]] * 2)
+    payload = round_of(rates=rates)
     for case in ("dropout", "momentum and clipping"):
         problem, data = CASES[case]
         found = losses_of(range(16), problem, data, payload)
         groups = {}
-        for probe in probes_of(payload):
+        for probe in payload.probes():
             groups.setdefault(probe.stream, set()).add(found[probe.number])
         assert all(len(some) == 1 for some in groups.values())
         assert len(set.union(*groups.values())) == len(groups) == 4
@@ -287,7 +295,7 @@ def test_a_probe_trains_on_nothing_that_it_is_judged_by(monkeypatch):
     data = data_of()
     data = Data(Watched(data.train.x, data.train.y), data.val)
     kept, held = held_out(data, streams_of(0, LADDER))
-    probe = probes_of(payload_of(steps=40, cycles=1))[0]
+    probe = round_of(steps=40, cycles=1).probes()[0]
     made = plain_probes.Probe.make(problem_of(plain), data, streams_of(0, LADDER), encode(()))
     plain_probes.run_ladder(made, probe, streams_of(0, LADDER))
     judged = np.concatenate(seen[40:])
@@ -432,23 +440,26 @@ def test_a_packed_trial_has_the_settings_of_its_tuning():
 
 
 def test_trials_whose_settings_differ_in_more_than_rates_go_apart():
+    rest = {"cycle_epochs": 1, "cycles": 1, "steps": 10}
     told = [
-        {"lr_end": 0.1, "batch_size": 8, "way": FLAT, "tape": "a"},
-        {"lr_end": 0.2, "batch_size": 8, "way": FLAT, "tape": "a"},
-        {"lr_end": 0.3, "batch_size": 32, "way": FLAT, "tape": "b"},
-        {"lr_end": 0.4, "batch_size": 32, "way": PLAIN},
+        {"lr_start": 0.1, "lr_end": 0.1, "batch_size": 8, **rest, "way": FLAT, "tape": "a"},
+        {"lr_start": 0.1, "lr_end": 0.2, "batch_size": 8, **rest, "way": FLAT, "tape": "a"},
+        {"lr_start": 0.1, "lr_end": 0.3, "batch_size": 32, **rest, "way": FLAT, "tape": "b"},
+        {"lr_start": 0.1, "lr_end": 0.4, "batch_size": 32, **rest, "way": PLAIN},
     ]
-    job = Job(0, "p", "trial", TRIAL, tuple(range(9)), {**told[0], "tunings": told})
-    parts = by_settings(job)
+    payload = {**told[0], "tunings": told, "params": encode(()), "id": 3}
+    job = Job(0, "p", "trial", TRIAL, tuple(range(9)), payload)
+    task = Task.read(job)
+    parts = by_settings(task, task.told)
     assert [part.numbers for part in parts] == [(0, 1, 4, 5, 8), (2, 6), (3, 7)]
     for part in parts:
         for number in part.numbers:
-            mine = settings_of(part.payload, number)
-            assert {key: mine[key] for key in told[number % 4]} == told[number % 4]
-            assert part.payload["batch_size"] == mine["batch_size"]
-            assert part.payload["way"] == mine["way"]
-    alone = dataclasses.replace(job, payload=told[0])
-    assert by_settings(alone) == [alone]
+            mine = part.told.of(number)
+            assert mine.payload() == told[number % 4]
+            assert part.told.first.batch_size == mine.batch_size
+            assert part.way == part.told.first.way == mine.way
+    alone = Task.read(dataclasses.replace(job, payload={**told[0], "params": "", "id": 3}))
+    assert by_settings(alone, alone.told) == [alone]
 
 
 def test_probes_of_each_batch_size_go_apart_and_are_told_their_way():
@@ -456,13 +467,15 @@ def test_probes_of_each_batch_size_go_apart_and_are_told_their_way():
     ways = {"8": {"way": FLAT, "tape": "a"}, "32": {"way": PLAIN, "because": "so"}}
     lengths = {"8": 30, "32": 20}
     payload = {"candidates": candidates, "inits": 2, "lengths": lengths, "cycles": 1, "ways": ways}
-    payload |= {"schedule": "constant", "warmup": 0.0}
-    job = Job(0, "p", "tuning", LADDER, (7, 0, 1, 2, 4, 5), payload)
-    parts = by_batch(job)
+    payload |= {"schedule": "constant", "warmup": 0.0, "round": 1, "constant": 0.7, "steps": 30}
+    payload |= {"params": encode(()), "id": 3}
+    task = Task.read(Job(0, "p", "tuning", LADDER, (7, 0, 1, 2, 4, 5), payload))
+    parts = by_batch(task, task.told)
     assert [part.numbers for part in parts] == [(7, 4, 5), (0, 1, 2)]
-    assert [part.payload["batch_size"] for part in parts] == [32, 8]
-    assert [part.payload["way"] for part in parts] == [PLAIN, FLAT]
-    assert [probes_of(part.payload) == probes_of(payload) for part in parts] == [True, True]
+    probes = task.told.probes()
+    assert [{probes[n].batch_size for n in part.numbers} for part in parts] == [{32}, {8}]
+    assert [part.way.payload() for part in parts] == [ways["32"], ways["8"]]
+    assert [part.told.probes() == probes for part in parts] == [True, True]
 
 
 # -- whole sweeps ---------------------------------------------------------------------------------
@@ -515,17 +528,16 @@ def test_an_eager_trial_has_the_settings_of_its_tuning(reference):
     with Store.read(Paths(folder).database) as store:
         steps = store.recorded("").steps
     (signature,) = (sign for sign, step in steps.items() if step.payload["way"] == PLAIN)
-    payload = {
-        **steps[signature].payload,
-        "params": encode({"hidden": 3, "nonlinearity": nn.RReLU}),
-    }
-    assert len({told["lr_end"] for told in payload["tunings"]}) == 2, "this test shows nothing"
+    params = encode({"hidden": 3, "nonlinearity": nn.RReLU})
+    told = Trials.read(steps[signature].payload)
+    assert len({one.lr_end for one in told.tunings}) == 2, "this test shows nothing"
     seed_globals(dataset_seed(0))
     data = Data(*(HeldSet(*part.tensors) for part in blobs.dataset()))
     for number in range(4):
-        told = payload["tunings"][number % 2]
+        one = told.tunings[number % 2]
         streams = Streams(0, signature, TRIAL, number)
-        found = train_trial(load_problem(find_ref("blobs")), data, streams, payload | told, 0, None)
+        problem = load_problem(find_ref("blobs"))
+        found = train_trial(problem, data, streams, params, one, 0, None)
         for metric, value in found.metrics.items():
             assert getattr(result[1], metric)[number] == value
 
@@ -544,10 +556,10 @@ def test_a_probe_that_cannot_be_packed_costs_no_neighbour_its_result(
 ):
     make = Member.make.__func__
 
-    def spoilt(cls, problem, data, streams, payload):
+    def spoilt(cls, problem, data, streams, *told):
         if streams.stage == LADDER and streams.number == STREAMS:
             raise error
-        return make(cls, problem, data, streams, payload)
+        return make(cls, problem, data, streams, *told)
 
     monkeypatch.setattr(Member, "make", classmethod(spoilt))
     result = swept(tmp_path, 1, KINDS[:1])

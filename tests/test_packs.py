@@ -11,6 +11,7 @@ import re
 import threading
 import weakref
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +35,11 @@ from sweeper.train.mode.choose import find_way
 from sweeper.train.packs import trial as packed
 from sweeper.train.packs.trial import Member, train_pack
 from sweeper.train.problem import reductions
+from sweeper.train.tuning.trials import Trials
 from sweeper.train.vectorize import optimizers as stacked
 from sweeper.train.vectorize import random as draws
 from sweeping import assert_same_bits, outcomes, replicas_started, run
-from test_probes import TRIAL, bits, data_of, plain, problem_of, streams_of, with_state
+from test_probes import PARAMS, TRIAL, bits, data_of, plain, problem_of, streams_of, with_state
 
 PACKABLE = [nn.Tanh, nn.ReLU, nn.Sigmoid, nn.SiLU, nn.ELU, nn.GELU, nn.LeakyReLU, nn.PReLU]
 SWEPT = [nn.Tanh, nn.SiLU, nn.PReLU, nn.RReLU]
@@ -189,9 +191,11 @@ def test_odd_remainders_are_measured_the_same_however_a_sweep_is_cut(tmp_path):
 
 def pack(numbers, problem=None, data=None, samples=0, **changes):
     problem, data = problem or problem_of(plain), data or data_of()
-    payload = TRIAL | changes
-    members = [Member.make(problem, data, streams_of(n, "trial"), payload) for n in numbers]
-    found = train_pack(problem, data, members, payload, samples)
+    tunings = tuple(replace(TRIAL, **rates) for rates in changes.pop("tunings", ()))
+    told = Trials(replace(TRIAL, **changes), tunings)
+    size = told.first.batch_size
+    members = [Member.make(problem, data, streams_of(n, "trial"), PARAMS, size) for n in numbers]
+    found = train_pack(problem, data, members, told, samples)
     return {member.streams.number: trained for member, trained in found}
 
 
@@ -224,10 +228,10 @@ def test_a_trial_is_the_same_alone_and_in_any_company(kind):
 )
 def test_a_packed_trial_is_the_plain_one_but_for_rounding(optimizer):
     problem = problem_of(plain, optimizer=optimizer)
-    payload = TRIAL | {"lr_end": 0.03}
+    told = replace(TRIAL, lr_end=0.03)
     for number, found in pack([0, 1], problem, samples=8, lr_end=0.03).items():
         streams = streams_of(number, "trial")
-        expected = train_trial(problem, data_of(), streams, payload, 8, None)
+        expected = train_trial(problem, data_of(), streams, PARAMS, told, 8, None)
         for name, value in expected.metrics.items():
             assert found.metrics[name] == pytest.approx(value, rel=1e-4)
         assert expected.arrays.keys() == found.arrays.keys()
@@ -238,14 +242,14 @@ def test_a_packed_trial_is_the_plain_one_but_for_rounding(optimizer):
 def test_a_packed_trial_takes_its_buffers_with_it():
     for number, found in pack([0, 1], problem_of(with_state)).items():
         norm = found.model[1]
-        assert norm.num_batches_tracked == TRIAL["steps"]
+        assert norm.num_batches_tracked == TRIAL.steps
         alike(pack([number], problem_of(with_state))[number], found)
         assert float((norm.running_var - 1).abs().max()) > 0
 
 
 @pytest.mark.parametrize(("steps", "cycles"), [(1, 1), (3, 1), (40, 4), (42, 4), (3520, 7)])
 def test_the_rates_of_a_pack_are_those_of_ignites_scheduler(steps, cycles):
-    payload = {"lr_start": 0.013, "lr_end": 0.37, "steps": steps, "cycles": cycles}
+    told = replace(TRIAL, lr_start=0.013, lr_end=0.37, steps=steps, cycles=cycles)
     simulated = LinearCyclicalScheduler.simulate_values(
         num_events=steps,
         param_name="lr",
@@ -253,7 +257,7 @@ def test_the_rates_of_a_pack_are_those_of_ignites_scheduler(steps, cycles):
         end_value=0.37,
         cycle_size=max(2, steps // cycles),
     )
-    assert packed.cycle_rates(payload) == [rate for _, rate in simulated]
+    assert packed.cycle_rates(told) == [rate for _, rate in simulated]
 
 
 def odd_data():
@@ -283,8 +287,8 @@ def test_one_that_diverges_leaves_the_others_bits_alone(monkeypatch):
     monkeypatch.setattr(packed, "LEAST", 2)
     make = Member.make.__func__
 
-    def spoilt(cls, problem, data, streams, payload):
-        member = make(cls, problem, data, streams, payload)
+    def spoilt(cls, problem, data, streams, *told):
+        member = make(cls, problem, data, streams, *told)
         if streams.number == 1:
             with torch.no_grad():
                 next(member.model.parameters()).fill_(np.inf)
@@ -305,10 +309,10 @@ def test_one_that_diverges_leaves_the_others_bits_alone(monkeypatch):
 
 
 def found(model=plain, data=None, **changes):
-    _, arrays = find_way(
-        problem_of(model, **changes), data or data_of(), streams_of(0, "way"), TRIAL
+    way = find_way(
+        problem_of(model, **changes), data or data_of(), streams_of(0, "way"), PARAMS, TRIAL
     )
-    return str(arrays["way"]), str(arrays["because"])
+    return way.kind, way.because
 
 
 def test_a_usual_model_is_packed_with_every_optimiser():
@@ -634,7 +638,7 @@ def test_what_has_two_names_is_packed_and_saved_under_both(how):
     assert found(lambda: Named(how)) == ("flat", "its packs agree with plain training")
     problem = problem_of(lambda: Named(how))
     for number, trained in pack([0, 1], problem).items():
-        plain = train_trial(problem, data_of(), streams_of(number, "trial"), TRIAL, 0, None)
+        plain = train_trial(problem, data_of(), streams_of(number, "trial"), PARAMS, TRIAL, 0, None)
         saved, expected = trained.model.state_dict(), plain.model.state_dict()
         assert saved.keys() == expected.keys()
         for name, value in expected.items():
@@ -725,7 +729,9 @@ def test_a_loss_with_buffers_is_packed_and_its_buffers_are_each_trials_own():
     known = pack(range(3), problem)
     alike(pack([1], problem)[1], known[1])
     for number, one in known.items():
-        plainly = train_trial(problem, data_of(), streams_of(number, "trial"), TRIAL, 0, None)
+        plainly = train_trial(
+            problem, data_of(), streams_of(number, "trial"), PARAMS, TRIAL, 0, None
+        )
         assert one.metrics["loss_val"] == pytest.approx(plainly.metrics["loss_val"], rel=1e-4)
 
 
@@ -1006,10 +1012,12 @@ RECIPES = [
 def test_groups_and_clipped_gradients_are_packed_and_agree_with_plain_training(changes):
     assert found(**changes) == ("flat", "its packs agree with plain training")
     problem = problem_of(plain, **changes)
-    payload = TRIAL | {"lr_end": 0.03}
+    told = replace(TRIAL, lr_end=0.03)
     packs = pack([0, 1], problem, lr_end=0.03)
     for number, packed_trial in packs.items():
-        expected = train_trial(problem, data_of(), streams_of(number, "trial"), payload, 0, None)
+        expected = train_trial(
+            problem, data_of(), streams_of(number, "trial"), PARAMS, told, 0, None
+        )
         for name, value in expected.metrics.items():
             assert packed_trial.metrics[name] == pytest.approx(value, rel=1e-4)
     # It changes something.
@@ -1078,12 +1086,12 @@ def test_a_product_whose_bits_depend_on_the_place_is_refused_for_every_size_that
         return found
 
     problem = problem_of(oddly.without_bias)
-    _, texts = find_way(problem, odd_data(), streams_of(0, "way"), TRIAL, curve_samples=7)
-    assert str(texts["way"]) == "flat", texts["because"]
+    way = find_way(problem, odd_data(), streams_of(0, "way"), PARAMS, TRIAL, curve_samples=7)
+    assert way.kind == "flat", way.because
     monkeypatch.setattr(batched, "RULES", batched.RULES | {"aten.mm.default": by_place})
-    _, texts = find_way(problem, odd_data(), streams_of(0, "way"), TRIAL, curve_samples=7)
-    assert str(texts["way"]) == "plain"
-    assert f"the size of its pack or its place there ({what})" in str(texts["because"])
+    way = find_way(problem, odd_data(), streams_of(0, "way"), PARAMS, TRIAL, curve_samples=7)
+    assert way.kind == "plain"
+    assert f"the size of its pack or its place there ({what})" in way.because
 
 
 def test_a_rule_that_is_wrong_for_the_last_samples_alone_is_found_out(monkeypatch):
@@ -1107,7 +1115,7 @@ def test_samples_count_among_what_a_pack_holds_in_memory(monkeypatch):
     )
     x, y = torch.zeros(2, 1, side, side), torch.zeros(2, dtype=torch.int64)
     data = Data(HeldSet(x, y), HeldSet(x, y))
-    member = Member.make(problem, data, streams_of(0, "trial"), TRIAL)
+    member = Member.make(problem, data, streams_of(0, "trial"), PARAMS, TRIAL.batch_size)
     assert 5 <= packed.most_members(member, "flat") <= 12
 
 
@@ -1153,9 +1161,9 @@ def test_models_in_the_style_of_real_ones_are_packed(name):
     make, loss, x, y = ZOO[name]()
     problem = problem_of(make, loss=loss, accuracy_style="inv-loss", optimizer="adam")
     data = Data(HeldSet(x[:64], y[:64].contiguous()), HeldSet(x[64:], y[64:].contiguous()))
-    payload = TRIAL | {"lr_start": 1e-3, "lr_end": 1e-2}
-    _, arrays = find_way(problem, data, streams_of(0, "way"), payload)
-    assert str(arrays["because"]) == "its packs agree with plain training"
+    told = replace(TRIAL, lr_start=1e-3, lr_end=1e-2)
+    way = find_way(problem, data, streams_of(0, "way"), PARAMS, told)
+    assert way.because == "its packs agree with plain training"
 
 
 @pytest.mark.parametrize("kind", PACKABLE)

@@ -22,16 +22,19 @@ from sweeper.records import CHECK, TRIAL, Failure, Found, Outcome, Planned, Poin
 from sweeper.settings import PRESETS, HyperparameterSettings, SweepSettings
 from sweeper.signature import make_point
 from sweeper.train.tuning.range_plan import (
-    BATCH_CHOICE,
-    BATCH_RANGE,
-    LR_RANGE,
-    LR_RESCAN,
     MOST_LOWERINGS,
     Plan,
     batch_sizes,
     batches_per_epoch,
     cycle_epochs,
     learning_rates,
+)
+from sweeper.train.tuning.stages import (
+    BATCH_CHOICE,
+    BATCH_RANGE,
+    LR_RANGE,
+    LR_RESCAN,
+    read,
     split_stage,
 )
 
@@ -126,6 +129,8 @@ def stored(step: Step) -> Step:
 def sane(planned: Planned) -> None:
     step = planned.step
     assert stored(step) == step
+    if step.error is None:
+        assert list(read(step.stage, step.payload).payload().items()) == list(step.payload.items())
     plain(asdict(step))
     plain(dict(planned.choice))
     if step.found is not None:
@@ -209,7 +214,9 @@ def test_the_best_size_is_by_log_mean_exp_over_initialisations():
         "lr_batch": 64,
         "sizes": [32, 64],
         "inits": 2,
+        "cycle_epochs": 20,
         "range_diverged": False,
+        "steps": 400,
     }
     # Equal means; one excellent run counts for more than two middling ones.
     finals = [0.5, 0.5, 0.0, 1.0]

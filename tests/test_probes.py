@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,6 +33,8 @@ from sweeper.train.problem.importing import ProblemRef
 from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Streams
 from sweeper.train.tuning.range_plan import batch_sizes
+from sweeper.train.tuning.stages import BatchChoice, BatchRange, Check, LrRange
+from sweeper.train.tuning.trials import Trial
 
 SIGNATURE = "5e" * 32
 
@@ -90,12 +93,14 @@ def streams_of(number: int = 0, stage: str = "lr_range", seed: int = 0) -> Strea
 
 
 WARM_UP = {"warmup_lr": 1e-4, "warmup_batch": 16, "warmup_steps": 3}
-LR_RANGE = {"lr_start": 1e-3, "lr_end": 0.5, "steps": 30, "spacing": "linear", "batch_size": 16}
-BATCH_RANGE = {"batch_start": 8, "batch_end": 20, "samples": 200, "steps": 15}
+LR_RANGE = LrRange("linear", 0, False, 1e-3, 0.5, batch_size=16, steps=30, **WARM_UP)
 FOUND = {"lr_min": 0.05, "lr_max": 0.3, "lr_batch": 16}
-CHOICE = {**FOUND, "sizes": [8, 20], "inits": 2, "cycle_epochs": 3}
-TRIAL = {"lr_start": 0.01, "lr_end": 0.3, "batch_size": 16, "cycle_epochs": 4, "cycles": 2}
-TRIAL |= {"steps": 4 * 2 * 5, "params": encode(())}
+BATCH_RANGE = BatchRange(**FOUND, batch_start=8, batch_end=20, samples=200, steps=15, **WARM_UP)
+CHOICE = BatchChoice(
+    **FOUND, sizes=[8, 20], inits=2, cycle_epochs=3, range_diverged=False, steps=12
+)
+PARAMS = encode(())
+TRIAL = Trial(0.01, 0.3, batch_size=16, cycle_epochs=4, cycles=2, steps=4 * 2 * 5)
 
 
 def probe_of(streams: Streams, model: Any = with_state, data: Data | None = None) -> Probe:
@@ -106,11 +111,11 @@ def run(stage: str, streams: Streams, data: Data | None = None, **changes: Any) 
     """What a probe of the stage measures, to the last bit."""
     probe = probe_of(streams, data=data)
     if stage == "lr_range":
-        _, arrays = run_lr_range(probe, LR_RANGE | WARM_UP | changes)
+        _, arrays = run_lr_range(probe, replace(LR_RANGE, **changes))
     elif stage == "batch_range":
-        _, arrays = run_batch_range(probe, BATCH_RANGE | FOUND | WARM_UP | changes)
+        _, arrays = run_batch_range(probe, replace(BATCH_RANGE, **changes))
     else:
-        metrics, _ = run_batch_choice(probe, CHOICE | changes, streams.number)
+        metrics, _ = run_batch_choice(probe, replace(CHOICE, **changes), streams.number)
         return np.float64(metrics["perf"]).tobytes()
     return bytes(arrays["perf"].tobytes())
 
@@ -123,10 +128,9 @@ def trial(
     **changes: Any,
 ) -> Any:
     streams = streams or streams_of(stage="trial")
-    payload = TRIAL | changes
-    return train_trial(
-        problem or problem_of(), data or data_of(), streams, payload, samples, Path("unused")
-    )
+    problem, data = problem or problem_of(), data or data_of()
+    told = replace(TRIAL, **changes)
+    return train_trial(problem, data, streams, PARAMS, told, samples, Path("unused"))
 
 
 def bits(model: nn.Module) -> dict[str, bytes]:
@@ -185,7 +189,7 @@ def test_the_order_of_the_data_has_a_stream_of_its_own():
 
     def trained(number):
         probe = probe_of(streams_of(number), model)
-        run_lr_range(probe, LR_RANGE | WARM_UP)
+        run_lr_range(probe, LR_RANGE)
         of_trial = trial(streams_of(number, "trial"), problem=problem_of(model)).model
         return bits(probe.model)["weight"], bits(of_trial)["weight"]
 
@@ -226,9 +230,9 @@ def test_measuring_performance_does_not_disturb_a_probe(model, stage, monkeypatc
     def trained() -> dict[str, bytes]:
         probe = probe_of(streams_of(0, stage), model)
         if stage == "lr_range":
-            run_lr_range(probe, LR_RANGE | WARM_UP)
+            run_lr_range(probe, LR_RANGE)
         elif stage == "batch_range":
-            run_batch_range(probe, BATCH_RANGE | FOUND | WARM_UP)
+            run_batch_range(probe, BATCH_RANGE)
         else:
             run_batch_choice(probe, CHOICE, 0)
         return bits(probe.model)
@@ -283,14 +287,14 @@ def exploding(**changes):
 
 def test_a_rate_that_diverges_ends_a_range_run_early():
     probe = Probe.make(exploding(), data_of(), streams_of(), encode(()))
-    _, arrays = run_lr_range(probe, LR_RANGE | WARM_UP | {"lr_start": 1e-6, "warmup_steps": 0})
-    assert 0 < len(arrays["perf"]) < LR_RANGE["steps"]
+    _, arrays = run_lr_range(probe, replace(LR_RANGE, lr_start=1e-6, warmup_steps=0))
+    assert 0 < len(arrays["perf"]) < LR_RANGE.steps
     assert np.isfinite(arrays["perf"]).all()
 
 
 def test_a_rate_that_diverges_ends_a_batch_run_early():
     probe = Probe.make(exploding(), data_of(), streams_of(), encode(()))
-    _, arrays = run_batch_range(probe, BATCH_RANGE | FOUND | WARM_UP)
+    _, arrays = run_batch_range(probe, BATCH_RANGE)
     assert len(arrays["perf"]) < len(batch_sizes(8, 20, 200))
     assert np.isfinite(arrays["perf"]).all()
 
@@ -315,7 +319,7 @@ def test_a_model_that_is_nan_from_the_start_leaves_an_empty_curve():
         return made
 
     probe = Probe.make(problem_of(model), data_of(), streams_of(), encode(()))
-    _, arrays = run_lr_range(probe, LR_RANGE | WARM_UP)
+    _, arrays = run_lr_range(probe, LR_RANGE)
     assert arrays["perf"].shape == (0,)
 
 
@@ -397,7 +401,7 @@ def test_every_group_has_the_scheduled_rate_times_its_scale(monkeypatch):
     assert rates[:, 1].max() == pytest.approx(0.3)
     np.testing.assert_array_equal(rates[:, 0], 0.25 * rates[:, 1])
     seen.clear()
-    run_lr_range(Probe.make(problem, data_of(), streams_of(), encode(())), LR_RANGE | WARM_UP)
+    run_lr_range(Probe.make(problem, data_of(), streams_of(), encode(())), LR_RANGE)
     rates = np.array(seen)
     np.testing.assert_allclose(rates[3:, 1], np.linspace(1e-3, 0.5, 30))
     np.testing.assert_array_equal(rates[:, 0], 0.25 * rates[:, 1])
@@ -415,7 +419,7 @@ def test_gradients_are_clipped_in_probes_and_in_trials(changes):
 
     problem = problem_of(optimizer={"class": Watched}, **changes)
     trial(problem=problem)
-    run_lr_range(Probe.make(problem, data_of(), streams_of(), encode(())), LR_RANGE | WARM_UP)
+    run_lr_range(Probe.make(problem, data_of(), streams_of(), encode(())), LR_RANGE)
     assert len(sizes) == 40 + 3 + 30
     ((name, bound),) = changes.items()
     for gradient in sizes:
@@ -435,8 +439,8 @@ def test_training_improves_on_the_start():
 
 @pytest.mark.parametrize(("steps", "expected"), [(10, 64), (8_000, 160), (100_000, 1024)])
 def test_curves_are_measured_on_what_a_tenth_of_the_training_pays_for(steps, expected):
-    payload = {"steps": steps, "batch_size": 16}
-    chosen = choose_samples(data_of(2000), streams_of(), payload, points=40)
+    told = replace(TRIAL, steps=steps, batch_size=16)
+    chosen = choose_samples(data_of(2000), streams_of(), told, points=40)
     assert len(chosen["train"]) == expected
     assert len(chosen["val"]) == 40
     for places in chosen.values():
@@ -470,7 +474,7 @@ def test_handlers_are_told_of_the_trial(tmp_path):
 
     problem = problem_of(handlers=handlers)
     streams = streams_of(3, "trial")
-    found = train_trial(problem, data_of(), streams, TRIAL, 0, tmp_path / "3")
+    found = train_trial(problem, data_of(), streams, PARAMS, TRIAL, 0, tmp_path / "3")
     assert bits(found.model) == bits(trial(streams).model)
     assert (told[0].number, told[0].params, told[0].folder) == (3, (), tmp_path / "3")
     assert told[0].folder.is_dir()
@@ -495,5 +499,5 @@ def test_what_is_judged_is_the_output_in_evaluation_mode():
         return sum(nn.functional.cross_entropy(one, y) for one in given)
 
     problem = problem_of(Auxiliary, loss=lambda: loss)
-    check = {"params": encode(()), "batch_size": 16}
-    assert run_check(problem, data_of(), streams_of(0, "check"), check) == []
+    streams = streams_of(0, "check")
+    assert run_check(problem, data_of(), streams, PARAMS, Check(16, steps=1)) == []

@@ -27,6 +27,7 @@ from sweeper.train.problem.optimizers import make_optimizer, set_rate
 from sweeper.train.problem.problem import Problem, load_problem
 from sweeper.train.problem.recipe import Clipping
 from sweeper.train.streams import Streams
+from sweeper.train.tuning.stages import Check
 
 TOY = """
 import torch
@@ -578,9 +579,8 @@ def checked(encoded: str = encode({}), **changes: Any) -> None:
     x = torch.arange(12.0).reshape(4, 3)
     samples = HeldSet(x, changes.pop("y", x[:, :1]))
     problem = problem_of(**({"model": lambda: nn.Linear(3, 1)} | changes))
-    payload = {"params": encoded, "batch_size": 4}
     streams = Streams(0, "ab" * 32, "check", 0)
-    run_check(problem, Data(samples, samples), streams, payload)
+    run_check(problem, Data(samples, samples), streams, encoded, Check(4, steps=1))
 
 
 class NoGradient(nn.Module):

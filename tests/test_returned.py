@@ -15,11 +15,13 @@ from sweeper.signature import encode
 from sweeper.train.eager.probes import Probe, run_check
 from sweeper.train.mode.choose import find_way
 from sweeper.train.packs.trial import Member, train_pack
-from test_probes import TRIAL, bits, data_of, problem_of, streams_of, trial
+from sweeper.train.tuning.stages import Check
+from sweeper.train.tuning.trials import Trials
+from test_probes import PARAMS, TRIAL, bits, data_of, problem_of, streams_of, trial
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CHECK = {"params": encode(()), "batch_size": 16}
+CHECK = Check(batch_size=16, steps=1)
 
 
 def backbone(*inner):
@@ -32,12 +34,15 @@ def with_a_head(part):
 
 
 def check(problem):
-    run_check(problem, data_of(), streams_of(0, "check"), CHECK)
+    run_check(problem, data_of(), streams_of(0, "check"), PARAMS, CHECK)
 
 
 def packed(problem, numbers):
-    members = [Member.make(problem, data_of(), streams_of(n, "trial"), TRIAL) for n in numbers]
-    found = train_pack(problem, data_of(), members, TRIAL, 0)
+    members = [
+        Member.make(problem, data_of(), streams_of(n, "trial"), PARAMS, TRIAL.batch_size)
+        for n in numbers
+    ]
+    found = train_pack(problem, data_of(), members, Trials(TRIAL), 0)
     return {member.streams.number: bits(trained.model) for member, trained in found}
 
 
@@ -59,8 +64,8 @@ def test_a_frozen_backbone_is_shared_packed_and_never_written():
     problem = with_a_head(part)
     check(problem)
     Probe.make(problem, data_of(), streams_of(), encode(()))
-    _, arrays = find_way(problem, data_of(), streams_of(0, "way"), TRIAL)
-    assert str(arrays["way"]) == "flat", arrays["because"]
+    way = find_way(problem, data_of(), streams_of(0, "way"), PARAMS, TRIAL)
+    assert way.kind == "flat", way.because
     eager = {n: bits(trial(streams_of(n, "trial"), problem=problem).model) for n in (0, 1)}
     together = packed(problem, [0, 1, 2])
     for number, found in packed(problem, [1, 2]).items():
@@ -80,13 +85,13 @@ def test_a_frozen_backbone_is_shared_packed_and_never_written():
 
 def test_a_shared_part_that_cannot_be_copied_is_not_checked_at_its_owners_cost():
     part = Locked()
-    _, arrays = find_way(with_a_head(part), data_of(), streams_of(0, "way"), TRIAL)
-    assert str(arrays["way"]) == "plain"
-    assert "copy.deepcopy raises TypeError" in str(arrays["because"])
+    way = find_way(with_a_head(part), data_of(), streams_of(0, "way"), PARAMS, TRIAL)
+    assert way.kind == "plain"
+    assert "copy.deepcopy raises TypeError" in way.because
     assert part.first.weight.dtype == torch.float32
     alone = problem_of(lambda: nn.Sequential(Locked(), nn.Linear(8, 2)))
-    _, arrays = find_way(alone, data_of(), streams_of(0, "way"), TRIAL)
-    assert str(arrays["way"]) == "flat", arrays["because"]
+    way = find_way(alone, data_of(), streams_of(0, "way"), PARAMS, TRIAL)
+    assert way.kind == "flat", way.because
 
 
 def whole():

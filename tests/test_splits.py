@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +34,10 @@ from sweeper.train.mode.bits import check_bits
 from sweeper.train.mode.choose import find_way
 from sweeper.train.packs import trial as packed
 from sweeper.train.packs.trial import Member, train_pack
+from sweeper.train.tuning.trials import Trials
 from sweeper.train.vectorize.lowering import batched
 from sweeping import assert_same_bits, outcomes, run
-from test_probes import TRIAL, bits, plain, streams_of
+from test_probes import PARAMS, TRIAL, bits, plain, streams_of
 from test_probes import problem_of as toy
 from test_train_data import opened
 from test_train_data import problem_of as problem_with
@@ -278,18 +280,20 @@ def split_data(rule, samples=103):
 def test_a_pack_is_plain_training_of_each_members_own_part(rule):
     data, problem = split_data(rule), toy(plain)
     n_train, _ = sizes(rule, 103)
-    payload = {**TRIAL, "steps": 8 * (n_train // 16)}
+    told = replace(TRIAL, steps=8 * (n_train // 16))
     numbers = [0, 3, 4]
-    members = [Member.make(problem, data, streams_of(n, "trial"), payload) for n in numbers]
+    members = [
+        Member.make(problem, data, streams_of(n, "trial"), PARAMS, told.batch_size) for n in numbers
+    ]
     # One in a set whose samples are all that the trial may see.
     for number, (member, trained) in zip(
-        numbers, train_pack(problem, data, members, payload, 4), strict=True
+        numbers, train_pack(problem, data, members, Trials(told), 4), strict=True
     ):
         kept, held = data.splits.of_trial(number)
         own = Data(*(HeldSet(data.train.x[some], data.train.y[some]) for some in (kept, held)))
-        expected = train_trial(problem, own, member.streams, payload, 4, Path("unused"))
+        expected = train_trial(problem, own, member.streams, PARAMS, told, 4, Path("unused"))
         seen = train_trial(
-            problem, data.of_trial(number), member.streams, payload, 4, Path("unused")
+            problem, data.of_trial(number), member.streams, PARAMS, told, 4, Path("unused")
         )
         assert bits(seen.model) == bits(expected.model)
         for name, value in expected.metrics.items():
@@ -302,11 +306,14 @@ def test_a_pack_is_plain_training_of_each_members_own_part(rule):
 
 def test_members_whose_parts_are_of_other_sizes_do_not_depend_on_each_other():
     data, problem = split_data(sweeper.KFold(5), 52), toy()
-    payload = {**TRIAL, "steps": 8 * 2}
+    told = replace(TRIAL, steps=8 * 2)
 
     def trained(numbers):
-        members = [Member.make(problem, data, streams_of(n, "trial"), payload) for n in numbers]
-        found = train_pack(problem, data, members, payload, 3)
+        members = [
+            Member.make(problem, data, streams_of(n, "trial"), PARAMS, told.batch_size)
+            for n in numbers
+        ]
+        found = train_pack(problem, data, members, Trials(told), 3)
         return {m.streams.number: (dict(t.metrics), bits(m.model), t.arrays) for m, t in found}
 
     assert len({len(data.of_trial(number).val) for number in range(5)}) == 2
@@ -322,7 +329,7 @@ def test_members_whose_parts_are_of_other_sizes_do_not_depend_on_each_other():
 @pytest.mark.parametrize("rule", [0.2, sweeper.KFold(5)], ids=str)
 def test_the_sizes_that_are_evaluated_are_checked(rule, monkeypatch):
     data, problem = split_data(rule), toy()
-    payload = {**TRIAL, "steps": 40}
+    told = replace(TRIAL, steps=40)
     checked = []
     run_packs = packed.PackEvaluation.run
 
@@ -331,8 +338,10 @@ def test_the_sizes_that_are_evaluated_are_checked(rule, monkeypatch):
         return run_packs(self, stacked, x, y)
 
     monkeypatch.setattr(packed.PackEvaluation, "run", note)
-    members = [Member.make(problem, data, streams_of(n, "way"), payload) for n in (0, 1)]
-    check_bits(problem, members, batched(members[0].tape), data, payload, 0)
+    members = [
+        Member.make(problem, data, streams_of(n, "way"), PARAMS, told.batch_size) for n in (0, 1)
+    ]
+    check_bits(problem, members, batched(members[0].tape), data, told, 0)
     parts = [data.of_trial(number) for number in range(10)]
     lengths = {len(part) for one in parts for part in (one.train, one.val)}
     assert set(checked) == lengths
@@ -344,8 +353,8 @@ def test_the_sizes_that_are_evaluated_are_checked(rule, monkeypatch):
         check(evaluation, state, pair, samples)
 
     monkeypatch.setattr(agreement, "_check_evaluation", note_length)
-    _, texts = find_way(problem, data, streams_of(0, "way"), payload)
-    assert str(texts["way"]) == "flat"
+    way = find_way(problem, data, streams_of(0, "way"), PARAMS, told)
+    assert way.kind == "flat"
     assert set(agreed) == lengths
 
 

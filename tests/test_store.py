@@ -83,7 +83,7 @@ LR_STEP = Step("lr_range", 2, {"steps": 100, "lr_end": 1e-6, "spacing": "linear"
 
 def curves(number):
     values = {name: np.arange(3.0) + number for name in METRICS}
-    return pack_arrays({"step": np.array([1, 5, 9]), **values, "model_sha256": "ab" * 32})
+    return pack_arrays({"step": np.array([1, 5, 9]), **values})
 
 
 def trial(point, number, failure=None, **changes):
@@ -968,3 +968,16 @@ def test_views_can_be_read_by_others(collated, paths):
 
 def test_names_of_models_are_those_that_workers_are_given(paths):
     assert Path(paths.model_pattern.format(id=3, number=14)) == paths.model(3, 14)
+
+
+def test_texts_of_an_outcome_are_kept_among_its_arrays_and_read_as_texts(store):
+    store.begin([Asked(ONE, 2, 0)], "s", keep_log=True)
+    plain = probe(ONE, 0, "ladder")
+    arrays = {"perf": np.linspace(0, 1, 5), "fingerprint": np.array("f"), "notes": np.array(["a"])}
+    # As folders of earlier releases have them: among the arrays.
+    earlier = dataclasses.replace(plain, number=1, arrays=pack_arrays(arrays))
+    texts = {"fingerprint": "f", "notes": ["a"]}
+    store.append(finished(dataclasses.replace(plain, info=texts), earlier))
+    found, same = store.outcomes()
+    assert found.info == same.info == texts
+    assert found.arrays == same.arrays == earlier.arrays

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-COULD_NOT = "could not be tuned"
+from sweeper.stats.learned import LEARNED, gain
 
-LEARNED = 0.03
-"""A training has learned something where its loss is so far below the constant prediction's, as a
-share of it."""
+COULD_NOT = "could not be tuned"
 
 OF_THE_BEST = 0.25
 """Where even the best point of a sweep learns little, so much of that is enough."""
@@ -39,24 +36,20 @@ def _gains(told: Mapping[str, Any], losses: Sequence[float]) -> list[float]:
     constant = told.get("constant")
     if constant is None:
         return []
-    return [_gain(constant, loss) for loss in losses]
-
-
-def _gain(constant: float, loss: float) -> float:
-    return max(0.0, (constant - loss) / (abs(constant) or 1.0)) if math.isfinite(loss) else 0.0
+    return [gain(constant, loss) for loss in losses]
 
 
 def _flag(told: Mapping[str, Any], gains: Sequence[float], least: float) -> str:
     if not gains:
         return ""
-    stuck = sum(gain <= least for gain in gains)
+    stuck = sum(gained <= least for gained in gains)
     if 2 * stuck >= len(gains):
         return (
             f"{COULD_NOT}: {stuck} of {len(gains)} trials are no better than a constant prediction"
         )
     constant = told["constant"]
     known = [one["expected"] for one in told["tunings"] if one.get("expected") is not None]
-    promised = float(np.mean([_gain(constant, loss) for loss in known])) if known else 0.0
+    promised = float(np.mean([gain(constant, loss) for loss in known])) if known else 0.0
     reached = float(np.mean(gains))
     if reached < SHORT * promised:
         return f"{COULD_NOT}: trials reach {reached / promised:.0%} of what its probes gained"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
+from sweeper.files import add_texts
 from sweeper.records import (
     Asked,
     Decision,
@@ -75,7 +76,8 @@ def _outcome_row(point_id: int, outcome: Outcome) -> tuple[Any, ...]:
     which = (point_id, outcome.stage, outcome.number)
     metrics = json.dumps(dict(outcome.metrics))
     crc = seal_outcome(*which, metrics, failure)
-    return (*which, outcome.started, outcome.ended, metrics, outcome.arrays, failure, crc)
+    arrays = add_texts(outcome.arrays, outcome.info)
+    return (*which, outcome.started, outcome.ended, metrics, arrays, failure, crc)
 
 
 def _event_row_of(ids: Mapping[str, int], event: Started | Lost | Interrupted) -> tuple[Any, ...]:

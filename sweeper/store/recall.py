@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from sweeper.files import read_texts
 from sweeper.records import (
     CHECK,
     NOT_ITS_FAULT,
@@ -259,5 +260,7 @@ def _outcomes_of(database: Database, rows: list[Any]) -> list[Outcome]:
             raise damaged(database.path, f"{what} is not as it was written")
         failure = None if text is None else read_failure(json.loads(text))
         who = signatures[point_id]
-        found.append(Outcome(who, stage, number, started, ended, measured, blob or b"", failure))
+        data = blob or b""
+        rest = (measured, data, failure, read_texts(data))
+        found.append(Outcome(who, stage, number, started, ended, *rest))
     return found

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sweeper.files import refuse_link, unpack_arrays
+from sweeper.files import refuse_link
 from sweeper.records import CHECK, WAY
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
@@ -73,10 +73,10 @@ def _fingerprints(store: Store) -> dict[str, str]:
     found = {}
     first = "stage IN (?, ?) AND number = 0 AND failure IS NULL"
     for outcome in store.outcomes(first, _FIRST_STAGES):
-        text = unpack_arrays(outcome.arrays).get(_FINGERPRINT)
+        text = outcome.info.get(_FINGERPRINT)
         if text is not None:
-            expect(text.shape == () and text.dtype.kind == "U", "a fingerprint", text)
-            found[outcome.point] = str(text)
+            expect(isinstance(text, str), "a fingerprint", text)
+            found[outcome.point] = text
     return found
 
 

@@ -17,6 +17,7 @@ from sweeper.train.problem.inputs import call_model
 from sweeper.train.problem.metrics import evaluating
 from sweeper.train.problem.reductions import join
 from sweeper.train.streams import Streams, preserved
+from sweeper.train.tuning.trials import Trial
 
 CURVE_SAMPLES = 1024
 """The most samples that a point of a curve is measured on."""
@@ -48,15 +49,13 @@ def curve_steps(steps: int, samples: int) -> np.ndarray[Any, np.dtype[np.int64]]
     return np.unique(np.ceil(np.linspace(0, steps, samples + 1)[1:]).astype(np.int64))
 
 
-def choose_samples(
-    data: Data, streams: Streams, payload: Mapping[str, Any], points: int
-) -> dict[str, Indices]:
+def choose_samples(data: Data, streams: Streams, trial: Trial, points: int) -> dict[str, Indices]:
     """The samples of each set that a trial's curves of so many points are measured on.
 
     As many as a curve may cost, where to evaluate a sample costs as much as to train on it: by its
     arithmetic it is a third, but where steps are compiled, and evaluations are not, nearly all.
     """
-    trained = payload["steps"] * payload["batch_size"]
+    trained = trial.steps * trial.batch_size
     affordable = int(CURVE_SHARE * trained / (2 * points))
     most = max(LEAST_CURVE_SAMPLES, min(CURVE_SAMPLES, affordable))
     generator = streams.generator("evaluation")

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import hashlib
 import io
 import math
 import os
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from sweeper.errors import ChangedCodeError, DiskError, SweeperError
+from sweeper.errors import ChangedCodeError
 from sweeper.files import pack_arrays, write_swapped
-from sweeper.records import CHECK, TRIAL, WAY, Failure, Job, Outcome
+from sweeper.records import Job, Outcome
 from sweeper.train.curves import Trained
 from sweeper.train.data.samples import Data
 from sweeper.train.data.sharing import open_data
 from sweeper.train.eager import probes
 from sweeper.train.eager.constant import constant_loss
+from sweeper.train.failures import describe
 from sweeper.train.mode.choose import find_way
 from sweeper.train.mode.machine import check_products, not_a_worker
 from sweeper.train.native.toolchain import check_toolchain
@@ -41,23 +39,31 @@ from sweeper.train.problem.problem import Problem, load_problem
 from sweeper.train.problem.sources import check_sources
 from sweeper.train.problem.spec import DataRef, TrainContext
 from sweeper.train.streams import Streams, preserved
-from sweeper.train.tuning.ladder_plan import CONSTANT, probes_of, settings_of
-from sweeper.train.tuning.range_plan import (
-    BATCH_CHOICE,
-    BATCH_RANGE,
-    COMPILED,
+from sweeper.train.task import Task
+from sweeper.train.tuning.ladder_plan import CONSTANT
+from sweeper.train.tuning.stages import (
     FINGERPRINT,
-    FLAT,
     LADDER,
     LR_RANGE,
-    LR_RESCAN,
-    PLAIN,
-    split_stage,
+    BatchChoice,
+    BatchRange,
+    Check,
+    FindWay,
+    FindWays,
+    LadderRound,
+    LrRange,
 )
+from sweeper.train.tuning.trials import COMPILED, FLAT, Trial, Trials
 from sweeper.train.vectorize.trace import CannotPackError
 
-_Found: TypeAlias = tuple[Mapping[str, Any], Mapping[str, Any]]
-"""Metrics and arrays."""
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a replica came to."""
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    arrays: Mapping[str, Any] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
 
 
 def execute(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome]:
@@ -66,32 +72,37 @@ def execute(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome
     Trials of a point that is trained in packs are trained together, and come together.
     """
     torch.set_num_threads(context.threads)
-    base, _ = split_stage(job.stage)
-    parts = {TRIAL: by_settings, LADDER: by_batch}.get(base, _whole)(job)
-    for part in parts:
-        way = part.payload.get("way", PLAIN)
-        if way == PLAIN:
-            yield from _execute_plain(context, fd, part)
+    for task in _parts(Task.read(job)):
+        if task.way.is_packed:
+            yield from _execute_packed(context, fd, task)
         else:
-            yield from _execute_packed(context, fd, part)
+            yield from _execute_plain(context, fd, task)
 
 
-def _whole(job: Job) -> list[Job]:
-    return [job]
+def _parts(task: Task) -> list[Task]:
+    """What of it may be trained together."""
+    match task.told:
+        case Trials() as told:
+            return by_settings(task, told)
+        case LadderRound() as told:
+            return by_batch(task, told)
+        case _:
+            return [task]
 
 
-def _execute_plain(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome]:
-    for number in job.numbers:
+def _execute_plain(context: TrainContext, fd: int | None, task: Task) -> Iterator[Outcome]:
+    for number in task.numbers:
         torch.set_num_threads(context.threads)  # whatever the one before has made of it
-        work = functools.partial(_train, context, fd, job, number)
-        yield _outcome(job, number, time.time(), work)
+        work = functools.partial(_train, context, fd, task, number)
+        yield _outcome(task, number, time.time(), work)
 
 
-def _outcome(job: Job, number: int, started: float, work: Callable[[], _Found]) -> Outcome:
-    outcome = Outcome(job.point, job.stage, number, started, started)
+def _outcome(task: Task, number: int, started: float, work: Callable[[], _Found]) -> Outcome:
+    outcome = Outcome(task.point, task.stage, number, started, started)
     try:
-        metrics, arrays = work()
-        outcome = replace(outcome, metrics=metrics, arrays=pack_arrays(arrays))
+        found = work()
+        arrays = pack_arrays(found.arrays)
+        outcome = replace(outcome, metrics=found.metrics, arrays=arrays, info=found.info)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a model that calls sys.exit fails, too
@@ -102,24 +113,29 @@ def _outcome(job: Job, number: int, started: float, work: Callable[[], _Found]) 
 # -- packs ----------------------------------------------------------------------------------------
 
 
-def _execute_packed(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome]:
+def _execute_packed(context: TrainContext, fd: int | None, task: Task) -> Iterator[Outcome]:
     """Train the replicas as their point's others were, or not at all."""
     try:
         check_products(allow=context.allow_changed_code)
-        compiled = job.payload["way"] == COMPILED
+        compiled = task.way.kind == COMPILED
         if compiled and not check_toolchain(
-            job.payload["toolchain"], allow=context.allow_changed_code
+            task.way.toolchain or "", allow=context.allow_changed_code
         ):
-            job = replace(job, payload={**job.payload, "way": FLAT})
+            task = replace(task, way=replace(task.way, kind=FLAT))
     except ChangedCodeError as error:
-        for number in job.numbers:
-            yield _outcome(job, number, time.time(), functools.partial(_raise, error))
+        for number in task.numbers:
+            yield _outcome(task, number, time.time(), functools.partial(_raise, error))
         return
-    execute = _execute_packs if job.stage == TRIAL else _execute_probes
-    yield from execute(context, fd, job)
+    match task.told:
+        case Trials() as told:
+            yield from _execute_packs(context, fd, task, told)
+        case LadderRound() as told:
+            yield from _execute_probes(context, fd, task, told)
 
 
-def _execute_probes(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome]:
+def _execute_probes(
+    context: TrainContext, fd: int | None, task: Task, told: LadderRound
+) -> Iterator[Outcome]:
     """Train probes of one batch size in packs, as large as memory allows.
 
     Where one cannot be packed, or fails, each goes alone, and that one plain: a property of the
@@ -127,28 +143,30 @@ def _execute_probes(context: TrainContext, fd: int | None, job: Job) -> Iterator
     """
     started = time.time()
     try:
-        losses = _train_probes(context, fd, job)
+        losses = _train_probes(context, fd, task, told)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - as above
-        if len(job.numbers) > 1:
-            for number in job.numbers:
-                yield from _execute_probes(context, fd, replace(job, numbers=(number,)))
+        if len(task.numbers) > 1:
+            for number in task.numbers:
+                yield from _execute_probes(context, fd, replace(task, numbers=(number,)), told)
         elif isinstance(error, CannotPackError):
-            yield from _execute_plain(context, fd, job)
+            yield from _execute_plain(context, fd, task)
         else:
-            yield _outcome(job, job.numbers[0], started, functools.partial(_raise, error))
+            yield _outcome(task, task.numbers[0], started, functools.partial(_raise, error))
         return
     # Each one's share of the time, as of trials.
-    share = (time.time() - started) / len(job.numbers)
-    for place, number in enumerate(job.numbers):
-        work = functools.partial(_judged, context, fd, job, number, losses[number])
-        outcome = _outcome(job, number, time.time(), work)
+    share = (time.time() - started) / len(task.numbers)
+    for place, number in enumerate(task.numbers):
+        work = functools.partial(_judged, context, fd, task, number, losses[number])
+        outcome = _outcome(task, number, time.time(), work)
         begun = started + place * share
         yield replace(outcome, started=begun, ended=begun + share)
 
 
-def _train_probes(context: TrainContext, fd: int | None, job: Job) -> dict[int, list[float]]:
+def _train_probes(
+    context: TrainContext, fd: int | None, task: Task, told: LadderRound
+) -> dict[int, list[float]]:
     """The held-out losses of the job's probes, by number.
 
     Raises:
@@ -156,66 +174,74 @@ def _train_probes(context: TrainContext, fd: int | None, job: Job) -> dict[int, 
     """
     torch.set_num_threads(context.threads)
     problem, data = _data(context, fd)
-    every = probes_of(job.payload)
+    every = told.probes()
+    chosen = [every[number] for number in task.numbers]
+    size = chosen[0].batch_size
 
     def make(stream: int) -> packed.Member:
-        streams = Streams(context.seed, job.point, job.stage, stream)
-        member = packed.Member.make(problem, data, streams, job.payload)
-        if member.tape.digest != job.payload["tape"]:
+        streams = Streams(context.seed, task.point, task.stage, stream)
+        member = packed.Member.make(problem, data, streams, task.params, size)
+        if member.tape.digest != task.way.tape:
             raise CannotPackError("its step is another one")
         return member
 
-    chosen = [every[number] for number in job.numbers]
-    return dict(train_probes(problem, data, chosen, job.payload["way"], make))
+    return dict(train_probes(problem, data, chosen, task.way.kind or FLAT, make))
 
 
-def _execute_packs(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome]:
+def _execute_packs(
+    context: TrainContext, fd: int | None, task: Task, told: Trials
+) -> Iterator[Outcome]:
     """Train the trials in packs, as large as memory allows.
 
     One that has another step than the point's (its code changed, say) trains plain: that is a
     property of the trial, not of the pack.
     """
     members: list[packed.Member] = []
-    most = len(job.numbers)
-    for number in job.numbers:
+    most, way = len(task.numbers), task.way.kind or FLAT
+    for number in task.numbers:
         started = time.time()
         try:
-            member = _member(context, fd, job, number)
-            if member.tape.digest != job.payload["tape"]:
+            member = _member(context, fd, task, told, number)
+            if member.tape.digest != task.way.tape:
                 raise CannotPackError("its step is another one")  # noqa: TRY301 - one way out
         except CannotPackError:
-            work = functools.partial(_train, context, fd, job, number)
-            yield _outcome(job, number, started, work)
+            work = functools.partial(_train, context, fd, task, number)
+            yield _outcome(task, number, started, work)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - as above
-            yield _outcome(job, number, started, functools.partial(_raise, error))
+            yield _outcome(task, number, started, functools.partial(_raise, error))
         else:
             members.append(member)
-            most = packed.most_members(member, job.payload["way"])
+            most = packed.most_members(member, way)
     for share in packed.shares(members, most):
-        yield from _execute_pack(context, fd, job, share)
+        yield from _execute_pack(context, fd, task, told, share)
 
 
 def _execute_pack(
-    context: TrainContext, fd: int | None, job: Job, members: Sequence[packed.Member]
+    context: TrainContext,
+    fd: int | None,
+    task: Task,
+    told: Trials,
+    members: Sequence[packed.Member],
 ) -> Iterator[Outcome]:
     started = time.time()
     torch.set_num_threads(context.threads)  # whatever a model has made of it
     problem, data = _data(context, fd)
-    found = packed.train_pack(problem, data, members, job.payload, context.curve_samples)
+    samples, way = context.curve_samples, task.way.kind or FLAT
+    found = packed.train_pack(problem, data, members, told, samples, way)
     done: list[Outcome] = []
     try:
         for member, trained in found:
             number = member.streams.number
-            work = functools.partial(_kept, context, job, number, trained)
-            done.append(_outcome(job, number, started, work))
+            work = functools.partial(_kept, context, task, number, trained)
+            done.append(_outcome(task, number, started, work))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - as above
         rest = [member.streams.number for member in members[len(done) :]]
         if len(members) == 1:
-            done.append(_outcome(job, rest[0], started, functools.partial(_raise, error)))
+            done.append(_outcome(task, rest[0], started, functools.partial(_raise, error)))
             rest = []
     else:
         rest = []
@@ -226,13 +252,15 @@ def _execute_pack(
         yield replace(outcome, started=begun, ended=begun + share)
     # Whose fault it was shows when each is alone; its bits do not depend on that.
     for number in rest:
-        yield from _execute_packs(context, fd, replace(job, numbers=(number,)))
+        yield from _execute_packs(context, fd, replace(task, numbers=(number,)), told)
 
 
-def _member(context: TrainContext, fd: int | None, job: Job, number: int) -> packed.Member:
+def _member(
+    context: TrainContext, fd: int | None, task: Task, told: Trials, number: int
+) -> packed.Member:
     problem, data = _data(context, fd)
-    streams = Streams(context.seed, job.point, job.stage, number)
-    return packed.Member.make(problem, data, streams, job.payload)
+    streams = Streams(context.seed, task.point, task.stage, number)
+    return packed.Member.make(problem, data, streams, task.params, told.first.batch_size)
 
 
 def _raise(error: BaseException) -> _Found:
@@ -242,37 +270,6 @@ def _raise(error: BaseException) -> _Found:
 # -- one replica ----------------------------------------------------------------------------------
 
 
-def describe(error: BaseException) -> Failure:
-    """An exception as a failure: its last line, and the traceback."""
-    message = "".join(traceback.format_exception_only(error)).strip()
-    if isinstance(error, SweeperError):  # written for people
-        message = str(error)
-    while (trace := error.__traceback__) is not None and _is_ours(trace):
-        error = error.with_traceback(trace.tb_next)
-    return Failure(_kind(error, message), message, "".join(traceback.format_exception(error)))
-
-
-def _kind(error: BaseException, message: str) -> Literal["memory", "disk", "exception", "changed"]:
-    number = error.errno if isinstance(error, OSError) else None
-    if isinstance(error, DiskError) or number in (errno.ENOSPC, errno.EDQUOT):
-        return "disk"
-    # torch says it in words.
-    if isinstance(error, MemoryError) or number == errno.ENOMEM or _NO_MEMORY in message:
-        return "memory"
-    return "changed" if isinstance(error, ChangedCodeError) else "exception"
-
-
-_NO_MEMORY = "can't allocate memory"
-
-
-def _is_ours(trace: TracebackType) -> bool:
-    """Whether it is this package's own way to the user's code, which tells nobody anything."""
-    return trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE)
-
-
-_PACKAGE = str(Path(__file__).parent.parent) + os.sep
-
-
 def _data(context: TrainContext, fd: int | None) -> tuple[Problem, Data]:
     problem = _problem(context.problem, context.sources, context.numerics)
     reopen = open_data if context.data.remade else _kept_data
@@ -280,85 +277,103 @@ def _data(context: TrainContext, fd: int | None) -> tuple[Problem, Data]:
 
 
 def _judged(
-    context: TrainContext, fd: int | None, job: Job, number: int, losses: Sequence[float]
+    context: TrainContext, fd: int | None, task: Task, number: int, losses: Sequence[float]
 ) -> _Found:
     """What a probe of the ladder came to; beside the first, what is asked once a point."""
     metrics: dict[str, float] = {}
-    arrays: dict[str, Any] = {"loss": np.array(losses)}
-    if job.stage == LADDER and number == 0:
+    info: dict[str, str] = {}
+    if task.stage == LADDER and number == 0:
         problem, data = _data(context, fd)
-        streams = Streams(context.seed, job.point, job.stage, number)
-        constant = constant_loss(problem, data, streams, job.payload["params"])
+        streams = Streams(context.seed, task.point, task.stage, number)
+        constant = constant_loss(problem, data, streams, task.params)
         if math.isfinite(constant):
             metrics[CONSTANT] = constant
-        arrays |= _fingerprint(context, fd, job)
-    return metrics, arrays
+        info = _fingerprint(context, fd, task)
+    return _Found(metrics, {"loss": np.array(losses)}, info)
 
 
-def _train(context: TrainContext, fd: int | None, job: Job, number: int) -> _Found:
+def _train(context: TrainContext, fd: int | None, task: Task, number: int) -> _Found:
     problem, data = _data(context, fd)
-    streams = Streams(context.seed, job.point, job.stage, number)
-    payload = settings_of(job.payload, number)
-    base, _ = split_stage(job.stage)
-    if base == LADDER:
-        told = probes_of(payload)[number]
-        streams = Streams(context.seed, job.point, job.stage, told.stream)
-        made = probes.Probe.make(problem, data, streams, payload["params"])
-        return _judged(context, fd, job, number, probes.run_ladder(made, told, streams))
-    if base == CHECK:
-        notes = probes.run_check(problem, data, streams, payload)
-        return {}, {"notes": np.array(notes)} if notes else {}
-    if base in (LR_RANGE, LR_RESCAN, BATCH_RANGE, BATCH_CHOICE):
-        probe = probes.Probe.make(problem, data, streams, payload["params"])
-        if base == BATCH_RANGE:
-            return probes.run_batch_range(probe, payload)
-        if base == BATCH_CHOICE:
-            return probes.run_batch_choice(probe, payload, number)
-        metrics, arrays = probes.run_lr_range(probe, payload)
-        if job.stage == LR_RANGE and number == 0:
-            arrays |= _fingerprint(context, fd, job)
-        return metrics, arrays
-    if base == WAY:
-        trials = payload.get("trials")
-        trial = {**(trials[number] if trials else payload["trial"]), "params": payload["params"]}
-        samples, for_probes = context.curve_samples, trial.get("for_probes", False)
-        return find_way(problem, data, streams, trial, curve_samples=samples, for_probes=for_probes)
-    folder = _model_path(context, job, number).parent
+    streams = Streams(context.seed, task.point, task.stage, number)
+    match task.told:
+        case Check() as told:
+            notes = probes.run_check(problem, data, streams, task.params, told)
+            return _Found(info={"notes": notes} if notes else {})
+        case FindWay(trials=trials) | FindWays(trials=trials):
+            trial, samples = trials[number], context.curve_samples
+            found = find_way(problem, data, streams, task.params, trial, curve_samples=samples)
+            return _Found(info=found.payload())
+        case LadderRound() as told:
+            one = told.probes()[number]
+            streams = Streams(context.seed, task.point, task.stage, one.stream)
+            made = probes.Probe.make(problem, data, streams, task.params)
+            losses = probes.run_ladder(made, one, streams)
+            return _judged(context, fd, task, number, losses)
+        case Trials() as told:
+            return _train_trial(context, fd, task, told.of(number), number)
+        case LrRange() | BatchRange() | BatchChoice() as told:
+            return _run_range(context, fd, task, told, number)
+
+
+def _train_trial(
+    context: TrainContext, fd: int | None, task: Task, trial: Trial, number: int
+) -> _Found:
+    problem, data = _data(context, fd)
+    streams = Streams(context.seed, task.point, task.stage, number)
+    folder = _model_path(context, task, number).parent
     # Imports ignite, which takes as long as torch: not before it is needed.
     from sweeper.train.eager.trial import train_trial
 
-    own = data.of_trial(number)
-    trained = train_trial(problem, own, streams, payload, context.curve_samples, folder)
-    return _kept(context, job, number, trained)
+    own, samples = data.of_trial(number), context.curve_samples
+    trained = train_trial(problem, own, streams, task.params, trial, samples, folder)
+    return _kept(context, task, number, trained)
 
 
-def _fingerprint(context: TrainContext, fd: int | None, job: Job) -> dict[str, Any]:
+def _run_range(
+    context: TrainContext,
+    fd: int | None,
+    task: Task,
+    told: LrRange | BatchRange | BatchChoice,
+    number: int,
+) -> _Found:
+    problem, data = _data(context, fd)
+    streams = Streams(context.seed, task.point, task.stage, number)
+    probe = probes.Probe.make(problem, data, streams, task.params)
+    if isinstance(told, BatchRange):
+        return _Found(*probes.run_batch_range(probe, told))
+    if isinstance(told, BatchChoice):
+        return _Found(*probes.run_batch_choice(probe, told, number))
+    found = _Found(*probes.run_lr_range(probe, told))
+    if task.stage == LR_RANGE and number == 0:
+        return replace(found, info=_fingerprint(context, fd, task))
+    return found
+
+
+def _fingerprint(context: TrainContext, fd: int | None, task: Task) -> dict[str, str]:
     """How the point behaves, as text; nothing for one that has none: it fails nobody."""
     problem, data = _data(context, fd)
     if problem.handlers is not None:  # what they do is not seen
         return {}
     try:
-        found = fingerprint(
-            problem, data, context.seed, context.threads, job.point, job.payload["params"]
-        )
+        found = fingerprint(problem, data, context.seed, context.threads, task.point, task.params)
     except Exception:  # noqa: BLE001 - whatever a model does not like about it
         return {}
-    return {FINGERPRINT: np.array(found.text())}
+    return {FINGERPRINT: found.text()}
 
 
-def _kept(context: TrainContext, job: Job, number: int, trained: Trained) -> _Found:
-    """A trial's metrics and arrays, its model saved."""
-    arrays = dict(trained.arrays)
+def _kept(context: TrainContext, task: Task, number: int, trained: Trained) -> _Found:
+    """A trial's metrics, arrays and checksums, its model saved."""
+    info: dict[str, str] = {}
     if context.save_models:
-        path = _model_path(context, job, number)
-        arrays["model_sha256"] = _save_model(trained.model, path)
+        path = _model_path(context, task, number)
+        info["model_sha256"] = _save_model(trained.model, path)
         if trained.loss is not None:
-            arrays["loss_sha256"] = _save_model(trained.loss, path.with_name("loss.pt"))
-    return dict(trained.metrics), arrays
+            info["loss_sha256"] = _save_model(trained.loss, path.with_name("loss.pt"))
+    return _Found(trained.metrics, trained.arrays, info)
 
 
-def _model_path(context: TrainContext, job: Job, number: int) -> Path:
-    return Path(context.model_path.format(id=job.payload["id"], number=number))
+def _model_path(context: TrainContext, task: Task, number: int) -> Path:
+    return Path(context.model_path.format(id=task.point_id, number=number))
 
 
 @lru_cache(maxsize=1)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from sweeper.signature import STREAMS, seed_sequence
-from sweeper.train.tuning.range_plan import STAGE_CODES, split_stage
+from sweeper.train.tuning.stages import STAGE_CODES, split_stage
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import contextlib
 import math
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ from sweeper.train.streams import Preserved, Streams
 from sweeper.train.tuning import ladder
 from sweeper.train.tuning.held_out import held_out
 from sweeper.train.tuning.range_plan import batch_sizes, batches_per_epoch, learning_rates
-from sweeper.train.tuning.schedule import cycle_ends, rates
+from sweeper.train.tuning.schedule import Schedule, cycle_ends, rates
+from sweeper.train.tuning.stages import BatchChoice, BatchRange, Check, LrRange
 
 EVALUATED = 192
 """The most training samples that performance is measured on after each step of a range run."""
@@ -82,11 +83,11 @@ class Probe:
         self.optimizer.step()
         return math.isfinite(value.item()) or self.judging.counts_nothing(y)
 
-    def warm_up(self, payload: Mapping[str, Any]) -> None:
+    def warm_up(self, told: LrRange | BatchRange) -> None:
         """A few steps at a tiny rate, for what a model gathers about its inputs."""
-        sizes = [payload["warmup_batch"]] * payload["warmup_steps"]
+        sizes = [told.warmup_batch] * told.warmup_steps
         for batch in self.batches(endless(len(self.data.train), sizes, self.order)):
-            self.step(batch, payload["warmup_lr"])
+            self.step(batch, told.warmup_lr)
 
     def batches(self, indices: Iterable[Indices]) -> Iterable[Batch]:
         """Training batches of these index arrays."""
@@ -131,35 +132,32 @@ Measured = tuple[dict[str, float], dict[str, Any]]
 """Metrics, and arrays."""
 
 
-def run_lr_range(probe: Probe, payload: Mapping[str, Any]) -> Measured:
+def run_lr_range(probe: Probe, told: LrRange) -> Measured:
     """Performance while the learning rate rises."""
-    probe.warm_up(payload)
-    rates = learning_rates(
-        payload["lr_start"], payload["lr_end"], payload["steps"], payload["spacing"]
-    )
-    reached = probe.run(np.full(len(rates), payload["batch_size"]), rates)
+    probe.warm_up(told)
+    rates = learning_rates(told.lr_start, told.lr_end, told.steps, told.spacing)
+    reached = probe.run(np.full(len(rates), told.batch_size), rates)
     return {}, {"perf": reached}
 
 
-def run_batch_range(probe: Probe, payload: Mapping[str, Any]) -> Measured:
+def run_batch_range(probe: Probe, told: BatchRange) -> Measured:
     """Performance while the batch grows, and the learning rate in proportion."""
-    probe.warm_up(payload)
-    sizes = batch_sizes(payload["batch_start"], payload["batch_end"], payload["samples"])
-    middle = (payload["lr_min"] + payload["lr_max"]) / 2
-    reached = probe.run(sizes, middle / payload["lr_batch"] * sizes)
+    probe.warm_up(told)
+    sizes = batch_sizes(told.batch_start, told.batch_end, told.samples)
+    middle = (told.lr_min + told.lr_max) / 2
+    reached = probe.run(sizes, middle / told.lr_batch * sizes)
     return {}, {"perf": reached}
 
 
-def run_batch_choice(probe: Probe, payload: Mapping[str, Any], number: int) -> Measured:
+def run_batch_choice(probe: Probe, told: BatchChoice, number: int) -> Measured:
     """The final performance of one cycle at one of the batch sizes; 0 where it diverged."""
-    batch_size = payload["sizes"][number // payload["inits"]]
+    batch_size = told.sizes[number // told.inits]
     samples = len(probe.data.train)
-    epochs = payload["cycle_epochs"]
+    epochs = told.cycle_epochs
     steps = epochs * batches_per_epoch(samples, batch_size)
-    scale = batch_size / payload["lr_batch"]
-    rising = np.abs(1 - 2 * np.arange(steps) / steps)
-    low, high = payload["lr_min"] * scale, payload["lr_max"] * scale
-    rates = iter(high + (low - high) * rising)
+    scale = batch_size / told.lr_batch
+    every = Schedule("triangular", told.lr_min * scale, told.lr_max * scale, steps).rates()
+    rates = iter(every)
     for _ in range(epochs):
         for batch in probe.batches(shuffled(samples, batch_size, probe.order)):
             if not probe.step(batch, float(next(rates))):
@@ -185,7 +183,7 @@ def run_ladder(made: Probe, probe: ladder.Probe, streams: Streams) -> list[float
 
 
 def run_check(
-    problem: Problem, data: Data, streams: Streams, payload: Mapping[str, Any]
+    problem: Problem, data: Data, streams: Streams, params: str, told: Check
 ) -> list[str]:
     """Whether model, data and loss work together on the first batch; what a person should know.
 
@@ -193,12 +191,12 @@ def run_check(
         ProblemError: they do not; the message names what was called, what came, and what is
             expected.
     """
-    shown = show_params(decode(payload["params"]))
-    x, y = next(iter(data.train.batches(in_order(len(data.train), payload["batch_size"]))))
+    shown = show_params(decode(params))
+    x, y = next(iter(data.train.batches(in_order(len(data.train), told.batch_size))))
     batch = f"the first batch (x {_shape(x)}, y {_shape(y)})"
     streams.seed_globals("init")
     with _explained(problem, f"model({shown})", "a torch.nn.Module"):
-        _, model = problem.make_model(payload["params"])
+        _, model = problem.make_model(params)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise problem.fault(f"model({shown})", "a model without parameters", "something to train")
     loss = problem.make_loss()
@@ -246,7 +244,7 @@ def run_check(
     # Another one while the first is there: whether they share what is trained, or was changed.
     streams.seed_globals("init")
     with _explained(problem, f"model({shown}), called again,", "a torch.nn.Module"):
-        problem.make_model(payload["params"])
+        problem.make_model(params)
         problem.make_loss()
     return notes_of(judging, evaluated, y, max(map(len, data.sets.values())))
 

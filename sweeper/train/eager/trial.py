@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Preserved, Streams, preserved
 from sweeper.train.tuning.range_plan import batches_per_epoch
 from sweeper.train.tuning.schedule import cycle_rates
+from sweeper.train.tuning.trials import Trial as Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +62,19 @@ def train_trial(
     problem: Problem,
     data: Data,
     streams: Streams,
-    payload: Mapping[str, Any],
+    params: str,
+    told: Settings,
     curve_samples: int,
     folder: Path,
 ) -> Trained:
-    """Train a trial as its plan says; a loss that is not finite ends it, as a measurement."""
+    """Train a trial as its plan says; a loss that is not finite ends it, as a measurement.
+
+    `params` are the point's, encoded.
+    """
     streams.seed_globals("init")
-    full, model = problem.make_model(payload["params"])
+    full, model = problem.make_model(params)
     loss = problem.make_loss()
-    optimizer = make_optimizer(problem.optimizer, model, payload["lr_start"], loss)
+    optimizer = make_optimizer(problem.optimizer, model, told.lr_start, loss)
     judging = problem.measure(loss)
     streams.seed_globals("inside")
 
@@ -88,22 +93,22 @@ def train_trial(
         return reached
 
     trainer = Engine(step)
-    epochs = Epochs(data.train, payload["batch_size"], streams.generator("order"))
-    every = cycle_rates(payload)
+    epochs = Epochs(data.train, told.batch_size, streams.generator("order"))
+    every = cycle_rates(told)
 
     def set_rates(engine: Engine) -> None:
         set_rate(optimizer, every[(engine.state.iteration - 1) % len(every)])  # a handler may go on
 
     trainer.add_event_handler(Events.ITERATION_STARTED, set_rates)
     evaluator = Evaluator(problem, model, judging)
-    curves = _record_curves(trainer, evaluator, data, streams, payload, curve_samples)
+    curves = _record_curves(trainer, evaluator, data, streams, told, curve_samples)
     if problem.handlers is not None:
         make_folder(folder)
-        params = decode(payload["params"], problem.find)
-        trial = Trial(streams.number, streams.trial_seed, params, folder)
+        decoded = decode(params, problem.find)
+        trial = Trial(streams.number, streams.trial_seed, decoded, folder)
         problem.handlers(trainer, evaluator.engine, trial)
     model.train()
-    trainer.run(epochs, max_epochs=payload["cycle_epochs"] * payload["cycles"])
+    trainer.run(epochs, max_epochs=told.cycle_epochs * told.cycles)
     # A handler may end a training early, which is no divergence.
     diverged = not math.isfinite(trainer.state.output)  # type: ignore[arg-type]
     metrics: dict[str, float] = {}
@@ -161,14 +166,14 @@ def _record_curves(
     evaluator: Evaluator,
     data: Data,
     streams: Streams,
-    payload: Mapping[str, Any],
+    told: Settings,
     samples: int,
 ) -> dict[str, Any]:
     """Arrays that fill while the trainer runs; what a diverged trial does not reach stays NaN."""
-    wanted = curve_steps(payload["steps"], samples)
+    wanted = curve_steps(told.steps, samples)
     if not len(wanted):
         return {}
-    chosen = choose_samples(data, streams, payload, len(wanted))
+    chosen = choose_samples(data, streams, told, len(wanted))
     curves: dict[str, Any] = {name: np.full(len(wanted), np.nan) for name in CURVES}
     place_of = {int(step): place for place, step in enumerate(wanted)}
 

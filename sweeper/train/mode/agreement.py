@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from sweeper.train.problem.problem import Problem
 from sweeper.train.problem.reductions import fits, loss_of_whole
 from sweeper.train.problem.returned import is_shared
 from sweeper.train.streams import preserved
+from sweeper.train.tuning.trials import Trial
 from sweeper.train.vectorize.lowering import batched
 from sweeper.train.vectorize.optimizers import make_stacked
 from sweeper.train.vectorize.random import DRAWS, Mode, is_draw
@@ -58,7 +59,7 @@ def check_agreement(
     members: list[Member],
     made: Sequence[Pair],
     data: Data,
-    payload: Mapping[str, Any],
+    trial: Trial,
 ) -> None:
     """Whether packed and plain training agree in double precision, with the same numbers drawn.
 
@@ -68,9 +69,9 @@ def check_agreement(
     Raises:
         CannotPackError: they do not.
     """
-    source = batches_of(data, payload["batch_size"])
+    source = batches_of(data, trial.batch_size)
     batches = [tuple(map(_double, next(source))) for _ in range(CHECK_STEPS + 1)]
-    stretch = Stretch.of(members, [0, 1], batches, rates_of(payload))
+    stretch = Stretch.of(members, [0, 1], batches, rates_of(trial))
     with InDouble(), preserved():
         plain = [_copied(*pair) for pair in made]
         (model, loss), *_ = plain

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from sweeper.train.packs.trial import Member, evaluation_of, gaining, stack_memb
 from sweeper.train.problem.problem import Problem
 from sweeper.train.problem.recipe import Recipe
 from sweeper.train.tuning.held_out import held_out
+from sweeper.train.tuning.trials import Trial
 from sweeper.train.vectorize.lowering import Step
 from sweeper.train.vectorize.optimizers import find_optimizer, make_stacked
 from sweeper.train.vectorize.trace import CannotPackError
@@ -54,7 +54,7 @@ def check_bits(
     members: list[Member],
     step: Step,
     data: Data,
-    payload: Mapping[str, Any],
+    trial: Trial,
     curve_samples: int,
 ) -> None:
     """Whether a replica's bits are the same in every pack, and at every place in it.
@@ -62,11 +62,11 @@ def check_bits(
     Raises:
         CannotPackError: they are not.
     """
-    source = batches_of(data, payload["batch_size"])
+    source = batches_of(data, trial.batch_size)
     batches = [next(source) for _ in range(CHECK_STEPS + 1)]
-    rates = rates_of(payload)
+    rates = rates_of(trial)
     evaluation, recipe = evaluation_of(problem, members[0]), problem.recipe(members[0].model)
-    own = list(_own(data, members, payload, curve_samples))
+    own = list(_own(data, members, trial, curve_samples))
     known: dict[tuple[str, int], list[bytes]] = {}
 
     def check(what: str, kinds: list[int], values: Sequence[Tensor]) -> None:
@@ -102,11 +102,9 @@ class _Own:
     """For each member as many."""
 
 
-def _own(
-    data: Data, members: list[Member], payload: Mapping[str, Any], curve_samples: int
-) -> Iterator[_Own]:
+def _own(data: Data, members: list[Member], trial: Trial, curve_samples: int) -> Iterator[_Own]:
     """What differs from member to member: parts of a set that is split, and samples of curves."""
-    points = len(curve_steps(payload["steps"], curve_samples))
+    points = len(curve_steps(trial.steps, curve_samples))
     whole = {"train": data.train, "val": data.val}
     pairs = [(0, 1)] if data.splits is None else data.splits.pairs
     for pair in pairs:
@@ -119,7 +117,7 @@ def _own(
         if not points:
             continue
         curves = [
-            choose_samples(part, member.streams, payload, points)
+            choose_samples(part, member.streams, trial, points)
             for part, member in zip(parts, members, strict=True)
         ]
         for name, samples in whole.items():
@@ -127,7 +125,7 @@ def _own(
                 placed(part.sets[name], one[name]) for part, one in zip(parts, curves, strict=True)
             ]
             yield _Own(f"a curve of {name}", samples, chosen)
-    if "schedule" in payload:  # then probes are packed, too
+    if trial.schedule is not None:  # then probes are packed, too
         held = [held_out(data, member.streams)[1] for member in members]
         yield _Own("what is held out of train", data.train, held)
 
@@ -159,9 +157,7 @@ def _evaluated(
                 yield f"{len(chunk)} samples of {each.what}", x, y
 
 
-def check_native(
-    members: list[Member], recipe: Recipe, data: Data, payload: Mapping[str, Any]
-) -> None:
+def check_native(members: list[Member], recipe: Recipe, data: Data, trial: Trial) -> None:
     """Whether the native step is the flat one but for rounding, with the same bits at every place.
 
     Raises:
@@ -170,9 +166,9 @@ def check_native(
     """
     tape = members[0].tape
     size = replicas_of(tape)
-    source = batches_of(data, payload["batch_size"])
+    source = batches_of(data, trial.batch_size)
     batches = [next(source) for _ in range(NATIVE_STEPS + 1)]
-    rates = [float(r) for r in np.linspace(payload["lr_start"], payload["lr_end"], NATIVE_STEPS)]
+    rates = [float(r) for r in np.linspace(trial.lr_start, trial.lr_end, NATIVE_STEPS)]
     numbers = list(numbers_of(find_optimizer(recipe), rates, size, torch.float32))
     known: dict[int, list[bytes]] = {}
     for kinds in _arrangements(size):

@@ -8,7 +8,6 @@ is only what has been seen to agree with plain training and not to depend on its
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ from sweeper.train.packs.trial import (
 )
 from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Streams
-from sweeper.train.tuning.range_plan import COMPILED, FLAT, PLAIN
+from sweeper.train.tuning.trials import COMPILED, FLAT, PLAIN, Trial, Way
 from sweeper.train.vectorize.lowering import Step, UnknownOperationsError, batched
 from sweeper.train.vectorize.optimizers import find_optimizer
 from sweeper.train.vectorize.places import named_part
@@ -40,8 +39,6 @@ MOST_PRODUCTS, MOST_NUMBERS = 150_000, 10_000
 """Multiplications in products, and numbers computed, an operation of the step, up to which packs
 gain: what they save is a fixed time an operation.  Measured, see `benchmarks/packing.py`: a pack of
 eight is at least 1.3 times as fast as plain training, and one alone, padded, 0.6 to 0.9 times."""
-
-Found = tuple[dict[str, float], dict[str, Any]]
 
 _OWN = frozenset(nn.Module().__dict__)
 _HOOKS = [
@@ -55,42 +52,39 @@ def find_way(
     problem: Problem,
     data: Data,
     streams: Streams,
-    payload: Mapping[str, Any],
+    params: str,
+    trial: Trial,
     worth: Worth = is_worth_compiling,
     curve_samples: int = 0,
-    *,
-    for_probes: bool = False,
-) -> Found:
-    """The arrays `way`, `because`, `tape`, `toolchain` and `later`: each one text.
+) -> Way:
+    """The way in which a point's trials, and probes, are trained.
 
-    `worth` decides whether a step that can be packed is worth compiling; curves have so many
-    points.  What is only `for_probes` is not compiled where it can be packed flat: batch sizes are
-    tried that no trial may have.  Then `later` says that trials' steps are worth it.
+    `params` are the point's, encoded, and `trial` the settings of one.  `worth` decides whether a
+    step that can be packed is worth compiling; curves have so many points.  What is only for probes
+    is not compiled where it can be packed flat: batch sizes are tried that no trial may have.  Then
+    `later` says that trials' steps are worth it.
     """
-    decide = (lambda *told: told[2] and worth(*told)) if for_probes else worth
+    decide = (lambda *told: told[2] and worth(*told)) if trial.for_probes else worth
     later = ""
     try:
-        members = _check(problem, data, streams, payload, decide, curve_samples)
-        way, because = _choose(problem, data, members, payload, decide)
-        if way == FLAT and for_probes and _is_worth(members[0], payload, worth):
+        members = _check(problem, data, streams, params, trial, decide, curve_samples)
+        way, because = _choose(problem, data, members, trial, decide)
+        if way == FLAT and trial.for_probes and _is_worth(members[0], trial, worth):
             later = COMPILED
     except CannotPackError as error:
-        return {}, _texts(PLAIN, str(error))
+        return _plain(str(error))
     except Exception as error:  # noqa: BLE001 - whatever a model does not like about being checked
-        return {}, _texts(PLAIN, f"checking it raised {type(error).__name__}: {error}")
+        return _plain(f"checking it raised {type(error).__name__}: {error}")
     tools = toolchain() if way == COMPILED else ""
-    return {}, _texts(way, because, members[0].tape.digest, tools, later)
+    return Way(way, because, members[0].tape.digest, tools, later)
 
 
-def _texts(
-    way: str, because: str, tape: str = "", tools: str = "", later: str = ""
-) -> dict[str, Any]:
-    texts = {"way": way, "because": because, "tape": tape, "toolchain": tools, "later": later}
-    return {name: np.array(text) for name, text in texts.items()}
+def _plain(because: str) -> Way:
+    return Way(PLAIN, because, tape="", toolchain="", later="")
 
 
 def _choose(
-    problem: Problem, data: Data, members: list[Member], payload: Mapping[str, Any], worth: Worth
+    problem: Problem, data: Data, members: list[Member], trial: Trial, worth: Worth
 ) -> tuple[str, str]:
     """The way of a point that can be packed, and why.
 
@@ -99,9 +93,9 @@ def _choose(
     """
     tape, recipe = members[0].tape, problem.recipe(members[0].model)
     because, why_not = "its packs agree with plain training", ""
-    if _is_worth(members[0], payload, worth):
+    if _is_worth(members[0], trial, worth):
         try:
-            check_native(members, recipe, data, payload)
+            check_native(members, recipe, data, trial)
         except (CannotPackError, NotCompiledError) as error:
             why_not = f"; not compiled: {error}"
         else:
@@ -111,9 +105,9 @@ def _choose(
     return FLAT, because + why_not
 
 
-def _is_worth(member: Member, payload: Mapping[str, Any], worth: Worth) -> bool:
+def _is_worth(member: Member, trial: Trial, worth: Worth) -> bool:
     parameters = sum(parameter.numel() for parameter in trained(member.model))
-    return worth(member.tape, parameters, is_large(member.tape), payload["steps"])
+    return worth(member.tape, parameters, is_large(member.tape), trial.steps)
 
 
 def is_large(tape: Tape) -> bool:
@@ -140,7 +134,8 @@ def _check(
     problem: Problem,
     data: Data,
     streams: Streams,
-    payload: Mapping[str, Any],
+    params: str,
+    trial: Trial,
     worth: Worth,
     curve_samples: int,
 ) -> list[Member]:
@@ -151,15 +146,15 @@ def _check(
     """
     if products_depend_on_place():
         raise CannotPackError(f"on this machine {PLACE_MATTERS}")
-    x, y = first_batch(data, payload["batch_size"])
+    x, y = first_batch(data, trial.batch_size)
     if not isinstance(x, Tensor) or not isinstance(y, Tensor):
         raise CannotPackError("its samples are not pairs of tensors")
     seeds = [streams, Streams(streams.seed, streams.signature, streams.stage, streams.number + 1)]
     for seed in seeds:
-        model, loss = _make(problem, seed, payload)
+        model, loss = _make(problem, seed, params)
         find_optimizer(problem.recipe(model))
         _check_model(model, loss)
-    members = [Member.make(problem, data, seed, payload) for seed in seeds]
+    members = [Member.make(problem, data, seed, params, trial.batch_size) for seed in seeds]
     tape = members[0].tape
     step = _batched(members[0], x, y, data)
     if members[1].tape != tape:
@@ -167,13 +162,11 @@ def _check(
     if problem.recipe(members[1].model) != problem.recipe(members[0].model):
         raise CannotPackError("its parameter groups are not the same for every seed")
     # Before what takes long for it: whole sets are evaluated.
-    if is_large(tape) and not _is_worth(members[0], payload, worth):
+    if is_large(tape) and not _is_worth(members[0], trial, worth):
         raise CannotPackError(_size_of(tape))
-    _check_memory(problem, members[0], data, payload)
-    check_bits(problem, members, step, data, payload, curve_samples)
-    check_agreement(
-        problem, members, [_make(problem, seed, payload) for seed in seeds], data, payload
-    )
+    _check_memory(problem, members[0], data, trial)
+    check_bits(problem, members, step, data, trial, curve_samples)
+    check_agreement(problem, members, [_make(problem, seed, params) for seed in seeds], data, trial)
     return members
 
 
@@ -187,11 +180,9 @@ def _batched(member: Member, x: Tensor, y: Tensor, data: Data) -> Step:
         raise UnknownOperationsError(places) from None
 
 
-def _make(
-    problem: Problem, streams: Streams, payload: Mapping[str, Any]
-) -> tuple[nn.Module, nn.Module]:
+def _make(problem: Problem, streams: Streams, params: str) -> tuple[nn.Module, nn.Module]:
     streams.seed_globals("init")
-    _, model = problem.make_model(payload["params"])
+    _, model = problem.make_model(params)
     loss = problem.make_loss()
     model.train()
     return model, loss
@@ -239,9 +230,9 @@ def _parts(model: nn.Module, loss: Any) -> list[Any]:
     return [*model.modules(), *(loss.modules() if isinstance(loss, nn.Module) else [loss])]
 
 
-def _check_memory(problem: Problem, member: Member, data: Data, payload: Mapping[str, Any]) -> None:
+def _check_memory(problem: Problem, member: Member, data: Data, trial: Trial) -> None:
     """Whether a step leaves more than gradients and buffers behind, or depends on the samples."""
-    sizes = batches_of(data, payload["batch_size"])
+    sizes = batches_of(data, trial.batch_size)
     before = _attributes(member), _random_states()
     evaluation = evaluation_of(problem, member)
     x, y = next(sizes)

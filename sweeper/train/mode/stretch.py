@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from sweeper.train.data.samples import Data
 from sweeper.train.packs.trial import Member, keys_of
 from sweeper.train.streams import preserved
+from sweeper.train.tuning.trials import Trial
 
 CHECK_STEPS = 4
 """Steps in which packs are compared with plain training, and with each other."""
@@ -28,9 +29,9 @@ def batches_of(data: Data, size: int) -> Iterator[tuple[Any, Any]]:
             yield next(iter(data.train.batches([places])))
 
 
-def rates_of(payload: Mapping[str, Any]) -> list[float]:
+def rates_of(trial: Trial) -> list[float]:
     """Learning rates of some steps, from the lowest of a trial to the highest."""
-    low, high = payload["lr_start"], payload["lr_end"]
+    low, high = trial.lr_start, trial.lr_end
     return [float(rate) for rate in np.linspace(low, high, CHECK_STEPS)]
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sweeper.records import Job
 from sweeper.train.data.samples import Data, Indices, endless
 from sweeper.train.packs.evaluation import PackEvaluation, gather
 from sweeper.train.packs.step import numbers_of
@@ -29,42 +29,44 @@ from sweeper.train.packs.trial import (
 )
 from sweeper.train.problem.metrics import INVERSE_LOSS, Measure
 from sweeper.train.problem.problem import Problem
+from sweeper.train.task import Task
 from sweeper.train.tuning.held_out import held_out
 from sweeper.train.tuning.ladder import Probe
-from sweeper.train.tuning.ladder_plan import probes_of, settings_of
 from sweeper.train.tuning.schedule import cycle_ends, rates
+from sweeper.train.tuning.stages import LadderRound
+from sweeper.train.tuning.trials import NO_WAY, Trials
 from sweeper.train.vectorize.optimizers import find_optimizer
 
 Make = Callable[[int], Member]
 """A member of a pack, by the number of its streams."""
 
 
-def by_settings(job: Job) -> list[Job]:
-    """The job's trials, those whose tunings say the same but for rates in a job of their own."""
-    groups: dict[str, list[int]] = {}
-    for number in job.numbers:
-        told = settings_of(job.payload, number)
-        key = repr([told.get(name) for name in ("batch_size", "way", "tape", "toolchain")])
+def by_settings(task: Task, told: Trials) -> list[Task]:
+    """The task's trials, those whose tunings say the same but for rates in a task of their own."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for number in task.numbers:
+        trial, way = told.of(number), told.of(number).way
+        key = (trial.batch_size, way.kind, way.tape, way.toolchain)
         groups.setdefault(key, []).append(number)
     return [
-        replace(job, numbers=tuple(some), payload=settings_of(job.payload, some[0]))
+        replace(
+            task,
+            numbers=tuple(some),
+            told=replace(told, first=told.of(some[0])),
+            way=told.of(some[0]).way,
+        )
         for some in groups.values()
     ]
 
 
-def by_batch(job: Job) -> list[Job]:
-    """The job's probes, those of each batch size in a job of their own, told its way."""
+def by_batch(task: Task, told: LadderRound) -> list[Task]:
+    """The task's probes, those of each batch size in a task of their own, told its way."""
     groups: dict[int, list[int]] = {}
-    probes = probes_of(job.payload)
-    for number in job.numbers:
+    probes = told.probes()
+    for number in task.numbers:
         groups.setdefault(probes[number].batch_size, []).append(number)
-    ways = job.payload["ways"]
     return [
-        replace(
-            job,
-            numbers=tuple(some),
-            payload={**job.payload, "batch_size": size, **ways.get(str(size), {})},
-        )
+        replace(task, numbers=tuple(some), way=told.ways.get(size, NO_WAY))
         for size, some in groups.items()
     ]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -32,9 +32,8 @@ from sweeper.train.packs.step import FlatStep, NativeStep, Step, numbers_of
 from sweeper.train.problem.problem import Problem
 from sweeper.train.problem.recipe import Recipe
 from sweeper.train.streams import Streams, preserved
-from sweeper.train.tuning.ladder_plan import settings_of
-from sweeper.train.tuning.range_plan import COMPILED, FLAT
 from sweeper.train.tuning.schedule import cycle_rates
+from sweeper.train.tuning.trials import COMPILED, FLAT, Trial, Trials
 from sweeper.train.vectorize.optimizers import find_optimizer
 from sweeper.train.vectorize.random import step_keys
 from sweeper.train.vectorize.trace import Tape, held, record, trained
@@ -80,19 +79,21 @@ class Member:
 
     @classmethod
     def make(
-        cls, problem: Problem, data: Data, streams: Streams, payload: Mapping[str, Any]
+        cls, problem: Problem, data: Data, streams: Streams, params: str, batch_size: int
     ) -> Member:
         """Initialised as the plain trainer does, and its step written down.
+
+        `params` are the point's, encoded.
 
         Raises:
             CannotPackError: its step cannot be written down.
         """
         streams.seed_globals("init")
-        full, model = problem.make_model(payload["params"])
+        full, model = problem.make_model(params)
         loss = problem.make_loss()
         streams.seed_globals("inside")
         model.train()
-        x, y = first_batch(data, payload["batch_size"])
+        x, y = first_batch(data, batch_size)
         tape, _, _ = record(model, loss, x, y)
         return cls(streams, full, model, loss, tape, (len(x), x.numel() // len(x)))
 
@@ -205,23 +206,27 @@ def train_pack(
     problem: Problem,
     data: Data,
     members: Sequence[Member],
-    payload: Mapping[str, Any],
+    trials: Trials,
     curve_samples: int,
+    way: str = FLAT,
 ) -> Iterator[tuple[Member, Trained]]:
-    """Train the trials together; each comes as it has been measured, in order."""
-    tape, way = members[0].tape, payload.get("way", FLAT)
+    """Train the trials together; each comes as it has been measured, in order.
+
+    Their settings differ in nothing but rates, if at all.
+    """
+    tape, trial = members[0].tape, trials.first
     least = least_of(tape, way)
     recipe = problem.recipe(members[0].model)
     models = stack_members(members, least)
     step = make_step(way, tape, recipe, models, data.train.labels)
     evaluation = evaluation_of(problem, members[0])
     parts = [data.of_trial(member.streams.number) for member in members]
-    wanted = _prepare_curves(members, parts, payload, curve_samples)
+    wanted = _prepare_curves(members, parts, trial, curve_samples)
     place_of = {int(number): place for place, number in enumerate(wanted)}
-    batches = _batches(members, data, parts, payload, least)
-    keys = keys_of([member.streams for member in members], tape, payload["steps"], least)
+    batches = _batches(members, data, parts, trial, least)
+    keys = keys_of([member.streams for member in members], tape, trial.steps, least)
     optimizer = find_optimizer(recipe)
-    told = [settings_of(payload, member.streams.number) for member in members]
+    told = [trials.of(member.streams.number) for member in members]
     every = np.stack(padded([cycle_rates(one) for one in told], step.replicas), axis=1)
     numbers = numbers_of(optimizer, every, step.replicas, torch.float32)
     left = set(range(len(members)))
@@ -299,12 +304,12 @@ def _measure_own(
 
 
 def _prepare_curves(
-    members: Sequence[Member], parts: Sequence[Data], payload: Mapping[str, Any], samples: int
+    members: Sequence[Member], parts: Sequence[Data], trial: Trial, samples: int
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
-    wanted = curve_steps(payload["steps"], samples)
+    wanted = curve_steps(trial.steps, samples)
     if len(wanted):
         for member, part in zip(members, parts, strict=True):
-            chosen = choose_samples(part, member.streams, payload, len(wanted))
+            chosen = choose_samples(part, member.streams, trial, len(wanted))
             member.chosen = {name: placed(part.sets[name], own) for name, own in chosen.items()}
             member.curves = {"step": wanted}
             member.curves |= {name: np.full(len(wanted), np.nan) for name in CURVES}
@@ -332,14 +337,14 @@ def _batches(
     members: Sequence[Member],
     data: Data,
     parts: Sequence[Data],
-    payload: Mapping[str, Any],
+    trial: Trial,
     least: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Stacked batches, each replica's in its own order."""
     samples = data.train
     generators = [member.streams.generator("order") for member in members]
-    size = payload["batch_size"]
-    for _ in range(payload["cycle_epochs"] * payload["cycles"]):
+    size = trial.batch_size
+    for _ in range(trial.cycle_epochs * trial.cycles):
         orders = [
             placed(part.train, shuffled(len(part.train), size, generator))
             for part, generator in zip(parts, generators, strict=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sweeper.stats.learned import LEARNED, gain
 from sweeper.train.tuning.held_out import FOLDS
 
 SPANS: Mapping[str, tuple[int, int]] = {
@@ -110,9 +111,6 @@ WHOLE = Round(1.0, 4, ROUNDS[-1].tolerance)
 RISES = 2
 """How often the rise of the last cycle is counted once more."""
 
-LEARNED = 0.03
-"""A probe has learned something where its loss is so far below the constant prediction's."""
-
 
 def projected(losses: Sequence[float]) -> float:
     """The loss to judge by: the last, and what it rose by in the last cycle, twice more.
@@ -131,9 +129,7 @@ def gain_of(tried: Tried, constant: float) -> float:
     The mean over initialisations; one that diverged has gained nothing.
     """
     reached = [projected(losses) for losses in tried.losses]
-    scale = abs(constant) if constant else 1.0
-    gains = [max(0.0, constant - loss) / scale if math.isfinite(loss) else 0.0 for loss in reached]
-    return float(np.mean(gains))
+    return float(np.mean([gain(constant, loss) for loss in reached]))
 
 
 def has_diverged(tried: Tried) -> bool:
@@ -154,7 +150,7 @@ def highest_good(tried: Sequence[Tried], constant: float, number: int) -> Tried 
     if best < LEARNED:
         return None
     enough = (1 - ROUNDS[number].tolerance) * best
-    good = [one for one, gain in zip(tried, gains, strict=True) if gain >= enough]
+    good = [one for one, gained in zip(tried, gains, strict=True) if gained >= enough]
     return max(good, key=lambda one: one.candidate.rate)
 
 

@@ -12,40 +12,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sweeper.files import pack_arrays, unpack_arrays
-from sweeper.records import CHECK, TRIAL, WAY, Found, Outcome, Planned, Point, Step
+from sweeper.records import CHECK, TRIAL, WAY, Outcome, Planned, Point, Rejected, Running, Step
 from sweeper.settings import HyperparameterSettings, Length, SweepSettings
 from sweeper.signature import seed_sequence
 from sweeper.train.tuning import ranges
-
-LR_RANGE, BATCH_RANGE = "lr_range", "batch_range"
-BATCH_CHOICE, LR_RESCAN = "batch_choice", "lr_rescan"
-LADDER = "ladder"
-
-FINGERPRINT = "fingerprint"
-"""No stage of its own: it is taken beside the first replica of the first `ladder` or `lr_range`."""
-
-PLAIN, FLAT, COMPILED = "plain", "flat", "compiled"
-"""The ways in which a point's trials are trained: one by one, in packs, or in packs by a step that
-was compiled."""
-
-STAGE_CODES = {
-    CHECK: 0,
-    LR_RANGE: 1,
-    BATCH_RANGE: 2,
-    BATCH_CHOICE: 3,
-    LR_RESCAN: 4,
-    TRIAL: 5,
-    WAY: 6,
-    FINGERPRINT: 7,
-    LADDER: 8,
-}
-"""Part of every seed: never change one."""
+from sweeper.train.tuning.stages import (
+    BATCH_CHOICE,
+    BATCH_RANGE,
+    LR_RANGE,
+    LR_RESCAN,
+    STAGE_CODES,
+    BatchChoice,
+    BatchRange,
+    Check,
+    FindWay,
+    LrRange,
+    read,
+    split_stage,
+    step_of,
+    tuned,
+)
+from sweeper.train.tuning.trials import PLAIN, Trial, Trials, Way
 
 BASE_BATCH = 64
 """The batch size of the first range run, to which rates are scaled."""
@@ -55,12 +48,6 @@ MOST_LOWERINGS = 8
 LEAST_SPAN_LEFT = 0.1
 LEAST_SPAN_STEP = 0.05
 EXTENSION = 4.0
-
-
-def split_stage(stage: str) -> tuple[str, int]:
-    """A stage's base name and attempt: `"lr_range.2"` is `("lr_range", 2)`."""
-    base, _, attempt = stage.partition(".")
-    return base, int(attempt or 0)
 
 
 def cycle_epochs(settings: HyperparameterSettings, n_train: int) -> int:
@@ -75,6 +62,15 @@ def cycle_epochs(settings: HyperparameterSettings, n_train: int) -> int:
 def batches_per_epoch(n_train: int, batch_size: int) -> int:
     """The last partial batch is dropped unless it is the only one."""
     return max(1, n_train // batch_size)
+
+
+class _Rates(NamedTuple):
+    """The range of learning rates that was found."""
+
+    lr_min: float
+    lr_max: float
+    lr_batch: int
+    """The batch size at which it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,44 +95,50 @@ class Plan:
     def first(self, point: Point, *, check: bool) -> Planned:
         """The first step of a point; `check` for the first point of the sweep."""
         if check:
-            payload = {"batch_size": self._clip(BASE_BATCH), "steps": 1}
-            return Planned(point.signature, Step(CHECK, 1, payload))
+            told = Check(self._clip(BASE_BATCH), steps=1)
+            return Planned(point.signature, step_of(CHECK, 1, told))
         hparams = self.settings.hparams
-        span = {"lr_start": hparams.lr_start, "lr_end": hparams.lr_end}
-        return Planned(point.signature, self._lr_step(LR_RANGE, self._clip(BASE_BATCH), span, {}))
+        span = hparams.lr_start, hparams.lr_end
+        return Planned(point.signature, self._lr_step(LR_RANGE, self._clip(BASE_BATCH), span))
 
     def next(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
         """The step after `step`, whose replicas' outcomes are all here, in order of number.
 
         A replica that failed fails the point: tuning never goes on with fewer initialisations.
         """
-        if step.stage == WAY:
-            return self._after_way(point, step, outcomes[0])
+        told = read(step.stage, step.payload)
+        if isinstance(told, FindWay):
+            return self._after_way(point, step, told.trial, outcomes[0])
         for outcome in outcomes:
             if outcome.failure is not None:
                 error = f"{step.stage} {outcome.number}: {outcome.failure.message}"
-                return Planned(point.signature, Step(step.stage, error=error), step.stage)
-        base, _ = split_stage(step.stage)
-        if base == CHECK:
-            found = unpack_arrays(outcomes[0].arrays)
-            choice = {name: list(map(str, texts)) for name, texts in found.items()}
-            return Planned(point.signature, self.first(point, check=False).step, step.stage, choice)
-        if base in (LR_RANGE, LR_RESCAN):
-            return self._after_lr(point, step, outcomes)
-        if base == BATCH_RANGE:
-            return self._after_batch_range(point, step, outcomes)
-        return self._after_batch_choice(point, step, outcomes)
+                return Planned(point.signature, Step.of(Rejected(step.stage, error)), step.stage)
+        match told:
+            case Check():
+                following = self.first(point, check=False).step
+                return Planned(point.signature, following, step.stage, outcomes[0].info)
+            case LrRange():
+                return self._after_lr(point, step, told, outcomes)
+            case BatchRange():
+                return self._after_batch_range(point, step, told, outcomes)
+            case BatchChoice():
+                return self._after_batch_choice(point, step, told, outcomes)
+            case _:
+                raise TypeError(f"stage {step.stage} is none of the range tests'")
 
     def steps_after(self, step: Step) -> float:
         """Training steps of what follows a stage: one replica of each later stage, and one trial.
 
         Roughly: at the point's present batch size, and without stages that are made again.
         """
-        base, _ = split_stage(step.stage)
-        if base == TRIAL or step.error is not None:
+        if not isinstance(step.state, Running):
             return 0.0
+        base, _ = split_stage(step.stage)
         hparams = self.settings.hparams
-        batch_size: int = step.payload.get("batch_size", self._clip(BASE_BATCH))
+        told = read(step.stage, step.payload)
+        batch_size = self._clip(BASE_BATCH)
+        if isinstance(told, Check | LrRange):
+            batch_size = told.batch_size
         per_epoch = batches_per_epoch(self.n_train, batch_size)
         cycle = cycle_epochs(hparams, self.n_train) * per_epoch
         sweep = max(LEAST_STEPS, self._samples(hparams.lr_sweep_len) / batch_size)
@@ -158,107 +160,108 @@ class Plan:
         self,
         stage: str,
         batch_size: int,
-        span: Mapping[str, Any],
-        carried: Mapping[str, Any],
+        span: tuple[float, float],
     ) -> Step:
         hparams = self.settings.hparams
         samples = self._samples(hparams.lr_sweep_len)
-        payload = {
-            "spacing": "linear",
-            "lowered": 0,
-            "extended": False,
-            **carried,
-            **span,
-            "batch_size": batch_size,
-            "steps": max(LEAST_STEPS, round(samples / batch_size)),
+        told = LrRange(
+            spacing="linear",
+            lowered=0,
+            extended=False,
+            lr_start=span[0],
+            lr_end=span[1],
+            batch_size=batch_size,
+            steps=max(LEAST_STEPS, round(samples / batch_size)),
             **self._warmup(),
-        }
-        return Step(stage, max(self.settings.cores, hparams.lr_min_inits), payload)
+        )
+        return step_of(stage, max(self.settings.cores, hparams.lr_min_inits), told)
 
-    def _after_lr(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
-        payload = step.payload
+    def _after_lr(
+        self, point: Point, step: Step, told: LrRange, outcomes: Sequence[Outcome]
+    ) -> Planned:
         found = [unpack_arrays(outcome.arrays) for outcome in outcomes]
-        rates = _spaced(payload)
+        rates = learning_rates(told.lr_start, told.lr_end, told.steps, told.spacing)
         survived = ranges.surviving_steps([len(run["perf"]) for run in found], len(rates))
         kept = len(rates) if survived is None else survived // 2
         raw = np.stack([run["perf"][:kept] for run in found])
         choice: dict[str, Any] = {"steps_kept": kept, "diverged_after": survived}
-        span = payload["lr_end"] - payload["lr_start"]
-        kept_span = float(rates[kept - 1]) - payload["lr_start"] if kept else 0.0
+        span = told.lr_end - told.lr_start
+        kept_span = float(rates[kept - 1]) - told.lr_start if kept else 0.0
         if survived is not None and kept_span < LEAST_SPAN_LEFT * span:
             choice["verdict"] = "diverged early: run again with a lower end"
-            if payload["lowered"] >= MOST_LOWERINGS:
+            if told.lowered >= MOST_LOWERINGS:
                 reason = (
-                    f"training diverges at a learning rate of {payload['lr_end']:.3g} and above, "
+                    f"training diverges at a learning rate of {told.lr_end:.3g} and above, "
                     f"after the end of the range was lowered {MOST_LOWERINGS} times (is there a "
                     "NaN or an infinite value in the data?)"
                 )
                 return self._failed(point, step, reason, choice)
-            lower = payload["lr_start"] + max(LEAST_SPAN_STEP * span, kept_span)
-            return self._lr_again(point, step, choice, lr_end=lower, lowered=payload["lowered"] + 1)
+            lower = told.lr_start + max(LEAST_SPAN_STEP * span, kept_span)
+            again = replace(told, lr_end=lower, lowered=told.lowered + 1)
+            return self._lr_again(point, step, again, choice)
         curves = ranges.derive(rates[:kept], raw)
         widest = self.settings.hparams.lr_width_only_gradients
         rising = ranges.rising_range(rates[:kept], curves.derived, widest=widest)
         arrays = pack_arrays({"lr": rates[:kept], **curves.arrays(raw)})
         if rising is None or ranges.is_flat(raw):
             choice["verdict"] = "flat: no learning rate improves it"
-            if payload["spacing"] == "linear":
-                return self._lr_again(point, step, choice, arrays, spacing="log")
+            if told.spacing == "linear":
+                return self._lr_again(point, step, replace(told, spacing="log"), choice, arrays)
             return self._failed(point, step, "no learning rate improves it", choice, arrays)
         choice |= {"lr_min": rising.low, "lr_max": rising.high, "at_end": rising.at_end}
-        if rising.at_end and survived is None and not payload["extended"]:
+        if rising.at_end and survived is None and not told.extended:
             choice["verdict"] = "still rising at the end: run again over four times the span"
-            longer = payload["lr_start"] + EXTENSION * span
-            return self._lr_again(point, step, choice, arrays, lr_end=longer, extended=True)
+            again = replace(told, lr_end=told.lr_start + EXTENSION * span, extended=True)
+            return self._lr_again(point, step, again, choice, arrays)
         choice["verdict"] = "found"
-        following = self._after_lr_found(step, rising.low, rising.high)
+        following = self._after_lr_found(step, _Rates(rising.low, rising.high, told.batch_size))
         return Planned(point.signature, following, step.stage, choice, arrays)
 
     def _lr_again(
         self,
         point: Point,
         step: Step,
+        told: LrRange,
         choice: Mapping[str, Any],
         arrays: bytes = b"",
-        **changes: Any,
     ) -> Planned:
         base, attempt = split_stage(step.stage)
-        again = Step(f"{base}.{attempt + 1}", step.replicas, {**step.payload, **changes})
+        again = step_of(f"{base}.{attempt + 1}", step.replicas, told)
         return Planned(point.signature, again, step.stage, choice, arrays)
 
-    def _after_lr_found(self, step: Step, low: float, high: float) -> Step:
+    def _after_lr_found(self, step: Step, found: _Rates) -> Step:
         base, _ = split_stage(step.stage)
-        batch_size = step.payload["batch_size"]
         if base == LR_RESCAN:
-            return self._trials(low, high, batch_size)
+            return self._trials(*found)
         hparams = self.settings.hparams
-        carried = {"lr_min": low, "lr_max": high, "lr_batch": batch_size}
         start, end = self._clip(hparams.batch_start), self._clip(hparams.batch_end)
         if start == end:
-            return self._after_batch_found(carried, start, diverged=False)
+            return self._after_batch_found(found, start, diverged=False)
         epochs = cycle_epochs(hparams, self.n_train) / 2
         samples = max(end, round(epochs * self.n_train))
-        payload = {
-            **carried,
-            "batch_start": start,
-            "batch_end": end,
-            "samples": samples,
-            "steps": len(batch_sizes(start, end, samples)),
+        told = BatchRange(
+            *found,
+            batch_start=start,
+            batch_end=end,
+            samples=samples,
+            steps=len(batch_sizes(start, end, samples)),
             **self._warmup(),
-        }
+        )
         replicas = max(self.settings.cores, hparams.batch_rn_min_inits)
-        return Step(BATCH_RANGE, replicas, payload)
+        return step_of(BATCH_RANGE, replicas, told)
 
     # -- batch size -------------------------------------------------------------------------------
 
-    def _after_batch_range(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
-        payload, hparams = step.payload, self.settings.hparams
-        sizes = batch_sizes(payload["batch_start"], payload["batch_end"], payload["samples"])
+    def _after_batch_range(
+        self, point: Point, step: Step, told: BatchRange, outcomes: Sequence[Outcome]
+    ) -> Planned:
+        hparams = self.settings.hparams
+        low, high = told.batch_start, told.batch_end
+        sizes = batch_sizes(low, high, told.samples)
         runs = [unpack_arrays(outcome.arrays)["perf"] for outcome in outcomes]
         diverged = any(len(run) < len(sizes) for run in runs)
         padded = np.stack([np.pad(run, (0, len(sizes) - len(run))) for run in runs])
         distinct, raw = ranges.mean_by_size(sizes, padded)
-        low, high = payload["batch_start"], payload["batch_end"]
         choice: dict[str, Any] = {"diverged": diverged}
         arrays = {"batch_size": distinct, "raw": raw}
         weights_from = (distinct, np.ones(len(distinct)))
@@ -271,59 +274,56 @@ class Plan:
                 low, high = int(rising.low), int(rising.high)
         choice |= {"bs_min": low, "bs_max": high}
         candidates = np.arange(low, max(high, low + 1))
-        carried = {key: payload[key] for key in ("lr_min", "lr_max", "lr_batch")}
+        found = _Rates(told.lr_min, told.lr_max, told.lr_batch)
         if hparams.batch_pts == 0 or len(candidates) == 1:
             middle = (low + high) // 2
             choice["batch_size"] = middle
-            following = self._after_batch_found(carried, middle, diverged=diverged)
+            following = self._after_batch_found(found, middle, diverged=diverged)
         else:
             weights = ranges.sampling_weights(*weights_from, candidates)
             count = min(hparams.batch_pts, len(candidates))
             drawn = self._choices(point).choice(candidates, count, replace=False, p=weights)
-            following = self._batch_choice_step(carried, sorted(map(int, drawn)), diverged)
+            following = self._batch_choice_step(found, sorted(map(int, drawn)), diverged)
         return Planned(point.signature, following, step.stage, choice, pack_arrays(arrays))
 
-    def _batch_choice_step(
-        self, carried: Mapping[str, Any], sizes: list[int], diverged: bool
-    ) -> Step:
+    def _batch_choice_step(self, found: _Rates, sizes: list[int], diverged: bool) -> Step:
         hparams = self.settings.hparams
         inits = max(self.settings.cores, hparams.batch_pt_min_inits)
         epochs = cycle_epochs(hparams, self.n_train)
-        payload = {
-            **carried,
-            "sizes": sizes,
-            "inits": inits,
-            "cycle_epochs": epochs,
-            "range_diverged": diverged,
-            "steps": epochs * batches_per_epoch(self.n_train, sizes[len(sizes) // 2]),
-        }
-        return Step(BATCH_CHOICE, len(sizes) * inits, payload)
+        told = BatchChoice(
+            *found,
+            sizes=sizes,
+            inits=inits,
+            cycle_epochs=epochs,
+            range_diverged=diverged,
+            steps=epochs * batches_per_epoch(self.n_train, sizes[len(sizes) // 2]),
+        )
+        return step_of(BATCH_CHOICE, len(sizes) * inits, told)
 
-    def _after_batch_choice(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
-        payload = step.payload
-        sizes = payload["sizes"]
+    def _after_batch_choice(
+        self, point: Point, step: Step, told: BatchChoice, outcomes: Sequence[Outcome]
+    ) -> Planned:
+        sizes = told.sizes
         finals = np.array([outcome.metrics["perf"] for outcome in outcomes])
-        by_size = finals.reshape(len(sizes), payload["inits"])
+        by_size = finals.reshape(len(sizes), told.inits)
         scores = ranges.log_mean_exp(by_size.T)
         best = sizes[int(np.argmax(scores))]
         arrays = pack_arrays(
             {"batch_size": np.array(sizes), "final_perf": by_size, "combined": scores}
         )
-        carried = {key: payload[key] for key in ("lr_min", "lr_max", "lr_batch")}
+        found = _Rates(told.lr_min, told.lr_max, told.lr_batch)
         # The rates were found at another batch size: where every run diverged they do not carry.
-        diverged = payload["range_diverged"] or not finals.any()
-        following = self._after_batch_found(carried, best, diverged=bool(diverged))
+        diverged = told.range_diverged or not finals.any()
+        following = self._after_batch_found(found, best, diverged=bool(diverged))
         return Planned(point.signature, following, step.stage, {"batch_size": best}, arrays)
 
-    def _after_batch_found(
-        self, carried: Mapping[str, Any], batch_size: int, *, diverged: bool
-    ) -> Step:
+    def _after_batch_found(self, found: _Rates, batch_size: int, *, diverged: bool) -> Step:
         hparams = self.settings.hparams
-        scale = batch_size / carried["lr_batch"]
+        scale = batch_size / found.lr_batch
         if not hparams.rescan_lr_after_bs and not diverged:
-            return self._trials(carried["lr_min"] * scale, carried["lr_max"] * scale, batch_size)
-        span = {"lr_start": hparams.lr_start * scale, "lr_end": hparams.lr_end * scale}
-        return self._lr_step(LR_RESCAN, batch_size, span, {})
+            return self._trials(found.lr_min * scale, found.lr_max * scale, batch_size)
+        span = hparams.lr_start * scale, hparams.lr_end * scale
+        return self._lr_step(LR_RESCAN, batch_size, span)
 
     # -- the end ----------------------------------------------------------------------------------
 
@@ -331,30 +331,21 @@ class Plan:
         epochs = cycle_epochs(self.settings.hparams, self.n_train)
         cycles = self.settings.hparams.cycles
         per_epoch = batches_per_epoch(self.n_train, batch_size)
-        payload: dict[str, Any] = {
-            "lr_start": low,
-            "lr_end": high,
-            "batch_size": batch_size,
-            "cycle_epochs": epochs,
-            "cycles": cycles,
-            "steps": epochs * cycles * per_epoch,
-        }
+        trial = Trial(low, high, batch_size, epochs, cycles, epochs * cycles * per_epoch)
         if self.plain_because is None:
-            return Step(WAY, 1, {"trial": payload})
+            return step_of(WAY, 1, FindWay(trial))
         if self.plain_because:
-            payload |= {"way": PLAIN, "because": self.plain_because}
-        return Step(TRIAL, payload=payload, found=Found(low, high, batch_size))
+            trial = replace(trial, way=Way(PLAIN, self.plain_because))
+        return tuned(Trials(trial))
 
-    def _after_way(self, point: Point, step: Step, outcome: Outcome) -> Planned:
+    def _after_way(self, point: Point, step: Step, trial: Trial, outcome: Outcome) -> Planned:
         """A way that could not be found out is the plain one: it never fails a point."""
         if outcome.failure is not None:
-            choice = {"way": PLAIN, "because": f"finding out: {outcome.failure.message}"}
+            way = Way(PLAIN, f"finding out: {outcome.failure.message}")
         else:
-            choice = {key: str(text) for key, text in unpack_arrays(outcome.arrays).items()}
-        trial = {**step.payload["trial"], **choice}
-        found = Found(trial["lr_start"], trial["lr_end"], trial["batch_size"])
-        following = Step(TRIAL, payload=trial, found=found)
-        return Planned(point.signature, following, step.stage, choice)
+            way = Way.read(outcome.info)
+        following = tuned(Trials(replace(trial, way=way)))
+        return Planned(point.signature, following, step.stage, way.payload())
 
     def _failed(
         self,
@@ -364,7 +355,7 @@ class Plan:
         choice: Mapping[str, Any],
         arrays: bytes = b"",
     ) -> Planned:
-        failed = Step(step.stage, error=f"{step.stage}: {reason}")
+        failed = Step.of(Rejected(step.stage, f"{step.stage}: {reason}"))
         return Planned(point.signature, failed, step.stage, choice, arrays)
 
     def _clip(self, batch_size: int) -> int:
@@ -388,12 +379,6 @@ class Plan:
         return np.random.default_rng(
             seed_sequence(self.seed, point.signature, STAGE_CODES[BATCH_CHOICE])
         )
-
-
-def _spaced(payload: Mapping[str, Any]) -> ranges.Array:
-    return learning_rates(
-        payload["lr_start"], payload["lr_end"], payload["steps"], payload["spacing"]
-    )
 
 
 def learning_rates(start: float, end: float, steps: int, spacing: str) -> ranges.Array:

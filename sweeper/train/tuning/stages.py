@@ -1,0 +1,333 @@
+"""The stages of tuning: their names, and what a replica of each is told.
+
+What a step holds for a replica, its payload, is plain data: the store and `run/` pass it on and
+never look into it.  It is read and written here alone; plans and workers see the classes.  Keys and
+values are those that folders keep: `read(stage, payload).payload() == payload` for every payload
+that was ever stored.  A field that is None has no key, except where its description says so: what
+earlier releases did not store yet is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self, TypeAlias
+
+from sweeper.records import CHECK, TRIAL, WAY, Found, Running, Step, Tuned
+from sweeper.train.tuning.ladder import Candidate, Probe
+from sweeper.train.tuning.trials import (
+    Payload,
+    Trial,
+    Trials,
+    Way,
+    present_fields,
+    read_fields,
+    read_ways,
+    write_ways,
+)
+
+LR_RANGE, BATCH_RANGE = "lr_range", "batch_range"
+BATCH_CHOICE, LR_RESCAN = "batch_choice", "lr_rescan"
+LADDER = "ladder"
+
+FINGERPRINT = "fingerprint"
+"""No stage of its own: it is taken beside the first replica of the first `ladder` or `lr_range`."""
+
+STAGE_CODES = {
+    CHECK: 0,
+    LR_RANGE: 1,
+    BATCH_RANGE: 2,
+    BATCH_CHOICE: 3,
+    LR_RESCAN: 4,
+    TRIAL: 5,
+    WAY: 6,
+    FINGERPRINT: 7,
+    LADDER: 8,
+}
+"""Part of every seed: never change one."""
+
+
+def split_stage(stage: str) -> tuple[str, int]:
+    """A stage's base name and attempt: `"lr_range.2"` is `("lr_range", 2)`."""
+    base, _, attempt = stage.partition(".")
+    return base, int(attempt or 0)
+
+
+STREAMS = 100_000
+"""Numbers of streams that each tuning has in a round of the ladder."""
+
+
+class _Flat:
+    """A stage whose payload has a key for each of its fields."""
+
+    __slots__ = ()
+
+    @classmethod
+    def read(cls, payload: Payload) -> Self:
+        """From what is stored.
+
+        Raises:
+            KeyError: a key is not there that every release stored.
+        """
+        return cls(**read_fields(cls, payload))
+
+    def payload(self) -> dict[str, Any]:
+        """As it is stored."""
+        return present_fields(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Check(_Flat):
+    """Whether model, data and loss work together, on one batch."""
+
+    batch_size: int
+    steps: int
+
+
+# -- how trials may be trained --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FindWay:
+    """How the trials of a point that range tests have tuned may be trained."""
+
+    trial: Trial
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """What each replica is about."""
+        return (self.trial,)
+
+    @classmethod
+    def read(cls, payload: Payload) -> FindWay:
+        """From what is stored."""
+        return cls(Trial.read(payload["trial"]))
+
+    def payload(self) -> dict[str, Any]:
+        """As it is stored."""
+        return {"trial": self.trial.payload()}
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What the rounds of the ladder came to."""
+
+    tunings: tuple[Trial, ...]
+    """The settings of each tuning, without ways."""
+    constant: float | None
+    """The loss of the best constant prediction."""
+    ways: Mapping[int, Way]
+    """By batch size."""
+
+    @classmethod
+    def read(cls, payload: Payload) -> Chosen:
+        """From what is stored."""
+        tunings = tuple(map(Trial.read, payload["tunings"]))
+        return cls(tunings, payload["constant"], read_ways(payload["ways"]))
+
+    def payload(self) -> dict[str, Any]:
+        """As it is stored."""
+        tunings = [trial.payload() for trial in self.tunings]
+        return {"tunings": tunings, "constant": self.constant, "ways": write_ways(self.ways)}
+
+
+@dataclass(frozen=True, slots=True)
+class FindWays:
+    """How probes and trials of each batch size may be trained, before the ladder or after it."""
+
+    trials: tuple[Trial, ...]
+    """What each replica is about."""
+    told: Chosen | None = None
+    """After the ladder: what it came to."""
+
+    @classmethod
+    def read(cls, payload: Payload) -> FindWays:
+        """From what is stored."""
+        told = payload.get("told")
+        trials = tuple(map(Trial.read, payload["trials"]))
+        return cls(trials, None if told is None else Chosen.read(told))
+
+    def payload(self) -> dict[str, Any]:
+        """As it is stored."""
+        found: dict[str, Any] = {"trials": [trial.payload() for trial in self.trials]}
+        return found if self.told is None else {**found, "told": self.told.payload()}
+
+
+# -- the ladder -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LadderRound:
+    """A round of probes, of all tunings of a point."""
+
+    round: int
+    ways: Mapping[int, Way]
+    """By batch size."""
+    constant: float | None
+    """The loss of the best constant prediction; None, stored as null, in the first round."""
+    lowered: int | None = None
+    """How often all rates were lowered."""
+    chosen: tuple[Candidate | None, ...] | None = None
+    """In an additional round: what each tuning has chosen before it; empty, stored as null, in
+    others."""
+    expected: tuple[float | None, ...] | None = None
+    """In an additional round: the loss that the probes of each tuning had reached, or None; empty,
+    stored as null, in others."""
+    candidates: tuple[tuple[Candidate, ...], ...]
+    """What each tuning tries."""
+    inits: int
+    """Probes of a candidate."""
+    lengths: Mapping[int, int]
+    """By batch size: the steps of a probe."""
+    cycles: int
+    schedule: str | None = None
+    warmup: float | None = None
+    steps: int
+    """Of the longest probe."""
+
+    @classmethod
+    def read(cls, payload: Payload) -> LadderRound:
+        """From what is stored.
+
+        Raises:
+            KeyError: a key is not there that every release stored.
+        """
+        values = read_fields(cls, payload)
+        values["ways"] = read_ways(payload["ways"])
+        values["lengths"] = {int(size): steps for size, steps in payload["lengths"].items()}
+        values["candidates"] = tuple(
+            tuple(Candidate(*one) for one in some) for some in payload["candidates"]
+        )
+        if "chosen" in payload:
+            chosen = payload["chosen"] or ()
+            values["chosen"] = tuple(None if one is None else Candidate(*one) for one in chosen)
+        if "expected" in payload:
+            values["expected"] = tuple(payload["expected"] or ())
+        return cls(**values)
+
+    def payload(self) -> dict[str, Any]:
+        """As it is stored."""
+        stored = {
+            "ways": write_ways(self.ways),
+            "lengths": {str(size): steps for size, steps in self.lengths.items()},
+            "candidates": [[_pair(one) for one in some] for some in self.candidates],
+            "chosen": [one and _pair(one) for one in self.chosen or ()] or None,
+            "expected": list(self.expected or ()) or None,
+        }
+        present = {"constant", *present_fields(self)}
+        names = [one.name for one in fields(self) if one.name in present]
+        return {name: stored[name] if name in stored else getattr(self, name) for name in names}
+
+    def probes(self) -> list[Probe]:
+        """Its probes, in order of number."""
+        shape = self.cycles, self.schedule or "triangular", self.warmup or 0.0
+        probes: list[Probe] = []
+        for tuning, some in enumerate(self.candidates):
+            for rate, size in map(_pair, some):
+                for init in range(self.inits):
+                    stream, steps = tuning * STREAMS + init, self.lengths[size]
+                    probes.append(Probe(len(probes), stream, rate, size, steps, *shape))
+        return probes
+
+
+def _pair(one: Candidate) -> list[Any]:
+    return [one.rate, one.batch_size]
+
+
+# -- range tests ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LrRange(_Flat):
+    """A range run of the learning rate: `lr_range`, and `lr_rescan`."""
+
+    spacing: str
+    """Of the rates: `"linear"` or `"log"`."""
+    lowered: int
+    """How often the end was lowered."""
+    extended: bool
+    """Whether the span was."""
+    lr_start: float
+    lr_end: float
+    batch_size: int
+    steps: int
+    warmup_lr: float
+    warmup_batch: int
+    warmup_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRange(_Flat):
+    """A range run of the batch size."""
+
+    lr_min: float
+    lr_max: float
+    lr_batch: int
+    """The batch size at which the rates were found."""
+    batch_start: int
+    batch_end: int
+    samples: int
+    """To train on, in steps of growing batches."""
+    steps: int
+    warmup_lr: float
+    warmup_batch: int
+    warmup_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchChoice(_Flat):
+    """One cycle at each of some batch sizes."""
+
+    lr_min: float
+    lr_max: float
+    lr_batch: int
+    """The batch size at which the rates were found."""
+    sizes: Sequence[int]
+    inits: int
+    """Replicas of a size."""
+    cycle_epochs: int
+    range_diverged: bool
+    """Whether a run of the batch range diverged."""
+    steps: int
+
+
+# -- steps ----------------------------------------------------------------------------------------
+
+Stage: TypeAlias = (
+    Check | FindWay | FindWays | LadderRound | LrRange | BatchRange | BatchChoice | Trials
+)
+"""What a replica is told."""
+
+_KINDS: Mapping[str, type[Stage]] = {
+    CHECK: Check,
+    LR_RANGE: LrRange,
+    BATCH_RANGE: BatchRange,
+    BATCH_CHOICE: BatchChoice,
+    LR_RESCAN: LrRange,
+    LADDER: LadderRound,
+    TRIAL: Trials,
+}
+
+
+def read(stage: str, payload: Payload) -> Stage:
+    """What replicas of a stage, by its name with its attempt, are told.
+
+    Raises:
+        KeyError: there is no such stage, or a key is not there that every release stored.
+    """
+    base, _ = split_stage(stage)
+    if base == WAY:
+        return FindWay.read(payload) if "trial" in payload else FindWays.read(payload)
+    return _KINDS[base].read(payload)
+
+
+def step_of(stage: str, replicas: int, told: Stage) -> Step:
+    """The step in which so many replicas run, by the stage's name with its attempt."""
+    return Step.of(Running(stage, replicas, told.payload()))
+
+
+def tuned(told: Trials) -> Step:
+    """The step in which tuning is over."""
+    first = told.first
+    found = Found(first.lr_start, first.lr_end, first.batch_size)
+    return Step.of(Tuned(found, told.payload()))
