@@ -29,7 +29,6 @@ from typing import Any
 from sweeper.records import (
     TRIAL,
     Finished,
-    Found,
     Job,
     Outcome,
     Planned,
@@ -38,6 +37,7 @@ from sweeper.records import (
     Start,
     Step,
     Target,
+    TunedSettings,
     Work,
 )
 from sweeper.run.backends.local import LocalBackend, prepare
@@ -250,7 +250,7 @@ class Planner:
             return Planned(point.signature, self._probes(point, stage), step.stage)
         seconds = [REAL_SECONDS * units for units in self.made_up.trials[point.params[0]]]
         payload = {"steps": STEPS, "seconds": seconds, "cycle_epochs": 1, "cycles": 1}
-        trials = Step(TRIAL, payload=payload, found=Found(0.1, 0.2, 32))
+        trials = Step(TRIAL, payload=payload, found=TunedSettings(0.1, 0.2, 32))
         return Planned(point.signature, trials, step.stage)
 
     def steps_after(self, step: Step) -> float:

@@ -56,10 +56,10 @@ class OneProbe:
 
     def next(self, point: Any, step: Any, outcomes: Sequence[Any]) -> Any:  # noqa: ARG002
         """See `Planner`."""
-        from sweeper.records import TRIAL, Found, Planned, Step
+        from sweeper.records import TRIAL, Planned, Step, TunedSettings
 
         payload = {"steps": 1, "cycle_epochs": 1, "cycles": 1}
-        found = Step(TRIAL, payload=payload, found=Found(0.1, 0.2, 32))
+        found = Step(TRIAL, payload=payload, found=TunedSettings(0.1, 0.2, 32))
         return Planned(point.signature, found, step.stage)
 
     def steps_after(self, step: Any) -> float:  # noqa: ARG002 - the protocol

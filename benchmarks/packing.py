@@ -27,7 +27,7 @@ from sweeper.train.packs.trial import Member, most_members, shares, train_pack
 from sweeper.train.problem.importing import ProblemRef
 from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Streams
-from sweeper.train.tuning.trials import COMPILED, FLAT, Trial, Trials
+from sweeper.train.tuning.trials import COMPILED, PACKED, Trial, Trials
 
 SIGNATURE = "5e" * 32
 PARAMS = encode(())
@@ -183,7 +183,7 @@ def measure(name: str, batch: int, rounds: int) -> str:
             list(train_pack(problem, data, share, Trials(told), 0, way))
 
     packed(COMPILED, 1)
-    cases = [(way, size) for way in (FLAT, COMPILED) for size in SIZES]
+    cases = [(way, size) for way in (PACKED, COMPILED) for size in SIZES]
     alone: list[float] = []
     together: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
     for _ in range(rounds):
@@ -192,8 +192,8 @@ def measure(name: str, batch: int, rounds: int) -> str:
             together[case].append(seconds(lambda case=case: packed(*case)))
     least = min(alone)
     gains = "".join(f"{case[1] * least / min(together[case]):8.2f}" for case in cases)
-    tape = Member.make(problem, data, streams[0], PARAMS, batch).tape
-    step = f"{tape.products / 1e6:8.2f} {tape.numbers / 1e3:8.0f} {len(tape.operations):6}"
+    trace = Member.make(problem, data, streams[0], PARAMS, batch).trace
+    step = f"{trace.products / 1e6:8.2f} {trace.numbers / 1e3:8.0f} {len(trace.operations):6}"
     return f"{name:>12} {batch:6} {step} {least / told.steps * 1e6:8.0f} {gains}"
 
 

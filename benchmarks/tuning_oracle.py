@@ -173,7 +173,7 @@ def train(opened: Opened, cells: Iterable[Cell], seeds: Sequence[int], params: A
             for _, seed in wanted
         ]
         rest = iter(wanted)
-        for share in shares(members, max(16, gaining(members[0].tape))):
+        for share in shares(members, max(16, gaining(members[0].trace))):
             own = [next(rest) for _ in share]
             perfs = train_pack(opened, share, [cell for cell, _ in own], payload)
             for (cell, _), perf in zip(own, perfs, strict=True):
@@ -187,10 +187,10 @@ def train_pack(
     """As `sweeper.train.packs.trial.train_pack`, but each member has rates of its own."""
     samples, size, steps = opened.data.train, payload["batch_size"], payload["steps"]
     recipe = opened.problem.recipe(members[0].model)
-    step = FlatStep(members[0].tape, recipe, stack_members(members), samples.labels)
+    step = FlatStep(members[0].trace, recipe, stack_members(members), samples.labels)
     evaluation = evaluation_of(opened.problem, members[0])
     streams = [member.streams for member in members]
-    keys = keys_of(streams, members[0].tape, steps)
+    keys = keys_of(streams, members[0].trace, steps)
     each = rates(padded(cells), steps)
     numbers = _numbers(find_optimizer(recipe), each)
     batches = _batches(streams, samples, size)

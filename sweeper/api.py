@@ -93,8 +93,8 @@ def sweep(
     if is_loading():
         raise UnguardedCall
     most_in_pack = read_pack(pack)
-    way = "off" if pack == "off" else "auto"
-    settings = SweepSettings(get_settings(hparams), cores, cores_per_trial, way)
+    mode = "off" if pack == "off" else "auto"
+    settings = SweepSettings(get_settings(hparams), cores, cores_per_trial, mode)
     limits = Limits(max_tries, stop_after_failures, trial_timeout)
     topology = usable_cores(total_cores)
     options = Options(

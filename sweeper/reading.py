@@ -17,7 +17,7 @@ from typing import Any
 from sweeper.errors import FolderError
 from sweeper.files import current_folder, nameless_file, open_standard_streams
 from sweeper.records import NUMERICS
-from sweeper.run.aside import Aside
+from sweeper.run.aside import HelperProcess
 from sweeper.run.backends import find_backend, names_of
 from sweeper.run.backends.local import prepare
 from sweeper.run.worker import resolve
@@ -72,4 +72,4 @@ def _place(given: ModuleType | str | Path, backend: str, fd: int) -> Place:
             )
         return _Here(fd)
     prepare(PRELOAD, installed_imports(given))
-    return Aside("reading the problem", fd, PRELOAD, environment_of(NUMERICS))
+    return HelperProcess("reading the problem", fd, PRELOAD, environment_of(NUMERICS))

@@ -98,7 +98,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class TunedSettings:
     """What tuning came to: the settings of a point's trials."""
 
     lr_min: float
@@ -120,7 +120,7 @@ class Running:
 class Tuned:
     """Tuning has found the settings of trials."""
 
-    found: Found
+    found: TunedSettings
     payload: Mapping[str, Any]
     """What a trial is told."""
 
@@ -147,7 +147,7 @@ class Step:
     """How many probes the stage runs."""
     payload: Mapping[str, Any] = field(default_factory=dict)
     """What a replica of the stage is told."""
-    found: Found | None = None
+    found: TunedSettings | None = None
     error: str | None = None
     """Why tuning failed."""
 
@@ -284,7 +284,7 @@ class Outcome:
         return Outcome, (self.point, self.stage, self.number, *when, *what)
 
 
-TRIED_AGAIN = frozenset({"memory", "disk"})
+RETRYABLE = frozenset({"memory", "disk"})
 """Failures that a worker survives and that may not come again: a try, as its death is."""
 
 NOT_ITS_FAULT = frozenset({"stopped", "disk"})
@@ -419,7 +419,7 @@ Decision: TypeAlias = Asked | Told | Planned | GaveUp
 
 
 @dataclass(frozen=True, slots=True)
-class Trials:
+class RecordedTrials:
     """What a point's trials came to, as little of it as a study needs: there may be a million."""
 
     ended: Mapping[int, tuple[float, ...] | Failure] = field(default_factory=dict)
@@ -434,7 +434,7 @@ class Recorded:
 
     steps: Mapping[str, Step] = field(default_factory=dict)
     """By signature: where the point's tuning stands."""
-    trials: Mapping[str, Trials] = field(default_factory=dict)
+    trials: Mapping[str, RecordedTrials] = field(default_factory=dict)
     """By signature, where there are any."""
     probes: Mapping[str, tuple[Outcome, ...]] = field(default_factory=dict)
     """By signature, where there are any: those of the stage at which tuning stands."""

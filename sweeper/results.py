@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.errors import UsageError
-from sweeper.records import CLASSIC, Found, Metric, Params, Reference
+from sweeper.records import CLASSIC, Metric, Params, Reference, TunedSettings
 from sweeper.stats import (
     By,
     Comparison,
@@ -226,7 +226,7 @@ class SweepResult(Sequence[PointResult]):
         tunings: Sequence[NDArray[np.int64]] | None = None,
         flags: Sequence[str] | None = None,
         n_val: int | None = None,
-        settings: Sequence[Sequence[Found]] | None = None,
+        settings: Sequence[Sequence[TunedSettings]] | None = None,
         test: Sequence[Tested] | None = None,
         *,
         paired: bool = False,
@@ -246,7 +246,9 @@ class SweepResult(Sequence[PointResult]):
         self.flags = ("",) * len(self._points) if flags is None else tuple(flags)
         """For each point why its tuning is not to be trusted; "" if it is."""
         if settings is None:
-            settings = [[Found(one.lr_min, one.lr_max, one.batch_size)] for one in self._points]
+            settings = [
+                [TunedSettings(one.lr_min, one.lr_max, one.batch_size)] for one in self._points
+            ]
         self.settings = tuple(map(tuple, settings))
         """For each point what each of its tunings found; its `PointResult` has the first's."""
         self.n_val = n_val

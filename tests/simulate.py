@@ -37,7 +37,7 @@ from pathlib import Path
 from sweeper.drive import drive
 from sweeper.errors import DiskError, StoppedError
 from sweeper.records import CHECK, NOT_ITS_FAULT, TRIAL, Died, Failure, Job, Outcome, Result, Start
-from sweeper.run.scheduler import SHORT, STREAK, Scheduler
+from sweeper.run.scheduler import SHORT_SECONDS, STREAK, Scheduler
 from sweeper.search import ParamSelector
 from sweeper.settings import Limits
 from sweeper.show.progress import make_view
@@ -274,7 +274,7 @@ class Workers:
 
     def _check(self, start: Start) -> None:
         """No core is given twice, and nothing is run again that has ended or runs."""
-        hasty = len(self.last[start.slot]) == STREAK and max(self.last[start.slot]) < SHORT
+        hasty = len(self.last[start.slot]) == STREAK and max(self.last[start.slot]) < SHORT_SECONDS
         must(not self.open[start.slot] or hasty, f"slot {start.slot} is given twice")
         for replica in replicas_of(start.job):
             twice = any(replica in job for jobs in self.open for job in jobs)

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from models_zoo import ZOO
 from sweeper.train.data.samples import Data, HeldSet, shuffled
-from sweeper.train.mode.choose import find_way
+from sweeper.train.mode.choose import choose_mode
 from sweeper.train.packs.trial import Member, cycle_rates, train_pack
 from sweeper.train.problem.optimizers import make_optimizer
 from sweeper.train.tuning.trials import Trials
@@ -146,8 +146,8 @@ def packed(problem, data, numbers, told):
 @pytest.mark.parametrize("name", ZOO)
 def test_the_check_finds_that_packs_agree(name):
     problem, data = setting(name, "adam")
-    way = find_way(problem, data, streams_of(0, "way"), PARAMS, LONG)
-    assert (way.kind, way.because) == (
+    mode = choose_mode(problem, data, streams_of(0, "way"), PARAMS, LONG)
+    assert (mode.kind, mode.because) == (
         "flat",
         "its packs agree with plain training",
     )

@@ -765,10 +765,10 @@ def test_a_replicas_bits_depend_on_neither_the_size_of_the_pack_nor_its_place(ca
     loss = CASES[case].loss
     random = np.random.default_rng(case)
     replicas = [CASES[case].sample(case * 1000 + number) for number in range(32)]
-    tape, _, _ = record(replicas[0][0], loss, *replicas[0][1:])
+    trace, _, _ = record(replicas[0][0], loss, *replicas[0][1:])
     # By turns it is told which labels there are, and is not; each size both.
     labels = torch.stack([y for _, _, y in replicas])
-    steps = batched(tape), batched(tape, labels)
+    steps = batched(trace), batched(trace, labels)
     known = {}
     for turn, size in enumerate((*SIZES, *SIZES, *SIZES)):
         chosen = random.permutation(32)[:size]
@@ -794,9 +794,9 @@ def test_a_batched_step_is_torchs_own_step_of_each_replica(case):
 
 
 def assert_torchs_own(loss, double):
-    tape, _, _ = record(double[0][0], loss, *double[0][1:])
+    trace, _, _ = record(double[0][0], loss, *double[0][1:])
     with torch.no_grad():
-        losses, *found = batched(tape)(stacked(double, range(3)))
+        losses, *found = batched(trace)(stacked(double, range(3)))
     for place, (model, x, y) in enumerate(double):
         with Drawn(keys_of([place])):
             value = loss(model(x), y)
@@ -810,8 +810,8 @@ def test_every_rule_is_in_some_case():
     seen = set()
     for case in CASES:
         model, x, y = case.sample(0)
-        tape, _, _ = record(model, case.loss, x, y)
-        seen |= {operation.name for operation in operations_of(tape)}
+        trace, _, _ = record(model, case.loss, x, y)
+        seen |= {operation.name for operation in operations_of(trace)}
     assert not set(RULES) - seen
 
 
@@ -1006,9 +1006,9 @@ def test_a_batch_of_which_nothing_counts_has_no_gradient_as_with_torch(weight):
     torch.manual_seed(0)
     model, loss = nn.Linear(4, 3), nn.CrossEntropyLoss(weight=weight, ignore_index=-100)
     x, y = torch.randn(2, 5, 4), torch.tensor([[-100] * 5, [0, 1, -100, 2, 0]])
-    tape, _, _ = record(model, loss, x[1], y[1])
+    trace, _, _ = record(model, loss, x[1], y[1])
     stacked = [torch.stack([value.detach()] * 2) for value in state_of(model, loss)]
-    _, *gradients = batched(tape, None)([*stacked, x, y, torch.zeros(2, dtype=torch.int64)])
+    _, *gradients = batched(trace, None)([*stacked, x, y, torch.zeros(2, dtype=torch.int64)])
     for place in (0, 1):
         expected = torch.autograd.grad(loss(model(x[place]), y[place]), trained(model))
         for found, wanted in zip(gradients, expected, strict=False):

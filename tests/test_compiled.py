@@ -21,12 +21,12 @@ from sweeper.records import KFold
 from sweeper.train.data.samples import Data
 from sweeper.train.data.splits import Splits
 from sweeper.train.mode import cost as worth
-from sweeper.train.mode.choose import find_way
+from sweeper.train.mode.choose import choose_mode
 from sweeper.train.mode.cost import is_worth_compiling
 from sweeper.train.native import cache as compiled
 from sweeper.train.native import toolchain
 from sweeper.train.native.cache import cache_folder
-from sweeper.train.native.inductor import Plan, whole_step
+from sweeper.train.native.inductor import CompilePlan, whole_step
 from sweeper.train.native.toolchain import NotCompiledError, check_toolchain
 from sweeper.train.packs.trial import Member, stack, train_pack
 from sweeper.train.problem.recipe import Recipe
@@ -84,11 +84,11 @@ def model():
 PROBLEM = problem_of(model, optimizer={"name": "adamw", "weight_decay": 0.1})
 
 
-def pack(numbers, way="compiled", problem=PROBLEM, data=None):
+def pack(numbers, mode="compiled", problem=PROBLEM, data=None):
     data = data or data_of()
     told = Trials(replace(TRIAL, lr_start=0.001, lr_end=0.01, batch_size=13))
     made = [Member.make(problem, data, streams_of(n, "trial"), PARAMS, 13) for n in numbers]
-    found = train_pack(problem, data, made, told, 5, way)
+    found = train_pack(problem, data, made, told, 5, mode)
     return {member.streams.number: trained for member, trained in found}
 
 
@@ -206,17 +206,17 @@ def test_the_cache_is_the_users(monkeypatch, tmp_path):
 
 
 def found(**changes):
-    way = find_way(PROBLEM, data_of(), streams_of(0, "way"), PARAMS, replace(TRIAL, **changes))
-    return way.payload()
+    mode = choose_mode(PROBLEM, data_of(), streams_of(0, "way"), PARAMS, replace(TRIAL, **changes))
+    return mode.payload()
 
 
 def test_without_a_compiler_it_is_flat_and_says_so(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     toolchain.toolchain.cache_clear()
-    way = found()
-    assert way["way"] == "flat"
-    assert way["because"].endswith("not compiled: there is no C++ compiler (no-such-compiler)")
-    assert way["toolchain"] == ""
+    mode = found()
+    assert mode["way"] == "flat"
+    assert mode["because"].endswith("not compiled: there is no C++ compiler (no-such-compiler)")
+    assert mode["toolchain"] == ""
 
 
 def test_what_a_compiler_says_last_is_the_reason():
@@ -229,13 +229,13 @@ def test_what_is_worth_compiling_depends_on_the_model_and_the_length_of_a_trial(
     torch.manual_seed(0)
     small = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 4))
     loss = nn.CrossEntropyLoss()
-    tape, _, _ = record(small, loss, torch.randn(5, 2), torch.zeros(5, dtype=torch.int64))
-    assert not is_worth_compiling(tape, 60, False, 1_000)
-    assert is_worth_compiling(tape, 60, False, 1_000_000)
-    assert is_worth_compiling(tape, 60, True, 10_000)
+    trace, _, _ = record(small, loss, torch.randn(5, 2), torch.zeros(5, dtype=torch.int64))
+    assert not is_worth_compiling(trace, 60, False, 1_000)
+    assert is_worth_compiling(trace, 60, False, 1_000_000)
+    assert is_worth_compiling(trace, 60, True, 10_000)
     image = nn.Sequential(nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(8, 4))
-    tape, _, _ = record(image, loss, torch.randn(5, 1, 6), torch.zeros(5, dtype=torch.int64))
-    assert not is_worth_compiling(tape, 60, True, 10**9)
+    trace, _, _ = record(image, loss, torch.randn(5, 1, 6), torch.zeros(5, dtype=torch.int64))
+    assert not is_worth_compiling(trace, 60, True, 10**9)
 
 
 # -- whole sweeps ---------------------------------------------------------------------------------
@@ -301,15 +301,17 @@ class Handing(nn.Module):
 
 def test_a_buffer_that_is_handed_on_is_not_written_over_before():
     model, x, y = Handing(), torch.randn(6, 3), torch.arange(6) % 2
-    tape, _, _ = record(model, nn.CrossEntropyLoss(), x, y)
+    trace, _, _ = record(model, nn.CrossEntropyLoss(), x, y)
     parameters, buffers = stack([model, model])
     buffers = [buffer + place for place, buffer in enumerate(buffers, 1)]
     given = [torch.stack([x, x]), torch.stack([y, y]), torch.zeros(2, dtype=torch.int64)]
     inputs = [*parameters, *buffers, *given]
     shapes = tuple((tuple(one.shape), one.dtype) for one in inputs)
     with torch.no_grad():
-        _, *found = batched(tape)([one.clone() for one in inputs])
-        whole_step(Plan(tape, Recipe("sgd"), len(parameters), shapes))(*inputs, torch.zeros(1, 2))
+        _, *found = batched(trace)([one.clone() for one in inputs])
+        whole_step(CompilePlan(trace, Recipe("sgd"), len(parameters), shapes))(
+            *inputs, torch.zeros(1, 2)
+        )
     for one, other in zip(found[len(parameters) :], buffers, strict=True):
         assert torch.equal(one, other)
 

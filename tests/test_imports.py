@@ -230,7 +230,7 @@ def test_a_wrong_arrow_is_caught(path, source):
         ("study/session.py", "from sweeper.study.points import Points\nfrom . import progress"),
         (
             "study/study.py",
-            "from sweeper.train.tuning.range_plan import Plan\nfrom sweeper import search",
+            "from sweeper.train.tuning.range_plan import RangePlan\nfrom sweeper import search",
         ),
         ("engine.py", "from sweeper.study import Study\nfrom sweeper import run, store"),
         ("cli/__init__.py", "from sweeper import __version__, api"),

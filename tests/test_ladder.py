@@ -22,7 +22,7 @@ from sweeper.signature import make_point
 from sweeper.train.tuning import ladder
 from sweeper.train.tuning.held_out import FOLDS, split
 from sweeper.train.tuning.ladder import (
-    LARGE,
+    LARGEST_BASE_BATCH,
     MARGIN,
     MOST_LOWERINGS,
     ROUNDS,
@@ -42,7 +42,7 @@ from sweeper.train.tuning.ladder_plan import (
 from sweeper.train.tuning.range_plan import WAY
 from sweeper.train.tuning.schedule import LOW, Schedule, cycle_ends, cycle_rates, rates
 from sweeper.train.tuning.stages import LADDER, STREAMS, LadderRound
-from sweeper.train.tuning.trials import FLAT, PLAIN, Trial, Trials
+from sweeper.train.tuning.trials import EAGER, PACKED, Trial, Trials
 from test_plan import sane, stages, stored
 
 PRESETS_OF_IT = ("fastest", "fast", "slow", "slowest")
@@ -99,7 +99,7 @@ class Probes:
 
     def __call__(self, point: Point, step: Step) -> list[Outcome]:
         if step.stage in (CHECK, WAY):
-            texts = {"way": FLAT, "because": ""} if step.stage == WAY else {}
+            texts = {"way": PACKED, "because": ""} if step.stage == WAY else {}
             return [
                 Outcome(point.signature, step.stage, number, 0.0, 1.0, info=texts)
                 for number in range(step.replicas)
@@ -463,7 +463,7 @@ def test_a_second_batch_size_is_tried_in_the_last_round_and_taken_where_it_is_be
 @given(st.integers(1, 10**7))
 def test_batch_sizes_are_powers_of_two_and_visibly_different(n_train):
     base = base_batch(n_train)
-    assert 1 <= base <= min(LARGE, n_train)
+    assert 1 <= base <= min(LARGEST_BASE_BATCH, n_train)
     assert base == n_train or math.log2(base).is_integer()
     other = other_batch(base, n_train)
     assert other == base or (max(base, other) / min(base, other) >= 2 and other <= n_train / 4)
@@ -506,7 +506,7 @@ def test_candidates_of_an_initialisation_share_their_streams_and_nobody_else_doe
     candidates = tuple(Candidate(2.0**-rate, 8) for rate in range(rates))
     told = LadderRound(
         round=0,
-        ways={},
+        modes={},
         constant=None,
         candidates=(candidates,) * tunings,
         inits=inits,
@@ -552,10 +552,10 @@ def test_the_first_point_is_checked_and_each_finds_out_its_way():
     assert {trial["batch_size"] for trial in planned[1].step.payload["trials"]} == sizes
     assert planned[1].step.replicas == len(sizes)
     for one in planned[2:-1]:
-        assert {size: way["way"] for size, way in one.step.payload["ways"].items()} == {
-            str(size): FLAT for size in sizes
+        assert {size: mode["way"] for size, mode in one.step.payload["ways"].items()} == {
+            str(size): PACKED for size in sizes
         }
-    assert {told["way"] for told in planned[-1].step.payload["tunings"]} == {FLAT}
+    assert {told["way"] for told in planned[-1].step.payload["tunings"]} == {PACKED}
 
 
 def test_a_way_that_cannot_be_found_out_is_the_plain_one():
@@ -568,10 +568,10 @@ def test_a_way_that_cannot_be_found_out_is_the_plain_one():
 
     planned = tune(make(plain_because=None), answer)
     base = base_batch(1000)
-    ways = planned[1].step.payload["ways"]
-    assert ways[str(base)]["way"] == FLAT
-    assert ways[str(other_batch(base, 1000))] == {
-        "way": PLAIN,
+    modes = planned[1].step.payload["ways"]
+    assert modes[str(base)]["way"] == PACKED
+    assert modes[str(other_batch(base, 1000))] == {
+        "way": EAGER,
         "because": "finding out: ValueError: no",
     }
     assert planned[-1].step.found is not None
@@ -580,7 +580,7 @@ def test_a_way_that_cannot_be_found_out_is_the_plain_one():
 def test_where_nothing_is_packed_the_reason_is_kept():
     planned = tune(make(plain_because="packing is off"))
     for told in planned[-1].step.payload["tunings"]:
-        assert (told["way"], told["because"]) == (PLAIN, "packing is off")
+        assert (told["way"], told["because"]) == (EAGER, "packing is off")
 
 
 # -- small data and large -------------------------------------------------------------------------

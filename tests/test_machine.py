@@ -14,7 +14,7 @@ from sweeper.run.worker import Setup
 from sweeper.store.database import Store
 from sweeper.store.identity import machine_note, numerics_note, numerics_of
 from sweeper.store.paths import Paths
-from sweeper.train.mode import choose as way
+from sweeper.train.mode import choose as mode
 from sweeper.train.mode import machine
 from sweeper.train.mode.machine import (
     check_products,
@@ -110,7 +110,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(cache, monkeypatch):
 
 
 def test_where_products_depend_on_places_nothing_is_packed(monkeypatch, tmp_path):
-    monkeypatch.setattr(way, "products_depend_on_place", lambda: True)
+    monkeypatch.setattr(mode, "products_depend_on_place", lambda: True)
     results = run(tmp_path, sweeper.Grid(trials=2, hidden=[2]))
     (note,) = [note for note in results.notes if note.startswith("training:")]
     assert "0 of 1 points in packs; 1 one by one: on this machine the bits" in note

@@ -303,7 +303,7 @@ def test_logits_are_compared_with_zero(loss, right):
 # -- what a first batch shows ---------------------------------------------------------------------
 
 ROWS = torch.randn(16, 1, generator=torch.Generator().manual_seed(0))
-FLAT = torch.rand(16, generator=torch.Generator().manual_seed(1))
+PACKED = torch.rand(16, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ FLAT = torch.rand(16, generator=torch.Generator().manual_seed(1))
     ],
 )
 def test_shapes_that_are_broadcast_are_seen_in_every_loss(loss, wrong):
-    assert is_broadcast(loss, ROWS, FLAT) is wrong
+    assert is_broadcast(loss, ROWS, PACKED) is wrong
 
 
 def roots(output, y):
@@ -332,25 +332,25 @@ def roots(output, y):
     ("loss", "output", "y", "wrong"),
     [
         # Nothing that is a mean over samples shows it.
-        (roots, ROWS, FLAT, True),
-        (lambda output, y: roots(output * 2 + 1, y.clamp(0, 1)), ROWS, FLAT, True),
+        (roots, ROWS, PACKED, True),
+        (lambda output, y: roots(output * 2 + 1, y.clamp(0, 1)), ROWS, PACKED, True),
         (lambda output, y: roots(output.squeeze(1), y), ROWS, ROWS, True),
-        (lambda output, y: roots(output, y[0]), ROWS, [FLAT, ROWS], True),
+        (lambda output, y: roots(output, y[0]), ROWS, [PACKED, ROWS], True),
         (lambda output, y: roots(output["a"], y[:, 0]), {"a": ROWS}, ROWS.expand(16, 3), True),
         (lambda output, y: roots(output[:, :1], y[:, 1]), *[ROWS.expand(16, 2)] * 2, True),
         (roots, torch.rand(16, 1, 3, 3), torch.rand(16, 3, 3), True),
         (roots, ROWS, ROWS, False),
-        (lambda output, y: roots(output[:, 0], y), ROWS, FLAT, False),
+        (lambda output, y: roots(output[:, 0], y), ROWS, PACKED, False),
         (lambda output, y: roots(output * torch.arange(15.0), y), ROWS, ROWS, False),
         (lambda output, y: roots(output * torch.arange(16.0), y), ROWS, ROWS, False),
         # Pairs of samples that a loss asks for.
-        (lambda _, y: (y[:, None] == y).float().mean(), ROWS, FLAT, False),
+        (lambda _, y: (y[:, None] == y).float().mean(), ROWS, PACKED, False),
         (
             lambda output, _: (
                 (output**2).sum(1, keepdim=True) + (output**2).sum(1) - 2 * output @ output.T
             ).mean(),
             ROWS,
-            FLAT,
+            PACKED,
             False,
         ),
     ],

@@ -33,7 +33,7 @@ from sweeper.train.task import Task
 from sweeper.train.tuning.held_out import STRATIFIED, held_out
 from sweeper.train.tuning.ladder import Candidate
 from sweeper.train.tuning.stages import LADDER, STREAMS, LadderRound
-from sweeper.train.tuning.trials import FLAT, PLAIN, Trials
+from sweeper.train.tuning.trials import EAGER, PACKED, Trials
 from sweeper.train.vectorize.trace import CannotPackError
 from sweeping import assert_same_bits, outcomes, run
 from test_packs import alike, pack
@@ -102,7 +102,7 @@ def losses_of(numbers, problem, data, told=None):
         return Member.make(problem, data, streams_of(stream, LADDER), encode(()), size)
 
     probes = [told.probes()[number] for number in numbers]
-    found = dict(train_probes(problem, data, probes, FLAT, make))
+    found = dict(train_probes(problem, data, probes, PACKED, make))
     assert list(found) == list(numbers)
     return {number: np.array(losses).tobytes() for number, losses in found.items()}
 
@@ -442,10 +442,10 @@ def test_a_packed_trial_has_the_settings_of_its_tuning():
 def test_trials_whose_settings_differ_in_more_than_rates_go_apart():
     rest = {"cycle_epochs": 1, "cycles": 1, "steps": 10}
     told = [
-        {"lr_start": 0.1, "lr_end": 0.1, "batch_size": 8, **rest, "way": FLAT, "tape": "a"},
-        {"lr_start": 0.1, "lr_end": 0.2, "batch_size": 8, **rest, "way": FLAT, "tape": "a"},
-        {"lr_start": 0.1, "lr_end": 0.3, "batch_size": 32, **rest, "way": FLAT, "tape": "b"},
-        {"lr_start": 0.1, "lr_end": 0.4, "batch_size": 32, **rest, "way": PLAIN},
+        {"lr_start": 0.1, "lr_end": 0.1, "batch_size": 8, **rest, "way": PACKED, "tape": "a"},
+        {"lr_start": 0.1, "lr_end": 0.2, "batch_size": 8, **rest, "way": PACKED, "tape": "a"},
+        {"lr_start": 0.1, "lr_end": 0.3, "batch_size": 32, **rest, "way": PACKED, "tape": "b"},
+        {"lr_start": 0.1, "lr_end": 0.4, "batch_size": 32, **rest, "way": EAGER},
     ]
     payload = {**told[0], "tunings": told, "params": encode(()), "id": 3}
     job = Job(0, "p", "trial", TRIAL, tuple(range(9)), payload)
@@ -457,16 +457,16 @@ def test_trials_whose_settings_differ_in_more_than_rates_go_apart():
             mine = part.told.of(number)
             assert mine.payload() == told[number % 4]
             assert part.told.first.batch_size == mine.batch_size
-            assert part.way == part.told.first.way == mine.way
+            assert part.mode == part.told.first.mode == mine.mode
     alone = Task.read(dataclasses.replace(job, payload={**told[0], "params": "", "id": 3}))
     assert by_settings(alone, alone.told) == [alone]
 
 
 def test_probes_of_each_batch_size_go_apart_and_are_told_their_way():
     candidates = [[[0.1, 8], [0.2, 8], [0.1, 32]], [[0.1, 32]]]
-    ways = {"8": {"way": FLAT, "tape": "a"}, "32": {"way": PLAIN, "because": "so"}}
+    modes = {"8": {"way": PACKED, "tape": "a"}, "32": {"way": EAGER, "because": "so"}}
     lengths = {"8": 30, "32": 20}
-    payload = {"candidates": candidates, "inits": 2, "lengths": lengths, "cycles": 1, "ways": ways}
+    payload = {"candidates": candidates, "inits": 2, "lengths": lengths, "cycles": 1, "ways": modes}
     payload |= {"schedule": "constant", "warmup": 0.0, "round": 1, "constant": 0.7, "steps": 30}
     payload |= {"params": encode(()), "id": 3}
     task = Task.read(Job(0, "p", "tuning", LADDER, (7, 0, 1, 2, 4, 5), payload))
@@ -474,7 +474,7 @@ def test_probes_of_each_batch_size_go_apart_and_are_told_their_way():
     assert [part.numbers for part in parts] == [(7, 4, 5), (0, 1, 2)]
     probes = task.told.probes()
     assert [{probes[n].batch_size for n in part.numbers} for part in parts] == [{32}, {8}]
-    assert [part.way.payload() for part in parts] == [ways["32"], ways["8"]]
+    assert [part.mode.payload() for part in parts] == [modes["32"], modes["8"]]
     assert [part.told.probes() == probes for part in parts] == [True, True]
 
 
@@ -519,7 +519,7 @@ def test_a_sweep_tunes_in_packs_and_gives_each_trial_its_tuning(reference):
     for step in steps.values():
         tunings = step.payload["tunings"]
         assert len(tunings) == QUICK_LADDER.tunings
-        assert {told["way"] for told in tunings} in ({FLAT}, {PLAIN})
+        assert {told["way"] for told in tunings} in ({PACKED}, {EAGER})
         assert math.isfinite(step.payload["constant"])
 
 
@@ -527,7 +527,7 @@ def test_an_eager_trial_has_the_settings_of_its_tuning(reference):
     folder, result = reference
     with Store.read(Paths(folder).database) as store:
         steps = store.recorded("").steps
-    (signature,) = (sign for sign, step in steps.items() if step.payload["way"] == PLAIN)
+    (signature,) = (sign for sign, step in steps.items() if step.payload["way"] == EAGER)
     params = encode({"hidden": 3, "nonlinearity": nn.RReLU})
     told = Trials.read(steps[signature].payload)
     assert len({one.lr_end for one in told.tunings}) == 2, "this test shows nothing"

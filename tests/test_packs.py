@@ -30,8 +30,8 @@ from sweeper.errors import SettingsError
 from sweeper.train.data.samples import Data, HeldSet, LoadedSet
 from sweeper.train.eager.trial import train_trial
 from sweeper.train.mode import agreement
-from sweeper.train.mode import choose as way
-from sweeper.train.mode.choose import find_way
+from sweeper.train.mode import choose as mode
+from sweeper.train.mode.choose import choose_mode
 from sweeper.train.packs import trial as packed
 from sweeper.train.packs.trial import Member, train_pack
 from sweeper.train.problem import reductions
@@ -88,13 +88,13 @@ def test_fewer_trials_first_and_more_later_are_the_same_trials(reference, tmp_pa
 
 def test_the_way_and_why_is_in_the_files_and_in_the_summary(reference):
     folder, result = reference
-    ways = [
+    modes = [
         json.loads((folder / f"points/{place}/hparams/final.json").read_text())
         for place in range(len(SWEPT))
     ]
-    assert [found["way"] for found in ways] == ["flat", "flat", "flat", "plain"]
+    assert [found["way"] for found in modes] == ["flat", "flat", "flat", "plain"]
     refused = "it computes rrelu_with_noise in 1, a RReLU, rrelu_with_noise_backward; packs have"
-    assert ways[-1]["way_because"].startswith(refused)
+    assert modes[-1]["way_because"].startswith(refused)
     assert "training: 3 of 4 points in packs; 1 one by one: it computes rrelu" in str(
         result.summary()
     )
@@ -309,10 +309,10 @@ def test_one_that_diverges_leaves_the_others_bits_alone(monkeypatch):
 
 
 def found(model=plain, data=None, **changes):
-    way = find_way(
+    mode = choose_mode(
         problem_of(model, **changes), data or data_of(), streams_of(0, "way"), PARAMS, TRIAL
     )
-    return way.kind, way.because
+    return mode.kind, mode.because
 
 
 def test_a_usual_model_is_packed_with_every_optimiser():
@@ -953,12 +953,12 @@ def test_a_running_mean_without_a_momentum_is_trained_plain():
 
 
 def test_a_large_model_is_trained_plain(monkeypatch):
-    monkeypatch.setattr(way, "MOST_PRODUCTS", 1)
+    monkeypatch.setattr(mode, "MOST_PRODUCTS", 1)
     assert "large enough to fill a core" in found()[1]
 
 
 def test_a_large_model_is_not_evaluated_to_find_that_out(monkeypatch):
-    monkeypatch.setattr(way, "MOST_PRODUCTS", 1)
+    monkeypatch.setattr(mode, "MOST_PRODUCTS", 1)
 
     class Read(torch.utils.data.Dataset):
         reads = 0
@@ -1086,12 +1086,12 @@ def test_a_product_whose_bits_depend_on_the_place_is_refused_for_every_size_that
         return found
 
     problem = problem_of(oddly.without_bias)
-    way = find_way(problem, odd_data(), streams_of(0, "way"), PARAMS, TRIAL, curve_samples=7)
-    assert way.kind == "flat", way.because
+    mode = choose_mode(problem, odd_data(), streams_of(0, "way"), PARAMS, TRIAL, curve_samples=7)
+    assert mode.kind == "flat", mode.because
     monkeypatch.setattr(batched, "RULES", batched.RULES | {"aten.mm.default": by_place})
-    way = find_way(problem, odd_data(), streams_of(0, "way"), PARAMS, TRIAL, curve_samples=7)
-    assert way.kind == "plain"
-    assert f"the size of its pack or its place there ({what})" in way.because
+    mode = choose_mode(problem, odd_data(), streams_of(0, "way"), PARAMS, TRIAL, curve_samples=7)
+    assert mode.kind == "plain"
+    assert f"the size of its pack or its place there ({what})" in mode.because
 
 
 def test_a_rule_that_is_wrong_for_the_last_samples_alone_is_found_out(monkeypatch):
@@ -1162,8 +1162,8 @@ def test_models_in_the_style_of_real_ones_are_packed(name):
     problem = problem_of(make, loss=loss, accuracy_style="inv-loss", optimizer="adam")
     data = Data(HeldSet(x[:64], y[:64].contiguous()), HeldSet(x[64:], y[64:].contiguous()))
     told = replace(TRIAL, lr_start=1e-3, lr_end=1e-2)
-    way = find_way(problem, data, streams_of(0, "way"), PARAMS, told)
-    assert way.because == "its packs agree with plain training"
+    mode = choose_mode(problem, data, streams_of(0, "way"), PARAMS, told)
+    assert mode.because == "its packs agree with plain training"
 
 
 @pytest.mark.parametrize("kind", PACKABLE)

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from sweeper.files import pack_arrays, unpack_arrays
-from sweeper.records import CHECK, TRIAL, Failure, Found, Outcome, Planned, Point, Step
+from sweeper.records import CHECK, TRIAL, Failure, Outcome, Planned, Point, Step, TunedSettings
 from sweeper.settings import PRESETS, HyperparameterSettings, SweepSettings
 from sweeper.signature import make_point
 from sweeper.train.tuning.range_plan import (
     MOST_LOWERINGS,
-    Plan,
+    RangePlan,
     batch_sizes,
     batches_per_epoch,
     cycle_epochs,
@@ -96,17 +96,19 @@ class Probes:
         return dataclasses.replace(outcome, arrays=pack_arrays({"perf": perf[:steps]}))
 
 
-def make(hparams: Any = "ranges-fast", n_train: int = 1000, cores: int = 4, seed: int = 0) -> Plan:
+def make(
+    hparams: Any = "ranges-fast", n_train: int = 1000, cores: int = 4, seed: int = 0
+) -> RangePlan:
     settings = PRESETS[hparams] if isinstance(hparams, str) else hparams
-    return Plan(SweepSettings(settings, cores), n_train, seed)
+    return RangePlan(SweepSettings(settings, cores), n_train, seed)
 
 
-def point_of(plan: Plan, params: Any = (1,)) -> Point:
+def point_of(plan: RangePlan, params: Any = (1,)) -> Point:
     return make_point(params, "toy", plan.settings, plan.seed)
 
 
 def tune(
-    plan: Plan, probes: Callable[[Point, Step], Sequence[Outcome]], *, check: bool = False
+    plan: RangePlan, probes: Callable[[Point, Step], Sequence[Outcome]], *, check: bool = False
 ) -> list[Planned]:
     """Every step of a point's tuning, each checked and each stored and restored on the way."""
     point = point_of(plan)
@@ -123,7 +125,7 @@ def tune(
 def stored(step: Step) -> Step:
     fields = json.loads(json.dumps(asdict(step)))
     found = fields.pop("found")
-    return Step(**fields, found=None if found is None else Found(**found))
+    return Step(**fields, found=None if found is None else TunedSettings(**found))
 
 
 def sane(planned: Planned) -> None:
@@ -225,7 +227,7 @@ def test_the_best_size_is_by_log_mean_exp_over_initialisations():
         for number, perf in enumerate(finals)
     ]
     planned = plan.next(point, Step(BATCH_CHOICE, 4, payload), outcomes)
-    assert planned.step.found == Found(0.1, 0.2, 64)
+    assert planned.step.found == TunedSettings(0.1, 0.2, 64)
     arrays = unpack_arrays(planned.arrays)
     assert arrays["batch_size"].tolist() == [32, 64]
     assert arrays["final_perf"].tolist() == [[0.5, 0.5], [0.0, 1.0]]

@@ -125,7 +125,7 @@ def test_a_module_from_a_file_is_swept_where_another_of_its_name_can_be_imported
     ref = find_ref(module if given == "the module" else name)
     assert ref == ProblemRef("", name, str(path))
     del sys.modules[name]
-    assert load_problem(ref).brief().model.text == "(hidden=3)"
+    assert load_problem(ref).spec().model.text == "(hidden=3)"
 
 
 def test_a_module_that_no_import_finds_is_taken_from_its_file(folder):
@@ -564,12 +564,12 @@ def test_a_module_without_a_file_could_not_be_imported_by_a_worker():
 
 def test_parameters_are_checked_against_the_models_signature(folder):
     problem = find_problem("toy_problem")
-    problem.brief().check_params({"hidden": 3})
-    problem.brief().check_params((3,))
-    problem.brief().check_params(())
+    problem.spec().check_params({"hidden": 3})
+    problem.spec().check_params((3,))
+    problem.spec().check_params(())
     for params in ({"hiden": 3}, (1, 2)):
         with pytest.raises(ParamError, match=r"toy_problem.*it takes hidden"):
-            problem.brief().check_params(params)
+            problem.spec().check_params(params)
 
 
 # -- the check of the first point -----------------------------------------------------------------

@@ -35,7 +35,7 @@ def filled(*works: Work, slots: int = 2, width: int = 1, per_job: int = 1) -> Qu
     return queue
 
 
-def brief(jobs: Sequence[Job]) -> list[tuple[str, str, tuple[int, ...]]]:
+def spec(jobs: Sequence[Job]) -> list[tuple[str, str, tuple[int, ...]]]:
     return [(job.point, job.stage, job.numbers) for job in jobs]
 
 
@@ -148,7 +148,7 @@ def test_jobs_take_numbers_in_order_at_most_per_job(per_job: int) -> None:
 def test_works_of_one_point_follow_each_other_and_never_share_a_job() -> None:
     queue = filled(trials(0, 3), trials(0, [7]), tuning(0, 1), tuning(0, [5], "again"), per_job=2)
     assert len(queue) == 6
-    assert brief(pop_all(queue)) == [
+    assert spec(pop_all(queue)) == [
         (name(0), "lr_range", (0,)),
         (name(0), "again", (5,)),
         (name(0), "trial", (0, 1)),

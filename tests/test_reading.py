@@ -15,7 +15,7 @@ import sweeper
 from sweeper.errors import BackendError, ProblemError
 from sweeper.files import nameless_file
 from sweeper.reading import read_problem
-from sweeper.run.aside import Aside, ThereError
+from sweeper.run.aside import HelperProcess, ThereError
 
 TOY = """
     import torch
@@ -83,10 +83,10 @@ def test_what_takes_long_to_import_is_left_until_the_fork_server_has_begun(reque
 def test_what_is_known_of_a_problem(problem, backend):
     path = problem()
     with read_problem(path, backend) as reading:
-        assert (reading.brief.ref.name, reading.brief.ref.path) == ("asides", path)
-        assert not reading.brief.has_handlers
-        assert reading.brief.model.names == ["hidden", "act"]
-        assert reading.brief.search() == {"points": [{"hidden": 2}, {"hidden": 3}], "trials": 1}
+        assert (reading.spec.ref.name, reading.spec.ref.path) == ("asides", path)
+        assert not reading.spec.has_handlers
+        assert reading.spec.model.names == ["hidden", "act"]
+        assert reading.spec.search() == {"points": [{"hidden": 2}, {"hidden": 3}], "trials": 1}
         data, fd = reading.read_data(7)
     assert (data.n_train, data.n_val, data.seed) == (30, 10, 7)
     assert data.layouts
@@ -103,8 +103,8 @@ def test_both_places_read_the_same_data(problem):
 
 def test_what_cannot_be_pickled_is_asked_of_the_module_itself(problem):
     with read_problem(problem("trials = lambda: 3"), "local") as reading:
-        assert reading.brief.own is None
-        assert reading.brief.search()["trials"]() == 3
+        assert reading.spec.own is None
+        assert reading.spec.search()["trials"]() == 3
 
 
 def test_points_of_the_problems_own_classes_are_found(problem):
@@ -113,14 +113,14 @@ def test_points_of_the_problems_own_classes_are_found(problem):
         points = [{"hidden": 2, "act": Act}]
     """
     with read_problem(problem(own), "local") as reading:
-        (point,) = reading.brief.search()["points"]
+        (point,) = reading.spec.search()["points"]
     assert point["act"].__name__ == "Act"
 
 
 def test_an_error_of_the_problem_is_raised_here_and_says_where_it_was(problem):
     raises = pytest.raises(ProblemError, match="ZeroDivisionError")
     with raises as found, read_problem(problem("1 / 0"), "local") as reading:
-        _ = reading.brief
+        _ = reading.spec
     assert "asides.py" in str(found.value.__cause__)
     assert found.value.__cause__.frames[-1].filename.endswith("asides.py")
 
@@ -148,7 +148,7 @@ def test_a_problem_that_kills_its_process_is_a_clear_error(problem, dies, messag
 
 def test_an_error_that_cannot_be_pickled_is_said(problem):
     fd = nameless_file()
-    aside = Aside("testing", fd, ("json",), {})
+    aside = HelperProcess("testing", fd, ("json",), {})
     try:
         with pytest.raises(BackendError, match="Unpicklable: no") as found:
             aside.call("tests.test_reading:raise_unpicklable")
@@ -175,7 +175,7 @@ def add(fd, one, other):
 
 def test_a_fork_server_that_is_killed_meanwhile_is_followed_by_another(tmp_path):
     fd = nameless_file()
-    aside = Aside("testing", fd, ("json",), {})
+    aside = HelperProcess("testing", fd, ("json",), {})
     try:
         assert aside.call("tests.test_reading:kill_parent_once", str(tmp_path / "mark")) == "again"
     finally:

@@ -13,7 +13,7 @@ from torch import nn
 from sweeper.errors import ProblemError
 from sweeper.signature import encode
 from sweeper.train.eager.probes import Probe, run_check
-from sweeper.train.mode.choose import find_way
+from sweeper.train.mode.choose import choose_mode
 from sweeper.train.packs.trial import Member, train_pack
 from sweeper.train.tuning.stages import Check
 from sweeper.train.tuning.trials import Trials
@@ -64,8 +64,8 @@ def test_a_frozen_backbone_is_shared_packed_and_never_written():
     problem = with_a_head(part)
     check(problem)
     Probe.make(problem, data_of(), streams_of(), encode(()))
-    way = find_way(problem, data_of(), streams_of(0, "way"), PARAMS, TRIAL)
-    assert way.kind == "flat", way.because
+    mode = choose_mode(problem, data_of(), streams_of(0, "way"), PARAMS, TRIAL)
+    assert mode.kind == "flat", mode.because
     eager = {n: bits(trial(streams_of(n, "trial"), problem=problem).model) for n in (0, 1)}
     together = packed(problem, [0, 1, 2])
     for number, found in packed(problem, [1, 2]).items():
@@ -85,13 +85,13 @@ def test_a_frozen_backbone_is_shared_packed_and_never_written():
 
 def test_a_shared_part_that_cannot_be_copied_is_not_checked_at_its_owners_cost():
     part = Locked()
-    way = find_way(with_a_head(part), data_of(), streams_of(0, "way"), PARAMS, TRIAL)
-    assert way.kind == "plain"
-    assert "copy.deepcopy raises TypeError" in way.because
+    mode = choose_mode(with_a_head(part), data_of(), streams_of(0, "way"), PARAMS, TRIAL)
+    assert mode.kind == "plain"
+    assert "copy.deepcopy raises TypeError" in mode.because
     assert part.first.weight.dtype == torch.float32
     alone = problem_of(lambda: nn.Sequential(Locked(), nn.Linear(8, 2)))
-    way = find_way(alone, data_of(), streams_of(0, "way"), PARAMS, TRIAL)
-    assert way.kind == "flat", way.because
+    mode = choose_mode(alone, data_of(), streams_of(0, "way"), PARAMS, TRIAL)
+    assert mode.kind == "flat", mode.because
 
 
 def whole():

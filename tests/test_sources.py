@@ -15,7 +15,7 @@ from sweeper.store.sources import Kept, changed_files
 from sweeper.train.problem import sources
 from sweeper.train.problem.importing import find_ref
 from sweeper.train.problem.problem import load_problem
-from sweeper.train.problem.reading import read_brief
+from sweeper.train.problem.reading import read_spec
 from sweeper.train.problem.sources import check_sources
 from sweeping import run
 
@@ -102,17 +102,17 @@ def folder(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-def labels(brief):
-    return {source.label for source in brief.sources}
+def labels(spec):
+    return {source.label for source in spec.sources}
 
 
 def test_what_a_problem_imports_is_found_wherever_it_says_so(folder):
     write(folder, FILES)
-    brief = read_brief(-1, find_ref("own.problem"))
-    assert labels(brief) == WANTED
-    by_label = {source.label: source for source in brief.sources}
+    spec = read_spec(-1, find_ref("own.problem"))
+    assert labels(spec) == WANTED
+    by_label = {source.label: source for source in spec.sources}
     own = by_label["problem.py"]
-    assert own.sha256 == brief.source_sha256
+    assert own.sha256 == spec.source_sha256
     assert zlib.decompress(own.text).decode() == FILES["own/problem.py"]
     assert by_label["../helper.py"].path == str(folder / "helper.py")
 
@@ -122,24 +122,24 @@ def test_what_is_said_by_name_is_found_without_running_it(folder):
     problem = load_problem(find_ref("own.problem"))
     for name in ("own.losses", "own.deep.inner", "own.up", "own.deep", "helper", "helpers_own"):
         del sys.modules[name]
-    assert labels(problem.brief()) == WANTED - {"../by_name.py"}
+    assert labels(problem.spec()) == WANTED - {"../by_name.py"}
     assert "own.up" not in sys.modules
 
 
 def test_what_is_installed_is_not_a_source_unless_the_problem_is(folder):
     write(folder, {"problem.py": TOY + "import installed", "site-packages/installed.py": ""})
-    assert labels(read_brief(-1, find_ref("problem.py"))) == {"problem.py"}
+    assert labels(read_spec(-1, find_ref("problem.py"))) == {"problem.py"}
     pack = {"pack/__init__.py": "", "pack/problem.py": TOY + "import pack.more", "pack/more.py": ""}
     write(folder / "site-packages", pack)
-    found = labels(read_brief(-1, find_ref("pack.problem")))
+    found = labels(read_spec(-1, find_ref("pack.problem")))
     assert found == {"__init__.py", "problem.py", "more.py"}
 
 
 def test_the_files_are_the_same_however_the_problem_is_given(folder):
     write(folder, {"problem.py": TOY + "import helper", "helper.py": ""})
-    by_path = load_problem(find_ref("problem.py")).brief()
+    by_path = load_problem(find_ref("problem.py")).spec()
     del sys.modules["problem"], sys.modules["helper"]
-    by_name = load_problem(find_ref("problem")).brief()
+    by_name = load_problem(find_ref("problem")).spec()
     assert by_path.sources == by_name.sources
 
 
@@ -149,8 +149,8 @@ def test_modules_that_are_made_up_have_no_files(folder, monkeypatch):
         module = ModuleType(name)
         module.__file__ = file
         monkeypatch.setitem(sys.modules, name, module)
-    assert labels(load_problem(find_ref("problem.py")).brief()) == {"problem.py"}
-    everything = load_problem(find_ref("problem.py")).brief(list(sys.modules))
+    assert labels(load_problem(find_ref("problem.py")).spec()) == {"problem.py"}
+    everything = load_problem(find_ref("problem.py")).spec(list(sys.modules))
     assert "problem.py" in labels(everything)
 
 
@@ -158,13 +158,13 @@ def test_of_very_many_files_the_nearest_are_taken(folder, monkeypatch):
     monkeypatch.setattr(sources, "MOST_FILES", 2)
     chain = {f"chain_{n}.py": f"import chain_{n + 1}" for n in range(3)}
     write(folder, {"problem.py": TOY + "import chain_0", **chain, "chain_3.py": ""})
-    assert labels(read_brief(-1, find_ref("problem.py"))) == {"problem.py", "chain_0.py"}
+    assert labels(read_spec(-1, find_ref("problem.py"))) == {"problem.py", "chain_0.py"}
 
 
 def test_a_large_file_is_known_and_not_kept(folder, monkeypatch):
     monkeypatch.setattr(sources, "LARGEST", 10)
     write(folder, {"problem.py": TOY})
-    (source,) = read_brief(-1, find_ref("problem.py")).sources
+    (source,) = read_spec(-1, find_ref("problem.py")).sources
     assert source.text == b""
     assert source.sha256
 

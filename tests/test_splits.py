@@ -31,7 +31,7 @@ from sweeper.train.data.splits import Splits, read_rule, sizes
 from sweeper.train.eager.trial import train_trial
 from sweeper.train.mode import agreement
 from sweeper.train.mode.bits import check_bits
-from sweeper.train.mode.choose import find_way
+from sweeper.train.mode.choose import choose_mode
 from sweeper.train.packs import trial as packed
 from sweeper.train.packs.trial import Member, train_pack
 from sweeper.train.tuning.trials import Trials
@@ -341,7 +341,7 @@ def test_the_sizes_that_are_evaluated_are_checked(rule, monkeypatch):
     members = [
         Member.make(problem, data, streams_of(n, "way"), PARAMS, told.batch_size) for n in (0, 1)
     ]
-    check_bits(problem, members, batched(members[0].tape), data, told, 0)
+    check_bits(problem, members, batched(members[0].trace), data, told, 0)
     parts = [data.of_trial(number) for number in range(10)]
     lengths = {len(part) for one in parts for part in (one.train, one.val)}
     assert set(checked) == lengths
@@ -353,8 +353,8 @@ def test_the_sizes_that_are_evaluated_are_checked(rule, monkeypatch):
         check(evaluation, state, pair, samples)
 
     monkeypatch.setattr(agreement, "_check_evaluation", note_length)
-    way = find_way(problem, data, streams_of(0, "way"), PARAMS, told)
-    assert way.kind == "flat"
+    mode = choose_mode(problem, data, streams_of(0, "way"), PARAMS, told)
+    assert mode.kind == "flat"
     assert set(agreed) == lengths
 
 
@@ -426,10 +426,10 @@ def test_the_same_bits_one_by_one_and_in_any_pack_on_any_number_of_cores(rule, t
     problem = written(tmp_path, rule)
     reference = run(tmp_path / "one", sweeper.Grid(**GRID), problem, pack=pack, curve_samples=3)
     assert len(np.unique(reference[0].loss_val)) > 1
-    ways = [{"backend": "local"}]
+    modes = [{"backend": "local"}]
     if pack == "auto":
-        ways += [{"pack": 1, "backend": "local", "total_cores": 1}, {"pack": 3}]
-    for number, options in enumerate(ways):
+        modes += [{"pack": 1, "backend": "local", "total_cores": 1}, {"pack": 3}]
+    for number, options in enumerate(modes):
         folder = tmp_path / f"other{number}"
         told = {"pack": pack, "curve_samples": 3, **options}
         result = run(folder, sweeper.Grid(**GRID), problem, **told)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.records import CHECK, TRIAL, WAY, Found, Rejected, Running, Step, Tuned
+from sweeper.records import CHECK, TRIAL, WAY, Rejected, Running, Step, Tuned, TunedSettings
 from sweeper.train.tuning.ladder import Candidate
 from sweeper.train.tuning.stages import (
     BATCH_CHOICE,
@@ -20,13 +20,13 @@ from sweeper.train.tuning.stages import (
     LADDER,
     LR_RANGE,
     LR_RESCAN,
-    FindWay,
-    FindWays,
+    ChooseMode,
+    ChooseModes,
     LadderRound,
     read,
     tuned,
 )
-from sweeper.train.tuning.trials import COMPILED, FLAT, PLAIN, Trial, Trials, Way
+from sweeper.train.tuning.trials import COMPILED, EAGER, PACKED, ExecutionMode, Trial, Trials
 
 FOLDERS = sorted(path.parent for path in Path(__file__).parent.glob("data/*/sweep.db"))
 
@@ -63,7 +63,7 @@ COUNTS = st.integers(1, 10**6)
 LOSSES = st.none() | st.floats(-10, 10)
 TEXTS = st.text(max_size=5)
 WAY_TEXTS = {
-    "way": st.sampled_from([PLAIN, FLAT, COMPILED]),
+    "way": st.sampled_from([EAGER, PACKED, COMPILED]),
     "because": TEXTS,
     "tape": TEXTS,
     "toolchain": TEXTS,
@@ -170,7 +170,7 @@ SETTLED = {"lr_start": 1, "lr_end": 8, "batch_size": 4, "cycle_epochs": 2, "cycl
 def test_keys_that_earlier_releases_lack_have_defaults():
     earlier = {
         "round": 1,
-        "ways": {"8": {"way": FLAT, "tape": "a"}},
+        "ways": {"8": {"way": PACKED, "tape": "a"}},
         "constant": 0.5,
         "candidates": [[[0.25, 8]]],
         "inits": 2,
@@ -179,16 +179,16 @@ def test_keys_that_earlier_releases_lack_have_defaults():
         "steps": 20,
     }
     told = LadderRound.read(earlier)
-    assert told.ways == {8: Way(FLAT, tape="a")}
+    assert told.modes == {8: ExecutionMode(PACKED, trace="a")}
     assert told.candidates == ((Candidate(0.25, 8),),)
     assert [(probe.schedule, probe.warmup) for probe in told.probes()] == [("triangular", 0.0)] * 2
     assert Trials.read(SETTLED).of(7) == Trial.read(SETTLED)
-    assert not Trial.read(SETTLED).way.is_packed
+    assert not Trial.read(SETTLED).mode.is_packed
 
 
 def test_which_stage_finds_the_way_shows_in_its_payload():
-    assert read(WAY, {"trial": SETTLED}) == FindWay(Trial.read(SETTLED))
-    assert read(f"{WAY}.1", {"trials": [SETTLED]}) == FindWays((Trial.read(SETTLED),))
+    assert read(WAY, {"trial": SETTLED}) == ChooseMode(Trial.read(SETTLED))
+    assert read(f"{WAY}.1", {"trials": [SETTLED]}) == ChooseModes((Trial.read(SETTLED),))
 
 
 def test_what_a_job_adds_is_no_part_of_a_stage():
@@ -212,7 +212,7 @@ def test_where_tuning_ends_its_first_settings_are_what_was_found():
     "state",
     [
         Running("lr_range.1", 3, {"steps": 10}),
-        Tuned(Found(0.1, 0.2, 8), {"steps": 10}),
+        Tuned(TunedSettings(0.1, 0.2, 8), {"steps": 10}),
         Rejected("lr_range", "lr_range 2: no"),
     ],
 )

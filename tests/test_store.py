@@ -29,7 +29,6 @@ from sweeper.records import (
     Asked,
     Failure,
     Finished,
-    Found,
     GaveUp,
     Interrupted,
     Job,
@@ -37,11 +36,12 @@ from sweeper.records import (
     Outcome,
     Planned,
     Recorded,
+    RecordedTrials,
     Started,
     Step,
     Tick,
     Told,
-    Trials,
+    TunedSettings,
     give_up,
 )
 from sweeper.results import METRICS
@@ -74,7 +74,7 @@ def point_of(params):
 
 
 ONE, TWO, THREE = point_of((1, Activation)), point_of({"b": [1, 2], "a": "x"}), point_of((3,))
-FOUND = Found(0.1, 0.4, 48)
+FOUND = TunedSettings(0.1, 0.4, 48)
 TUNED = Step(
     TRIAL, payload={"steps": 20, "cycle_epochs": 4, "cycles": 3, "lr_start": 0.1}, found=FOUND
 )
@@ -191,7 +191,7 @@ def test_what_is_appended_is_recorded(store, paths):
         assert list(recorded.log[2].point.params) == ["b", "a"]
         # Of trials what they came to, and the probes of the stage at which tuning stands.
         ended = {0: tuple(outcomes[1].metrics[name] for name in METRICS), 1: BOOM}
-        assert repr(recorded.trials) == repr({ONE.signature: Trials(ended, 1.5)})
+        assert repr(recorded.trials) == repr({ONE.signature: RecordedTrials(ended, 1.5)})
         assert recorded.probes == {TWO.signature: (outcomes[0],)}
         stored = list(again.outcomes())
         assert repr(stored) == repr([outcomes[1], outcomes[2], outcomes[3], outcomes[0]])

@@ -28,11 +28,11 @@ from sweeper.records import (
     Outcome,
     Planned,
     Recorded,
+    RecordedTrials,
     Started,
     Step,
     Tick,
     Told,
-    Trials,
 )
 from sweeper.results import METRICS
 from sweeper.run.dispatch import dispatch
@@ -1045,7 +1045,7 @@ def tuned(params, numbers=()):
     ended = {n: tuple(metrics_of(params, n)[name] for name in METRICS) for n in numbers}
     step = Step(TRIAL, payload={"steps": 20}, found=found_of(params))
     return Recorded(
-        steps={signature: step}, trials={signature: Trials(ended, 1.0)}, ids={signature: 0}
+        steps={signature: step}, trials={signature: RecordedTrials(ended, 1.0)}, ids={signature: 0}
     )
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 
 import numpy as np
 
-from sweeper.records import TRIAL, Found
+from sweeper.records import TRIAL, TunedSettings
 from sweeper.search import ParamSelector
 from sweeper.store.load import read_results
 from sweeper.testing.toy import draw, metrics_of
@@ -24,7 +24,7 @@ def found_of(params):
         means = [draw(params, "lr_range.1", number, "perf") for number in range(2)]
     low = sum(means) / len(means)
     best = max(range(2), key=lambda number: draw(params, "batch_range", number, "perf"))
-    return Found(low, 10 * low, 16 + best)
+    return TunedSettings(low, 10 * low, 16 + best)
 
 
 def untunable(params, stage, number):
@@ -73,7 +73,7 @@ class Recording(ParamSelector):
         return answer
 
     def on_hparams_found(self, params, lr_min, lr_max, batch_size):
-        self.history.append(("hparams", params, Found(lr_min, lr_max, batch_size)))
+        self.history.append(("hparams", params, TunedSettings(lr_min, lr_max, batch_size)))
 
     def on_trials_completed(self, params, *columns):
         assert all(column.shape == columns[0].shape != (0,) for column in columns)

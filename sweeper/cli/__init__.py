@@ -39,7 +39,7 @@ app = typer.Typer(
 )
 
 # How a command line is written wrongly: this class's place differs between versions of typer.
-_WrittenWrong: type[Exception] = typer.BadParameter.__mro__[1]
+_ClickUsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def _run_command_line(arguments: Sequence[str]) -> int:
         # Commands are only read here and executed below, where no other layer answers for errors.
         command = app(list(arguments), prog_name="sweeper", standalone_mode=False)
         return command() if callable(command) else int(command or 0)
-    except _WrittenWrong as error:
+    except _ClickUsageError as error:
         return complain(explain_writing(error), WRONG)
     except KeyboardInterrupt as error:  # SweepInterrupted is one
         return complain(str(error) or "interrupted", INTERRUPTED)

@@ -266,7 +266,7 @@ def _run(arguments: _Run) -> int:
         import sweeper.engine  # noqa: F401 - needed next, and the fork server imports torch now
         from sweeper.api import sweep
 
-        problem = reading.brief
+        problem = reading.spec
         known = None if problem.model is None else problem.model.names
         name, own = problem.ref.name, problem.ref.module
         selector = choose_selector(space, name, own, known, problem.search)

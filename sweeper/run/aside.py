@@ -24,7 +24,7 @@ from sweeper.run.backends.local import (
 from sweeper.run.worker import Setup, Unfit, resolve
 
 
-class Aside:
+class HelperProcess:
     """Functions are called there one after the other, as `function(fd, *arguments)`.
 
     What it prints goes where the driver's output goes.

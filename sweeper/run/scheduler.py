@@ -18,7 +18,7 @@ from types import MappingProxyType
 from sortedcontainers import SortedSet
 
 from sweeper.records import (
-    TRIED_AGAIN,
+    RETRYABLE,
     Died,
     Event,
     Failure,
@@ -33,7 +33,7 @@ from sweeper.records import (
 )
 from sweeper.run.queue import Queue
 
-SHORT = 0.005
+SHORT_SECONDS = 0.005
 """Seconds; a replica below it is over in no time."""
 
 STREAK = 8
@@ -79,7 +79,7 @@ class _Worker:
     def see(self, outcome: Outcome) -> None:
         """Note how long a replica took."""
         seconds = outcome.ended - outcome.started
-        if outcome.failure is not None or seconds >= SHORT:
+        if outcome.failure is not None or seconds >= SHORT_SECONDS:
             self.streak, self.seconds = 0, 0.0
         else:
             self.streak += 1
@@ -88,7 +88,7 @@ class _Worker:
     @property
     def room(self) -> int:
         """How many replicas more it may be handed ahead."""
-        if self.streak < STREAK or (self.jobs[-1].expected or 0.0) >= SHORT:
+        if self.streak < STREAK or (self.jobs[-1].expected or 0.0) >= SHORT_SECONDS:
             return 0
         most = min(HANDED_REPLICAS, HANDED_SECONDS / max(self.seconds, 1e-9))
         return int(most) - self.replicas
@@ -223,7 +223,7 @@ class Scheduler:
                     worker.see(outcome)
                     worker.open.remove(outcome.number)
                     failure = outcome.failure
-                    if failure is not None and failure.kind in TRIED_AGAIN:
+                    if failure is not None and failure.kind in RETRYABLE:
                         events.append(Lost(now, worker.jobs[0], (outcome.number,), failure))
                     else:
                         events.append(Finished(now, outcome))

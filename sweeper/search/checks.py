@@ -10,11 +10,11 @@ import numpy as np
 from sweeper.errors import UsageError
 from sweeper.records import Params
 
-MOST = 10_000_000
+MOST_TRIALS = 10_000_000
 """More trials or points are a slip of the finger: their numbers alone would fill a memory."""
 
 
-def check_count(name: str, value: Any, most: int | None = MOST) -> int:
+def check_count(name: str, value: Any, most: int | None = MOST_TRIALS) -> int:
     """`value` as a whole number from 0 to `most`.
 
     Raises:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sweeper.records import Params
 from sweeper.results import METRICS
 
-Trials: TypeAlias = npt.NDArray[np.float64]
+TrialValues: TypeAlias = npt.NDArray[np.float64]
 """One number a trial, in order of trial number: shape `(trials,)`."""
 
 
@@ -24,7 +24,7 @@ class TrialResults:
     params: Params
     numbers: npt.NDArray[np.int64]
     """Of the trials that were measured, shape (trials,)."""
-    metrics: Mapping[str, Trials]
+    metrics: Mapping[str, TrialValues]
     """Every metric by name, in the order of `numbers`: the four of every problem, and those that
     the problem declares.  A trial that diverged is a measurement, with a loss of NaN."""
     failures: Mapping[int, str] = field(default_factory=dict)
@@ -69,10 +69,10 @@ class SweepListener:
     def on_trials_completed(
         self,
         params: Params,
-        perfs_train: Trials,
-        losses_train: Trials,
-        perfs_val: Trials,
-        losses_val: Trials,
+        perfs_train: TrialValues,
+        losses_train: TrialValues,
+        perfs_val: TrialValues,
+        losses_val: TrialValues,
     ) -> None:
         """Trials of the point have finished.
 

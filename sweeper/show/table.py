@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from sweeper.records import Found, Params
+from sweeper.records import Params, TunedSettings
 from sweeper.results import PointResult, PointSummary, SweepResult, show_interval, show_params
 from sweeper.show.clean import clean, clean_line
 
@@ -82,7 +82,7 @@ def _mark(is_best: bool, flag: str) -> str:
     return "!" if flag else STAR if is_best else ""
 
 
-def _rates(tunings: Sequence[Found]) -> str:
+def _rates(tunings: Sequence[TunedSettings]) -> str:
     """From the lowest rate of a point's tunings to the highest."""
     if not tunings or math.isnan(tunings[0].lr_min):
         return "-"
@@ -90,7 +90,7 @@ def _rates(tunings: Sequence[Found]) -> str:
     return f"{low:.3g} to {high:.3g}"
 
 
-def _batches(tunings: Sequence[Found]) -> str:
+def _batches(tunings: Sequence[TunedSettings]) -> str:
     sizes = sorted({one.batch_size for one in tunings if one.batch_size})
     return ", ".join(map(str, sizes)) or "-"
 

@@ -14,7 +14,7 @@ COULD_NOT = "could not be tuned"
 OF_THE_BEST = 0.25
 """Where even the best point of a sweep learns little, so much of that is enough."""
 
-SHORT = 0.5
+LEAST_OF_PROMISED = 0.5
 """Trials fall short of their probes where they gain less than this share of what those gained."""
 
 
@@ -51,6 +51,6 @@ def _flag(told: Mapping[str, Any], gains: Sequence[float], least: float) -> str:
     known = [one["expected"] for one in told["tunings"] if one.get("expected") is not None]
     promised = float(np.mean([gain(constant, loss) for loss in known])) if known else 0.0
     reached = float(np.mean(gains))
-    if reached < SHORT * promised:
+    if reached < LEAST_OF_PROMISED * promised:
         return f"{COULD_NOT}: trials reach {reached / promised:.0%} of what its probes gained"
     return ""

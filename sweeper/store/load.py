@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sweeper.records import CLASSIC, TRIAL, Asked, Found, Metric, Outcome, Params, Step
+from sweeper.records import CLASSIC, TRIAL, Asked, Metric, Outcome, Params, Step, TunedSettings
 from sweeper.results import (
     METRICS,
     TEST_METRICS,
@@ -101,15 +101,15 @@ def _read_results(store: Store) -> SweepResult:
     notes = [
         *store.notes(),
         *_apart(store, steps),
-        *_ways([steps[a.id] for a in asked if a.id in steps]),
+        *_modes([steps[a.id] for a in asked if a.id in steps]),
     ]
     metrics = read_metrics(store.meta.get("metrics", []))
     told = [steps[one.id].payload if one.id in steps else {} for one in asked]
     flagged = flags(told, [point.loss_train.tolist() for point in points])
     n_val = store.meta.get("n_val")
     settings = [
-        [Found(*(each[name] for name in _SETTINGS)) for each in told_of.get("tunings", ())]
-        or [Found(point.lr_min, point.lr_max, point.batch_size)]
+        [TunedSettings(*(each[name] for name in _SETTINGS)) for each in told_of.get("tunings", ())]
+        or [TunedSettings(point.lr_min, point.lr_max, point.batch_size)]
         for told_of, point in zip(told, points, strict=True)
     ]
     test = tested if has_test else None
@@ -165,7 +165,7 @@ def _apart(store: Store, steps: Mapping[int, Step]) -> list[str]:
     return [f"{points} trained by earlier code and {is_kept} kept apart: {shown} ({how})"]
 
 
-def _ways(steps: list[Step]) -> list[str]:
+def _modes(steps: list[Step]) -> list[str]:
     """How many points trained packed, and why others did not."""
     told = [step.payload for step in steps if step.found is not None and "way" in step.payload]
     if not told:

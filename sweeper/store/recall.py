@@ -23,9 +23,9 @@ from sweeper.records import (
     Outcome,
     Point,
     Recorded,
+    RecordedTrials,
     Step,
     Told,
-    Trials,
 )
 from sweeper.results import METRICS
 from sweeper.store.connection import Database
@@ -65,7 +65,7 @@ def recorded(
     )
 
 
-def _trials(database: Database, metrics: Sequence[str]) -> dict[str, Trials]:
+def _trials(database: Database, metrics: Sequence[str]) -> dict[str, RecordedTrials]:
     """By signature: what trials came to.
 
     There may be a million: they are read many at once, and each step of it is done for all of
@@ -100,7 +100,7 @@ def _trials(database: Database, metrics: Sequence[str]) -> dict[str, Trials]:
         for point_id in mixed:
             ended[point_id] = dict(sorted(ended[point_id].items()))
         return {
-            database.signatures()[point_id]: Trials(found, took.get(point_id, math.nan))
+            database.signatures()[point_id]: RecordedTrials(found, took.get(point_id, math.nan))
             for point_id, found in ended.items()
         }
 

@@ -13,7 +13,17 @@ from typing import Any
 
 import orjson
 
-from sweeper.records import DIRECTIONS, Asked, Failure, Found, Metric, Params, Point, Step, Told
+from sweeper.records import (
+    DIRECTIONS,
+    Asked,
+    Failure,
+    Metric,
+    Params,
+    Point,
+    Step,
+    Told,
+    TunedSettings,
+)
 from sweeper.results import METRICS
 from sweeper.signature import decode
 
@@ -92,7 +102,7 @@ def read_step(fields: dict[str, Any]) -> Step:
     if found is not None:
         rates = (float(found["lr_min"]), float(found["lr_max"]))
         expect(isinstance(found["batch_size"], int), "a batch size", found["batch_size"])
-        fields["found"] = Found(*rates, found["batch_size"])
+        fields["found"] = TunedSettings(*rates, found["batch_size"])
     step = Step(**fields)
     expect(isinstance(step.stage, str), "a stage", step.stage)
     expect(isinstance(step.payload, dict), "a payload", step.payload)

@@ -19,7 +19,7 @@ from sweeper.records import (
 from sweeper.results import show_params
 from sweeper.settings import Limits
 
-FIRST = 3
+FIRST_TRIALS = 3
 """Where so many trials, the first of a sweep, all fail the same way, so would the others."""
 
 
@@ -96,22 +96,22 @@ class Stopping:
 
     def note_known(self, ended: Iterable[tuple[float, ...] | Failure]) -> None:
         """Note how trials of earlier runs ended; they alone never stop the sweep."""
-        for values in itertools.islice(ended, FIRST - len(self._first)):
+        for values in itertools.islice(ended, FIRST_TRIALS - len(self._first)):
             self._note(values if isinstance(values, Failure) else None)
 
     def see_trial(self, failure: Failure | None) -> None:
         """A trial has ended in this run: stop where it is the last of the first, all alike."""
-        if len(self._first) == FIRST:
+        if len(self._first) == FIRST_TRIALS:
             return
         self._note(failure)
-        if failure is not None and len(self._first) == FIRST and len(set(self._first)) == 1:
+        if failure is not None and len(self._first) == FIRST_TRIALS and len(set(self._first)) == 1:
             self._reason = (
-                f"the first {FIRST} trials have all failed alike, and so may all others: "
+                f"the first {FIRST_TRIALS} trials have all failed alike, and so may all others: "
                 f"{failure.message}"
             )
 
     def _note(self, failure: Failure | None) -> None:
-        self._first.append(None if failure is None else _way(failure))
+        self._first.append(None if failure is None else _mode(failure))
 
     def lack_room(self, signature: str, stage: str, number: int, cause: Failure) -> None:
         """There was no room on the disk for a replica: where often, other replicas have none."""
@@ -138,6 +138,6 @@ def raise_common(stage: str, failure: Failure) -> None:
         raise error
 
 
-def _way(failure: Failure) -> str:
+def _mode(failure: Failure) -> str:
     """How it failed: what is said of trials that differ in a number only."""
     return re.sub(r"\d+(\.\d+)?", "…", failure.message)

@@ -18,8 +18,8 @@ from sweeper.records import (
     Planned,
     Point,
     Recorded,
+    RecordedTrials,
     Step,
-    Trials,
 )
 from sweeper.study.failures import Retries, Stopping
 from sweeper.study.progress import Tracker
@@ -70,7 +70,7 @@ class PointState:
         """Whether all probes of the stage at which tuning stands have outcomes."""
         return len(self.probes) == self.step.replicas
 
-    def restore(self, trials: Trials) -> None:
+    def restore(self, trials: RecordedTrials) -> None:
         """Note trials that the folder knows."""
         self.trials = dict(trials.ended)
         steps = self.step.payload.get("steps", 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 
-from sweeper.records import TRIAL, TRIED_AGAIN, Best, Failure, Job, Outcome, Params, Point, Progress
+from sweeper.records import RETRYABLE, TRIAL, Best, Failure, Job, Outcome, Params, Point, Progress
 from sweeper.results import METRICS, show_params
 
 _PERF_VAL = METRICS.index("perf_val")
@@ -46,7 +46,7 @@ class Tracker:
 
     def lose(self, job: Job, numbers: Sequence[int], cause: Failure) -> None:
         """Replicas `numbers` of a job were lost."""
-        if cause.kind not in TRIED_AGAIN:
+        if cause.kind not in RETRYABLE:
             # Jobs that its worker was handed ahead are started anew.
             self._running.clear_slot(job.point, job.stage, numbers[0])
         self._running.end(job.point, job.stage, numbers)

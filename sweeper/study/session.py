@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from sweeper.errors import SelectorError
-from sweeper.records import TRIAL, Asked, Decision, Failure, Found, Params, Point, Told
+from sweeper.records import TRIAL, Asked, Decision, Failure, Params, Point, Told, TunedSettings
 from sweeper.results import show_params
 from sweeper.search import ParamSelector, SweepListener, TrialResults
 from sweeper.study.points import Ended, Points, PointState
@@ -118,7 +118,7 @@ class Caller:
             told += self._tell_trials(state, numbers)
         return told
 
-    def _tell_found(self, point: Point, found: Found) -> None:
+    def _tell_found(self, point: Point, found: TunedSettings) -> None:
         values = (found.lr_min, found.lr_max, found.batch_size)
         self._call("on_hparams_found", point.params, *values)
 

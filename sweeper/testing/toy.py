@@ -24,7 +24,6 @@ from sweeper.records import (
     TRIAL,
     Died,
     Failure,
-    Found,
     Job,
     Message,
     Outcome,
@@ -34,6 +33,7 @@ from sweeper.records import (
     Result,
     Start,
     Step,
+    TunedSettings,
 )
 from sweeper.results import METRICS
 from sweeper.settings import Limits, SweepSettings
@@ -130,7 +130,7 @@ class ToyPlan:
             then = Step("batch_range", 2, {"steps": 5, "low": mean})
         else:
             low = step.payload["low"]
-            found = Found(low, 10 * low, 16 + int(np.argmax(perfs)))
+            found = TunedSettings(low, 10 * low, 16 + int(np.argmax(perfs)))
             then = Step(TRIAL, payload={"steps": 20}, found=found)
         return Planned(point.signature, then, step.stage, choice, pack_arrays({"perf": perfs}))
 

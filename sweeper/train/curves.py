@@ -16,7 +16,7 @@ from sweeper.train.problem.declared import MEASURED, Declared
 from sweeper.train.problem.inputs import call_model
 from sweeper.train.problem.metrics import evaluating
 from sweeper.train.problem.reductions import join
-from sweeper.train.streams import Streams, preserved
+from sweeper.train.streams import Streams, fork_rng
 from sweeper.train.tuning.trials import Trial
 
 CURVE_SAMPLES = 1024
@@ -89,7 +89,7 @@ def measure_declared(
 def _outputs(model: nn.Module, loss: Any, samples: SampleSet) -> tuple[Any, Any]:
     """The model's outputs and the targets of a whole set."""
     outputs, targets = [], []
-    with preserved(), evaluating(model, loss), torch.no_grad():
+    with fork_rng(), evaluating(model, loss), torch.no_grad():
         for x, y in samples.batches(in_order(len(samples))):
             outputs.append(call_model(model, x))
             targets.append(y)

@@ -28,7 +28,7 @@ from sweeper.train.data.sharing import open_data
 from sweeper.train.eager import probes
 from sweeper.train.eager.constant import constant_loss
 from sweeper.train.failures import describe
-from sweeper.train.mode.choose import find_way
+from sweeper.train.mode.choose import choose_mode
 from sweeper.train.mode.machine import check_products, not_a_worker
 from sweeper.train.native.toolchain import check_toolchain
 from sweeper.train.packs import trial as packed
@@ -38,7 +38,7 @@ from sweeper.train.problem.importing import ProblemRef
 from sweeper.train.problem.problem import Problem, load_problem
 from sweeper.train.problem.sources import check_sources
 from sweeper.train.problem.spec import DataRef, TrainContext
-from sweeper.train.streams import Streams, preserved
+from sweeper.train.streams import Streams, fork_rng
 from sweeper.train.task import Task
 from sweeper.train.tuning.ladder_plan import CONSTANT
 from sweeper.train.tuning.stages import (
@@ -48,12 +48,12 @@ from sweeper.train.tuning.stages import (
     BatchChoice,
     BatchRange,
     Check,
-    FindWay,
-    FindWays,
+    ChooseMode,
+    ChooseModes,
     LadderRound,
     LrRange,
 )
-from sweeper.train.tuning.trials import COMPILED, FLAT, Trial, Trials
+from sweeper.train.tuning.trials import COMPILED, PACKED, Trial, Trials
 from sweeper.train.vectorize.trace import CannotPackError
 
 
@@ -73,7 +73,7 @@ def execute(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome
     """
     torch.set_num_threads(context.threads)
     for task in _parts(Task.read(job)):
-        if task.way.is_packed:
+        if task.mode.is_packed:
             yield from _execute_packed(context, fd, task)
         else:
             yield from _execute_plain(context, fd, task)
@@ -117,11 +117,11 @@ def _execute_packed(context: TrainContext, fd: int | None, task: Task) -> Iterat
     """Train the replicas as their point's others were, or not at all."""
     try:
         check_products(allow=context.allow_changed_code)
-        compiled = task.way.kind == COMPILED
+        compiled = task.mode.kind == COMPILED
         if compiled and not check_toolchain(
-            task.way.toolchain or "", allow=context.allow_changed_code
+            task.mode.toolchain or "", allow=context.allow_changed_code
         ):
-            task = replace(task, way=replace(task.way, kind=FLAT))
+            task = replace(task, mode=replace(task.mode, kind=PACKED))
     except ChangedCodeError as error:
         for number in task.numbers:
             yield _outcome(task, number, time.time(), functools.partial(_raise, error))
@@ -181,11 +181,11 @@ def _train_probes(
     def make(stream: int) -> packed.Member:
         streams = Streams(context.seed, task.point, task.stage, stream)
         member = packed.Member.make(problem, data, streams, task.params, size)
-        if member.tape.digest != task.way.tape:
+        if member.trace.digest != task.mode.trace:
             raise CannotPackError("its step is another one")
         return member
 
-    return dict(train_probes(problem, data, chosen, task.way.kind or FLAT, make))
+    return dict(train_probes(problem, data, chosen, task.mode.kind or PACKED, make))
 
 
 def _execute_packs(
@@ -197,12 +197,12 @@ def _execute_packs(
     property of the trial, not of the pack.
     """
     members: list[packed.Member] = []
-    most, way = len(task.numbers), task.way.kind or FLAT
+    most, mode = len(task.numbers), task.mode.kind or PACKED
     for number in task.numbers:
         started = time.time()
         try:
             member = _member(context, fd, task, told, number)
-            if member.tape.digest != task.way.tape:
+            if member.trace.digest != task.mode.trace:
                 raise CannotPackError("its step is another one")  # noqa: TRY301 - one way out
         except CannotPackError:
             work = functools.partial(_train, context, fd, task, number)
@@ -213,7 +213,7 @@ def _execute_packs(
             yield _outcome(task, number, started, functools.partial(_raise, error))
         else:
             members.append(member)
-            most = packed.most_members(member, way)
+            most = packed.most_members(member, mode)
     for share in packed.shares(members, most):
         yield from _execute_pack(context, fd, task, told, share)
 
@@ -228,8 +228,8 @@ def _execute_pack(
     started = time.time()
     torch.set_num_threads(context.threads)  # whatever a model has made of it
     problem, data = _data(context, fd)
-    samples, way = context.curve_samples, task.way.kind or FLAT
-    found = packed.train_pack(problem, data, members, told, samples, way)
+    samples, mode = context.curve_samples, task.mode.kind or PACKED
+    found = packed.train_pack(problem, data, members, told, samples, mode)
     done: list[Outcome] = []
     try:
         for member, trained in found:
@@ -299,9 +299,9 @@ def _train(context: TrainContext, fd: int | None, task: Task, number: int) -> _F
         case Check() as told:
             notes = probes.run_check(problem, data, streams, task.params, told)
             return _Found(info={"notes": notes} if notes else {})
-        case FindWay(trials=trials) | FindWays(trials=trials):
+        case ChooseMode(trials=trials) | ChooseModes(trials=trials):
             trial, samples = trials[number], context.curve_samples
-            found = find_way(problem, data, streams, task.params, trial, curve_samples=samples)
+            found = choose_mode(problem, data, streams, task.params, trial, curve_samples=samples)
             return _Found(info=found.payload())
         case LadderRound() as told:
             one = told.probes()[number]
@@ -412,7 +412,7 @@ def as_worker(environment: Mapping[str, str]) -> Iterator[None]:
     threads = torch.get_num_threads()
     for name, value in environment.items():
         os.environ.setdefault(name, value)
-    with preserved(), not_a_worker():
+    with fork_rng(), not_a_worker():
         try:
             yield
         finally:

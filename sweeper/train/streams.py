@@ -88,7 +88,7 @@ def _differ(one: _States, other: _States) -> bool:
 
 
 @contextlib.contextmanager
-def preserved() -> Iterator[None]:
+def fork_rng() -> Iterator[None]:
     """Leave the global generators as they were: what is drawn inside is not seen outside."""
     states = _states()
     try:
@@ -97,7 +97,7 @@ def preserved() -> Iterator[None]:
         _restore(states)
 
 
-class Preserved:
+class RngFork:
     """`preserved`, many times: where nothing is drawn the first time, it is taken to be never.
 
     numpy's state alone takes as long to read and to write as a small step of training.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sweeper.records import Job
 from sweeper.train.tuning.stages import Stage, read
-from sweeper.train.tuning.trials import NO_WAY, Trials, Way
+from sweeper.train.tuning.trials import NO_MODE, ExecutionMode, Trials
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Task:
     """The point's parameters, encoded."""
     point_id: int
     """The number under which the point's files are."""
-    way: Way = NO_WAY
+    mode: ExecutionMode = NO_MODE
     """How these replicas are trained."""
 
     @classmethod
@@ -34,6 +34,6 @@ class Task:
             KeyError: something is missing from the payload.
         """
         told = read(job.stage, job.payload)
-        way = told.first.way if isinstance(told, Trials) else NO_WAY
+        mode = told.first.mode if isinstance(told, Trials) else NO_MODE
         params, point_id = job.payload["params"], job.payload["id"]
-        return cls(job.point, job.stage, job.numbers, told, params, point_id, way)
+        return cls(job.point, job.stage, job.numbers, told, params, point_id, mode)

@@ -21,9 +21,9 @@ from sweeper.train.native.toolchain import check_toolchain, processor
 from sweeper.train.problem.importing import ProblemRef
 from sweeper.train.problem.prints import MAKER, Print
 from sweeper.train.problem.sources import read_source
-from sweeper.train.problem.spec import Brief, DataRef, TrainContext, environment_of
+from sweeper.train.problem.spec import DataRef, ProblemSpec, TrainContext, environment_of
 from sweeper.train.tuning.ladder_plan import LadderPlan
-from sweeper.train.tuning.range_plan import Plan
+from sweeper.train.tuning.range_plan import RangePlan
 from sweeper.workload import Code, Planner, Source
 
 EXECUTE = "sweeper.train.job:execute"
@@ -57,25 +57,25 @@ class ProblemWorkload:
         self._ref, self._place, self._fd = ref, place, fd
 
     @functools.cached_property
-    def brief(self) -> Brief:
+    def spec(self) -> ProblemSpec:
         """What is known of it; waits until it is imported and checked.
 
         Raises:
             ProblemError: it cannot be imported, or lacks something.
             BackendError: the process that imports it cannot be made, or ends over it.
         """
-        brief: Brief = self._place.call("sweeper.train.problem.reading:read_brief", self._ref)
-        return brief
+        spec: ProblemSpec = self._place.call("sweeper.train.problem.reading:read_spec", self._ref)
+        return spec
 
     @property
     def name(self) -> str:
         """See `Workload`."""
-        return self.brief.ref.name
+        return self.spec.ref.name
 
     @property
     def module(self) -> str:
         """See `Workload`."""
-        return self.brief.ref.module
+        return self.spec.ref.module
 
     def expect_tuning(self) -> None:
         """See `Workload`."""
@@ -83,32 +83,32 @@ class ProblemWorkload:
 
     def open(self, seed: int, threads: int) -> OpenProblem:
         """See `Workload`."""
-        ref, function = self.brief.ref, "sweeper.train.problem.reading:read_shared"
+        ref, function = self.spec.ref, "sweeper.train.problem.reading:read_shared"
         data: DataRef = self._place.call(function, ref, seed, threads)
-        return OpenProblem(self.brief, data, self._place, self._fd if data.size else None, threads)
+        return OpenProblem(self.spec, data, self._place, self._fd if data.size else None, threads)
 
 
 class OpenProblem:
     """See `OpenWorkload`."""
 
     def __init__(
-        self, brief: Brief, data: DataRef, place: Place, fd: int | None, threads: int
+        self, spec: ProblemSpec, data: DataRef, place: Place, fd: int | None, threads: int
     ) -> None:
         """`fd` is the file that workers share, if the data is in one."""
         self.data = data
-        self._brief, self._place, self._fd, self._threads = brief, place, fd, threads
+        self._spec, self._place, self._fd, self._threads = spec, place, fd, threads
 
     @property
     def identity(self) -> Mapping[str, Any]:
         """The problem's name, and how it is split where sweeper splits it."""
         rule = self.data.validation
         told = str(rule) if isinstance(rule, KFold) else rule
-        return {**({} if told is None else {"validation": told}), "problem": self._brief.ref.name}
+        return {**({} if told is None else {"validation": told}), "problem": self._spec.ref.name}
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """The four of every problem, and those that this one declares."""
-        return (*CLASSIC, *self._brief.metrics)
+        return (*CLASSIC, *self._spec.metrics)
 
     @property
     def data_sha256(self) -> Sequence[str]:
@@ -118,9 +118,9 @@ class OpenProblem:
     @property
     def code(self) -> Code:
         """See `OpenWorkload`."""
-        brief = self._brief
-        why = "what handlers do cannot be compared" if brief.has_handlers else ""
-        return Code(brief.sources, brief.own_label, brief.source_sha256, brief.stale, why)
+        spec = self._spec
+        why = "what handlers do cannot be compared" if spec.has_handlers else ""
+        return Code(spec.sources, spec.own_label, spec.source_sha256, spec.stale, why)
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -130,7 +130,7 @@ class OpenProblem:
             "n_val": data.n_val,
             "n_test": data.n_test,
             "paired": data.validation is not None,
-            "metrics": [dataclasses.asdict(metric) for metric in self._brief.metrics],
+            "metrics": [dataclasses.asdict(metric) for metric in self._spec.metrics],
         }
 
     @property
@@ -139,7 +139,7 @@ class OpenProblem:
         return {
             "processor": processor(),
             "torch": importlib.metadata.version("torch"),
-            "libraries": self._brief.libraries,
+            "libraries": self._spec.libraries,
             "MKL_CBWR": os.environ.get("MKL_CBWR", ""),
         }
 
@@ -150,14 +150,14 @@ class OpenProblem:
 
     def check_params(self, params: Params) -> None:
         """See `OpenWorkload`."""
-        self._brief.check_params(params)
+        self._spec.check_params(params)
 
     def planner(self, settings: SweepSettings, seed: int) -> Planner:
         """How points are tuned, by the method of the settings."""
         plain_because = self._plain_because(settings)
         if settings.hparams.method == "ranges":
-            return Plan(settings, self.data.n_train, seed, plain_because)
-        return LadderPlan(settings, self.data.n_train, self._brief.optimizer, plain_because)
+            return RangePlan(settings, self.data.n_train, seed, plain_because)
+        return LadderPlan(settings, self.data.n_train, self._spec.optimizer, plain_because)
 
     def _plain_because(self, settings: SweepSettings) -> str | None:
         """Why nothing of the sweep is packed; None where each point decides."""
@@ -165,7 +165,7 @@ class OpenProblem:
             return "packing is off"
         if settings.cores_per_trial > 1:
             return "a training has several cores"
-        if self._brief.has_handlers:
+        if self._spec.has_handlers:
             return "the problem has handlers"
         if self.data.remade:
             return "the data is random on access"
@@ -194,8 +194,8 @@ class OpenProblem:
     ) -> Target:
         """See `OpenWorkload`."""
         context = TrainContext(
-            problem=self._brief.ref,
-            sources=tuple((source.path, source.sha256) for source in self._brief.sources),
+            problem=self._spec.ref,
+            sources=tuple((source.path, source.sha256) for source in self._spec.sources),
             data=self.data,
             seed=seed,
             threads=threads,
@@ -216,7 +216,7 @@ class OpenProblem:
     def take_fingerprints(self, points: Sequence[tuple[str, str]]) -> Sequence[str | None]:
         """See `OpenWorkload`."""
         function = "sweeper.train.problem.reading:take_fingerprints"
-        arguments = self._brief.ref, self.data, self._threads, points
+        arguments = self._spec.ref, self.data, self._threads, points
         taken: Sequence[str | None] = self._place.call(function, *arguments)
         return taken
 

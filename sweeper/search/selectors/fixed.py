@@ -9,7 +9,7 @@ from typing import Any
 from sweeper.errors import UsageError
 from sweeper.records import Params
 from sweeper.renamed import accepts_earlier
-from sweeper.search.checks import MOST, check_count, check_params
+from sweeper.search.checks import MOST_TRIALS, check_count, check_params
 from sweeper.search.selector import ParamSelector
 from sweeper.search.selectors.random_points import draw_points
 
@@ -34,7 +34,7 @@ class FixedSweep(ParamSelector):
     """
 
     name = "fixed"
-    most_untold = MOST
+    most_untold = MOST_TRIALS
 
     @accepts_earlier(gnt_results="results")
     def __init__(self, results: Iterable[Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sweeper.errors import UsageError
 from sweeper.records import Params
-from sweeper.search.checks import MOST, check_count
+from sweeper.search.checks import MOST_TRIALS, check_count
 from sweeper.search.selector import ParamSelector
 from sweeper.signature import encode, in_order, normalise
 
@@ -32,7 +32,7 @@ class Grid(ParamSelector):
     """
 
     name = "grid"
-    most_untold = MOST
+    most_untold = MOST_TRIALS
 
     def __init__(self, /, *, trials: int, **axes: Iterable[Any]) -> None:
         self._trials = check_count("trials", trials)

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from sweeper.train.data.splits import Splits
 from sweeper.train.problem.metrics import EVALUATION_BATCH
-from sweeper.train.streams import preserved
+from sweeper.train.streams import fork_rng
 
 Indices = NDArray[np.int64]
 Batch = tuple[Any, Any]
@@ -81,7 +81,7 @@ class LoadedSet:
     def read_labels(self) -> Tensor | None:
         """See `SampleSet`."""
         if not self.known:
-            with preserved():
+            with fork_rng():
                 parts = [y for _, y in self.batches(in_order(len(self)))]
             whole = all(isinstance(part, Tensor) for part in parts)
             self.known.append(torch.cat(parts) if whole else None)

@@ -30,7 +30,7 @@ from sweeper.train.data.samples import (
 from sweeper.train.data.splits import Rule, Splits, describe, least_samples, sizes
 from sweeper.train.problem.problem import SETS, Problem
 from sweeper.train.problem.spec import DataRef, Layout
-from sweeper.train.streams import dataset_seed, preserved, reading_seed, seed_globals
+from sweeper.train.streams import dataset_seed, fork_rng, reading_seed, seed_globals
 from sweeper.train.tuning.held_out import single_labels
 
 HELD_SHARE = 0.25
@@ -62,7 +62,7 @@ def read_data(problem: Problem, seed: int, fd: int, budget: float | None = None)
     """
     if budget is None:
         budget = HELD_SHARE * psutil.virtual_memory().available
-    with preserved():
+    with fork_rng():
         sets = _make_sets(problem, seed)
         try:
             expected = sum(_item_bytes(part) * len(part) for part in sets)

@@ -26,7 +26,7 @@ from sweeper.train.problem.metrics import Measure, Tally, evaluating, inverse_lo
 from sweeper.train.problem.optimizers import make_optimizer, set_rate
 from sweeper.train.problem.problem import Problem
 from sweeper.train.problem.recipe import Clipping
-from sweeper.train.streams import Preserved, Streams
+from sweeper.train.streams import RngFork, Streams
 from sweeper.train.tuning import ladder
 from sweeper.train.tuning.held_out import held_out
 from sweeper.train.tuning.range_plan import batch_sizes, batches_per_epoch, learning_rates
@@ -52,7 +52,7 @@ class Probe:
     order: np.random.Generator
     evaluation: np.random.Generator
     clipping: Clipping
-    preserved: Preserved = field(default_factory=Preserved)
+    fork_rng: RngFork = field(default_factory=RngFork)
 
     @classmethod
     def make(cls, problem: Problem, data: Data, streams: Streams, encoded: str) -> Probe:
@@ -112,7 +112,7 @@ class Probe:
         return inverse_loss(self._loss(indices))
 
     def _loss(self, indices: list[Indices]) -> float:
-        with self.preserved():
+        with self.fork_rng():
             count = sum(map(len, indices))
             batches = self.data.train.batches(indices)
             return measured_loss(self.model, self.judging, count, batches)
@@ -128,11 +128,11 @@ class Probe:
         return np.array(reached)
 
 
-Measured = tuple[dict[str, float], dict[str, Any]]
+ProbeResult = tuple[dict[str, float], dict[str, Any]]
 """Metrics, and arrays."""
 
 
-def run_lr_range(probe: Probe, told: LrRange) -> Measured:
+def run_lr_range(probe: Probe, told: LrRange) -> ProbeResult:
     """Performance while the learning rate rises."""
     probe.warm_up(told)
     rates = learning_rates(told.lr_start, told.lr_end, told.steps, told.spacing)
@@ -140,7 +140,7 @@ def run_lr_range(probe: Probe, told: LrRange) -> Measured:
     return {}, {"perf": reached}
 
 
-def run_batch_range(probe: Probe, told: BatchRange) -> Measured:
+def run_batch_range(probe: Probe, told: BatchRange) -> ProbeResult:
     """Performance while the batch grows, and the learning rate in proportion."""
     probe.warm_up(told)
     sizes = batch_sizes(told.batch_start, told.batch_end, told.samples)
@@ -149,7 +149,7 @@ def run_batch_range(probe: Probe, told: BatchRange) -> Measured:
     return {}, {"perf": reached}
 
 
-def run_batch_choice(probe: Probe, told: BatchChoice, number: int) -> Measured:
+def run_batch_choice(probe: Probe, told: BatchChoice, number: int) -> ProbeResult:
     """The final performance of one cycle at one of the batch sizes; 0 where it diverged."""
     batch_size = told.sizes[number // told.inits]
     samples = len(probe.data.train)

@@ -27,7 +27,7 @@ from sweeper.train.problem.inputs import call_model
 from sweeper.train.problem.metrics import Measure, Tally, evaluating
 from sweeper.train.problem.optimizers import make_optimizer, set_rate
 from sweeper.train.problem.problem import Problem
-from sweeper.train.streams import Preserved, Streams, preserved
+from sweeper.train.streams import RngFork, Streams, fork_rng
 from sweeper.train.tuning.range_plan import batches_per_epoch
 from sweeper.train.tuning.schedule import cycle_rates
 from sweeper.train.tuning.trials import Trial as Settings
@@ -127,7 +127,7 @@ class Evaluator:
         self._model, self._judging = model, judging
         self._tally = Tally(self._judging, 0)
         # A handler may draw now and then.
-        self._preserved = Preserved() if problem.handlers is None else preserved
+        self._rng_fork = RngFork() if problem.handlers is None else fork_rng
         self.engine = Engine(self._step)
         self.engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
 
@@ -143,7 +143,7 @@ class Evaluator:
         places = in_order(count)
         indices = list(places) if chosen is None else [chosen[place] for place in places]
         self.engine.state.dataset = name  # type: ignore[attr-defined]
-        with self._preserved(), evaluating(self._model, self._judging.loss):
+        with self._rng_fork(), evaluating(self._model, self._judging.loss):
             self.engine.run(samples.batches(indices), max_epochs=1, epoch_length=len(indices))
             return self._tally.result()
 

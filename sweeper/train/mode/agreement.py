@@ -26,14 +26,14 @@ from sweeper.train.problem.optimizers import make_optimizer, set_rate
 from sweeper.train.problem.problem import Problem
 from sweeper.train.problem.reductions import fits, loss_of_whole
 from sweeper.train.problem.returned import is_shared
-from sweeper.train.streams import preserved
+from sweeper.train.streams import fork_rng
 from sweeper.train.tuning.trials import Trial
 from sweeper.train.vectorize.lowering import batched
 from sweeper.train.vectorize.optimizers import make_stacked
 from sweeper.train.vectorize.random import DRAWS, Mode, is_draw
 from sweeper.train.vectorize.trace import (
     CannotPackError,
-    Tape,
+    Trace,
     held,
     record,
     tensors_of,
@@ -72,14 +72,14 @@ def check_agreement(
     source = batches_of(data, trial.batch_size)
     batches = [tuple(map(_double, next(source))) for _ in range(CHECK_STEPS + 1)]
     stretch = Stretch.of(members, [0, 1], batches, rates_of(trial))
-    with InDouble(), preserved():
+    with InDouble(), fork_rng():
         plain = [_copied(*pair) for pair in made]
         (model, loss), *_ = plain
         # Its constants may depend on the precision, as the smallest number to divide by does.
-        tape, _, _ = record(model, loss, *batches[0])
-        if _less_constants(tape) != _less_constants(members[0].tape):
+        trace, _, _ = record(model, loss, *batches[0])
+        if _less_constants(trace) != _less_constants(members[0].trace):
             raise CannotPackError("its step is another one in double precision")
-        state = _Trainings(problem, plain, tape, data.train.labels).follow(stretch)
+        state = _Trainings(problem, plain, trace, data.train.labels).follow(stretch)
         evaluation = PackEvaluation(problem.measure(loss), model)
         for place in range(len(plain)):
             _check_outputs(evaluation, plain[place], state, stretch.batches[0], place)
@@ -125,14 +125,14 @@ class _Trainings:
     """A pack, and beside it each of its models in plain training."""
 
     def __init__(
-        self, problem: Problem, plain: Sequence[Pair], tape: Tape, labels: Tensor | None
+        self, problem: Problem, plain: Sequence[Pair], trace: Trace, labels: Tensor | None
     ) -> None:
-        self._plain, self._tape = plain, tape
+        self._plain, self._trace = plain, trace
         self._parameters, self._held = stack(
             [model for model, _ in plain], losses=[loss for _, loss in plain]
         )
         self._draws: dict[int, Tensor] = {}
-        self._step = batched(tape, labels, {name: self._drawn(name) for name in DRAWS})
+        self._step = batched(trace, labels, {name: self._drawn(name) for name in DRAWS})
         self._update = make_stacked(problem.recipe(plain[0][0]), self._parameters)
         self._clipping = problem.clipping
         self._optimizers = [make_optimizer(problem.optimizer, model, 1.0) for model, _ in plain]
@@ -148,7 +148,7 @@ class _Trainings:
         """
         for (x, y), key, rate in zip(stretch.batches, stretch.keys, stretch.rates, strict=True):
             found = [self._plain_step(place, x[place], y[place]) for place in range(len(x))]
-            self._draws = _stacked_draws(self._tape, [one.drawn for one in found])
+            self._draws = _stacked_draws(self._trace, [one.drawn for one in found])
             with torch.no_grad():
                 losses, *rest = self._step([*self._parameters, *self._held, x, y, key])
                 gradients, held_after = rest[: len(self._parameters)], rest[len(self._parameters) :]
@@ -279,13 +279,13 @@ class _Draws(Mode):  # type: ignore[no-untyped-call]
         return found
 
 
-def _stacked_draws(tape: Tape, drawn: Sequence[_Draws]) -> dict[int, Tensor]:
+def _stacked_draws(trace: Trace, drawn: Sequence[_Draws]) -> dict[int, Tensor]:
     """By the number that a tape gives a draw: what plain training drew, stacked.
 
     Raises:
         CannotPackError: the tape's draws are not those of plain training.
     """
-    drawing = [op for op in tape.operations if op.name in DRAWS]
+    drawing = [op for op in trace.operations if op.name in DRAWS]
     names, numbers = [op.name for op in drawing], [op.arguments[1] for op in drawing]
     for one in drawn:
         # Which are the same again, as where a checkpoint computes something twice.
@@ -387,8 +387,8 @@ class _Doubled:
             yield _double(x), _double(y)
 
 
-def _less_constants(tape: Tape) -> list[Any]:
-    return [(step.name, values_in((step.arguments, step.options))) for step in tape.operations]
+def _less_constants(trace: Trace) -> list[Any]:
+    return [(step.name, values_in((step.arguments, step.options))) for step in trace.operations]
 
 
 def _double(x: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from sweeper.train.problem.problem import Problem
 from sweeper.train.problem.recipe import Recipe
 from sweeper.train.tuning.held_out import held_out
 from sweeper.train.tuning.trials import Trial
-from sweeper.train.vectorize.lowering import Step
+from sweeper.train.vectorize.lowering import StackedFunction
 from sweeper.train.vectorize.optimizers import find_optimizer, make_stacked
 from sweeper.train.vectorize.trace import CannotPackError
 
@@ -35,7 +35,11 @@ NEARNESS = 1e-3
 
 
 def _train_stretch(
-    recipe: Recipe, parameters: list[Tensor], buffers: list[Tensor], step: Step, done: Stretch
+    recipe: Recipe,
+    parameters: list[Tensor],
+    buffers: list[Tensor],
+    step: StackedFunction,
+    done: Stretch,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Losses of every step, and the buffers after all; the parameters are changed in place."""
     update = make_stacked(recipe, parameters)
@@ -52,7 +56,7 @@ def _train_stretch(
 def check_bits(
     problem: Problem,
     members: list[Member],
-    step: Step,
+    step: StackedFunction,
     data: Data,
     trial: Trial,
     curve_samples: int,
@@ -78,7 +82,7 @@ def check_bits(
                     f"({what}), as torch computes them on this processor"
                 )
 
-    for count in [count for count in PACKS if count <= gaining(members[0].tape)]:
+    for count in [count for count in PACKS if count <= gaining(members[0].trace)]:
         # Which of the two models stands where, the other way round in every other pack.
         kinds = [(place + count) % 2 for place in range(max(2, count))]
         if count == 1:
@@ -164,8 +168,8 @@ def check_native(members: list[Member], recipe: Recipe, data: Data, trial: Trial
         CannotPackError: it is not.
         NotCompiledError: it cannot be made here.
     """
-    tape = members[0].tape
-    size = replicas_of(tape)
+    trace = members[0].trace
+    size = replicas_of(trace)
     source = batches_of(data, trial.batch_size)
     batches = [next(source) for _ in range(NATIVE_STEPS + 1)]
     rates = [float(r) for r in np.linspace(trial.lr_start, trial.lr_end, NATIVE_STEPS)]
@@ -174,8 +178,8 @@ def check_native(members: list[Member], recipe: Recipe, data: Data, trial: Trial
     for kinds in _arrangements(size):
         stretch = Stretch.of(members, kinds, batches, rates)
         pack = [members[kind] for kind in kinds]
-        step = NativeStep(tape, recipe, stack_members(pack, size))
-        flat = FlatStep(tape, recipe, stack_members([*pack, pack[-1]]), data.train.labels)
+        step = NativeStep(trace, recipe, stack_members(pack, size))
+        flat = FlatStep(trace, recipe, stack_members([*pack, pack[-1]]), data.train.labels)
         for number, ((x, y), keys, settings) in enumerate(
             zip(stretch.batches, stretch.keys, numbers, strict=True)
         ):

@@ -29,11 +29,11 @@ from sweeper.train.packs.trial import (
 )
 from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Streams
-from sweeper.train.tuning.trials import COMPILED, FLAT, PLAIN, Trial, Way
-from sweeper.train.vectorize.lowering import Step, UnknownOperationsError, batched
+from sweeper.train.tuning.trials import COMPILED, EAGER, PACKED, ExecutionMode, Trial
+from sweeper.train.vectorize.lowering import StackedFunction, UnknownOperationsError, batched
 from sweeper.train.vectorize.optimizers import find_optimizer
 from sweeper.train.vectorize.places import named_part
-from sweeper.train.vectorize.trace import CannotPackError, Tape, places_of, record, trained
+from sweeper.train.vectorize.trace import CannotPackError, Trace, places_of, record, trained
 
 MOST_PRODUCTS, MOST_NUMBERS = 150_000, 10_000
 """Multiplications in products, and numbers computed, an operation of the step, up to which packs
@@ -48,7 +48,7 @@ _HOOKS = [
 ]
 
 
-def find_way(
+def choose_mode(
     problem: Problem,
     data: Data,
     streams: Streams,
@@ -56,7 +56,7 @@ def find_way(
     trial: Trial,
     worth: Worth = is_worth_compiling,
     curve_samples: int = 0,
-) -> Way:
+) -> ExecutionMode:
     """The way in which a point's trials, and probes, are trained.
 
     `params` are the point's, encoded, and `trial` the settings of one.  `worth` decides whether a
@@ -68,19 +68,19 @@ def find_way(
     later = ""
     try:
         members = _check(problem, data, streams, params, trial, decide, curve_samples)
-        way, because = _choose(problem, data, members, trial, decide)
-        if way == FLAT and trial.for_probes and _is_worth(members[0], trial, worth):
+        mode, because = _choose(problem, data, members, trial, decide)
+        if mode == PACKED and trial.for_probes and _is_worth(members[0], trial, worth):
             later = COMPILED
     except CannotPackError as error:
         return _plain(str(error))
     except Exception as error:  # noqa: BLE001 - whatever a model does not like about being checked
         return _plain(f"checking it raised {type(error).__name__}: {error}")
-    tools = toolchain() if way == COMPILED else ""
-    return Way(way, because, members[0].tape.digest, tools, later)
+    tools = toolchain() if mode == COMPILED else ""
+    return ExecutionMode(mode, because, members[0].trace.digest, tools, later)
 
 
-def _plain(because: str) -> Way:
-    return Way(PLAIN, because, tape="", toolchain="", later="")
+def _plain(because: str) -> ExecutionMode:
+    return ExecutionMode(EAGER, because, trace="", toolchain="", later="")
 
 
 def _choose(
@@ -91,7 +91,7 @@ def _choose(
     Raises:
         CannotPackError: it is too large to be packed flat, and is not compiled.
     """
-    tape, recipe = members[0].tape, problem.recipe(members[0].model)
+    trace, recipe = members[0].trace, problem.recipe(members[0].model)
     because, why_not = "its packs agree with plain training", ""
     if _is_worth(members[0], trial, worth):
         try:
@@ -100,29 +100,29 @@ def _choose(
             why_not = f"; not compiled: {error}"
         else:
             return COMPILED, f"{because}, and its compiled step with its flat one"
-    if is_large(tape):
-        raise CannotPackError(f"{_size_of(tape)}{why_not}")
-    return FLAT, because + why_not
+    if is_large(trace):
+        raise CannotPackError(f"{_size_of(trace)}{why_not}")
+    return PACKED, because + why_not
 
 
 def _is_worth(member: Member, trial: Trial, worth: Worth) -> bool:
     parameters = sum(parameter.numel() for parameter in trained(member.model))
-    return worth(member.tape, parameters, is_large(member.tape), trial.steps)
+    return worth(member.trace, parameters, is_large(member.trace), trial.steps)
 
 
-def is_large(tape: Tape) -> bool:
+def is_large(trace: Trace) -> bool:
     """Whether flat packs gain nothing."""
-    products, numbers = _an_operation(tape)
+    products, numbers = _an_operation(trace)
     return products > MOST_PRODUCTS or numbers > MOST_NUMBERS
 
 
-def _an_operation(tape: Tape) -> tuple[float, float]:
+def _an_operation(trace: Trace) -> tuple[float, float]:
     """What an operation takes on average: multiplications in products, and numbers computed."""
-    return tape.products / len(tape.operations), tape.numbers / len(tape.operations)
+    return trace.products / len(trace.operations), trace.numbers / len(trace.operations)
 
 
-def _size_of(tape: Tape) -> str:
-    products, numbers = _an_operation(tape)
+def _size_of(trace: Trace) -> str:
+    products, numbers = _an_operation(trace)
     return (
         f"it is large enough to fill a core alone (an operation of its step takes "
         f"{products / 1e3:.0f} thousand products and {numbers / 1e3:.1f} thousand numbers; "
@@ -155,25 +155,25 @@ def _check(
         find_optimizer(problem.recipe(model))
         _check_model(model, loss)
     members = [Member.make(problem, data, seed, params, trial.batch_size) for seed in seeds]
-    tape = members[0].tape
+    trace = members[0].trace
     step = _batched(members[0], x, y, data)
-    if members[1].tape != tape:
+    if members[1].trace != trace:
         raise CannotPackError("its step is not the same for every seed")
     if problem.recipe(members[1].model) != problem.recipe(members[0].model):
         raise CannotPackError("its parameter groups are not the same for every seed")
     # Before what takes long for it: whole sets are evaluated.
-    if is_large(tape) and not _is_worth(members[0], trial, worth):
-        raise CannotPackError(_size_of(tape))
+    if is_large(trace) and not _is_worth(members[0], trial, worth):
+        raise CannotPackError(_size_of(trace))
     _check_memory(problem, members[0], data, trial)
     check_bits(problem, members, step, data, trial, curve_samples)
     check_agreement(problem, members, [_make(problem, seed, params) for seed in seeds], data, trial)
     return members
 
 
-def _batched(member: Member, x: Tensor, y: Tensor, data: Data) -> Step:
+def _batched(member: Member, x: Tensor, y: Tensor, data: Data) -> StackedFunction:
     """The step of stacked replicas; where it is refused, the message says which part it is."""
     try:
-        return batched(member.tape, data.train.labels)
+        return batched(member.trace, data.train.labels)
     except UnknownOperationsError as error:
         batch = (x, y)
         places = {n: places_of(member.model, member.loss, batch, n) for n in error.names}
@@ -236,13 +236,13 @@ def _check_memory(problem: Problem, member: Member, data: Data, trial: Trial) ->
     before = _attributes(member), _random_states()
     evaluation = evaluation_of(problem, member)
     x, y = next(sizes)
-    evaluated = evaluation.tape(x, y)
+    evaluated = evaluation.trace(x, y)
     for _ in range(CHECK_STEPS):
-        if evaluation.tape(x, y) != evaluated:
+        if evaluation.trace(x, y) != evaluated:
             raise CannotPackError("its evaluation changes from batch to batch")
         x, y = next(sizes)
-        tape, _, _ = record(member.model, member.loss, x, y)
-        if tape != member.tape or repr(tape) != repr(member.tape):
+        trace, _, _ = record(member.model, member.loss, x, y)
+        if trace != member.trace or repr(trace) != repr(member.trace):
             raise CannotPackError("its step changes from batch to batch")
     if _random_states() != before[1]:
         raise CannotPackError("it draws random numbers in each step")

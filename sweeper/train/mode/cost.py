@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sweeper.train.vectorize.trace import Tape
+from sweeper.train.vectorize.trace import Trace
 
 COMPILING = 10.0
 """Seconds of a core that compiling a step takes: three to import torch and its compiler, three in
@@ -17,7 +17,7 @@ it, four in the C++ compiler."""
 TRIALS = 30
 """Of a point, as a sweep has them."""
 
-CLEARLY = 2.0
+LEAST_SPEEDUP = 2.0
 """So many times what it takes, compiling must save: half of those trials pay for it, and every
 sweep after has it for nothing."""
 
@@ -31,21 +31,21 @@ SAVED_PLAIN, SAVED_UPDATE = 9e-6, 1.2e-9
 """The same where it would be trained plain: for each operation, and for each number that is trained
 (784-128-10: 599 µs plain, 215 to 290 compiled)."""
 
-Worth = Callable[[Tape, int, bool, int], bool]
+Worth = Callable[[Trace, int, bool, int], bool]
 """From the tape, how many numbers are trained, whether it would be trained plain else, and the
 steps of a trial."""
 
 
-def is_worth_compiling(tape: Tape, numbers: int, plain: bool, steps: int) -> bool:
+def is_worth_compiling(trace: Trace, numbers: int, plain: bool, steps: int) -> bool:
     """Whether compiling saves clearly more than it takes.
 
     Convolutions gain nothing: what they take is in libraries, whoever calls them.
     """
-    if any(operation.name.startswith("aten.convolution") for operation in tape.operations):
+    if any(operation.name.startswith("aten.convolution") for operation in trace.operations):
         return False
-    operations = len(tape.operations)
+    operations = len(trace.operations)
     if plain:
         each = SAVED_PLAIN * operations + SAVED_UPDATE * numbers
     else:
-        each = SAVED_FLAT * operations + SAVED_NUMBER * tape.numbers
-    return each * steps * TRIALS > CLEARLY * COMPILING
+        each = SAVED_FLAT * operations + SAVED_NUMBER * trace.numbers
+    return each * steps * TRIALS > LEAST_SPEEDUP * COMPILING

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sweeper.train.data.samples import Data
 from sweeper.train.packs.trial import Member, keys_of
-from sweeper.train.streams import preserved
+from sweeper.train.streams import fork_rng
 from sweeper.train.tuning.trials import Trial
 
 CHECK_STEPS = 4
@@ -24,7 +24,7 @@ def batches_of(data: Data, size: int) -> Iterator[tuple[Any, Any]]:
     samples = len(data.train)
     chosen = np.random.default_rng(0)
     while True:
-        with preserved():
+        with fork_rng():
             places = chosen.choice(samples, min(size, samples), replace=False)
             yield next(iter(data.train.batches([places])))
 
@@ -57,5 +57,5 @@ class Stretch:
             for place in range(len(rates))
         ]
         streams = [members[kind].streams for kind in kinds]
-        keys = list(keys_of(streams, members[0].tape, len(rates)))
+        keys = list(keys_of(streams, members[0].trace, len(rates)))
         return cls(stacked, keys, rates)

@@ -25,9 +25,9 @@ from sweeper.errors import SweeperError
 from sweeper.files import unpack_arrays, write_swapped
 from sweeper.locking import exclusive
 from sweeper.train.native.folder import user_cache
-from sweeper.train.native.inductor import ENTRY, OPTIONS, Plan, unsealed
+from sweeper.train.native.inductor import ENTRY, OPTIONS, CompilePlan, unsealed
 from sweeper.train.native.toolchain import NotCompiledError, run_apart, toolchain
-from sweeper.train.vectorize.trace import Tape
+from sweeper.train.vectorize.trace import Trace
 
 FEW_PRODUCTS = 1_000_000
 """Multiplications in matrix products up to which calling a native step costs as much as a replica's
@@ -40,9 +40,9 @@ SHARING = 8
 for a call takes some 40 µs more)."""
 
 
-def replicas_of(tape: Tape) -> int:
+def replicas_of(trace: Trace) -> int:
     """How many replicas the native step of this tape computes."""
-    return SHARING if tape.products <= FEW_PRODUCTS else 1
+    return SHARING if trace.products <= FEW_PRODUCTS else 1
 
 
 # -- which one ------------------------------------------------------------------------------------
@@ -56,14 +56,14 @@ def _code() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def key_of(plan: Plan) -> str:
+def key_of(plan: CompilePlan) -> str:
     """Equal where the same step is made with the same tools.
 
     Raises:
         NotCompiledError: there is nothing to compile with.
     """
     python = importlib.machinery.EXTENSION_SUFFIXES[0]
-    parts = (plan.tape, plan.shapes, plan.parameters, plan.recipe)
+    parts = (plan.trace, plan.shapes, plan.parameters, plan.recipe)
     text = repr((parts, toolchain(), python, _code(), sorted(OPTIONS.items())))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -120,7 +120,7 @@ class Native:
     """A native step of tensors that it changes in place."""
 
     def __init__(
-        self, path: Path, plan: Plan, kept: Sequence[Tensor], constants: list[Tensor]
+        self, path: Path, plan: CompilePlan, kept: Sequence[Tensor], constants: list[Tensor]
     ) -> None:
         """Load it from a library; `kept` is what a step is given and leaves changed."""
         self._kept, self._constants = list(kept), constants
@@ -155,7 +155,7 @@ def _check_input(tensor: Tensor, expected: tuple[tuple[int, ...], torch.dtype]) 
         )
 
 
-def native(plan: Plan, kept: Sequence[Tensor]) -> Native:
+def native(plan: CompilePlan, kept: Sequence[Tensor]) -> Native:
     """The native step of a plan for these tensors: from the cache, or made now and kept there.
 
     Raises:
@@ -173,7 +173,7 @@ def native(plan: Plan, kept: Sequence[Tensor]) -> Native:
     return Native(path, plan, kept, constants)
 
 
-def _make(plan: Plan, path: Path) -> None:
+def _make(plan: CompilePlan, path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="making.", dir=path.parent) as made:
         library = Path(made) / "library.so"
         run_apart(

@@ -24,17 +24,17 @@ from sweeper.files import pack_arrays
 from sweeper.train.problem.recipe import Recipe
 from sweeper.train.vectorize.lowering import batched
 from sweeper.train.vectorize.optimizers import find_optimizer
-from sweeper.train.vectorize.trace import Tape
+from sweeper.train.vectorize.trace import Trace
 
 ENTRY = "inductor_entry_cpp"
 """What torch calls the function, and the module that holds it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CompilePlan:
     """What a native function is made of."""
 
-    tape: Tape
+    trace: Trace
     recipe: Recipe
     parameters: int
     """How many of the tensors are trained."""
@@ -85,16 +85,16 @@ SEVERAL = 3
 """Steps after which it pays to compile the headers that all of them need beforehand."""
 
 
-def whole_step(plan: Plan) -> Any:
+def whole_step(plan: CompilePlan) -> Any:
     """Forward, backward and update as one function of tensors, which it changes in place.
 
     It gives the losses.
     """
-    step = batched(plan.tape)
+    step = batched(plan.trace)
     optimizer = find_optimizer(plan.recipe)
     count = plan.parameters
     states = len(optimizer.states_of(range(count)))
-    held = len(plan.tape.results) - 1 - count
+    held = len(plan.trace.results) - 1 - count
 
     def function(*tensors: Tensor) -> tuple[Tensor]:
         kept, given, numbers = list(tensors[:states]), list(tensors[states:-1]), tensors[-1]
@@ -115,7 +115,7 @@ def whole_step(plan: Plan) -> Any:
     return function
 
 
-def build(plan: Plan, folder: Path) -> tuple[bytes, list[Tensor]]:
+def build(plan: CompilePlan, folder: Path) -> tuple[bytes, list[Tensor]]:
     """The shared library with the function, and the constants that it is given after its inputs.
 
     What else compiling leaves is kept in `folder`.
@@ -177,7 +177,7 @@ def main(arguments: Sequence[str]) -> None:
     """Build the plan that standard input holds, pickled, and write the library to a file."""
     folder, target = map(Path, arguments)
     torch.set_num_threads(1)
-    plan: Plan = pickle.load(sys.stdin.buffer)  # noqa: S301 - written by the process that started this one
+    plan: CompilePlan = pickle.load(sys.stdin.buffer)  # noqa: S301 - written by the process that started this one
     library, constants = build(plan, folder)
     arrays = {f"constant_{n:04}": constant.numpy() for n, constant in enumerate(constants)}
     target.write_bytes(sealed(library, pack_arrays(arrays)))

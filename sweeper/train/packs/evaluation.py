@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from sweeper.train.data.samples import HeldSet, Indices, SampleSet, in_order
 from sweeper.train.problem.metrics import INVERSE_LOSS, Measure, Tally, evaluating
 from sweeper.train.problem.reductions import rebuild
-from sweeper.train.streams import preserved
-from sweeper.train.vectorize.lowering import Step, batched
-from sweeper.train.vectorize.trace import CannotPackError, Tape, record_evaluation
+from sweeper.train.streams import fork_rng
+from sweeper.train.vectorize.lowering import StackedFunction, batched
+from sweeper.train.vectorize.trace import CannotPackError, Trace, record_evaluation
 
 CHUNK = 256
 """Samples of each replica evaluated at once.  Part of the last bits of every loss of a pack, so it
 may not depend on how many replicas there are."""
 
-Measured = tuple[float, float]
+LossAndPerformance = tuple[float, float]
 """Loss and performance."""
 
 
@@ -36,13 +36,13 @@ class PackEvaluation:
     judging: Measure
     """With the loss of one of them."""
     model: nn.Module
-    _steps: dict[tuple[torch.Size, torch.Size], Step] = field(default_factory=dict)
+    _steps: dict[tuple[torch.Size, torch.Size], StackedFunction] = field(default_factory=dict)
     _like: tuple[Any] | None = None
     """What the model gives, in its own structure, once that is needed."""
 
     def measure(
         self, stacked: Sequence[Tensor], samples: SampleSet, chosen: Sequence[Indices] | None = None
-    ) -> list[Measured]:
+    ) -> list[LossAndPerformance]:
         """(loss, performance) of each replica on all samples, or on those chosen for it.
 
         `chosen` has as many samples for each replica.
@@ -75,15 +75,15 @@ class PackEvaluation:
             losses, *outputs = step([*stacked, x, y, keys])
         return losses, outputs
 
-    def tape(self, x: Tensor, y: Tensor) -> Tape:
+    def trace(self, x: Tensor, y: Tensor) -> Trace:
         """What is computed of one replica's batch."""
-        with preserved(), _step_by_step(), evaluating(self.model, self.loss):
+        with fork_rng(), _step_by_step(), evaluating(self.model, self.loss):
             return record_evaluation(self.model, self.loss, x, y)
 
-    def _step(self, x: Tensor, y: Tensor) -> Step:
+    def _step(self, x: Tensor, y: Tensor) -> StackedFunction:
         shapes = x.shape[1:], y.shape[1:]
         if shapes not in self._steps:
-            self._steps[shapes] = batched(self.tape(x[0], y[0]))
+            self._steps[shapes] = batched(self.trace(x[0], y[0]))
         return self._steps[shapes]
 
     @property
@@ -123,7 +123,7 @@ class PackEvaluation:
                     continue
             tally.weigh(loss, weights[place])
 
-    def _result(self, tally: Tally, stacked: Sequence[Tensor], place: int) -> Measured:
+    def _result(self, tally: Tally, stacked: Sequence[Tensor], place: int) -> LossAndPerformance:
         """What a tally came to, by the loss of the replica at a place: its buffers are its own."""
         buffers = list(self.loss.buffers()) if isinstance(self.loss, nn.Module) else []
         if not (buffers and self.judging.is_of_whole_sets):
@@ -138,7 +138,7 @@ class PackEvaluation:
     def _structured(self, outputs: list[Tensor], x: Tensor) -> Any:
         """Tensors as the model gives them to the loss, for a batch like x."""
         if self._like is None:
-            with torch.no_grad(), preserved(), evaluating(self.model, self.loss):
+            with torch.no_grad(), fork_rng(), evaluating(self.model, self.loss):
                 self._like = (self.model(x),)
         return rebuild(self._like[0], iter(outputs))
 

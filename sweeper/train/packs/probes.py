@@ -34,7 +34,7 @@ from sweeper.train.tuning.held_out import held_out
 from sweeper.train.tuning.ladder import Probe
 from sweeper.train.tuning.schedule import cycle_ends, rates
 from sweeper.train.tuning.stages import LadderRound
-from sweeper.train.tuning.trials import NO_WAY, Trials
+from sweeper.train.tuning.trials import NO_MODE, Trials
 from sweeper.train.vectorize.optimizers import find_optimizer
 
 Make = Callable[[int], Member]
@@ -45,15 +45,15 @@ def by_settings(task: Task, told: Trials) -> list[Task]:
     """The task's trials, those whose tunings say the same but for rates in a task of their own."""
     groups: dict[tuple[Any, ...], list[int]] = {}
     for number in task.numbers:
-        trial, way = told.of(number), told.of(number).way
-        key = (trial.batch_size, way.kind, way.tape, way.toolchain)
+        trial, mode = told.of(number), told.of(number).mode
+        key = (trial.batch_size, mode.kind, mode.trace, mode.toolchain)
         groups.setdefault(key, []).append(number)
     return [
         replace(
             task,
             numbers=tuple(some),
             told=replace(told, first=told.of(some[0])),
-            way=told.of(some[0]).way,
+            mode=told.of(some[0]).mode,
         )
         for some in groups.values()
     ]
@@ -66,13 +66,13 @@ def by_batch(task: Task, told: LadderRound) -> list[Task]:
     for number in task.numbers:
         groups.setdefault(probes[number].batch_size, []).append(number)
     return [
-        replace(task, numbers=tuple(some), way=told.ways.get(size, NO_WAY))
+        replace(task, numbers=tuple(some), mode=told.modes.get(size, NO_MODE))
         for size, some in groups.items()
     ]
 
 
 def train_probes(
-    problem: Problem, data: Data, probes: Sequence[Probe], way: str, make: Make
+    problem: Problem, data: Data, probes: Sequence[Probe], mode: str, make: Make
 ) -> Iterator[tuple[int, list[float]]]:
     """Train probes of one batch size and length.
 
@@ -84,20 +84,20 @@ def train_probes(
     """
     # Probes of the same streams begin with the same weights, so they share a member.
     made = {stream: make(stream) for stream in dict.fromkeys(one.stream for one in probes)}
-    most = most_members(made[probes[0].stream], way)
+    most = most_members(made[probes[0].stream], mode)
     for share in shares(probes, most):
-        losses = _train(problem, data, share, [made[one.stream] for one in share], way)
+        losses = _train(problem, data, share, [made[one.stream] for one in share], mode)
         yield from zip([one.number for one in share], losses, strict=True)
 
 
 def _train(
-    problem: Problem, data: Data, probes: Sequence[Probe], members: Sequence[Member], way: str
+    problem: Problem, data: Data, probes: Sequence[Probe], members: Sequence[Member], mode: str
 ) -> list[list[float]]:
     """The held-out losses of a pack's probes."""
-    tape, steps, batch_size = members[0].tape, probes[0].steps, probes[0].batch_size
-    least = least_of(tape, way)
+    trace, steps, batch_size = members[0].trace, probes[0].steps, probes[0].batch_size
+    least = least_of(trace, mode)
     recipe = problem.recipe(members[0].model)
-    step = make_step(way, tape, recipe, stack_members(members, least), data.train.labels)
+    step = make_step(mode, trace, recipe, stack_members(members, least), data.train.labels)
     parts = {member.streams.number: held_out(data, member.streams) for member in members}
     kept, held = zip(*(parts[member.streams.number] for member in members), strict=True)
     cycles = probes[0].cycles
@@ -105,7 +105,7 @@ def _train(
         rates(one.schedule, one.high, steps, cycles, one.warmup) for one in padded(probes, least)
     ]
     numbers = numbers_of(find_optimizer(recipe), np.stack(every, 1), step.replicas, torch.float32)
-    keys = keys_of([member.streams for member in members], tape, steps, least)
+    keys = keys_of([member.streams for member in members], trace, steps, least)
     judging = Measure(INVERSE_LOSS, members[0].loss, problem.numerics)
     finite = np.ones(step.replicas, dtype=bool)
     batches = _batches(data, members, kept, batch_size, steps, least)

@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sweeper.train.native.cache import Native, native
-from sweeper.train.native.inductor import Plan
+from sweeper.train.native.inductor import CompilePlan
 from sweeper.train.problem.recipe import Recipe
 from sweeper.train.vectorize.lowering import batched
 from sweeper.train.vectorize.optimizers import Optimizer, find_optimizer
-from sweeper.train.vectorize.trace import Tape
+from sweeper.train.vectorize.trace import Trace
 
 _AT_ONCE = 256
 """Steps whose numbers are made at once."""
 
 
-class Step(Protocol):
+class PackStep(Protocol):
     """Stacked models on their way."""
 
     replicas: int
@@ -42,7 +42,7 @@ class FlatStep:
 
     def __init__(
         self,
-        tape: Tape,
+        trace: Trace,
         recipe: Recipe,
         models: tuple[list[Tensor], list[Tensor]],
         labels: Tensor | None,
@@ -54,7 +54,7 @@ class FlatStep:
         """
         self.parameters, self.buffers = models
         self.replicas = len(self.parameters[0])
-        self._step = batched(tape, labels)
+        self._step = batched(trace, labels)
         self._optimizer = find_optimizer(recipe)
         self._states = self._optimizer.start(self.parameters)
 
@@ -77,10 +77,10 @@ class NativeStep:
     """One native function, for as many replicas as it was made for."""
 
     def __init__(
-        self, tape: Tape, recipe: Recipe, models: tuple[list[Tensor], list[Tensor]]
+        self, trace: Trace, recipe: Recipe, models: tuple[list[Tensor], list[Tensor]]
     ) -> None:
         """Of a pack's models, as `stack` gives them."""
-        self._models, self._tape, self._recipe = models, tape, recipe
+        self._models, self._trace, self._recipe = models, trace, recipe
         self.state = [*models[0], *models[1]]
         self.replicas = len(self.state[0])
         self._kept = [*find_optimizer(recipe).start(models[0]), *self.state]
@@ -96,10 +96,10 @@ class NativeStep:
             self._native = native(self._plan(x, y, keys), self._kept)
         return self._native(x, y, keys, numbers)
 
-    def _plan(self, x: Tensor, y: Tensor, keys: Tensor) -> Plan:
+    def _plan(self, x: Tensor, y: Tensor, keys: Tensor) -> CompilePlan:
         given = [*self.state, x, y, keys]
         shapes = tuple((tuple(tensor.shape), tensor.dtype) for tensor in given)
-        return Plan(self._tape, self._recipe, len(self._models[0]), shapes)
+        return CompilePlan(self._trace, self._recipe, len(self._models[0]), shapes)
 
 
 def numbers_of(

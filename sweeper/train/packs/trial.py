@@ -27,18 +27,18 @@ from sweeper.train.curves import (
 )
 from sweeper.train.data.samples import Data, HeldSet, Indices, PartSet, SampleSet, placed, shuffled
 from sweeper.train.native.cache import replicas_of
-from sweeper.train.packs.evaluation import CHUNK, Measured, PackEvaluation, gather
-from sweeper.train.packs.step import FlatStep, NativeStep, Step, numbers_of
+from sweeper.train.packs.evaluation import CHUNK, LossAndPerformance, PackEvaluation, gather
+from sweeper.train.packs.step import FlatStep, NativeStep, PackStep, numbers_of
 from sweeper.train.problem.problem import Problem
 from sweeper.train.problem.recipe import Recipe
-from sweeper.train.streams import Streams, preserved
+from sweeper.train.streams import Streams, fork_rng
 from sweeper.train.tuning.schedule import cycle_rates
-from sweeper.train.tuning.trials import COMPILED, FLAT, Trial, Trials
+from sweeper.train.tuning.trials import COMPILED, PACKED, Trial, Trials
 from sweeper.train.vectorize.optimizers import find_optimizer
 from sweeper.train.vectorize.random import step_keys
-from sweeper.train.vectorize.trace import Tape, held, record, trained
+from sweeper.train.vectorize.trace import Trace, held, record, trained
 
-LEAST = 2
+LEAST_REPLICAS = 2
 """A pack of one is padded to two: torch multiplies a single matrix by other functions."""
 
 MEMORY_SHARE = 0.25
@@ -70,7 +70,7 @@ class Member:
     """The model to save."""
     model: nn.Module
     loss: Any
-    tape: Tape
+    trace: Trace
     given: tuple[int, int]
     """The samples of a batch, and the numbers of one."""
     curves: dict[str, Any] = field(default_factory=dict)
@@ -94,8 +94,8 @@ class Member:
         streams.seed_globals("inside")
         model.train()
         x, y = first_batch(data, batch_size)
-        tape, _, _ = record(model, loss, x, y)
-        return cls(streams, full, model, loss, tape, (len(x), x.numel() // len(x)))
+        trace, _, _ = record(model, loss, x, y)
+        return cls(streams, full, model, loss, trace, (len(x), x.numel() // len(x)))
 
     def take(self, state: Sequence[Tensor], place: int) -> None:
         """Take the weights and the buffers at a place of the stack.
@@ -110,7 +110,7 @@ class Member:
 
 def first_batch(data: Data, batch_size: int) -> tuple[Any, Any]:
     """The first samples, in order: what a step is written down with."""
-    with preserved():
+    with fork_rng():
         return next(iter(data.train.batches([np.arange(min(batch_size, len(data.train)))])))
 
 
@@ -120,7 +120,7 @@ def state_of(model: nn.Module, loss: Any = None) -> list[Tensor]:
 
 
 def stack(
-    models: Sequence[nn.Module], least: int = LEAST, losses: Sequence[Any] | None = None
+    models: Sequence[nn.Module], least: int = LEAST_REPLICAS, losses: Sequence[Any] | None = None
 ) -> tuple[list[Tensor], list[Tensor]]:
     """What is trained and what is held, each of shape (replicas, …); a small pack is padded."""
     pairs = zip(models, losses or [None] * len(models), strict=True)
@@ -133,7 +133,7 @@ def stack(
 
 
 def stack_members(
-    members: Sequence[Member], least: int = LEAST
+    members: Sequence[Member], least: int = LEAST_REPLICAS
 ) -> tuple[list[Tensor], list[Tensor]]:
     """As `stack`, of trials that have not begun."""
     models, losses = [member.model for member in members], [member.loss for member in members]
@@ -141,53 +141,53 @@ def stack_members(
 
 
 def keys_of(
-    seeds: Sequence[Streams], tape: Tape, steps: int, least: int = LEAST
+    seeds: Sequence[Streams], trace: Trace, steps: int, least: int = LEAST_REPLICAS
 ) -> Iterator[Tensor]:
     """The keys of each step, shape (replicas,), for what the replicas draw in it."""
     own = padded([streams.key for streams in seeds], least)
-    if not tape.draws:
+    if not trace.draws:
         yield from itertools.repeat(torch.zeros(len(own), dtype=torch.int64), steps)
         return
     for first in range(0, steps, _KEYS):
         yield from step_keys(own, first, min(_KEYS, steps - first))
 
 
-def least_of(tape: Tape, way: str) -> int:
+def least_of(trace: Trace, mode: str) -> int:
     """How many replicas a pack has at least; what there is less is padded."""
-    return replicas_of(tape) if way == COMPILED else LEAST
+    return replicas_of(trace) if mode == COMPILED else LEAST_REPLICAS
 
 
 def make_step(
-    way: str,
-    tape: Tape,
+    mode: str,
+    trace: Trace,
     recipe: Recipe,
     models: tuple[list[Tensor], list[Tensor]],
     labels: Tensor | None,
-) -> Step:
+) -> PackStep:
     """The step of stacked models, made in this way; `labels` are all of the data's, if known.
 
     Raises:
         CannotPackError: something in it has no rule.
     """
-    if way == COMPILED:
-        return NativeStep(tape, recipe, models)
-    return FlatStep(tape, recipe, models, labels)
+    if mode == COMPILED:
+        return NativeStep(trace, recipe, models)
+    return FlatStep(trace, recipe, models, labels)
 
 
-def most_members(member: Member, way: str) -> int:
+def most_members(member: Member, mode: str) -> int:
     """How many like this one memory allows in a flat pack, and gain by it.
 
     No result depends on it.  A compiled step is of a fixed number of them.
     """
-    tape, (batch, sample) = member.tape, member.given
-    if way == COMPILED:
-        return replicas_of(tape)
+    trace, (batch, sample) = member.trace, member.given
+    if mode == COMPILED:
+        return replicas_of(trace)
     parameters = sum(parameter.numel() for parameter in member.model.parameters())
     # An evaluation holds the samples of a chunk, and computes less of each than a step does.
     rows = max(batch, CHUNK)
-    numbers = _COPIES * parameters + rows * (sample + tape.numbers / batch)
+    numbers = _COPIES * parameters + rows * (sample + trace.numbers / batch)
     share = MEMORY_SHARE * psutil.virtual_memory().available / (psutil.cpu_count() or 1)
-    return max(1, min(int(share // (_BYTES * numbers)), gaining(tape)))
+    return max(1, min(int(share // (_BYTES * numbers)), gaining(trace)))
 
 
 def shares(members: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:
@@ -197,9 +197,9 @@ def shares(members: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:
         yield members[place * len(members) // count : (place + 1) * len(members) // count]
 
 
-def gaining(tape: Tape) -> int:
+def gaining(trace: Trace) -> int:
     """How many replicas gain by being in one pack, two at least."""
-    return max(2, AT_ONCE // max(1, tape.numbers))
+    return max(2, AT_ONCE // max(1, trace.numbers))
 
 
 def train_pack(
@@ -208,23 +208,23 @@ def train_pack(
     members: Sequence[Member],
     trials: Trials,
     curve_samples: int,
-    way: str = FLAT,
+    mode: str = PACKED,
 ) -> Iterator[tuple[Member, Trained]]:
     """Train the trials together; each comes as it has been measured, in order.
 
     Their settings differ in nothing but rates, if at all.
     """
-    tape, trial = members[0].tape, trials.first
-    least = least_of(tape, way)
+    trace, trial = members[0].trace, trials.first
+    least = least_of(trace, mode)
     recipe = problem.recipe(members[0].model)
     models = stack_members(members, least)
-    step = make_step(way, tape, recipe, models, data.train.labels)
+    step = make_step(mode, trace, recipe, models, data.train.labels)
     evaluation = evaluation_of(problem, members[0])
     parts = [data.of_trial(member.streams.number) for member in members]
     wanted = _prepare_curves(members, parts, trial, curve_samples)
     place_of = {int(number): place for place, number in enumerate(wanted)}
     batches = _batches(members, data, parts, trial, least)
-    keys = keys_of([member.streams for member in members], tape, trial.steps, least)
+    keys = keys_of([member.streams for member in members], trace, trial.steps, least)
     optimizer = find_optimizer(recipe)
     told = [trials.of(member.streams.number) for member in members]
     every = np.stack(padded([cycle_rates(one) for one in told], step.replicas), axis=1)
@@ -261,7 +261,7 @@ def _finish(
 ) -> Iterator[tuple[Member, Trained]]:
     sets = data.sets
     ended = all(member.diverged for member in members)
-    found: dict[str, list[Measured]] = {}
+    found: dict[str, list[LossAndPerformance]] = {}
     for name, whole in () if ended else sets.items():
         own = [part.sets[name] for part in parts]
         chosen = [part.places for part in own if isinstance(part, PartSet)]
@@ -288,12 +288,12 @@ def _measure_own(
     state: Sequence[Tensor],
     samples: SampleSet,
     chosen: Sequence[Indices],
-) -> list[Measured]:
+) -> list[LossAndPerformance]:
     """(loss, performance) of each member on the samples chosen for it.
 
     Those with fewer are measured by themselves, so that no bit depends on the others.
     """
-    found: dict[int, Measured] = {}
+    found: dict[int, LossAndPerformance] = {}
     for length in sorted({len(own) for own in chosen}):
         places = [place for place, own in enumerate(chosen) if len(own) == length]
         # In the place of the others stands one of these, again.
@@ -367,6 +367,6 @@ def _steps_together(samples: SampleSet, rows: int) -> int:
     return 1 if size % _LINE else max(1, _GATHERED // max(1, size))
 
 
-def padded(rows: Sequence[Row], least: int = LEAST) -> list[Row]:
+def padded(rows: Sequence[Row], least: int = LEAST_REPLICAS) -> list[Row]:
     """What a pack has, a row a member: the last one again where there are too few."""
     return list(rows) + [rows[-1]] * (least - len(rows))

@@ -24,7 +24,7 @@ from sweeper.train.problem.inputs import call_model
 from sweeper.train.problem.metrics import EARLIER_NAMES, evaluating
 from sweeper.train.problem.prints import MAKER, Print
 from sweeper.train.problem.problem import Problem
-from sweeper.train.streams import Streams, preserved
+from sweeper.train.streams import Streams, fork_rng
 from sweeper.train.tuning.stages import FINGERPRINT
 from sweeper.train.vectorize.trace import CannotPackError, record, record_evaluation
 
@@ -44,7 +44,7 @@ def fingerprint(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with preserved():
+        with fork_rng():
             return _take(problem, data, Streams(seed, signature, FINGERPRINT, 0), encoded)
     finally:
         torch.set_num_threads(before)

@@ -28,7 +28,7 @@ from sweeper.train.problem.optimizers import check_optimizer, read_optimizer, re
 from sweeper.train.problem.recipe import Clipping, Recipe, read_bound
 from sweeper.train.problem.returned import note
 from sweeper.train.problem.sources import read_sources, stale_sources
-from sweeper.train.problem.spec import Brief, Call, said_of_search
+from sweeper.train.problem.spec import Call, ProblemSpec, said_of_search
 
 SETS = {
     1: ("the set",),
@@ -254,10 +254,10 @@ class Problem:
         """The SHA-256 of the module's source file."""
         return hashlib.sha256(Path(str(self.module.__file__)).read_bytes()).hexdigest()
 
-    def brief(self, imported: Iterable[str] = ()) -> Brief:
+    def spec(self, imported: Iterable[str] = ()) -> ProblemSpec:
         """What the driver needs to know of it; `imported` is what came with it (see `sources`)."""
         sources = read_sources(self.module, imported)
-        return Brief(
+        return ProblemSpec(
             self.ref,
             self.source_sha256(),
             sources,

@@ -9,11 +9,11 @@ from sweeper.train.data.sharing import open_data, read_data
 from sweeper.train.problem.fingerprint import fingerprint
 from sweeper.train.problem.importing import ProblemRef
 from sweeper.train.problem.problem import load_problem, own_threads
-from sweeper.train.problem.spec import Brief, DataRef
-from sweeper.train.streams import preserved
+from sweeper.train.problem.spec import DataRef, ProblemSpec
+from sweeper.train.streams import fork_rng
 
 
-def read_brief(fd: int, ref: ProblemRef) -> Brief:
+def read_spec(fd: int, ref: ProblemRef) -> ProblemSpec:
     """The problem imported and checked.
 
     Raises:
@@ -23,7 +23,7 @@ def read_brief(fd: int, ref: ProblemRef) -> Brief:
     before = set(sys.modules)
     with own_threads(1):
         problem = load_problem(ref)
-        return problem.brief(imported=[name for name in list(sys.modules) if name not in before])
+        return problem.spec(imported=[name for name in list(sys.modules) if name not in before])
 
 
 def take_fingerprints(
@@ -39,7 +39,7 @@ def take_fingerprints(
     """
     problem = load_problem(ref)
     taken: list[str | None] = []
-    with preserved():
+    with fork_rng():
         data = open_data(problem, data_ref, fd)
         for signature, encoded in points:
             if data_ref.remade:

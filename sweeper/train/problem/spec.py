@@ -77,7 +77,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Brief:
+class ProblemSpec:
     """A problem that has been imported and checked, without what is in it."""
 
     ref: ProblemRef

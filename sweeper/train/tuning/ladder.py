@@ -94,7 +94,7 @@ def base_batch(n_train: int) -> int:
     Where an epoch has few steps, a trial of a fixed number of epochs trains too little.
     """
     wanted = round(math.log2(max(1, n_train) / 64))
-    size: int = 2 ** int(np.clip(wanted, 3, math.log2(LARGE)))
+    size: int = 2 ** int(np.clip(wanted, 3, math.log2(LARGEST_BASE_BATCH)))
     return min(size, max(1, n_train))
 
 
@@ -108,7 +108,7 @@ def kept_samples(n_train: int) -> int:
 WHOLE = Round(1.0, 4, ROUNDS[-1].tolerance)
 """An additional round, where the others have found nothing that learns."""
 
-RISES = 2
+RISE_WEIGHT = 2
 """How often the rise of the last cycle is counted once more."""
 
 
@@ -120,7 +120,7 @@ def projected(losses: Sequence[float]) -> float:
     """
     if len(losses) < 2 or not math.isfinite(losses[-1]):
         return losses[-1]
-    return losses[-1] + RISES * max(0.0, losses[-1] - losses[-2])
+    return losses[-1] + RISE_WEIGHT * max(0.0, losses[-1] - losses[-2])
 
 
 def gain_of(tried: Tried, constant: float) -> float:
@@ -162,13 +162,13 @@ AROUND = ((-2, -1, 0, 1), (-2, -1, 0))
 MOST_LOWERINGS = 2
 """How often all rates are lowered, where all have diverged."""
 
-LARGE = 64
+LARGEST_BASE_BATCH = 64
 """The largest batch size of the first rounds."""
 
 MARGIN = 2**-0.5
 """The rate that trials train with, relative to the highest good one."""
 
-CLEARLY = 0.01
+OTHER_BATCH_GAIN = 0.01
 """How much more another batch size than that of the first rounds must gain to be chosen."""
 
 EDGE = 1 / 2
@@ -191,7 +191,7 @@ def lowered(tried: Sequence[Tried]) -> list[Candidate]:
 
 def other_batch(batch_size: int, n_train: int) -> int:
     """The batch size that is tried beside it in the last round: visibly another one."""
-    other = batch_size * 4 if batch_size <= LARGE // 2 else batch_size // 2
+    other = batch_size * 4 if batch_size <= LARGEST_BASE_BATCH // 2 else batch_size // 2
     return other if 1 <= other <= n_train // 4 else batch_size
 
 
@@ -223,7 +223,7 @@ def choose(tried: Sequence[Tried], constant: float) -> Candidate | None:
     # overfits, that shows later.
     scores = {size: _score(some, constant) for size, some in by_size.items()}
     first = next(iter(scores))
-    best_size = max(scores, key=lambda size: scores[size] - CLEARLY * (size != first))
+    best_size = max(scores, key=lambda size: scores[size] - OTHER_BATCH_GAIN * (size != first))
     best = by_size[best_size]
     good = highest_good(best, constant, len(ROUNDS) - 1)
     if good is None:

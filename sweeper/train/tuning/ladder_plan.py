@@ -24,15 +24,15 @@ from sweeper.train.tuning.range_plan import BASE_BATCH, batches_per_epoch, cycle
 from sweeper.train.tuning.stages import (
     LADDER,
     Check,
+    ChooseModes,
     Chosen,
-    FindWays,
     LadderRound,
     read,
     split_stage,
     step_of,
     tuned,
 )
-from sweeper.train.tuning.trials import NO_WAY, PLAIN, Trial, Trials, Way, write_ways
+from sweeper.train.tuning.trials import EAGER, NO_MODE, ExecutionMode, Trial, Trials, write_modes
 
 LEAST_STEPS = 20
 """Of a probe."""
@@ -45,7 +45,7 @@ CONSTANT = "constant"
 class _Carried:
     """What one round hands on to the next."""
 
-    ways: Mapping[int, Way]
+    modes: Mapping[int, ExecutionMode]
     constant: float | None = None
     lowered: int = 0
     chosen: tuple[Candidate | None, ...] = ()
@@ -84,9 +84,9 @@ class LadderPlan:
                 replace(self._trial(self._guess(), size), for_probes=place > 0)
                 for place, size in enumerate(self._batch_sizes())
             )
-            return Planned(point.signature, step_of(WAY, len(trials), FindWays(trials)))
-        way = Way(PLAIN, self.plain_because) if self.plain_because else NO_WAY
-        return Planned(point.signature, self._begin(dict.fromkeys(self._batch_sizes(), way)))
+            return Planned(point.signature, step_of(WAY, len(trials), ChooseModes(trials)))
+        mode = ExecutionMode(EAGER, self.plain_because) if self.plain_because else NO_MODE
+        return Planned(point.signature, self._begin(dict.fromkeys(self._batch_sizes(), mode)))
 
     def next(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
         """The step after `step`, whose replicas' outcomes are all here, in order of number.
@@ -94,8 +94,8 @@ class LadderPlan:
         A probe that failed fails the point: tuning never goes on with fewer initialisations.
         """
         told = read(step.stage, step.payload)
-        if isinstance(told, FindWays):
-            return self._after_way(point, step, told, outcomes)
+        if isinstance(told, ChooseModes):
+            return self._after_mode(point, step, told, outcomes)
         for outcome in outcomes:
             if outcome.failure is not None:
                 error = f"{step.stage} {outcome.number}: {outcome.failure.message}"
@@ -118,7 +118,7 @@ class LadderPlan:
         match read(step.stage, step.payload):
             case LadderRound(round=number):
                 left = ladder.ROUNDS[number + 1 :]
-            case FindWays(told=Chosen()):
+            case ChooseModes(told=Chosen()):
                 left = ()
             case _:
                 left = ladder.ROUNDS
@@ -140,30 +140,30 @@ class LadderPlan:
         low, high = ladder.span_of(self.optimizer)
         return Candidate(2.0 ** ((low + high) // 2), self._batch_sizes()[0])
 
-    def _after_way(
-        self, point: Point, step: Step, told: FindWays, outcomes: Sequence[Outcome]
+    def _after_mode(
+        self, point: Point, step: Step, told: ChooseModes, outcomes: Sequence[Outcome]
     ) -> Planned:
         """A way that could not be found out is the plain one: it never fails a point."""
-        ways: dict[int, Way] = {}
+        modes: dict[int, ExecutionMode] = {}
         for trial, outcome in zip(told.trials, outcomes, strict=True):
             if outcome.failure is not None:
-                found = Way(PLAIN, f"finding out: {outcome.failure.message}")
+                found = ExecutionMode(EAGER, f"finding out: {outcome.failure.message}")
             else:
-                found = Way.read(outcome.info)
-            ways[trial.batch_size] = found
+                found = ExecutionMode.read(outcome.info)
+            modes[trial.batch_size] = found
         if told.told is None:
-            following = self._begin(ways)
+            following = self._begin(modes)
         else:
             chosen = told.told
-            following = self._told(replace(chosen, ways={**chosen.ways, **ways}))
-        return Planned(point.signature, following, step.stage, {"ways": write_ways(ways)})
+            following = self._told(replace(chosen, modes={**chosen.modes, **modes}))
+        return Planned(point.signature, following, step.stage, {"ways": write_modes(modes)})
 
-    def _begin(self, ways: Mapping[int, Way]) -> Step:
+    def _begin(self, modes: Mapping[int, ExecutionMode]) -> Step:
         """The first round: of one candidate where the rate is given."""
         size, rate = self._batch_sizes()[0], self.settings.hparams.lr
         rates = ladder.first_rates(self.optimizer) if rate is None else [rate]
         candidates = [[Candidate(each, size) for each in rates]] * self.tunings
-        return self._round(0, candidates, _Carried(ways))
+        return self._round(0, candidates, _Carried(modes))
 
     # -- rounds -----------------------------------------------------------------------------------
 
@@ -182,7 +182,7 @@ class LadderPlan:
         lengths = {size: self._length(made.share, size) for size in sorted(sizes)}
         told = LadderRound(
             round=number,
-            ways=carried.ways,
+            modes=carried.modes,
             constant=carried.constant,
             lowered=carried.lowered,
             chosen=carried.chosen,
@@ -215,7 +215,7 @@ class LadderPlan:
         if constant is None:
             constant = outcomes[0].metrics.get(CONSTANT, ladder.untrained(tried[0]))
         lowered = told.lowered or 0
-        carried = _Carried(told.ways, constant, lowered, told.chosen or (), told.expected or ())
+        carried = _Carried(told.modes, constant, lowered, told.chosen or (), told.expected or ())
         arrays = pack_arrays(ladder.arrays_of(tried))
         rates = sorted(one.candidate.rate for some in tried for one in some)
         everywhere = all(ladder.has_diverged(one) for some in tried for one in some)
@@ -299,19 +299,19 @@ class LadderPlan:
             replace(self._trial(one, one.batch_size), expected=math.inf if loss is None else loss)
             for one, loss in zip(chosen, losses, strict=True)
         )
-        told = Chosen(tunings, carried.constant, carried.ways)
+        told = Chosen(tunings, carried.constant, carried.modes)
         by_size = {trial.batch_size: trial for trial in reversed(tunings)}
         later = tuple(
-            trial for size, trial in by_size.items() if carried.ways.get(size, NO_WAY).later
+            trial for size, trial in by_size.items() if carried.modes.get(size, NO_MODE).later
         )
         if later:
-            return step_of(f"{WAY}.1", len(later), FindWays(later, told))
+            return step_of(f"{WAY}.1", len(later), ChooseModes(later, told))
         return self._told(told)
 
     def _told(self, told: Chosen) -> Step:
         """The trials, as their tunings say and in the way that was found out for them."""
         tunings = tuple(
-            replace(trial, way=told.ways.get(trial.batch_size, NO_WAY)) for trial in told.tunings
+            replace(trial, mode=told.modes.get(trial.batch_size, NO_MODE)) for trial in told.tunings
         )
         return tuned(Trials(tunings[0], tunings, told.constant))
 

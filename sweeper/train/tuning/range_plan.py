@@ -31,14 +31,14 @@ from sweeper.train.tuning.stages import (
     BatchChoice,
     BatchRange,
     Check,
-    FindWay,
+    ChooseMode,
     LrRange,
     read,
     split_stage,
     step_of,
     tuned,
 )
-from sweeper.train.tuning.trials import PLAIN, Trial, Trials, Way
+from sweeper.train.tuning.trials import EAGER, ExecutionMode, Trial, Trials
 
 BASE_BATCH = 64
 """The batch size of the first range run, to which rates are scaled."""
@@ -74,7 +74,7 @@ class _Rates(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RangePlan:
     """The tuning of every point of one sweep.
 
     `n_train` is the number of training samples, `seed` the sweep's.
@@ -107,8 +107,8 @@ class Plan:
         A replica that failed fails the point: tuning never goes on with fewer initialisations.
         """
         told = read(step.stage, step.payload)
-        if isinstance(told, FindWay):
-            return self._after_way(point, step, told.trial, outcomes[0])
+        if isinstance(told, ChooseMode):
+            return self._after_mode(point, step, told.trial, outcomes[0])
         for outcome in outcomes:
             if outcome.failure is not None:
                 error = f"{step.stage} {outcome.number}: {outcome.failure.message}"
@@ -333,19 +333,19 @@ class Plan:
         per_epoch = batches_per_epoch(self.n_train, batch_size)
         trial = Trial(low, high, batch_size, epochs, cycles, epochs * cycles * per_epoch)
         if self.plain_because is None:
-            return step_of(WAY, 1, FindWay(trial))
+            return step_of(WAY, 1, ChooseMode(trial))
         if self.plain_because:
-            trial = replace(trial, way=Way(PLAIN, self.plain_because))
+            trial = replace(trial, mode=ExecutionMode(EAGER, self.plain_because))
         return tuned(Trials(trial))
 
-    def _after_way(self, point: Point, step: Step, trial: Trial, outcome: Outcome) -> Planned:
+    def _after_mode(self, point: Point, step: Step, trial: Trial, outcome: Outcome) -> Planned:
         """A way that could not be found out is the plain one: it never fails a point."""
         if outcome.failure is not None:
-            way = Way(PLAIN, f"finding out: {outcome.failure.message}")
+            mode = ExecutionMode(EAGER, f"finding out: {outcome.failure.message}")
         else:
-            way = Way.read(outcome.info)
-        following = tuned(Trials(replace(trial, way=way)))
-        return Planned(point.signature, following, step.stage, way.payload())
+            mode = ExecutionMode.read(outcome.info)
+        following = tuned(Trials(replace(trial, mode=mode)))
+        return Planned(point.signature, following, step.stage, mode.payload())
 
     def _failed(
         self,

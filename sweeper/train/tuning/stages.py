@@ -13,17 +13,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self, TypeAlias
 
-from sweeper.records import CHECK, TRIAL, WAY, Found, Running, Step, Tuned
+from sweeper.records import CHECK, TRIAL, WAY, Running, Step, Tuned, TunedSettings
 from sweeper.train.tuning.ladder import Candidate, Probe
 from sweeper.train.tuning.trials import (
+    ExecutionMode,
     Payload,
     Trial,
     Trials,
-    Way,
+    key_of,
     present_fields,
     read_fields,
-    read_ways,
-    write_ways,
+    read_modes,
+    stored_as,
+    write_modes,
 )
 
 LR_RANGE, BATCH_RANGE = "lr_range", "batch_range"
@@ -88,7 +90,7 @@ class Check(_Flat):
 
 
 @dataclass(frozen=True, slots=True)
-class FindWay:
+class ChooseMode:
     """How the trials of a point that range tests have tuned may be trained."""
 
     trial: Trial
@@ -99,7 +101,7 @@ class FindWay:
         return (self.trial,)
 
     @classmethod
-    def read(cls, payload: Payload) -> FindWay:
+    def read(cls, payload: Payload) -> ChooseMode:
         """From what is stored."""
         return cls(Trial.read(payload["trial"]))
 
@@ -113,26 +115,26 @@ class Chosen:
     """What the rounds of the ladder came to."""
 
     tunings: tuple[Trial, ...]
-    """The settings of each tuning, without ways."""
+    """The settings of each tuning, without modes."""
     constant: float | None
     """The loss of the best constant prediction."""
-    ways: Mapping[int, Way]
+    modes: Mapping[int, ExecutionMode]
     """By batch size."""
 
     @classmethod
     def read(cls, payload: Payload) -> Chosen:
         """From what is stored."""
         tunings = tuple(map(Trial.read, payload["tunings"]))
-        return cls(tunings, payload["constant"], read_ways(payload["ways"]))
+        return cls(tunings, payload["constant"], read_modes(payload["ways"]))
 
     def payload(self) -> dict[str, Any]:
         """As it is stored."""
         tunings = [trial.payload() for trial in self.tunings]
-        return {"tunings": tunings, "constant": self.constant, "ways": write_ways(self.ways)}
+        return {"tunings": tunings, "constant": self.constant, "ways": write_modes(self.modes)}
 
 
 @dataclass(frozen=True, slots=True)
-class FindWays:
+class ChooseModes:
     """How probes and trials of each batch size may be trained, before the ladder or after it."""
 
     trials: tuple[Trial, ...]
@@ -141,7 +143,7 @@ class FindWays:
     """After the ladder: what it came to."""
 
     @classmethod
-    def read(cls, payload: Payload) -> FindWays:
+    def read(cls, payload: Payload) -> ChooseModes:
         """From what is stored."""
         told = payload.get("told")
         trials = tuple(map(Trial.read, payload["trials"]))
@@ -161,7 +163,7 @@ class LadderRound:
     """A round of probes, of all tunings of a point."""
 
     round: int
-    ways: Mapping[int, Way]
+    modes: Mapping[int, ExecutionMode] = stored_as("ways")
     """By batch size."""
     constant: float | None
     """The loss of the best constant prediction; None, stored as null, in the first round."""
@@ -193,7 +195,7 @@ class LadderRound:
             KeyError: a key is not there that every release stored.
         """
         values = read_fields(cls, payload)
-        values["ways"] = read_ways(payload["ways"])
+        values["modes"] = read_modes(payload["ways"])
         values["lengths"] = {int(size): steps for size, steps in payload["lengths"].items()}
         values["candidates"] = tuple(
             tuple(Candidate(*one) for one in some) for some in payload["candidates"]
@@ -208,15 +210,15 @@ class LadderRound:
     def payload(self) -> dict[str, Any]:
         """As it is stored."""
         stored = {
-            "ways": write_ways(self.ways),
+            "ways": write_modes(self.modes),
             "lengths": {str(size): steps for size, steps in self.lengths.items()},
             "candidates": [[_pair(one) for one in some] for some in self.candidates],
             "chosen": [one and _pair(one) for one in self.chosen or ()] or None,
             "expected": list(self.expected or ()) or None,
         }
         present = {"constant", *present_fields(self)}
-        names = [one.name for one in fields(self) if one.name in present]
-        return {name: stored[name] if name in stored else getattr(self, name) for name in names}
+        kept = {key_of(one): one.name for one in fields(self) if key_of(one) in present}
+        return {key: stored.get(key, getattr(self, name)) for key, name in kept.items()}
 
     def probes(self) -> list[Probe]:
         """Its probes, in order of number."""
@@ -294,7 +296,7 @@ class BatchChoice(_Flat):
 # -- steps ----------------------------------------------------------------------------------------
 
 Stage: TypeAlias = (
-    Check | FindWay | FindWays | LadderRound | LrRange | BatchRange | BatchChoice | Trials
+    Check | ChooseMode | ChooseModes | LadderRound | LrRange | BatchRange | BatchChoice | Trials
 )
 """What a replica is told."""
 
@@ -317,7 +319,7 @@ def read(stage: str, payload: Payload) -> Stage:
     """
     base, _ = split_stage(stage)
     if base == WAY:
-        return FindWay.read(payload) if "trial" in payload else FindWays.read(payload)
+        return ChooseMode.read(payload) if "trial" in payload else ChooseModes.read(payload)
     return _KINDS[base].read(payload)
 
 
@@ -329,5 +331,5 @@ def step_of(stage: str, replicas: int, told: Stage) -> Step:
 def tuned(told: Trials) -> Step:
     """The step in which tuning is over."""
     first = told.first
-    found = Found(first.lr_start, first.lr_end, first.batch_size)
+    found = TunedSettings(first.lr_start, first.lr_end, first.batch_size)
     return Step.of(Tuned(found, told.payload()))

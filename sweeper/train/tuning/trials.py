@@ -7,42 +7,52 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, TypeAlias
 
-PLAIN, FLAT, COMPILED = "plain", "flat", "compiled"
-"""The ways in which a point's trials are trained: one by one, in packs, or in packs by a step that
-was compiled."""
+EAGER, PACKED, COMPILED = "plain", "flat", "compiled"
+"""How a point's trials are trained: one by one by torch itself, in packs, or in packs by a step
+that was compiled.  The values are stored, and are what earlier releases called them."""
 
 Payload: TypeAlias = Mapping[str, Any]
 """Plain data: what a replica is told, as it is stored."""
 
 
+def stored_as(name: str, **options: Any) -> Any:
+    """A field whose stored key has another name, which earlier releases gave it."""
+    return field(metadata={"stored": name}, **options)
+
+
+def key_of(one: Field[Any]) -> str:
+    """The key under which a field is stored."""
+    return str(one.metadata.get("stored", one.name))
+
+
 def read_fields(kind: Any, payload: Payload) -> dict[str, Any]:
     """What a payload says of each field; the field's default where it says nothing."""
     return {
-        one.name: payload[one.name]
+        one.name: payload[key_of(one)]
         if one.default is MISSING
-        else payload.get(one.name, one.default)
+        else payload.get(key_of(one), one.default)
         for one in fields(kind)
     }
 
 
 def present_fields(stage: Any) -> dict[str, Any]:
-    """The fields of a stage that are not None."""
-    values = {one.name: getattr(stage, one.name) for one in fields(stage)}
-    return {name: value for name, value in values.items() if value is not None}
+    """The fields of a stage that are not None, by the key under which they are stored."""
+    values = {key_of(one): getattr(stage, one.name) for one in fields(stage)}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class ExecutionMode:
     """How trials are trained; empty where nobody wanted to know."""
 
-    kind: str | None = None
-    """`PLAIN`, `FLAT` or `COMPILED`; stored as `way`."""
+    kind: str | None = stored_as("way", default=None)
+    """`EAGER`, `PACKED` or `COMPILED`."""
     because: str | None = None
-    tape: str | None = None
-    """The digest of the step of all of them; empty where they are plain."""
+    trace: str | None = stored_as("tape", default=None)
+    """The digest of the step of all of them; empty where they are trained eagerly."""
     toolchain: str | None = None
     """What their step was compiled by; empty where it was not."""
     later: str | None = None
@@ -51,22 +61,19 @@ class Way:
     @property
     def is_packed(self) -> bool:
         """Whether they are trained in packs."""
-        return self.kind not in (None, PLAIN)
+        return self.kind not in (None, EAGER)
 
     @classmethod
-    def read(cls, payload: Payload) -> Way:
+    def read(cls, payload: Payload) -> ExecutionMode:
         """From what is stored: some texts, maybe among other things."""
-        names = ("way", "because", "tape", "toolchain", "later")
-        return cls(*(payload.get(name) for name in names))
+        return cls(**read_fields(cls, payload))
 
     def payload(self) -> dict[str, str]:
         """As it is stored."""
-        found = present_fields(self)
-        kind = {"way": found.pop("kind")} if "kind" in found else {}
-        return kind | found
+        return present_fields(self)
 
 
-NO_WAY = Way()
+NO_MODE = ExecutionMode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +100,7 @@ class Trial:
     expected: float | None = None
     """The held-out loss that the probes of these settings reached; infinite, stored as null, where
     all had diverged.  None: range tests do not say."""
-    way: Way = NO_WAY
+    mode: ExecutionMode = NO_MODE
 
     @classmethod
     def read(cls, payload: Payload) -> Trial:
@@ -105,15 +112,15 @@ class Trial:
         values = read_fields(cls, payload)
         if "expected" in payload and values["expected"] is None:
             values["expected"] = math.inf
-        return cls(**{**values, "way": Way.read(payload)})
+        return cls(**{**values, "mode": ExecutionMode.read(payload)})
 
     def payload(self) -> dict[str, Any]:
         """As it is stored."""
         found = present_fields(self)
         if self.expected == math.inf:
             found["expected"] = None
-        way: Way = found.pop("way")
-        return found | way.payload()
+        mode: ExecutionMode = found.pop("mode")
+        return found | mode.payload()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +156,11 @@ class Trials:
         return found if self.constant is None else {**found, "constant": self.constant}
 
 
-def read_ways(payload: Mapping[str, Mapping[str, str]]) -> dict[int, Way]:
+def read_modes(payload: Mapping[str, Mapping[str, str]]) -> dict[int, ExecutionMode]:
     """Ways by batch size, from what is stored."""
-    return {int(size): Way.read(texts) for size, texts in payload.items()}
+    return {int(size): ExecutionMode.read(texts) for size, texts in payload.items()}
 
 
-def write_ways(ways: Mapping[int, Way]) -> dict[str, dict[str, str]]:
+def write_modes(modes: Mapping[int, ExecutionMode]) -> dict[str, dict[str, str]]:
     """As they are stored."""
-    return {str(size): way.payload() for size, way in ways.items()}
+    return {str(size): mode.payload() for size, mode in modes.items()}

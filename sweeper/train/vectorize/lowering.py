@@ -16,12 +16,12 @@ from torch import Tensor
 
 from sweeper.train.vectorize.rules import RULES
 from sweeper.train.vectorize.rules.losses import CROSS_ENTROPY, CROSS_ENTROPY_BACKWARD
-from sweeper.train.vectorize.trace import CannotPackError, Operation, Tape, Value, values_in
+from sweeper.train.vectorize.trace import CannotPackError, Operation, Trace, Value, values_in
 
 _AT_ONCE = 1 << 20
 """Labels that are looked at together."""
 
-Step = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
+StackedFunction = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
 """From the tape's inputs to its results, each with a leading dimension that counts replicas."""
 
 
@@ -35,10 +35,10 @@ class UnknownOperationsError(CannotPackError):
 
 
 def batched(
-    tape: Tape,
+    trace: Trace,
     labels: Tensor | None = None,
     instead: Mapping[str, Callable[..., Any]] | None = None,
-) -> Step:
+) -> StackedFunction:
     """The tape as one function for any number of replicas from two on.
 
     `labels` are all that it will be given, where they are known: cross entropy takes less where it
@@ -49,18 +49,18 @@ def batched(
         UnknownOperationsError: an operation has no rule.
     """
     rules = {**RULES, **instead} if instead else RULES
-    operations = operations_of(tape)
+    operations = operations_of(trace)
     unknown = sorted({op.name for op in operations} - rules.keys())
     if unknown:
         raise UnknownOperationsError(dict.fromkeys(unknown, ""))
     if labels is not None:
-        operations = [_counting_all(op, Value(tape.inputs - 2), labels) for op in operations]
-    return _compiled(tape, operations, rules)
+        operations = [_counting_all(op, Value(trace.inputs - 2), labels) for op in operations]
+    return _compiled(trace, operations, rules)
 
 
-def operations_of(tape: Tape) -> list[Operation]:
+def operations_of(trace: Trace) -> list[Operation]:
     """What is computed: what the results depend on, and some operations in one."""
-    return _joined(_needed(tape), tape.results)
+    return _joined(_needed(trace), trace.results)
 
 
 def _counting_all(operation: Operation, given: Value, labels: Tensor) -> Operation:
@@ -78,11 +78,11 @@ def _shown(name: str) -> str:
     return name.removeprefix("aten.").removesuffix(".default")
 
 
-def _needed(tape: Tape) -> list[Operation]:
+def _needed(trace: Trace) -> list[Operation]:
     """What the results depend on."""
-    wanted = set(tape.results)
+    wanted = set(trace.results)
     kept: list[Operation] = []
-    for operation in reversed(tape.operations):
+    for operation in reversed(trace.operations):
         if wanted & set(operation.results):
             kept.append(operation)
             wanted.update(_read(operation))
@@ -137,13 +137,13 @@ def _read(operation: Operation) -> list[int]:
 
 
 def _compiled(
-    tape: Tape, operations: list[Operation], rules: Mapping[str, Callable[..., Any]]
-) -> Step:
+    trace: Trace, operations: list[Operation], rules: Mapping[str, Callable[..., Any]]
+) -> StackedFunction:
     """The operations as one Python function, since a loop over them would cost as much as they."""
     names = _Names(operations)
-    lines = [f"def step(inputs):\n  {''.join(f'v{n}, ' for n in range(tape.inputs))} = inputs"]
+    lines = [f"def step(inputs):\n  {''.join(f'v{n}, ' for n in range(trace.inputs))} = inputs"]
     last = {n: place for place, op in enumerate(operations) for n in names.read(op)}
-    ends = {names.of(n) for n in tape.results}
+    ends = {names.of(n) for n in trace.results}
     for place, operation in enumerate(operations):
         if operation.results[0] in names.same or not {*operation.results} & {*last, *ends}:
             continue
@@ -154,11 +154,11 @@ def _compiled(
         rule = names.constant(rules[operation.name])
         lines.append(f"  {results} = {rule}({', '.join(arguments)})")
         over = [n for n in names.read(operation) if last[n] == place and n not in ends]
-        lines += [f"  v{n} = None" for n in over if n >= tape.inputs]
-    ending = ", ".join(f"v{names.of(n)}" for n in tape.results)
+        lines += [f"  v{n} = None" for n in over if n >= trace.inputs]
+    ending = ", ".join(f"v{names.of(n)}" for n in trace.results)
     lines.append(f"  return ({ending},)")
     exec("\n".join(lines), names.space)  # noqa: S102 - names and numbers only, written just above
-    step: Step = names.space["step"]
+    step: StackedFunction = names.space["step"]
     return step
 
 

@@ -49,7 +49,7 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
-class Tape:
+class Trace:
     """What is computed for one replica; the same for all of a point that can be packed."""
 
     inputs: int
@@ -81,7 +81,7 @@ def _written(value: Any) -> str:
                 f"Operation(name={value.name!r}, arguments={arguments}, options={options}, "
                 f"results={value.results!r}, many={value.many!r})"
             )
-        case Tape():
+        case Trace():
             return (
                 f"Tape(inputs={value.inputs!r}, draws={value.draws!r}, "
                 f"operations={_written(value.operations)}, results={value.results!r}, "
@@ -106,7 +106,7 @@ def held(model: nn.Module, loss: Any = None) -> list[Tensor]:
 
 def record(
     model: nn.Module, loss: Callable[[Any, Any], Any], x: Tensor, y: Tensor
-) -> tuple[Tape, Tensor, list[Tensor]]:
+) -> tuple[Trace, Tensor, list[Tensor]]:
     """The tape of one step on the batch (x, y), its loss, and its gradients; nothing is updated.
 
     Its inputs are what is `trained`, what is `held`, x, y and keys; its results are the loss, a
@@ -132,7 +132,7 @@ def places_of(
 
 def _recorded(
     model: nn.Module, loss: Callable[[Any, Any], Any], x: Tensor, y: Tensor, wanted: str = ""
-) -> tuple[tuple[Tape, Tensor, list[Tensor]], str]:
+) -> tuple[tuple[Trace, Tensor, list[Tensor]], str]:
     """As `record`, and where the operation that is wanted is."""
     parameters, keys = trained(model), torch.zeros(1, dtype=torch.int64)
     before = held(model, loss)
@@ -150,8 +150,8 @@ def _recorded(
         after = held(model, loss)
         if len(after) != len(before):
             raise CannotPackError("buffers that were one tensor under two names come apart")
-        tape = recorder.tape([value, *gradients, *after])
-    return (tape, value.detach(), list(gradients)), recorder.place
+        trace = recorder.trace([value, *gradients, *after])
+    return (trace, value.detach(), list(gradients)), recorder.place
 
 
 _OUTERMOST = frozenset({"_recorded", "record_evaluation"})
@@ -169,7 +169,7 @@ def _check_used(model: nn.Module, gradients: Sequence[Tensor | None]) -> None:
 
 def record_evaluation(
     model: nn.Module, loss: Callable[[Any, Any], Any], x: Tensor, y: Tensor
-) -> Tape:
+) -> Trace:
     """The tape of a model's loss on a batch, in the mode that it is in, without gradients.
 
     Its inputs are those of a step; its results are the loss and the output, or each tensor in it.
@@ -187,13 +187,13 @@ def record_evaluation(
             value = loss(output, y)
         kept.check()
         outputs = tensors_of(output)
-        tape = recorder.tape([value, *outputs, *held(model, loss)])
-    if tape.draws:
+        trace = recorder.trace([value, *outputs, *held(model, loss)])
+    if trace.draws:
         raise CannotPackError("it draws random numbers when it is evaluated")
     end = 1 + len(outputs)
-    if tape.results[end:] != tuple(range(len(trained(model)), len(inputs))):
+    if trace.results[end:] != tuple(range(len(trained(model)), len(inputs))):
         raise CannotPackError("its buffers change when it is evaluated")
-    return replace(tape, results=tape.results[:end])
+    return replace(trace, results=trace.results[:end])
 
 
 def tensors_of(output: Any) -> list[Tensor]:
@@ -273,7 +273,7 @@ class Recorder(Mode):  # type: ignore[no-untyped-call]
         """To be entered with it: sees values being read that no operation computes."""
         return _Reading(self)
 
-    def tape(self, results: Sequence[Tensor]) -> Tape:
+    def trace(self, results: Sequence[Tensor]) -> Trace:
         """What was recorded, as far as these results are wanted.
 
         Raises:
@@ -284,7 +284,7 @@ class Recorder(Mode):  # type: ignore[no-untyped-call]
         numbers = [self._numbers.get(id(tensor)) for tensor in results]
         if None in numbers:
             raise CannotPackError("the loss or a gradient is not computed by torch's operations")
-        return Tape(
+        return Trace(
             self._inputs,
             self._drawn.draws,
             tuple(self._operations),
