@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from sweeper.errors import SettingsError
-from sweeper.options import Options, read_pack
+from sweeper.options import Options, check_tuning_inits, read_pack
 from sweeper.reading import read_problem
 from sweeper.renamed import accepts_earlier
 from sweeper.results import SweepResult
@@ -28,6 +28,7 @@ def sweep(
     hparams: str | HyperparameterSettings = "fast",
     folder: str | Path | None = None,
     *,
+    tuning_inits: int | None = None,
     total_cores: int | None = None,
     cores_per_trial: int = 1,
     seed: int = 0,
@@ -50,12 +51,14 @@ def sweep(
         module: the problem: a module, a dotted name, `__name__`, or the path of a `.py` file; or
             one that `read_problem` has opened.
         selector: decides what to try; it may be another one than before in the same folder.
-        cores: the most cores that one point's tuning occupies at once; with `method="ranges"` also
-            how many initialisations a stage of tuning averages at least.  It belongs to what a
-            folder is, so it is never taken from the machine.
+        cores: the most cores that tuning one point occupies at once.  Where `tuning_inits` is not
+            given, it stands for that, too, as it always has: so it belongs to what a folder is, and
+            is never taken from the machine.
         hparams: a preset (`"fastest"`, `"fast"`, `"slow"`, `"slowest"`; `"ranges-fast"` and so on
             tune as earlier releases did) or settings.
         folder: where everything is kept; by default `out/<problem name>`.
+        tuning_inits: with `method="ranges"`, how many initialisations a stage of tuning averages at
+            least; None: as many as `cores`.  It belongs to what a folder is.
         total_cores: the most physical cores to use; by default all that the process may use.
         cores_per_trial: the cores, and compute threads, of each job.  It changes the last bits.
         seed: of everything random; 0 or more.
@@ -94,11 +97,13 @@ def sweep(
         raise UnguardedCall
     most_in_pack = read_pack(pack)
     mode = "off" if pack == "off" else "auto"
-    settings = SweepSettings(get_settings(hparams), cores, cores_per_trial, mode)
+    inits = cores if tuning_inits is None else check_tuning_inits(tuning_inits)
+    settings = SweepSettings(get_settings(hparams), inits, cores_per_trial, mode)
     limits = Limits(max_tries, stop_after_failures, trial_timeout)
     topology = usable_cores(total_cores)
     options = Options(
         settings=settings,
+        tuning_cores=cores,
         seed=seed,
         folder=folder,
         resume=resume,

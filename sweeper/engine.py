@@ -106,7 +106,7 @@ def _run(
             selector,
             opened.planner(options.settings, options.seed),
             functools.partial(_make_point, workload, opened, options),
-            most_cores=options.settings.cores,
+            most_cores=options.tuning_cores,
             slots=used,
             recorded=recorded,
             pack=options.pack,

@@ -28,6 +28,8 @@ class Options:
     """
 
     settings: SweepSettings
+    tuning_cores: int
+    """The most cores that tuning one point occupies at once."""
     seed: int
     folder: str | Path | None
     """None: one named after the problem."""
@@ -50,7 +52,10 @@ class Options:
         samples = self.curve_samples
         if isinstance(samples, bool) or not isinstance(samples, int) or samples < 0:
             raise SettingsError(f"curve_samples={samples!r}: it must be a whole number, 0 or more")
-        for name, value in (("curve_samples", samples), ("cores", self.settings.cores)):
+        cores = self.tuning_cores
+        if isinstance(cores, bool) or not isinstance(cores, int) or cores < 1:
+            raise SettingsError(f"cores={cores!r}: it must be a whole number, 1 or more")
+        for name, value in (("curve_samples", samples), ("cores", cores)):
             if value > MOST_OF_EACH:
                 raise SettingsError(f"{name}={value!r:.40}: it must be at most {MOST_OF_EACH:,}")
         if self.save_models not in SAVE_MODELS:
@@ -62,6 +67,19 @@ class Options:
                 f"trial_timeout={timeout!r}: backend={self.backend!r} cannot end a training: use "
                 f"{names_of(stops_jobs=True)}"
             )
+
+
+def check_tuning_inits(inits: object) -> int:
+    """The initialisations that a stage of tuning averages at least.
+
+    Raises:
+        SettingsError: it is no whole number from 1 to `MOST_OF_EACH`.
+    """
+    if isinstance(inits, bool) or not isinstance(inits, int) or not 1 <= inits <= MOST_OF_EACH:
+        raise SettingsError(
+            f"tuning_inits={inits!r:.40}: it must be a whole number from 1 to {MOST_OF_EACH:,}"
+        )
+    return inits
 
 
 def read_pack(pack: object) -> int:

@@ -13,8 +13,8 @@ import pytest
 
 import blobs
 import sweeper
-from sweeper.errors import SelectorError, UsageError
-from sweeping import run
+from sweeper.errors import SelectorError, SettingsError, UsageError
+from sweeping import replicas_started, run
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs" / "migrating").glob("*.md"))
@@ -101,3 +101,15 @@ def test_a_module_is_a_command_line(tmp_path):
 
 def test_nothing_happens_where_the_module_is_imported():
     assert sweeper.main("mine") is None
+
+
+def test_initialisations_and_cores_of_tuning_are_two_things(tmp_path):
+    point = sweeper.FixedSweep.with_fixed_trials([(2,)], 1)
+    run(tmp_path / "both", point, cores=2)
+    again = sweeper.FixedSweep.with_fixed_trials([(2,)], 1)
+    apart = run(tmp_path / "both", again, cores=1, tuning_inits=2)  # the same folder
+    assert len(apart[0].perf_val) == 1
+    numbers = {n for _, stage, n in replicas_started(tmp_path / "both") if stage == "lr_range"}
+    assert numbers == {0, 1}
+    with pytest.raises(SettingsError, match=r"tuning_inits=0: .* from 1 to 100,000"):
+        run(tmp_path / "none", again, tuning_inits=0)

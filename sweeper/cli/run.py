@@ -98,10 +98,18 @@ def run(
         int,
         typer.Option(
             metavar="N",
-            help="Initialisations averaged in tuning, and the most cores that tuning one point "
-            "takes. It changes results.",
+            help="The most cores that tuning one point takes. A folder keeps its number, unless "
+            "--tuning-inits is given.",
         ),
     ] = 4,
+    tuning_inits: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Initialisations that range tests (--set method=ranges) average at least "
+            "[default: as many as --cores].",
+        ),
+    ] = None,
     total_cores: TotalCores = None,
     cores_per_trial: CoresPerTrial = 1,
     pack: Annotated[
@@ -210,6 +218,7 @@ def run(
         quiet=quiet,
         passed_on={
             "cores": cores,
+            "tuning_inits": tuning_inits,
             "total_cores": total_cores,
             "cores_per_trial": cores_per_trial,
             "pack": int(pack) if pack.isdecimal() and len(pack) < 10 else pack,
