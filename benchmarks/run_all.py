@@ -48,7 +48,10 @@ SECTIONS = {
     "makespan": Section(),
     "scale": Section(("--plot", str(HERE / "scale.png"))),
     "packing": Section(title="What a pack gains"),
+    "probes": Section(),
     "tuning": Section(),
+    "verdicts": Section(title="Is what is said true?"),
+    "race": Section(title="What a race drops, and what it saves"),
 }
 """In the order of RESULTS.md."""
 
