@@ -79,6 +79,17 @@ def test_what_takes_long_to_import_is_left_until_the_fork_server_has_begun(reque
     assert printed_by(program, request) == "False False\n"
 
 
+TARGET = {
+    "seed": 7,
+    "threads": 1,
+    "numerics": 2,
+    "model_path": "",
+    "curve_samples": 0,
+    "save_models": False,
+    "allow_changed_code": False,
+}
+
+
 @pytest.mark.parametrize("backend", ["local", "inline"])
 def test_what_is_known_of_a_problem(problem, backend):
     path = problem()
@@ -87,17 +98,19 @@ def test_what_is_known_of_a_problem(problem, backend):
         assert not reading.spec.has_handlers
         assert reading.spec.model.names == ["hidden", "act"]
         assert reading.spec.search() == {"points": [{"hidden": 2}, {"hidden": 3}], "trials": 1}
-        data, fd = reading.read_data(7)
+        opened = reading.open(7, 1)
+        target = opened.target(**TARGET)
+    data = opened.data
     assert (data.n_train, data.n_val, data.seed) == (30, 10, 7)
     assert data.layouts
-    assert fd is not None
+    assert target.fd is not None
 
 
 def test_both_places_read_the_same_data(problem):
     sums = set()
     for backend in ("local", "inline"):
         with read_problem(problem(), backend) as reading:
-            sums.add(reading.read_data(7)[0].sha256)
+            sums.add(reading.open(7, 1).data.sha256)
     assert len(sums) == 1
 
 
@@ -127,7 +140,7 @@ def test_an_error_of_the_problem_is_raised_here_and_says_where_it_was(problem):
 
 def test_what_it_prints_is_printed(problem, capfd):
     with read_problem(problem("print('printed on import')"), "local") as reading:
-        reading.read_data(0)
+        reading.open(0, 1)
     assert "printed on import" in capfd.readouterr().out
 
 
@@ -143,7 +156,7 @@ def test_a_problem_that_kills_its_process_is_a_clear_error(problem, dies, messag
     text = f"import os\ndef dataset(): {dies}\n"
     path = problem(text)
     with pytest.raises(BackendError, match=message), read_problem(path, "local") as reading:
-        reading.read_data(0)
+        reading.open(0, 1)
 
 
 def test_an_error_that_cannot_be_pickled_is_said(problem):

@@ -244,7 +244,7 @@ def test_the_results_of_an_earlier_sweep_are_its_points_again():
         ([((1,), 1), 7], r"results\[1\]=7 is neither"),
         ([tuple(range(8))], r"results\[0\]=.* is neither"),
         ([(16, 3)], r"results\[0\]: params=16 is a int.*write \(value,\)"),
-        ([([16], 3)], r"results\[0\]: params=\[16\] is a list"),
+        ([({16}, 3)], r"results\[0\]: params=\{16\} is a set"),
         ([((1,), -1)], r"results\[0\]: trials=-1: it must be a whole number, 0 or more"),
         ([((1,), 2.0)], r"results\[0\]: trials=2.0"),
         ([((1,), True)], r"results\[0\]: trials=True"),

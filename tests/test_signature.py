@@ -368,10 +368,14 @@ def test_a_length_in_samples_is_not_one_in_epochs():
     assert encode_settings(samples) != encode_settings(epochs)
 
 
-@pytest.mark.parametrize("params", [16, "ab", [1, 2], None, {1: 2}], ids=repr)
+@pytest.mark.parametrize("params", [16, "ab", {1, 2}, None, {1: 2}], ids=repr)
 def test_parameters_are_a_tuple_or_a_mapping_of_names(params):
     with pytest.raises(ParamError, match="params="):
         sign(params)
+
+
+def test_a_list_of_parameters_is_a_tuple_of_them():
+    assert sign([1, "a"]) == sign((1, "a"))
 
 
 def test_a_point_keeps_how_its_parameters_are_passed():
