@@ -239,6 +239,8 @@ class Planner:
 
     made_up: MadeUp
 
+    tunings = 1
+
     def first(self, point: Point, *, check: bool) -> Planned:  # noqa: ARG002 - the protocol
         """See `sweeper.study.Planner`."""
         return Planned(point.signature, self._probes(point, 0))

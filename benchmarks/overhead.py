@@ -48,6 +48,8 @@ def no_op(number: int) -> int:
 class OneProbe:
     """A planner that tunes a point by one probe, which does nothing either."""
 
+    tunings = 1
+
     def first(self, point: Any, *, check: bool) -> Any:  # noqa: ARG002 - the protocol
         """See `Planner`."""
         from sweeper.records import Planned, Step

@@ -48,18 +48,18 @@ def rows_of(database: Database, selector: str, records: Iterable[Event | Decisio
     ids = database.ids()
     for record in records:
         match record:
-            case Told(point=signature, what=what, numbers=numbers):
-                rows.log.append(_log_row(selector, what, ids[signature], _counts_text(numbers)))
             case Finished(outcome=outcome) | GaveUp(outcome):
                 rows.outcomes.append(_outcome_row(ids[outcome.point], outcome))
+            case Started() | Lost() | Interrupted():
+                rows.events.append(_event_row_of(ids, record))
+            case Told(point=signature, what=what, numbers=numbers):
+                rows.log.append(_log_row(selector, what, ids[signature], _counts_text(numbers)))
             case Asked(point=None):
                 rows.log.append(_log_row(selector, "waits", None, "null"))
             case Asked(point=Point() as point, trials=trials, id=point_id):
                 if database.add_id(point_id, point.signature):
                     rows.points.append(_sealed(point_id, point.signature, point.encoded))
                 rows.log.append(_log_row(selector, "asked", point_id, _counts_text(trials)))
-            case Started() | Lost() | Interrupted():
-                rows.events.append(_event_row_of(ids, record))
             case Planned(signature, step, after, choice, arrays):
                 texts = (json.dumps(asdict(step)), json.dumps(dict(choice)))
                 row = (ids[signature], after, *texts)
@@ -76,7 +76,7 @@ def _outcome_row(point_id: int, outcome: Outcome) -> tuple[Any, ...]:
     which = (point_id, outcome.stage, outcome.number)
     metrics = json.dumps(dict(outcome.metrics))
     crc = seal_outcome(*which, metrics, failure)
-    arrays = add_texts(outcome.arrays, outcome.info)
+    arrays = add_texts(outcome.arrays, outcome.info) if outcome.info else outcome.arrays
     return (*which, outcome.started, outcome.ended, metrics, arrays, failure, crc)
 
 

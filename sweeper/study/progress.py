@@ -101,16 +101,14 @@ class Running:
     """The job that each busy slot runs."""
 
     def __init__(self) -> None:
-        self._jobs: dict[int, tuple[Job, str, float]] = {}
-        """By slot: the job, its description, and when it started."""
+        self._jobs: dict[int, tuple[Job, Params, float]] = {}
+        """By slot: the job, the parameters of its point, and when it started."""
         self._slot_of: dict[tuple[str, str, int], int] = {}
         """By point, stage and number."""
 
     def start(self, time: float, job: Job, slot: int, params: Params) -> None:
         """A job has started in `slot`."""
-        numbers = f"{job.numbers[0]}" + ("…" if len(job.numbers) > 1 else "")
-        stage = job.stage.replace("_", " ")
-        self._jobs[slot] = (job, f"{show_params(params)} · {stage} {numbers}", time)
+        self._jobs[slot] = (job, params, time)
         self._slot_of |= {(job.point, job.stage, n): slot for n in job.numbers}
 
     def end(self, point: str, stage: str, numbers: Sequence[int]) -> None:
@@ -129,7 +127,16 @@ class Running:
 
     def shown(self) -> tuple[tuple[int, str, float], ...]:
         """For each busy slot, in order: its number, what it does, and since when."""
-        return tuple((slot, shown, since) for slot, (_, shown, since) in sorted(self._jobs.items()))
+        return tuple(
+            (slot, _described(*self._jobs[slot][:2]), self._jobs[slot][2])
+            for slot in sorted(self._jobs)
+        )
+
+
+def _described(job: Job, params: Params) -> str:
+    """What a job does, for people."""
+    numbers = f"{job.numbers[0]}" + ("…" if len(job.numbers) > 1 else "")
+    return f"{show_params(params)} · {job.stage.replace('_', ' ')} {numbers}"
 
 
 class Ranking:
