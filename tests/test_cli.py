@@ -172,7 +172,7 @@ def test_status_says_who_drives_the_folder(swept, here):
         export = sweeper("export", "out/clouds", folder=here)
     assert f"process {os.getpid()} on" in status.stdout
     assert export.returncode == 0
-    assert "stay as they are" in export.stderr
+    assert "were not rebuilt" in export.stderr
     assert len(export.stdout.splitlines()) == 5
 
 
@@ -264,7 +264,7 @@ def test_a_failed_trial_ends_in_1_and_is_explained(here):
     assert "\x1b" not in show.stdout
     export = sweeper("export", "out/a b", folder=here)
     assert len(export.stdout.splitlines()) == 4
-    assert "1 failure without a row" in export.stderr
+    assert "1 failure not in the CSV" in export.stderr
 
 
 def test_a_selector_that_raises_is_shown_with_its_own_traceback(here):
@@ -293,7 +293,7 @@ def test_interrupted_is_130_and_says_how_to_go_on(here):
         process.send_signal(signal.SIGINT)
         rest = stream.read()
     assert process.wait(timeout=20) == 130
-    assert "the same command goes on from there" in rest
+    assert "run the same command again to resume" in rest
     assert "Traceback" not in rest
 
 
@@ -448,7 +448,9 @@ def test_a_sweep_that_stops_itself_ends_in_1_and_says_how_to_go_on(tmp_path, mon
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("sweeper: stopped: ")
     assert "RuntimeError: no model today" in said
-    assert re.search(rf"\d+ of 150 trials are done and kept in {tmp_path}; the same command", said)
+    assert re.search(
+        rf"\d+ of 150 trials are done and kept in {tmp_path}; run the same command", said
+    )
     assert (tmp_path / "points/funcres.pt").exists()
 
 
