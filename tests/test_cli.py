@@ -162,7 +162,7 @@ def test_status_says_how_far_it_is(swept, here):
     assert status.returncode == 0
     assert "4 of 4 done" in status.stdout
     assert "2: 2 done" in status.stdout
-    assert "nobody at the moment" in status.stdout
+    assert "no process at the moment" in status.stdout
     assert "fastest, probe_length=0.25, cycle_epochs=2, cycles=1, cores=1" in status.stdout
 
 
@@ -560,10 +560,10 @@ def test_choices_and_ends_of_ranges_are_read_alike():
         ("[1,2", "a bracket is not closed"),
         ("[1,2)", "closes no bracket"),
         ("1]", "closes no bracket"),
-        ("[1]2", "something stands after a closing bracket"),
-        ("[1][2]", "something stands after a closing bracket"),
+        ("[1]2", "there is text after a closing bracket"),
+        ("[1][2]", "there is text after a closing bracket"),
         ("(1)", r"for a tuple of one write \(1,\)"),
-        ("{1,2}", "no sets here"),
+        ("{1,2}", "sets are not supported"),
         ("{[1]: 2}", "cannot be the key"),
         ("[1,,2]", "a value is empty"),
         ("[" * 1000, "nested more than 40 deep"),
@@ -637,7 +637,7 @@ def test_a_race_takes_the_points_and_the_most_trials():
     ]
     with pytest.raises(UsageError, match="--trials 2 there is nothing to save"):
         race_of(Grid(trials=2, hidden=[1, 2]), "toy")
-    with pytest.raises(UsageError, match="--race: the selector of problem toy decides by results"):
+    with pytest.raises(UsageError, match="--race: the selector of problem toy is adaptive"):
         race_of(race, "toy")
 
 

@@ -228,7 +228,7 @@ def test_other_validation_samples_would_change_more():
     assert "on new samples, going by these 500 validation samples" in anywhere.basis
     with pytest.raises(UsageError, match="how many validation samples"):
         sweep_of(perf).compare(generalise=True)
-    with pytest.raises(UsageError, match="no share of 499 samples"):
+    with pytest.raises(UsageError, match="not a fraction of 499 samples"):
         sweep_of(perf, n_val=499).compare(generalise=True)
     with pytest.raises(UsageError, match="not loss_val"):
         results.compare(metric="loss_val", generalise=True)
