@@ -1,4 +1,4 @@
-"""`sweep()`: its arguments checked, and the rest imported while others work."""
+"""`sweep()`: checks its arguments, and imports the engine while the fork server starts."""
 
 from __future__ import annotations
 
@@ -43,55 +43,57 @@ def sweep(
     progress: bool | None = None,
     allow_changed_code: bool = False,
 ) -> SweepResult:
-    """Tune every point that `selector` asks for, train its trials, and return what came of it.
+    """Tune every point that `selector` asks for, train its trials, and return the results.
 
-    A sweep that was interrupted goes on where it was when it is called again with the same folder.
+    To resume an interrupted sweep, call it again with the same folder.
 
     Args:
         module: the problem: a module, a dotted name, `__name__`, or the path of a `.py` file; or
             one that `read_problem` has opened.
-        selector: decides what to try; it may be another one than before in the same folder.
-        cores: the most cores that tuning one point occupies at once.  Where `tuning_inits` is not
-            given, it stands for that, too, as it always has: so it belongs to what a folder is, and
-            is never taken from the machine.
-        hparams: a preset (`"fastest"`, `"fast"`, `"slow"`, `"slowest"`; `"ranges-fast"` and so on
-            tune as earlier releases did) or settings.
-        folder: where everything is kept; by default `out/<problem name>`.
-        tuning_inits: with `method="ranges"`, how many initialisations a stage of tuning averages at
-            least; None: as many as `cores`.  It belongs to what a folder is.
-        total_cores: the most physical cores to use; by default all that the process may use.
-        cores_per_trial: the cores, and compute threads, of each job.  It changes the last bits.
-        seed: of everything random; 0 or more.
+        selector: decides which points to try; a folder may be resumed with another selector.
+        cores: maximum number of cores that one point's tuning uses at once.  Unless `tuning_inits`
+            is given, it stands for that, too, and is part of the folder's identity, so the default
+            never depends on the machine.
+        hparams: tuning preset (`"fastest"`, `"fast"`, `"slow"`, `"slowest"`; `"ranges-fast"` and
+            so on tune as earlier releases did) or a `HyperparameterSettings`.
+        folder: where to store everything; default: `out/<problem name>`.
+        tuning_inits: with `method="ranges"`, the minimum number of initialisations that a tuning
+            stage averages; None: `cores`.  It is part of the folder's identity.
+        total_cores: maximum number of physical cores to use; default: all that the process may
+            use.
+        cores_per_trial: cores, and compute threads, per job.  It changes the last bits of results.
+        seed: random seed, 0 or more.
         backend: `"local"` (worker processes) or `"inline"` (this process, for debugging).
-        resume: False moves what the folder holds to `history/` first.
+        resume: False first moves the folder's contents to `history/`, then starts a new sweep.
         save_models: `"final"` keeps each trial's weights, `"none"` does not.
-        curve_samples: points of each trial's curves; 0 for none.
-        pack: `"auto"` trains trials of a point together on a core where that is faster and gives
-            the same results, a number also limits how many; `"off"` trains one by one.  `"off"`
-            is another sweep, since the last bits differ; a number changes nothing but the time.
-        max_tries: how often a training is begun over which its worker dies, or for which there is
-            no memory; counted over resumes.  An exception is final at once.
-        stop_after_failures: stop once so many trials, or points in tuning, have failed since this
-            call; None: never.
-        trial_timeout: seconds after which a training is ended and has failed; None: never.  A pack
-            of n trials may take n times as long, after which each goes on alone.
-        progress: True shows it, False does not; by default it is shown on standard error.
-        allow_changed_code: go on where the problem's code has changed and nobody can tell whether
-            that concerns the results of the folder: a problem with `handlers`, points that an
-            earlier release tuned, an adaptive selector that was told of results that are no more.
-            Where it can be told, points that behave otherwise are trained anew, and all others
-            stay.  Failures are tried again, except those that an adaptive selector was told of.
+        curve_samples: number of points in each trial's curves; 0: no curves.
+        pack: `"auto"` trains several trials of a point together on one core where that is faster
+            and gives the same results; a number also limits how many, and affects only the time.
+            `"off"` trains one by one; since the last bits then differ, it counts as another sweep.
+        max_tries: number of attempts at a training whose worker dies or that runs out of memory,
+            counted over resumes.  An exception is final at once.
+        stop_after_failures: stop once this many trials, or points in tuning, have failed during
+            this call; None: never stop.
+        trial_timeout: seconds after which a training is stopped and counts as failed; None: no
+            limit.  A pack of n trials may take n times as long, after which each goes on alone.
+        progress: whether to show progress on standard error; default: True.
+        allow_changed_code: continue even if the problem's code has changed and sweeper cannot
+            determine whether that affects the folder's results: a problem with `handlers`, points
+            tuned by an earlier release, an adaptive selector that was told of results that no
+            longer exist.  Where sweeper can determine it, points that behave differently are
+            trained anew, and all others are kept.  Failures are tried again, except those that an
+            adaptive selector was told of.
 
     Raises:
-        UsageError: the problem, the settings, a parameter or the folder is not as it must be; the
-            message says what to change.
+        UsageError: the problem, the settings, a parameter or the folder is invalid; the message
+            says what to change.
         SelectorError: the selector raised, or broke its protocol.
         StalledError: nothing can start, and the selector is not done.
-        DiskError: the disk is full, failing or read-only, or the folder is gone; what had finished
-            is kept.
-        StoppedError: too much failed (see `stop_after_failures`), the first three trials all failed
-            alike, or the disk is full; what had finished is on disk.
-        SweepInterrupted: Ctrl-C, SIGTERM or SIGHUP; what had finished is on disk.
+        DiskError: the disk is full, failing or read-only, or the folder is gone; finished work is
+            kept.
+        StoppedError: too many failures (see `stop_after_failures`), the first three trials all
+            failed in the same way, or the disk is full; finished work is on disk.
+        SweepInterrupted: Ctrl-C, SIGTERM or SIGHUP; finished work is on disk.
     """
     if is_loading():
         raise UnguardedCall
@@ -124,7 +126,7 @@ def sweep(
             if isinstance(module, ProblemWorkload)
             else stack.enter_context(read_problem(module, backend))
         )
-        # Takes a tenth of a second, in which a fork server imports torch.
+        # This import takes a tenth of a second, during which the fork server imports torch.
         from sweeper.engine import run
 
         return run(workload, selector, options)

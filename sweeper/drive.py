@@ -1,4 +1,4 @@
-"""The one loop: what happened is kept, then told, then shown."""
+"""The main loop: each batch of events is stored, then told to the study, then shown."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def drive(
 ) -> bool:
     """Drive a study that has begun until nothing runs and nothing can start.
 
-    `clock` says what time it is, `ticks` how much has passed (see `dispatch`).  The last decisions
-    may not be durable yet when this ends, however it ends.
+    `clock` gives the time of day, `ticks` measures durations (see `dispatch`).  When this returns
+    or raises, the last decisions may not be durable yet.
 
     Returns:
         Whether it was interrupted.
@@ -46,5 +46,5 @@ def drive(
         study.check_failures()
         if any(isinstance(event, Interrupted) for event in events):
             interrupted = True
-            view.note("stopping: what has finished is kept")
+            view.note("stopping: finished work is kept")
     return interrupted

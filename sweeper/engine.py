@@ -1,4 +1,4 @@
-"""A sweep whose arguments are checked: its folder opened, its loop joined, its results collated."""
+"""Runs a sweep whose arguments are checked: opens its folder, runs the loop, collates results."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ from sweeper.workload import OpenWorkload, Workload
 
 
 def run(workload: Workload, selector: ParamSelector, options: Options) -> SweepResult:
-    """Run the sweep of a workload to its end; see `sweep` for what is raised."""
+    """Run the sweep of a workload to its end; `sweep` documents the errors raised."""
     name = workload.name
     folder = Path(options.folder) if options.folder is not None else Path("out") / name
     if not folder.is_absolute() and current_folder() is None:
         raise FolderError(
-            f"{folder}: the current folder is gone: change to one that is there, or give an "
+            f"{folder}: the current folder is gone: change to an existing one, or give an "
             "absolute folder"
         )
     paths = Paths(folder)
@@ -74,8 +74,8 @@ def run(workload: Workload, selector: ParamSelector, options: Options) -> SweepR
         begun = settings_begun(store, options.settings)
         if begun != options.settings:
             view.note(
-                f"{paths.folder} was begun with an earlier release: its points are tuned as it did "
-                "then, by method='ranges'; resume=False (--no-resume) begins anew"
+                f"{paths.folder} was begun with an earlier release: its points are tuned as in "
+                "that release, by method='ranges'; resume=False (--no-resume) starts anew"
             )
             options = replace(options, settings=begun)
         return _run(workload, opened, selector, options, store, paths, view)
@@ -131,7 +131,7 @@ def _run(
             scheduler = Scheduler(used, width, timeout=timeout)
             interrupted = drive(study, scheduler, backend, interrupts, store, view)
     except DiskError:
-        raise  # nothing more can be written
+        raise  # nothing can be written any more
     except BaseException as error:
         _finish(store, paths)
         if isinstance(error, StoppedError):
@@ -145,25 +145,25 @@ def _run(
 
 
 def _finish(store: Store, paths: Paths) -> SweepResult:
-    """What a sweep leaves, however it ends: its last decisions, and the views."""
+    """Make the last decisions durable and write the views, however the sweep ended."""
     store.append(())
     return collate(store, paths)
 
 
 def _kept(study: Study, paths: Paths) -> str:
-    """What a sweep that ended early has come to, and how to go on."""
+    """How far a sweep that ended early has come, and how to resume it."""
     done = study.progress()
     return (
         f"{done.trials_done} of {done.trials_asked} trials are done and kept in {paths.folder}; "
-        "the same command goes on from there"
+        "run the same command again to resume"
     )
 
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Without Python's search for cycles, which a folder of a million trials has none of.
+    """Switch off cyclic garbage collection: a folder of a million trials makes no cycles.
 
-    Going through all that was read, again and again as it grows, takes a fifth of reading it.
+    Traversing everything read so far, again and again, would take a fifth of the reading time.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -171,8 +171,8 @@ def uncollected() -> Iterator[None]:
         yield
     finally:
         if enabled:
-            if not gc.get_freeze_count():  # else somebody wants something left alone
-                # What was read counts as old from now on, so that it is not gone through as new.
+            if not gc.get_freeze_count():  # else the caller has frozen objects: leave them
+                # Move what was read to the oldest generation, which is rarely traversed.
                 gc.freeze()
                 gc.unfreeze()
             gc.enable()
@@ -182,7 +182,7 @@ def uncollected() -> Iterator[None]:
 def _workers(
     opened: OpenWorkload, options: Options, target: Target, paths: Paths
 ) -> Iterator[tuple[Any, Interrupts]]:
-    """A backend and what interrupts it; at the end no worker is left."""
+    """A backend and its interrupts; on exit no worker is left."""
     apart = find_backend(options.backend).own_processes
     here = contextlib.nullcontext() if apart else opened.in_this_process(target)
     with Interrupts() as interrupts, here:
@@ -207,7 +207,7 @@ def _bind(
     paths: Paths,
     view: View,
 ) -> None:
-    """See that the folder is this sweep's, and note who goes on with it."""
+    """Check that the folder belongs to this sweep, and note what continues it."""
     identity = identify(opened.identity, options.settings, options.seed, options.curve_samples)
     bind(store, paths, identity, data_sha256=opened.data_sha256)
     here = dict(opened.versions)
@@ -240,10 +240,10 @@ def _follow_code(
     paths: Paths,
     view: View,
 ) -> bool:
-    """See which points the code still trains; whether results of several are mixed."""
+    """Find which points the code still trains; returns whether results are of several codes."""
 
     def take(points: Sequence[tuple[str, str]]) -> Sequence[str | None]:
-        view.note(f"the problem's code has changed: looking at {plural(len(points), 'point')}")
+        view.note(f"the problem's code has changed: checking {plural(len(points), 'point')}")
         return opened.take_fingerprints(points)
 
     name = log_name(store, names_of(selector))

@@ -4,18 +4,18 @@
     ├── UsageError             what was asked for cannot be done as written (also a ValueError)
     │   ├── ProblemError       the problem module: what was found, what is expected
     │   ├── SettingsError      a field of the settings: its name, value and rule
-    │   ├── ParamError         a parameter that no file could keep
+    │   ├── ParamError         a parameter value that cannot be stored
     │   └── FolderError        the folder: another sweep's, in use, or not a sweep at all
-    │       └── ChangedCodeError   the problem's module is not what it was
+    │       └── ChangedCodeError   the problem's code has changed
     ├── SelectorError          the user's selector raised, or broke its protocol
     ├── StalledError           nothing runs, nothing can start, and the selector is not done
     ├── DiskError              the disk refused: full, failing, read-only or gone (also an OSError)
-    ├── StoppedError           too much failed to go on; what had finished is on disk
+    ├── StoppedError           too much failed to go on; finished work is on disk
     └── BackendError           workers could not be started
 
     KeyboardInterrupt
-    └── SweepInterrupted       Ctrl-C or SIGTERM; what had finished is on disk.  Not in the tree,
-                               so that `except Exception` does not eat it
+    └── SweepInterrupted       Ctrl-C or SIGTERM; finished work is on disk.  Not in the tree,
+                               so that `except Exception` does not catch it
 
 A message names the value, the rule and the choices.  A training that fails raises nothing: a
 failure is an outcome (see `sweeper.records.Failure`).
@@ -25,7 +25,7 @@ from __future__ import annotations
 
 
 class SweeperError(Exception):
-    """The root: catches everything below it."""
+    """The root of sweeper's exceptions."""
 
 
 class UsageError(SweeperError, ValueError):
@@ -33,7 +33,7 @@ class UsageError(SweeperError, ValueError):
 
 
 class ProblemError(UsageError):
-    """The problem module lacks something, or what it has does not work together."""
+    """The problem module lacks something, or its parts do not work together."""
 
 
 class SettingsError(UsageError):
@@ -41,7 +41,7 @@ class SettingsError(UsageError):
 
 
 class ParamError(UsageError):
-    """A parameter value that cannot be written down and read back."""
+    """A parameter value that cannot be stored and read back."""
 
 
 class FolderError(UsageError):
@@ -49,7 +49,7 @@ class FolderError(UsageError):
 
 
 class ChangedCodeError(FolderError):
-    """The problem's code is not what it was, and nobody can tell whether results still hold."""
+    """The problem's code has changed, and it is not known whether results still hold."""
 
 
 class SelectorError(SweeperError):
@@ -61,11 +61,11 @@ class StalledError(SweeperError):
 
 
 class DiskError(SweeperError, OSError):
-    """The disk refused: it is full, failing, read-only, or the folder is gone; finished is kept."""
+    """The disk is full, failing or read-only, or the folder is gone; finished work is kept."""
 
 
 class StoppedError(SweeperError):
-    """The sweep stopped by itself, since too much failed; everything that had finished is kept."""
+    """The sweep stopped by itself, since too much failed; finished work is kept."""
 
 
 class BackendError(SweeperError):
@@ -73,4 +73,4 @@ class BackendError(SweeperError):
 
 
 class SweepInterrupted(KeyboardInterrupt):
-    """The sweep was told to stop; everything that had finished is on disk."""
+    """The sweep was told to stop; finished work is on disk."""

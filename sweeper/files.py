@@ -1,4 +1,4 @@
-"""Files that are never seen half written."""
+"""Files: atomic writes, arrays as bytes, and disk errors that say what to do."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if sys.platform != "win32":
 
 
 def write_swapped(path: Path, data: bytes, *, sync: bool = False) -> None:
-    """Write `data` aside and swap it in: a reader sees the old file or the new one.
+    """Write `data` to a temporary file and rename it: readers see the old file or the new one.
 
-    One at a time may write a path: the driver or, of a trial's own files, its worker.
+    Only one process may write a path at a time: the driver, or the worker of a trial's own files.
 
-    `sync` makes it durable before this returns: for what cannot be rebuilt.
+    `sync` makes the file durable before this returns: for files that cannot be rebuilt.
 
     Raises:
-        FolderError: its folder is reached through a symbolic link.
-        DiskError: it could not be written; the old file is as it was.
+        FolderError: the path to its folder contains a symbolic link.
+        DiskError: it could not be written; the old file is unchanged.
     """
     with explained(path):
         _write_swapped(path, data, sync=sync)
@@ -43,7 +43,7 @@ def _write_swapped(path: Path, data: bytes, *, sync: bool) -> None:
     made = [folder for folder in path.parents if not folder.exists()]
     make_folder(path.parent)
     prefix = f".{path.name}."
-    for left in path.parent.glob(f"{glob.escape(prefix)}*"):  # by a writer that was killed
+    for left in path.parent.glob(f"{glob.escape(prefix)}*"):  # left by a writer that was killed
         left.unlink(missing_ok=True)
     handle, aside = tempfile.mkstemp(prefix=prefix, dir=path.parent)
     try:
@@ -64,13 +64,13 @@ def _write_swapped(path: Path, data: bytes, *, sync: bool) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it.
+    """Make a folder and its parents.
 
-    The folder of a sweep is known by its resolved path, so that a link on the way to something in
-    it is a link inside: whoever packed it may have had other files in mind.
+    The sweep's own folder is given by its resolved path, so any link on the way lies inside it,
+    where whoever sent the folder may have aimed it at other files.
 
     Raises:
-        FolderError: the way there leads through a symbolic link.
+        FolderError: the path contains a symbolic link.
     """
     if path.is_absolute() and path.resolve() != path:
         raise FolderError(_is_link(path))
@@ -78,7 +78,7 @@ def make_folder(path: Path) -> None:
 
 
 def refuse_link(path: Path) -> None:
-    """Say no where something would be written through a link.
+    """Refuse to write through a link.
 
     Raises:
         FolderError: `path` is a symbolic link.
@@ -90,7 +90,7 @@ def refuse_link(path: Path) -> None:
 def _is_link(path: Path) -> str:
     return (
         f"{path} is, or is reached through, a symbolic link, and nothing is written through "
-        "links inside of a sweep's folder: put what it points to in its place, or remove it"
+        "links inside a sweep's folder: replace it with what it points to, or remove it"
     )
 
 
@@ -109,22 +109,22 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, swapped in."""
+    """Write `value` atomically as indented JSON."""
     write_swapped(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def pack_arrays(arrays: Mapping[str, Any]) -> bytes:
-    """Arrays as the bytes of an `.npz` without pickled objects; nothing as no bytes.
+    """Arrays as the bytes of an `.npz` without pickled objects; no arrays give no bytes.
 
     Raises:
         ValueError: an array holds objects.
     """
     if not arrays:
         return b""
-    # By hand, since older numpy would save `allow_pickle=False` as one more array.
+    # Not `np.savez`: older numpy would save `allow_pickle=False` as one more array.
     for name, array in arrays.items():
         if np.asarray(array).dtype.hasobject:
-            raise ValueError(f"array {name!r} holds objects, which only pickle could save")
+            raise ValueError(f"array {name!r} holds objects, which only pickle can save")
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()
@@ -145,9 +145,9 @@ def unpack_arrays(data: bytes) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def add_texts(data: bytes, texts: Mapping[str, str | Sequence[str]]) -> bytes:
-    """What `pack_arrays` gave, with texts beside the arrays: one text, or several, a name.
+    """Add texts to the bytes of `pack_arrays`: one or several per name.
 
-    The bytes are those that `pack_arrays` gives where the texts are its last arrays.
+    The result equals that of `pack_arrays` with the texts as its last arrays.
     """
     arrays = {name: np.array(text) for name, text in texts.items()}
     if not data or not arrays:
@@ -161,12 +161,12 @@ def add_texts(data: bytes, texts: Mapping[str, str | Sequence[str]]) -> bytes:
 
 
 def read_texts(data: bytes) -> dict[str, str | list[str]]:
-    """The texts among the arrays that `pack_arrays` wrote, or `add_texts`.
+    """The texts among the arrays that `pack_arrays` or `add_texts` wrote.
 
     Raises:
-        ValueError: the bytes are something else, or damaged.
+        ValueError: the bytes are no `.npz`, or damaged.
     """
-    if b"'<U" not in data and b"'>U" not in data:  # no header says so: most have none
+    if b"'<U" not in data and b"'>U" not in data:  # no header names a text type
         return {}
     found = unpack_arrays(data)
     return {name: array.tolist() for name, array in found.items() if array.dtype.kind == "U"}
@@ -175,22 +175,22 @@ def read_texts(data: bytes) -> dict[str, str | list[str]]:
 def _read_npz(data: bytes) -> dict[str, np.ndarray[Any, Any]]:
     with zipfile.ZipFile(io.BytesIO(data)) as packed:
         parts = packed.infolist()
-    # Nothing of ours is compressed: what says that it is larger than its bytes is a bomb.
+    # sweeper never compresses arrays: an entry larger than its bytes is a decompression bomb.
     stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
     if not stored or sum(part.file_size for part in parts) > len(data):
-        raise ValueError("it would unpack to more than it is")
+        raise ValueError("it would unpack to more than its own size")
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
         found = {name: file[name] for name in file.files}
     if not all(isinstance(array, np.ndarray) for array in found.values()):
-        raise ValueError("something in it is no array")
+        raise ValueError("an entry is not an array")
     return found
 
 
 def open_standard_streams() -> None:
-    """Open on nothing what is closed of the file descriptors 0, 1 and 2.
+    """Open the null device in place of any of the file descriptors 0, 1 and 2 that is closed.
 
-    A service or a shell (`2>&-`) may start a program without them.  What is opened next would get
-    their numbers, and whatever is printed, here or in a process that is started, would go there.
+    A service or a shell (`2>&-`) may start a program without them.  The next file opened would get
+    such a number, and output of this process or its children would be written into that file.
     """
     while (fd := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
         os.set_inheritable(fd, True)  # noqa: FBT003 - positional alone
@@ -209,7 +209,7 @@ def current_folder() -> Path | None:
 
 
 def nameless_file() -> int:
-    """The descriptor of a file for several processes; nothing is left of it when all have ended."""
+    """The descriptor of a nameless file to share; it disappears when all its processes ended."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("sweeper-data")
     with tempfile.TemporaryFile() as file:
@@ -224,15 +224,15 @@ def sha256_of_file(path: Path) -> str:
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """What the system refuses about `path`, as an error that says what to do.
+    """Turn an `OSError` about `path` into an error that says what to do.
 
     Raises:
-        FolderError: no such file can be.
-        DiskError: instead of another `OSError`.
+        FolderError: no file can have this path.
+        DiskError: any other `OSError`.
     """
     try:
         if "\0" in str(path):
-            raise FolderError(f"{str(path)!r} has a zero byte in it: choose another folder")
+            raise FolderError(f"{str(path)!r} contains a NUL byte: choose another folder")
         yield
     except DiskError:
         raise
@@ -249,14 +249,14 @@ _NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, 
 def disk_error(
     path: Path, reason: str, number: int | None = None, advice: str | None = None
 ) -> DiskError:
-    """The error that says what the disk refused about `path`, and what to do.
+    """The error that says what went wrong with `path`, and what to do.
 
-    `number` is the system's, where it is known; it says what to do where `advice` does not.
+    `number` is the system's error number, if known; it selects the advice if none is given.
     """
-    advice = advice or _ADVICE.get(number, "see to the disk")
+    advice = advice or _ADVICE.get(number, "check the disk")
     error = DiskError(
-        f"{path} cannot be used: {reason}: {advice}, then give the same command again; what had "
-        "finished is kept"
+        f"{path} cannot be used: {reason}: {advice}, then give the same command again; "
+        "finished work is kept"
     )
     error.errno = number
     return error

@@ -1,4 +1,4 @@
-"""Locks of files: one driver a folder, one compiler at a time."""
+"""File locks: one driver per folder, one compiler at a time."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if sys.platform != "win32":
     import fcntl
 
 _TRIES, _BETWEEN_TRIES = 5, 0.02
-"""How often a folder's lock is tried, and the seconds between."""
+"""Attempts at taking a folder's lock, and the seconds between them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who drives a folder."""
+    """The process that drives a folder."""
 
     host: str
     pid: int
     start: float
-    """When the process started, in seconds since the epoch: a pid alone may be somebody else's."""
+    """When the process started, in seconds since the epoch: pids are reused."""
 
     def __str__(self) -> str:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.start))
@@ -41,14 +41,14 @@ class Holder:
 
 @contextlib.contextmanager
 def folder_lock(path: Path) -> Iterator[Holder | None]:
-    """Hold the lock of a folder; gives the holder that died with it, if there was one.
+    """Hold the lock of a folder; yields the previous holder, if it died while holding it.
 
-    The system's lock on the file decides and ends with its process, however that ends; what the
-    file says is for people.
+    The system's lock on the file decides, and is released when its process ends, however it ends.
+    The file's text is only for people.
 
     Raises:
-        FolderError: another process holds it, and the message says which; or the lock is not a
-            file, or the file system has no locks.
+        FolderError: another process holds it (the message says which), the lock is not a file, or
+            the file system has no locks.
         DiskError: the lock cannot be written.
     """
     with _taken(path) as handle:
@@ -59,7 +59,7 @@ def folder_lock(path: Path) -> Iterator[Holder | None]:
         try:
             yield dead
         finally:
-            # A disk that has no room for this has said so before, and the lock ends all the same.
+            # A full disk was reported before, and the lock is released all the same.
             with contextlib.suppress(OSError):
                 _rewrite(handle, "")
 
@@ -77,7 +77,7 @@ def _taken(path: Path) -> Iterator[int]:
                     f"{path.parent} is being swept by {holder or 'another process'}: wait for it, "
                     "stop it, or use another folder"
                 )
-            # Somebody may have removed it in between: then another would get a lock of its own.
+            # If the file was removed meanwhile, another process could lock a new one.
             if _is_at(handle, path):
                 yield handle
                 return
@@ -88,12 +88,12 @@ def _taken(path: Path) -> Iterator[int]:
 def _open_lock(path: Path) -> int:
     refuse_link(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A pipe or a device in its place must neither hold this up nor be written to.
+    # A pipe or a device in its place must neither block this nor be written to.
     safely = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | safely, 0o666)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise FolderError(f"{path} is no file: remove it, or use another folder")
+        raise FolderError(f"{path} is not a file: remove it, or use another folder")
     return handle
 
 
@@ -105,7 +105,7 @@ def _is_at(handle: int, path: Path) -> bool:
 
 
 def _take_lock(handle: int, path: Path) -> bool:
-    """Whether it could be had; tried a few times, since a reader may hold it for a moment."""
+    """Whether the lock was taken; tried a few times, since a reader may hold it for a moment."""
     if sys.platform == "win32":
         return True
     for tries_left in reversed(range(_TRIES)):
@@ -117,8 +117,8 @@ def _take_lock(handle: int, path: Path) -> bool:
         except OSError as error:
             raise FolderError(
                 f"{path} cannot be locked ({error.strerror}): the file system of {path.parent} has "
-                "no working locks, as some network file systems have none, so nothing would keep "
-                "two sweeps apart: use a folder on a disk of this machine"
+                "no working locks (as some network file systems), so two sweeps could write the "
+                "same folder: use a folder on a disk of this machine"
             ) from error
         else:
             return True
@@ -126,10 +126,10 @@ def _take_lock(handle: int, path: Path) -> bool:
 
 
 def read_lock(path: Path) -> Holder | None:
-    """Who drives the folder at the moment, if somebody does.
+    """The process that drives the folder at the moment; None: no process does.
 
-    It goes by what the file says and does not touch the lock: a driver that starts just now must
-    not find it taken.  Of another host nothing can be known, and it is believed.
+    It reads the file and does not touch the lock: a driver that is just starting must not find it
+    taken.  A holder on another host cannot be checked and is taken to be alive.
     """
     holder = _read_holder(path)
     if holder is None or holder.host != socket.gethostname():
@@ -143,7 +143,7 @@ def read_lock(path: Path) -> Holder | None:
 
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Wait until no other process is in here with the same file, and keep others waiting."""
+    """Hold an exclusive lock on `path`; waits until no other process holds it."""
     with path.open("a") as file:
         if sys.platform != "win32":
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -151,7 +151,7 @@ def exclusive(path: Path) -> Iterator[None]:
 
 
 _LONGEST_HOLDER = 4096
-"""The most bytes that are read of a lock, which comes from anywhere."""
+"""Maximum number of bytes read from a lock file, which may come from anywhere."""
 
 
 def _read_holder(path: Path) -> Holder | None:
@@ -161,7 +161,7 @@ def _read_holder(path: Path) -> Holder | None:
         with path.open("rb") as file:
             said = json.loads(file.read(_LONGEST_HOLDER))
         holder = Holder(str(said["host"]), int(said["pid"]), float(said["start"]))
-        str(holder)  # that its time is one
+        str(holder)  # raises if its time is not a valid one
     except (OSError, ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None
     return holder if 0 < holder.pid < _MOST_PID else None

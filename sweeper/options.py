@@ -1,4 +1,4 @@
-"""What `sweep()` is told, checked before anything else is done."""
+"""The options of `sweep()`, checked before anything else is done."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sweeper.settings import Limits, SweepSettings
 SAVE_MODELS = ("final", "none")
 
 MOST_OF_EACH = 100_000
-"""More points of a curve, or initialisations of a stage, are a slip of the finger."""
+"""More points per curve, or initialisations per stage, are taken for a typing error."""
 
 MOST_IN_PACK = 32
-"""Beyond it a step takes longer in proportion, and less is left to share among cores."""
+"""In a larger pack a step takes longer in proportion, and fewer packs are left for the cores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class Options:
     """How a sweep is run.
 
     Raises:
-        SettingsError: one is not as it must be.
+        SettingsError: an option breaks its rule.
     """
 
     settings: SweepSettings
@@ -32,13 +32,13 @@ class Options:
     """The most cores that tuning one point occupies at once."""
     seed: int
     folder: str | Path | None
-    """None: one named after the problem."""
+    """None: `out/<problem name>`."""
     resume: bool
     backend: str
     save_models: str
     curve_samples: int
     pack: int
-    """The most trials in a pack."""
+    """Maximum number of trials in a pack."""
     slots: tuple[tuple[int, ...], ...]
     topology: Topology
     allow_changed_code: bool
@@ -64,7 +64,7 @@ class Options:
         backend, timeout = find_backend(self.backend), self.limits.trial_timeout
         if timeout is not None and not backend.stops_jobs:
             raise SettingsError(
-                f"trial_timeout={timeout!r}: backend={self.backend!r} cannot end a training: use "
+                f"trial_timeout={timeout!r}: backend={self.backend!r} cannot stop a training: use "
                 f"{names_of(stops_jobs=True)}"
             )
 
@@ -83,10 +83,10 @@ def check_tuning_inits(inits: object) -> int:
 
 
 def read_pack(pack: object) -> int:
-    """The most trials in a pack; 1: packing is off.
+    """Maximum number of trials in a pack; 1: packing is off.
 
     Raises:
-        SettingsError: it is none of the choices.
+        SettingsError: `pack` is none of the choices.
     """
     if pack == "auto":
         return MOST_IN_PACK

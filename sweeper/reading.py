@@ -1,7 +1,7 @@
-"""A problem opened as a workload, in a process beside the driver.
+"""Opens a problem as a workload, in a helper process.
 
-The driver imports neither the problem nor torch: a process that the fork server makes from itself
-does, and ends when the data is there.  So a sweep imports torch once.
+The driver imports neither the problem nor torch.  A helper process, forked by the fork server, does
+both and ends when the data is read.  So a sweep imports torch once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sweeper.train.workload import PRELOAD, Place, ProblemWorkload
 
 
 class _Here:
-    """This process, where the backend makes no other."""
+    """Calls functions in this process, for a backend that starts no other."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -47,10 +47,11 @@ class _Here:
 def read_problem(given: ModuleType | str | Path, backend: str) -> Iterator[ProblemWorkload]:
     """Begin to import a problem (a module, a dotted name, `__name__` or a `.py` file).
 
-    What it imports itself is imported meanwhile; the problem is when its `brief` is asked for.
+    Starts importing the modules that the problem imports; the problem itself is imported when its
+    spec is asked for.
 
     Raises:
-        ProblemError: it cannot be found.
+        ProblemError: the problem cannot be found.
     """
     ref = find_ref(given)
     open_standard_streams()
@@ -67,8 +68,8 @@ def _place(given: ModuleType | str | Path, backend: str, fd: int) -> Place:
     if not find_backend(backend).own_processes:
         if "torch" not in sys.modules and current_folder() is None:
             raise FolderError(
-                "the current folder is gone, where torch cannot be imported: change to one that "
-                f"is there, or choose backend={names_of(own_processes=True)}"
+                "the current folder is gone, where torch cannot be imported: change to an existing "
+                f"one, or choose backend={names_of(own_processes=True)}"
             )
         return _Here(fd)
     prepare(PRELOAD, installed_imports(given))

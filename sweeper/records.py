@@ -1,4 +1,4 @@
-"""The frozen records that cross folders, and the settings.
+"""The frozen records that cross folders.
 
 Nothing here computes: a record is checked when it is made and never changes.  Times are seconds
 since the epoch, durations are seconds.
@@ -18,7 +18,7 @@ Params: TypeAlias = tuple[Any, ...] | Mapping[str, Any]
 """The parameters of a point: a tuple is passed by position, a mapping by name."""
 
 Kind: TypeAlias = Literal["tuning", "trial"]
-"""All that `run/` knows of a job's purpose."""
+"""A job's purpose: all that `run/` knows of it."""
 
 
 class Reference(str):
@@ -28,22 +28,22 @@ class Reference(str):
 
 
 NUMERICS = 2
-"""The release of the numerics: raised by whatever changes a bit of a result.  1: products as MKL
-chooses them, losses of a set weighed by samples, logits of labels compared with 0.5."""
+"""The release of the numerics: raised by every change of a bit of a result.  1: matmul kernels as
+MKL chooses them, losses of a set weighed by samples, logits of labels compared with 0.5."""
 
 TRIAL = "trial"
 """The stage name of trials; every other stage is a stage of tuning."""
 
 CHECK = "check"
-"""The stage at which a failure is a fault of the problem: made once, for the first point."""
+"""The stage that checks the problem, once, on the first point: its failure is the problem's."""
 
 WAY = "way"
-"""The stage at which it is found out how a point's trials may be trained: nothing is trained."""
+"""The stage that chooses the execution mode of a point's trials: nothing is trained."""
 
 
 @dataclass(frozen=True, slots=True)
 class KFold:
-    """What a problem's `validation` may be: trial n validates on fold `n % folds`."""
+    """A value of a problem's `validation`: trial n validates on fold `n % folds`."""
 
     folds: int
 
@@ -61,19 +61,19 @@ class KFold:
 
 
 DIRECTIONS = ("maximize", "minimize", "none")
-"""Which values of a metric are better: large ones, small ones, or neither."""
+"""Which values of a metric are better: large, small, or neither."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A named number that each trial comes to."""
+    """A named number that every trial measures."""
 
     name: str
     direction: str = DIRECTIONS[0]
     shown: bool = True
-    """Whether tables have a column of it."""
+    """Whether tables have a column for it."""
     bounds: tuple[float, float] | None = None
-    """The least and the largest value that there can be; None: any."""
+    """The smallest and the largest possible value; None: no bounds."""
 
 
 CLASSIC = (
@@ -82,7 +82,7 @@ CLASSIC = (
     Metric("perf_val", bounds=(0.0, 1.0)),
     Metric("loss_val", "minimize", shown=False),
 )
-"""What trials of every problem come to, in the order of the tuples that selectors get."""
+"""The metrics of every problem, in the order of the tuples that selectors get."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +92,14 @@ class Point:
     signature: str
     """SHA-256 in hexadecimal: the point's identity on every machine."""
     params: Params
-    """As the selector gave them, numpy scalars made Python's."""
+    """As the selector gave them, with numpy scalars converted to Python's."""
     encoded: str
-    """The encoding of `params` that files keep (see `sweeper.signature`), names in their order."""
+    """The stored encoding of `params` (see `sweeper.signature`), names in the given order."""
 
 
 @dataclass(frozen=True, slots=True)
 class TunedSettings:
-    """What tuning came to: the settings of a point's trials."""
+    """The result of tuning: the settings of a point's trials."""
 
     lr_min: float
     lr_max: float
@@ -108,7 +108,7 @@ class TunedSettings:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A stage of tuning is to run."""
+    """A stage of tuning has to run."""
 
     stage: str
     """Its name with its attempt (`"lr_range"`, `"lr_range.1"`)."""
@@ -122,7 +122,7 @@ class Tuned:
 
     found: TunedSettings
     payload: Mapping[str, Any]
-    """What a trial is told."""
+    """The payload of a trial."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Rejected:
     """Tuning has failed."""
 
     stage: str
-    """At which it has."""
+    """The stage that failed."""
     error: str
 
 
@@ -139,21 +139,21 @@ State: TypeAlias = Running | Tuned | Rejected
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Where a point's tuning stands, as it is kept: plain data, JSON.  `state` is what it says."""
+    """Where a point's tuning stands, as stored: plain data, JSON.  `state` is its typed form."""
 
     stage: str
-    """The stage's name with its attempt (`"lr_range"`, `"lr_range.1"`), or `"trial"` once found."""
+    """The stage's name with its attempt (`"lr_range"`, `"lr_range.1"`), or `"trial"` once tuned."""
     replicas: int = 0
     """How many probes the stage runs."""
     payload: Mapping[str, Any] = field(default_factory=dict)
-    """What a replica of the stage is told."""
+    """The payload of the stage's replicas."""
     found: TunedSettings | None = None
     error: str | None = None
     """Why tuning failed."""
 
     @classmethod
     def of(cls, state: State) -> Step:
-        """As it is kept."""
+        """The stored form of `state`."""
         match state:
             case Running(stage, replicas, payload):
                 return cls(stage, replicas, payload)
@@ -176,8 +176,8 @@ class Step:
 class Work:
     """Replicas of one point and stage, released together and not yet divided into jobs.
 
-    Work of kind `"trial"` says that the point's tuning is over; with no numbers, that nothing
-    follows it.
+    Work of kind `"trial"` says that the point's tuning is over; without numbers, that no trials
+    follow.
     """
 
     point: str
@@ -189,15 +189,15 @@ class Work:
     payload: Mapping[str, Any] = field(default_factory=dict)
     """For the executor; opaque to `run/`."""
     expected: float | None = None
-    """Seconds that one replica is expected to take; None: not known yet."""
+    """Expected seconds per replica; None: not known yet."""
     after: float | None = None
-    """Seconds that the longest path behind a replica is expected to take: the stages of tuning that
-    follow and one trial; None: not known yet."""
+    """Expected seconds of the longest path after a replica: the remaining stages of tuning and one
+    trial; None: not known yet."""
     most_cores: int | None = None
-    """The most cores that jobs of this work may own at once; None: no limit."""
+    """Maximum number of cores that jobs of this work may own at once; None: no limit."""
     together: int | None = None
-    """The most replicas that one job of this work gets; None: the queue knows.  No result depends
-    on it."""
+    """Maximum number of replicas per job of this work; None: the queue's default.  No result
+    depends on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +213,7 @@ class Job:
     expected: float | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What a dataclass with slots does by itself takes several times as long, for every job.
+        # The default of a dataclass with slots takes several times as long, for every job.
         values = (self.id, self.point, self.kind, self.stage, self.numbers, self.payload)
         return Job, (*values, self.expected)
 
@@ -228,12 +228,12 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What workers execute: told to `run/` as names and opaque values.
+    """What workers execute, as names and values that are opaque to `run/`.
 
     `execute` is `"module:function"`; the function is called as `execute(context, fd, job)` and
     yields an `Outcome` for each of the job's replicas as it ends.  `fd` is a file descriptor that
-    every worker shares (training data), or None.  `preload` are the modules that the fork server
-    imports before the first worker is made.
+    all workers share (training data), or None.  `preload` lists the modules that the fork server
+    imports before it forks the first worker.
     """
 
     execute: str
@@ -241,7 +241,8 @@ class Target:
     fd: int | None = None
     preload: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables that workers have from their first operation on, unless the driver has them."""
+    """Environment variables set from a worker's start on, unless the driver's environment sets
+    them."""
 
 
 # -- what comes back ------------------------------------------------------------------------------
@@ -253,8 +254,8 @@ class Failure:
 
     kind: Literal["exception", "crash", "memory", "disk", "timeout", "changed", "stopped"]
     """`disk`: it is full.  `timeout`: stopped after `trial_timeout`.  `changed`: the problem's
-    module is not what it was.  `stopped`: the worker was ended through no fault of the replica,
-    which does not count as a try."""
+    module has changed.  `stopped`: the worker was ended through no fault of the replica; this does
+    not count as a try."""
     message: str
     """One line: what happened."""
     detail: str = ""
@@ -263,7 +264,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one replica came to: its metrics, arrays and texts, or its failure."""
+    """The outcome of one replica: its metrics, arrays and texts, or its failure."""
 
     point: str
     stage: str
@@ -275,7 +276,7 @@ class Outcome:
     """An `.npz` without pickled objects, or empty."""
     failure: Failure | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
-    """Texts by name: one, or a list of some.  Folders keep them among the arrays."""
+    """By name, one text or a list of texts.  Folders store them among the arrays."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # As for `Job`.
@@ -285,14 +286,14 @@ class Outcome:
 
 
 RETRYABLE = frozenset({"memory", "disk"})
-"""Failures that a worker survives and that may not come again: a try, as its death is."""
+"""Failures that a worker survives and that may not recur: each counts as a try, as a death does."""
 
 NOT_ITS_FAULT = frozenset({"stopped", "disk"})
-"""Failures that say nothing of the replica: as a sweep goes on they are not counted as tries."""
+"""Failures that are not the replica's fault: on resume they do not count as tries."""
 
 
 def give_up(point: str, stage: str, number: int, cause: Failure, tries: int) -> Outcome:
-    """The outcome of a replica that was begun so often and never ended."""
+    """The outcome of a replica that is given up after `tries` tries."""
     message = f"{cause.message}, {tries} times" if tries > 1 else cause.message
     failure = dataclasses.replace(cause, message=message)
     return Outcome(point, stage, number, 0.0, 0.0, failure=failure)
@@ -300,7 +301,7 @@ def give_up(point: str, stage: str, number: int, cause: Failure, tries: int) -> 
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """A backend's message: the worker of this slot is gone."""
+    """A backend's message: the worker of this slot has died."""
 
     slot: int
     cause: Failure
@@ -339,9 +340,9 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """These replicas of a job have no outcome: their worker died, or there was no room for them.
+    """These replicas of a job have no outcome: their worker died, or memory or disk was full.
 
-    The first is counted a try; those after it were never begun.
+    For the first this counts as a try; the others were never begun.
     """
 
     time: float
@@ -352,14 +353,14 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Nothing happened for a while; points may have come from outside."""
+    """Nothing happened for a while; points may have come from elsewhere."""
 
     time: float
 
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """The person, or the system, asked to stop."""
+    """The user, or the system, asked to stop."""
 
     time: float
     signal: int
@@ -373,19 +374,19 @@ Event: TypeAlias = Started | Finished | Lost | Tick | Interrupted
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The selector was asked; `point` is None where it answered that it waits."""
+    """The selector was asked; `point` is None if it answered that it waits."""
 
     point: Point | None
     trials: int = 0
     id: int = -1
-    """The number under which the point's files are, from 0 in the order of first asking."""
+    """The number of the point's folder, from 0 in the order of first asking."""
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """The selector was told: settings found, trials completed, or a failure, of one point.
+    """The selector was told of one point: settings found, trials completed, or a failure.
 
-    No numbers of trials: an ask was complete of which nothing was left to tell.
+    Without trial numbers: an ask was complete, and nothing of it was left to tell.
     """
 
     point: str
@@ -403,14 +404,14 @@ class Planned:
     after: str = ""
     """The stage that ended; empty for a point's first step."""
     choice: Mapping[str, Any] = field(default_factory=dict)
-    """What the stage came to, and why: plain data."""
+    """What the stage decided, and why: plain data."""
     arrays: bytes = b""
-    """The curves that it was decided by, an `.npz`."""
+    """The curves behind the decision, an `.npz`."""
 
 
 @dataclass(frozen=True, slots=True)
 class GaveUp:
-    """A replica was begun as often as it may be: its outcome is that failure."""
+    """A replica has used up its tries: its outcome is that failure."""
 
     outcome: Outcome
 
@@ -420,28 +421,28 @@ Decision: TypeAlias = Asked | Told | Planned | GaveUp
 
 @dataclass(frozen=True, slots=True)
 class RecordedTrials:
-    """What a point's trials came to, as little of it as a study needs: there may be a million."""
+    """The results of a point's trials, only what a study needs: there may be a million."""
 
     ended: Mapping[int, tuple[float, ...] | Failure] = field(default_factory=dict)
-    """By number, in that order: the metrics in the order of `sweeper.results.METRICS`."""
+    """By trial number, in order: the metrics in the order of `sweeper.results.METRICS`."""
     seconds: float = math.nan
-    """How long the last took that did not fail."""
+    """Seconds that the last trial without a failure took."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a folder remembers, for the study to go on from."""
+    """What a folder has recorded, from which the study resumes."""
 
     steps: Mapping[str, Step] = field(default_factory=dict)
     """By signature: where the point's tuning stands."""
     trials: Mapping[str, RecordedTrials] = field(default_factory=dict)
     """By signature, where there are any."""
     probes: Mapping[str, tuple[Outcome, ...]] = field(default_factory=dict)
-    """By signature, where there are any: those of the stage at which tuning stands."""
+    """By signature, where there are any: the probes of the current stage of tuning."""
     tries: Mapping[tuple[str, str, int], tuple[Failure, ...]] = field(default_factory=dict)
-    """By signature, stage and number: how workers died over it."""
+    """By signature, stage and number: how workers died while running the replica."""
     ids: Mapping[str, int] = field(default_factory=dict)
-    """By signature: the number under which a point's files are."""
+    """By signature: the number of a point's folder."""
     log: tuple[Asked | Told, ...] = ()
     """What this selector asked and was told, in order."""
 
@@ -451,7 +452,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The point that leads so far, by mean validation performance."""
+    """The best point so far, by mean validation performance."""
 
     params: Params
     perf_val: float
@@ -460,7 +461,7 @@ class Best:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a sweep is."""
+    """How far a sweep has come."""
 
     tuning: int
     training: int
@@ -495,10 +496,10 @@ class Status:
     """Points by phase: waiting, tuning, training, done, failed."""
     trials_done: int
     trials_failed: int
-    """They are among those done."""
+    """Included in `trials_done`."""
     trials_asked: int
     driver: str | None
-    """Who drives the folder at the moment."""
+    """The process that drives the folder at the moment."""
     began: float | None
     """When the first replica started, in seconds since the epoch."""
     last: float | None

@@ -1,4 +1,4 @@
-"""Arguments by the names that they had in older tools: accepted, with a warning."""
+"""Accepts arguments by the names that they had in older tools, with a warning."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ R = TypeVar("R")
 
 
 def accepts_earlier(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator: of each argument its earlier name, and its name now.
+    """Decorator: maps each earlier argument name to the current one.
 
-    The function raises `UsageError` where an argument is given by both.
+    The function raises `UsageError` if an argument is given by both names.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -26,7 +26,7 @@ def accepts_earlier(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
             for earlier in names.keys() & given.keys():
                 now = names[earlier]
                 if now in given:
-                    raise UsageError(f"{earlier} and {now} are one argument: give {now}")
+                    raise UsageError(f"{earlier} and {now} are the same argument: give {now}")
                 warnings.warn(f"{earlier}= is called {now}= here", DeprecationWarning, stacklevel=2)
                 given[now] = given.pop(earlier)
             return function(*args, **kwargs)

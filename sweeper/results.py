@@ -1,4 +1,4 @@
-"""What a sweep comes to: a sequence of points with the arrays of their trials."""
+"""The results of a sweep: a sequence of points with the arrays of their trials."""
 
 from __future__ import annotations
 
@@ -34,35 +34,35 @@ FloatArray = NDArray[np.float64]
 METRICS = tuple(metric.name for metric in CLASSIC)
 
 TEST_METRICS = ("perf_test", "loss_test")
-"""What trials are measured on a test set by, where there is one: nothing is chosen by it."""
+"""The metrics on a test set, where there is one: nothing is chosen by them."""
 
 TRIAL_COLUMNS = ("trial", "tuning", "lr_min", "lr_max", "batch_size", *METRICS)
-"""What a row of a trial has beside its parameters and the metrics that its problem declares."""
+"""The columns of a trial's row besides its parameters and the metrics that its problem declares."""
 
 TAKEN_NAMES = {"perf", "loss", "params", "n", "diverged", "failed", "std", *TRIAL_COLUMNS}
-"""What a metric of a problem's own cannot be called."""
+"""Names that a problem's own metric cannot have."""
 
 
 class PointResult(NamedTuple):
-    """One point: its parameters, what tuning found, and its trials in order of number.
+    """One point: its parameters, its tuned settings, and its trials in order of number.
 
-    `lr_min`, `lr_max` are NaN and `batch_size` is 0 where tuning has not ended (or failed).
+    `lr_min`, `lr_max` are NaN and `batch_size` is 0 if tuning has not ended, or failed.
     """
 
     params: Params
-    """Classes and functions as `"module:Name"`."""
+    """Classes and functions are given as `"module:Name"`."""
     lr_min: float
     lr_max: float
     batch_size: int
     perf_train: FloatArray
-    """Shape (trials,), as the next three; NaN losses are trials that diverged."""
+    """Shape (trials,), as the next three; the loss of a trial that diverged is NaN."""
     loss_train: FloatArray
     perf_val: FloatArray
     loss_val: FloatArray
 
 
 class Tested(NamedTuple):
-    """A point's trials on the test set, in order of number, each of shape (trials,)."""
+    """A point's trials on the test set, in order of trial number, each of shape (trials,)."""
 
     perf_test: FloatArray
     loss_test: FloatArray
@@ -70,12 +70,12 @@ class Tested(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FailureReport:
-    """A replica that has no result, or a point whose tuning failed."""
+    """A failed replica, or a point whose tuning failed."""
 
     params: Params
     stage: str
     number: int | None
-    """The replica's; None where the point's tuning as a whole failed."""
+    """The replica's number; None if the point's tuning as a whole failed."""
     message: str
     detail: str
 
@@ -86,33 +86,33 @@ class FailureReport:
 
 @dataclass(frozen=True, slots=True)
 class PointSummary:
-    """A point in numbers."""
+    """Summary statistics of a point."""
 
     params: Params
     n: int
-    """Trials with a result, those that diverged among them."""
+    """Trials with a result, including those that diverged."""
     diverged: int
     failed: int
     perf_val: Interval
-    """Of the mean, 95 %: by Student's t over the trials, or, where the point was tuned more than
-    once, from both components of variance (`sweeper.stats.estimate_means`).  A trial that diverged
-    counts with performance 0."""
+    """95 % interval of the mean: by Student's t over the trials, or, if the point was tuned more
+    than once, from both components of variance (`sweeper.stats.estimate_means`).  A trial that
+    diverged counts with performance 0."""
     perf_train: Interval
     tunings: int = 1
     """Tunings that the trials are spread over."""
     flag: str = ""
     """Why its tuning is not to be trusted; "" if it is."""
     declared: Mapping[str, Interval] = field(default_factory=dict)
-    """Of the metrics that the problem declares and tables show, by name; as `perf_val`."""
+    """As `perf_val`, by name, for the metrics that the problem declares and tables show."""
 
 
 @dataclass(frozen=True, slots=True)
 class OnTest:
-    """What the best point in `perf_val` reaches on the test set, which had no part in that."""
+    """The best point by `perf_val`, measured on the test set, which had no part in the choice."""
 
     params: Params
     perf_test: Interval
-    """Of the mean, as `PointSummary.perf_val`."""
+    """Interval of the mean, as `PointSummary.perf_val`."""
     loss_test: Interval
 
     def __str__(self) -> str:
@@ -122,15 +122,15 @@ class OnTest:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A sweep in numbers; `str()` of it is a table."""
+    """Summary statistics of a sweep; `str()` gives a table."""
 
     points: tuple[PointSummary, ...]
     notes: tuple[str, ...] = ()
-    """How the data was read, and what else a reader should know."""
+    """How the data was read, and other remarks for readers."""
     comparison: Comparison | None = None
-    """The best in `perf_val` with the other points; None where there is nothing to compare."""
+    """The best point by `perf_val` against the others; None: nothing to compare."""
     on_test: OnTest | None = None
-    """What the best point in `perf_val` reaches on the test set; None where there is none."""
+    """The best point by `perf_val` on the test set; None: no test set."""
 
     def __str__(self) -> str:
         rows = self._rows()
@@ -169,7 +169,7 @@ class Summary:
 
 
 def printable(text: str) -> str:
-    """One line that any terminal may be sent: what it would obey is written out."""
+    """`text` as one line that is safe on any terminal: control characters are escaped."""
     if text.isprintable():
         return text
     return "".join(
@@ -185,7 +185,7 @@ def show_params(params: Params) -> str:
 
 
 def show_interval(interval: Interval) -> str:
-    """A mean with its interval, as far as it is known."""
+    """A mean with its interval, if one is known."""
     if interval.n == 0:
         return "-"
     mean = f"{interval.mean:.4f}"
@@ -209,7 +209,7 @@ def show_value(value: Any) -> str:
     if isinstance(value, type) or callable(value):
         return str(value.__qualname__)
     if isinstance(value, float):
-        # Exact where that is short: what was drawn at random has more digits than anybody reads.
+        # Exact if that is short: random values have more digits than anybody reads.
         return repr(value) if len(repr(value)) <= 8 else f"{value:.4g}"
     return value if isinstance(value, str) else repr(value)
 
@@ -237,30 +237,30 @@ class SweepResult(Sequence[PointResult]):
         self.trial_numbers = tuple(trial_numbers)
         """For each point the numbers of the trials in its arrays, shape (trials,)."""
         self.failures = tuple(failures)
-        """What has no result, and why."""
+        """Failed replicas and points, with the reasons."""
         self.notes = tuple(notes)
         if tunings is None:
             tunings = [np.zeros(len(numbers), dtype=np.int64) for numbers in trial_numbers]
         self.tunings = tuple(tunings)
         """For each point the tuning of each of its trials, shape (trials,)."""
         self.flags = ("",) * len(self._points) if flags is None else tuple(flags)
-        """For each point why its tuning is not to be trusted; "" if it is."""
+        """For each point why its tuning cannot be trusted; "" if it can."""
         if settings is None:
             settings = [
                 [TunedSettings(one.lr_min, one.lr_max, one.batch_size)] for one in self._points
             ]
         self.settings = tuple(map(tuple, settings))
-        """For each point what each of its tunings found; its `PointResult` has the first's."""
+        """For each point the settings of each of its tunings; its `PointResult` has the first's."""
         self.n_val = n_val
-        """Samples of the validation set, or of a split's part; None: not known."""
+        """Size of the validation set, or of a split's validation part; None: not known."""
         self.test = None if test is None else tuple(test)
-        """For each point what its trials reach on the test set; None where there is none."""
+        """For each point its trials on the test set; None: no test set."""
         self.paired = paired
-        """Whether trials of the same number share their split of the data."""
+        """Whether trials with the same number share their split of the data."""
         self.metrics = tuple(metrics)
-        """What trials come to: the four, and those that the problem declares."""
+        """The metrics: the classic four, and those that the problem declares."""
         self.declared = {} if declared is None else {k: tuple(v) for k, v in declared.items()}
-        """For each metric that the problem declares its values: for each point, shape (trials,)."""
+        """By metric that the problem declares: for each point its values, shape (trials,)."""
 
     @overload
     def __getitem__(self, place: int) -> PointResult: ...
@@ -322,7 +322,7 @@ class SweepResult(Sequence[PointResult]):
         return [getattr(point, metric.name) for point in self]
 
     def _metric(self, name: str) -> Metric:
-        """The metric of this name; `f1` and the like are `f1_val`."""
+        """The metric of this name; a declared metric's short name, as `f1`, means `f1_val`."""
         known = {metric.name: metric for metric in self.metrics}
         found = known.get(name) or known.get(f"{name}_val")
         if found is None:
@@ -332,14 +332,14 @@ class SweepResult(Sequence[PointResult]):
     def intervals(self, metric: str = "perf_val") -> list[Interval]:
         """Each point's mean with its 95 % interval.
 
-        Of those that were tuned more than once from all of these together: they share what is seen
-        of the variance between tunings.
+        Points that were tuned more than once are estimated together: they share an estimate of the
+        variance between tunings.
         """
         found = self._metric(metric)
         return self._intervals(self._values(found), found.bounds)
 
     def on_test(self) -> OnTest | None:
-        """What the best point in `perf_val` reaches on the test set; None where there is none."""
+        """The best point by `perf_val` on the test set; None: no test set."""
         if self.test is None or not any(len(point.perf_val) for point in self):
             return None
         best = self.best()
@@ -353,7 +353,7 @@ class SweepResult(Sequence[PointResult]):
     ) -> list[Interval]:
         """As `intervals`, of each point's values in `samples`.
 
-        What is not finite, a loss of a trial that diverged, is left out.
+        Values that are not finite (losses of trials that diverged) are left out.
         """
         finite = [np.isfinite(sample) for sample in samples]
         samples = [sample[kept] for sample, kept in zip(samples, finite, strict=True)]
@@ -374,32 +374,32 @@ class SweepResult(Sequence[PointResult]):
         paired: bool | None = None,
         generalise: bool = False,
     ) -> Comparison:
-        """Which points are better, which are not told apart, and what would tell; `print` it.
+        """Which points are better, which are not told apart, and how many trials would tell.
 
-        With 95 % confidence nothing false is said, over all that is said together
-        (docs/method.md, "The verdict", has the method and its sources).  A point whose tuning
-        failed is not compared, and named.
+        `print` it.  With 95 % confidence all its statements are true together (docs/method.md,
+        "The verdict", has the method and its sources).  A point whose tuning failed is named but
+        not compared.
 
         Args:
             points: two points, to compare the first with the second: their names as tables print
-                them, or any part that only one has (`compare("hidden=8", "hidden=32")`).
+                them, or any part that is unique (`compare("hidden=8", "hidden=32")`).
                 None: all points.
-            metric: one of the four.
-            baseline: name of a point that all others are compared with.
-            by: "best": the best with every other; "all": every pair.
-            paired: compare trials of the same number, which share their split of the data; None:
-                where they do (`self.paired`), but for all pairs of points, and to generalise.
-            generalise: count what other validation samples would change, too (accuracies;
-                the bound is conservative).
+            metric: name of a metric.
+            baseline: name of a point to compare all others with.
+            by: "best": the best point with every other; "all": every pair.
+            paired: compare trials with the same number, which share their split of the data; None:
+                if they do (`self.paired`), but not with `by="all"` or `generalise`.
+            generalise: include the variance from choosing other validation samples (accuracies
+                only; the bound is conservative).
 
         Raises:
-            UsageError: an unknown metric or `by`, a name that is no part of any point's or of
-                more than one point's, `generalise` for what is no accuracy.
+            UsageError: an unknown metric or `by`, a name that matches no point or several,
+                `generalise` for a metric that is not an accuracy.
         """
         measured = self._metric(metric)
         if len(points) not in {0, 2} or (points and baseline is not None):
             raise UsageError(
-                f"compare{points!r}: name two points, or none and a baseline, or none at all"
+                f"compare{points!r}: name two points, or a baseline and no points, or neither"
             )
         samples = self._samples(measured)
         names = [one.name for one in samples]
@@ -407,11 +407,11 @@ class SweepResult(Sequence[PointResult]):
         if points:
             chosen = [find_point(names, text) for text in points]
             if chosen[0] == chosen[1]:
-                raise UsageError(f"compare{points!r}: both name {names[chosen[0]]!r}")
+                raise UsageError(f"compare{points!r}: both names match {names[chosen[0]]!r}")
             samples, place = [samples[at] for at in chosen], 1
         if paired is None:
             paired = self.paired and not generalise and (by != "all" or place is not None)
-        # Where each trial has a split of its own, their differences have the samples' luck in them.
+        # If each trial has its own split, paired differences already vary with the samples.
         n_val = self.n_val if generalise or not self.paired else None
         return compare_points(
             samples,
@@ -424,12 +424,12 @@ class SweepResult(Sequence[PointResult]):
         )
 
     def effects(self, metric: str = "perf_val") -> Effects:
-        """Which parameter matters, and how much of what varies is due to each; `print` it.
+        """Which parameters matter, and each one's share of the variance; `print` it.
 
-        Of a grid by analysis of variance, of a random search by functional analysis of variance
-        over a forest, which needs scikit-learn (`pip install 'sweeper[analysis]'`);
+        A grid is analysed by analysis of variance; a random search by functional analysis of
+        variance over a forest, which needs scikit-learn (`pip install 'sweeper[analysis]'`).
         docs/method.md, "Effects", has the methods and their sources.  A point whose tuning failed
-        is left out, and named.
+        is named but left out.
 
         Raises:
             UsageError: an unknown metric, or scikit-learn is needed and not installed.
@@ -462,14 +462,13 @@ class SweepResult(Sequence[PointResult]):
         ]
 
     def best(self, metric: str = "perf_val") -> PointResult:
-        """The point with the best mean of `metric`: the highest, or the lowest of a loss.
+        """The point with the best mean of `metric`: the highest, or the lowest for a loss.
 
-        Means are of finite values, and a point with a value that is none, of a trial that diverged,
-        comes after every point without one; a point whose tuning failed (`flags`) comes last.
+        Means are over finite values.  A point with a trial that diverged comes after all points
+        without one; a point whose tuning failed (`flags`) comes last.
 
         Raises:
-            UsageError: there is no such metric, neither large nor small values of it are better, or
-                no point has a trial.
+            UsageError: there is no such metric, it has no direction, or no point has a trial.
         """
         found = self._metric(metric)
         if found.direction == "none":
@@ -477,16 +476,15 @@ class SweepResult(Sequence[PointResult]):
         values = self._values(found)
         tried = [place for place, one in enumerate(values) if len(one)]
         if not tried:
-            raise UsageError("no point has a finished trial yet, so none is best")
+            raise UsageError("no point has a finished trial yet")
         sound = [place for place in tried if not self.flags[place]]
         return self[max(sound or tried, key=lambda place: _goodness(values[place], found))]
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a trial: the parameters (a column each), trial number, settings, metrics.
+        """One row per trial: the parameters (a column each), trial number, settings, metrics.
 
-        Metrics that the problem declares follow the four; where there is a test set, `perf_test`
-        and `loss_test` come last.  A parameter that is
-        called like another column is named `param_…`.
+        Metrics that the problem declares follow the classic four; with a test set, `perf_test` and
+        `loss_test` come last.  A parameter with the name of another column becomes `param_…`.
         Needs pandas (`pip install 'sweeper[analysis]'`).
         """
         import pandas as pd
@@ -494,7 +492,7 @@ class SweepResult(Sequence[PointResult]):
         return pd.DataFrame(self.rows())
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a trial, as `to_dataframe` has them; trials that failed have none."""
+        """One row per trial, as in `to_dataframe`; failed trials have none."""
         rows = []
         columns = [*TRIAL_COLUMNS, *self.declared]
         columns += [] if self.test is None else TEST_METRICS
@@ -513,9 +511,9 @@ class SweepResult(Sequence[PointResult]):
 
 
 def params_columns(params: Params, taken: Collection[str] = ()) -> list[tuple[str, Any]]:
-    """Name and value of each parameter; by position: param_0, param_1 and so on.
+    """Name and value of each parameter; positional ones are named param_0, param_1 and so on.
 
-    One whose name is `taken` by another column is named `param_…`.
+    A parameter whose name is `taken` by another column becomes `param_…`.
     """
     if isinstance(params, Mapping):
         return [
@@ -525,7 +523,7 @@ def params_columns(params: Params, taken: Collection[str] = ()) -> list[tuple[st
 
 
 def _setting(column: Mapping[str, Any], name: str) -> Setting:
-    """A parameter's value in a point, as effects take it."""
+    """A parameter's value in a point, as `find_effects` takes it."""
     if name not in column:
         return Setting("", "-", None)
     value = column[name]

@@ -1,7 +1,7 @@
-"""What an edit of the problem's code means for a folder that holds results of the code before.
+"""Decides which results of a folder still hold after an edit of the problem's code.
 
-Three looks, the cheap ones first: whether the files say the same; whether Python reads the same in
-them; and for each point that has results, whether its fingerprint is the same.
+Three checks, cheapest first: whether the files have the same bytes; whether they have the same
+syntax tree; and for each point with results, whether its fingerprint is the same.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ from sweeper.store.sources import (
 from sweeper.workload import Code, OpenWorkload, Source
 
 Take = Callable[[Sequence[tuple[str, str]]], Sequence[str | None]]
-"""The fingerprints, as text, that points have now, given their signatures and encoded parameters;
-None where it raises."""
+"""Given signatures and encoded parameters, takes the points' current fingerprints as text; None
+for a point that raises."""
 
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """What came of it."""
+    """The result of `follow_code`."""
 
     files: tuple[str, ...] = ()
-    """What changed, where it matters."""
+    """What changed, if it matters."""
     mixed: bool = False
-    """Whether results of several codes may be among those of the sweep: that was allowed."""
+    """Whether the sweep may mix results of several versions of the code: that was allowed."""
 
 
 @dataclass(slots=True)
 class _Verdict:
-    """Points by what became of them."""
+    """Points by what happens to them."""
 
     same: list[StoredPoint] = field(default_factory=list)
     other: list[StoredPoint] = field(default_factory=list)
     back: list[StoredPoint] = field(default_factory=list)
-    """Those kept apart that are again what they were."""
+    """Points kept apart that behave as before again."""
     unknown: list[StoredPoint] = field(default_factory=list)
 
 
@@ -67,13 +67,13 @@ def follow_code(
     replayed: str | None,
     allow: bool,
 ) -> Revision:
-    """See which points of the folder the problem's code still trains; keep the others apart.
+    """Find which points of the folder the problem's code still trains; keep the others apart.
 
-    `replayed` is the selector whose log will be replayed, if it is one that has any.
+    `replayed` is the selector whose log will be replayed, if any.
 
     Raises:
-        ChangedCodeError: nobody can tell, or the selector was told of what is no longer; and it is
-            not allowed to `allow` for that.
+        ChangedCodeError: it cannot be determined, or the selector was told of results that no
+            longer exist; and `allow` is False.
     """
     code = workload.code
     files = _changed(workload, store)
@@ -89,13 +89,13 @@ def follow_code(
     why = _cannot_tell(code, verdict)
     old = verdict.other
     if replayed is not None and {point.id for point in old} & asked_by(store, replayed):
-        why = why or "the selector was told of results that this code does not give"
-        old = []  # its log speaks of them
+        why = why or "the selector was told of results that this code does not reproduce"
+        old = []  # its log refers to them
     if why and not allow:
         shown = f"{why}: {ELSEWHERE}"
         raise ChangedCodeError(
             f"{paths.folder} holds results of other code: {_say(files)} since it was begun, and "
-            f"{shown}, or allow_changed_code=True (--allow-changed-code) to mix them"
+            f"{shown}, or allow_changed_code=True (--allow-changed-code) to mix both"
         )
     keep_apart(store, paths, old, verdict.back)
     _keep(code, store, known or (), [point.id for point in old])
@@ -106,20 +106,20 @@ def follow_code(
 
 
 def _changed(workload: OpenWorkload, store: Store) -> tuple[str, ...]:
-    """The files of the workload that are not as the folder knows them."""
+    """The files of the workload that differ from those in the folder."""
     code, known = workload.code, kept_sources(store)
     if known is not None:
         return changed_files(known, _with_others(workload, known))
     if store.meta.get("source_sha256", code.own_sha256) == code.own_sha256:
         return ()
-    # A folder of an earlier release, which knows the problem's own file alone.
+    # A folder of an earlier release has only the problem's own file.
     return (code.own.label,)
 
 
 def _with_others(workload: OpenWorkload, known: Sequence[Kept]) -> list[Source]:
-    """The files, with those that the folder knows and that lie where they did.
+    """The workload's files, and those that the folder has and that still exist.
 
-    What is imported by a computed name is seen only where the problem is imported anew.
+    An import by a computed name is seen only when the problem is imported anew.
     """
     code = workload.code
     found = list(code.sources)
@@ -133,7 +133,7 @@ def _with_others(workload: OpenWorkload, known: Sequence[Kept]) -> list[Source]:
 
 
 def _reads_the_same(known: Sequence[Kept], now: Sequence[Source]) -> bool:
-    """Whether Python reads the same in all files: comments and line breaks aside."""
+    """Whether all files have the same syntax tree: comments and line breaks do not count."""
     before = {file.label: file for file in known}
     after = {file.label: file for file in now}
     if before.keys() != after.keys():
@@ -146,7 +146,7 @@ def _reads_the_same(known: Sequence[Kept], now: Sequence[Source]) -> bool:
 
 
 def _syntax(file: Kept | Source) -> str:
-    """What Python reads in a file; empty where that is not known."""
+    """The syntax tree of a file, as text; empty if not known."""
     try:
         text = text_of(file)
         return "" if text is None else ast.dump(ast.parse(text))
@@ -155,7 +155,7 @@ def _syntax(file: Kept | Source) -> str:
 
 
 def _keep(code: Code, store: Store, before: Sequence[Kept] = (), apart: Sequence[int] = ()) -> None:
-    """The files are the folder's from now on; what was `before` stays to be looked at."""
+    """Store the files as the folder's current ones; those of `before` stay readable."""
     earlier: list[Mapping[str, Any]] = list(earlier_sources(store))
     if before:
         earlier.append({"time": time.time(), "apart": list(apart), "files": as_meta(before)})
@@ -179,7 +179,7 @@ def _say(labels: Sequence[str]) -> str:
 
 
 def _judge(workload: OpenWorkload, points: Sequence[StoredPoint], take: Take) -> _Verdict:
-    """What the code of now makes of each point that there are results of."""
+    """Judge each point with results by the current code."""
     verdict = _Verdict()
     live = {point.signature: point for point in points if not point.is_apart}
     apart: dict[str, list[StoredPoint]] = {}
@@ -206,33 +206,33 @@ def _judge(workload: OpenWorkload, points: Sequence[StoredPoint], take: Take) ->
         ]
         if again:
             verdict.back.append(again[-1])
-            if current is not None and state is None:  # it has the name, and nothing else
+            if current is not None and state is None:  # only registered, nothing trained
                 verdict.other.append(current)
     return verdict
 
 
 def _state(workload: OpenWorkload, point: StoredPoint, now: str | None) -> str | None:
-    """What became of a point; None: there is nothing of it to be kept apart."""
+    """What happens to a point; None: it has no results to keep apart."""
     if not point.has_results:
         return None
     if not _can_tell(workload, point):
-        # Of one that is only in its first stage little is lost.
+        # A point still in its first stage has little to lose: train it anew.
         return "unknown" if point.is_tuned or workload.code.stale else "other"
     return "same" if workload.is_same(point.fingerprint, now) else "other"
 
 
 def _can_tell(workload: OpenWorkload, point: StoredPoint) -> bool:
-    """Whether its fingerprint is known and says all, and can be taken of the code of now."""
+    """Whether its stored fingerprint is complete and can be compared with the current code's."""
     code = workload.code
     return not (code.incomparable or code.stale) and workload.is_comparable(point.fingerprint)
 
 
 def _cannot_tell(code: Code, verdict: _Verdict) -> str:
-    """Why nobody knows whether the edit concerns some points; empty where that is known."""
+    """Why it is not known whether the edit affects some points; empty if it is known."""
     if not verdict.unknown:
         return ""
     if code.stale:
-        return f"this process has imported {code.stale[0]!r} before: begin a new one"
+        return f"this process has imported an earlier {code.stale[0]!r}: start a new process"
     if code.incomparable:
         return code.incomparable
     first = show_params(decode(verdict.unknown[0].encoded))

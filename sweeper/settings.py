@@ -11,16 +11,16 @@ from typing import Any, TypeAlias
 from sweeper.errors import SettingsError
 
 Length: TypeAlias = int | float
-"""How long a probe trains: an int counts samples, a float epochs."""
+"""The length of a probe's training: an int counts samples, a float epochs."""
 
 
 @dataclass(frozen=True, slots=True)
 class HyperparameterSettings:
-    """How much care goes into tuning each point, and how long a trial is.
+    """How much effort goes into tuning each point, and how long a trial is.
 
-    The presets are made by `get_settings`; the defaults here are those of `fast` and are never
-    changed, since a field at its default is left out of signatures: so a field that is added later
-    does not orphan the folders that exist.
+    `get_settings` makes the presets.  The defaults here are those of `fast` and never change: a
+    field at its default is left out of signatures, so that adding a field keeps existing folders
+    valid.
 
     Raises:
         SettingsError: a field breaks its rule, or belongs to the other `method`; the message names
@@ -34,7 +34,7 @@ class HyperparameterSettings:
     """How often a point is tuned, each time independently; trial n takes the settings of tuning
     `n % tunings`."""
     probe_inits: int = 1
-    """Ladder: the initialisations of a candidate in the last round of a tuning."""
+    """Ladder: initialisations of each candidate in the last round of a tuning."""
     probe_length: float = 1.0
     """Ladder: a factor on how long probes train."""
     lr: float | None = None
@@ -42,10 +42,10 @@ class HyperparameterSettings:
     batch_size: int | None = None
     """The batch size of every trial; None: tuned."""
     schedule: str = "triangular"
-    """How the learning rate goes in trials and probes: `"triangular"`, `"one_cycle"`, `"cosine"` or
+    """Learning-rate schedule of trials and probes: `"triangular"`, `"one_cycle"`, `"cosine"` or
     `"constant"` (see `sweeper.train.tuning.schedule`)."""
     warmup: float = 0.0
-    """The share of a training's steps in which the rate rises linearly at first."""
+    """The fraction of a training's steps, at its start, in which the rate rises linearly."""
 
     lr_start: float = 1e-6
     lr_end: float = 1.0
@@ -64,7 +64,7 @@ class HyperparameterSettings:
     cycle_epochs: int | None = None
     cycles: int = 4
     epochs: int | None = None
-    """Of a trial in all; None: `cycles` of `cycle_epochs`."""
+    """Epochs of a whole trial; None: `cycles` times `cycle_epochs`."""
 
     def __post_init__(self) -> None:
         for name, (rule, holds) in _RULES.items():
@@ -133,7 +133,7 @@ _FIELDS: Mapping[str, frozenset[str]] = {
         }
     ),
 }
-"""What only one method knows."""
+"""Fields that belong to one method only."""
 
 
 def _is_int(value: object, least: int) -> bool:
@@ -243,7 +243,7 @@ PRESETS: Mapping[str, HyperparameterSettings] = {
         batch_pt_min_inits=10,
     ),
 }
-"""By name; those that begin with `ranges-` are what their names meant before there was a choice."""
+"""By name; `ranges-fast` and so on are what `fast` and so on meant in earlier releases."""
 
 
 def get_settings(hparams: str | HyperparameterSettings) -> HyperparameterSettings:
@@ -264,18 +264,18 @@ def get_settings(hparams: str | HyperparameterSettings) -> HyperparameterSetting
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When to give something up.  No result depends on them: each run of a sweep may have others.
+    """When to give up.  No result depends on these limits: they may differ from run to run.
 
     Raises:
         SettingsError: a field breaks its rule.
     """
 
     max_tries: int = 3
-    """How often a replica is begun whose worker dies over it, or for which there was no room."""
+    """Attempts at a replica whose worker dies, or for which memory or disk is full."""
     stop_after_failures: int | None = None
-    """The sweep stops once so many trials, or points in tuning, have failed in this run."""
+    """The sweep stops once this many trials, or points in tuning, have failed in this run."""
     trial_timeout: float | None = None
-    """Seconds that a training may take; a pack may take as many times as much as it has trials."""
+    """Maximum seconds of a training; a pack of n trials may take n times as long."""
 
     def __post_init__(self) -> None:
         for name, (rule, holds) in _LIMITS.items():
@@ -299,17 +299,17 @@ _LIMITS: dict[str, _Rule] = {
 
 @dataclass(frozen=True, slots=True)
 class SweepSettings:
-    """Everything besides problem, data, parameters and seed that a result depends on."""
+    """Everything that a result depends on besides problem, data, parameters and seed."""
 
     hparams: HyperparameterSettings = field(default_factory=HyperparameterSettings)
     cores: int = 4
-    """The most cores that one point's tuning occupies at once; with `method="ranges"` also how many
-    initialisations a stage averages at least.  Never taken from the machine, since it may change
-    results."""
+    """Maximum number of cores that one point's tuning uses at once; with `method="ranges"` also the
+    minimum number of initialisations that a stage averages.  Its default never depends on the
+    machine, since it may change results."""
     cores_per_trial: int = 1
-    """The width of every job: its cores, and its compute threads."""
+    """The width of every job: its cores and compute threads."""
     pack: str = "auto"
-    """`"auto"`: trials train in packs where that gives the same results; `"off"`: one by one."""
+    """`"auto"`: trials train in packs if that gives the same results; `"off"`: one by one."""
 
     def __post_init__(self) -> None:
         for name in ("cores", "cores_per_trial"):

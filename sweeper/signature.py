@@ -1,8 +1,8 @@
-"""What identifies a point and seeds its replicas: the same on every machine.
+"""Signatures, which identify points, and the seeds of replicas: the same on every machine.
 
-A value is written as type-tagged JSON, so that 1, 1.0 and True differ and every float comes back
-exactly; a point's signature is the SHA-256 of what its results depend on; a replica's random
-streams are spawned from the sweep's seed with that signature and the replica's numbers as the key.
+A value is encoded as type-tagged JSON, so that 1, 1.0 and True differ and every float is read back
+exactly.  A point's signature is the SHA-256 of everything its results depend on.  A replica's
+random streams are spawned from the sweep's seed, keyed by the signature and the replica's numbers.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ T = TypeVar("T")
 
 STREAMS = {"init": 0, "order": 1, "inside": 2, "evaluation": 3}
 """Random streams of a replica: initialisation, data order, randomness inside the model, and the
-choice of evaluation samples.  The numbers are part of every result: never change one."""
+choice of evaluation samples.  Every result depends on these numbers: never change one."""
 
 
 # -- values ---------------------------------------------------------------------------------------
 
 
 DEEPEST = 40
-"""Levels of lists and mappings within a value: deeper ones are a mistake, or meant to harm."""
+"""Maximum nesting of lists and mappings in a value: deeper ones are an error or an attack."""
 
 _TOO_DEEP = f"is nested more than {DEEPEST} levels deep"
 
@@ -47,18 +47,17 @@ _PLAIN = frozenset({bool, int, float, str, type(None)})
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value needs no second look to be kept: most are, and there are many."""
-    # Exactly these types: an Enum that is also an int would come back from a file as another thing.
+    """Whether a value can be stored without further checks: a fast path, since most can."""
+    # Exactly these types: an Enum that is also an int would be read back as an int.
     return type(value) in _PLAIN and value == value  # NaN is not  # noqa: PLR0124
 
 
 def normalise(value: Any, name: str = "parameter", *, levels: int = DEEPEST) -> Any:
-    """`value` with numpy scalars made Python's, refused where no file could keep it.
+    """`value` with numpy scalars converted to Python's.
 
     Raises:
-        ParamError: NaN, a value of another type than those allowed, one within so many `levels`
-            of others, a class or function that cannot be imported; the message names the
-            parameter.
+        ParamError: it cannot be stored: NaN, a type that is not allowed, more than `levels` of
+            nesting, a class or function that cannot be imported; the message names the parameter.
     """
     if levels < 0:
         raise ParamError(f"{name:.80}… {_TOO_DEEP}")
@@ -67,7 +66,7 @@ def normalise(value: Any, name: str = "parameter", *, levels: int = DEEPEST) -> 
     if is_plain(value):
         return value
     if isinstance(value, float) and math.isnan(value):
-        raise ParamError(f"{name} is NaN, which equals nothing, itself included")
+        raise ParamError(f"{name} is NaN, which equals nothing, not even itself")
     if isinstance(value, Reference):  # from the results of an earlier sweep
         return find_importable(value)
     if type(value) in (tuple, list):
@@ -90,12 +89,12 @@ def normalise(value: Any, name: str = "parameter", *, levels: int = DEEPEST) -> 
 
 
 def _refusal(value: Any, name: str) -> ParamError:
-    """The error for a value of a type that is not kept."""
+    """The error for a value of a type that cannot be stored."""
     for kind in (tuple, list, Mapping):
         if isinstance(value, kind):
             plain = "dict" if kind is Mapping else kind.__name__
             return ParamError(
-                f"{name}={value!r} is a {type(value).__name__}, which would come back as a "
+                f"{name}={value!r} is a {type(value).__name__}, which would be read back as a "
                 f"{plain}: give {plain}(…)"
             )
     return ParamError(
@@ -107,10 +106,10 @@ def _refusal(value: Any, name: str) -> ParamError:
 def reference(value: Any, name: str = "parameter") -> str:
     """`"module:Name"` of an importable class or function.
 
-    One that is defined in the running script is named by the script's file, as workers see it.
+    For one defined in the running script, the module is the script's file name, as workers see it.
 
     Raises:
-        ParamError: it cannot be found again by that name.
+        ParamError: it cannot be found by that name.
     """
     module_name = _home(value)
     tried = []
@@ -122,7 +121,7 @@ def reference(value: Any, name: str = "parameter") -> str:
 
 
 def _home(value: Any) -> str | None:
-    """The name of the module in which it was defined, if it says one."""
+    """The name of the module in which `value` was defined, if it has one."""
     for holder in (value, getattr(value, "__objclass__", None)):  # a method of a built-in class
         found = getattr(holder, "__module__", None)
         if isinstance(found, str):
@@ -131,24 +130,24 @@ def _home(value: Any) -> str | None:
 
 
 def _names(value: Any) -> list[str]:
-    """What it may be called in its module, the likeliest first.
+    """Names that `value` may have in its module, the likeliest first.
 
-    `torch.tanh` says of itself that it is a method of a class that cannot be imported.
+    `torch.tanh`, for example, calls itself a method of a class that cannot be imported.
     """
     found = (getattr(value, name, None) for name in ("__qualname__", "__name__"))
-    # An instance may have the `__name__` of its class, and is not that.
+    # An instance may have the `__name__` of its class, but is not the class.
     return list(dict.fromkeys(name for name in found if isinstance(name, str)))
 
 
 def _within(module_name: str, qualified: str) -> Any:
-    """What a module that is imported has under a name; None where it has nothing."""
+    """The attribute `qualified` of an imported module; None if there is none."""
     if module_name == "__main__":
         return _attribute(SimpleNamespace(**main_globals()), qualified)
     return _attribute(sys.modules.get(module_name), qualified)
 
 
 def _why(module_name: str | None, tried: list[str]) -> str:
-    """Why what was tried could not be found, and what to do."""
+    """Why none of the `tried` names was found, and what to do."""
     if not tried or module_name is None or "<" in tried[0]:
         return (
             "use a class or function that is defined at the top of a module (no lambda, no "
@@ -165,8 +164,8 @@ def _why(module_name: str | None, tried: list[str]) -> str:
 def main_globals() -> Mapping[str, Any]:
     """The global names of the running script.
 
-    A profiler or a debugger may be what Python was started with: the script that it runs has the
-    name `__main__`, too, and is what called.
+    If Python was started with a profiler or a debugger, the script that it runs is the caller,
+    which has the name `__main__`, too.
     """
     frame = inspect.currentframe()
     while frame is not None:
@@ -179,20 +178,20 @@ def main_globals() -> Mapping[str, Any]:
 def script_name(main: Mapping[str, Any] | None = None) -> str:
     """The name under which the running script, or a module run by `-m`, can be imported.
 
-    `main` are its global names, where they are known already.
+    `main` are its global names, if already known.
     """
     names = main_globals() if main is None else main
     spec = names.get("__spec__")
-    if spec is not None and spec.name != "__main__":  # else a folder is run
+    if spec is not None and spec.name != "__main__":  # else a folder is being run
         return str(spec.name)
     return name_of_file(Path(names.get("__file__") or "script.py"))
 
 
 def name_of_file(path: Path) -> str:
-    """The name of the module in a file; `__main__.py` goes by its folder."""
+    """The module name of a file; `__main__.py` takes its folder's name."""
     if path.stem != "__main__":
         return path.stem
-    return Path(os.path.abspath(path)).parent.name.replace(".", "_") or "__main__"  # noqa: PTH100 - links stay
+    return Path(os.path.abspath(path)).parent.name.replace(".", "_") or "__main__"  # noqa: PTH100 - keeps links
 
 
 def _attribute(module: Any, qualified: str) -> Any:
@@ -203,11 +202,11 @@ def _attribute(module: Any, qualified: str) -> Any:
 
 
 def encode(value: Any, *, keep_order: bool = False) -> str:
-    """The canonical encoding of a normalised value: equal values of equal types, equal text.
+    """The canonical encoding of a normalised value: equal values of equal types give equal text.
 
-    With `keep_order` a mapping keeps the order of its names: to be read, not to be compared.
+    With `keep_order` a mapping keeps the order of its names: for reading, not for comparing.
     """
-    # Written as it is gone through: every point of a sweep is, each time that it is opened.
+    # Built directly for speed: every point of a sweep is encoded each time a folder is opened.
     write = _ATOMS.get(type(value))
     if write is not None:
         return write(value)
@@ -241,15 +240,15 @@ _ATOMS: Mapping[type, Callable[[Any], str]] = {
 
 
 def decode(text: str, find: Callable[[str], Any] = Reference) -> Any:
-    """The value that was encoded.
+    """The value of an encoding.
 
     `find` turns `"module:Name"` into the class or function; by default it stays a `Reference`, so
     that showing a folder imports nothing.
 
     Raises:
-        ParamError: it is no encoding of ours.
+        ParamError: the text is not an encoding of `encode`.
     """
-    # The value of a point is one level above its parameters, which may each be as deep as allowed.
+    # A point's value is one level above its parameters, each of which may have the full depth.
     return _untagged(json.loads(text), find, DEEPEST + 1)
 
 
@@ -298,7 +297,7 @@ def find_importable(name: str) -> Any:
 
 
 def in_order(values: Iterable[T]) -> list[T]:
-    """A set's values in the order of their encodings, which is the same in every process."""
+    """A set's values sorted by their encodings: the same order in every process."""
     return sorted(values, key=lambda value: encode(normalise(value)))
 
 
@@ -307,7 +306,7 @@ def in_order(values: Iterable[T]) -> list[T]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Around:
-    """What is signed with the parameters of every point of a sweep."""
+    """The part of the signature that all points of a sweep share."""
 
     problem: str
     settings: SweepSettings
@@ -317,11 +316,11 @@ class _Around:
 
 
 _LAST: list[_Around] = []
-"""What was signed with the last point: one, or none yet."""
+"""The shared part of the last point: one item, or none yet."""
 
 
 def _around(problem: str, settings: SweepSettings, seed: int) -> _Around:
-    # By identity: settings may be equal and their encodings not (6 samples, 6.0 epochs).
+    # By identity: equal settings may have different encodings (6 samples, 6.0 epochs).
     for known in _LAST:
         if known.settings is settings and known.problem == problem and known.seed == seed:
             return known
@@ -331,12 +330,12 @@ def _around(problem: str, settings: SweepSettings, seed: int) -> _Around:
 
 
 def encode_settings(settings: SweepSettings) -> str:
-    """The settings, less every field that is at its first-release default."""
+    """The settings, without every field that has its first-release default."""
     changed: dict[str, Any] = {}
     for record in (settings, settings.hparams):
         for field in dataclasses.fields(record):
             value = getattr(record, field.name)
-            # By encoding: a length of 6 counts samples, one of 6.0 epochs.
+            # Compare encodings: a length of 6 counts samples, one of 6.0 epochs.
             absent = field.metadata.get("absent", field.default)
             if field.name != "hparams" and encode(value) != encode(absent):
                 changed[field.name] = value
@@ -348,12 +347,12 @@ def make_point(
 ) -> Point:
     """The point of these parameters, with its signature.
 
-    `module` is the name under which the problem's module was imported: its own classes are signed
-    by the problem's name, so that a point is the same however the problem was given.
+    `module` is the name under which the problem's module was imported.  Its own classes are signed
+    with the problem's name instead, so that a point is the same however the problem was given.
 
     Raises:
         ParamError: `params` is neither a tuple (or list) nor a mapping of names, or has a value
-            that no file could keep.
+            that cannot be stored.
     """
     if type(params) is list:  # as older tools gave them
         params = tuple(params)
@@ -390,6 +389,6 @@ def make_point(
 
 
 def seed_sequence(seed: int, signature: str, *numbers: int) -> np.random.SeedSequence:
-    """The root of what is random about a replica, or about a choice, of the point `signature`."""
+    """The root of all random streams of a replica, or of a choice, of the point `signature`."""
     words = [int(signature[place : place + 8], 16) for place in range(0, len(signature), 8)]
     return np.random.SeedSequence(seed, spawn_key=(*words, *numbers))

@@ -1,4 +1,4 @@
-"""What is swept, as the engine sees it: a problem, which sweeper trains, or a program."""
+"""The protocol of workloads: what the engine needs of a problem (or program) to sweep it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Source:
     """A source file as it was when the workload was read."""
 
     label: str
-    """Its path, from the folder of the workload's own file."""
+    """Its path, relative to the folder of the workload's own file."""
     path: str
     sha256: str
     text: bytes
-    """What it said, compressed by zlib; empty for a file that is too large."""
+    """Its text, compressed by zlib; empty for a file that is too large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,12 @@ class Code:
     sources: tuple[Source, ...]
     """The workload's own file, and those that it imports."""
     own_label: str
-    """The own file's, among the sources."""
+    """The label of the own file."""
     own_sha256: str
     stale: tuple[str, ...] = ()
-    """Of the sources, those that this process has imported as they were before: their labels."""
+    """Labels of sources of which this process has imported an earlier version."""
     incomparable: str = ""
-    """Why no point's behaviour can be compared with what it was; empty where it can."""
+    """Why no point's behaviour can be compared with its earlier behaviour; empty if it can."""
 
     @property
     def own(self) -> Source:
@@ -45,7 +45,7 @@ class Code:
 
 
 class Planner(Protocol):
-    """How points are tuned: outcomes of a stage in, the next stage out."""
+    """Plans the tuning of points: outcomes of a stage in, the next stage out."""
 
     @property
     def tunings(self) -> int:
@@ -58,18 +58,18 @@ class Planner(Protocol):
         """The step after `step`, whose replicas all have outcomes."""
 
     def steps_after(self, step: Step) -> float:
-        """Training steps along the path behind a stage: later stages and one trial, roughly."""
+        """Training steps along the path after a stage: later stages and one trial, roughly."""
 
 
 class Workload(Protocol):
-    """A workload that has been found.  What it consists of may still be on its way."""
+    """A workload that has been found, but may still be loading."""
 
     @property
     def name(self) -> str:
-        """Its name: of the default folder, and in every point's signature.
+        """Its name, used for the default folder and in every point's signature.
 
         Raises:
-            ProblemError: it cannot be read, or is not as it must be.
+            ProblemError: it cannot be read, or is invalid.
         """
 
     @property
@@ -77,10 +77,10 @@ class Workload(Protocol):
         """The module whose own classes and functions may be parameters."""
 
     def expect_tuning(self) -> None:
-        """Begin to prepare what only a sweep needs that has points to tune; may do nothing."""
+        """Start preparing what is needed only if there are points to tune; may do nothing."""
 
     def open(self, seed: int, threads: int) -> OpenWorkload:
-        """Read what trials share, such as data, with as many `threads` as a trial has.
+        """Read what trials share, such as data, with `threads` threads, as in a trial.
 
         Raises:
             ProblemError: it cannot be read.
@@ -88,19 +88,19 @@ class Workload(Protocol):
 
 
 class OpenWorkload(Protocol):
-    """A workload with all that its trials share."""
+    """A workload with the data that its trials share."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What makes a folder its own, beside settings and seed: plain data."""
+        """What a folder's identity has besides settings and seed: plain data."""
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """What each of its trials comes to."""
+        """The metrics that each of its trials measures."""
 
     @property
     def data_sha256(self) -> Sequence[str]:
-        """The checksum of its data; then those that earlier releases had of the same data."""
+        """The checksum of its data, then the checksums that earlier releases gave the same data."""
 
     @property
     def code(self) -> Code:
@@ -108,31 +108,31 @@ class OpenWorkload(Protocol):
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What readers of the folder need to know of it: plain data, by the key of `meta`."""
+        """Facts to store for readers of the folder: plain data, by key of `meta`."""
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """What the last bits of results depend on, beside its code: versions by name."""
+        """What the last bits of results depend on besides its code: versions by name."""
 
     @property
     def notes(self) -> Sequence[str]:
-        """What a reader of the results should know; the first is said when the sweep begins."""
+        """Remarks for readers of the results; the first is shown when the sweep begins."""
 
     def check_params(self, params: Params) -> None:
-        """Whether a point may have these parameters, as far as that is known before it runs.
+        """Check that a point may have these parameters, as far as can be known before it runs.
 
         Raises:
             ParamError: an unknown or missing parameter; the message lists the known ones.
         """
 
     def planner(self, settings: SweepSettings, seed: int) -> Planner:
-        """How its points are tuned."""
+        """The planner that tunes its points."""
 
     def check_steps(self, payloads: Iterable[Mapping[str, Any]], *, allow: bool) -> None:
-        """See that the steps at which a folder's points stand can go on as they began.
+        """Check that a folder's points can continue from their current steps as they began.
 
         Raises:
-            ChangedCodeError: one cannot, and it is not allowed to `allow` for that.
+            ChangedCodeError: one cannot, and `allow` is False.
         """
 
     def target(
@@ -146,25 +146,25 @@ class OpenWorkload(Protocol):
         save_models: bool,
         allow_changed_code: bool,
     ) -> Target:
-        """What workers execute, with which context, descriptors and environment."""
+        """What workers execute, with its context, descriptors and environment."""
 
     def in_this_process(self, target: Target) -> contextlib.AbstractContextManager[None]:
-        """While jobs run in the driver's own process: as in a worker; afterwards as before."""
+        """Context in which jobs run in the driver's process as in a worker; restores it on exit."""
 
     def take_fingerprints(self, points: Sequence[tuple[str, str]]) -> Sequence[str | None]:
-        """How points behave, of which these are the signatures and encoded parameters.
+        """The fingerprints of points, given their signatures and encoded parameters.
 
-        None stands for one that raises.
+        None stands for a point that raises.
         """
 
     def is_comparable(self, fingerprint: str | None) -> bool:
-        """Whether a fingerprint that a folder keeps could be taken again as it was."""
+        """Whether a stored fingerprint can be taken again in the same way."""
 
     def is_same(self, fingerprint: str | None, now: str | None) -> bool:
-        """Whether two fingerprints are of the same behaviour."""
+        """Whether two fingerprints show the same behaviour."""
 
     def read_source(self, path: Path, folder: Path) -> Source:
-        """A file as it is, labelled by its path from `folder`."""
+        """A file's current state, labelled by its path relative to `folder`."""
 
     def release(self) -> None:
-        """Let go of what served to read it; no fingerprints are taken from here on."""
+        """Free what was needed to read it; no fingerprints can be taken afterwards."""

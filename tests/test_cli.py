@@ -162,7 +162,7 @@ def test_status_says_how_far_it_is(swept, here):
     assert status.returncode == 0
     assert "4 of 4 done" in status.stdout
     assert "2: 2 done" in status.stdout
-    assert "nobody at the moment" in status.stdout
+    assert "no process at the moment" in status.stdout
     assert "fastest, probe_length=0.25, cycle_epochs=2, cycles=1, cores=1" in status.stdout
 
 
@@ -172,7 +172,7 @@ def test_status_says_who_drives_the_folder(swept, here):
         export = sweeper("export", "out/clouds", folder=here)
     assert f"process {os.getpid()} on" in status.stdout
     assert export.returncode == 0
-    assert "stay as they are" in export.stderr
+    assert "were not rebuilt" in export.stderr
     assert len(export.stdout.splitlines()) == 5
 
 
@@ -264,7 +264,7 @@ def test_a_failed_trial_ends_in_1_and_is_explained(here):
     assert "\x1b" not in show.stdout
     export = sweeper("export", "out/a b", folder=here)
     assert len(export.stdout.splitlines()) == 4
-    assert "1 failure without a row" in export.stderr
+    assert "1 failure not in the CSV" in export.stderr
 
 
 def test_a_selector_that_raises_is_shown_with_its_own_traceback(here):
@@ -293,7 +293,7 @@ def test_interrupted_is_130_and_says_how_to_go_on(here):
         process.send_signal(signal.SIGINT)
         rest = stream.read()
     assert process.wait(timeout=20) == 130
-    assert "the same command goes on from there" in rest
+    assert "run the same command again to resume" in rest
     assert "Traceback" not in rest
 
 
@@ -448,7 +448,9 @@ def test_a_sweep_that_stops_itself_ends_in_1_and_says_how_to_go_on(tmp_path, mon
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("sweeper: stopped: ")
     assert "RuntimeError: no model today" in said
-    assert re.search(rf"\d+ of 150 trials are done and kept in {tmp_path}; the same command", said)
+    assert re.search(
+        rf"\d+ of 150 trials are done and kept in {tmp_path}; run the same command", said
+    )
     assert (tmp_path / "points/funcres.pt").exists()
 
 
@@ -558,10 +560,10 @@ def test_choices_and_ends_of_ranges_are_read_alike():
         ("[1,2", "a bracket is not closed"),
         ("[1,2)", "closes no bracket"),
         ("1]", "closes no bracket"),
-        ("[1]2", "something stands after a closing bracket"),
-        ("[1][2]", "something stands after a closing bracket"),
+        ("[1]2", "there is text after a closing bracket"),
+        ("[1][2]", "there is text after a closing bracket"),
         ("(1)", r"for a tuple of one write \(1,\)"),
-        ("{1,2}", "no sets here"),
+        ("{1,2}", "sets are not supported"),
         ("{[1]: 2}", "cannot be the key"),
         ("[1,,2]", "a value is empty"),
         ("[" * 1000, "nested more than 40 deep"),
@@ -635,7 +637,7 @@ def test_a_race_takes_the_points_and_the_most_trials():
     ]
     with pytest.raises(UsageError, match="--trials 2 there is nothing to save"):
         race_of(Grid(trials=2, hidden=[1, 2]), "toy")
-    with pytest.raises(UsageError, match="--race: the selector of problem toy decides by results"):
+    with pytest.raises(UsageError, match="--race: the selector of problem toy is adaptive"):
         race_of(race, "toy")
 
 

@@ -173,7 +173,7 @@ def test_two_points_by_a_part_of_their_names():
         (("wid", "narrow"), "'wid' fits 2 points: net=wide; net=wide deep"),
         (("tall", "narrow"), "'tall' is no part of any point's name: net=wide; net=narrow; "),
         (("narrow", "net=narrow"), "both name 'net=narrow'"),
-        (("narrow",), "name two points, or none and a baseline"),
+        (("narrow",), "name two points, or a baseline and no points"),
         (("", "narrow"), "'' is no part of any point's name"),
     ],
 )
@@ -228,7 +228,7 @@ def test_other_validation_samples_would_change_more():
     assert "on new samples, going by these 500 validation samples" in anywhere.basis
     with pytest.raises(UsageError, match="how many validation samples"):
         sweep_of(perf).compare(generalise=True)
-    with pytest.raises(UsageError, match="no share of 499 samples"):
+    with pytest.raises(UsageError, match="not a fraction of 499 samples"):
         sweep_of(perf, n_val=499).compare(generalise=True)
     with pytest.raises(UsageError, match="not loss_val"):
         results.compare(metric="loss_val", generalise=True)

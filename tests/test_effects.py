@@ -233,7 +233,7 @@ def test_diverged_losses_are_left_out_and_said():
 def test_parameters_that_changed_only_together_are_not_told_apart():
     grid = [{"hidden": h, "rate": h / 100, "act": a} for h, a, d in CELLS if d == 1]
     effects = sweep_of(grid, TRIALS[::2], 4).effects()
-    assert any("not told apart: hidden, rate" in caveat for caveat in effects.caveats)
+    assert any("not separable: hidden, rate" in caveat for caveat in effects.caveats)
     assert sum(one.share for one in effects.effects) == pytest.approx(1)
 
 

@@ -371,7 +371,7 @@ def test_the_command_line_in_a_folder_that_is_gone(program, tmp_path):
     refused = shell(f"{gone} $PYTHON -m sweeper {line}")
     assert refused.returncode == cli.WRONG
     assert refused.stderr == (
-        "sweeper: out: the current folder is gone: change to one that is there, or give an "
+        "sweeper: out: the current folder is gone: change to an existing one, or give an "
         "absolute folder\n"
     )
     refused = shell(f"{gone} $PYTHON -m sweeper {line} --folder /tmp/no --backend inline")

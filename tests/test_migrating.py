@@ -57,7 +57,7 @@ def test_old_keywords_are_accepted_and_the_new_ones_named(tmp_path):
     ]
     ((params, *_),) = results
     assert params == (2,)
-    with pytest.raises(UsageError, match=r"pts and points are one argument: give points"):
+    with pytest.raises(UsageError, match=r"pts and points are the same argument: give points"):
         sweeper.FixedSweep.with_fixed_trials(pts=[], points=[], trials=1)
 
 

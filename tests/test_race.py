@@ -283,7 +283,7 @@ def test_points_are_known_by_their_values():
     [
         ({"selector": [(1,)]}, r"selector=\[\(1,\)\]: a race takes its points from"),
         ({"selector": race_of(2, 5)}, "not adaptive"),
-        ({"max_trials": 2}, "max_trials=2: it must be min_trials, which is 3, or more"),
+        ({"max_trials": 2}, "max_trials=2: it must be at least min_trials, which is 3"),
         ({"max_trials": 9.0}, "max_trials=9.0"),
         ({"min_trials": 1}, "min_trials=1: it must be 2 or more"),
         ({"alpha": 0}, "alpha=0: it must be a number above 0 and below 1"),

@@ -83,7 +83,7 @@ def test_an_earlier_name_belongs_to_a_selector_that_is_shipped():
 
 def test_what_is_not_registered_is_named_with_the_choices():
     with pytest.raises(
-        UsageError, match=r"selector 'rase': there is none of this name: choose one of .*grid, race"
+        UsageError, match=r"selector 'rase': there is no such selector: choose one of .*grid, race"
     ):
         find_selector("rase")
 
@@ -134,12 +134,12 @@ def test_options_are_texts_or_values():
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("rase", {}, "selector 'rase': there is none"),
+        ("rase", {}, "selector 'rase': there is no such"),
         ("race", {"kep": "2"}, r"option kep=2: .*did you mean keep\?.*; it takes selector, max_tr"),
         ("race", {"keep": "2"}, "selector race needs selector and max_trials: give --option sel"),
-        ("fixed", {"points": "3", "trials": 1}, "points=3 is no list of points"),
+        ("fixed", {"points": "3", "trials": 1}, "points=3 is not a list of points"),
         ("grid", {"trials": "many"}, "trials='many': it must be a whole number"),
-        ("grid", {"trials": "1", "a": "1,1"}, "option a=1,1: a value is there twice"),
+        ("grid", {"trials": "1", "a": "1,1"}, "option a=1,1: a value is repeated"),
         ("grid", {"trials": "1", "a": "nan"}, "option a=nan: NaN"),
     ],
 )
@@ -219,10 +219,10 @@ def test_another_packages_selector_is_given_what_it_takes(installed):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ({"selector": "rase"}, "selector 'rase': there is none of this name: choose one of broken"),
-        ({"options": ["keep=2"]}, "--option keep=2: say with --selector NAME whose option it is"),
+        ({"selector": "rase"}, "selector 'rase': there is no such selector: choose one of broken"),
+        ({"options": ["keep=2"]}, "--option keep=2: it needs --selector NAME"),
         ({"selector": "race", "options": ["keep"]}, "--option 'keep': write name=value"),
-        ({"selector": "race", "ranges": ["a=0:1"]}, "--range: say with --random N"),
+        ({"selector": "race", "ranges": ["a=0:1"]}, "--range: it needs --random N"),
         ({"selector": "grid", "ranges": ["a=0:1"]}, "--range: selector grid takes no ranges"),
         ({"selector": "fixed", "grid": ["a=1"]}, "--grid: selector fixed takes no axes"),
         ({"selector": "random", "grid": ["a=1"]}, "--grid: selector random takes no axes"),

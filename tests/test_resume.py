@@ -99,7 +99,7 @@ def test_told_to_stop_it_keeps_what_had_finished_and_says_how_to_go_on(quiet, tm
     assert code != 0
     assert "SweepInterrupted" in err
     assert "trials are done and kept in" in err
-    assert "goes on from there" in err
+    assert "run the same command again to resume" in err
     assert (tmp_path / "points/funcres.pt").exists()
     kept = outcomes(tmp_path)
     assert kept.items() <= outcomes(quiet[0]).items()

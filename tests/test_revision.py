@@ -306,7 +306,9 @@ def test_an_adaptive_selector_that_was_told_of_it_is_refused_or_mixed(edited):
     again = edited.sweep(selector=looking(KINDS))
     assert [bits(point) for point in again] == [bits(point) for point in before]
     edited.edit(*GELU)
-    with pytest.raises(ChangedCodeError, match="was told of results that this code does not give"):
+    with pytest.raises(
+        ChangedCodeError, match="was told of results that this code does not reproduce"
+    ):
         edited.sweep(selector=looking(KINDS))
     mixed = edited.sweep(selector=looking(KINDS), allow_changed_code=True)
     assert [bits(point) for point in mixed] == [bits(point) for point in before]
@@ -329,7 +331,9 @@ def test_what_this_process_imported_before_it_was_edited_is_not_taken_for_the_ne
     usual = {"cores": 1, "save_models": "none"}
     run(edited.out, selector, edited.path, **usual)
     edited.edit(*GELU)
-    with pytest.raises(ChangedCodeError, match=r"imported 'revised.py' before: begin a new one"):
+    with pytest.raises(
+        ChangedCodeError, match=r"imported an earlier 'revised.py': start a new process"
+    ):
         run(edited.out, selector, edited.path, **usual)
 
 
@@ -360,7 +364,7 @@ def test_the_difference_is_shown(edited, capsys):
     edited.sweep(["relu"])
     command = ["show", str(edited.out), "--code"]
     assert cli._run_command_line(command) == 0
-    assert capsys.readouterr().out == "the code is what it was\n"
+    assert capsys.readouterr().out == "the code has not changed\n"
     edited.edit(*GELU)
     assert cli._run_command_line(command) == 0
     shown = capsys.readouterr().out

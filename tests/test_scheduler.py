@@ -293,7 +293,7 @@ def test_a_job_over_its_time_is_to_be_ended_once_and_its_replica_timed_out() -> 
     (lost,) = scheduler.react([Died(0, CRASH)], 111.0)
     assert isinstance(lost, Lost)
     assert (lost.numbers, lost.cause.kind) == ((0,), "timeout")
-    assert lost.cause.message == "stopped: over its time (trial_timeout=10)"
+    assert lost.cause.message == "stopped: exceeded its time (trial_timeout=10)"
     finish(scheduler, 1, 2, now=112.0)
     assert scheduler.due == math.inf
 

@@ -509,12 +509,12 @@ def test_without_axes_there_is_one_point():
 @pytest.mark.parametrize(
     ("axis", "said"),
     [
-        ("Tanh", r"hidden='Tanh' is no list of values: for one value write hidden=\['Tanh'\]"),
-        (b"ab", "hidden=b'ab' is no list"),
+        ("Tanh", r"hidden='Tanh' is not a list of values: for one value write hidden=\['Tanh'\]"),
+        (b"ab", "hidden=b'ab' is not a list"),
         (16, r"for one value write hidden=\[16\]"),
-        (np.array(3), "is no list"),
-        ({"a": 1}, "is no list"),
-        (None, "is no list"),
+        (np.array(3), "is not a list"),
+        ({"a": 1}, "is not a list"),
+        (None, "is not a list"),
         ([], r"hidden=\[\] has no values"),
         (set(), "has no values"),
         ([1, 2, 1], "hidden has 1 more than once"),

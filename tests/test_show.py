@@ -266,7 +266,7 @@ def test_status_says_what_is_known():
 def test_status_of_a_folder_in_which_nothing_has_happened():
     status = Status("out/x", {}, dict.fromkeys(["done"], 0), 0, 0, 0, None, None, None)
     text = describe_status(status, sweep_of(), now=5.0)
-    assert "nobody at the moment" in text
+    assert "no process at the moment" in text
     assert "none asked for yet" in text
     assert "not known yet" in text
 

@@ -222,12 +222,12 @@ class Pair(NamedTuple):
 @pytest.mark.parametrize(
     ("value", "plain"),
     [
-        (Pair(1), "Pair, which would come back as a tuple"),
-        (torch.Size([1]), "Size, which would come back as a tuple"),
-        (collections.UserDict(a=1), "UserDict, which would come back as a dict"),
-        (collections.OrderedDict(a=1), "OrderedDict, which would come back as a dict"),
-        (collections.defaultdict(int, a=1), "defaultdict, which would come back as a dict"),
-        (types.MappingProxyType({"a": 1}), "mappingproxy, which would come back as a dict"),
+        (Pair(1), "Pair, which would be read back as a tuple"),
+        (torch.Size([1]), "Size, which would be read back as a tuple"),
+        (collections.UserDict(a=1), "UserDict, which would be read back as a dict"),
+        (collections.OrderedDict(a=1), "OrderedDict, which would be read back as a dict"),
+        (collections.defaultdict(int, a=1), "defaultdict, which would be read back as a dict"),
+        (types.MappingProxyType({"a": 1}), "mappingproxy, which would be read back as a dict"),
     ],
 )
 def test_no_container_becomes_another_silently(value, plain):

@@ -573,7 +573,7 @@ def test_a_job_over_its_time_is_ended_and_costs_only_what_hangs(slots, per_job):
     run = Run(Listed(asks), slots, per_job=per_job, backend=backend, limits=limits).run()
     assert run.selector.told((1,)) == [row_of((1,), number) for number in (0, 1, 3, 4)]
     assert run.selector.told((2,)) == [row_of((2,), 0)]
-    why = "stopped: over its time (trial_timeout=30)"
+    why = "stopped: exceeded its time (trial_timeout=30)"
     failed = {entry[1:] for entry in run.selector.tells if entry[0] == "failed"}
     assert failed == {((1,), TRIAL, why), ((4,), "lr_range", f"lr_range 0: {why}")}
     ended = [event for event in run.lost if event.cause.kind == "timeout"]

@@ -183,7 +183,7 @@ CRASHES = {
     "_exit": ("the worker ended with exit code 7, 2 times", "the model, the data", 2),
     "segfault": ("the worker was ended by signal 11 (SIGSEGV), 2 times", "compiled code", 2),
     "kill": ("the worker was ended by signal 9 (SIGKILL), 2 times", "ran out of memory", 2),
-    "abort": ("the worker was ended by signal 6 (SIGABRT), 2 times", "compiled code gave up", 2),
+    "abort": ("the worker was ended by signal 6 (SIGABRT), 2 times", "compiled code aborted", 2),
     "interrupt": ("the worker ended with exit code 1, 2 times", "the model, the data", 2),
     "half": ("the worker ended with exit code 9, 2 times", "the model, the data", 2),
     "close": ("the worker ended with exit code 1, 2 times", "the model, the data", 2),
@@ -226,7 +226,7 @@ def test_what_prints_for_ever_is_ended_after_its_time(tmp_path):
     result = go_on(2, trial_timeout=3)
     (failure,) = result.failures
     assert (failure.stage, failure.number) == ("trial", 1)
-    assert failure.message == "stopped: over its time (trial_timeout=3)"
+    assert failure.message == "stopped: exceeded its time (trial_timeout=3)"
     assert "what it printed is in" in failure.detail
     assert "for ever" in (tmp_path / "logs/worker-0.log").read_text()
     assert_same_bits(before, result)
@@ -381,7 +381,7 @@ def test_a_folder_of_before_there_were_two_methods_goes_on_and_says_so(tmp_path,
     again = sweeper.sweep("blobs", grid(), folder=tmp_path, **options)
     assert_same_bits(first, again)
     assert replicas_started(tmp_path) == started
-    said = "was begun with an earlier release: its points are tuned as it did then, by method="
+    said = "was begun with an earlier release: its points are tuned as in that release, by method="
     assert said in capsys.readouterr().err
     with pytest.raises(FolderError, match=r"lr_sweep_len is 4\.0 there and 6\.0 here"):
         run(tmp_path, grid(), hparams="fast")

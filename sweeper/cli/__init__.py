@@ -1,7 +1,7 @@
-"""The command line: arguments in, `api`, `store` and `show` joined.
+"""The command line: reads arguments and calls `api`, `store` and `show`.
 
-Exit codes: 0 all is well, 1 something failed, 2 wrong usage, 130 interrupted.  torch is imported
-by `run` only, and there as late as possible, so that everything else answers at once.
+Exit codes: 0 success, 1 something failed, 2 wrong usage, 130 interrupted.  Only `run` imports
+torch, as late as possible, so that every other command answers at once.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ app = typer.Typer(
     name="sweeper",
     add_completion=False,
     pretty_exceptions_enable=False,
-    # Plain help: it keeps the examples' lines, and costs nothing to show.
+    # Without rich: the lines of the examples are kept, and help is shown quickly.
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-# How a command line is written wrongly: this class's place differs between versions of typer.
+# The error for a wrong command line: the module of this class differs between versions of typer.
 _ClickUsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def run_and_exit(arguments: Sequence[str]) -> None:
-    """Do what a command line says, and end the program with its exit code."""
+    """Execute a command line, and exit with its exit code."""
     _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -57,7 +57,7 @@ def run_and_exit(arguments: Sequence[str]) -> None:
         code = _run_command_line(arguments)
         sys.stdout.flush()
     except OSError as error:
-        # Otherwise the interpreter would write what is left once more while it ends.
+        # Otherwise the interpreter would write the rest of the buffer again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             code = BROKEN_PIPE
@@ -67,7 +67,7 @@ def run_and_exit(arguments: Sequence[str]) -> None:
 
 
 def _open_streams() -> None:
-    """Lose what is printed where standard output or standard error is closed (`>&-`)."""
+    """Open the null device in place of a standard output or error that is closed (`>&-`)."""
     open_standard_streams()
     for name, fd in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
@@ -76,7 +76,7 @@ def _open_streams() -> None:
 
 def _run_command_line(arguments: Sequence[str]) -> int:
     try:
-        # Commands are only read here and executed below, where no other layer answers for errors.
+        # typer only parses here; commands are executed below, where errors are handled.
         command = app(list(arguments), prog_name="sweeper", standalone_mode=False)
         return command() if callable(command) else int(command or 0)
     except _ClickUsageError as error:
@@ -127,7 +127,7 @@ def _sweeper(
       sweeper doctor
 
     \b
-    Exit codes: 0 all is well, 1 some trials failed, 2 wrong usage, 130 interrupted.
+    Exit codes: 0 success, 1 some trials failed, 2 wrong usage, 130 interrupted.
     """  # noqa: D301 - typer keeps the lines of a paragraph after \b
     if context.invoked_subcommand is None:
         say(context.get_help())
@@ -135,12 +135,12 @@ def _sweeper(
     return lambda: 0
 
 
-# In the order in which help lists them.
-app.command("run", short_help="Sweep a problem, or go on where it was.")(run.run)
-app.command("status", short_help="Say how far a sweep is.")(look.status)
+# Help lists the commands in this order.
+app.command("run", short_help="Run a sweep, or resume it.")(run.run)
+app.command("status", short_help="Show how far a sweep has come.")(look.status)
 app.command("show", short_help="Print the table of results.")(look.show)
-app.command("compare", short_help="Say which points are better.")(look.compare)
-app.command("effects", short_help="Say which parameter matters.")(look.effects)
+app.command("compare", short_help="Compare points: which are better.")(look.compare)
+app.command("effects", short_help="Show which parameters matter.")(look.effects)
 app.command("export", short_help="Write the results as CSV or JSON.")(look.export)
 app.command("doctor", short_help="Check cores, pinning and versions.")(doctor.doctor)
 

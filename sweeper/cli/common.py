@@ -1,4 +1,4 @@
-"""What command groups share: exit codes, what is printed, and options that several have."""
+"""What command groups share: exit codes, printing, and common options."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ from sweeper.show.table import failure_lines, findings, results_table
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 BROKEN_PIPE = 128 + 13
-"""As a shell reports a program that ended because its reader had (`| head`)."""
+"""The exit code of a program that ended because its reader did (`| head`), as in a shell."""
 
 Command: TypeAlias = Callable[[], int]
-"""What a command line comes to; gives the exit code."""
+"""A parsed command, ready to execute; returns the exit code."""
 
 # -- options and arguments ------------------------------------------------------------------------
 
 Folder: TypeAlias = Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a sweep.")]
 TotalCores: TypeAlias = Annotated[
     int | None,
-    typer.Option(metavar="N", help="The most cores to use [default: all there are]."),
+    typer.Option(metavar="N", help="Maximum number of cores to use [default: all]."),
 ]
-CoresPerTrial: TypeAlias = Annotated[int, typer.Option(metavar="N", help="Cores of each training.")]
+CoresPerTrial: TypeAlias = Annotated[int, typer.Option(metavar="N", help="Cores per training.")]
 
 # -- what is printed ------------------------------------------------------------------------------
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
-    """Print a line or more, on standard output unless another `stream` is given."""
+    """Print one or more lines, on standard output unless another `stream` is given."""
     (stream or sys.stdout).write(f"{text}\n")
 
 
 def complain(message: str, code: int) -> int:
-    """Say on standard error what is wrong; gives the exit code."""
+    """Print an error on standard error; returns the exit code."""
     say(f"sweeper: {clean(message)}", sys.stderr)
     return code
 
 
 def print_results(results: SweepResult, folder: Path) -> None:
-    """Print the table of results, what can be said of it, and what failed."""
-    # Where nobody looks at it as it is printed, nothing is cut and nothing is left out.
+    """Print the table of results, the verdicts, and what failed."""
+    # Only a terminal limits the width: in a file nothing is cut or left out.
     console = Console() if sys.stdout.isatty() else Console(width=10_000)
     width = console.width if sys.stdout.isatty() else None
     with console.capture() as captured:

@@ -1,4 +1,4 @@
-"""The command that looks at this machine: doctor."""
+"""The `doctor` command: examines this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def doctor(
     total_cores: TotalCores = None,
     cores_per_trial: CoresPerTrial = 1,
 ) -> Command:
-    """Say which cores were found and why, and prove that each worker stays on its own."""
+    """Show which cores were found and why, and check that each worker stays on its own."""
     return functools.partial(_doctor, total_cores, cores_per_trial)
 
 

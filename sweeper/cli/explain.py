@@ -1,4 +1,4 @@
-"""What went wrong, for people: in how a command line is written, or in the user's own code."""
+"""Error messages for users: wrong command lines, and errors in the user's own code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _HERE = str(Path(__file__).parents[1])
 
 
 def explain_writing(error: Exception) -> str:
-    """What typer says of a command line, in a line."""
+    """A wrong command line, explained by typer in one line."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "sweeper"
     message = getattr(error, "format_message", error.__str__)()
@@ -20,7 +20,7 @@ def explain_writing(error: Exception) -> str:
 
 
 def own_traceback(error: BaseException) -> str:
-    """The traceback from the first line on that is not sweeper's."""
+    """The traceback, from the first frame on that is not in sweeper."""
     found = error.__traceback__
     while found is not None and _is_ours(found) and found.tb_next is not None:
         found = found.tb_next
@@ -32,11 +32,11 @@ def _is_ours(found: TracebackType) -> bool:
 
 
 def place_of(cause: BaseException | None) -> str:
-    """Where in the user's own code it was raised, as a remark."""
+    """Where in the user's own code `cause` was raised, as a remark."""
     libraries = (_HERE, "<", *(sysconfig.get_path(name) for name in ("stdlib", "purelib")))
     if cause is None:
         return ""
-    # One that was raised in another process has brought along where that was.
+    # An error raised in another process carries its location with it.
     frames = getattr(cause, "frames", None) or traceback.extract_tb(cause.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith(libraries)]
     return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""

@@ -1,4 +1,4 @@
-"""The commands that look at a sweep's folder: status, show, compare, effects, export."""
+"""The commands that read a sweep's folder: status, show, compare, effects, export."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from sweeper.store.status import read_status
 
 
 def status(folder: Folder) -> Command:
-    """Say how far a sweep is, also while it runs.
+    """Show how far a sweep has come, also while it runs.
 
     \b
     Example:
@@ -58,7 +58,7 @@ def show(
     folder: Folder,
     *,
     failures: Annotated[
-        bool, typer.Option("--failures", help="Show what failed, with the tracebacks.")
+        bool, typer.Option("--failures", help="Show what failed, with tracebacks.")
     ] = False,
     code: Annotated[
         bool, typer.Option("--code", help="Show how the problem's code has changed.")
@@ -89,11 +89,11 @@ def _show(folder: Path, *, failures: bool) -> int:
 
 
 def _show_code(folder: Path) -> int:
-    """Each change of the code with the points that were kept apart for it, and what is new now."""
+    """Each change of the code, with the points kept apart because of it, and later edits."""
     with Store.read(Paths(folder).database) as store, store.snapshot():
         history = read_code_history(store)
     if history is None:
-        say("this folder was begun by a version of sweeper that kept no code")
+        say("this folder was begun by a version of sweeper that did not store code")
         return 0
     versions = [*(change.before for change in history.changes), history.kept]
     lines: list[str] = []
@@ -102,7 +102,7 @@ def _show_code(folder: Path) -> int:
         lines += [f"changed {when}; kept apart: {'; '.join(change.apart) or 'nothing'}"]
         lines += code_difference(before, after, ("before", "after"))
     lines += code_difference(history.kept, history.read_now(), ("kept", "now"))
-    for line in lines or ["the code is what it was"]:
+    for line in lines or ["the code has not changed"]:
         say(clean(line))
     return 0
 
@@ -114,7 +114,7 @@ _Metric: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="perf_val, loss_val, perf_train, loss_train, or one that the problem declares.",
+        help="perf_val, loss_val, perf_train, loss_train, or a metric that the problem declares.",
     ),
 ]
 
@@ -124,7 +124,7 @@ def _markdown(what: str) -> Any:
 
 
 class Against(StrEnum):
-    """What `compare` compares."""
+    """Which pairs `compare` compares."""
 
     BEST = "best"
     ALL = "all"
@@ -134,19 +134,19 @@ def compare(
     folder: Folder,
     points: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[A B]", help="Two points, each by any part that only it has."),
+        typer.Argument(metavar="[A B]", help="Two points, each by any part of its name."),
     ] = None,
     *,
     metric: _Metric = "perf_val",
     baseline: Annotated[
-        str | None, typer.Option(metavar="A", help="Compare every point with this one.")
+        str | None, typer.Option(metavar="A", help="Compare every point with this point.")
     ] = None,
     by: Annotated[
-        Against, typer.Option(help="best: the best with every other. all: every pair.")
+        Against, typer.Option(help="best: the best point with every other. all: every pair.")
     ] = Against.BEST,
     markdown: Annotated[bool, _markdown("a table")] = False,
 ) -> Command:
-    """Say which points are better, which are not told apart, and what would tell.
+    """Show which points are better, which are not told apart, and how many more trials would tell.
 
     \b
     Examples:
@@ -161,7 +161,7 @@ def compare(
 def _compare(folder: Path, points: Sequence[str], asked: dict[str, Any], *, markdown: bool) -> int:
     comparison = load(folder).compare(*points, **asked)
     text = comparison.to_markdown() if markdown else str(comparison)
-    say(clean(text.rstrip()) or "there is nothing to compare: fewer than two points have trials")
+    say(clean(text.rstrip()) or "nothing to compare: fewer than two points have trials")
     return 0
 
 
@@ -171,7 +171,7 @@ def effects(
     metric: _Metric = "perf_val",
     markdown: Annotated[bool, _markdown("tables")] = False,
 ) -> Command:
-    """Say which parameter matters, and how much of what varies is due to each.
+    """Show which parameters matter, and each one's share of the variance.
 
     \b
     Examples:
@@ -201,11 +201,11 @@ def export(
     folder: Folder,
     file_format: Annotated[
         Format,
-        typer.Option("--format", help="csv: one row a trial. json: everything, failures too."),
+        typer.Option("--format", help="csv: one row per trial. json: everything."),
     ] = Format.CSV,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where to write it [default: standard output]."),
+        typer.Option(metavar="FILE", help="Output file [default: standard output]."),
     ] = None,
 ) -> Command:
     """Write the results for other programs, and rebuild the files under points/.
@@ -227,11 +227,11 @@ def _export(folder: Path, file_format: Format, output: Path | None) -> int:
         text = csv_text(results.rows())
         if results.failures:
             count = plural(len(results.failures), "failure")
-            say(f"sweeper: {count} without a row here; --format json has them", sys.stderr)
+            say(f"sweeper: {count} not in the CSV; --format json has them", sys.stderr)
     else:
         text = json_text(identity, results)
     if output is None:
-        # A terminal obeys what it is sent; a file keeps it as it is.
+        # A terminal would act on escape sequences; a file stores them unchanged.
         sys.stdout.write(clean(text) if sys.stdout.isatty() else text)
         return 0
     try:
@@ -243,13 +243,13 @@ def _export(folder: Path, file_format: Format, output: Path | None) -> int:
 
 
 def _rebuild_views(store: Store, paths: Paths) -> SweepResult:
-    """Collate, unless somebody drives the folder and will do so; the results either way."""
+    """Rebuild the views, unless a driver is running, which will do so; returns the results."""
     try:
         with folder_lock(paths.lock):
             return collate(store, paths, every_point=True)
     except FolderError as error:
         reason = str(error)
     except OSError as error:
-        reason = f"they cannot be written: {error}"
-    say(clean(f"sweeper: the files under {paths.points} stay as they are: {reason}"), sys.stderr)
+        reason = f"cannot be written: {error}"
+    say(clean(f"sweeper: the files under {paths.points} were not rebuilt: {reason}"), sys.stderr)
     return load(paths.folder)

@@ -1,4 +1,4 @@
-"""A problem as a command line of its own: `sweeper.main(__name__)` at the end of its file."""
+"""`sweeper.main(__name__)` at the end of a problem's file makes it a command-line program."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from sweeper.errors import UsageError
 
 
 def main(name: str) -> None:
-    """Make the module of this name a command line, where it is the program that runs.
+    """Run the command line for the module of this name, if it is the running program.
 
-    `python problem.py --grid hidden=8,32` is `sweeper run problem.py --grid hidden=8,32`; where the
-    first argument is a command (`python problem.py show out/problem`), it is that command.  Where
-    the module is imported nothing happens, so that no `if __name__ == "__main__":` is needed.
+    `python problem.py --grid hidden=8,32` is `sweeper run problem.py --grid hidden=8,32`; if the
+    first argument is a command (`python problem.py show out/problem`), that command is run.  If
+    the module is only imported, nothing happens: no `if __name__ == "__main__":` is needed.
 
     Raises:
         UsageError: the module has no file.
@@ -22,7 +22,7 @@ def main(name: str) -> None:
         return
     file = getattr(sys.modules["__main__"], "__file__", None)
     if file is None:
-        raise UsageError("sweeper.main(__name__): this program is no file: use sweeper.sweep()")
+        raise UsageError("sweeper.main(__name__): this program has no file: use sweeper.sweep()")
     arguments = sys.argv[1:]
     own = arguments[:1] and arguments[0] in COMMANDS
     run_and_exit(arguments if own else ["run", file, *arguments])

@@ -1,6 +1,6 @@
-"""The command that sweeps: run.
+"""The `run` command: runs a sweep.
 
-Imports inside of functions are late on purpose: the fork server imports torch meanwhile.
+Imports inside functions are late on purpose: the fork server imports torch meanwhile.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def run(
     ] = None,
     random: Annotated[
         int | None,
-        typer.Option("--random", metavar="N", help="N points at random from the ranges."),
+        typer.Option("--random", metavar="N", help="N random points from the ranges."),
     ] = None,
     ranges: Annotated[
         list[str] | None,
@@ -70,7 +70,7 @@ def run(
         int | None,
         typer.Option(
             metavar="N",
-            help=f"Trials of each point [default: the module's own `trials`, or {DEFAULT_TRIALS}].",
+            help=f"Trials per point [default: the module's own `trials`, or {DEFAULT_TRIALS}].",
         ),
     ] = None,
     race: Annotated[
@@ -87,7 +87,7 @@ def run(
             "--selector",
             metavar="NAME",
             help="A selector by name: fixed, grid, race, random, or an installed package's "
-            "[default: the one that goes with the other options].",
+            "[default: chosen by the other options].",
         ),
     ] = None,
     options: Annotated[
@@ -98,7 +98,7 @@ def run(
         int,
         typer.Option(
             metavar="N",
-            help="The most cores that tuning one point takes. A folder keeps its number, unless "
+            help="Maximum number of cores for tuning one point. A folder keeps its number, unless "
             "--tuning-inits is given.",
         ),
     ] = 4,
@@ -106,7 +106,7 @@ def run(
         int | None,
         typer.Option(
             metavar="N",
-            help="Initialisations that range tests (--set method=ranges) average at least "
+            help="Minimum number of initialisations that ranges-* presets average "
             "[default: as many as --cores].",
         ),
     ] = None,
@@ -116,34 +116,32 @@ def run(
         str,
         typer.Option(
             metavar="auto|off|N",
-            help="Train trials of a point together on a core, at most N; off: one by one, which "
+            help="Train at most N trials of a point together on a core; off: one by one, which "
             "changes the last bits of results.",
         ),
     ] = "auto",
     max_tries: Annotated[
         int,
         typer.Option(
-            metavar="N", help="How often a training is begun whose worker dies, or lacks memory."
+            metavar="N", help="Attempts at a training whose worker dies or runs out of memory."
         ),
     ] = 3,
     stop_after_failures: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Stop once so many trials, or points, have failed [default: never]."
+            metavar="N", help="Stop once N trials or points have failed [default: never]."
         ),
     ] = None,
     trial_timeout: Annotated[
         float | None,
         typer.Option(
             metavar="SECONDS",
-            help="End a training that takes longer, and count it as failed [default: never].",
+            help="Stop a training that takes longer, and count it as failed [default: never].",
         ),
     ] = None,
     hparams: Annotated[
         str,
-        typer.Option(
-            metavar="PRESET", help="How much care goes in: fastest, fast, slow or slowest."
-        ),
+        typer.Option(metavar="PRESET", help="Tuning effort: fastest, fast, slow or slowest."),
     ] = "fast",
     settings: Annotated[
         list[str] | None,
@@ -151,35 +149,35 @@ def run(
     ] = None,
     folder: Annotated[
         Path | None,
-        typer.Option(metavar="F", help="Where everything is kept [default: out/<problem>]."),
+        typer.Option(metavar="F", help="Folder of the sweep [default: out/<problem>]."),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
     no_resume: Annotated[
-        bool, typer.Option("--no-resume", help="Move what the folder holds to history/ first.")
+        bool, typer.Option("--no-resume", help="Move the folder's contents to history/ first.")
     ] = False,
     allow_changed_code: Annotated[
         bool,
         typer.Option(
             "--allow-changed-code",
-            help="Go on where it is not known whether a change of the code concerns results.",
+            help="Continue although a change of the code may affect results.",
         ),
     ] = False,
     no_models: Annotated[
-        bool, typer.Option("--no-models", help="Do not keep the trained weights.")
+        bool, typer.Option("--no-models", help="Do not save the trained weights.")
     ] = False,
     curve_samples: Annotated[
-        int, typer.Option(metavar="N", help="Points of each trial's curves; 0 for none.")
+        int, typer.Option(metavar="N", help="Points in each trial's curves; 0: none.")
     ] = 40,
     backend: Annotated[
         str,
-        typer.Option(metavar="NAME", help="local (processes) or inline (in this one, to debug)."),
+        typer.Option(metavar="NAME", help="local (workers) or inline (this process, to debug)."),
     ] = DEFAULT,
     as_json: Annotated[
         bool, typer.Option("--json", help="Write the results as JSON instead of a table.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> Command:
-    """Tune and train every point of a search; the same command goes on where it was.
+    """Tune and train every point of a search; the same command resumes it.
 
     \b
     Examples:
@@ -189,16 +187,16 @@ def run(
       sweeper run examples.digits --grid hidden=2,8,32 --race --trials 30
       sweeper run examples.digits --grid hidden=2,8,32 --selector race --option margin=0.01
 
-    Values are read as int, float, true, false or none (null) where they look like one, else as
-    text. In quotes they are text, commas included; in brackets a list [16,32], a tuple (16,32) or
-    a dict {key: value}, which the shell leaves alone if all of it is quoted:
+    A value that looks like an int, a float, true, false or none (null) is read as that, any other
+    as text. Quotes make it text, commas included; brackets make a list [16,32], a tuple (16,32) or
+    a dict {key: value}. Quote the whole argument for the shell:
 
     \b
       --grid "act='a,b',c"        two texts: a,b and c
       --grid "sizes=[16,32],[64]" two lists
 
-    NaN is refused, since it equals nothing. Without --grid and --random the module's own
-    `selector` or `points` are used. Progress goes to standard error, the table (or JSON) to
+    NaN is refused, since it equals nothing. Without --grid and --random, the module's own
+    `selector` or `points` are used. Progress is printed to standard error, the table (or JSON) to
     standard output.
     """  # noqa: D301 - typer keeps the lines of a paragraph after \b
     arguments = _Run(
@@ -237,7 +235,7 @@ def run(
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """The arguments of `run`, as they were written."""
+    """The arguments of `run`, as given."""
 
     module: str
     grid: tuple[str, ...]
@@ -254,7 +252,7 @@ class _Run:
     as_json: bool
     quiet: bool
     passed_on: dict[str, Any]
-    """To `sweep`, unchanged."""
+    """Passed to `sweep` unchanged."""
 
 
 def _run(arguments: _Run) -> int:
@@ -272,7 +270,7 @@ def _run(arguments: _Run) -> int:
     from sweeper.reading import read_problem
 
     with read_problem(arguments.module, arguments.passed_on["backend"]) as reading:
-        import sweeper.engine  # noqa: F401 - needed next, and the fork server imports torch now
+        import sweeper.engine  # noqa: F401 - needed next; the fork server imports torch meanwhile
         from sweeper.api import sweep
 
         problem = reading.spec
@@ -306,15 +304,15 @@ def _run(arguments: _Run) -> int:
 
 
 def look_in_current_folder(module: str) -> None:
-    """Find modules there, as `python -m` does.
+    """Look for modules in the current folder, as `python -m` does.
 
-    Only where a problem is swept: what is in a folder that is looked at must not be imported.
+    Only `run` does so: commands that read a folder must not import modules that lie in it.
     """
     here = current_folder()
     if here is None or sys.path[:1] == [str(here)]:
         return
     if is_path(module) and Path(module).resolve().parent != here:
-        # A script elsewhere does not see modules here, whose names may be those of others.
+        # A script in another folder must not import modules of the current one by accident.
         sys.path.append(str(here))
     else:
         sys.path.insert(0, str(here))
@@ -327,7 +325,7 @@ def _read_settings(preset: str, written: Sequence[str]) -> HyperparameterSetting
     for name in changes:
         if name not in known:
             raise SettingsError(
-                f"--set {name}: there is no such field{suggestion(name, known)}; the fields are "
+                f"--set {name}: no such field{suggestion(name, known)}; the fields are "
                 f"{', '.join(known)}"
             )
     return dataclasses.replace(

@@ -1,4 +1,4 @@
-"""A process beside the driver, made like a worker, that calls functions for it."""
+"""A helper process beside the driver, made like a worker, that calls functions for it."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ from sweeper.run.worker import Setup, Unfit, resolve
 
 
 class HelperProcess:
-    """Functions are called there one after the other, as `function(fd, *arguments)`.
+    """Calls functions in another process, one after the other, as `function(fd, *arguments)`.
 
-    What it prints goes where the driver's output goes.
+    Its output goes where the driver's output goes.
     """
 
     def __init__(
         self, what: str, fd: int, preload: tuple[str, ...], environment: Mapping[str, str]
     ) -> None:
-        """`what` it does is said where it dies, and `fd` is shared with it."""
+        """`what` describes its task in error messages; `fd` is shared with it."""
         self._what = what
         self._target = Target("sweeper.run.aside:answer", None, fd, preload, environment)
         self._lifeline, self._held = os.pipe()
         self._process: LocalProcess | None = None
-        """Made by the first call, which waits until the fork server has imported `preload`."""
+        """Started by the first call, which waits until the fork server has imported `preload`."""
 
     def call(self, function: str, *arguments: Any) -> Any:
-        """What `"module:function"` returns; what it raises is raised here.
+        """Call `"module:function"` and return its result; an error it raises is raised here.
 
         Raises:
-            BackendError: the process cannot be made, or has ended over it.
+            BackendError: the process cannot be started, or has ended during the call.
         """
         reply = self._ask(function, arguments)
         if isinstance(reply, Failure) and reply.kind == "stopped":
-            # Somebody has killed the fork server, and the process with it.
+            # The fork server was killed, and the helper process with it.
             reply = self._ask(function, arguments)
         if isinstance(reply, Failure):
             raise BackendError(f"{self._what}: {reply.message}; {reply.detail}")
@@ -57,11 +57,11 @@ class HelperProcess:
         return reply.returned
 
     def load(self, modules: Sequence[str]) -> None:
-        """Have the fork server import these before it next forks, where there is one."""
+        """Have the fork server, if there is one, import these modules before its next fork."""
         load(self._target.preload, modules)
 
     def close(self) -> None:
-        """End the process, without waiting until it has ended; closing it again does nothing."""
+        """End the process without waiting for its end; closing twice does nothing."""
         if self._held >= 0:
             for fd in (self._held, self._lifeline):
                 os.close(fd)
@@ -70,7 +70,7 @@ class HelperProcess:
                 self._process.leave()
 
     def _ask(self, function: str, arguments: Sequence[Any]) -> _Reply | Failure:
-        """Its reply, or why it has ended instead."""
+        """The process's reply, or why it ended instead."""
         process = self._process = self._process or self._make()
         try:
             process.channel.send((function, arguments))
@@ -97,10 +97,10 @@ class _Reply:
 
 
 class ThereError(Exception):
-    """The cause of an error that was raised in the other process: where that was."""
+    """Set as the cause of an error from the helper process: its traceback there."""
 
     def __init__(self, text: str, frames: Sequence[traceback.FrameSummary]) -> None:
-        """With the traceback as it is printed, and the frames of the error that was at its root."""
+        """`text` is the printed traceback, `frames` are those of the root cause."""
         super().__init__(text)
         self.frames = frames
 
@@ -109,14 +109,14 @@ class ThereError(Exception):
 
 
 def answer(context: None, fd: int, call: tuple[str, Sequence[Any]]) -> Iterator[_Reply]:
-    """The other side."""
+    """Executed by the helper process: answers one call."""
     del context
     function, arguments = call
     try:
         reply = _Reply(resolve(function)(fd, *arguments))
     except BaseException as error:  # noqa: BLE001 - raised again where it was called
         reply = _raised(error)
-    # It may be ended as soon as it has answered.
+    # The driver may end this process as soon as it has answered.
     with contextlib.suppress(Exception):
         sys.stdout.flush()
     yield reply
@@ -127,6 +127,6 @@ def _raised(error: BaseException) -> _Reply:
     frames = tuple(traceback.extract_tb((error.__cause__ or error).__traceback__))
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - made just now
-    except Exception:  # noqa: BLE001 - whatever it has in it
+    except Exception:  # noqa: BLE001 - pickling runs the error's own code
         error = BackendError(f"{type(error).__name__}: {error}")
     return _Reply(None, error, text, frames)

@@ -1,4 +1,4 @@
-"""Pickled messages over a socket pair: the driver's end never blocks, the worker's does."""
+"""Pickled messages over a socket pair: the driver's end never blocks, the worker's end does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Channel:
         self._unsent = bytearray()
 
     def fileno(self) -> int:
-        """For a selector."""
+        """The file descriptor, for `selectors`."""
         return self._socket.fileno()
 
     def close(self) -> None:
@@ -29,7 +29,7 @@ class Channel:
     # -- the worker's end -------------------------------------------------------------------------
 
     def send(self, message: Any) -> None:
-        """Send, after what waits to be sent, and wait until it is on its way.
+        """Send after all pending messages, and wait until the socket has taken it.
 
         Raises:
             OSError: the other end is closed.
@@ -46,7 +46,7 @@ class Channel:
         """
         while (framed := self._next()) is None:
             self._read(0)
-        return pickle.loads(framed)  # noqa: S301 - written by this very package
+        return pickle.loads(framed)  # noqa: S301 - written by sweeper
 
     # -- the driver's end -------------------------------------------------------------------------
 
@@ -84,7 +84,7 @@ class Channel:
         messages = []
         try:
             while (framed := self._next()) is not None:
-                messages.append(pickle.loads(framed))  # noqa: S301 - written by this very package
+                messages.append(pickle.loads(framed))  # noqa: S301 - written by sweeper
         except Exception:  # noqa: BLE001 - unpickling raises whatever it likes
             closed = True
         return messages, closed

@@ -1,4 +1,4 @@
-"""Hands out core sets: one slot for each job that may run at once, neighbours together."""
+"""Divides the cores into slots, one per job that may run at once, neighbours together."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from sweeper.run.topology import Topology
 
 
 def slots(topology: Topology, width: int) -> tuple[tuple[int, ...], ...]:
-    """The cores of each slot: as many slots of `width` cores as there are, none shared.
+    """The cores of each slot: as many disjoint slots of `width` cores as fit.
 
-    A slot lies within one package wherever that costs no slot.
+    A slot lies within one package if that costs no slot.
 
     Raises:
         SettingsError: `width` is below 1 or above the number of usable cores.
@@ -30,7 +30,7 @@ def slots(topology: Topology, width: int) -> tuple[tuple[int, ...], ...]:
         whole = len(members) - len(members) % width
         within += _cut(members[:whole], width)
         left_over += members[whole:]
-    # What does not fill a slot in its own package is put together across packages.
+    # Cores left over in their packages are combined across packages.
     sets = sorted(within + _cut(left_over, width))
     return tuple(tuple(topology.cores[place] for place in members) for members in sets)
 

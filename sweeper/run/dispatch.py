@@ -1,4 +1,4 @@
-"""The thin layer between the scheduler, which decides, and a backend, which acts."""
+"""Connects the scheduler, which decides, to a backend, which acts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sweeper.run.scheduler import Scheduler
 from sweeper.run.signals import Interrupts
 
 COMMIT_AFTER = 0.02
-"""Seconds that an event waits at most for others to be made durable with it."""
+"""Maximum seconds that an event waits for others, to be made durable together."""
 
 COMMIT_AT = 100
-"""So many outcomes are made durable without waiting for more."""
+"""This many outcomes are made durable without waiting for more."""
 
 LOOK_OUTSIDE = 1.0
-"""Seconds between looks where points may come from outside."""
+"""Seconds between asks when points may come from elsewhere."""
 
 
 class Source(Protocol):
@@ -27,14 +27,14 @@ class Source(Protocol):
 
     @property
     def finished(self) -> bool:
-        """Nothing is left to do."""
+        """Whether nothing is left to do."""
 
     @property
     def waiting_outside(self) -> bool:
-        """Points may come from elsewhere, at any time."""
+        """Whether points may come from elsewhere, at any time."""
 
     def release(self) -> Iterable[Work]:
-        """What has come up since the last call."""
+        """The work released since the last call."""
 
 
 def dispatch(
@@ -45,12 +45,12 @@ def dispatch(
     clock: Callable[[], float],
     ticks: Callable[[], float] = time.monotonic,
 ) -> Iterator[list[Event]]:
-    """Keep the slots busy; yields batches of events, which the caller makes durable and tells.
+    """Keep the slots busy; yields batches of events, which the caller stores and tells the study.
 
-    `clock` says what time it is, for people; `ticks` how much has passed, whoever sets the clock.
-    Work follows from outcomes only after the caller has taken their batch.  Ends when the source
-    has finished, when nothing runs and nothing can start (the caller can tell the two apart), or,
-    after an `Interrupted`, at once.
+    `clock` gives the time of day, for people; `ticks` is monotonic, for durations.  Work that
+    follows from outcomes is released only after the caller has taken their batch.  Ends when the
+    source has finished, when nothing runs and nothing can start (the caller can tell the two
+    apart), or at once after an `Interrupted`.
     """
     batch: list[Event] = []
     while True:
@@ -78,7 +78,7 @@ def dispatch(
             batch += _start(scheduler, backend, interrupts, clock(), ticks)
             ended = sum(isinstance(event, Finished) for event in reacted)
             finished += ended
-            # A worker would idle, and what to do next may follow from this batch.
+            # A worker would be idle, and its next job may follow from this batch.
             starving = scheduler.idle_slots > 0 and ended > 0
             if starving or not messages:
                 break
@@ -98,7 +98,7 @@ def _start(
     starts = scheduler.starts()
     if starts:
         backend.start(starts)
-    scheduler.begun(ticks())  # after a worker was made, which takes a while that is not the job's
+    scheduler.begun(ticks())  # after its worker was started, whose time does not count as the job's
     return [Started(now, start.job, start.slot) for start in starts]
 
 
@@ -109,7 +109,7 @@ def _wait(
     ticks: Callable[[], float],
     patience: float | None,
 ) -> list[Message]:
-    """What the backend reports; a job over its time is ended, and reported as a death."""
+    """The backend's messages; a job that exceeds its time is stopped and reported as a death."""
     if scheduler.due == math.inf:
         return backend.wait(patience, interrupts)
     for slot in scheduler.overdue(ticks()):

@@ -1,4 +1,4 @@
-"""Workers examined all at once, as they are in a sweep: what `doctor` reports from."""
+"""Examines all workers at once, as in a sweep, for the `doctor` command."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sweeper.run.backends.local import LocalBackend
 from sweeper.run.signals import Interrupts
 
 PATIENCE = 120.0
-"""Seconds in which some worker must answer."""
+"""Seconds within which some worker must answer."""
 
 
 def examine(
     execute: str, width: int, slots: Sequence[tuple[int, ...]], *, pinned: bool
 ) -> dict[int, Outcome]:
-    """Have a worker in every slot execute a job at the same time; what each came to, by slot.
+    """Have a worker in every slot execute a job at the same time; returns the outcomes by slot.
 
     Args:
         execute: `"module:function"`, called with `width` as its context.

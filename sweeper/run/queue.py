@@ -1,10 +1,10 @@
-"""The greedy priority queue: what starts next, and how work is cut into jobs.
+"""The greedy priority queue: which work starts next, and how it is cut into jobs.
 
-What unlocks most goes first: tuning before trials, but only so many points ahead of their trials
-that results come early.  Among each, the longest remaining path in time goes first, so that the
-sweep does not end with one core at a long trial; where durations are not known yet, the order of
-asking for tuning, most replicas left for trials.  Pure: no clock, no process, no file.  Every
-operation takes time logarithmic in the number of points.
+Tuning goes before trials, since it unlocks them; but the number of points tuned ahead of their
+trials is limited, so that results come early.  Within each kind the longest remaining path in time
+goes first, so that the sweep does not end with one core on a long trial.  While durations are not
+known, tuning goes in the order of asking, and trials by the number of replicas left.  Pure: no
+clock, no process, no file.  Every operation is logarithmic in the number of points.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sweeper.records import Job, Work
 
 @dataclass(slots=True)
 class _Rest:
-    """A work and where its numbers that are still queued begin (they are not copied)."""
+    """A work, and the index of its first number that is still queued (numbers are not copied)."""
 
     work: Work
     begin: int = 0
@@ -29,18 +29,18 @@ class _Rest:
 
 @dataclass(slots=True, eq=False)
 class _Lane:
-    """What is queued of one point and kind."""
+    """The queued work of one point and kind."""
 
     rests: deque[_Rest] = field(default_factory=deque)
     queued: int = 0
-    """Replicas."""
+    """Queued replicas."""
     running: int = 0
     """Jobs."""
     path: float | None = None
-    """Seconds along the longest path through a replica of what is queued to the end of its point:
-    the newest that is known, being the best informed."""
+    """Seconds of the longest path from the start of a queued replica to the end of its point, from
+    the most recent estimate."""
     shelf: Any = None
-    """The sorted mapping where `pop` finds this lane; None while nothing of it may start."""
+    """The sorted mapping in which `pop` finds this lane; None while none of it may start."""
     key: tuple[Any, ...] = ()
 
     def add(self, work: Work) -> None:
@@ -53,7 +53,7 @@ class _Lane:
             self.path = work.expected + (work.after or 0.0)
 
     def cut(self, most: int) -> tuple[Work, tuple[int, ...]]:
-        """Takes the next numbers, at most so many, out of the queue."""
+        """Take at most `most` of the next numbers out of the queue."""
         rest = self.rests[0]
         numbers = rest.work.numbers[rest.begin : rest.begin + most]
         rest.begin += len(numbers)
@@ -64,7 +64,7 @@ class _Lane:
         return rest.work, numbers
 
     def may_start(self, width: int) -> bool:
-        """Whether a job more keeps within the cores that the work may own."""
+        """Whether one more job stays within the cores that the work may own."""
         if not self.rests:
             return False
         most_cores = self.rests[0].work.most_cores
@@ -72,7 +72,7 @@ class _Lane:
 
     @property
     def urgency(self) -> float:
-        """Sorts the longest path first, and one that is not known before all: it may be long."""
+        """Sort key: the longest path first; an unknown one before all, since it may be long."""
         return -math.inf if self.path is None else -self.path
 
 
@@ -85,7 +85,7 @@ class _Point:
     ahead: bool = False
     """Its tuning has begun and its trials have not all been started."""
     tuned: bool = False
-    """Its tuning is over; its trials are those queued, or about to be."""
+    """Its tuning is over; its trials are queued, or are about to be."""
 
     @property
     def forgettable(self) -> bool:
@@ -99,8 +99,8 @@ class Queue:
     Args:
         slots: how many jobs may run at once.
         width: the cores of a job.
-        per_job: the most replicas that a job gets whose work does not say it; no result depends
-            on it.
+        per_job: maximum number of replicas per job, for work without a maximum of its own; no
+            result depends on it.
     """
 
     def __init__(self, slots: int, width: int = 1, per_job: int = 1) -> None:
@@ -116,13 +116,13 @@ class Queue:
         self._next_id = 0
 
     def __len__(self) -> int:
-        """Queued replicas."""
+        """The number of queued replicas."""
         return self._queued
 
     def add(self, work: Work) -> None:
-        """Queues the work's replicas behind what is queued of its point and kind.
+        """Queue the work's replicas behind those of the same point and kind.
 
-        Work of kind `"trial"` ends the point's tuning, also where it has no numbers.
+        Work of kind `"trial"` ends the point's tuning, even without numbers.
         """
         point = self._points.get(work.point)
         if point is None:
@@ -136,10 +136,10 @@ class Queue:
         self._file(point)
 
     def pop(self, free_slots: int = 1) -> Job | None:
-        """The job to start now in a free slot; None where nothing may start.
+        """The job to start now in a free slot; None if nothing may start.
 
-        With several free slots the job gets no more than its share of what is queued of its point
-        and kind, so that no slot stays free while another's job has several replicas.
+        With several free slots the job gets at most its share of the queued replicas of its point
+        and kind, so that no slot stays free while another slot's job has several.
         """
         if self._begun:
             shelf, kind = self._begun, "tuning"
@@ -172,9 +172,9 @@ class Queue:
         return job
 
     def ended(self, job: Job) -> None:
-        """The job is over, or its worker is lost: it owns no cores any more.
+        """Note that a job is over, or its worker lost: it owns no cores any more.
 
-        To be called once for each job that `pop` gave.
+        Call it once for each job that `pop` returned.
         """
         point = self._points[job.point]
         lane = point.tuning if job.kind == "tuning" else point.trials
@@ -182,9 +182,9 @@ class Queue:
         self._file(point)
 
     def _file(self, point: _Point) -> None:
-        """Puts the point where `pop` looks for it; called after every change to the point."""
+        """Put the point where `pop` finds it; called after every change to the point."""
         if point.tuned and not point.trials.queued:
-            # Back to where it came from: tuning that is added later would begin anew.
+            # Back to the initial state: tuning that is added later begins anew.
             point.tuned = False
             if point.ahead:
                 point.ahead = False

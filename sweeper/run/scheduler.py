@@ -1,10 +1,10 @@
-"""Which job runs in which slot: events in, starts out.
+"""Decides which job runs in which slot: events in, starts out.
 
-Pure: no clock, no process, no file.  A backend does what `starts` says and reports; `react` turns
-its reports into events.
+Pure: no clock, no process, no file.  A backend carries out `starts` and reports; `react` turns its
+reports into events.
 
-A worker whose replicas are over in no time is handed jobs ahead, so that it need not ask for each.
-They are a hundredth of a second's work at most: work that is released meanwhile waits no longer.
+A worker with very short replicas is handed jobs ahead, so that it need not ask for each.  They are
+at most a hundredth of a second of work, which is the longest that newly released work waits.
 """
 
 from __future__ import annotations
@@ -34,34 +34,34 @@ from sweeper.records import (
 from sweeper.run.queue import Queue
 
 SHORT_SECONDS = 0.005
-"""Seconds; a replica below it is over in no time."""
+"""Seconds; a replica that takes less is short."""
 
 STREAK = 8
-"""So many short ones in a row are taken to go on."""
+"""After this many short replicas in a row, the next are expected to be short."""
 
 HANDED_SECONDS = 0.01
 HANDED_REPLICAS = 256
-"""The most that a worker is handed ahead: about as long as a disk takes for a commit."""
+"""Maximum seconds of work handed ahead: about as long as a disk takes for a commit."""
 
 
 @dataclass(slots=True, eq=False)
 class _Worker:
-    """What a slot's worker has been handed."""
+    """The jobs that a slot's worker has been handed."""
 
     jobs: deque[Job] = field(default_factory=deque)
-    """In the order of their execution: the first one runs."""
+    """In order of execution: the first one runs."""
     open: set[int] = field(default_factory=set)
-    """The numbers of the first one that have no outcome."""
+    """The numbers of the first job that have no outcome yet."""
     replicas: int = 0
-    """Of all of them, when they were handed over."""
+    """Replicas of all the jobs, when they were handed over."""
     streak: int = 0
     """How many replicas in a row were short."""
     seconds: float = 0.0
-    """The longest of them."""
+    """The longest of these, in seconds."""
     due: float = math.inf
-    """When the first one is over its time."""
+    """When the first job exceeds its time."""
     stopped: Job | None = None
-    """The one that was over its time, for which the worker is being ended."""
+    """The job that exceeded its time, for which the worker is being ended."""
 
     def take(self, job: Job) -> None:
         if not self.jobs:
@@ -70,7 +70,7 @@ class _Worker:
         self.replicas += len(job.numbers)
 
     def drop(self) -> Job:
-        """The first job is over."""
+        """Remove the first job, which is over."""
         job = self.jobs.popleft()
         self.replicas -= len(job.numbers)
         self.open = set(self.jobs[0].numbers) if self.jobs else set()
@@ -87,7 +87,7 @@ class _Worker:
 
     @property
     def room(self) -> int:
-        """How many replicas more it may be handed ahead."""
+        """How many more replicas it may be handed ahead."""
         if self.streak < STREAK or (self.jobs[-1].expected or 0.0) >= SHORT_SECONDS:
             return 0
         most = min(HANDED_REPLICAS, HANDED_SECONDS / max(self.seconds, 1e-9))
@@ -95,14 +95,14 @@ class _Worker:
 
 
 class Scheduler:
-    """Fills slots from the queue, and knows what runs where.
+    """Fills slots from the queue, and tracks which job runs where.
 
     Args:
         slots: how many jobs may run at once; they are numbered from 0.
         width: the cores of a slot.
-        per_job: the most replicas that a job gets; no result depends on it.
-        timeout: the seconds that a job may take for each of its replicas: they may be trained
-            together, so only all of them can be over their time.
+        per_job: maximum number of replicas per job; no result depends on it.
+        timeout: the seconds that a job may take per replica.  Replicas may be trained together, so
+            the limit applies to the job as a whole.
     """
 
     def __init__(
@@ -111,20 +111,20 @@ class Scheduler:
         self._queue = Queue(slots, width, per_job)
         self._timeout = timeout
         self._due = SortedSet()
-        """When the first job of each busy slot is over its time, with the slot."""
+        """When the first job of each busy slot exceeds its time, with the slot."""
         self._new: set[int] = set()
-        """Busy slots whose first job has only begun."""
+        """Busy slots whose first job has just begun."""
         self._workers = [_Worker() for _ in range(slots)]
         self._idle = SortedSet(range(slots))
         self._running: dict[int, Job] = {}
         self._hasty: set[int] = set()
         """Busy slots that may have room for jobs ahead."""
         self._returned: deque[Job] = deque()
-        """Handed ahead to a worker that died before it came to them."""
+        """Jobs handed ahead to a worker that died before it began them."""
 
     @property
     def running(self) -> Mapping[int, Job]:
-        """The job in each busy slot: a live view, not to be kept over a call."""
+        """The job in each busy slot: a live view, not to be kept across calls."""
         return MappingProxyType(self._running)
 
     @property
@@ -134,16 +134,16 @@ class Scheduler:
 
     @property
     def queued(self) -> int:
-        """Replicas that wait for a slot."""
+        """The number of replicas that wait for a slot."""
         return len(self._queue) + sum(len(job.numbers) for job in self._returned)
 
     def add(self, works: Iterable[Work]) -> None:
-        """Takes in what the study released, in order."""
+        """Queue the works that the study released, in order."""
         for work in works:
             self._queue.add(work)
 
     def starts(self) -> list[Start]:
-        """What to hand to workers now, idle slots first; the slots count as busy from here on."""
+        """Jobs to hand to workers now, idle slots first; the slots count as busy from now on."""
         started: list[Start] = []
         while self._idle:
             job = self._next(len(self._idle))
@@ -160,10 +160,10 @@ class Scheduler:
         return started
 
     def begun(self, ticks: float) -> None:
-        """What was handed over, and waits behind nothing, has begun by now.
+        """Note that the first jobs handed over since the last call have begun.
 
-        `ticks` are seconds of a clock that nobody sets: a time that is set, or a night's sleep of
-        the machine, makes no job late.
+        `ticks` are seconds of a monotonic clock: neither setting the time of day nor suspending
+        the machine makes a job late.
         """
         if self._timeout is not None:
             for slot in self._new:
@@ -174,11 +174,11 @@ class Scheduler:
 
     @property
     def due(self) -> float:
-        """When, in ticks, `overdue` next has something to say; infinity: never."""
+        """When, in ticks, `overdue` next returns a slot; infinity: never."""
         return float(self._due[0][0]) if self._due else math.inf
 
     def overdue(self, ticks: float) -> list[int]:
-        """The slots whose job is over its time: their workers are to be ended, each once."""
+        """The slots whose job exceeds its time: end their workers.  Each is returned once."""
         slots = [slot for due, slot in self._due.irange(maximum=(ticks, len(self._workers)))]
         for slot in slots:
             worker = self._workers[slot]
@@ -196,9 +196,9 @@ class Scheduler:
     def _hand_ahead(self, slot: int) -> list[Start]:
         worker = self._workers[slot]
         started: list[Start] = []
-        # At the end each worker gets its share.
+        # At the end of a sweep each worker gets its share.
         share = self.queued // len(self._workers)
-        # Several at once are handed over for the price of one.
+        # Handing over several jobs at once costs no more than one.
         if min(worker.room, share) < worker.replicas:
             return started
         while min(worker.room, share) > 0:
@@ -210,10 +210,10 @@ class Scheduler:
         return started
 
     def react(self, messages: Iterable[Message], now: float) -> list[Event]:
-        """The events that a backend's messages mean, all at `now` (seconds since the epoch).
+        """Turn a backend's messages into events, all at `now` (seconds since the epoch).
 
-        A result that belongs to no running replica of its slot is ignored, and so is the death of
-        an idle worker.
+        A result of no running replica of its slot is ignored, and so is the death of an idle
+        worker.
         """
         events: list[Event] = []
         for message in messages:
@@ -247,17 +247,17 @@ class Scheduler:
         """Why the worker's first job has ended with it."""
         if worker.stopped is None:
             return cause
-        if worker.stopped is not worker.jobs[0]:  # that had ended meanwhile
-            return replace(cause, kind="stopped", message="the job before was over its time")
+        if worker.stopped is not worker.jobs[0]:  # that job had ended meanwhile
+            return replace(cause, kind="stopped", message="the job before exceeded its time")
         if len(worker.open) > 1:
-            message = "stopped over its time with others: each goes on alone"
+            message = "stopped: exceeded its time together with others: each goes on alone"
             return replace(cause, kind="stopped", message=message)
-        message = f"stopped: over its time (trial_timeout={self._timeout:g})"
+        message = f"stopped: exceeded its time (trial_timeout={self._timeout:g})"
         detail = cause.detail.partition("; ")[2] or cause.detail
         return Failure("timeout", message, detail)
 
     def _renew(self, slot: int) -> None:
-        """The slot's next worker has shown nothing yet."""
+        """Start with a fresh record for the slot's next worker."""
         self._forget_due(slot)
         self._workers[slot] = _Worker()
 
@@ -275,7 +275,7 @@ class Scheduler:
         )
 
     def _go_on(self, slot: int) -> None:
-        """The slot's worker has come to its next job, or has none."""
+        """Move the slot on to its worker's next job, or to idle."""
         self._forget_due(slot)
         jobs = self._workers[slot].jobs
         if jobs:

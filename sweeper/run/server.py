@@ -1,14 +1,14 @@
-"""The fork server: a process that imports what workers need once, and forks them from itself.
+"""The fork server: imports what workers need once, and forks them from itself.
 
-It has one thread when it forks, so that no lock is held in the child.  It outlives a sweep, and
-ends with its driver.  One packet a request, on a socket of kind SEQPACKET:
+It has one thread when it forks, so that no lock is held in the child.  It outlives a sweep and
+ends with its driver.  Each request is one packet on a SEQPACKET socket:
 
-    import A B  modules, as far as that goes
-    fork      with file descriptors (connection, lifeline, status, out, err[, shared]), of which
-              two are for what is printed; answered by the pid
-    kill PID  the worker and what it started
+    import A B  import modules, if possible
+    fork      with file descriptors (connection, lifeline, status, out, err[, shared]); out and err
+              take the worker's output; answered by the pid
+    kill PID  the worker and its descendants
 
-When a worker has ended its wait status is written to its status pipe.
+When a worker has ended, its wait status is written to its status pipe.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ _READY = b"ready"
 
 
 class ServerGoneError(BackendError):
-    """The server ended, or was ended, before it answered: another may do what it did not."""
+    """The server ended before it answered: a new server may succeed."""
 
 
 class ForkServer:
     """The driver's side."""
 
     def __init__(self, preload: Sequence[str], wished: Sequence[str] = ()) -> None:
-        """Start the server; importing goes on while the caller does other things.
+        """Start the server; it imports while the caller does other things.
 
-        What is `wished` is imported too, as far as that goes well and starts no thread.
+        It also imports each `wished` module that neither raises nor starts a thread.
         """
         open_standard_streams()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             told = (theirs.fileno(), os.getpid(), tuple(preload), tuple(wished))
             environment = os.environ | FIXED_ENVIRONMENT
-            self._process = subprocess.Popen(  # noqa: S603 - this very interpreter
+            self._process = subprocess.Popen(  # noqa: S603 - this interpreter
                 worker.command(_BOOTSTRAP, told),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -69,15 +69,15 @@ class ForkServer:
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs."""
+        """Whether the server still runs."""
         return self._process.poll() is None
 
     def fork(self, connection: int, lifeline: int, status: int, shared: int | None) -> int:
-        """Make a worker with these file descriptors; its process id.
+        """Fork a worker with these file descriptors; returns its process id.
 
         Raises:
-            BackendError: the server could not import what workers need, or cannot be asked.
-            ServerGoneError: it is gone; a worker that it may have made yet ends with it, or when
+            BackendError: the server could not import what workers need, or cannot be reached.
+            ServerGoneError: it has ended; a worker that it may have forked ends with it, or when
                 the other end of `connection` is closed.
         """
         if not self._ready:
@@ -95,49 +95,49 @@ class ForkServer:
         except (BrokenPipeError, ConnectionResetError) as error:
             raise self._gone() from error
         except OSError as error:
-            raise BackendError(f"the fork server cannot be asked for a worker: {error}") from error
+            raise BackendError(f"the fork server cannot be reached: {error}") from error
         pid = int(self._receive())
         self._loading = False
         return pid
 
     def load(self, modules: Sequence[str]) -> None:
-        """Import more, as far as that goes well, before the next worker is made; does not wait."""
-        with contextlib.suppress(OSError):  # the next fork says so
+        """Import more modules, if possible, before the next fork; does not wait."""
+        with contextlib.suppress(OSError):  # the next fork reports it
             self._control.send(f"import {' '.join(modules)}".encode())
             self._loading = True
 
     def _receive(self) -> bytes:
         try:
             answer = self._control.recv(_PACKET)
-        except ConnectionResetError as error:  # it ended before it had read what it was sent
+        except ConnectionResetError as error:  # it ended before it had read the request
             raise self._gone() from error
         if not answer:
             raise self._gone()
         return answer
 
     def _gone(self) -> ServerGoneError:
-        # One that was killed may be seen alive for a moment after its sockets are closed.
+        # A killed process may seem alive for a moment after its sockets are closed.
         return ServerGoneError(f"the fork server ended with code {self._process.wait()}")
 
     def kill(self, pid: int) -> None:
-        """Kill a worker and what it started; one that has ended already is left alone."""
+        """Kill a worker and its descendants; does nothing if it has ended already."""
         with contextlib.suppress(OSError):
             self._control.send(f"kill {pid}".encode())
 
     def close(self) -> None:
-        """End the server and every worker it has."""
-        # A process that was forked from this one may hold it open, too.
+        """End the server and all its workers."""
+        # A process forked from this one may also hold the socket open.
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_RDWR)
         self._control.close()
-        if self._loading or not self._ready:  # it may be importing for seconds yet
+        if self._loading or not self._ready:  # it may go on importing for seconds
             self._process.kill()
         self._process.wait()
 
 
 @contextlib.contextmanager
 def _streams() -> Iterator[list[int]]:
-    """Where this process prints; where that is closed, it is lost."""
+    """This process's output descriptors; the null device in place of a closed one."""
     null = os.open(os.devnull, os.O_WRONLY)
     try:
         yield [fd if worker.prints_to(fd) else null for fd in (1, 2)]
@@ -145,7 +145,7 @@ def _streams() -> Iterator[list[int]]:
         os.close(null)
 
 
-# Looking for garbage again and again while all this is imported would take a fifth of the time.
+# Garbage collection during these imports would take a fifth of the time.
 _BOOTSTRAP = """
 import gc
 gc.disable()
@@ -155,10 +155,10 @@ main(*told)
 
 
 def main(control_fd: int, driver: int, preload: Sequence[str], wished: Sequence[str]) -> None:
-    """The server's own life."""
+    """The main function of the server process."""
     control = socket.socket(fileno=control_fd)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _end_with_parent()  # while it imports it hears nothing
+    _end_with_parent()  # it reads no socket while it imports
     if os.getppid() != driver:
         return
     try:
@@ -168,21 +168,21 @@ def main(control_fd: int, driver: int, preload: Sequence[str], wished: Sequence[
         control.send(traceback.format_exc()[-_PACKET:].encode())
         return
     _import_wished(control_fd, driver, preload, wished)
-    # From here on the socket says so, also where only the thread that made this one has ended.
+    # From here on the socket tells when the driver ends, and not only the thread that started this.
     _end_with_parent(by=0)
     with contextlib.suppress(BrokenPipeError):  # the driver may be gone by now
         control.send(_READY)
     _Server(control).run()
-    # Taking apart what was imported would take as long as a second, for which the driver waits.
+    # Interpreter shutdown would take up to a second, for which the driver would wait.
     os._exit(0)
 
 
 def _import_wished(
     control_fd: int, driver: int, preload: Sequence[str], wished: Sequence[str]
 ) -> None:
-    """Import what workers would import each; where that starts a thread, begin anew without it.
+    """Import modules that each worker would import; if one starts a thread, restart without it.
 
-    A fork takes no thread along, but the locks that it holds.
+    A fork copies the locks that other threads hold, but not the threads.
     """
     for name in wished:
         # A worker that needs it raises the same, and there it is shown.
@@ -191,13 +191,13 @@ def _import_wished(
     if wished and len(list(Path("/proc/self/task").iterdir())) > 1:
         os.set_inheritable(control_fd, True)  # noqa: FBT003 - positional alone
         told = (control_fd, driver, tuple(preload), ())
-        os.execv(sys.executable, worker.command(_BOOTSTRAP, told))  # noqa: S606 - this very interpreter
+        os.execv(sys.executable, worker.command(_BOOTSTRAP, told))  # noqa: S606 - this interpreter
 
 
 def _end_with_parent(by: int = signal.SIGKILL) -> None:
-    """Have the kernel end this process when its parent is gone, which alone could end it; 0: not.
+    """Have the kernel send this process signal `by` when its parent ends; 0: no signal.
 
-    To be exact, when the thread is gone that made this process.
+    More exactly: when the thread that started this process ends.
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by)
 
@@ -232,7 +232,7 @@ class _Server:
             self._kill(pid)
 
     def _answer(self) -> bool:
-        """Take one request; False when the driver is gone."""
+        """Handle one request; False when the driver is gone."""
         request, fds, _, _ = socket.recv_fds(self.control, _PACKET, 6)
         if request == b"fork":
             self._fork(fds)
@@ -243,7 +243,7 @@ class _Server:
                     importlib.import_module(name)
         elif request.startswith(b"kill "):
             pid = int(request.split()[1])
-            # One that was reaped may have left its number to another process.
+            # The pid of a reaped worker may belong to another process by now.
             if pid in self.status_of:
                 self._kill(pid)
         return bool(request)
@@ -253,7 +253,7 @@ class _Server:
         pid = os.fork()
         if pid == 0:
             self._become_worker(connection, lifeline, status, (out, err), shared)
-        with contextlib.suppress(OSError):  # whichever is first, child or parent
+        with contextlib.suppress(OSError):  # child or parent, whichever is first
             os.setpgid(pid, pid)
         for fd in (connection, lifeline, out, err, *shared):
             os.close(fd)
@@ -281,7 +281,7 @@ class _Server:
             for fd, stream in zip(streams, (1, 2), strict=True):
                 os.dup2(fd, stream)
                 os.close(fd)
-            gc.freeze()  # what was imported: no page of it is touched by looking through it
+            gc.freeze()  # collections then touch, and so copy, no page of what was imported
             gc.enable()
             worker.serve(connection, lifeline, shared[0] if shared else None)
             code = 0
@@ -292,8 +292,8 @@ class _Server:
 
     def _reap(self) -> None:
         while self.status_of:
-            # Looked at before it is reaped: until then its number is nobody else's, and what it
-            # started can be ended with it.
+            # Read the status before reaping: until then the pid is not reused, and the worker's
+            # descendants can be killed with it.
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended is None:
                 return

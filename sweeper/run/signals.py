@@ -1,4 +1,4 @@
-"""Being told to stop: signals as something that can be waited for."""
+"""Signals to stop, as a file descriptor that can be waited for."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ _STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class Interrupts:
-    """Notes the first signal to stop while it is entered; a second one acts as it did before.
+    """Context manager that notes the first signal to stop; a second one has its usual effect.
 
-    Outside the main thread, where Python allows no handlers, it notes nothing.
+    Outside the main thread, where Python allows no signal handlers, it notes nothing.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        """The signal that came, if one has."""
+        """The signal that arrived, if any."""
         self._woken, self._waker = os.pipe()
         self._before: dict[int, Any] = {}
 
     def fileno(self) -> int:
-        """Readable once a signal has come."""
+        """A file descriptor that is readable once a signal has arrived."""
         return self._woken
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for name in _STOPPING:
                 number = getattr(signal, name, None)
-                # A signal that is ignored (nohup) stays so.
+                # An ignored signal (nohup) stays ignored.
                 if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._note)
         return self

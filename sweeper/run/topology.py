@@ -1,6 +1,6 @@
-"""Which physical cores this process may use; nothing else in sweeper knows.
+"""Finds the physical cores that this process may use; the only place that does.
 
-`usable_cores` reads the facts, `find_cores` and `find_unpinned_cores` decide from them.
+`usable_cores` reads the system, `find_cores` and `find_unpinned_cores` decide.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from sweeper.errors import SettingsError
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """The cores that this process may use, and why those."""
+    """The cores that this process may use, and why."""
 
     cores: tuple[int, ...]
     """One logical CPU for each physical core (the lowest allowed), by package, then core number."""
     pinned: bool
-    """Whether workers can be bound to `cores`; if not, only how many there are counts."""
+    """Whether workers can be bound to `cores`; if not, only their number matters."""
     reason: str
-    """What was found and what bounds it, as a sentence for people."""
+    """What was found and what limits it, as a sentence for people."""
     packages: tuple[int, ...] = ()
-    """The package of each core, in the same order; empty: not known, taken for one package."""
+    """The package of each core, in the same order; empty: not known, treated as one package."""
 
 
 # -- deciding -------------------------------------------------------------------------------------
@@ -40,22 +40,22 @@ def find_cores(
     quota: float | None = None,
     total_cores: int | None = None,
 ) -> Topology:
-    """The usable cores, from what the system says.
+    """The usable cores, given what the system reports.
 
     Args:
         allowed: the affinity mask, as logical CPUs; at least one.
-        siblings: for a logical CPU, all logical CPUs of its physical core; one that is missing
-            counts as a core of its own.
+        siblings: for a logical CPU, all logical CPUs of its physical core; a missing one counts as
+            a core of its own.
         packages: the physical package of a logical CPU; 0 where missing.
         quota: the cgroup's CPU time, in CPUs; None: not limited.
-        total_cores: the most physical cores to use; None: not limited.
+        total_cores: maximum number of physical cores to use; None: not limited.
 
     Raises:
         SettingsError: `total_cores` is not a whole number, 1 or more.
     """
     mask = set(allowed)
     lowest = {min(mask.intersection(siblings.get(cpu, ())) | {cpu}) for cpu in mask}
-    # A core keeps its place among its neighbours also where the mask leaves only its later sibling.
+    # A core keeps its place among its neighbours even if the mask leaves only a later sibling.
     cores = sorted(
         lowest, key=lambda core: (packages.get(core, 0), min(siblings.get(core, (core,))))
     )
@@ -76,7 +76,7 @@ def find_cores(
 
 
 def find_unpinned_cores(physical: int, total_cores: int | None = None) -> Topology:
-    """The usable cores where the system can neither tell nor set an affinity mask.
+    """The usable cores on a system without affinity masks.
 
     Raises:
         SettingsError: `total_cores` is not a whole number, 1 or more.
@@ -91,11 +91,11 @@ def find_unpinned_cores(physical: int, total_cores: int | None = None) -> Topolo
 
 
 def _bound(available: int, quota: float | None, total_cores: int | None) -> tuple[int, str]:
-    """How many of the available cores to use, and what bounds that, in words."""
+    """How many of the available cores to use, and what limits that, in words."""
     limits: dict[str, int] = {}
     if quota is not None:
-        # Rounded down: a worker more than the quota carries would be throttled, and with it
-        # every other; a quota below one CPU still has to run something.
+        # Rounded down: with one worker more than the quota allows, all workers would be throttled.
+        # With a quota below one CPU, one core is used.
         limits[f"the cgroup quota of {quota:g} CPUs"] = max(1, math.floor(quota))
     if total_cores is not None:
         if not isinstance(total_cores, int) or isinstance(total_cores, bool) or total_cores < 1:
@@ -136,7 +136,7 @@ def usable_cores(total_cores: int | None = None, *, root: Path = Path("/")) -> T
     packages: dict[int, int] = {}
     for cpu in allowed:
         folder = root / f"sys/devices/system/cpu/cpu{cpu}/topology"
-        # The second name is what kernels before 5.3 call the first.
+        # Kernels before 5.3 use the second name.
         threads = _read(folder / "core_cpus_list") or _read(folder / "thread_siblings_list")
         package = _read(folder / "physical_package_id")
         if threads:
@@ -164,14 +164,14 @@ def _parse_cpus(text: str) -> frozenset[int]:
 
 
 def _read_quota(root: Path) -> float | None:
-    """The smallest quota of the control groups that this process is in, in CPUs."""
+    """The smallest quota, in CPUs, of the control groups of this process."""
     mounts = root / "sys/fs/cgroup"
     quotas: list[float | None] = []
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if not controllers:
-            # Version 2 is mounted one level down where version 1 is in use beside it.
+            # If version 1 is in use too, version 2 is mounted one level down.
             for mount in (mounts, mounts / "unified"):
                 quotas += _quotas_upwards(mount, path, _quota_of_v2)
         elif "cpu" in controllers.split(","):
@@ -183,10 +183,10 @@ def _read_quota(root: Path) -> float | None:
 def _quotas_upwards(
     mount: Path, path: str, quota_of: Callable[[Path], float | None]
 ) -> list[float | None]:
-    """The quotas of a control group and of all above it: a group is bound by its parents' too."""
+    """The quotas of a control group and of all its parents, which also apply."""
     names = PurePosixPath(path).parts[1:]
     if ".." in names:
-        # The group lies outside what this container sees; only the container's root is known.
+        # The group is outside this container's view; only the container's root is known.
         names = ()
     return [quota_of(mount.joinpath(*names[:depth])) for depth in range(len(names) + 1)]
 
@@ -201,7 +201,7 @@ def _quota_of_v1(group: Path) -> float | None:
 
 
 def _ratio(quota: str, period: str) -> float | None:
-    """None for `max`, for -1 (both: not limited), and where the files are missing."""
+    """The quota in CPUs; None for `max` or -1 (not limited), or if a file is missing."""
     if not (quota.isdecimal() and period.isdecimal() and int(quota) and int(period)):
         return None
     return int(quota) / int(period)

@@ -23,29 +23,29 @@ from sweeper.records import Job, Outcome, Target
 from sweeper.run.channel import Channel
 
 FIXED_ENVIRONMENT = {
-    # Threads are set in each worker; more than one in the server would make forking unsafe.
+    # Each worker sets its own threads; more than one in the server would make forking unsafe.
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
-    # What iterates over a set of strings must do so alike in every worker of every run.
+    # Iteration over a set of strings must have the same order in every worker of every run.
     "PYTHONHASHSEED": "0",
 }
-"""Environment variables that do not follow the driver's."""
+"""Environment variables that are set for every worker, whatever the driver's are."""
 
 MOST_LOGGED = 1 << 26
-"""Bytes of a worker's log after which it begins anew with the next job."""
+"""Size of a worker's log, in bytes, above which it is truncated before the next job."""
 
 Execute = Callable[[Any, int | None, Job], Iterator[Outcome]]
 
 
 @dataclass(frozen=True, slots=True)
 class Unfit:
-    """The only message of a worker that could not do what its set-up says."""
+    """The only message of a worker that could not be set up."""
 
     error: SweeperError
 
     @classmethod
     def because(cls, error: Exception) -> Unfit:
-        """Of one in which this was raised, which is not written for people."""
+        """The message for an unexpected `error` during set-up, with its traceback."""
         if isinstance(error, DiskError):
             return cls(error)
         text = "".join(traceback.format_exception(error))
@@ -58,20 +58,20 @@ class Setup:
 
     sys_path: tuple[str, ...]
     argv: tuple[str, ...]
-    """The driver's: a script that is imported as a problem may read them."""
+    """The driver's arguments: a script that is imported as a problem may read them."""
     environment: dict[str, str]
-    """The driver's variables, less those that are the same for all workers."""
+    """The driver's environment, without the variables that are set for every worker."""
     folder: str | None
-    """The driver's current one; None where it has been removed."""
+    """The driver's current folder; None if it has been removed."""
     cores: tuple[int, ...]
-    """Logical CPUs to stay on; empty: anywhere."""
+    """Logical CPUs to bind to; empty: all."""
     log: str | None
-    """The file that takes what is printed; None: that goes where the driver's goes."""
+    """The file for the worker's output; None: where the driver's output goes."""
     target: Target
 
     @classmethod
     def here(cls, target: Target, cores: tuple[int, ...] = (), log: str | None = None) -> Setup:
-        """For a worker that is to find things as they are in this process."""
+        """The set-up that reproduces this process's environment."""
         here = current_folder()
         return cls(
             sys_path=tuple(sys.path),
@@ -89,12 +89,12 @@ class Setup:
 
 
 def command(program: str, told: tuple[Any, ...]) -> list[str]:
-    """The command line of a Python process that finds modules where this one does.
+    """The command line of a Python process with the same module search path as this one.
 
-    `program` is executed with `told`, plain values, under that name.  A process begun with `-c`
-    looks for modules in the current folder first: its path is set before it imports anything.
+    `program` is executed with the variable `told`, a tuple of literals.  A process started with
+    `-c` searches the current folder first, so its path is set before it imports anything.
     """
-    # What is no text is passed over by Python, too.
+    # Python, too, skips entries that are not strings.
     path = [entry for entry in sys.path if isinstance(entry, str)]
     return [sys.executable, "-c", _BEGINNING + program, ascii((path, told))]
 
@@ -103,14 +103,14 @@ _BEGINNING = "import sys; sys.path[:], told = eval(sys.argv.pop(1))"
 
 
 def starting_folder() -> str | None:
-    """Where to start a process that imports torch, which cannot be done in a removed folder."""
+    """The folder in which to start a process: torch cannot be imported in a removed folder."""
     return os.sep if current_folder() is None else None
 
 
 def prints_to(fd: int) -> bool:
-    """Whether this process prints to the file descriptor 1 or 2.
+    """Whether `fd`, 1 or 2, is this process's output.
 
-    Where it was started without, or has closed it, the number may be that of another file by now.
+    If the process was started without it, or has closed it, the number may belong to another file.
     """
     stream = sys.__stdout__ if fd == 1 else sys.__stderr__
     if stream is None or stream.closed:
@@ -137,7 +137,7 @@ def serve(connection: int, lifeline: int, fd: int | None) -> None:
             execute: Execute = resolve(setup.target.execute)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             raise
-        except Exception as error:  # noqa: BLE001 - raised by the driver: no job is to blame
+        except Exception as error:  # noqa: BLE001 - the driver raises it: no job is to blame
             channel.send(Unfit.because(error))
             return
         while True:
@@ -150,7 +150,7 @@ def serve(connection: int, lifeline: int, fd: int | None) -> None:
 
 
 def resolve(path: str) -> Callable[..., Any]:
-    """The function `"module:name"`."""
+    """The function given as `"module:name"`."""
     module, _, name = path.partition(":")
     found: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return found
@@ -171,31 +171,31 @@ def _settle(setup: Setup) -> None:
         for stream in (1, 2):
             os.dup2(log, stream)
         os.close(log)
-        # Line by line, so that what was printed before a crash is there.
+        # Line buffering, so that output before a crash is kept.
         for text in (sys.stdout, sys.stderr):
-            if isinstance(text, io.TextIOWrapper):  # a module may have put something else there
+            if isinstance(text, io.TextIOWrapper):  # a module may have replaced it
                 text.reconfigure(line_buffering=True)
         faulthandler.enable(2)
 
 
 def _settle_again(setup: Setup) -> None:
-    """Undo what the job before has done to the process, which the next one is not to see."""
+    """Undo what the last job changed in the process, so that the next one does not see it."""
     _go_to(setup.folder)
-    with contextlib.suppress(OSError):  # the model has closed its output, or the log is gone
+    with contextlib.suppress(OSError):  # the model closed its output, or the log is gone
         printed = os.fstat(1)
-        # A model may have sent its output into a file of its own.
+        # A model may have redirected its output to a file of its own.
         ours = setup.log is not None and os.path.samestat(printed, Path(setup.log).stat())
         if ours and printed.st_size > MOST_LOGGED:
             os.ftruncate(1, 0)
     if setup.cores:
-        with contextlib.suppress(OSError):  # the system has taken them away
+        with contextlib.suppress(OSError):  # the system has taken these cores away
             os.sched_setaffinity(0, setup.cores)
 
 
 def _go_to(folder: str | None) -> None:
-    """Make it the current folder; where it is gone, the root.
+    """Change to `folder`, or to the root if it is gone.
 
-    A worker must be somewhere: torch cannot be imported in a folder that has been removed.
+    torch cannot be imported in a folder that has been removed.
     """
     try:
         os.chdir(os.sep if folder is None else folder)
@@ -205,4 +205,4 @@ def _go_to(folder: str | None) -> None:
 
 def _die_with_driver(lifeline: int) -> None:
     os.read(lifeline, 1)  # returns when the last writing end is closed: the driver is gone
-    os.killpg(0, signal.SIGKILL)  # with whatever the model has started
+    os.killpg(0, signal.SIGKILL)  # includes processes that the model started

@@ -1,4 +1,4 @@
-"""What selectors are given, checked where it is given, so that the error points there."""
+"""Checks of selectors' arguments, at the call that gives them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sweeper.errors import UsageError
 from sweeper.records import Params
 
 MOST_TRIALS = 10_000_000
-"""More trials or points are a slip of the finger: their numbers alone would fill a memory."""
+"""More trials or points are taken for a typing error: their numbers alone would fill memory."""
 
 
 def check_count(name: str, value: Any, most: int | None = MOST_TRIALS) -> int:

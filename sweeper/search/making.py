@@ -1,4 +1,4 @@
-"""A selector from its name and options: what `--selector NAME --option key=value` means."""
+"""Makes a selector from its name and options, as `--selector NAME --option key=value` does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sweeper.search.values import read_option, suggestion
 
 
 def takes(name: str, argument: str) -> bool:
-    """Whether the selector called `name` has a parameter of this name, `**` of it included.
+    """Whether the selector `name` has a parameter `argument`, `**argument` included.
 
     Raises:
         UsageError: as `find_selector`.
@@ -25,18 +25,18 @@ def takes(name: str, argument: str) -> bool:
 def make_selector(
     name: str, options: Mapping[str, Any], given: Mapping[str, Any] | None = None
 ) -> ParamSelector:
-    """The selector called `name`, with options by the names of its parameters.
+    """Make the selector `name`, with options by the names of its parameters.
 
     Args:
         name: A name that `find_selector` knows.
-        options: Arguments by name.  A text is read as a command line's: see `read_option`.
-        given: Arguments for those of its parameters that have these names and that no option says;
-            for a parameter like `**axes`, a mapping of more of them.
+        options: Arguments by name.  Text is parsed as on the command line: see `read_option`.
+        given: Further arguments, used where the selector has a parameter of that name and no
+            option sets it; for a parameter like `**axes`, a mapping of more arguments.
 
     Raises:
         UsageError: no selector has this name; it has no such option, or lacks one; or one breaks
             its rule.
-        SelectorError: making it raised something else, or gave something else.
+        SelectorError: making it raised another error, or returned something else.
     """
     named, rest = _parameters(name)
     arguments = {
@@ -46,7 +46,7 @@ def make_selector(
     for key, value in options.items():
         if key not in named and rest is None:
             raise UsageError(
-                f"option {key}={value}: selector {name} takes none of this name"
+                f"option {key}={value}: selector {name} has no such option"
                 f"{suggestion(key, named)}; it takes {', '.join(named) or 'no options'}"
             )
     for key, value in (given or {}).items():
@@ -63,7 +63,7 @@ def make_selector(
 
 
 def _parameters(name: str) -> tuple[dict[str, bool], str | None]:
-    """The selector's parameters, each with whether it is needed, and the name of its `**` one."""
+    """The selector's parameters, with whether each is required, and the name of its `**` one."""
     parameters = inspect.signature(find_selector(name)).parameters.values()
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     named = {each.name: each.default is each.empty for each in parameters if each.kind in by_name}

@@ -1,4 +1,4 @@
-"""The names of a selector: what its log is kept under in a folder."""
+"""The names under which a folder stores a selector's log."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from sweeper.signature import script_name
 
 
 def names_of(selector: ParamSelector) -> tuple[str, ...]:
-    """The names under which a folder may keep the selector's log, that of a new log first.
+    """The names under which a folder may store the selector's log, that of a new log first.
 
-    That is the `name` which its class sets; one that is inherited does not count, since a subclass
-    decides otherwise than its base.  Else it is `"module:Class"`, the same when a script is run
-    again, or imported.  Behind it come those of earlier releases, and what a class that has a name
-    was called before it had one.
+    The first is the `name` that the class itself sets; an inherited one does not count, since a
+    subclass decides differently.  Without it, it is `"module:Class"`, which is the same whether a
+    script is run again or imported.  Then come the names of earlier releases, and for a class with
+    a `name` its `"module:Class"` from before it had one.
     """
     kind = type(selector)
     module = script_name() if kind.__module__ == "__main__" else kind.__module__

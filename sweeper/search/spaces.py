@@ -1,4 +1,4 @@
-"""Search spaces as a command line says them (`hidden=16,64`), or else the problem's module."""
+"""Search spaces from the command line (`hidden=16,64`), or from the problem's module."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DEFAULT_TRIALS = 10
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """What to try, as a command line says it; the module decides where that says nothing."""
+    """The search space of a command line; the module decides what it leaves open."""
 
     axes: dict[str, list[Any]]
     ranges: dict[str, Any]
@@ -40,9 +40,9 @@ class Space:
     trials: int | None
     seed: int
     name: str | None = None
-    """Of the selector that is wished; None: the one that goes with the rest."""
+    """The selector asked for; None: chosen by the other options."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """Of that selector, as texts."""
+    """Options of that selector, as text."""
 
     @classmethod
     def read(
@@ -58,18 +58,18 @@ class Space:
         """The space of `--grid`, or of `--random` and `--range`, or none; with `--selector`.
 
         Raises:
-            UsageError: they do not go together, or are not written as they must be; no selector
-                has this name.
+            UsageError: the options exclude each other or cannot be parsed, or no selector has this
+                name.
         """
         if options and selector is None:
-            raise UsageError(f"--option {options[0]}: say with --selector NAME whose option it is")
+            raise UsageError(f"--option {options[0]}: it needs --selector NAME")
         counts = selector is None or takes(selector, "selector")
         if grid and (ranges or random is not None):
-            raise UsageError("--grid and --random are two ways to search: give one of them")
+            raise UsageError("--grid and --random exclude each other: give one of them")
         if ranges and random is None and counts:
-            raise UsageError("--range: say with --random N how many points to draw")
+            raise UsageError("--range: it needs --random N, the number of points")
         if random is not None and not ranges:
-            raise UsageError(f"--random {random}: say with --range name=low:high what to draw from")
+            raise UsageError(f"--random {random}: it needs --range name=low:high")
         axes = read_grid(grid)
         if "trials" in axes:
             raise UsageError(
@@ -82,8 +82,8 @@ class Space:
     def selector(self, problem: str, known: Sequence[str] | None) -> ParamSelector | None:
         """The selector for this space; None: the command line leaves it to the module.
 
-        `problem` is the problem's name, and `known` are the parameters that its model takes by
-        name; None: any.
+        `problem` is the problem's name, `known` are the parameters that its model takes by name;
+        None: any.
 
         Raises:
             UsageError: `model` has no such parameter.
@@ -105,23 +105,23 @@ def choose_selector(
     known: Sequence[str] | None,
     search: Callable[[], Mapping[str, Any]],
 ) -> ParamSelector:
-    """The selector that the command line says, and else the module.
+    """The selector of the command line, or else of the module.
 
-    One that is called by name is given, where it takes them, what the rest of the command line
-    says: `axes` of `--grid`, `ranges`, `points` of `--random`, `trials` (also as `max_trials`) and
-    `seed`.  One that takes a `selector`, as a race does, is given that which these make, or the
-    module's own.  Options go before all of this.
+    A selector chosen by name gets, where it has such parameters, the other options of the command
+    line: `axes` from `--grid`, `ranges`, `points` from `--random`, `trials` (also as `max_trials`)
+    and `seed`.  One that takes a `selector`, such as a race, gets the one that these options make,
+    or the module's own.  Its own options (`--option`) override all of these.
 
     Args:
-        space: What the command line says.
+        space: The command line's search space.
         problem: The problem's name.
         module: The name of its module.
         known: The parameters that its model takes by name; None: any.
-        search: Gives what the module says (see `modules_own`); called where that is needed.
+        search: Reads the module's own search (see `modules_own`); called only if needed.
 
     Raises:
-        UsageError: as `Space.selector`, `modules_own` and `make_selector`; or the command line
-            says something that the selector does not take.
+        UsageError: as `Space.selector`, `modules_own` and `make_selector`; or the command line has
+            an option that the selector does not take.
         SelectorError: as `modules_own` and `make_selector`.
     """
     if space.name is None:
@@ -134,7 +134,7 @@ def choose_selector(
         if inner is None:
             said = search()
             inner = modules_own(problem, module, said, space.trials)
-            if space.trials is None:  # a selector of its own says it for each point
+            if space.trials is None:  # the module's selector decides for each point
                 trials = None if "selector" in said else said.get("trials", DEFAULT_TRIALS)
         given["selector"] = inner
     else:
@@ -147,10 +147,10 @@ def choose_selector(
 
 
 def _taken(name: str, space: Space) -> dict[str, Any]:
-    """What of the space is said and taken by the selector of this name.
+    """The parts of the space that are given and that the selector of this name takes.
 
     Raises:
-        UsageError: something is said that it does not take.
+        UsageError: a part is given that it does not take.
     """
     given: dict[str, Any] = {}
     for option, argument, value in (
@@ -175,7 +175,7 @@ def _check_names(
         return
     for name in names:
         if name not in known:
-            takes = f"it takes {', '.join(known)}" if known else "it takes none by name"
+            takes = f"it takes {', '.join(known)}" if known else "it takes no parameters by name"
             raise UsageError(
                 f"{option} {name}: model() of problem {problem} has no such parameter"
                 f"{suggestion(name, known)}; {takes}"
@@ -185,12 +185,12 @@ def _check_names(
 def modules_own(
     problem: str, module: str, said: Mapping[str, Any], trials: int | None
 ) -> ParamSelector:
-    """The selector that a module says: what it has of `points`, `trials` and `selector`.
+    """The selector from a module's `points` and `trials`, or its `selector`.
 
-    `problem` is the problem's name, and `trials` what the command line says instead.
+    `problem` is the problem's name; `trials`, from the command line, replaces the module's.
 
     Raises:
-        UsageError: the module says nothing, or has something else under these names.
+        UsageError: the module has none of these, or something else under these names.
         SelectorError: making the module's selector failed.
     """
     if "selector" in said:
@@ -213,15 +213,15 @@ def modules_own(
 
 
 def race_of(selector: ParamSelector, problem: str) -> Race:
-    """A race of the selector's points, each up to the most trials that it asks for any.
+    """A race of the selector's points; `max_trials` is the largest number that it asks for.
 
     Raises:
-        UsageError: the selector is adaptive, or asks for fewer trials than a race begins with.
+        UsageError: the selector is adaptive, or asks for fewer trials than a race needs.
     """
     if selector.adaptive:
         raise UsageError(
-            f"--race: the selector of problem {problem} decides by results which points get more "
-            "trials; --race goes with --grid, --random and `points`"
+            f"--race: the selector of problem {problem} is adaptive, and decides itself which "
+            "points get more trials; --race goes with --grid, --random and `points`"
         )
     asks = []
     while selector.has_more_trials() and (ask := selector.get_next_trials()) is not None:
@@ -230,7 +230,7 @@ def race_of(selector: ParamSelector, problem: str) -> Race:
     if trials < DEFAULT_MIN_TRIALS:
         raise UsageError(
             f"--race: with --trials {trials} there is nothing to save: each point gets "
-            f"{DEFAULT_MIN_TRIALS} before anything is decided; give more (30, say)"
+            f"{DEFAULT_MIN_TRIALS} before the first decision; give more (30, say)"
         )
     return Race(FixedSweep(asks), trials)
 

@@ -1,4 +1,4 @@
-"""Values, axes and ranges as a command line writes them."""
+"""Parses values, axes and ranges of a command line."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _CLOSING = {"[": "]", "(": ")", "{": "}"}
 
 
 def read_value(text: str, where: str = "a value") -> Any:
-    """The value of a text: an int, float, bool or None where it reads as one, else a string.
+    """Parse a text as an int, float, bool or None if it looks like one, else as a string.
 
-    In quotes it is a string, whatever it reads as; in brackets a list, a tuple or a dict of
-    values, written as in Python.
+    Quoted text is always a string; brackets make a list, a tuple or a dict of values, written as in
+    Python.
 
     Raises:
-        UsageError: it is NaN or too large, or quotes or brackets are not as they must be; the
-            message begins with `where`.
+        UsageError: it is NaN or too large, or its quotes or brackets do not match; the message
+            begins with `where`.
     """
     text = text.strip()
     if text[:1] in _CLOSING:
@@ -43,7 +43,7 @@ def read_value(text: str, where: str = "a value") -> Any:
         return _WORDS[text.lower()]
     if _NAN.fullmatch(text):
         raise UsageError(
-            f"{where}: NaN cannot be a parameter, since it equals nothing, itself included; as a "
+            f"{where}: NaN cannot be a parameter, since it equals nothing, not even itself; for a "
             f"text write it in quotes, '{text}'"
         )
     return _read_number(text, where)
@@ -56,7 +56,7 @@ def _read_number(text: str, where: str) -> int | float | str:
         return float(text)
     if _INT.fullmatch(text):
         if len(text) > _MOST_DIGITS:
-            raise UsageError(f"{where}: a number has more than {_MOST_DIGITS} digits")
+            raise UsageError(f"{where}: a number must not have more than {_MOST_DIGITS} digits")
         return int(text)
     if not _FLOAT.fullmatch(text):
         return text
@@ -78,18 +78,18 @@ def _read_quoted(text: str, where: str) -> str:
     return text[1:-1]
 
 
-_AS_TEXT = "a text with quotes, commas or brackets is written in quotes of the other kind"
+_AS_TEXT = "put a text with quotes, commas or brackets in quotes of the other kind"
 
 
 def _read_bracketed(text: str, where: str) -> list[Any] | tuple[Any, ...] | dict[Any, Any]:
-    """A list, tuple or dict, from its opening bracket on."""
+    """Parse a list, tuple or dict, from its opening bracket on."""
     end = next(place for place, _, depth in _outside_quotes(text, where) if not depth)
     if end < len(text) - 1:
-        raise UsageError(f"{where}: something stands after a closing bracket; {_AS_TEXT}")
+        raise UsageError(f"{where}: there is text after a closing bracket; {_AS_TEXT}")
     parts = _split(text[1:-1], ",", where)
     closed = len(parts) > 1 and not parts[-1].strip()
     if closed or not text[1:-1].strip():
-        del parts[-1]  # after a comma at the end, or of nothing
+        del parts[-1]  # after a trailing comma, or of an empty list
     if not all(part.strip() for part in parts):
         raise UsageError(f"{where}: a value is empty; for an empty text write ''")
     if text[0] == "{":
@@ -105,8 +105,8 @@ def _read_pair(part: str, where: str) -> tuple[Any, Any]:
     pair = _split(part, ":", where)
     if len(pair) != 2 or not all(end.strip() for end in pair):
         raise UsageError(
-            f"{where}: {part.strip()} is no key: value of a dict (there are no sets here: write a "
-            "list or a tuple)"
+            f"{where}: {part.strip()} is not a key: value pair of a dict (sets are not supported: "
+            "write a list or a tuple)"
         )
     key, value = (read_value(end, where) for end in pair)
     if not _is_hashable(key):
@@ -133,9 +133,9 @@ def _split(text: str, separator: str, where: str) -> list[str]:
 
 
 def _outside_quotes(text: str, where: str) -> Iterator[tuple[int, str, int]]:
-    """The letters outside of quotes: place, letter, and how many brackets are open after it.
+    """The characters outside quotes: position, character, and number of open brackets after it.
 
-    A quote begins where a value does: that in `it's` is a letter like others.
+    A quote counts only at the beginning of a value: in `it's` it is an ordinary character.
     """
     quote, begins = "", True
     expected: list[str] = []
@@ -154,7 +154,7 @@ def _outside_quotes(text: str, where: str) -> Iterator[tuple[int, str, int]]:
 
 
 def _note_bracket(letter: str, expected: list[str], where: str) -> None:
-    """Keep the closing brackets that are expected, the next one last."""
+    """Update the expected closing brackets, the next one last."""
     if letter in _CLOSING:
         expected.append(_CLOSING[letter])
         if len(expected) > DEEPEST:
@@ -164,10 +164,10 @@ def _note_bracket(letter: str, expected: list[str], where: str) -> None:
 
 
 def read_named(option: str, written: Sequence[str]) -> dict[str, str]:
-    """The `name=…` texts of an option that may be given several times, by name.
+    """The `name=value` texts of a repeatable option, by name.
 
     Raises:
-        UsageError: one is not of that form, or a name is there twice.
+        UsageError: one is not of that form, or a name is given twice.
     """
     found: dict[str, str] = {}
     for text in written:
@@ -181,10 +181,10 @@ def read_named(option: str, written: Sequence[str]) -> dict[str, str]:
 
 
 def read_option(text: str, where: str) -> Any:
-    """The value of an option: of `a,b,c` a list of values, else as `read_value`.
+    """The value of an option: a list for `a,b,c`, else as `read_value`.
 
     Raises:
-        UsageError: as `read_value`; or a value of a list is empty or there twice.
+        UsageError: as `read_value`; or a value of a list is empty or repeated.
     """
     several = len(_split(text, ",", where)) > 1
     return _read_list(where, text) if several else read_value(text, where)
@@ -213,8 +213,8 @@ def read_ranges(written: Sequence[str]) -> dict[str, Any]:
     as `name=value,value,…` (choices).
 
     Raises:
-        UsageError: as `read_named`; an end of a range is no number, or low is above high; a choice
-            is empty or there twice.
+        UsageError: as `read_named`; an end of a range is not a number, low exceeds high, or a
+            choice is empty or repeated.
     """
     named = read_named("--range", written)
     return {name: _read_range(f"--range {name}={text}", text) for name, text in named.items()}
@@ -225,8 +225,8 @@ def _read_range(where: str, text: str) -> Any:
         ends = _read_ends(where, text)
         if ends is None or ends[0] > ends[1]:
             raise UsageError(
-                f"{where}: write low:high, two numbers of which the first is not the larger, or "
-                "choices as a,b,c"
+                f"{where}: write low:high, two numbers with low not exceeding high, or choices "
+                "as a,b,c"
             )
         return ends
     values = _read_list(where, text)
@@ -236,12 +236,12 @@ def _read_range(where: str, text: str) -> Any:
                 f"{where}: {value!r} cannot be a choice: write a tuple, (a,b), or use --grid"
             )
     if len(frozenset(values)) < len(values):
-        raise UsageError(f"{where}: a choice is there twice (1, 1.0 and True count as the same)")
+        raise UsageError(f"{where}: a choice is repeated (1, 1.0 and True count as the same)")
     return frozenset(values)
 
 
 def _read_ends(where: str, text: str) -> tuple[float, float] | None:
-    """The numbers of `low:high`; None where it is something else."""
+    """The numbers of `low:high`; None if the text is something else."""
     parts = _split(text, ":", where)
     if len(parts) != 2:
         return None
@@ -256,11 +256,11 @@ def _read_list(where: str, text: str) -> list[Any]:
         raise UsageError(f"{where}: a value is empty; for an empty text write ''")
     values = [read_value(part, where) for part in parts]
     if len({encode(value) for value in values}) < len(values):
-        raise UsageError(f"{where}: a value is there twice")
+        raise UsageError(f"{where}: a value is repeated")
     return values
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """A remark that names the nearest of the known names, where one is near."""
+    """A remark that names the most similar known name, if one is similar."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {near[0]}?)" if near else ""

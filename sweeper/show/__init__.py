@@ -1,1 +1,1 @@
-"""What a person sees: progress while it runs, tables of results."""
+"""Output for people: progress while a sweep runs, tables of results."""

@@ -1,4 +1,4 @@
-"""Text that is safe to print: parameters and messages come from anywhere, a terminal obeys them."""
+"""Makes text safe to print: without escape sequences that a terminal would act on."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _ESCAPES = re.compile(
     r"|\x1b[ -/]*[0-~]"
 )
 _REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""They make text read in another order than it is written."""
+"""Characters that change the direction in which text is displayed."""
 
 
 def clean(text: str) -> str:
-    """`text` without escape sequences and control characters; lines and tabs stay."""
+    """`text` without escape sequences and control characters; newlines and tabs are kept."""
     return "".join(filter(_is_harmless, _ESCAPES.sub("", text)))
 
 
 def clean_line(text: str, longest: int | None = None) -> str:
-    """`text` as one clean line, cut where it is longer than `longest` characters."""
+    """`text` as one clean line, cut to `longest` characters."""
     line = clean(" ".join(text.split()))
     return line if longest is None or len(line) <= longest else f"{line[: longest - 1]}…"
 
@@ -29,6 +29,6 @@ def clean_line(text: str, longest: int | None = None) -> str:
 def _is_harmless(character: str) -> bool:
     if character in "\n\t":
         return True
-    # Half of a surrogate pair cannot be written in any encoding.
+    # A lone surrogate cannot be encoded.
     controls = {"Cc", "Cs", "Zl", "Zp"}
     return unicodedata.category(character) not in controls and character not in _REORDERING

@@ -1,4 +1,4 @@
-"""What changed in a problem's code, as text."""
+"""Differences of a problem's code, as text."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ CONTEXT = 3
 def code_difference(
     before: Mapping[str, str | None], after: Mapping[str, str | None], names: tuple[str, str]
 ) -> list[str]:
-    """The lines of a unified diff of files by label; None for a file whose text is not known."""
+    """The lines of a unified diff of files by label; None stands for a file of unknown text."""
     lines: list[str] = []
     for label in sorted({**before, **after}):
         old, new = before.get(label, ""), after.get(label, "")
         if old is None or new is None:
-            lines.append(f"{label}: what it said is not kept")
+            lines.append(f"{label}: its text was not stored")
             continue
         found = difflib.unified_diff(
             old.splitlines(),

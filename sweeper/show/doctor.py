@@ -1,4 +1,4 @@
-"""What `doctor` says of a worker: what was promised, what it found, and whether they agree."""
+"""Judges a worker for `doctor`: whether its cores and threads are as assigned."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from sweeper.show.table import plural
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What a worker was promised, and what it reports of itself."""
+    """What a worker was assigned, and what it reports."""
 
     slot: int
     cores: tuple[int, ...]
-    """Promised: logical CPUs, one a core; empty where workers are not pinned."""
+    """Assigned logical CPUs, one per core; empty if workers are not pinned."""
     threads_promised: int
     mask: frozenset[int]
-    """Its affinity mask; empty where the system has none."""
+    """Its affinity mask; empty if the system has none."""
     threads: int
-    """Compute threads of torch."""
+    """Number of torch's compute threads."""
     ran_on: frozenset[int]
-    """The CPUs on which it was seen during a burst of work."""
+    """The CPUs on which it ran during a burst of work."""
 
 
 def judge(examined: Examined) -> tuple[str, bool]:
-    """A line for people, and whether everything is as promised."""
+    """A line for people, and whether everything is as assigned."""
     faults = []
     if examined.cores:
         if examined.mask != set(examined.cores):

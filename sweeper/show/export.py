@@ -1,4 +1,4 @@
-"""Results as plain data for other programs: rows for a CSV, or one JSON document."""
+"""Results as a JSON document for other programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sweeper.stats import Interval
 def json_text(identity: Mapping[str, Any], results: SweepResult) -> str:
     """Everything that a `SweepResult` holds, as one JSON document; NaN is null.
 
-    `identity` is what the folder belongs to: `problem`, `seed`, `settings`.
+    `identity` is the folder's: `problem`, `seed`, `settings`.
     """
     points = []
     for place, (point, summary) in enumerate(zip(results, results.summary().points, strict=True)):
@@ -69,7 +69,7 @@ def _interval(interval: Interval) -> dict[str, float]:
 
 
 def _params(value: Any) -> Any:
-    """Parameters as JSON has them: keys as text, and an infinite value, which it lacks, too."""
+    """Parameters as JSON: keys, and infinite values, which JSON lacks, become text."""
     if isinstance(value, Mapping):
         return {key if isinstance(key, str) else repr(key): _params(value[key]) for key in value}
     if isinstance(value, tuple | list):

@@ -1,6 +1,6 @@
-"""How a sweep goes, while it runs: a live table on a terminal, plain lines elsewhere.
+"""Progress of a running sweep: a live table on a terminal, plain lines elsewhere.
 
-Both write to standard error: standard output is the caller's.
+Both write to standard error: standard output belongs to the caller.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ LINE_EVERY = 10.0
 
 
 class View(Protocol):
-    """What is told of progress."""
+    """Shows the progress of a sweep."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
 
     def update(self, progress: Progress) -> None:
-        """Show how far it is."""
+        """Show how far the sweep has come."""
 
     def note(self, text: str) -> None:
-        """Say something once."""
+        """Show a message once."""
 
 
 def make_view(
     progress: bool | None, stream: TextIO | None = None, clock: Callable[[], float] = time.time
 ) -> View:
-    """The view for `stream` (standard error): none where `progress` is False."""
+    """The view for `stream` (default: standard error); a `NoView` if `progress` is False."""
     stream = stream or sys.stderr
-    if progress is False or stream is None:  # there is none where standard error is closed
+    if progress is False or stream is None:  # None: standard error is closed
         return NoView()
     console = Console(file=stream)
     return LiveView(console, clock) if console.is_terminal else LineView(stream, clock)
@@ -66,7 +66,7 @@ class NoView:
 
 
 class LineView(NoView):
-    """Plain lines with time stamps, one now and then and one at the end."""
+    """Plain lines with time stamps, at intervals and at the end."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
         self._stream, self._clock = stream, clock
@@ -87,7 +87,7 @@ class LineView(NoView):
     def note(self, text: str) -> None:
         """See `View`."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._clock()))
-        # A sweep is not to end because nobody reads about it any more.
+        # A closed standard error must not end the sweep.
         with contextlib.suppress(OSError, ValueError):
             print(f"{stamp}  {clean(text)}", file=self._stream, flush=True)
 
@@ -117,7 +117,7 @@ def describe(progress: Progress) -> str:
 
 
 def show_duration(seconds: float) -> str:
-    """A duration as people say it: `40 s`, `12 min`, `3 h 05 min`."""
+    """A duration for people: `40 s`, `12 min`, `3 h 05 min`."""
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -132,9 +132,9 @@ class LiveView:
     def __init__(self, console: Console, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._progress: Progress | None = None
-        # Redrawn by time alone, so that the durations go on while nothing happens.
+        # Redrawn at intervals, so that the durations advance while nothing happens.
         self._live = Live(
-            # What the caller prints into a file is no business of ours.
+            # Leave alone what the caller prints into a file.
             redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
             console=console,
             get_renderable=self._render,

@@ -1,4 +1,4 @@
-"""How a sweep stands, as text: from what its folder remembers, whether it runs or not."""
+"""The status of a sweep as text, from its folder, whether it runs or not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sweeper.show.table import failure_lines, name_point, plural
 
 
 def describe_status(status: Status, results: SweepResult, now: float) -> str:
-    """The status, and what the results say so far, as lines of a name and what there is to say.
+    """The status and the results so far, as lines of a name and a value.
 
     `now` is in seconds since the epoch.
     """
@@ -26,7 +26,7 @@ def describe_status(status: Status, results: SweepResult, now: float) -> str:
         ("settings", describe_settings(identity.get("settings", {}))),
         ("seed", str(identity.get("seed", "-"))),
         ("folder", status.folder),
-        ("driven by", status.driver or "nobody at the moment"),
+        ("driven by", status.driver or "no process at the moment"),
         ("points", _points(status.phases)),
         ("trials", _trials(status)),
         ("began", _when(status.began, now)),
@@ -43,7 +43,7 @@ def describe_settings(settings: Mapping[str, Any]) -> str:
     """The nearest preset, and the settings that differ from it: `fastest, cycles=1, cores=2`."""
     if not settings:
         return "not known yet"
-    settings = {"method": "ranges", **settings}  # before there were two it was not said
+    settings = {"method": "ranges", **settings}  # folders from before there were two methods
     usual = dataclasses.asdict(SweepSettings())
     del usual["hparams"]
     differences: dict[str, dict[str, Any]] = {}
@@ -52,7 +52,7 @@ def describe_settings(settings: Mapping[str, Any]) -> str:
         differences[name] = {
             field: value
             for field, value in settings.items()
-            # By type too: a length of 6 counts samples, one of 6.0 epochs.
+            # Compare types, too: a length of 6 counts samples, one of 6.0 epochs.
             if field not in expected or repr(value) != repr(expected[field])
         }
     nearest = min(differences, key=lambda name: len(differences[name]))
@@ -61,7 +61,7 @@ def describe_settings(settings: Mapping[str, Any]) -> str:
 
 
 def _flagged(results: SweepResult) -> list[str]:
-    """The points whose tuning is not to be trusted, and why."""
+    """The points whose tuning cannot be trusted, and why."""
     return [
         f"{name_point(point.params)}: {flag}"
         for point, flag in zip(results, results.flags, strict=True)

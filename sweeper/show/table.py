@@ -1,4 +1,4 @@
-"""Results for people: the table, what can be said of the differences, and what failed."""
+"""Results for people: the table, the verdicts on differences, and what failed."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def name_point(params: Params) -> str:
 
 
 def results_table(results: SweepResult, width: int | None = None) -> Table:
-    """One row a point: what tuning found, its trials and their mean with the 95 % interval.
+    """One row per point: its tuned settings, its trials and their mean with the 95 % interval.
 
-    The best point by mean `perf_val` has a star, one that could not be tuned an exclamation mark.
-    `perf_train` is left out where the table would be wider than `width` characters; diverged and
-    failed are there when there are any.
+    The best point by mean `perf_val` has a star; one that could not be tuned, an exclamation mark.
+    `perf_train` is left out if the table would be wider than `width` characters; the columns
+    diverged and failed appear only if there are any.
     """
     points = results.summary().points
     best = _best(results)
@@ -83,7 +83,7 @@ def _mark(is_best: bool, flag: str) -> str:
 
 
 def _rates(tunings: Sequence[TunedSettings]) -> str:
-    """From the lowest rate of a point's tunings to the highest."""
+    """The range of learning rates over a point's tunings."""
     if not tunings or math.isnan(tunings[0].lr_min):
         return "-"
     low, high = min(one.lr_min for one in tunings), max(one.lr_max for one in tunings)
@@ -112,7 +112,7 @@ def _width(columns: dict[str, list[str]]) -> int:
 
 
 def findings(results: SweepResult) -> list[str]:
-    """The verdict on the best point in `perf_val` (see `SweepResult.compare`), and its test."""
+    """The verdict on the best point by `perf_val` (see `SweepResult.compare`), and its test."""
     lines = results.compare().lines() if len(results) > 1 else []
     on_test = results.on_test()
     return [clean(line) for line in [*lines, *([] if on_test is None else [str(on_test)])]]
@@ -122,7 +122,7 @@ def findings(results: SweepResult) -> list[str]:
 
 
 def failure_lines(results: SweepResult, folder: str | Path, most: int = 5) -> list[str]:
-    """The first failures, a line each, and how to see their tracebacks."""
+    """The first failures, one line each, and how to see their tracebacks."""
     failures = results.failures
     if not failures:
         return []

@@ -1,6 +1,6 @@
-"""What can be said: means, intervals, comparisons.  Pure: numbers in, numbers out.
+"""Statistics: means, intervals, comparisons.  Pure: numbers in, numbers out.
 
-scipy is imported where it is used: reading a folder's status should not pay for it.
+scipy is imported on use: reading a folder's status should not pay for it.
 """
 
 from sweeper.stats.compare import (

@@ -1,11 +1,11 @@
-"""Which parameter of a grid matters: analysis of variance of the points' means.
+"""Which parameters of a grid matter: analysis of variance of the points' means.
 
 Terms are parameters and pairs of them.  A term's sum of squares is of Type II (F. Yates, 1934):
-what it adds to all terms that do not contain it, so points may be missing.  How sure a mean is, is
-known from the tunings and trials of its point (`estimate_means`), and differs from point to point;
-so the sum of squares is compared with what the means' own errors would give, by the F approximation
-of G. E. P. Box (1954), with the degrees of freedom that E. Brunner, H. Dette and A. Munk (1997)
-derive from F. E. Satterthwaite's (1946).  Where all points are equally sure it is the textbook's F.
+what it adds to all terms that do not contain it, so points may be missing.  The variance of a mean
+is estimated from the tunings and trials of its point (`estimate_means`) and differs from point to
+point.  So the sum of squares is compared with its expectation under these variances, by the F
+approximation of G. E. P. Box (1954), with the degrees of freedom that E. Brunner, H. Dette and A.
+Munk (1997) derive from F. E. Satterthwaite's (1946).  With equal variances it is the textbook F.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from numpy.typing import NDArray
 from sweeper.stats.components import Estimate, FloatArray
 
 Term = tuple[str, ...]
-"""The parameters in it: one, or two."""
+"""The parameters in a term: one, or two."""
 
 _LEFT_OVER = 4
-"""Degrees of freedom that what is left of points needs, to be the error of points tuned once."""
+"""Minimum residual degrees of freedom to use the residual of points tuned once as the error."""
 _DRAWS = 1000
-"""Of the parametric bootstrap."""
+"""Samples of the parametric bootstrap."""
 _NOTHING = 1e-20
-"""A share of all squares that is rounding."""
+"""A smaller share of the sum of squares is rounding error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Parts of the variance of a trial of a point taken at random; together 1."""
+    """Shares of the variance of a trial of a random point; their sum is 1."""
 
     share: FloatArray
-    """Shape (parts,): each term, what terms say only together (where points are missing), what is
-    left of points, tuning, seed; what is not known apart is in the part before it."""
+    """Shape (parts,): each term, what terms explain only jointly (if points are missing), the
+    residual of points, tuning, seed; a part that cannot be separated is in the one before it."""
     low: FloatArray
     """Ends of the 95 % interval of each."""
     high: FloatArray
@@ -45,34 +45,34 @@ class Shares:
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """A term's test; NaN where there is none."""
+    """A term's test; NaN if there is none."""
 
     freedom: float
     error_freedom: float
     statistic: float
     """F."""
     p_value: float
-    """By itself, before it is adjusted for others."""
+    """Before it is adjusted for the other tests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Marginal:
-    """The mean of a level of a term over the levels of all other parameters."""
+    """The mean at a level of a term, averaged over the levels of all other parameters."""
 
     term: Term
     levels: tuple[int, ...]
     mean: float
     low: float
-    """Of its interval, simultaneous over all levels of terms with as many parameters."""
+    """Half width of its interval, simultaneous over all levels of terms with as many parameters."""
     high: float
 
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """How sure the points' means are."""
+    """The variances of the points' means."""
 
     variance: FloatArray
-    """Of each point's mean, shape (points,), as the next two."""
+    """Variance of each point's mean, shape (points,), as the next two."""
     own: FloatArray
     """1 / degrees of freedom of what was estimated from a point alone."""
     shared: FloatArray
@@ -91,33 +91,33 @@ class Noise:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """What the analysis of variance comes to."""
+    """The result of the analysis of variance."""
 
     terms: tuple[Term, ...]
     tests: tuple[Tested, ...]
-    """Of each term, and of what is left of points."""
+    """The test of each term, and of the residual of points."""
     left_freedom: int
-    """Of what is left of points after all terms; 0: nothing is."""
+    """Residual degrees of freedom of points after all terms; 0: none are left."""
     shares: Shares
     marginals: tuple[Marginal, ...]
     error: str
-    """What terms are compared with: "tunings", "trials" or "left" (what is left of points)."""
+    """The error that terms are compared with: "tunings", "trials" or "left" (the residual)."""
     pairs: bool
-    """Whether pairs are terms of their own; otherwise they are in what is left."""
+    """Whether pairs are terms of their own; otherwise they are in the residual."""
     aliased: tuple[str, ...]
-    """Parameters that changed only together with others."""
+    """Parameters that vary only together with others."""
 
 
 def analyse(
     means: Sequence[Estimate], levels: Mapping[str, NDArray[np.int64]], confidence: float = 0.95
 ) -> Analysis | None:
-    """The analysis of variance of the points' means; None: there are too few to say anything.
+    """The analysis of variance of the points' means; None: there are too few.
 
     Args:
-        means: of the points.
-        levels: for each parameter the place of each point's value, shape (points,), 0, 1, …; two
+        means: means of the points.
+        levels: for each parameter the index of each point's value, shape (points,), 0, 1, …; two
             values or more.
-        confidence: of the intervals.
+        confidence: confidence level of the intervals.
     """
     y = np.array([one.mean for one in means])
     design = _Design(levels)
@@ -128,7 +128,7 @@ def analyse(
     left = design.left(pairs=pairs)
     enough = _LEFT_OVER if known else 1
     if not tuned and left < _LEFT_OVER and design.left(pairs=False) >= enough:
-        pairs = False  # one tuning's luck is in what pairs seem to do, and this is all there is
+        pairs = False  # with one tuning each, pairs are the only error to compare with
         left = design.left(pairs=False)
     if not tuned and left >= enough:
         error = "left"
@@ -171,7 +171,7 @@ def analyse(
 
 
 class _Design:
-    """The points as rows of effects."""
+    """The design matrix: points as rows, effects as columns."""
 
     def __init__(self, levels: Mapping[str, NDArray[np.int64]]) -> None:
         self.levels = {name: np.asarray(places) for name, places in levels.items()}
@@ -184,7 +184,7 @@ class _Design:
         return [*((name,) for name in names), *(itertools.combinations(names, 2) if pairs else ())]
 
     def columns(self, term: Term) -> FloatArray:
-        """One column a combination of levels, 1 where a point has it; shape (points, columns)."""
+        """Indicator columns, one per combination of levels; shape (points, columns)."""
         columns = np.ones((self.points, 1))
         for name in term:
             one = np.eye(self.counts[name])[self.levels[name]]
@@ -192,14 +192,14 @@ class _Design:
         return columns
 
     def space(self, terms: Sequence[Term]) -> FloatArray:
-        """The projection, shape (points, points), on what the terms and a constant can say."""
+        """The projection, shape (points, points), on the span of the terms and a constant."""
         columns = np.hstack([np.ones((self.points, 1)), *map(self.columns, terms)])
         left, sizes, _ = np.linalg.svd(columns, full_matrices=False)
         base = left[:, sizes > 1e-9 * sizes[0]]
         return np.asarray(base @ base.T)
 
     def projection(self, term: Term, terms: Sequence[Term]) -> FloatArray:
-        """What `term` adds to all terms that do not contain it."""
+        """The projection on what `term` adds to all terms that do not contain it."""
         others = [one for one in terms if not set(term) <= set(one)]
         return self.space([*others, term]) - self.space(others)
 
@@ -208,11 +208,11 @@ class _Design:
         return np.eye(self.points) - self.space(self.terms(pairs=pairs))
 
     def left(self, *, pairs: bool) -> int:
-        """Degrees of freedom of what no term says."""
+        """Residual degrees of freedom."""
         return round(float(np.trace(self.rest(pairs=pairs))))
 
     def pairs_are_told(self) -> bool:
-        """Whether there are points enough to tell every pair from all others."""
+        """Whether there are enough points to separate every pair from all others."""
         terms = self.terms(pairs=True)
         if len(self.levels) < 2 or len(terms) > self.points:
             return False
@@ -221,10 +221,10 @@ class _Design:
     def marginals(
         self, y: FloatArray, noise: Noise, terms: Sequence[Term], confidence: float
     ) -> list[Marginal]:
-        """The mean of each level of each term, and how sure it is.
+        """The mean of each level of each term, with its interval.
 
-        By the model of all parameters and the term itself, over all levels of other parameters
-        alike, as if no point was missing.
+        From the model with all parameters and the term itself, with equal weights for all levels of
+        the other parameters, as if no point was missing.
         """
         from scipy.special import stdtrit
 
@@ -260,13 +260,13 @@ class _Design:
                 row.append(parts)
             wanted = np.concatenate(row)
             contrast = wanted @ inverse
-            if np.allclose(contrast @ columns, wanted, atol=1e-7):  # there are points that say it
+            if np.allclose(contrast @ columns, wanted, atol=1e-7):  # the points determine it
                 found.append((levels, contrast))
         return found
 
 
 def _test(y: FloatArray, projection: FloatArray, noise: Noise) -> Tested:
-    """The F approximation for y' P y, whose expectation is tr(P V) where the term does nothing."""
+    """The F approximation for y' P y, whose expectation is tr(P V) if the term has no effect."""
     from scipy.special import fdtrc
 
     diagonal = np.diag(projection)
@@ -292,17 +292,17 @@ def _shares(
 ) -> Shares:
     """Shares with intervals by a parametric bootstrap.
 
-    What a term says is its sum of squares less what errors alone would give.  A draw is the means
-    as seen with errors added once more, so that is taken off twice.
+    A term's part is its sum of squares less its expectation from errors alone.  A bootstrap sample
+    adds errors to the observed means once more, so there the expectation is subtracted twice.
 
     Args:
         y: the points' means.
-        means: how they came about.
-        projections: of the terms.
+        means: the estimates behind them.
+        projections: one per term.
         model: the projection on all terms together.
-        noise: what terms are compared with.
-        trials: what tunings and trials say of the means; 0 where that is not known.
-        confidence: of the intervals.
+        noise: the error that terms are compared with.
+        trials: the variances of the means from tunings and trials; 0 if not known.
+        confidence: confidence level of the intervals.
     """
     count = len(y)
     whole = np.eye(count) - 1 / count
@@ -338,7 +338,7 @@ def _shares(
     errors = random.standard_normal((_DRAWS, count)) * np.sqrt(noise.variance)
     draws = parts(y + errors * np.sqrt(scale)[:, None], scale, inner, 1)
     share = _of_one(parts(y[None], np.ones(1), np.ones(1), 0))[0]
-    left = draws[draws.sum(axis=1) > 0]  # one in which nothing is left says nothing
+    left = draws[draws.sum(axis=1) > 0]  # a sample without any variance has no shares
     if not len(left):
         return Shares(share, share, share)
     low, high = np.quantile(_of_one(left), [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
@@ -346,7 +346,7 @@ def _shares(
 
 
 def _chisquare(random: np.random.Generator, freedom: float) -> FloatArray:
-    """How far estimated variances are off, as a factor; shape (draws,)."""
+    """Random factors by which estimated variances are off; shape (draws,)."""
     if not (freedom > 0 and math.isfinite(freedom)):
         return np.ones(_DRAWS)
     return random.chisquare(freedom, _DRAWS) / freedom

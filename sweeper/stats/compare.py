@@ -1,14 +1,14 @@
-"""Which of these is better: differences of means, simultaneous over all that is said.
+"""Which points are better: differences of means, simultaneous over all statements.
 
-Every pair is compared by Welch's t with what `estimate_means` says of both.  What is said together
-is corrected together, by inequalities that need no tables and hold for unequal variances:
+Every pair is compared by Welch's t with the variances of `estimate_means`.  Simultaneous statements
+are corrected together, by inequalities that need no tables and hold for unequal variances:
 
 * The leader against each other point: `leader_p_values`.
 * All pairs, or all points against a baseline: S. Holm's (1979) step-down test.
 
-Intervals are Bonferroni's (O. J. Dunn, 1961) over the same comparisons.  A step-wise test may tell
-more than single intervals; where it does, the interval ends at 0 (K. Strassburger and F. Bretz,
-2008, on intervals that go with a step-wise test).
+Intervals are Bonferroni's (O. J. Dunn, 1961) over the same comparisons.  A step-wise test may
+reject more than single intervals do; then the interval ends at 0 (K. Strassburger and F. Bretz, 2008, on
+intervals that go with a step-wise test).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from sweeper.stats.components import Estimate, FloatArray, estimate_means
 
 _POWER = 0.8416  # the normal quantile of 80 %: how likely more trials should tell
-_MOST = 20.0  # times as many trials or tunings is the most that is advised
+_MOST = 20.0  # more than this many times as many trials or tunings is never advised
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two points compared: `first` and `second` are their places."""
+    """Two points compared: `first` and `second` are their indices."""
 
     first: int
     second: int
@@ -42,20 +42,20 @@ class Pair:
     verdict: int = 0
     """1: first is higher, -1: first is lower, 0: not told apart."""
     more_trials: int | None = None
-    """So many more of each point would likely tell, if the difference is what it seems."""
+    """So many more trials of each point would likely tell, if the difference is as observed."""
     more_tunings: int | None = None
-    """So many more of each point, with as many trials each, where trials alone would not."""
+    """So many more tunings of each point, with as many trials, if trials alone would not tell."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Contrast:
-    """The difference of two means and how sure it is."""
+    """The difference of two means and its variance."""
 
     difference: float
     variance: float
     freedom: float
     within: float
-    """Part of `variance` that falls with more trials of the tunings there are."""
+    """The part of `variance` that falls with more trials of the same tunings."""
     trials: int
     tunings: int
 
@@ -66,16 +66,16 @@ def compare_leader(
     confidence: float = 0.95,
     extra: NDArray[np.float64] | None = None,
 ) -> list[Pair]:
-    """The leader, that is the point whose mean was seen to be best, against each other point.
+    """The leader, the point with the best observed mean, against each other point.
 
     Args:
-        means: of all points, as `estimate_means` gives them.
-        leader: its place.
-        confidence: with which nothing false is said at all.
-        extra: shape (k, k), further variance of each difference (of the validation samples).
+        means: those of all points, from `estimate_means`.
+        leader: index of the leader.
+        confidence: probability that all statements together are true.
+        extra: shape (k, k), additional variance of each difference (from validation samples).
 
     Returns:
-        One `Pair` for each other point with trials enough, `first` being the leader.
+        One `Pair` for each other point with enough trials, `first` being the leader.
     """
     places = [(leader, other) for other in range(len(means)) if other != leader]
     contrasts = _contrasts(means, places, extra)
@@ -93,7 +93,7 @@ def compare_all(
 ) -> list[Pair]:
     """Every pair of points, or every point (`first`) against the baseline (`second`).
 
-    The rest is as in `compare_leader`.  A pair's `first` is the one with the higher mean.
+    Otherwise as `compare_leader`.  A pair's `first` is the one with the higher mean.
     """
     if baseline is None:
         order = sorted(range(len(means)), key=lambda place: -means[place].mean)
@@ -115,18 +115,18 @@ def compare_paired(
     chosen: bool = True,
     confidence: float = 0.95,
 ) -> list[Pair]:
-    """`reference` against each other point by the differences of trials with the same number.
+    """`reference` against each other point, by the differences of trials with the same number.
 
-    For trials that share their luck by number: the same split of the data.  A trial without its
-    other is left out.
+    For trials that share their split of the data by number.  A trial without a partner is left
+    out.
 
     Args:
         samples: for each point the values of its trials, shape (trials,).
         tunings: for each point the tuning of each trial, same shapes.
         numbers: for each point the number of each trial, same shapes.
-        reference: place of the point that all others are compared with.
-        chosen: the reference was seen to be the best (else: Holm's test, as for a baseline).
-        confidence: with which nothing false is said at all.
+        reference: index of the point that all others are compared with.
+        chosen: whether the reference is the observed best (else: Holm's test, as for a baseline).
+        confidence: probability that all statements together are true.
     """
     others = [place for place in range(len(samples)) if place != reference]
     series, which = [], []
@@ -152,11 +152,10 @@ def compare_paired(
 def leader_p_values(values: Sequence[float]) -> list[float]:
     """Adjusted p-values of the leader against each other point.  NaN stays NaN.
 
-    The leader was chosen by the same data, so every pair among the points counts: the j-th
-    largest p-value is one of the j (j + 1) / 2 pairs among j + 1 points.  The test steps up, as
-    that of Y. Hochberg (1988): if the leader is better than the one hardest to tell at the plain
-    level, it is better than all; if not, the next is asked at a third of the level, then at a
-    sixth, and so on.
+    The leader was chosen by the same data, so every pair among the points counts: the j-th largest
+    p-value is one of the j (j + 1) / 2 pairs among j + 1 points.  The test steps up, as that of Y.
+    Hochberg (1988): if the largest p-value is below the level itself, the leader is better than
+    all; if not, the next is tested at a third of the level, then at a sixth, and so on.
     """
     p = np.asarray(values, dtype=float)
     known = np.flatnonzero(~np.isnan(p))
@@ -181,9 +180,8 @@ def holm_p_values(values: Sequence[float]) -> list[float]:
 def sampling_variance(first: float, second: float, samples: int) -> float:
     """The most that choosing other validation samples adds to the variance of a difference.
 
-    Of two accuracies on the same `samples` samples: samples that one gets right and the other wrong
-    are at most as many as both get wrong together, and what is not known of them is taken to be as
-    bad as it can be.
+    For two accuracies on the same `samples` samples.  The samples that only one gets right are at
+    most as many as both get wrong in total; for the unknown number the worst case is assumed.
     """
     wrong = (1 - first) + (1 - second)
     return max(0.0, min(1.0, wrong) - (first - second) ** 2) / samples
@@ -207,7 +205,7 @@ def _contrast(a: Estimate, b: Estimate, extra: float) -> _Contrast:
     freedom = math.inf
     if variance > 0:
         parts = (a.variance / variance, b.variance / variance)
-        # What was estimated from all points together errs for both at once.
+        # An estimate from all points together has the same error for both.
         common = sum(part * math.sqrt(e.shared) for part, e in zip(parts, (a, b), strict=True))
         inverse = common**2 + parts[0] ** 2 * a.own + parts[1] ** 2 * b.own
         freedom = max(1.0, 1 / inverse) if inverse else math.inf
@@ -217,7 +215,7 @@ def _contrast(a: Estimate, b: Estimate, extra: float) -> _Contrast:
 
 
 def _p_value(found: _Contrast) -> float:
-    """Two-sided; NaN where nothing varies, which is no proof that nothing would."""
+    """Two-sided; NaN if nothing varies, which does not prove that nothing would."""
     if not found.variance > 0:
         return math.nan
     from scipy.special import stdtr
@@ -264,10 +262,9 @@ def _judged(pair: Pair, found: _Contrast, adjusted: float, level: tuple[float, i
 
 
 def how_many_more(found: _Contrast, level: float) -> tuple[int | None, int | None]:
-    """Trials, or tunings, more of both points that tell them apart in 80 % of cases.
+    """How many more trials, or tunings, of both points would tell them apart in 80 % of cases.
 
-    From the variances seen, and if the difference is what it seems to be.  (None, None): more than
-    20 times as many as there are.
+    From the observed variances and difference.  (None, None): more than 20 times as many as now.
     """
     needed = (abs(found.difference) / (_quantile(found.freedom, level) + _POWER)) ** 2
     rest = found.variance - found.within

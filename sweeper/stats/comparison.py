@@ -1,4 +1,4 @@
-"""What a comparison says: pairs of points with their verdicts, in words and as tables."""
+"""The result of a comparison: pairs of points with their verdicts, in words and as tables."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ VERDICTS = {1: "better", 0: "not told apart", -1: "worse"}
 
 
 MOST_SHOWN = 10
-"""Comparisons in words; the rest is counted."""
+"""Maximum number of comparisons in words; the rest is counted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """A point's trials in one metric, as they are compared."""
+    """A point's trials in one metric, for comparison."""
 
     name: str
     params: Any
@@ -36,12 +36,12 @@ class Sample:
     tunings: NDArray[np.int64]
     numbers: NDArray[np.int64]
     flag: str = ""
-    """Why its tuning is not to be trusted; such a point is not compared."""
+    """Why its tuning cannot be trusted ("": it can); such a point is not compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedPair:
-    """Two points and the verdict."""
+    """Two points and their verdict."""
 
     first: str
     second: str
@@ -50,20 +50,20 @@ class ComparedPair:
     difference: float
     """mean(first) - mean(second), in units of the metric."""
     low: float
-    """Ends of its interval, simultaneous over all that is said; NaN where no variation was seen."""
+    """Ends of its simultaneous interval; NaN if no variation was observed."""
     high: float
     p_value: float
     """Adjusted for all that is said together."""
     verdict: str
     """Of `first`: "better", "worse" or "not told apart"."""
     more_trials: int | None
-    """So many more of each would tell in 80 % of cases, if the difference is what it seems."""
+    """So many more trials of each would tell in 80 % of cases, if the difference is as observed."""
     more_tunings: int | None
-    """So many more of each, with as many trials each as now, where more trials would not tell."""
+    """So many more tunings of each, with as many trials as now, if more trials would not tell."""
 
     @property
     def advice(self) -> str:
-        """What would tell; "" where it is told."""
+        """What would tell the points apart; "" if they are told apart."""
         if self.verdict != VERDICTS[0]:
             return ""
         if math.isnan(self.p_value):
@@ -77,20 +77,20 @@ class ComparedPair:
 
 @dataclass(frozen=True, slots=True)
 class Leader:
-    """What the best point reached."""
+    """The best point and its true mean."""
 
     name: str
     mean: float
     low: float
-    """Ends of the interval for its true mean that count that it was chosen; NaN: too few trials."""
+    """Ends of the interval for its true mean, corrected for its choice; NaN: too few trials."""
     high: float
     rivals: int
-    """Points that it is not told apart from."""
+    """Number of points that it is not told apart from."""
 
     def __str__(self) -> str:
         reached = f"★ {self.name} reached {self.mean:.4f}"
         if math.isnan(self.low):
-            return f"{reached}: too few trials to say between which ends its true mean is"
+            return f"{reached}: too few trials for an interval of its true mean"
         ends = f"its true mean is between {number(self.low)} and {number(self.high)}"
         if not self.rivals:
             return f"{reached}; {ends}"
@@ -99,24 +99,24 @@ class Leader:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What can be said of the points' differences; `str()` says it in words."""
+    """The verdicts on the points' differences; `str()` gives them in words."""
 
     metric: str
     confidence: float
-    """With which nothing false is said in all rows together."""
+    """Probability that all rows together are true."""
     rows: tuple[ComparedPair, ...]
     leader: Leader | None
-    """None where points are compared with one that was not chosen by the data."""
+    """None if points are compared with one that was not chosen by the data."""
     basis: str
-    """On what it rests: tunings, trials, samples."""
+    """The data behind it: tunings, trials, samples."""
     caveats: tuple[str, ...] = ()
-    """What is not compared, and why."""
+    """Points that are not compared, and why."""
 
     def __str__(self) -> str:
         return "\n".join(self.lines(len(self.rows)))
 
     def lines(self, most: int = MOST_SHOWN) -> list[str]:
-        """The verdict in words, a line a pair; after `most` pairs the rest is counted."""
+        """The verdicts in words, one line per pair; after `most` pairs the rest is counted."""
         if not (self.rows or self.caveats):
             return []
         if not self.rows:
@@ -129,7 +129,7 @@ class Comparison:
         return lines + [f"  {line}" for line in self.caveats]
 
     def to_markdown(self) -> str:
-        """A table in Markdown, and below it what it rests on."""
+        """A table in Markdown, with the data behind it below."""
         head = ["first", "second", "difference", "interval", "adjusted p", "verdict"]
         rows = [
             [
@@ -149,7 +149,7 @@ class Comparison:
         return "\n".join([*lines, *(["" for _ in lines[:1]]), *below, *self.caveats]) + "\n"
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a pair.  Needs pandas (`pip install 'sweeper[analysis]'`)."""
+        """One row per pair.  Needs pandas (`pip install 'sweeper[analysis]'`)."""
         import pandas as pd
 
         names = ("first", "second", "difference", "low", "high", "p_value", "verdict")
@@ -160,7 +160,7 @@ class Comparison:
         )
 
     def _sentence(self, row: ComparedPair) -> str:
-        # A loss is better the lower it is: by how much one is better is said without its sign.
+        # A lower loss is better, so the size of a difference is given without its sign.
         sign = -1.0 if row.difference < 0 else 1.0
         size = number(abs(row.difference))
         ends = sorted((sign * row.low, sign * row.high))
@@ -179,13 +179,12 @@ class Comparison:
 
 
 def plural(number: int, noun: str) -> str:
-    """A number of things: `1 trial`, `2 trials`."""
+    """A count with its noun: `1 trial`, `2 trials`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def number(value: float) -> str:
-    """A number as tables have it, in four decimals where that says something."""
-    """Four decimals, or four digits where a loss is large or small."""
+    """A number with four decimals, or with four digits if a loss is large or small."""
     if value == 0 or 1e-4 <= abs(value) < 1000:
         return f"{value:.4f}"
     return f"{value:.3e}" if abs(value) >= 1e6 or abs(value) < 1e-4 else f"{value:.1f}"

@@ -1,20 +1,21 @@
-"""What a point's mean is worth, from both components of variance: between tunings, and within.
+"""The variance of a point's mean, from both components of variance: between tunings and within.
 
 A point is tuned T times independently and its n trials are spread over the tunings, so trials of
 one tuning share that tuning's luck.  The model is the one-way random-effects model: trial = mean of
 the point + luck of its tuning + luck of the trial (S. R. Searle, G. Casella and C. E. McCulloch,
-*Variance Components*, 1992).  With T of 2 to 4 a point alone says next to nothing of its variance
-between tunings, so what points have in common is shared, and what they have not is kept:
+*Variance Components*, 1992).  With T of 2 to 4, a point alone says next to nothing about its
+variance between tunings, so points share information as far as they are alike:
 
-* The variance within tunings of each point is moderated: drawn towards the points' common one as
+* The variance within tunings of each point is moderated: shrunk towards the points' common one as
   far as they are alike (G. K. Smyth, 2004, *Linear models and empirical Bayes methods*).
-* How much larger the mean squares between tunings are (F) is averaged over all points.
-  An outlier among them counts as `_CAP` medians at most, lest one point that tunes wildly
-  hides what could be said of the others; that point itself counts with at least `_OWN` of its own.
+* The ratio of the mean squares between tunings to those within (F) is averaged over all points.
+  An outlier counts as at most `_CAP` medians, so that one point with very different tunings does
+  not widen the intervals of the others; for that point itself at least `_OWN` of its own F counts.
 * Degrees of freedom are those of F. E. Satterthwaite (1946).
 
-With one tuning of each, a mean is worth what its own trials say (Welch), and it speaks of the point
-as tuned.  benchmarks/verdicts.py measures all this; docs/method.md says what else was tried.
+With one tuning each, a mean's variance comes from its own trials (Welch), and statements are about
+the point as tuned.  benchmarks/verdicts.py measures all this; docs/method.md says what else was
+tried.
 """
 
 from __future__ import annotations
@@ -32,40 +33,40 @@ from sweeper.stats.intervals import Interval
 FloatArray = NDArray[np.float64]
 
 _CAP = 5.0
-"""An F counts as at most so many medians of all points' in their average."""
+"""In the average an F counts as at most this many times the median F."""
 _OWN = 0.4
-"""The least part of its own F that a point counts with."""
+"""Minimum part of its own F that counts for a point."""
 _FLOOR = 0.25
-"""The least part of the median point's variance that a point without tunings counts with: a few
-trials that agree by chance are no proof that all would."""
+"""Minimum variance of a point tuned once, as a part of the median point's: a few trials that agree
+by chance do not prove that all would."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The mean of a point's trials and how sure it is."""
+    """The mean of a point's trials and its variance."""
 
     n: int
-    """Finite values."""
+    """Number of finite values."""
     tunings: int
-    """Tunings that the trials are spread over."""
+    """Number of tunings that the trials are spread over."""
     mean: float
-    """Of the trials; NaN without any."""
+    """Mean of the trials; NaN without any."""
     std: float
     """Sample standard deviation of the trials (n - 1); NaN below 2."""
     variance: float = math.nan
-    """Of the mean; NaN where the trials are too few to say (see `enough`)."""
+    """Variance of the mean; NaN if there are too few trials (see `enough`)."""
     within: float = math.nan
     """Variance of a trial within a tuning."""
     between: float = 0.0
     """Variance between tunings; 0 with one."""
     own: float = 0.0
-    """1 / degrees of freedom of what was estimated from this point alone."""
+    """1 / degrees of freedom of the part estimated from this point alone."""
     shared: float = 0.0
-    """1 / degrees of freedom of what was estimated from all points together."""
+    """1 / degrees of freedom of the part estimated from all points together."""
 
     @property
     def enough(self) -> bool:
-        """Whether there are trials enough to say how sure the mean is."""
+        """Whether there are enough trials to estimate the variance of the mean."""
         return not math.isnan(self.variance)
 
     @property
@@ -77,7 +78,7 @@ class Estimate:
     def interval(
         self, confidence: float = 0.95, bounds: tuple[float, float] | None = None
     ) -> Interval:
-        """The mean with its interval by Student's t; without half width where not `enough`."""
+        """The mean with its interval by Student's t; without a half width if not `enough`."""
         half = math.nan
         if self.enough:
             from scipy.special import stdtrit
@@ -95,17 +96,17 @@ class _Squares:
     mean: float
     std: float
     within: float
-    """Mean squares within tunings; NaN without freedom."""
+    """Mean squares within tunings; NaN without degrees of freedom."""
     between: float
     """Mean squares between tunings; NaN with one."""
     size: float
-    """Trials a tuning, as the expectation of `between` counts them."""
+    """Trials per tuning, as in the expectation of `between`."""
     weight: float
     """Sum of the squares of the tunings' shares of the trials."""
 
     @property
     def freedom(self) -> int:
-        """Of `within`."""
+        """Degrees of freedom of `within`."""
         return self.n - self.tunings
 
 
@@ -115,13 +116,13 @@ def estimate_means(
     """The mean of each point with the variance of that mean, from all points together.
 
     Args:
-        samples: for each point the values of its trials, shape (trials,); what is not finite is
-            left out.
+        samples: for each point the values of its trials, shape (trials,); values that are not
+            finite are left out.
         tunings: for each point the tuning of each trial, same shapes; None: one tuning each.
 
     Returns:
-        One `Estimate` a point.  Where any point has two tunings or more, a point with one says
-        nothing of what another tuning would change, and is not `enough`.
+        One `Estimate` per point.  If any point has two tunings or more, a point with one tuning is
+        not `enough`, since it does not show how much another tuning would change.
     """
     if tunings is None:
         tunings = [np.zeros(len(values), dtype=np.int64) for values in samples]
@@ -161,7 +162,7 @@ def _squares(values: FloatArray, tunings: NDArray[Any]) -> _Squares:
 
 
 def _as_tuned(points: Sequence[_Squares]) -> list[Estimate]:
-    """Each mean by its own trials (B. L. Welch, 1947), with a floor."""
+    """Each variance from the point's own trials (B. L. Welch, 1947), with a floor."""
     floor = _FLOOR * _median([point.within for point in points])
     found = []
     for point in points:
@@ -179,7 +180,7 @@ def _over_tunings(points: Sequence[_Squares]) -> list[Estimate]:
     usable = [place for place, point in enumerate(points) if point.tunings > 1]
     shared = [place for place in usable if points[place].freedom > 0]
     scale = _median([points[place].within for place in shared])
-    if not scale > 0:  # trials of a tuning do not vary: the tunings are all there is
+    if not scale > 0:  # trials of a tuning do not vary: only tunings do
         shared = []
     rest = sorted(set(usable) - set(shared))
     floor = _FLOOR * _median([points[place].between / points[place].n for place in rest])
@@ -192,7 +193,7 @@ def _over_tunings(points: Sequence[_Squares]) -> list[Estimate]:
 
 
 def _by_tunings(point: _Squares, floor: float) -> Estimate:
-    """With one trial a tuning, the means of tunings are all there is: Welch's t over them."""
+    """With one trial per tuning: Welch's t over the means of the tunings."""
     variance = max(point.between / point.n, floor)
     start = (point.n, point.tunings, point.mean, point.std)
     return Estimate(*start, variance, 0.0, variance * point.tunings, own=1 / (point.tunings - 1))
@@ -201,14 +202,14 @@ def _by_tunings(point: _Squares, floor: float) -> Estimate:
 def _pooled(points: Sequence[_Squares], scale: float) -> list[Estimate]:
     freedom = np.array([point.freedom for point in points], dtype=float)
     within, kept = moderate(np.maximum([point.within for point in points], 1e-3 * scale), freedom)
-    # Of what is estimated from a point alone, the part that the other points do not share.
+    # The part of a point's own estimate that is not shared with the other points.
     alone = kept**2 / freedom * (1 - 1 / len(points))
-    # 1 / (an estimated variance) is too large on average.
+    # The reciprocal of an estimated variance is too large on average.
     unbiased = np.maximum(0.5, 1 - 2 * alone)
     ratios = np.array([point.between for point in points]) / within * unbiased
     sizes = np.array([point.size for point in points])
     size = float(sizes.mean())
-    ratios = 1 + (ratios - 1) * size / sizes  # as of points with equally many trials
+    ratios = 1 + (ratios - 1) * size / sizes  # as if points had equally many trials
     degrees = np.array([point.tunings - 1 for point in points], dtype=float)
     capped = np.minimum(ratios, _CAP * max(float(np.median(ratios)), 0.0))
     common = max(1.0, float(np.average(capped, weights=degrees)))
@@ -234,10 +235,10 @@ def _pooled(points: Sequence[_Squares], scale: float) -> list[Estimate]:
 
 
 def moderate(variances: FloatArray, freedom: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Variances, shape (k,), drawn towards their common one (G. K. Smyth, 2004, section 6.2).
+    """Variances, shape (k,), shrunk towards their common one (G. K. Smyth, 2004, section 6.2).
 
     Returns:
-        The moderated variances and the weight that each one's own variance kept, shapes (k,).
+        The moderated variances and the weight of each point's own variance in it, shapes (k,).
     """
     if len(variances) < 2:
         return variances, np.ones_like(variances)
@@ -246,7 +247,7 @@ def moderate(variances: FloatArray, freedom: FloatArray) -> tuple[FloatArray, Fl
     half = freedom / 2
     logs = np.log(variances) - digamma(half) + np.log(half)
     excess = float(logs.var(ddof=1) - polygamma(1, half).mean())
-    if excess <= 0:  # no more unlike than equal ones would be
+    if excess <= 0:  # no more different than equal variances would be
         return np.full_like(variances, np.average(variances, weights=freedom)), 0 * freedom
     prior = 2 * _inverse_trigamma(excess)
     common = math.exp(float(logs.mean()) + float(digamma(prior / 2)) - math.log(prior / 2))
@@ -255,7 +256,7 @@ def moderate(variances: FloatArray, freedom: FloatArray) -> tuple[FloatArray, Fl
 
 
 def _inverse_trigamma(value: float) -> float:
-    """The x with trigamma(x) = value > 0, by Newton's steps."""
+    """The x with trigamma(x) = value > 0, by Newton's method."""
     from scipy.special import polygamma
 
     x = 0.5 + 1 / value

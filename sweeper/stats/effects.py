@@ -1,4 +1,4 @@
-"""Which parameter matters, in words: `find_effects` for `results.effects()` and the command line.
+"""Which parameters matter: `find_effects`, for `results.effects()` and the command line.
 
 A grid is analysed by `anova`, a random search by `forest`.
 """
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 from sweeper.stats.effects_table import Effect, Effects, LevelMean
 
 FEW_VALUES = 5
-"""Numbers of a parameter up to which points are a grid, however many combinations are missing."""
+"""With at most so many values per parameter, points are a grid, however many are missing."""
 
 
 class Setting(NamedTuple):
     """A value of a parameter in a point."""
 
     key: str
-    """By which values are told apart."""
+    """Identifies the value."""
     text: str
     number: float | None
-    """None: it is no finite number."""
+    """None: not a finite number."""
 
 
 def find_effects(
@@ -45,13 +45,13 @@ def find_effects(
     metric: Metric,
     n_val: int | None = None,
 ) -> Effects:
-    """Which parameter matters in a metric.
+    """Which parameters matter in a metric.
 
     Args:
         samples: the points.
         columns: for each parameter its value in each point.
-        metric: which values are better, and the bounds of what there can be.
-        n_val: samples of the validation set.
+        metric: the metric, with its direction and bounds.
+        n_val: size of the validation set.
 
     Raises:
         UsageError: a random search without scikit-learn.
@@ -93,10 +93,10 @@ def find_effects(
 def _levels(
     columns: Mapping[str, Sequence[Setting]],
 ) -> tuple[dict[str, NDArray[np.int64]], dict[str, list[str]], dict[str, list[float] | None]]:
-    """The parameters that vary: the place of each point's value, and the values in order.
+    """The parameters that vary: the index of each point's value, and the values in order.
 
-    Numbers are in order of size, everything else in that of the points.  The last is None for a
-    parameter that has other values than numbers.
+    Numbers are sorted, other values are in the order of the points.  The third item is None for a
+    parameter with values that are not numbers.
     """
     levels, texts, numbers = {}, {}, {}
     for name, column in columns.items():
@@ -119,7 +119,7 @@ def _is_random(
     numbers: Mapping[str, Sequence[float] | None],
     points: int,
 ) -> bool:
-    """Whether points are drawn from ranges: many numbers, and few of their combinations."""
+    """Whether points are a random search: many values, and few of their combinations."""
     combinations = math.prod(int(places.max()) + 1 for places in levels.values())
     many = any(values is not None and len(values) > FEW_VALUES for values in numbers.values())
     return many and 2 * points < combinations
@@ -158,13 +158,13 @@ def _by_anova(
         levels += _level_means(name, own, texts, metric)
     if analysis.aliased:
         caveats.append(
-            f"changed only together with other parameters, so not told apart: "
+            f"varied only together with other parameters, so not separable: "
             f"{_list(analysis.aliased)}"
         )
     if not analysis.pairs and len(texts) > 1:
         once = analysis.error == "left" and any(one.n > 1 for one in means)
         lack = "points were tuned once" if once else "there are too few points or trials"
-        caveats.append(f"{lack}, so that pairs are not told from what is left")
+        caveats.append(f"{lack}, so that pairs cannot be separated from what is left")
     whose = {
         "tunings": "compared with what varies between tunings",
         "trials": "compared with what varies between trials, so of these points as tuned",
@@ -204,14 +204,14 @@ def _by_forest(
             levels += _level_means(name, own, texts, metric)
     else:
         caveats.append(
-            "the forest foretells nothing of points that it has not seen: no parameter is seen to "
-            "matter, or there are too few points"
+            "the forest predicts nothing of points that it was not trained on: no parameter seems "
+            "to matter, or there are too few points"
         )
     basis = (
         f"What matters in {metric.name} (functional analysis of variance over a random forest, "
-        f"{plural(len(means), 'point')}, {_spread(means, tuned=tuned)}; it foretells "
-        f"{100 * max(0.0, importance.explained):.0f} % of the variance of points that it has not "
-        f"seen; intervals by bootstrap over points, 95 % each{_samples(n_val)}):"
+        f"{plural(len(means), 'point')}, {_spread(means, tuned=tuned)}; it predicts "
+        f"{100 * max(0.0, importance.explained):.0f} % of the variance of points left out of "
+        f"trees; intervals by bootstrap over points, 95 % each{_samples(n_val)}):"
     )
     return Effects(metric.name, "forest", basis, tuple(effects), tuple(levels), tuple(caveats))
 
@@ -223,9 +223,9 @@ def _kind(term: Term) -> str:
 def _rest(
     means: Sequence[Estimate], test: tuple[float, ...], *, pairs: bool
 ) -> list[tuple[str, str, tuple[float, ...]]]:
-    """Name, kind and test of what is left of points, of tuning and of seed.
+    """Name, kind and test of the residual of points, of tuning and of seed.
 
-    Without a name: it is in the one before.
+    A part without a name is included in the one before.
     """
     tuned = any(one.tunings > 1 for one in means)
     repeated = any(one.n > one.tunings for one in means)
@@ -250,7 +250,7 @@ def _level_means(
 
 
 def _nothing(metric: str, reason: str, caveats: Sequence[str]) -> Effects:
-    basis = f"Too little to say what matters in {metric}: {reason}"
+    basis = f"Too little data to say what matters in {metric}: {reason}"
     return Effects(metric, "", basis, (), (), tuple(caveats))
 
 

@@ -1,4 +1,4 @@
-"""What is said of effects: shares of variance and means, in words and as tables."""
+"""The result of `effects`: shares of variance and means, in words and as tables."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ MATTERS, NOT_TOLD = "matters", "not told"
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """A part of what varies: a parameter, a pair, or what is left."""
+    """A part of the variance: a parameter, a pair, or what is left."""
 
     name: str
     kind: str
-    """"parameter", "pair", "shared" (what these say together, where points are missing), "left"
-    (what they do not say of points), "tuning", "seed"."""
+    """"parameter", "pair", "shared" (explained only jointly, if points are missing), "left" (what
+    they do not explain of points), "tuning", "seed"."""
     share: float
-    """Of the variance of a trial of a point taken at random; all together are 1."""
+    """Share of the variance of a trial of a random point; the shares sum to 1."""
     low: float
-    """Ends of its interval, by itself."""
+    """Ends of its interval, not simultaneous."""
     high: float
     freedom: float = math.nan
-    """Degrees of freedom of its test, and of what it is compared with; NaN: no test."""
+    """Degrees of freedom of its test: numerator and denominator; NaN: no test."""
     error_freedom: float = math.nan
     statistic: float = math.nan
     """F."""
     p_value: float = math.nan
-    """Adjusted for all tests that are told together."""
+    """Adjusted for all tests together."""
 
     @property
     def verdict(self) -> str:
-        """Whether it matters; "" where there is no test."""
+        """Whether it matters; "" if there is no test."""
         if math.isnan(self.p_value):
             return ""
         return MATTERS if self.p_value <= 0.05 else NOT_TOLD
@@ -46,33 +46,33 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class LevelMean:
-    """The mean at a value of a parameter, or at values of a pair, over all values of the others."""
+    """The mean at a value of a parameter, or of a pair, over all values of the others."""
 
     effect: str
     name: str
     """As tables print it: `hidden=8`, or `hidden=8 nonlinearity=Tanh`."""
     mean: float
     low: float
-    """Of its interval: of a grid simultaneous over all parameters, or over all pairs; of a forest
-    by itself."""
+    """Half width of its interval: for a grid simultaneous over all parameters, or over all pairs;
+    for a forest not simultaneous."""
     high: float
     best: bool
-    """Whether it came out best in its effect: the highest performance, or the lowest loss."""
+    """Whether it is the best of its effect: the highest performance, or the lowest loss."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """Which parameter matters, and how much; `str()` says it in words."""
+    """Which parameters matter, and how much; `str()` gives it in words."""
 
     metric: str
     method: str
-    """"anova", "forest", or "" where there is too little to say anything."""
+    """"anova", "forest", or "" if there is too little data."""
     basis: str
-    """On what it rests."""
+    """The data and method behind it."""
     effects: tuple[Effect, ...]
     levels: tuple[LevelMean, ...]
     caveats: tuple[str, ...] = ()
-    """What is not in it, and why."""
+    """What is left out, and why."""
 
     def __str__(self) -> str:
         lines = [self.basis]
@@ -111,7 +111,7 @@ class Effects:
         return "\n".join(lines).rstrip() + "\n"
 
     def to_dataframe(self, *, levels: bool = False) -> pd.DataFrame:
-        """One row a part of the variance, or one a level's mean.
+        """One row per part of the variance, or per level's mean.
 
         Needs pandas (`pip install 'sweeper[analysis]'`).
         """
@@ -144,7 +144,7 @@ class Effects:
         return [*row, f"{effect.statistic:.2f} ({freedom})", p_value, effect.verdict]
 
     def _shown_levels(self) -> list[tuple[LevelMean, bool]]:
-        """Those of parameters and of pairs that matter, the best with a star if its effect does."""
+        """Levels of parameters, and of pairs that matter; the best of an effect has a star."""
         matters = {one.name for one in self.effects if one.verdict == MATTERS}
         shown = matters | {one.name for one in self.effects if one.kind == "parameter"}
         return [
@@ -155,12 +155,12 @@ class Effects:
 
     def _about_levels(self) -> str:
         if self.method == "forest":
-            return "Means as the forest has them, over all values of the others (95 % each):"
+            return "Means predicted by the forest, over all values of the others (95 % each):"
         return "Means over all values of the others (95 % for all parameters together):"
 
 
 MOST_SHOWN = 10
-"""Names or cells in words; the rest is counted."""
+"""Maximum number of names or levels in words; the rest is counted."""
 
 
 def _ends(level: LevelMean) -> str:

@@ -1,13 +1,13 @@
-"""Which parameter of a random search matters: functional analysis of variance over a forest.
+"""Which parameters of a random search matter: functional analysis of variance over a forest.
 
 F. Hutter, H. Hoos and K. Leyton-Brown (2014), *An efficient approach for assessing hyperparameter
 importance*: a tree cuts the space into boxes, so that its mean over all other parameters, and from
-it the share of each parameter and pair in the variance of what it says, can be computed exactly.
-Parameters are weighed as they were drawn: by the values of the points.
+it the share of each parameter and pair in the variance of its predictions, can be computed exactly.
+Parameters are weighted as sampled: by the values of the points.
 
-A forest also learns noise.  So only what it foretells of points that were left out of a tree counts
-as said by parameters; the rest of what differs between points is told as left.  How sure that is,
-is seen by a bootstrap over points.
+A forest also fits noise.  So only the variance that it predicts for points left out of a tree
+counts as explained by parameters; the rest of the variance between points is reported as left.
+Intervals come from a bootstrap over points.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from sweeper.stats.anova import Marginal, Term
 from sweeper.stats.components import Estimate, FloatArray
 
 FEWEST = 10
-"""Points that a forest needs."""
+"""Minimum number of points for a forest."""
 
 _TREES = 128
 _DRAWS = 60
 _TREES_OF_A_DRAW = 24
 _SHOWN = 5
-"""Values of a number that are told."""
+"""Maximum number of levels shown for a numeric parameter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Importance:
-    """What the forest comes to."""
+    """The result of the forest's analysis."""
 
     terms: tuple[Term, ...]
     explained: float
-    """Share of the variance of points' means that it foretells of points it has not seen; it may
+    """Share of the variance of points' means that it predicts for points left out of its trees; may
     be negative."""
     share: FloatArray
-    """Shape (parts,): each term, what is left of points, tuning, seed; together 1."""
+    """Shape (parts,): each term, residual of points, tuning, seed; their sum is 1."""
     low: FloatArray
     high: FloatArray
     marginals: tuple[Marginal, ...]
@@ -55,7 +55,7 @@ class _Space:
 
     levels: Mapping[str, NDArray[np.int64]]
     columns: tuple[tuple[str, FloatArray], ...]
-    """For each column of the trees its parameter, and what each of its values is in it."""
+    """For each input column of the trees its parameter, and the input of each of its values."""
 
     @property
     def terms(self) -> list[Term]:
@@ -67,7 +67,7 @@ class _Space:
         return np.column_stack([values[self.levels[name]] for name, values in self.columns])
 
     def weights(self, counts: FloatArray) -> dict[str, FloatArray]:
-        """How often each value of each parameter was drawn, as a share."""
+        """The relative frequency of each value of each parameter."""
         return {
             name: np.bincount(places, counts) / counts.sum() for name, places in self.levels.items()
         }
@@ -79,13 +79,13 @@ def grow(
     numbers: Mapping[str, Sequence[float] | None],
     confidence: float = 0.95,
 ) -> Importance:
-    """Grow a forest over the points' means and take it apart.
+    """Fit a forest to the points' means and decompose its variance.
 
     Args:
-        means: of the points.
-        levels: for each parameter the place of each point's value, shape (points,), 0, 1, …
-        numbers: for each parameter its values; None: they are no numbers.
-        confidence: of the intervals.
+        means: means of the points.
+        levels: for each parameter the index of each point's value, shape (points,), 0, 1, …
+        numbers: for each parameter its values; None: they are not numbers.
+        confidence: confidence level of the intervals.
 
     Raises:
         UsageError: scikit-learn is not installed.
@@ -95,7 +95,7 @@ def grow(
         values = numbers[name]
         if values is None:
             columns += [(name, one) for one in np.eye(int(places.max()) + 1)]
-        else:  # trees see their order alone
+        else:  # trees use only their order
             columns.append((name, np.arange(len(values), dtype=float)))
     space = _Space(levels, tuple(columns))
     seen, curves, explained = _take_apart(space, means, np.ones(len(means)), _TREES, 0)
@@ -133,7 +133,7 @@ def grow(
 def _take_apart(
     space: _Space, means: Sequence[Estimate], counts: FloatArray, trees: int, seed: int
 ) -> tuple[FloatArray, dict[str, FloatArray], float]:
-    """The shares, the curve of each parameter, and how much is foretold; points count `counts`."""
+    """The shares, the curve of each parameter, and the share predicted; `counts` weight points."""
     try:
         from sklearn.ensemble import RandomForestRegressor
     except ImportError as error:
@@ -169,7 +169,7 @@ def _take_apart(
 
 
 def _foretold(forest: Any, x: FloatArray, y: FloatArray) -> FloatArray:
-    """What those trees say of each point that have not seen it; NaN: all have."""
+    """Out-of-bag predictions: of the trees not trained on a point; NaN: all were."""
     total, times = np.zeros(len(y)), np.zeros(len(y))
     for one, drawn in zip(forest.estimators_, forest.estimators_samples_, strict=True):
         unseen = np.ones(len(y), dtype=bool)
@@ -182,7 +182,7 @@ def _foretold(forest: Any, x: FloatArray, y: FloatArray) -> FloatArray:
 def _tree(
     tree: Any, space: _Space, weights: Mapping[str, FloatArray]
 ) -> tuple[FloatArray, dict[str, FloatArray]]:
-    """The share of each term in the variance of what a tree says, and each parameter's curve."""
+    """Each term's share of the variance of a tree's predictions, and each parameter's curve."""
     values, boxes = _leaves(tree, space)
     names = list(space.levels)
     masses = {name: boxes[name] @ weights[name] for name in names}
@@ -207,7 +207,7 @@ def _tree(
 
 
 def _leaves(tree: Any, space: _Space) -> tuple[FloatArray, dict[str, FloatArray]]:
-    """What each leaf says, and for each parameter which of its values lead there, as 0 and 1."""
+    """Each leaf's prediction, and for each parameter which of its values lead there, as 0 and 1."""
     values: list[float] = []
     boxes: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in space.levels}
     whole = {name: np.ones(int(places.max()) + 1, bool) for name, places in space.levels.items()}

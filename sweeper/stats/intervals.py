@@ -1,4 +1,4 @@
-"""Means and intervals of few numbers."""
+"""Means and intervals of small samples."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Interval:
     half_width: float
     """Half of the interval's width; NaN below 2."""
     bounds: tuple[float, float] | None = None
-    """The least and the largest that the mean can be, where the interval has to respect them."""
+    """The smallest and largest possible mean, if the interval has to respect them."""
 
     @property
     def low(self) -> float:
@@ -47,10 +47,10 @@ class Interval:
 def keep_within(
     mean: float, down: float, up: float, bounds: tuple[float, float] | None
 ) -> tuple[float, float]:
-    """The ends mean - down, mean + up; where one would pass a bound, the same on a logit scale.
+    """The ends mean - down, mean + up; if one would pass a bound, computed on a logit scale.
 
     By the delta method (A. W. van der Vaart, *Asymptotic Statistics*, 1998, chapter 3): `down` and
-    `up` are divided by the slope of the inverse logit at the mean, and the ends are brought back.
+    `up` are divided by the slope of the inverse logit at the mean; the ends are transformed back.
     """
     low, high = mean - down, mean + up
     if bounds is None or not (low < bounds[0] or high > bounds[1]):
@@ -77,8 +77,8 @@ def mean_interval(
 ) -> Interval:
     """The mean of `values`, shape (n,), with its interval by Student's t.
 
-    Values that are not finite are left out (a diverged loss has no mean).  `bounds`: what no mean
-    can pass; an interval that would is made on a logit scale.
+    Values that are not finite are left out (a diverged loss has no mean).  `bounds` are the limits
+    of the mean; an interval that would pass one is computed on a logit scale.
     """
     finite = np.asarray(values, dtype=float)
     finite = finite[np.isfinite(finite)]
@@ -101,10 +101,10 @@ class Difference:
 
     mean: float
     half_width: float
-    """Half of the interval's width; NaN where either sample has fewer than 2 values, or neither
-    varies at all: two values that are equal by chance are no proof that all would be."""
+    """Half of the interval's width; NaN if a sample has fewer than 2 values, or neither varies at
+    all: two values that are equal by chance do not prove that all would be."""
     p_value: float
-    """Two-sided, for no difference; NaN where `half_width` is."""
+    """Two-sided, for no difference; NaN if `half_width` is."""
 
 
 def mean_difference(
@@ -114,7 +114,7 @@ def mean_difference(
 ) -> Difference:
     """mean(first) - mean(second) with its interval by Welch's t (B. L. Welch, 1947).
 
-    The samples, shapes (n,) and (m,), are independent and need not vary alike.
+    The samples, shapes (n,) and (m,), are independent and may have unequal variances.
     """
     a, b = mean_interval(first), mean_interval(second)
     mean = a.mean - b.mean
@@ -126,7 +126,7 @@ def mean_difference(
         return Difference(mean, math.nan, math.nan)
     from scipy.special import stdtr, stdtrit
 
-    part = var_a / (var_a + var_b)  # squares of small variances would vanish
+    part = var_a / (var_a + var_b)  # squares of small variances would underflow
     freedom = 1 / (part**2 / (a.n - 1) + (1 - part) ** 2 / (b.n - 1))
     half_width = float(stdtrit(freedom, (1 + confidence) / 2)) * error
     return Difference(mean, half_width, float(2 * stdtr(freedom, -abs(mean) / error)))

@@ -1,4 +1,4 @@
-"""What the best reached, without the luck that made it the best."""
+"""The true mean of the best point, corrected for its selection."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from sweeper.stats.components import Estimate
 
 
 def best_interval(best: Estimate, rivals: int, confidence: float = 0.95) -> tuple[float, float]:
-    """An interval for the true mean of the point whose mean came out best.
+    """An interval for the true mean of the point with the best observed mean.
 
-    The one that came out best was lucky more often than not.  Its upper end is Student's; its
-    lower end counts that any of `rivals` + 1 points might have come out best by luck alone, by
-    Bonferroni's inequality (as the simultaneous intervals of J. C. Hsu, 1984, do for differences).
+    The best observed mean tends to be too high.  The upper end is Student's; the lower end accounts
+    for any of `rivals` + 1 points being the best by chance, by Bonferroni's inequality (as the
+    simultaneous intervals of J. C. Hsu, 1984, do for differences).
 
     Args:
-        best: its mean, the larger the better.
-        rivals: points that it was not told apart from.
-        confidence: of the interval.
+        best: the observed best mean; larger is better.
+        rivals: number of points that it was not told apart from.
+        confidence: confidence level of the interval.
 
     Returns:
-        Lower and upper end; NaN where the point has too few trials.
+        Lower and upper end; NaN if the point has too few trials.
     """
     if not best.enough:
         return math.nan, math.nan

@@ -1,13 +1,13 @@
-"""Sequential comparison of several means: which are worse, however often one looks.
+"""Sequential comparison of several means: which are worse, valid for any number of looks.
 
 A group-sequential design (C. Jennison and B. Turnbull, 1999) with looks that are fixed in advance.
 Each look may spend a part of alpha (K. Lan and D. DeMets, 1983; the power family of K. Kim and
-D. DeMets, 1987), and within a look it is shared among points and rivals.  Both shares are by the
-union bound, so nothing is assumed of how statistics of different looks or pairs depend on each
-other.  A point that was found worse leaves its share to the others (S. Holm, 1979; with looks:
+D. DeMets, 1987), and within a look it is shared among points and rivals.  Both use the
+union bound, so nothing is assumed about the dependence between statistics of different looks or
+pairs.  A point that was found worse leaves its share to the others (S. Holm, 1979; with looks:
 W. Maurer and F. Bretz, 2013).
 
-scipy is imported where it is used.
+scipy is imported on use.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from numpy.typing import NDArray
 Floats: TypeAlias = NDArray[np.float64]
 
 GROWTH = 1.2
-"""Each look has so many times the trials of the one before."""
+"""Each look has this many times the trials of the one before."""
 
 POWER = 1.5
-"""With t of all trials, t to this power of alpha is spent: between Pocock's boundary (1) and
-O'Brien and Fleming's (3)."""
+"""At the fraction t of all trials, alpha times t to this power is spent: between Pocock's boundary
+(1) and O'Brien and Fleming's (3)."""
 
 MOST_PRIOR = 30.0
-"""Degrees of freedom that other points' variances may be worth to a point, at most."""
+"""Maximum degrees of freedom that a point gets from other points' variances."""
 
 
 def plan_looks(first: int, last: int, tunings: int = 1) -> tuple[int, ...]:
-    """The numbers of trials of a point at which to look: from `first` to `last`, geometric.
+    """The numbers of trials per point at which to look: geometric, from `first` to `last`.
 
-    All but the last are multiples of `tunings`, so that each tuning has as many trials.
+    All but the last are multiples of `tunings`, so that each tuning has equally many trials.
     """
     looks: list[int] = []
     trials = first
@@ -47,19 +47,19 @@ def plan_looks(first: int, last: int, tunings: int = 1) -> tuple[int, ...]:
 
 
 def spend(alpha: float, looks: Sequence[int], place: int) -> float:
-    """The part of `alpha` that the look at this place may spend."""
+    """The part of `alpha` that the look with index `place` may spend."""
     before = looks[place - 1] if place else 0
     return alpha * float((looks[place] / looks[-1]) ** POWER - (before / looks[-1]) ** POWER)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What is known of one point: its trials, each with the tuning that it was trained with."""
+    """One point's trials, each with its tuning."""
 
     values: Floats
     """Shape `(trials,)`; at least two."""
     tunings: NDArray[np.int64]
-    """Shape `(trials,)`; all different where every trial is an independent repeat."""
+    """Shape `(trials,)`; all different if every trial is an independent repeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +68,17 @@ class Means:
 
     mean: Floats
     variance: Floats
-    """Of the mean, between tunings included."""
+    """Variance of each mean, including that between tunings."""
     freedom: Floats
     """Degrees of freedom of each point's own variance."""
     shared: float
-    """Degrees of freedom of what all have in common: the part that is between tunings."""
+    """Degrees of freedom of the shared part: the variance between tunings."""
 
     def p_values(self, worse: Sequence[int], better: int, margin: float = 0.0) -> Floats:
-        """One-sided, for the claims that each of `worse`, plus `margin`, is below `better`.
+        """One-sided p-values for the claims that each of `worse`, plus `margin`, is below `better`.
 
-        By Welch's t (B. L. Welch, 1947).  1 where neither varies at all: values that are equal by
-        chance are no proof that all would be.
+        By Welch's t (B. L. Welch, 1947).  1 if neither varies at all: values that are equal by
+        chance do not prove that all would be.
         """
         from scipy.special import stdtr
 
@@ -96,12 +96,12 @@ class Means:
 
 
 def estimate_means(samples: Sequence[Sample]) -> Means:
-    """Means and variances, where points lend each other what two or three trials cannot tell.
+    """Means and variances; points share information, since each has only a few trials.
 
-    A trial is mu + b[tuning] + e[trial].  The variance of a point's trials is its own, shrunken
-    towards the others' as far as they are alike (G. Smyth, 2004).  How much of it lies between
-    tunings, and so does not shrink with more trials of the same tunings, is told by all points
-    together: as a ratio, and as a variance, of which the larger counts for a point.
+    A trial is mu + b[tuning] + e[trial].  The variance of a point's trials is shrunk towards the
+    others' as far as they are alike (G. Smyth, 2004).  The part between tunings, which does not
+    shrink with more trials of the same tunings, is estimated from all points together: as a ratio
+    and as a variance, of which the larger counts for a point.
     """
     parts = [_divide(sample) for sample in samples]
     mean, trials, crowding, squares = _columns(parts, "mean", "trials", "crowding", "squares")
@@ -114,19 +114,19 @@ def estimate_means(samples: Sequence[Sample]) -> Means:
 
 @dataclass(frozen=True, slots=True)
 class _Squares:
-    """A point's sum of squares, and what of it is between its tunings."""
+    """A point's sum of squares, and the part of it between tunings."""
 
     mean: float
     trials: int
     tunings: int
     crowding: float
-    """How many trials share a trial's tuning, on average, itself included."""
+    """How many trials, on average, share a trial's tuning, itself included."""
     squares: float
     between: float
 
     @property
     def tells(self) -> bool:
-        """Whether it tells what lies between tunings from what lies within."""
+        """Whether it can separate the variance between tunings from that within."""
         return 1 < self.tunings < self.trials and self.squares > 0
 
 
@@ -149,11 +149,11 @@ def _columns(parts: Sequence[_Squares], *names: str) -> list[Floats]:
 
 
 def _shrink(variances: Floats, freedom: Floats) -> tuple[Floats, Floats]:
-    """Each variance drawn towards the mean of all, and its degrees of freedom.
+    """Each variance shrunk towards the mean of all, and its degrees of freedom.
 
-    The weight is that of an empirical prior, whose degrees of freedom follow from how much the
-    logarithms differ beyond chance.  Their excess is taken one standard error above its estimate:
-    points that look alike by chance must not be taken for alike.
+    The weight is that of an empirical prior, whose degrees of freedom follow from the excess
+    variance of the logarithms.  The excess is taken one standard error above its estimate, so that
+    points that are alike by chance are not treated as alike.
     """
     pooled = float(variances.mean())
     if pooled <= 0 or len(variances) < 2:
@@ -169,11 +169,11 @@ def _shrink(variances: Floats, freedom: Floats) -> tuple[Floats, Floats]:
 
 
 def _between(parts: Sequence[_Squares]) -> tuple[float, float, float]:
-    """The variance between tunings: over that within, as it is, and its degrees of freedom.
+    """The variance between tunings: as a ratio to that within, absolute, and its freedom.
 
-    The ratio is of the points' shares of squares, so that no point counts for more because it
-    spreads more.  The variance itself counts where a tuning goes wrong now and then: a point all of
-    whose tunings did spreads little.
+    The ratio is taken over the points' shares of squares, so that no point counts for more because
+    it varies more.  The absolute variance matters if tunings fail now and then: a point whose
+    tunings all failed varies little.
     """
     if not parts:
         return 0.0, 0.0, math.inf
@@ -195,10 +195,10 @@ def step_down(
     """The points that are worse, each with its p-value adjusted to be compared with `level`.
 
     Args:
-        p_values: Of all points that are still in the race but the leaders.
-        level: What this look may spend.
-        racing: How many are still in the race, leaders included: any may be the best.
-        rivals: With how many others a point might have been compared since the first look.
+        p_values: Those of all points still in the race except the leaders.
+        level: The part of alpha that this look may spend.
+        racing: How many points are still in the race, leaders included: any may be the best.
+        rivals: With how many others a point may have been compared since the first look.
     """
     found: dict[int, float] = {}
     for point, p_value in sorted(p_values.items(), key=lambda item: item[1]):

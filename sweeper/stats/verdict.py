@@ -1,7 +1,6 @@
-"""The verdict in words: which point is better, which are not told apart, and what would tell.
+"""The verdicts: which points are better, which are not told apart, and how many trials would tell.
 
-One function, `compare_points`, says it for `results.compare()`, the table, the summary and the
-command line.  Names of points come in as text, their trials as arrays.
+`compare_points` makes them for `results.compare()`, the table, the summary and the command line.
 """
 
 from __future__ import annotations
@@ -54,17 +53,17 @@ def compare_points(
 
     Args:
         samples: the points.
-        metric: which values are better, and the bounds of what there can be.
-        baseline: the place of a point that all others are compared with.
-        by: "best": the point that came out best with each other; "all": every pair.
-        paired: trials of the same number share their luck: compare by their differences.
-        confidence: with which nothing false is said in all rows together.
-        n_val: samples of the validation set.
-        generalise: what other validation samples would change is in the intervals (accuracies).
+        metric: the metric, with its direction and bounds.
+        baseline: the index of a point to compare all others with.
+        by: "best": the best point with each other; "all": every pair.
+        paired: compare the differences of trials with the same number, which share a split.
+        confidence: probability that all rows together are true.
+        n_val: size of the validation set.
+        generalise: include the variance from choosing other validation samples (accuracies only).
 
     Raises:
-        UsageError: `generalise` without `n_val` or for what is no accuracy; `paired` for all pairs;
-            a metric of which no values are better.
+        UsageError: `generalise` without `n_val` or for a metric that is not an accuracy; `paired`
+            for all pairs; a metric without a direction.
     """
     if by not in {"best", "all"}:
         raise UsageError(
@@ -108,10 +107,10 @@ def compare_points(
 
 
 def find_point(names: Sequence[str], text: str) -> int:
-    """The place of the one point whose name is `text`, or has its words, or has it as a part.
+    """The index of the one point whose name is `text`, contains its words, or contains it.
 
     Raises:
-        UsageError: there is none, or more than one; the choices are named.
+        UsageError: no point matches, or more than one; the message lists the choices.
     """
     words = set(text.split())
     tests = (
@@ -135,7 +134,7 @@ def _cut(shown: str, count: int) -> str:
 
 
 def _leader(points: Sequence[Sample], means: Sequence[Estimate]) -> int | None:
-    """The best mean; points with trials that diverged, and have no loss, come after the others."""
+    """The best mean; points with diverged trials, which have no loss, come after the others."""
     if not points:
         return None
     return max(
@@ -189,7 +188,7 @@ def _sampling(points: Sequence[Sample], metric: str, n_val: int | None) -> Float
         if not np.allclose(counts, np.round(counts), atol=1e-3):
             raise UsageError(
                 f"generalise=True is for accuracies; {one.name} has {one.trials[0]:.6g}, which is "
-                f"no share of {n_val} samples"
+                f"not a fraction of {n_val} samples"
             )
     means = [float(one.trials.mean()) for one in points]
     return np.array([[sampling_variance(a, b, n_val) for b in means] for a in means])

@@ -1,7 +1,7 @@
-"""Where jobs run: one small file a backend, one contract for all.
+"""Where jobs run: one small file per backend, one contract for all.
 
-A new backend is a file here, with its `CAPABILITIES` and `make`, a line in `BACKENDS`, and a row in
-the contract test.  What a sweep needs to know of it, it declares: nobody else knows names.
+A new backend is a file here with `CAPABILITIES` and `make`, a line in `BACKENDS`, and a row in the
+contract test.  It declares what a sweep needs to know of it: no other code uses its name.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class Capabilities:
     own_processes: bool
     """Whether jobs run in other processes than the driver's."""
     stops_jobs: bool
-    """Whether it can end a job that takes too long."""
+    """Whether it can stop a job that takes too long."""
     most_slots: int | None = None
-    """How many jobs it runs at once at most; None: one in each set of cores."""
+    """Maximum number of jobs at once; None: one per set of cores."""
     shares_memory: bool = True
-    """Whether jobs see the driver's memory files and descriptors."""
+    """Whether jobs can use the driver's memory files and file descriptors."""
     needs_unix: bool = False
-    """Whether it runs on Unix systems alone."""
+    """Whether it runs only on Unix systems."""
 
     @property
     def runs_here(self) -> bool:
@@ -40,19 +40,19 @@ class Capabilities:
 
 
 class Backend(Protocol):
-    """Runs jobs, one a slot at a time."""
+    """Runs jobs, one per slot at a time."""
 
     def start(self, starts: Sequence[Start]) -> None:
         """Hand jobs to their slots' workers, which execute them in this order."""
 
     def wait(self, timeout: float | None, interrupts: Interrupts) -> list[Message]:
-        """What has happened since; waits for something up to `timeout` seconds (None: for ever).
+        """The new messages; waits for one up to `timeout` seconds (None: without limit).
 
-        Returns early, with what there is, once `interrupts` has noted a signal.
+        Returns early, with the messages so far, once `interrupts` has noted a signal.
         """
 
     def stop(self, slot: int) -> None:
-        """End the slot's worker, whose job is over its time; `wait` reports its death."""
+        """End the slot's worker, whose job exceeds its time; `wait` reports its death."""
 
     def close(self) -> None:
         """End every worker; when this returns, none is left."""
@@ -62,13 +62,13 @@ BACKENDS: Mapping[str, str] = {
     "local": "sweeper.run.backends.local",
     "inline": "sweeper.run.backends.inline",
 }
-"""The module of each backend, imported where it is used: one of a cluster burdens nobody else."""
+"""The module of each backend, imported on use: a cluster's dependencies burden no other sweep."""
 
 DEFAULT = next(iter(BACKENDS))
 
 
 def find_backend(name: str) -> Capabilities:
-    """What the backend called `name` can do.
+    """The capabilities of the backend `name`.
 
     Raises:
         SettingsError: no backend has this name, or it does not run on this system.
@@ -84,7 +84,7 @@ def find_backend(name: str) -> Capabilities:
 
 
 def names_of(**wanted: bool) -> str:
-    """The names of backends, as an error lists them; of those alone that declare what is wanted."""
+    """The names of the backends that declare what is `wanted`, as an error lists them."""
     found = []
     for name, module in BACKENDS.items():
         declared = importlib.import_module(module).CAPABILITIES
@@ -96,7 +96,7 @@ def names_of(**wanted: bool) -> str:
 def make_backend(
     name: str, slots: Sequence[tuple[int, ...]], *, pinned: bool, target: Target, logs: Path
 ) -> Backend:
-    """The backend called `name`, with a worker for each set of cores in `slots`.
+    """The backend `name`, with a worker for each set of cores in `slots`.
 
     Raises:
         SettingsError: no backend has this name, or it does not run on this system.
@@ -108,7 +108,7 @@ def make_backend(
 
 
 def slots_used(name: str, slots: int) -> int:
-    """How many of the slots the backend called `name` uses.
+    """How many of the slots the backend `name` uses.
 
     Raises:
         SettingsError: no backend has this name, or it does not run on this system.

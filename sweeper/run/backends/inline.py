@@ -1,4 +1,4 @@
-"""Jobs in this very process, one after the other: for debugging, with the same results."""
+"""Runs jobs in this process, one after the other: for debugging, with the same results."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class InlineBackend:
             self._outcomes = itertools.chain(self._outcomes, job)
 
     def wait(self, timeout: float | None, interrupts: Interrupts) -> list[Message]:
-        """Train the next replica; `timeout` 0 asks for what there is already, which is nothing."""
+        """Train the next replica; with `timeout` 0 there is never a message."""
         if timeout == 0 or interrupts.signal is not None:
             return []
         outcome = next(self._outcomes, None)
-        if outcome is None:  # nothing runs: something may come from outside
+        if outcome is None:  # nothing runs: points may come from elsewhere
             wait_for([interrupts.fileno()], timeout)
             return []
         return [Result(self._slot, outcome)]
 
     def stop(self, slot: int) -> None:
-        """Nothing: this very process cannot be ended, so there are no timeouts here."""
+        """Does nothing: this process cannot be ended, so this backend has no timeouts."""
 
     def close(self) -> None:
         """See `Backend`."""
@@ -52,6 +52,6 @@ class InlineBackend:
 def make(
     slots: Sequence[tuple[int, ...]], *, pinned: bool, target: Target, logs: Path
 ) -> InlineBackend:
-    """Cores are not looked at, and nothing that is printed is kept: this is the driver itself."""
+    """The backend; cores are ignored and output is not logged, since this is the driver itself."""
     del slots, pinned, logs
     return InlineBackend(target)

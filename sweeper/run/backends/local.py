@@ -1,7 +1,7 @@
 """Warm, pinned worker processes on this machine.
 
-Workers are forked from a server that has imported torch; where forking is not safe (not Linux)
-each is a fresh interpreter.  The driver sleeps on pipes: nothing polls.
+Workers are forked from a server that has imported torch; where forking is not safe (not Linux),
+each is a fresh interpreter.  The driver waits on pipes and never polls.
 """
 
 from __future__ import annotations
@@ -32,43 +32,43 @@ StartMethod = Literal["forkserver", "spawn"]
 CAPABILITIES = Capabilities(own_processes=True, stops_jobs=True, needs_unix=True)
 
 ENDING = 3.0
-"""Seconds that a worker may live on after it has closed its connection."""
+"""Seconds that a worker may live after it has closed its connection."""
 
 _servers: dict[tuple[str, ...], ForkServer] = {}
 
 
 def default_start_method() -> StartMethod:
-    """How workers are made on this system."""
+    """How workers are started on this system."""
     return "forkserver" if sys.platform == "linux" else "spawn"
 
 
 def warm_up(preload: tuple[str, ...], wished: tuple[str, ...] = ()) -> ForkServer:
-    """The fork server that has imported `preload`, started if need be; it does not wait for it.
+    """The fork server for `preload`, started if necessary; does not wait for its imports.
 
-    One that is started now imports what is `wished`, too (see `ForkServer`).
+    A server started by this call also imports `wished` (see `ForkServer`).
     """
     server = _servers.get(preload)
-    # A process that was forked from a driver has its own.
+    # A process forked from a driver needs its own server.
     if server is None or not server.alive or server.owner != os.getpid():
         server = _servers[preload] = ForkServer(preload, wished)
     return server
 
 
 def prepare(preload: tuple[str, ...], wished: tuple[str, ...] = ()) -> None:
-    """Begin to import this in the fork server, where there is one."""
+    """Start importing these modules in the fork server, if there is one."""
     if default_start_method() == "forkserver":
         warm_up(preload, wished)
 
 
 def load(preload: tuple[str, ...], modules: Sequence[str]) -> None:
-    """Have the fork server of `preload` import more, as far as that goes, before it next forks."""
+    """Have the fork server of `preload` import `modules`, if possible, before its next fork."""
     if default_start_method() == "forkserver":
         warm_up(preload).load(modules)
 
 
 @atexit.register
 def _close_servers() -> None:
-    # It takes a moment, and whoever presses Ctrl-C once more need not see where that was.
+    # Closing takes a moment; another Ctrl-C meanwhile should not print a traceback.
     with contextlib.suppress(KeyboardInterrupt):
         for server in _servers.values():
             if server.owner == os.getpid():
@@ -79,17 +79,17 @@ class LocalProcess:
     """A worker's process, from the driver's side."""
 
     def __init__(self, setup: Setup, lifeline: int, start_method: StartMethod) -> None:
-        """Make one; `lifeline` is the reading end of a pipe that only the driver writes to.
+        """Start it; `lifeline` is the reading end of a pipe that only the driver writes to.
 
         Raises:
-            BackendError: it could not be made.
+            BackendError: it could not be started.
         """
         target = setup.target
         ours, theirs = socket.socketpair()
         self.status, status_written = os.pipe()
         """Readable when the process has ended; holds its wait status."""
         self._parent: subprocess.Popen[bytes] | ForkServer
-        """The process itself where it is our child, else the server that forked it."""
+        """The process itself if it is the driver's child, else the server that forked it."""
         try:
             fds = (theirs.fileno(), lifeline, status_written)
             if start_method == "forkserver":
@@ -109,7 +109,7 @@ class LocalProcess:
         self.channel.put(setup)
 
     def kill(self) -> None:
-        """End it, and what it has started."""
+        """Kill the process and its descendants."""
         if isinstance(self._parent, ForkServer):
             self._parent.kill(self.pid)
         else:
@@ -117,34 +117,34 @@ class LocalProcess:
                 os.killpg(self.pid, signal.SIGKILL)
 
     def leave(self) -> None:
-        """Give up one whose lifeline is cut, so that it ends by itself."""
+        """Release a process whose lifeline is closed: it ends by itself."""
         self.channel.close()
         os.close(self.status)
         if isinstance(self._parent, subprocess.Popen):
             self._parent.wait()
 
     def bury(self, look: str) -> Failure:
-        """Wait for one that is ending, and say how it ended; `look` is where to see more."""
-        # Closed first: a worker that waits to send ends then.
+        """Wait until the process has ended, and say how; `look` says where to see more."""
+        # Closed first: this ends a worker that is waiting to send.
         self.channel.close()
         written = os.read(self.status, 32)
         os.close(self.status)
         if not isinstance(self._parent, ForkServer):
-            with contextlib.suppress(OSError):  # what it has started
+            with contextlib.suppress(OSError):  # its descendants
                 os.killpg(self.pid, signal.SIGKILL)
             return _cause(self._parent.wait(), look)
-        if not written:  # with the server, which ends what a worker has started
+        if not written:  # it ended with the server, which kills a worker's descendants
             with contextlib.suppress(OSError):
                 os.killpg(self.pid, signal.SIGKILL)
         return _cause(os.waitstatus_to_exitcode(int(written)) if written else None, look)
 
 
 def make_process(setup: Setup, lifeline: int, start_method: StartMethod) -> LocalProcess:
-    """See `LocalProcess`; a fork server that has just been killed is followed by another."""
+    """See `LocalProcess`; a fork server that was just killed is replaced."""
     try:
         return LocalProcess(setup, lifeline, start_method)
     except ServerGoneError:
-        # It was killed since it was seen alive.  One that ends again has a reason to.
+        # It was killed since it was last seen alive.  If the next one ends too, that is an error.
         return LocalProcess(setup, lifeline, start_method)
 
 
@@ -167,10 +167,10 @@ class LocalBackend:
         self._start_method = start_method or default_start_method()
         self._workers: dict[int, LocalProcess] = {}
         self._selector = selectors.DefaultSelector()
-        """Its data is the slot of a worker's channel or status."""
+        """The data of each key is the slot of the worker's channel or status pipe."""
         self._interrupts: Interrupts | None = None
         open_standard_streams()
-        # Only this process holds the writing end, so it closes however this process ends.
+        # Only this process holds the writing end, so it is closed however this process ends.
         self._lifeline, self._held = os.pipe()
         logs.mkdir(parents=True, exist_ok=True)
         if self._start_method == "forkserver":
@@ -187,7 +187,7 @@ class LocalBackend:
             self._flush(slot)
 
     def _flush(self, slot: int) -> None:
-        """Send what the worker takes now; the rest when it can take more."""
+        """Send what the worker can take now, and the rest when it can take more."""
         channel = self._workers[slot].channel
         try:
             events = selectors.EVENT_READ
@@ -196,7 +196,7 @@ class LocalBackend:
             if self._selector.get_key(channel).events != events:
                 self._selector.modify(channel, events, slot)
         except OSError:
-            return  # one that has just died is reported by `wait`
+            return  # `wait` reports a worker that has just died
 
     def wait(self, timeout: float | None, interrupts: Interrupts) -> list[Message]:
         """See `Backend`."""
@@ -206,7 +206,7 @@ class LocalBackend:
             self._selector.register(interrupts, selectors.EVENT_READ)
             self._interrupts = interrupts
         ready: dict[int, bool] = {}
-        """The slots of which something has come, and whether the worker has ended."""
+        """The slots with news, and whether the worker has ended."""
         for key, events in self._selector.select(timeout):
             if events & selectors.EVENT_WRITE:
                 self._flush(key.data)
@@ -219,16 +219,16 @@ class LocalBackend:
         return messages
 
     def _receive(self, slot: int, *, ended: bool) -> list[Message]:
-        # Where it has ended before this, all that it had sent is there.
+        # If the worker ended before this call, everything it sent can be read now.
         received, closed = self._workers[slot].channel.take()
         for message in received:
-            if isinstance(message, Unfit):  # another one could not work either
+            if isinstance(message, Unfit):  # another worker would be unfit too
                 raise message.error
         messages: list[Message] = [Result(slot, outcome) for outcome in received]
         if not (ended or closed):
             return messages
         worker = self._workers[slot]
-        # One that is ending has closed its channel before its status is known.
+        # A worker that is ending closes its channel before its status is known.
         ended = ended or bool(wait_for([worker.status], ENDING))
         if not ended:
             worker.kill()
@@ -271,7 +271,7 @@ class LocalBackend:
         return worker
 
     def _bury(self, slot: int) -> Failure:
-        """Wait for a worker that is ending, and say how it ended."""
+        """Wait until a worker has ended, and say how."""
         worker = self._workers.pop(slot)
         for file in (worker.channel, worker.status):
             self._selector.unregister(file)
@@ -279,7 +279,7 @@ class LocalBackend:
 
 
 def _spawn(connection: int, lifeline: int, status: int, fd: int | None) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603 - this very interpreter
+    return subprocess.Popen(  # noqa: S603 - this interpreter
         command(_BOOTSTRAP, (connection, lifeline, fd)),
         pass_fds=[connection, lifeline, status] + ([] if fd is None else [fd]),
         stdin=subprocess.DEVNULL,
@@ -298,30 +298,30 @@ serve(*told)
 
 
 def _closed(log: Path) -> Failure:
-    """Why a worker was ended that did not listen any more."""
+    """The failure of a worker that was killed because it had closed its connection."""
     return Failure(
         "crash",
         "the worker closed its connection and went on",
         "likely cause: the model, the data or a handler closed file descriptors that were not its "
-        f"own; what it printed is in {log}",
+        f"own; its output is in {log}",
     )
 
 
 def _cause(code: int | None, look: str) -> Failure:
-    """Why a worker that ended by itself had no result, with the likely cause and where to look."""
+    """Why a worker ended without a result, with the likely cause and where to look."""
     if code is None:
         return Failure("stopped", "the worker ended together with the fork server", look)
     if code >= 0:
-        cause = "an error outside of any training, or the model, the data or a handler ended it"
+        cause = "an error outside any training, or the model, the data or a handler ended it"
         detail = f"likely cause: {cause}; {look}"
         return Failure("crash", f"the worker ended with exit code {code}", detail)
     name = signal.Signals(-code).name if -code in set(signal.Signals) else "?"
     likely = {
-        "SIGKILL": "the system ran out of memory, or somebody killed it",
+        "SIGKILL": "the system ran out of memory, or someone killed it",
         "SIGSEGV": "a fault in compiled code; the traceback is in the log",
-        "SIGABRT": "compiled code gave up; its message is in the log",
-        "SIGBUS": "memory or disk that was mapped is gone (is a disk full?)",
-    }.get(name, "somebody sent it")
+        "SIGABRT": "compiled code aborted; its message is in the log",
+        "SIGBUS": "a mapped file or memory is gone (is a disk full?)",
+    }.get(name, "someone sent it")
     detail = f"likely cause: {likely}; {look}"
     return Failure("crash", f"the worker was ended by signal {-code} ({name})", detail)
 

@@ -1,12 +1,12 @@
-"""The registry of selectors: by name, what makes one.
+"""The registry of selectors: finds a selector's class or factory by name.
 
-A selector of ours is one line in `SHIPPED`.  Another package's is an entry point of it:
+A shipped selector is one line in `SHIPPED`.  Another package offers one by an entry point:
 
     [options.entry_points]
     sweeper.selectors =
         climb = climbing.selector:Climber
 
-Nothing is imported before it is asked for.
+A selector is imported only when it is asked for.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ SHIPPED = {
     "race": "sweeper.search.selectors.race:Race",
     "random": "sweeper.search.selectors.fixed:FixedSweep.with_random_trials",
 }
-"""By name: where the class is, or its method, that makes the selector."""
+"""By name: the location of the class, or of the class method, that makes the selector."""
 
 EARLIER_NAMES = {
     "fixed": ("sweeper.search.fixed:FixedSweep",),
     "grid": ("sweeper.search.grid:Grid",),
     "race": ("sweeper.search.race:Race",),
 }
-"""By the `name` of a selector: the names under which earlier releases kept its log.
+"""By a selector's `name`: the names under which earlier releases stored its log.
 
-Only what was in a release belongs here, and stays: its folders are to be found.
+Names of releases are added here and never removed, so that their folders can be resumed.
 """
 
 Maker: TypeAlias = Callable[..., ParamSelector]
-"""A subclass of `ParamSelector`, or a function that makes one; called with arguments by name."""
+"""A subclass of `ParamSelector`, or a function that makes one; called with keyword arguments."""
 
 
 def selector_names() -> list[str]:
-    """The names that `find_selector` knows, in order: ours, and those of installed packages."""
+    """The names that `find_selector` knows, in order: shipped ones, then installed packages'."""
     return sorted({*SHIPPED, *importlib.metadata.entry_points(group=GROUP).names})
 
 
 def find_selector(name: str) -> Maker:
-    """What makes the selector that is called `name`; ours go before those of packages.
+    """The class or factory of the selector `name`; shipped selectors go before packages'.
 
     Raises:
-        UsageError: none has this name, or several packages offer it; or what a package offers
-            cannot be imported, or makes no selectors.
+        UsageError: none has this name, several packages offer it, or the one offered cannot be
+            imported or is not a selector.
     """
     if name in SHIPPED:
         ours = importlib.metadata.EntryPoint(name, SHIPPED[name], GROUP)
@@ -65,7 +65,7 @@ def find_selector(name: str) -> Maker:
     if not found:
         choices = ", ".join(selector_names())
         raise UsageError(
-            f"selector {name!r:.60}: there is none of this name: choose one of {choices}"
+            f"selector {name!r:.60}: there is no such selector: choose one of {choices}"
         )
     if len(found) > 1:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""`FixedSweep`: a list of points that is known beforehand."""
+"""`FixedSweep`: a fixed list of points."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RESULT_FIELDS = 8
 
 
 class FixedSweep(ParamSelector):
-    """The points that it is given, in their order.
+    """Asks for given points, in the given order.
 
     Args:
         results: What to train, in one of two forms, which may be mixed:
@@ -26,8 +26,8 @@ class FixedSweep(ParamSelector):
             - pairs `(params, trials)`;
             - the results of an earlier sweep (a `SweepResult`, what `funcres.pt` holds, or some of
               their rows): its points are repeated, each with as many trials as it has results.
-              Only points and counts are taken over: every point is tuned again for the problem at
-              hand.  So the best ten of a quick sweep can be repeated with better settings.
+              Only points and counts are used: every point is tuned again.  So the best ten of a
+              quick sweep can be repeated with better settings.
 
     Raises:
         UsageError: an item has neither form, or its trials are not a whole number, 0 or more.
@@ -46,12 +46,12 @@ class FixedSweep(ParamSelector):
         """These points, each with the same number of trials.
 
         Raises:
-            UsageError: a point is neither a tuple nor a mapping, or `points` are no list of them,
+            UsageError: a point is neither a tuple nor a mapping, `points` is not a list of points,
                 or `trials` is not a whole number, 0 or more.
         """
         check_count("trials", trials)
         if not isinstance(points, Iterable):
-            raise UsageError(f"points={points!r} is no list of points")
+            raise UsageError(f"points={points!r} is not a list of points")
         return cls(
             (check_params(f"points[{place}]", params), trials)
             for place, params in enumerate(points)
@@ -66,25 +66,25 @@ class FixedSweep(ParamSelector):
         r_eps: float = 0.01,
         seed: int = 0,
     ) -> FixedSweep:
-        """Points drawn at random, each with the same number of trials.
+        """Random points, each with the same number of trials.
 
-        With the same ranges and seed, asking for more points only adds to those there were, so
-        that a sweep can be extended.
+        With the same ranges and seed, asking for more points only adds points, so that a sweep can
+        be extended.
 
         Args:
-            ranges: A sequence of ranges, which makes points that are tuples, or a mapping of
-                parameter names to ranges, which makes points that are dicts.  Both ends of a range
-                belong to it.  A range is
+            ranges: A sequence of ranges, for points that are tuples, or a mapping of parameter
+                names to ranges, for points that are dicts.  Both ends of a range are included.  A
+                range is
 
                 - an int n: the integers 0 to n;
                 - a set or frozenset: one of its values;
                 - a tuple or list `(low, high)`: integers, or floats when either is a float.
-            points: How many points.
-            trials: How many trials of each.
-            r_eps: A point that in *every* parameter is closer to an earlier one than `r_eps` times
-                the width of the range is rejected, and another is drawn.  Equal values are always
+            points: Number of points.
+            trials: Number of trials per point.
+            r_eps: A point is rejected and redrawn if in *every* parameter it is closer to an
+                earlier point than `r_eps` times the width of the range.  Equal values are always
                 close, different choices of a set never.
-            seed: Of the draws.
+            seed: Random seed.
 
         Raises:
             UsageError: a range or number breaks its rule, or the ranges are too small for so many
@@ -105,10 +105,10 @@ def _read(name: str, item: Any) -> tuple[Params, int]:
     fields = tuple(item) if isinstance(item, tuple | list) else ()
     if len(fields) == 2:
         return check_params(f"{name}: params", fields[0]), check_count(f"{name}: trials", fields[1])
-    # A parameter tuple may have eight values too; its fifth is no array.
+    # A parameter tuple may have eight values too, but its fifth is not an array.
     if len(fields) == _RESULT_FIELDS and hasattr(fields[4], "__len__"):
         return check_params(f"{name}: params", fields[0]), len(fields[4])
     raise UsageError(
         f"{name}={item!r} is neither a pair (params, trials) nor a point's result of an earlier "
-        "sweep: for points alone use FixedSweep.with_fixed_trials(points, trials)"
+        "sweep: for points without counts use FixedSweep.with_fixed_trials(points, trials)"
     )

@@ -1,4 +1,4 @@
-"""`Grid`: every combination of some values."""
+"""`Grid`: every combination of values."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class Grid(ParamSelector):
     """The product of its axes, by name: `Grid(trials=10, hidden=[16, 64], depth=[1, 2, 3])`.
 
     The first axis varies slowest.  With no axes there is one point, the model without parameters.
-    A parameter that is itself named `trials` cannot be an axis: use `FixedSweep`.
+    A parameter named `trials` cannot be an axis: use `FixedSweep`.
 
     Args:
-        trials: How many trials of each point.
-        axes: For each parameter its values: any finite iterable.  A set is put in the order of
-            its values' encodings, which is the same in every process.
+        trials: Number of trials per point.
+        axes: For each parameter its values: any finite iterable.  A set is sorted by its values'
+            encodings, which gives the same order in every process.
 
     Raises:
-        UsageError: an axis is no iterable of values, has none, or has one twice; or `trials` is
-            not a whole number, 0 or more.
-        ParamError: a value that no file could keep.
+        UsageError: an axis is not an iterable of values, has none, or has a value twice; or
+            `trials` is not a whole number, 0 or more.
+        ParamError: a value that cannot be stored.
     """
 
     name = "grid"
@@ -64,17 +64,19 @@ def _read_axis(name: str, axis: Any) -> list[Any]:
         if (encoded := encode(value)) in seen:
             raise UsageError(
                 f"{name} has {value!r} more than once, which would train the same points again: "
-                "leave one out, and ask for more results with trials"
+                "leave it out, and set trials for more results"
             )
         seen.add(encoded)
     return values
 
 
 def _iterate(name: str, axis: Any) -> Iterator[Any]:
-    # A string is an iterable too, of its letters, and a mapping of its keys: neither was meant.
+    # Strings and mappings are iterable too, but neither is a list of values.
     if not isinstance(axis, str | bytes | Mapping):
         try:
             return iter(axis)
         except TypeError:
             pass
-    raise UsageError(f"{name}={axis!r} is no list of values: for one value write {name}=[{axis!r}]")
+    raise UsageError(
+        f"{name}={axis!r} is not a list of values: for one value write {name}=[{axis!r}]"
+    )

@@ -1,4 +1,4 @@
-"""`Race`: repeats go where they decide something."""
+"""`Race`: more trials only for points that may be the best."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ DEFAULT_MIN_TRIALS = 3
 
 @dataclass(frozen=True, slots=True)
 class Eliminated:
-    """A point that was found worse than the leaders."""
+    """A point found worse than the leaders."""
 
     params: Params
     trials: int
-    """How many trials of it had been asked for by then."""
+    """How many of its trials had been asked for by then."""
     p_value: float
-    """Adjusted for the number of points and for all looks: at most the race's `alpha`."""
+    """Adjusted for the number of points and of looks: at most the race's `alpha`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,9 +46,9 @@ class _Runner:
     params: Params
     asked: int = 0
     missing: int = 0
-    """Trials of the open ask that are not known yet."""
+    """Trials of the open ask without a result yet."""
     batch: list[float] = field(default_factory=list)
-    """What is known of the open ask."""
+    """Results of the open ask."""
     failed: int = 0
     """Trials of the open ask that failed."""
     succeeded: int = 0
@@ -58,15 +58,15 @@ class _Runner:
     out: bool = False
 
     def ask(self, trials: int) -> None:
-        """Begin an ask of so many trials."""
+        """Begin an ask of this many trials."""
         self.missing, self.batch, self.failed = trials, [], 0
         self.asked += trials
 
     def close(self, tunings: int) -> None:
-        """Take in the ask, all of whose trials are known."""
+        """Take in the ask, all of whose trials have ended."""
         first = self.asked - len(self.batch) - self.failed
         self.succeeded += len(self.batch)
-        # Where some failed it is not known which, nor so with which tuning the others were trained.
+        # If some failed, it is not known which, nor with which tuning the others were trained.
         if self.failed and tunings > 1:
             return
         self.tunings += [
@@ -77,31 +77,31 @@ class _Runner:
 
 
 class Race(ParamSelector):
-    """More trials for points that may yet be the best, none for those that are worse.
+    """More trials for points that may still be the best, none for those that are worse.
 
-    All points of `selector` get `min_trials`; then, look by look, those that are worse than the
-    leader drop out, and the others get more, up to `max_trials` each.  Looks are fixed in advance
-    and share `alpha` among them, so that the chance that one of the best is dropped anywhere in
-    the race is at most `alpha` (see `sweeper.stats.sequential` for the test and its sources).  That
-    some are not told apart is a result: they run to `max_trials`.
+    All points of `selector` get `min_trials`.  Then, look by look, points that are worse than the
+    leader drop out, and the others get more trials, up to `max_trials` each.  The looks are fixed
+    in advance and share `alpha`, so that the probability that one of the best is dropped anywhere
+    in the race is at most `alpha` (see `sweeper.stats.sequential` for the test and its sources).
+    Points that are not told apart run to `max_trials`: that, too, is a result.
 
-    Where points are tuned several times, trials of one tuning are no independent repeats: what
-    varies between tunings stays in the comparison however many trials there are, and numbers of
+    If points are tuned several times, trials of one tuning are not independent repeats: the
+    comparison includes the variance between tunings, however many trials there are, and numbers of
     trials are multiples of the number of tunings.
 
     Args:
-        selector: Says which points race; how many trials it wants of each does not count.  It must
-            not be adaptive.
-        max_trials: The most trials of a point.
-        min_trials: The trials of every point, before anything is decided.
+        selector: Gives the points that race; the numbers of trials it asks for are ignored.  It
+            must not be adaptive.
+        max_trials: Maximum number of trials per point.
+        min_trials: Number of trials of every point before the first decision.
         alpha: The probability of dropping one of the best, and of calling points equivalent that
             are not, each over the whole race.
-        keep: How many of the best are wanted: a point drops out where it is worse than so many.
-        margin: The race ends where all that are left are equivalent: no two differ by so much.
-            With 0 it ends at `max_trials`, or where no more than `keep` are left.
-        metric: What is compared: `"perf_val"` or `"perf_train"` (larger is better), `"loss_val"` or
-            `"loss_train"` (smaller is better).  A loss that is not finite counts as the worst one
-            that was seen.
+        keep: How many of the best are wanted: a point drops out if it is worse than this many.
+        margin: The race ends if all points left are equivalent: no two differ by this much.  With 0
+            it ends at `max_trials`, or when no more than `keep` are left.
+        metric: The metric to compare: `"perf_val"` or `"perf_train"` (larger is better),
+            `"loss_val"` or `"loss_train"` (smaller is better).  A loss that is not finite counts as
+            the worst loss seen.
 
     Raises:
         UsageError: an argument breaks its rule.
@@ -110,7 +110,7 @@ class Race(ParamSelector):
     name = "race"
     adaptive = True
     look_ahead = 10_000_000
-    """All of a round: who gets more is decided when it is complete."""
+    """No limit within a round: the next round is decided when this one is complete."""
 
     def __init__(
         self,
@@ -134,19 +134,18 @@ class Race(ParamSelector):
         self._runners: dict[str, _Runner] = {}
         self._queue: deque[_Runner] = deque()
         self._open = 0
-        """How many asks are not complete."""
+        """Number of asks that are not complete."""
         self.eliminated: list[Eliminated] = []
         """The points that were found worse, in order."""
         self.failed: list[Params] = []
-        """The points that left the race with nothing to compare: their tuning failed, or all
-        trials that they had."""
+        """Points that left the race without results: their tuning failed, or all their trials."""
         self.equivalent = False
-        """Whether it ended because all that were left are equivalent within the margin."""
+        """Whether the race ended because all points left are equivalent within the margin."""
 
     # -- asking -----------------------------------------------------------------------------------
 
     def get_next_trials(self) -> tuple[Params, int] | None:
-        """The next point of this round; None until all trials of the round are known."""
+        """The next point of this round; None while trials of the round are running."""
         self._start()
         if not self._queue:
             return None
@@ -157,12 +156,12 @@ class Race(ParamSelector):
         return runner.params, trials
 
     def has_more_trials(self) -> bool:
-        """Until one look decides all, or was the last."""
+        """True until a look decides everything, or was the last."""
         self._start()
         return bool(self._queue or self._open)
 
     def _start(self) -> None:
-        """Let all points of the selector into the race, when it is first asked."""
+        """Enter all points of the selector into the race, when it is first asked."""
         if self._looks:
             return
         self._looks = plan_looks(self._min_trials, self._max_trials, self._tunings)
@@ -183,11 +182,11 @@ class Race(ParamSelector):
     def on_hparams_found(
         self, params: Params, lr_min: float, lr_max: float, batch_size: int
     ) -> None:
-        """Pass it on."""
+        """Forward to the inner selector."""
         self._selector.on_hparams_found(params, lr_min, lr_max, batch_size)
 
     def on_results(self, result: TrialResults) -> None:
-        """Note how they did; where the round is complete, decide who goes on."""
+        """Note the results; if the round is complete, decide who continues."""
         self._selector.on_results(result)
         runner = self._runners[_key(result.params)]
         values = self._sign * result.metrics[self._metric]
@@ -195,7 +194,7 @@ class Race(ParamSelector):
         self._count(runner, len(values))
 
     def on_failed(self, params: Params, stage: str, error: str) -> None:
-        """Go on without one trial, or without a point that cannot be tuned."""
+        """Continue without a trial, or without a point whose tuning failed."""
         self._selector.on_failed(params, stage, error)
         runner = self._runners[_key(params)]
         trials = 1 if stage == TRIAL else runner.missing
@@ -203,7 +202,7 @@ class Race(ParamSelector):
         self._count(runner, trials)
 
     def _count(self, runner: _Runner, trials: int) -> None:
-        """Trials are known; with the last one of the round, decide."""
+        """Count trials that have ended; with the last one of the round, decide."""
         runner.missing -= trials
         if runner.missing:
             return
@@ -225,7 +224,7 @@ class Race(ParamSelector):
         return [runner.params for runner in racing]
 
     def summary(self) -> str:
-        """Who was dropped, when, and how sure that is; who is left."""
+        """Which points were dropped, when, and with which p-value; which are left."""
         lines = [
             f"{show_params(out.params)}: worse, after {out.trials} trials (p = {out.p_value:.2g})"
             for out in self.eliminated
@@ -240,7 +239,7 @@ class Race(ParamSelector):
         return "\n".join([*lines, found])
 
     def _decide(self) -> None:
-        """Drop points that are worse; let the others go on, where that may decide something."""
+        """Drop points that are worse; ask for more trials of the others if that may decide more."""
         racing = [runner for runner in self._runners.values() if not runner.out]
         if len(racing) > self._keep:
             self._judge(racing)
@@ -272,9 +271,9 @@ class Race(ParamSelector):
 
 
 def _are_equivalent(means: Means, places: list[int], margin: float, level: float) -> bool:
-    """Whether no two differ by the margin.
+    """Whether no two points differ by the margin.
 
-    No correction for pairs is due, since all of them must pass (R. Berger, 1982).
+    No correction for the number of pairs is needed, since all must pass (R. Berger, 1982).
     """
     return all(
         means.p_values([one], other, -margin)[0] <= level
@@ -285,7 +284,7 @@ def _are_equivalent(means: Means, places: list[int], margin: float, level: float
 
 
 def _samples(runners: list[_Runner]) -> list[Sample]:
-    """The values of each, what is not finite made the worst that is."""
+    """Each point's values; values that are not finite are replaced by the worst finite one."""
     values = [np.array(runner.values) for runner in runners]
     worst = min((each[np.isfinite(each)].min(initial=math.inf) for each in values), default=0.0)
     if not math.isfinite(worst):
@@ -302,7 +301,7 @@ def _mean(values: list[float]) -> float:
 
 
 def _key(params: Params) -> str:
-    """What a point is known by, as it was asked for and as it is told."""
+    """The key of a point, the same for its params as asked for and as told."""
     if isinstance(params, Mapping):
         return encode({name: normalise(value, name) for name, value in params.items()})
     return encode(normalise(tuple(params)))
@@ -317,10 +316,10 @@ def _check(
             "adaptive, such as sweeper.Grid or sweeper.FixedSweep"
         )
     if check_count("min_trials", min_trials) < 2:
-        raise UsageError(f"min_trials={min_trials!r}: it must be 2 or more, to see what varies")
+        raise UsageError(f"min_trials={min_trials!r}: it must be 2 or more, to estimate a variance")
     if check_count("max_trials", max_trials) < min_trials:
         raise UsageError(
-            f"max_trials={max_trials!r}: it must be min_trials, which is {min_trials!r}, or more"
+            f"max_trials={max_trials!r}: it must be at least min_trials, which is {min_trials!r}"
         )
     if check_count("keep", keep) < 1:
         raise UsageError(f"keep={keep!r}: it must be 1 or more")

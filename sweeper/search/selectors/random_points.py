@@ -1,4 +1,4 @@
-"""Points drawn at random from ranges, none too close to another (pure: the seed decides)."""
+"""Random points from ranges, none too close to another (pure: the seed decides)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RULE = (
 
 @dataclass(frozen=True, slots=True)
 class _Choices:
-    """Drawn by their places; no width, so that only equal ones are close."""
+    """Choices of a set, drawn by index; without a width, so that only equal ones are close."""
 
     values: list[Any]
     width: int = 0
@@ -60,7 +60,7 @@ class _Floats:
         return self.high - self.low
 
     def draw(self, rng: np.random.Generator) -> float:
-        # numpy's own uniform leaves the upper end out.
+        # numpy's `uniform` excludes the upper end.
         part = int(rng.integers(2**53, endpoint=True)) / 2**53
         return min(max(self.low + part * self.width, self.low), self.high)
 
@@ -76,20 +76,20 @@ def draw_points(
 ) -> list[Params]:
     """Draw points from ranges: tuples from a sequence of ranges, dicts from a mapping.
 
-    A point is rejected where it is close to an earlier one in every parameter: equal, or closer
-    than `r_eps` times the width of the range.  The same arguments give the same points in every
-    process, the order of a mapping's names does not matter, and fewer points are the first of more.
+    A point is rejected if it is close to an earlier one in every parameter: equal, or closer than
+    `r_eps` times the width of the range.  The same arguments give the same points in every process,
+    the order of a mapping's names does not matter, and more points begin with the fewer.
 
     Args:
-        ranges: What a range may be is said by `FixedSweep.with_random_trials`.
-        points: How many points, 0 or more.
+        ranges: See `FixedSweep.with_random_trials`.
+        points: Number of points, 0 or more.
         r_eps: From 0 (only equal points are rejected) to less than 1.
         seed: A whole number, 0 or more.
 
     Raises:
-        UsageError: a range or number breaks its rule, or too many draws were rejected; the message
-            says how many points were found.
-        ParamError: a choice that no file could keep.
+        UsageError: a range or number breaks its rule, or too many points were rejected; the
+            message says how many were found.
+        ParamError: a choice that cannot be stored.
     """
     check_count("points", points)
     check_count("seed", seed, most=None)
@@ -121,8 +121,8 @@ def _check_any(ranges: Sequence[Any] | Mapping[str, Any]) -> None:
 
 def _draw(ranges: list[_Range], points: int, r_eps: float, seed: int) -> list[tuple[Any, ...]]:
     rng = np.random.default_rng(seed)
-    # In a row.  Large enough that, of n points of which one is left, that one is almost surely
-    # found (a chance of exp(-20) to miss it), so that a small space can be exhausted.
+    # Rejections in a row.  Large enough to exhaust a small space: the last of n points is missed
+    # with probability exp(-20).
     limit = 1000 + 20 * points
     accepted: list[tuple[Any, ...]] = []
     rejected = 0
@@ -132,8 +132,8 @@ def _draw(ranges: list[_Range], points: int, r_eps: float, seed: int) -> list[tu
             rejected += 1
             if rejected == limit:
                 raise UsageError(
-                    f"points={points}: only {len(accepted)} were found, then {limit} draws in a "
-                    f"row were rejected as too close to them: ask for fewer points, widen the "
+                    f"points={points}: only {len(accepted)} were found, then {limit} random points "
+                    f"in a row were rejected as too close to them: ask for fewer points, widen the "
                     f"ranges, or lower r_eps, which is {r_eps!r}"
                 )
         else:
@@ -148,7 +148,7 @@ def _draw(ranges: list[_Range], points: int, r_eps: float, seed: int) -> list[tu
 def _is_close(
     ranges: list[_Range], one: tuple[Any, ...], other: tuple[Any, ...], r_eps: float
 ) -> bool:
-    # Equal is close whatever r_eps is: a point twice would only be more trials of it.
+    # Equal is close whatever r_eps is: the same point again would only add trials to it.
     return all(
         a == b or abs(a - b) < r_eps * each.width
         for each, a, b in zip(ranges, one, other, strict=True)
@@ -168,12 +168,12 @@ def _read_range(name: str, given: Any) -> _Range:
     hint = ""
     if isinstance(plain, tuple | list | str):
         hint = "; to choose among values write a set: {…}"
-    raise UsageError(f"{name}={given!r} is no range: {_RULE}{hint}")
+    raise UsageError(f"{name}={given!r} is not a range: {_RULE}{hint}")
 
 
 def _read_ends(name: str, given: Any, low: float, high: float) -> _Range:
     if not low <= high:
-        raise UsageError(f"{name}={given!r}: low must not be above high; {_RULE}")
+        raise UsageError(f"{name}={given!r}: low must not exceed high; {_RULE}")
     if isinstance(low, int) and isinstance(high, int):
         if low < -(2**63) or high >= 2**63:
             raise UsageError(f"{name}={given!r}: the integers of a range must fit in 64 bits")
