@@ -149,7 +149,7 @@ def test_the_check_finds_that_packs_agree(name):
     mode = choose_mode(problem, data, streams_of(0, "way"), PARAMS, LONG)
     assert (mode.kind, mode.because) == (
         "flat",
-        "its packs agree with plain training",
+        "its packs agree with eager training",
     )
 
 

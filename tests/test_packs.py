@@ -317,7 +317,7 @@ def found(model=plain, data=None, **changes):
 
 def test_a_usual_model_is_packed_with_every_optimiser():
     for optimizer in ("sgd", "adam", "adamw", {"name": "sgd", "momentum": 0.9}):
-        assert found(optimizer=optimizer) == ("flat", "its packs agree with plain training")
+        assert found(optimizer=optimizer) == ("flat", "its packs agree with eager training")
 
 
 def test_the_way_does_not_depend_on_whether_data_is_held():
@@ -453,7 +453,7 @@ ODDITIES = {
     "hook": "Linear has hooks",
     "parameter hook": "first.weight has hooks",
     "unused": "takes no part in the loss",
-    "double": "not a usual one of type float32",
+    "double": "not an ordinary float32 tensor",
     "constant": "neither its own nor a sample",
     "counter": "attributes change",
     "list": "attributes change",
@@ -511,7 +511,7 @@ class Furnished(nn.Module):
 
 
 def test_what_a_model_holds_and_leaves_as_it_is_does_not_matter():
-    assert found(Furnished) == ("flat", "its packs agree with plain training")
+    assert found(Furnished) == ("flat", "its packs agree with eager training")
 
 
 class Counting:
@@ -589,7 +589,7 @@ def test_what_cannot_be_evaluated_in_parts_is_trained_plain():
 
 
 def test_normalisation_over_a_batch_and_dropout_are_packed():
-    assert found(with_state) == ("flat", "its packs agree with plain training")
+    assert found(with_state) == ("flat", "its packs agree with eager training")
 
 
 # -- what looks as if it disagreed, and does not --------------------------------------------------
@@ -635,7 +635,7 @@ class Named(nn.Module):
 
 @pytest.mark.parametrize("how", ["tied", "twice", "buffer"])
 def test_what_has_two_names_is_packed_and_saved_under_both(how):
-    assert found(lambda: Named(how)) == ("flat", "its packs agree with plain training")
+    assert found(lambda: Named(how)) == ("flat", "its packs agree with eager training")
     problem = problem_of(lambda: Named(how))
     for number, trained in pack([0, 1], problem).items():
         plain = train_trial(problem, data_of(), streams_of(number, "trial"), PARAMS, TRIAL, 0, None)
@@ -725,7 +725,7 @@ class Scaled(nn.Module):
 def test_a_loss_with_buffers_is_packed_and_its_buffers_are_each_trials_own():
     problem = problem_of(plain, loss=Scaled, accuracy_style="inv-loss")
     changes = {"loss": Scaled, "accuracy_style": "inv-loss"}
-    assert found(**changes) == ("flat", "its packs agree with plain training")
+    assert found(**changes) == ("flat", "its packs agree with eager training")
     known = pack(range(3), problem)
     alike(pack([1], problem)[1], known[1])
     for number, one in known.items():
@@ -929,7 +929,7 @@ def test_a_pack_that_counts_its_draws_otherwise_is_found_out(monkeypatch):
     for how in ("checkpoint", "twice"):
         assert found(lambda how=how: Drawing(how)) == (
             "plain",
-            "its packs would draw other numbers again than plain training",
+            "its packs would repeat other random numbers than eager training does",
         )
 
 
@@ -943,7 +943,7 @@ def test_packs_that_draw_the_same_where_plain_training_does_not_are_found_out(mo
 
     assert found(twice)[0] == "flat"
     monkeypatch.setattr(draws.Drawn, "_number", merge)
-    assert "other numbers again" in found(twice)[1]
+    assert "repeat other random numbers" in found(twice)[1]
 
 
 def test_a_running_mean_without_a_momentum_is_trained_plain():
@@ -1010,7 +1010,7 @@ RECIPES = [
 
 @pytest.mark.parametrize("changes", RECIPES)
 def test_groups_and_clipped_gradients_are_packed_and_agree_with_plain_training(changes):
-    assert found(**changes) == ("flat", "its packs agree with plain training")
+    assert found(**changes) == ("flat", "its packs agree with eager training")
     problem = problem_of(plain, **changes)
     told = replace(TRIAL, lr_end=0.03)
     packs = pack([0, 1], problem, lr_end=0.03)
@@ -1152,7 +1152,7 @@ def test_images_of_bytes_are_packed():
         for part in (data.train, data.val)
     )
     taken, because = found(Converting, Data(train, val))
-    assert (taken, because) == ("flat", "its packs agree with plain training")
+    assert (taken, because) == ("flat", "its packs agree with eager training")
     assert torch.get_default_dtype() == torch.float32
 
 
@@ -1163,7 +1163,7 @@ def test_models_in_the_style_of_real_ones_are_packed(name):
     data = Data(HeldSet(x[:64], y[:64].contiguous()), HeldSet(x[64:], y[64:].contiguous()))
     told = replace(TRIAL, lr_start=1e-3, lr_end=1e-2)
     mode = choose_mode(problem, data, streams_of(0, "way"), PARAMS, told)
-    assert mode.because == "its packs agree with plain training"
+    assert mode.because == "its packs agree with eager training"
 
 
 @pytest.mark.parametrize("kind", PACKABLE)

@@ -1,1 +1,1 @@
-"""Training one replica at a time, by torch itself."""
+"""Eager training: one replica at a time, by torch itself."""

@@ -1,4 +1,4 @@
-"""What a model that ignores its input could reach: what a training must get away from."""
+"""The loss of a constant output: what a model that ignores its input could reach."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from sweeper.train.streams import Streams
 from sweeper.train.vectorize.trace import tensors_of
 
 SAMPLES = 2048
-"""The most training samples that the constant is fitted to."""
+"""The constant is fitted to at most this many training samples."""
 
 _ROUNDS, _ITERATIONS = 4, 25
 
 
 def constant_loss(problem: Problem, data: Data, streams: Streams, encoded: str) -> float:
-    """The least loss of an output that is the same for all training samples.
+    """The least loss of one output for all training samples.
 
-    For class labels that is the entropy of their frequencies, for squares the variance of the
-    targets.  Infinite where it cannot be found: for outputs that are not tensors with a row for
-    each sample, say.
+    For class labels it is the entropy of their frequencies, for squared errors the variance of
+    the targets.  It is infinite if it cannot be found, as for outputs that are not tensors with
+    a row per sample.
     """
     try:
         return _fit(problem, data, streams, encoded)

@@ -1,4 +1,4 @@
-"""Probes: short trainings that serve tuning, and the check of the first point."""
+"""Eager probes (short trainings that serve tuning), and the check of the first point."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ from sweeper.train.tuning.schedule import Schedule, cycle_ends, rates
 from sweeper.train.tuning.stages import BatchChoice, BatchRange, Check, LrRange
 
 EVALUATED = 192
-"""The most training samples that performance is measured on after each step of a range run."""
+"""Performance after each step of a range run is measured on at most this many samples."""
 
 _ANY_RATE = 1e-3
-"""What an optimiser is made with where every step sets its own: some do not take zero."""
+"""The rate that an optimiser is made with if every step sets its own; some reject zero."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A freshly initialised model in training, and the streams it draws from."""
+    """A freshly initialised model in training, and its random streams."""
 
     data: Data
     model: nn.Module
     judging: Measure
-    """With the loss that it is trained by."""
+    """The measure, with the loss that the model is trained by."""
     optimizer: torch.optim.Optimizer
     order: np.random.Generator
     evaluation: np.random.Generator
@@ -69,11 +69,11 @@ class Probe:
 
     @property
     def loss(self) -> Any:
-        """What it is trained by."""
+        """The loss that the model is trained by."""
         return self.judging.loss
 
     def step(self, batch: Batch, rate: float) -> bool:
-        """One step of training; whether the loss was finite."""
+        """Make one training step; return whether the loss was finite."""
         x, y = batch
         set_rate(self.optimizer, rate)
         self.optimizer.zero_grad()
@@ -84,7 +84,7 @@ class Probe:
         return math.isfinite(value.item()) or self.judging.counts_nothing(y)
 
     def warm_up(self, told: LrRange | BatchRange) -> None:
-        """A few steps at a tiny rate, for what a model gathers about its inputs."""
+        """A few steps at a tiny rate, for statistics that a model gathers about its inputs."""
         sizes = [told.warmup_batch] * told.warmup_steps
         for batch in self.batches(endless(len(self.data.train), sizes, self.order)):
             self.step(batch, told.warmup_lr)
@@ -94,10 +94,10 @@ class Probe:
         return self.data.train.batches(list(indices))
 
     def performance(self) -> float:
-        """Inverse-loss performance on some random training samples."""
+        """Inverse-loss performance on random training samples."""
         samples = len(self.data.train)
         chosen = self.evaluation.choice(samples, min(samples, EVALUATED), replace=False)
-        # In order, so that a model that learns nothing of few samples gives a flat curve exactly.
+        # In order, so that a model that does not learn gives an exactly constant curve.
         return self._performance([np.sort(chosen)])
 
     def final_performance(self) -> float:
@@ -118,7 +118,7 @@ class Probe:
             return measured_loss(self.model, self.judging, count, batches)
 
     def run(self, sizes: np.ndarray[Any, Any], rates: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Performance after each step, shape (steps,); shorter where the loss left the finite."""
+        """Performance after each step, shape (steps,); it ends early if the loss is not finite."""
         reached: list[float] = []
         indices = endless(len(self.data.train), map(int, sizes), self.order)
         for batch, rate in zip(self.batches(indices), rates, strict=True):
@@ -141,7 +141,7 @@ def run_lr_range(probe: Probe, told: LrRange) -> ProbeResult:
 
 
 def run_batch_range(probe: Probe, told: BatchRange) -> ProbeResult:
-    """Performance while the batch grows, and the learning rate in proportion."""
+    """Performance while the batch grows and the learning rate grows in proportion."""
     probe.warm_up(told)
     sizes = batch_sizes(told.batch_start, told.batch_end, told.samples)
     middle = (told.lr_min + told.lr_max) / 2
@@ -150,7 +150,7 @@ def run_batch_range(probe: Probe, told: BatchRange) -> ProbeResult:
 
 
 def run_batch_choice(probe: Probe, told: BatchChoice, number: int) -> ProbeResult:
-    """The final performance of one cycle at one of the batch sizes; 0 where it diverged."""
+    """The final performance of one cycle at one of the batch sizes; 0 if it diverged."""
     batch_size = told.sizes[number // told.inits]
     samples = len(probe.data.train)
     epochs = told.cycle_epochs
@@ -166,7 +166,7 @@ def run_batch_choice(probe: Probe, told: BatchChoice, number: int) -> ProbeResul
 
 
 def run_ladder(made: Probe, probe: ladder.Probe, streams: Streams) -> list[float]:
-    """The held-out loss after each cycle; infinite from where it diverged."""
+    """The held-out loss after each cycle; infinite once it has diverged."""
     kept, held = held_out(made.data, streams)
     every = rates(probe.schedule, probe.high, probe.steps, probe.cycles, probe.warmup)
     ends = cycle_ends(probe.steps, probe.cycles)
@@ -185,11 +185,10 @@ def run_ladder(made: Probe, probe: ladder.Probe, streams: Streams) -> list[float
 def run_check(
     problem: Problem, data: Data, streams: Streams, params: str, told: Check
 ) -> list[str]:
-    """Whether model, data and loss work together on the first batch; what a person should know.
+    """Check that model, data and loss work together on a first batch; return notes.
 
     Raises:
-        ProblemError: they do not; the message names what was called, what came, and what is
-            expected.
+        ProblemError: they do not; the message names the call, its result and what is expected.
     """
     shown = show_params(decode(params))
     x, y = next(iter(data.train.batches(in_order(len(data.train), told.batch_size))))
@@ -215,18 +214,18 @@ def run_check(
     if is_broadcast(loss, output, y):
         raise problem.fault(
             f"loss of {shapes}",
-            "broadcast, so that it pairs outputs with targets of other samples",
-            "targets of the shape of the output",
+            "broadcast, so that outputs are paired with targets of other samples",
+            "targets of the same shape as the output",
         )
     if has_sum(loss, output, y):
         raise problem.fault(
             "loss",
-            "larger the more samples a batch has, as a whole or in a part",
+            "a sum over samples, as a whole or in part: it grows with the batch",
             "a loss reduced by mean",
         )
     style = problem.accuracy_style
     fitting = "shapes that it can compare"
-    # A model may give something else in evaluation mode, as one with auxiliary outputs does.
+    # The output may differ in evaluation mode, as for models with auxiliary outputs.
     with evaluating(model, loss), torch.no_grad():
         with _explained(problem, f"model({shown}) on {batch}, evaluated,", "outputs"):
             evaluated = call_model(model, x)
@@ -237,11 +236,13 @@ def run_check(
         measure_declared(problem.metrics, model, loss, data, diverged=False)
     with _explained(problem, "loss.backward()", "gradients for the model's parameters"):
         value.backward()  # type: ignore[no-untyped-call]
-    with _explained(problem, "a step of the optimizer", "one that suits the model's gradients"):
+    with _explained(
+        problem, "a step of the optimizer", "an optimizer that suits the model's gradients"
+    ):
         optimizer = make_optimizer(problem.optimizer, model, _ANY_RATE, loss)
         problem.clipping.apply(optimizer)
         optimizer.step()
-    # Another one while the first is there: whether they share what is trained, or was changed.
+    # A second model beside the first shows whether they share trained or changed tensors.
     streams.seed_globals("init")
     with _explained(problem, f"model({shown}), called again,", "a torch.nn.Module"):
         problem.make_model(params)
@@ -250,7 +251,7 @@ def run_check(
 
 
 def _unbroadcast(loss: nn.Module, output: Any, y: Any) -> Any:
-    """The loss; torch's warning that it compares every output with every target is an error."""
+    """The loss; torch's warning about broadcast targets is raised as an error."""
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Using a target size")
         return loss(output, y)
@@ -258,7 +259,7 @@ def _unbroadcast(loss: nn.Module, output: Any, y: Any) -> Any:
 
 @contextlib.contextmanager
 def _explained(problem: Problem, called: str, expected: str) -> Iterator[None]:
-    """Turns whatever is raised inside into a `ProblemError` that says what was called."""
+    """Turns any exception raised inside into a `ProblemError` that names the call."""
     try:
         yield
     except ProblemError:

@@ -1,4 +1,4 @@
-"""Whether a loss and an accuracy style say what they seem to say, judged by a first batch."""
+"""Checks on a first batch that a loss and an accuracy style measure what they seem to."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from sweeper.train.problem.reductions import (
 from sweeper.train.vectorize.random import Mode
 
 _TRIED = 8
-"""Samples of the batch that are also given to the loss one by one."""
+"""So many samples of the batch are also given to the loss one by one."""
 
 _CLOSE = 1e-4
 """Relative error that rounding explains in single precision."""
 
 
 def is_broadcast(loss: Any, output: Any, y: Any) -> bool:
-    """Whether the loss pairs outputs with targets of other samples, since their shapes differ.
+    """Whether differing shapes make the loss pair outputs with targets of other samples.
 
     torch's own elementwise losses need equal shapes.  Another loss may make the shapes equal
-    itself: it is wrong where its mean over a few samples is not the mean of these samples one by
-    one, but would be if the targets had the shape of the outputs.  Whatever a loss computes, it is
-    wrong where it gets every pair of samples from tensors that it was given, by broadcasting alone.
+    itself: it is wrong if its mean over a few samples is not the mean of these samples one by
+    one, but would be if the targets had the shape of the outputs.  Any loss is wrong if it
+    forms all pairs of samples from the given tensors by broadcasting alone.
     """
     if _pairs_samples(loss, output, y):
         return True
@@ -50,7 +50,7 @@ def is_broadcast(loss: Any, output: Any, y: Any) -> bool:
 
 
 def _is_mean_of_each(loss: Any, output: Tensor, y: Tensor) -> bool | None:
-    """Whether a loss is the mean of the losses of single samples; None: it takes no such shapes."""
+    """Whether a loss is the mean of the losses of single samples; None: it rejects their shapes."""
     try:
         with torch.no_grad():
             each = [float(loss(output[n : n + 1], y[n : n + 1])) for n in range(len(output))]
@@ -61,9 +61,9 @@ def _is_mean_of_each(loss: Any, output: Tensor, y: Tensor) -> bool | None:
 
 
 def _pairs_samples(loss: Any, output: Any, y: Any) -> bool:
-    """Whether shapes (n, 1, …) and (n, …) meet in the loss, where neither was asked for.
+    """Whether the loss broadcasts (n, 1, …) against (n, …) without having made these shapes.
 
-    By two numbers of samples, since one may be that of something else, too.
+    Tried with two values of n, since another dimension may happen to equal one of them.
     """
     rows = count_samples(y)
     return rows > _FEWEST and all(_pairs(loss, output, y, count) for count in (rows, rows - 1))
@@ -85,16 +85,16 @@ def _pairs(loss: Any, output: Any, y: Any, count: int) -> bool:
 
 
 class _Pairs(Mode):  # type: ignore[no-untyped-call]
-    """Sees whether tensors of outputs or targets are broadcast to all pairs of samples.
+    """Detects outputs or targets that are broadcast to all pairs of samples.
 
-    A loss of pairs says so, by `y[:, None]`, `keepdim=True` and the like: what such an operation
-    gives is no longer as it was given.
+    A loss over pairs asks for that, by `y[:, None]`, `keepdim=True` and the like; results of such
+    operations are not followed.
     """
 
     def __init__(self, given: Sequence[Tensor], samples: int) -> None:
         super().__init__()
         self._samples = samples
-        # Told apart by identity, so every one of them is kept alive.
+        # Compared by id, so every tensor is kept alive.
         self._given = {id(tensor): tensor for tensor in given}
         self.found = False
 
@@ -121,7 +121,7 @@ _PARTS = frozenset(
     f"aten::{name}"
     for name in ("slice", "select", "split", "unbind", "detach", "alias", "clone", "_to_copy")
 )
-"""Operations that give what they are given, or a part of it."""
+"""Operations that return their input or a part of it."""
 
 
 def _tensors_in(value: Any) -> list[Tensor]:
@@ -134,15 +134,15 @@ def _tensors_in(value: Any) -> list[Tensor]:
 
 
 def has_sum(loss: Any, output: Any, y: Any) -> bool:
-    """Whether the loss, or one of its parts, adds up over the samples of a batch.
+    """Whether the loss, or one of its terms, is a sum over the samples of a batch.
 
-    A mean does not change where each sample is there several times; a sum grows by the same amount
-    each time.  Its learning rate would depend on the batch size.
+    A mean does not change if every sample is repeated; a sum grows by the same amount with each
+    repetition.  With a sum, the best learning rate would depend on the batch size.
     """
     rows = count_samples(y)
     if not can_join(y, rows):
         return False
-    # What a model gives before training may be zero, and so is its sum.
+    # Before training, the output and so its sum may be zero.
     others = _each_part(output, rows, _moved)
     return any(_grows(loss, given, y) for given in (output, others))
 
@@ -171,7 +171,7 @@ def _moved(x: Any) -> Any:
 
 
 def _each_part(value: Any, rows: int, change: Callable[[Any], Any]) -> Any:
-    """A value whose parts that have a row for each sample are changed; the rest stays."""
+    """Apply `change` to the tensors of a value that have a row per sample; the rest stays."""
     if isinstance(value, Tensor) or not isinstance(value, dict | list | tuple):
         return change(value) if can_join(value, rows) else value
     if isinstance(value, dict):
@@ -183,23 +183,23 @@ def _each_part(value: Any, rows: int, change: Callable[[Any], Any]) -> Any:
 
 
 def notes_of(judging: Measure, output: Any, y: Any, samples: int) -> list[str]:
-    """What a person should know of how sets of at most so many samples are measured."""
+    """Notes for the user on how sets of at most `samples` samples are measured."""
     found, rows = [], count_samples(y)
     if judging.is_of_whole_sets and not fits(output, y, samples):
         why = (
             f"its outputs take more than {MOST_WHOLE >> 20} MiB"
             if can_join(output, rows) and can_join(y, rows)
-            else "its outputs or targets are not made of tensors with a row for each sample"
+            else "its outputs or targets are not tensors with a row for each sample"
         )
         found.append(
-            f"loss: the mean of its batches, weighed by their samples, since {why}; that is the "
-            "loss of the whole set only where the loss is a mean over samples"
+            f"loss: the mean over batches, weighted by their samples, because {why}; it equals the "
+            "loss of the whole set only if the loss is a mean over samples"
         )
     return [*found, *_misfits(judging)]
 
 
 def _misfits(judging: Measure) -> list[str]:
-    """An accuracy style that does not fit the loss."""
+    """A note if the accuracy style does not fit the loss."""
     loss = judging.loss
     parts: Sequence[Any] = list(loss.modules()) if isinstance(loss, nn.Module) else [loss]
     for style, losses, why in _MISFITS:
@@ -214,15 +214,15 @@ _MISFITS: tuple[tuple[str, Collection[type], str], ...] = (
         "multilabel",
         (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss),
         (
-            "each output is compared with a threshold of its own, while the loss chooses one class "
-            "of several; 'classification' counts the largest output"
+            "it compares each output with a threshold, while the loss chooses one class of "
+            "several; 'classification' counts the largest output"
         ),
     ),
     (
         "classification",
         (nn.BCELoss, nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss),
         (
-            "only the largest output counts, while the loss takes each label by itself; "
+            "it counts only the largest output, while the loss takes each label by itself; "
             "'multilabel' compares each label"
         ),
     ),

@@ -1,4 +1,4 @@
-"""A trial: one complete training of a point, run by ignite's engine and events."""
+"""Trains one trial eagerly, by ignite's engine and events."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ from sweeper.train.tuning.trials import Trial as Settings
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a problem's `handlers(trainer, evaluator, trial)` is told."""
+    """The `trial` argument of a problem's `handlers(trainer, evaluator, trial)`."""
 
     number: int
     seed: int
-    """For the user's own generators: another for each trial, the same whenever it is run."""
+    """For the user's own generators: differs between trials, the same whenever a trial is run."""
     params: Params
     folder: Path
-    """The trial's own; it exists."""
+    """The trial's own folder; it exists."""
 
 
 class Epochs:
-    """What ignite iterates over: a new permutation each time."""
+    """The batches that ignite iterates over: a new permutation each epoch."""
 
     def __init__(self, samples: SampleSet, batch_size: int, order: np.random.Generator) -> None:
         self.samples, self.batch_size, self.order = samples, batch_size, order
@@ -67,7 +67,7 @@ def train_trial(
     curve_samples: int,
     folder: Path,
 ) -> Trained:
-    """Train a trial as its plan says; a loss that is not finite ends it, as a measurement.
+    """Train a trial as planned; a loss that is not finite ends it, and counts as a result.
 
     `params` are the point's, encoded.
     """
@@ -97,7 +97,9 @@ def train_trial(
     every = cycle_rates(told)
 
     def set_rates(engine: Engine) -> None:
-        set_rate(optimizer, every[(engine.state.iteration - 1) % len(every)])  # a handler may go on
+        set_rate(
+            optimizer, every[(engine.state.iteration - 1) % len(every)]
+        )  # a handler may train longer
 
     trainer.add_event_handler(Events.ITERATION_STARTED, set_rates)
     evaluator = Evaluator(problem, model, judging)
@@ -109,7 +111,7 @@ def train_trial(
         problem.handlers(trainer, evaluator.engine, trial)
     model.train()
     trainer.run(epochs, max_epochs=told.cycle_epochs * told.cycles)
-    # A handler may end a training early, which is no divergence.
+    # A handler may end training early, which is no divergence.
     diverged = not math.isfinite(trainer.state.output)  # type: ignore[arg-type]
     metrics: dict[str, float] = {}
     for name, samples in data.sets.items():
@@ -121,12 +123,12 @@ def train_trial(
 
 
 class Evaluator:
-    """Measures loss and performance through an ignite engine, so that handlers see it."""
+    """Measures loss and performance through an ignite engine, so that handlers run."""
 
     def __init__(self, problem: Problem, model: nn.Module, judging: Measure) -> None:
         self._model, self._judging = model, judging
         self._tally = Tally(self._judging, 0)
-        # A handler may draw now and then.
+        # Handlers may draw random numbers.
         self._rng_fork = RngFork() if problem.handlers is None else fork_rng
         self.engine = Engine(self._step)
         self.engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
@@ -136,7 +138,7 @@ class Evaluator:
     ) -> tuple[float, float]:
         """(loss, performance) on all samples, or on the chosen ones, in evaluation mode.
 
-        Training goes on as if nothing had been measured.
+        Measuring does not affect training.
         """
         count = len(samples) if chosen is None else len(chosen)
         self._tally = Tally(self._judging, count)
@@ -169,7 +171,7 @@ def _record_curves(
     told: Settings,
     samples: int,
 ) -> dict[str, Any]:
-    """Arrays that fill while the trainer runs; what a diverged trial does not reach stays NaN."""
+    """Arrays that fill while the trainer runs; what a diverged trial does not reach is NaN."""
     wanted = curve_steps(told.steps, samples)
     if not len(wanted):
         return {}

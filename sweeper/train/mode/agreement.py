@@ -1,8 +1,8 @@
-"""Whether packs agree with plain training, in double precision.
+"""Whether packed and eager training agree in double precision.
 
-Plain training here is torch's own: nothing that packs are made of takes part in it.  What is drawn
-is drawn by torch's own generator, kept and restored by whoever does so; a pack is then given the
-same numbers, draw by draw, so that one that counts its draws otherwise is found out.
+Eager training here is torch alone, without any of the code of packs.  Its random numbers come from
+torch's own generator.  The pack is then given the same numbers, one random operation after the
+other, so that a pack that pairs operations and numbers differently is rejected.
 """
 
 from __future__ import annotations
@@ -42,13 +42,12 @@ from sweeper.train.vectorize.trace import (
 )
 
 AGREEMENT = 1e-9
-"""Error relative to a tensor's largest number, in double precision, that still counts as the same.
-"""
+"""Largest error, relative to a tensor's largest number, at which two tensors agree in double
+precision."""
 
 NOISE = 1e-13
-"""Error relative to the largest number of all that were computed together, that rounding explains:
-a gradient that is zero in exact arithmetic (a bias before a normalisation) is made of nothing else.
-"""
+"""Error that rounding explains, relative to the largest number of all tensors computed together.  A
+gradient that is zero in exact arithmetic (of a bias before a normalisation) is rounding alone."""
 
 Pair = tuple[nn.Module, Any]
 """A model and its loss."""
@@ -61,13 +60,13 @@ def check_agreement(
     data: Data,
     trial: Trial,
 ) -> None:
-    """Whether packed and plain training agree in double precision, with the same numbers drawn.
+    """Check that packed and eager training agree in double precision on the same random numbers.
 
-    `made` are models and losses like the members', made for this; what they share with others is
-    left alone.
+    `made` are models and losses like the members', made for this check; tensors that they share
+    with other models are not changed.
 
     Raises:
-        CannotPackError: they do not.
+        CannotPackError: they do not agree.
     """
     source = batches_of(data, trial.batch_size)
     batches = [tuple(map(_double, next(source))) for _ in range(CHECK_STEPS + 1)]
@@ -75,10 +74,10 @@ def check_agreement(
     with InDouble(), fork_rng():
         plain = [_copied(*pair) for pair in made]
         (model, loss), *_ = plain
-        # Its constants may depend on the precision, as the smallest number to divide by does.
+        # Constants may depend on the precision, as the smallest number to divide by does.
         trace, _, _ = record(model, loss, *batches[0])
         if _less_constants(trace) != _less_constants(members[0].trace):
-            raise CannotPackError("its step is another one in double precision")
+            raise CannotPackError("its step is not the same in double precision")
         state = _Trainings(problem, plain, trace, data.train.labels).follow(stretch)
         evaluation = PackEvaluation(problem.measure(loss), model)
         for place in range(len(plain)):
@@ -88,17 +87,17 @@ def check_agreement(
 
 
 def _copied(model: nn.Module, loss: Any) -> Pair:
-    """Both in double precision: copies, since the user's own may share parts with other models.
+    """Copies of both in double precision; the originals may share modules with other models.
 
     Raises:
-        CannotPackError: they share such parts, and cannot be copied.
+        CannotPackError: the model shares modules and cannot be copied.
     """
     try:
         model, loss = copy.deepcopy((model, loss))
     except Exception as error:
         if is_shared(model):
             raise CannotPackError(
-                "packs are checked on a copy of a model that shares parts with others, and "
+                "its model shares modules with other models, so packs are checked on a copy, and "
                 f"copy.deepcopy raises {type(error).__name__}: {error}"
             ) from error
     for whole in (model, loss):
@@ -108,7 +107,7 @@ def _copied(model: nn.Module, loss: Any) -> Pair:
 
 
 def _make_double(whole: nn.Module) -> None:
-    """As `double()`, which makes two of a buffer that two modules have."""
+    """As `double()`, but a buffer that two modules share stays one buffer."""
     for parameter in whole.parameters():
         if parameter.is_floating_point():
             parameter.data = parameter.data.double()
@@ -122,7 +121,7 @@ def _make_double(whole: nn.Module) -> None:
 
 
 class _Trainings:
-    """A pack, and beside it each of its models in plain training."""
+    """A pack, and each of its models trained eagerly beside it."""
 
     def __init__(
         self, problem: Problem, plain: Sequence[Pair], trace: Trace, labels: Tensor | None
@@ -138,13 +137,13 @@ class _Trainings:
         self._optimizers = [make_optimizer(problem.optimizer, model, 1.0) for model, _ in plain]
 
     def follow(self, stretch: Stretch) -> list[Tensor]:
-        """Make all steps; what the pack's models are after them, stacked.
+        """Make all steps; return the pack's stacked tensors after them.
 
-        Each step of plain training begins with what the pack has, and its optimiser is given the
-        pack's gradients, which it agrees with: so nothing adds up that is only rounding.
+        Each eager step starts from the pack's tensors, and its optimiser gets the pack's
+        gradients once they have been found to agree, so that rounding does not add up.
 
         Raises:
-            CannotPackError: a step comes to something else.
+            CannotPackError: a packed and an eager step differ.
         """
         for (x, y), key, rate in zip(stretch.batches, stretch.keys, stretch.rates, strict=True):
             found = [self._plain_step(place, x[place], y[place]) for place in range(len(x))]
@@ -185,7 +184,9 @@ class _Trainings:
             found = self._draws[number]
             own = DRAWS[name](keys, number, *given, **options)
             if own.shape != found.shape or own.dtype != found.dtype:
-                raise CannotPackError(f"its packs draw {tuple(own.shape)} by {name}")
+                raise CannotPackError(
+                    f"its packs draw random numbers of shape {tuple(own.shape)} by {name}"
+                )
             return found.clone()
 
         return draw
@@ -193,17 +194,17 @@ class _Trainings:
 
 @dataclass(frozen=True, slots=True)
 class _PlainStep:
-    """What a step of plain training came to."""
+    """The results of one eager step."""
 
     model: nn.Module
     loss: Any
     reached: Tensor
     before: list[Tensor]
-    """What was held before it."""
+    """Frozen parameters and buffers before the step."""
     drawn: _Draws
 
     def compare(self, loss: Tensor, gradients: list[Tensor], held_after: list[Tensor]) -> None:
-        """Compare it with a pack's.
+        """Compare it with the pack's step.
 
         Raises:
             CannotPackError: they differ.
@@ -230,13 +231,13 @@ def _gradient(parameter: Tensor) -> Tensor:
 
 
 def _trained(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """What `trained` gives, by name."""
+    """The tensors of `trained`, with their names."""
     named = [(f"parameter {name}", value) for name, value in model.named_parameters()]
     return [(name, value) for name, value in named if value.requires_grad]
 
 
 def _held(model: nn.Module, loss: Any) -> list[tuple[str, Tensor]]:
-    """What `held` gives, by name."""
+    """The tensors of `held`, with their names."""
     named = [(f"parameter {name}", value) for name, value in model.named_parameters()]
     fixed = [(name, value) for name, value in named if not value.requires_grad]
     buffers = [(f"buffer {name}", value) for name, value in model.named_buffers()]
@@ -250,24 +251,24 @@ def _at(place: int, stacked: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _load(pair: Pair, stacked: Sequence[Tensor], place: int) -> None:
-    """Give a copied model and loss what stands at a place of the stack."""
+    """Copy the tensors at one place of the stack into a model and its loss."""
     with torch.no_grad():
         for own, value in zip(state_of(*pair), stacked, strict=True):
             own.copy_(value[place])
 
 
-# -- what is drawn --------------------------------------------------------------------------------
+# -- random numbers -------------------------------------------------------------------------------
 
 
 class _Draws(Mode):  # type: ignore[no-untyped-call]
-    """Sees what torch draws, in the order in which it does."""
+    """Records the results of torch's random operations, in order."""
 
     def __init__(self) -> None:
         super().__init__()
         self.names: list[str] = []
         self.values: list[Tensor] = []
         self.marks: list[bytes] = []
-        """Drawn after each: equal where the generator was in the same state before it."""
+        """Bytes drawn after each operation: equal if the generator's state before it was equal."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
@@ -280,23 +281,25 @@ class _Draws(Mode):  # type: ignore[no-untyped-call]
 
 
 def _stacked_draws(trace: Trace, drawn: Sequence[_Draws]) -> dict[int, Tensor]:
-    """By the number that a tape gives a draw: what plain training drew, stacked.
+    """What eager training drew, stacked, by the number that the trace gives a random operation.
 
     Raises:
-        CannotPackError: the tape's draws are not those of plain training.
+        CannotPackError: the trace's random operations are not those of eager training.
     """
     drawing = [op for op in trace.operations if op.name in DRAWS]
     names, numbers = [op.name for op in drawing], [op.arguments[1] for op in drawing]
     for one in drawn:
-        # Which are the same again, as where a checkpoint computes something twice.
+        # Numbers may repeat, as where a checkpoint computes something twice.
         if one.names != names or _first(one.marks) != _first(numbers):
-            raise CannotPackError("its packs would draw other numbers again than plain training")
+            raise CannotPackError(
+                "its packs would repeat other random numbers than eager training does"
+            )
     columns = zip(*(one.values for one in drawn), strict=True)
     return {number: torch.stack(column) for number, column in zip(numbers, columns, strict=True)}
 
 
 def _first(values: Sequence[Any]) -> list[int]:
-    """For each, the place of the first that is equal to it."""
+    """For each value, the index of the first one equal to it."""
     return [values.index(value) for value in values]
 
 
@@ -310,7 +313,7 @@ def _check_outputs(
     batch: tuple[Tensor, Tensor],
     place: int,
 ) -> None:
-    """Whether a batch comes to the same in evaluation mode."""
+    """Check that outputs and loss of a batch agree in evaluation mode."""
     model, loss = plain
     reached, packed = evaluation.run(state, *batch)
     _load(plain, state, place)
@@ -323,7 +326,7 @@ def _check_outputs(
 
 
 def _evaluated(data: Data) -> Iterator[SampleSet]:
-    """The sets that trials are measured on, of every size that they have."""
+    """The sets that trials are measured on, in every size that occurs."""
     if data.splits is None:
         yield from data.sets.values()
         return
@@ -334,9 +337,9 @@ def _evaluated(data: Data) -> Iterator[SampleSet]:
 def _check_evaluation(
     evaluation: PackEvaluation, state: Sequence[Tensor], plain: Pair, samples: SampleSet
 ) -> None:
-    """Whether a whole set comes to the same, which packs evaluate in smaller parts than torch.
+    """Check that the loss of a whole set agrees: packs evaluate it in smaller chunks.
 
-    A loss that is no mean over samples does not, nor one that leaves some of them out.
+    It does not agree where the loss is no mean over samples, or leaves some of them out.
     """
     _load(plain, state, 0)
     packed, _ = evaluation.measure(state, samples)[0]
@@ -351,7 +354,7 @@ def _check_evaluation(
 
 
 def _whole_loss(plain: Pair, judging: Measure, samples: SampleSet) -> float:
-    """The loss that torch gives on a whole set; put together of parts where it does not fit."""
+    """The loss of a whole set by torch; combined from chunks if the set is too large."""
     model, loss = plain
     count = len(samples)
     with torch.no_grad(), evaluating(model, loss):
@@ -399,7 +402,7 @@ def _double(x: Tensor) -> Tensor:
 
 
 def largest(tensors: Iterable[Tensor]) -> float:
-    """The largest finite number of all, without its sign."""
+    """The largest absolute value of all finite numbers."""
     return max((_largest(tensor.double()) for tensor in tensors), default=0.0)
 
 
@@ -411,7 +414,7 @@ def _largest(x: Tensor) -> float:
 def compare(
     what: str, plain: Tensor, packed: Tensor, scale: float = 0.0, agreement: float = AGREEMENT
 ) -> None:
-    """Compare two tensors; `scale` is the largest number of what was computed together with them.
+    """Compare two tensors; `scale` is the largest number of all tensors computed with them.
 
     Raises:
         CannotPackError: they differ by more than rounding.
@@ -423,6 +426,6 @@ def compare(
     if not error <= max(agreement * max(own, 1e-30), NOISE * scale):
         precision = "double" if agreement == AGREEMENT else "single"
         raise CannotPackError(
-            f"packs and plain training differ by {error:.1e} of {own:.1e} in {what}, in "
+            f"packed and eager training differ by {error:.1e} of {own:.1e} in {what}, in "
             f"{precision} precision"
         )

@@ -1,4 +1,4 @@
-"""Whether a replica's bits are its own: the same in every pack, and at every place in it."""
+"""Whether a replica's results are bit-identical in every pack and at every place in it."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from sweeper.train.vectorize.optimizers import find_optimizer, make_stacked
 from sweeper.train.vectorize.trace import CannotPackError
 
 PACKS = (1, 2, 3, 8, 32)
-"""Sizes between which a replica's bits are compared."""
+"""Pack sizes between which a replica's bits are compared."""
 
 NATIVE_STEPS = 32
-"""Steps after which the bits of a native step are compared."""
+"""Steps after which the results of a native step are compared bit by bit."""
 NEARNESS = 1e-3
-"""Relative error of the first losses that rounding explains in single precision."""
+"""Relative error of the first losses that rounding in single precision explains."""
 
 
 def _train_stretch(
@@ -41,7 +41,7 @@ def _train_stretch(
     step: StackedFunction,
     done: Stretch,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Losses of every step, and the buffers after all; the parameters are changed in place."""
+    """Losses of every step, and the buffers after the last; parameters are changed in place."""
     update = make_stacked(recipe, parameters)
     reached = []
     with torch.no_grad():
@@ -61,7 +61,7 @@ def check_bits(
     trial: Trial,
     curve_samples: int,
 ) -> None:
-    """Whether a replica's bits are the same in every pack, and at every place in it.
+    """Check that a replica's results are bit-identical in every pack and at every place in it.
 
     Raises:
         CannotPackError: they are not.
@@ -83,7 +83,7 @@ def check_bits(
                 )
 
     for count in [count for count in PACKS if count <= gaining(members[0].trace)]:
-        # Which of the two models stands where, the other way round in every other pack.
+        # Which of the two models stands at each place: reversed in every other pack.
         kinds = [(place + count) % 2 for place in range(max(2, count))]
         if count == 1:
             kinds = [0, 0]
@@ -98,16 +98,16 @@ def check_bits(
 
 @dataclass(frozen=True, slots=True)
 class _Own:
-    """Samples on which each of two members is measured."""
+    """The samples on which each of two members is measured."""
 
     what: str
     samples: SampleSet
     chosen: Sequence[Indices]
-    """For each member as many."""
+    """The same number for each member."""
 
 
 def _own(data: Data, members: list[Member], trial: Trial, curve_samples: int) -> Iterator[_Own]:
-    """What differs from member to member: parts of a set that is split, and samples of curves."""
+    """Samples that differ between members: their parts of a split set, and those of curves."""
     points = len(curve_steps(trial.steps, curve_samples))
     whole = {"train": data.train, "val": data.val}
     pairs = [(0, 1)] if data.splits is None else data.splits.pairs
@@ -129,17 +129,17 @@ def _own(data: Data, members: list[Member], trial: Trial, curve_samples: int) ->
                 placed(part.sets[name], one[name]) for part, one in zip(parts, curves, strict=True)
             ]
             yield _Own(f"a curve of {name}", samples, chosen)
-    if trial.schedule is not None:  # then probes are packed, too
+    if trial.schedule is not None:  # then probes are packed too
         held = [held_out(data, member.streams)[1] for member in members]
-        yield _Own("what is held out of train", data.train, held)
+        yield _Own("the held-out part of train", data.train, held)
 
 
 def _evaluated(
     data: Data, kinds: list[int], own: Sequence[_Own]
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """A batch of every size that packs evaluate, stacked as they do, and what it is called.
+    """A stacked batch of every size that packs evaluate, with its name.
 
-    What is left over of a set is as many samples as no other batch has.
+    The last chunk of a set may have a size of its own.
     """
     done: set[int] = set()
     for name, samples in data.sets.items():
@@ -162,11 +162,11 @@ def _evaluated(
 
 
 def check_native(members: list[Member], recipe: Recipe, data: Data, trial: Trial) -> None:
-    """Whether the native step is the flat one but for rounding, with the same bits at every place.
+    """Check that the native step agrees with the packed one and is bit-identical at every place.
 
     Raises:
         CannotPackError: it is not.
-        NotCompiledError: it cannot be made here.
+        NotCompiledError: it cannot be compiled here.
     """
     trace = members[0].trace
     size = replicas_of(trace)
@@ -192,11 +192,13 @@ def check_native(members: list[Member], recipe: Recipe, data: Data, trial: Trial
         for place, kind in enumerate(kinds):
             found = [value[place].numpy().tobytes() for value in step.state]
             if known.setdefault(kind, found) != found:
-                raise CannotPackError("results of its compiled step would depend on the place")
+                raise CannotPackError(
+                    "results of its compiled step would depend on the place in the pack"
+                )
 
 
 def _arrangements(size: int) -> list[list[int]]:
-    """Which of the two models stands where: each at every place, beside itself and the other."""
+    """Which of two models stands where: each at every place, beside itself and the other."""
     if size == 1:
         return [[0], [1]]
     return [[(place + first) % 2 for place in range(size)] for first in (0, 1)] + [[0] * size]

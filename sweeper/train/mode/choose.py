@@ -1,8 +1,8 @@
-"""The way a point's trials are trained: plain, one by one, or in packs, flat or compiled.
+"""Chooses a point's execution mode: eager (one by one), packed, or compiled.
 
-They differ in their last bits, so the way is decided once for a point, from its model, data and
-settings alone (no timing, no number of cores or trials), and kept with what tuning found.  A pack
-is only what has been seen to agree with plain training and not to depend on its size.
+The modes differ by rounding, so the mode is decided once per point, from its model, data and
+settings alone (no timing, no number of cores or trials), and stored with its tuning.  A point is
+packed only if packs were seen to agree with eager training and not to depend on their size.
 """
 
 from __future__ import annotations
@@ -36,15 +36,17 @@ from sweeper.train.vectorize.places import named_part
 from sweeper.train.vectorize.trace import CannotPackError, Trace, places_of, record, trained
 
 MOST_PRODUCTS, MOST_NUMBERS = 150_000, 10_000
-"""Multiplications in products, and numbers computed, an operation of the step, up to which packs
-gain: what they save is a fixed time an operation.  Measured, see `benchmarks/packing.py`: a pack of
-eight is at least 1.3 times as fast as plain training, and one alone, padded, 0.6 to 0.9 times."""
+"""Multiplications in matrix products, and numbers computed, per operation of the step, up to which
+packs gain: they save a fixed time per operation.  Measured (`benchmarks/packing.py`): a pack of
+eight is at least 1.3 times as fast as eager training, a padded pack of one 0.6 to 0.9 times."""
 
 _OWN = frozenset(nn.Module().__dict__)
 _HOOKS = [
     name
     for name in _OWN
-    if "hook" in name and name.startswith("_") and "state_dict" not in name  # of files alone
+    if "hook" in name
+    and name.startswith("_")
+    and "state_dict" not in name  # those concern saving and loading only
 ]
 
 
@@ -57,12 +59,12 @@ def choose_mode(
     worth: Worth = is_worth_compiling,
     curve_samples: int = 0,
 ) -> ExecutionMode:
-    """The way in which a point's trials, and probes, are trained.
+    """The execution mode of a point's trials and probes.
 
-    `params` are the point's, encoded, and `trial` the settings of one.  `worth` decides whether a
-    step that can be packed is worth compiling; curves have so many points.  What is only for probes
-    is not compiled where it can be packed flat: batch sizes are tried that no trial may have.  Then
-    `later` says that trials' steps are worth it.
+    `params` are the point's, encoded; `trial` holds the settings of one trial; `curve_samples` is
+    the number of points of a curve.  `worth` decides whether a step that can be packed is worth
+    compiling.  Steps of probes alone are packed rather than compiled, since probes try batch sizes
+    that no trial may use; `later` then says that the trials' steps are worth compiling.
     """
     decide = (lambda *told: told[2] and worth(*told)) if trial.for_probes else worth
     later = ""
@@ -86,20 +88,20 @@ def _plain(because: str) -> ExecutionMode:
 def _choose(
     problem: Problem, data: Data, members: list[Member], trial: Trial, worth: Worth
 ) -> tuple[str, str]:
-    """The way of a point that can be packed, and why.
+    """The mode of a point that can be packed, and why.
 
     Raises:
-        CannotPackError: it is too large to be packed flat, and is not compiled.
+        CannotPackError: it is too large to gain by packing, and is not compiled.
     """
     trace, recipe = members[0].trace, problem.recipe(members[0].model)
-    because, why_not = "its packs agree with plain training", ""
+    because, why_not = "its packs agree with eager training", ""
     if _is_worth(members[0], trial, worth):
         try:
             check_native(members, recipe, data, trial)
         except (CannotPackError, NotCompiledError) as error:
             why_not = f"; not compiled: {error}"
         else:
-            return COMPILED, f"{because}, and its compiled step with its flat one"
+            return COMPILED, f"{because}, and its compiled step with its packed one"
     if is_large(trace):
         raise CannotPackError(f"{_size_of(trace)}{why_not}")
     return PACKED, because + why_not
@@ -111,13 +113,13 @@ def _is_worth(member: Member, trial: Trial, worth: Worth) -> bool:
 
 
 def is_large(trace: Trace) -> bool:
-    """Whether flat packs gain nothing."""
+    """Whether the model is too large to gain by packing."""
     products, numbers = _an_operation(trace)
     return products > MOST_PRODUCTS or numbers > MOST_NUMBERS
 
 
 def _an_operation(trace: Trace) -> tuple[float, float]:
-    """What an operation takes on average: multiplications in products, and numbers computed."""
+    """Per operation, on average: multiplications in matrix products, and numbers computed."""
     return trace.products / len(trace.operations), trace.numbers / len(trace.operations)
 
 
@@ -125,8 +127,8 @@ def _size_of(trace: Trace) -> str:
     products, numbers = _an_operation(trace)
     return (
         f"it is large enough to fill a core alone (an operation of its step takes "
-        f"{products / 1e3:.0f} thousand products and {numbers / 1e3:.1f} thousand numbers; "
-        f"packed are up to {MOST_PRODUCTS / 1e3:.0f} and {MOST_NUMBERS / 1e3:.0f})"
+        f"{products / 1e3:.0f} thousand multiplications and {numbers / 1e3:.1f} thousand numbers; "
+        f"packs gain up to {MOST_PRODUCTS / 1e3:.0f} and {MOST_NUMBERS / 1e3:.0f})"
     )
 
 
@@ -139,10 +141,10 @@ def _check(
     worth: Worth,
     curve_samples: int,
 ) -> list[Member]:
-    """Two members of a pack, where packed and plain training agree.
+    """Two members of a pack, once packed and eager training agree.
 
     Raises:
-        CannotPackError: they do not, or it has no packs.
+        CannotPackError: they do not agree, or the model cannot be packed.
     """
     if products_depend_on_place():
         raise CannotPackError(f"on this machine {PLACE_MATTERS}")
@@ -161,7 +163,7 @@ def _check(
         raise CannotPackError("its step is not the same for every seed")
     if problem.recipe(members[1].model) != problem.recipe(members[0].model):
         raise CannotPackError("its parameter groups are not the same for every seed")
-    # Before what takes long for it: whole sets are evaluated.
+    # Before the slow checks, which evaluate whole sets.
     if is_large(trace) and not _is_worth(members[0], trial, worth):
         raise CannotPackError(_size_of(trace))
     _check_memory(problem, members[0], data, trial)
@@ -171,7 +173,7 @@ def _check(
 
 
 def _batched(member: Member, x: Tensor, y: Tensor, data: Data) -> StackedFunction:
-    """The step of stacked replicas; where it is refused, the message says which part it is."""
+    """The step of stacked replicas; if it cannot be packed, the message says which part is why."""
     try:
         return batched(member.trace, data.train.labels)
     except UnknownOperationsError as error:
@@ -195,24 +197,24 @@ def _check_model(model: nn.Module, loss: nn.Module) -> None:
     _check_memories(model, loss)
     for name, parameter in model.named_parameters():
         if type(parameter) is not nn.Parameter or parameter.dtype != torch.float32:
-            raise CannotPackError(f"its parameter {name} is not a usual one of type float32")
+            raise CannotPackError(f"its parameter {name} is not an ordinary float32 tensor")
         if not parameter.is_contiguous():
             raise CannotPackError(f"its parameter {name} is not contiguous")
         if parameter._backward_hooks or parameter._post_accumulate_grad_hooks:  # noqa: SLF001
             raise CannotPackError(f"its parameter {name} has hooks")
     if not trained(model):
-        raise CannotPackError("none of its parameters is trained")
+        raise CannotPackError("all of its parameters are frozen")
     for part in _parts(model, loss):
         if any(getattr(part, "__dict__", {}).get(name) for name in _HOOKS):
             raise CannotPackError(
-                f"{named_part(model, loss, part)} has hooks: what they do belongs in forward()"
+                f"{named_part(model, loss, part)} has hooks: do their work in forward()"
             )
     if isinstance(loss, nn.Module) and list(loss.parameters()):
         raise CannotPackError("the loss has parameters, which packs do not train")
 
 
 def _check_memories(model: nn.Module, loss: nn.Module) -> None:
-    """One tensor may have several names; two tensors may not have one memory."""
+    """Check that no two tensors share memory; one tensor may have several names."""
     owners: dict[int, str] = {}
     named = [*model.named_parameters(), *model.named_buffers()]
     if isinstance(loss, nn.Module):
@@ -221,7 +223,7 @@ def _check_memories(model: nn.Module, loss: nn.Module) -> None:
         memory = tensor.untyped_storage().data_ptr()
         if tensor.numel() and owners.setdefault(memory, name) != name:
             raise CannotPackError(
-                f"{owners[memory]} and {name} share memory, as two tensors: make them one tensor "
+                f"{owners[memory]} and {name} are two tensors that share memory: use one tensor "
                 "under two names, or copy one of them"
             )
 
@@ -231,7 +233,7 @@ def _parts(model: nn.Module, loss: Any) -> list[Any]:
 
 
 def _check_memory(problem: Problem, member: Member, data: Data, trial: Trial) -> None:
-    """Whether a step leaves more than gradients and buffers behind, or depends on the samples."""
+    """Check that a step changes only gradients and buffers, and is the same for every batch."""
     sizes = batches_of(data, trial.batch_size)
     before = _attributes(member), _random_states()
     evaluation = evaluation_of(problem, member)

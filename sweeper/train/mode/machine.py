@@ -1,7 +1,7 @@
-"""What results depend on beside the code: the processor, torch's libraries, and how they multiply.
+"""What results depend on beside the code: processor, torch's libraries, their matrix products.
 
-Packs rely on a product of matrices to have the same bits wherever its operands lie in memory.  MKL
-does not promise that on every processor, so it is tried out, once for a machine and build of torch.
+Packs need matrix products to be bit-identical wherever their operands lie in memory.  MKL does not
+promise that on every processor, so it is tried once per machine and build of torch.
 """
 
 from __future__ import annotations
@@ -24,43 +24,43 @@ from sweeper.train.native.toolchain import processor
 
 PLACE_MATTERS = (
     "the bits of a matrix product depend on where its operands lie in memory, so results would "
-    "depend on the pack (MKL_CBWR=AUTO, set before the first product of a process, may help)"
+    "depend on the pack (MKL_CBWR=AUTO, set before a process's first matrix product, may help)"
 )
 
 SHAPES = 100
 LARGEST = 40
-"""Thin products are tried: of so many shapes, each size at most that large."""
+"""Thin matrix products are tried: so many shapes, no dimension larger than this."""
 
 PACKS = ((2, 1), (3, 2), (8, 5))
-"""The replicas of a pack, and the place in it that is compared with the first place of two."""
+"""Pack size, and the place in it that is compared with the first place in a pack of two."""
 
 Product = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""From stacked addends, first and second factors: `torch.baddbmm`, say."""
+"""From stacked addends, first and second factors, as `torch.baddbmm`."""
 
 
 def check_products(*, allow: bool) -> None:
-    """See that trials can go on in packs on this machine.
+    """Check that packed trials can be resumed on this machine; `allow` skips the check.
 
     Raises:
-        ChangedCodeError: the bits of products depend on their place here, and not with `allow`.
+        ChangedCodeError: bits of matrix products depend on the place in the pack here.
     """
     if products_depend_on_place() and not allow:
         raise ChangedCodeError(
             f"trials of this point train in packs, but on this machine {PLACE_MATTERS}: go on "
-            "where they were begun, use another folder, or allow_changed_code=True "
+            "where they were begun, use another folder, or pass allow_changed_code=True "
             "(--allow-changed-code) to mix them"
         )
 
 
 _others: list[bool] = []
-"""Not empty in a process that was not made to be a worker."""
+"""Not empty in a process that is not a worker."""
 
 
 @contextlib.contextmanager
 def not_a_worker() -> Iterator[None]:
-    """Inside, what is found counts for this process alone, and is found by trying.
+    """Inside, the answer is found by trying, and holds for this process alone.
 
-    Somebody may have multiplied before the variables of a worker were set.
+    Such a process may have multiplied matrices before a worker's environment variables were set.
     """
     products_depend_on_place.cache_clear()
     _others.append(True)
@@ -73,14 +73,14 @@ def not_a_worker() -> Iterator[None]:
 
 @functools.cache
 def products_depend_on_place() -> bool:
-    """Whether products have other bits at other places here; kept in the user's cache folder."""
+    """Whether bits of matrix products depend on the place here; kept in the user's cache folder."""
     if _others:
         return depends_on_place()
     facts = (torch.__version__, libraries(), processor(), os.environ.get("MKL_CBWR", ""))
     key = hashlib.sha256(repr((facts, SHAPES, LARGEST, PACKS)).encode()).hexdigest()
     try:
         path = user_cache() / "machine" / f"{key}.json"
-    except RuntimeError:  # there is no home
+    except RuntimeError:  # no home folder
         return depends_on_place()
     return _kept(path)
 
@@ -93,7 +93,7 @@ def _kept(path: Path) -> bool:
     found = depends_on_place()
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Several workers may find it at the same time.
+        # Several workers may write it at the same time.
         aside = path.with_suffix(f".{os.getpid()}")
         aside.write_text(json.dumps(found))
         aside.replace(path)
@@ -101,12 +101,12 @@ def _kept(path: Path) -> bool:
 
 
 def depends_on_place(product: Product = torch.baddbmm) -> bool:
-    """Whether this product of some thin matrices has other bits at other places of a pack."""
+    """Whether bits of thin matrix products depend on the place in the pack."""
     return any(_differs(product, *operands) for operands in _operands())
 
 
 def _operands() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Addends and factors of one replica: thin ones of many shapes, in both layouts of each."""
+    """Addends and factors of one replica: thin, of many shapes, each in both memory layouts."""
     generator = torch.Generator().manual_seed(0)
     sizes = torch.randint(1, LARGEST, (SHAPES, 3), generator=generator).tolist()
     for rows, inner, columns in sizes:
@@ -127,14 +127,14 @@ def _differs(product: Product, *operands: Tensor) -> bool:
 
 
 def _stack(x: Tensor, replicas: int) -> Tensor:
-    """The same for each replica, each laid out as x is."""
+    """Copies of x for all replicas, each in x's memory layout."""
     if x.is_contiguous():
         return torch.stack([x] * replicas)
     return torch.stack([x.T] * replicas).mT
 
 
 def libraries() -> str:
-    """MKL and oneDNN as torch was built with them, for people."""
+    """The versions of MKL and oneDNN in this build of torch, for display."""
     shown = torch.__config__.show()
     patterns = (
         ("MKL", r"Math Kernel Library Version ([\w.]+(?: Update \d+)?)"),

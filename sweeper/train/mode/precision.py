@@ -1,4 +1,4 @@
-"""A model in double precision, where it names single precision, too."""
+"""Runs a model in double precision even where its code names single precision."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch.overrides import TorchFunctionMode
 
 
 class InDouble(TorchFunctionMode):
-    """Inside, whatever asks for single precision gets double.
+    """Inside, every request for single precision gives double.
 
-    Models convert what they are given (`images.float() / 255`) and make numbers of the usual type;
-    converted to double themselves, they could not go on with that.
+    Models convert their inputs (`images.float() / 255`) and create float32 tensors, which a model
+    converted to double could not use.
     """
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""What objects hold, to be compared with itself later: whether training has changed anything."""
+"""Snapshots of objects' contents: compared later, they show whether training changed anything."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from sweeper.train.vectorize.trace import CannotPackError
 
 
 def contents(parts: Sequence[Any]) -> list[Any]:
-    """What each holds, equal where it still holds the same; the buffers of modules are left out.
+    """A snapshot of each object, equal to a later one if nothing changed; buffers are left out.
 
-    Module-level globals that their methods use are not seen.
+    Module-level globals that methods use are not seen.
 
     Raises:
-        CannotPackError: something cannot be looked into.
+        CannotPackError: an object cannot be inspected.
     """
     look = _Look(parts)
     return [[(name, look(value)) for name, value in _held(part)] for part in parts]
 
 
 def _held(part: Any) -> list[tuple[str, Any]]:
-    """By name: the attributes of an object, and of those of its classes that are its author's."""
+    """Attributes by name: the object's own, and those of its classes that the user wrote."""
     kinds = [
         kind
         for kind in type(part).__mro__
@@ -41,18 +41,18 @@ def _held(part: Any) -> list[tuple[str, Any]]:
 
 
 def _is_state(name: str, value: Any) -> bool:
-    """Whether an attribute of a class may hold something that changes; its functions may."""
+    """Whether a class attribute may hold state that changes; functions may, too."""
     named = not name.startswith(("__", "_abc_")) and not hasattr(value, "__get__")
     return named or isinstance(value, types.FunctionType)
 
 
 class _Look:
-    """What can be compared later, of anything: numbers and texts by value, objects by contents."""
+    """A comparable form of any value: numbers and texts by value, objects by their contents."""
 
     def __init__(self, known: Sequence[Any]) -> None:
-        """`known` are looked at by themselves."""
+        """`known` are objects with a snapshot of their own; here they count by identity."""
         self._known = {id(part) for part in known if isinstance(part, nn.Module)}
-        # Kept alive, since what was made to be looked at has its identity only as long as it lives.
+        # Kept alive: the id of an object made during the inspection is unique only while it lives.
         self._seen: dict[int, tuple[int, Any]] = {}
 
     def __call__(self, value: Any) -> Any:
@@ -77,10 +77,10 @@ class _Look:
 
     @staticmethod
     def _inside(value: Any) -> Any:
-        """What it holds, as far as that can be had.
+        """The contents of an object.
 
         Raises:
-            CannotPackError: it cannot.
+            CannotPackError: they cannot be read.
         """
         if isinstance(value, types.FunctionType):
             cells = [cell.cell_contents for cell in value.__closure__ or () if cell != _EMPTY]
@@ -92,9 +92,9 @@ class _Look:
             return [value.__name__, value.__self__]
         if isinstance(value, weakref.ReferenceType):
             return value()
-        if isinstance(value, nn.Module):  # not among the model's own
+        if isinstance(value, nn.Module):  # not a part of the model
             return value.__dict__
-        try:  # as copies and files do: what it takes to make another
+        try:  # as copy and pickle do
             reduce = copyreg.dispatch_table.get(type(value))
             how: Any = value.__reduce_ex__(4) if reduce is None else reduce(value)
         except Exception as error:
@@ -113,4 +113,4 @@ _FIXED = (
     *(torch.dtype, torch.layout, torch.memory_format, torch.finfo, torch.iinfo),
     *(torch.jit.ScriptFunction, torch._ops.OpOverload, torch._ops.OpOverloadPacket),  # noqa: SLF001
 )
-"""What stays as it is: told apart by identity."""
+"""Immutable kinds, compared by identity."""

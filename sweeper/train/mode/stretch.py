@@ -1,4 +1,4 @@
-"""A few steps of a few replicas, as all checks of a point make them."""
+"""The few training steps that every check of a point makes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sweeper.train.streams import fork_rng
 from sweeper.train.tuning.trials import Trial
 
 CHECK_STEPS = 4
-"""Steps in which packs are compared with plain training, and with each other."""
+"""Steps over which packs are compared with eager training and with each other."""
 
 
 def batches_of(data: Data, size: int) -> Iterator[tuple[Any, Any]]:
-    """Batches for ever, of samples from everywhere: data may be sorted by what they are."""
+    """Endless batches of samples from the whole set, since data may be sorted by label."""
     samples = len(data.train)
     chosen = np.random.default_rng(0)
     while True:
@@ -30,14 +30,14 @@ def batches_of(data: Data, size: int) -> Iterator[tuple[Any, Any]]:
 
 
 def rates_of(trial: Trial) -> list[float]:
-    """Learning rates of some steps, from the lowest of a trial to the highest."""
+    """Learning rates of the steps, from a trial's lowest to its highest."""
     low, high = trial.lr_start, trial.lr_end
     return [float(rate) for rate in np.linspace(low, high, CHECK_STEPS)]
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Some steps of a few replicas: what each is trained with."""
+    """What a few replicas are trained with for a few steps."""
 
     batches: list[tuple[Tensor, Tensor]]
     """For each step, stacked."""
@@ -48,7 +48,7 @@ class Stretch:
     def of(
         cls, members: list[Member], kinds: list[int], batches: list[Any], rates: list[float]
     ) -> Stretch:
-        """Of these members in this order, each so many batches ahead."""
+        """A stretch of members `kinds`, in this order; member k starts k batches ahead."""
         stacked = [
             (
                 torch.stack([batches[place + kind][0] for kind in kinds]),

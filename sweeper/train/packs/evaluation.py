@@ -1,6 +1,6 @@
 """Evaluation of a pack: loss and performance of all its replicas at once.
 
-As a step is, an evaluation is written down once and run for stacked replicas.
+Like a training step, an evaluation is recorded once as a trace and run for stacked replicas.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from sweeper.train.vectorize.lowering import StackedFunction, batched
 from sweeper.train.vectorize.trace import CannotPackError, Trace, record_evaluation
 
 CHUNK = 256
-"""Samples of each replica evaluated at once.  Part of the last bits of every loss of a pack, so it
-may not depend on how many replicas there are."""
+"""Samples of each replica evaluated at once.  It affects the last bits of every loss, so it must
+not depend on the number of replicas."""
 
 LossAndPerformance = tuple[float, float]
 """Loss and performance."""
@@ -31,21 +31,21 @@ LossAndPerformance = tuple[float, float]
 
 @dataclass(slots=True)
 class PackEvaluation:
-    """How the replicas of a pack are evaluated: as `model`, one of them, is in evaluation mode."""
+    """Evaluates a pack's replicas, as `model`, one of them, computes in evaluation mode."""
 
     judging: Measure
-    """With the loss of one of them."""
+    """The measure, with the loss of one replica."""
     model: nn.Module
     _steps: dict[tuple[torch.Size, torch.Size], StackedFunction] = field(default_factory=dict)
     _like: tuple[Any] | None = None
-    """What the model gives, in its own structure, once that is needed."""
+    """An output of the model in its own structure, once that is needed."""
 
     def measure(
         self, stacked: Sequence[Tensor], samples: SampleSet, chosen: Sequence[Indices] | None = None
     ) -> list[LossAndPerformance]:
         """(loss, performance) of each replica on all samples, or on those chosen for it.
 
-        `chosen` has as many samples for each replica.
+        `chosen` has the same number of samples for each replica.
 
         Raises:
             CannotPackError: an operation has no rule.
@@ -64,19 +64,19 @@ class PackEvaluation:
     def run(self, stacked: Sequence[Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The loss of each replica, shape (replicas,), and the outputs, for stacked batches.
 
-        Usually one output; as many as a model gives tensors.
+        There is one output per tensor that the model returns.
 
         Raises:
             CannotPackError: an operation has no rule.
         """
-        keys = torch.zeros(len(x), dtype=torch.int64)  # which nothing is drawn for
+        keys = torch.zeros(len(x), dtype=torch.int64)  # nothing is drawn
         step = self._step(x, y)
         with torch.inference_mode():
             losses, *outputs = step([*stacked, x, y, keys])
         return losses, outputs
 
     def trace(self, x: Tensor, y: Tensor) -> Trace:
-        """What is computed of one replica's batch."""
+        """The trace of one replica's evaluation of a batch."""
         with fork_rng(), _step_by_step(), evaluating(self.model, self.loss):
             return record_evaluation(self.model, self.loss, x, y)
 
@@ -88,11 +88,11 @@ class PackEvaluation:
 
     @property
     def loss(self) -> Any:
-        """The loss of one of them."""
+        """The loss of one replica."""
         return self.judging.loss
 
     def _judge(self, tallies: Sequence[Tally], outputs: list[Tensor], y: Tensor) -> None:
-        """Count which samples of each replica are right."""
+        """Count each replica's correct samples."""
         if self.judging.style == INVERSE_LOSS:
             return
         if len(outputs) != 1 or outputs[0].shape[:2] != y.shape[:2]:
@@ -109,7 +109,7 @@ class PackEvaluation:
         outputs: list[Tensor],
         batch: tuple[Tensor, Tensor],
     ) -> None:
-        """Count the loss of each replica, or keep its outputs where the loss is of a whole set."""
+        """Add up each replica's loss, or keep its outputs if the loss needs the whole set."""
         x, y = batch
         if self.judging.weigh is not None:
             weights = self.judging.weigh(outputs[0], y)
@@ -117,26 +117,26 @@ class PackEvaluation:
             weights = [float(y.shape[1])] * len(y)
         for place, (tally, loss) in enumerate(zip(tallies, losses.tolist(), strict=True)):
             if self.judging.is_of_whole_sets:
-                # Copies of its own, so that no bit depends on the place in the pack.
+                # Copied, so that results do not depend on the place in the pack.
                 own = [output[place].clone() for output in outputs]
                 if tally.keep(self._structured(own, x[0]), y[place].clone()):
                     continue
             tally.weigh(loss, weights[place])
 
     def _result(self, tally: Tally, stacked: Sequence[Tensor], place: int) -> LossAndPerformance:
-        """What a tally came to, by the loss of the replica at a place: its buffers are its own."""
+        """The result of a tally, by the loss (with its own buffers) of the replica at a place."""
         buffers = list(self.loss.buffers()) if isinstance(self.loss, nn.Module) else []
         if not (buffers and self.judging.is_of_whole_sets):
             return tally.result()
         before = [buffer.clone() for buffer in buffers]
-        # They are the last of what is stacked.
+        # The loss's buffers are the last of the stacked tensors.
         _fill(buffers, [value[place] for value in stacked[len(stacked) - len(buffers) :]])
         found = tally.result()
         _fill(buffers, before)
         return found
 
     def _structured(self, outputs: list[Tensor], x: Tensor) -> Any:
-        """Tensors as the model gives them to the loss, for a batch like x."""
+        """The outputs in the structure that the model gives to the loss, for a batch like x."""
         if self._like is None:
             with torch.no_grad(), fork_rng(), evaluating(self.model, self.loss):
                 self._like = (self.model(x),)
@@ -151,7 +151,7 @@ def _fill(buffers: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 @contextlib.contextmanager
 def _step_by_step() -> Iterator[None]:
-    """Attention as the operations that it is made of, not as the one that torch has for it."""
+    """Inside, attention is computed step by step, not by torch's single fused operation."""
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -173,7 +173,7 @@ def _own(samples: SampleSet, chosen: Sequence[Indices]) -> Iterator[tuple[Tensor
 
 
 def gather(samples: SampleSet, places: Indices) -> tuple[Tensor, Tensor]:
-    """Stacked batches (x, y) of places: shape (…, replicas, batch), and that of a sample."""
+    """Stacked batches (x, y) of the samples at `places`: shape (…, replicas, batch, *sample)."""
     if not isinstance(samples, HeldSet):
         rows = [next(iter(samples.batches([row]))) for row in places.reshape(-1, places.shape[-1])]
         x, y = torch.stack([x for x, _ in rows]), torch.stack([y for _, y in rows])

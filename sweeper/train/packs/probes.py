@@ -1,6 +1,6 @@
 """Probes trained together: rates, initialisations and tunings of one point as one batched model.
 
-A probe's bits depend neither on its neighbours nor on how many there are, as a trial's do not.
+As with trials, a probe's bits do not depend on the other probes of its pack.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Make = Callable[[int], Member]
 
 
 def by_settings(task: Task, told: Trials) -> list[Task]:
-    """The task's trials, those whose tunings say the same but for rates in a task of their own."""
+    """The task's trials, split so that the settings within a task differ in nothing but rates."""
     groups: dict[tuple[Any, ...], list[int]] = {}
     for number in task.numbers:
         trial, mode = told.of(number), told.of(number).mode
@@ -60,7 +60,7 @@ def by_settings(task: Task, told: Trials) -> list[Task]:
 
 
 def by_batch(task: Task, told: LadderRound) -> list[Task]:
-    """The task's probes, those of each batch size in a task of their own, told its way."""
+    """The task's probes, one task per batch size, with its execution mode."""
     groups: dict[int, list[int]] = {}
     probes = told.probes()
     for number in task.numbers:
@@ -76,13 +76,13 @@ def train_probes(
 ) -> Iterator[tuple[int, list[float]]]:
     """Train probes of one batch size and length.
 
-    Gives the number of each, and its held-out loss after each cycle, infinite from where it
+    Yields each probe's number and its held-out loss after each cycle, infinite once it has
     diverged.
 
     Raises:
-        CannotPackError: their step cannot be written down.
+        CannotPackError: their step cannot be recorded.
     """
-    # Probes of the same streams begin with the same weights, so they share a member.
+    # Probes of the same streams start from the same weights, so they share a member.
     made = {stream: make(stream) for stream in dict.fromkeys(one.stream for one in probes)}
     most = most_members(made[probes[0].stream], mode)
     for share in shares(probes, most):
@@ -134,7 +134,7 @@ def _batches(
     steps: int,
     least: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Stacked batches, each replica's in its own order."""
+    """Stacked batches, each replica's samples in its own order."""
     orders = [
         part[np.stack(list(endless(len(part), [batch_size] * steps, generator)))]
         for part, generator in zip(

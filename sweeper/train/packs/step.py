@@ -1,4 +1,4 @@
-"""The step of a pack, flat or native, behind one call: forward, backward and update."""
+"""The training step of a pack (forward, backward, update), by torch or by a native function."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from sweeper.train.vectorize.optimizers import Optimizer, find_optimizer
 from sweeper.train.vectorize.trace import Trace
 
 _AT_ONCE = 256
-"""Steps whose numbers are made at once."""
+"""Steps whose optimiser numbers are made at once."""
 
 
 class PackStep(Protocol):
-    """Stacked models on their way."""
+    """Stacked models in training."""
 
     replicas: int
 
@@ -31,14 +31,14 @@ class PackStep(Protocol):
         """The parameters and buffers after the last step."""
 
     def __call__(self, x: Tensor, y: Tensor, keys: Tensor, numbers: Tensor) -> Tensor:
-        """Make one step; the losses, shape (replicas,).
+        """Make one step; return the losses, shape (replicas,).
 
-        `keys` is for what the models draw, `numbers` for the optimiser (see `numbers_of`).
+        `keys` are for random numbers, `numbers` for the optimiser (see `numbers_of`).
         """
 
 
 class FlatStep:
-    """torch's operations one after the other, each for all replicas."""
+    """A packed step: torch's operations one after the other, each for all replicas."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class FlatStep:
         models: tuple[list[Tensor], list[Tensor]],
         labels: Tensor | None,
     ) -> None:
-        """Of a pack's models, as `stack` gives them; `labels` are all of the data's, if known.
+        """`models` are as `stack` returns them; `labels` are all labels of the data, if known.
 
         Raises:
             CannotPackError: an operation or an option has no rule.
@@ -60,11 +60,11 @@ class FlatStep:
 
     @property
     def state(self) -> list[Tensor]:
-        """See `Step`."""
+        """See `PackStep`."""
         return [*self.parameters, *self.buffers]
 
     def __call__(self, x: Tensor, y: Tensor, keys: Tensor, numbers: Tensor) -> Tensor:
-        """See `Step`."""
+        """See `PackStep`."""
         count = len(self.parameters)
         with torch.inference_mode():
             losses, *found = self._step([*self.parameters, *self.buffers, x, y, keys])
@@ -74,12 +74,12 @@ class FlatStep:
 
 
 class NativeStep:
-    """One native function, for as many replicas as it was made for."""
+    """A compiled step: one native function for a fixed number of replicas."""
 
     def __init__(
         self, trace: Trace, recipe: Recipe, models: tuple[list[Tensor], list[Tensor]]
     ) -> None:
-        """Of a pack's models, as `stack` gives them."""
+        """`models` are as `stack` returns them."""
         self._models, self._trace, self._recipe = models, trace, recipe
         self.state = [*models[0], *models[1]]
         self.replicas = len(self.state[0])
@@ -87,10 +87,10 @@ class NativeStep:
         self._native: Native | None = None
 
     def __call__(self, x: Tensor, y: Tensor, keys: Tensor, numbers: Tensor) -> Tensor:
-        """See `Step`; the first one finds the function, or makes it.
+        """See `PackStep`; the first call loads the function or compiles it.
 
         Raises:
-            NotCompiledError: it cannot be made here.
+            NotCompiledError: it cannot be compiled here.
         """
         if self._native is None:
             self._native = native(self._plan(x, y, keys), self._kept)
@@ -108,9 +108,9 @@ def numbers_of(
     replicas: int,
     dtype: torch.dtype,
 ) -> Iterator[Tensor]:
-    """What the optimiser needs in each step, shape (numbers, replicas).
+    """Numbers that the optimiser needs in each step, shape (numbers, replicas).
 
-    `rates` has shape (steps,), or (steps, replicas) where each replica has its own.
+    `rates` has shape (steps,), or (steps, replicas) if each replica has its own.
     """
     of_each = np.asarray(rates, dtype=np.float64)
     of_each = of_each[:, None] if of_each.ndim == 1 else of_each

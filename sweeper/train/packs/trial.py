@@ -1,8 +1,8 @@
 """A pack: trials of one point, trained together as one model on one core.
 
-Each trial keeps its own weights, data order and evaluation samples, drawn from its own streams just
-as the plain trainer draws them; only the arithmetic of a step is shared.  A trial's bits depend
-neither on its neighbours nor on how many there are.
+Each trial has its own weights, data order and evaluation samples, drawn from its own streams as the
+eager trainer draws them; only the arithmetic of a step is shared.  A trial's bits do not depend on
+the other trials of its pack.
 """
 
 from __future__ import annotations
@@ -39,26 +39,26 @@ from sweeper.train.vectorize.random import step_keys
 from sweeper.train.vectorize.trace import Trace, held, record, trained
 
 LEAST_REPLICAS = 2
-"""A pack of one is padded to two: torch multiplies a single matrix by other functions."""
+"""A pack of one is padded to two: torch multiplies a single matrix by another function."""
 
 MEMORY_SHARE = 0.25
-"""Of the memory that is available to a core, so much may a pack take."""
+"""Largest share that a pack may take of the memory available per core."""
 
 Row = TypeVar("Row")
 
 _KEYS = 256
-"""Steps whose keys are made at once."""
+"""Steps whose random keys are made at once."""
 
 AT_ONCE = 5_000_000
-"""Numbers computed in a step of a pack up to which a larger one is faster: beyond, memory is what
-it waits for; measured, see `benchmarks/packing.py`."""
+"""Numbers computed in a pack's step up to which a larger pack is faster; beyond, it is limited by
+memory.  Measured, see `benchmarks/packing.py`."""
 
 _LINE, _GATHERED = 64, 1 << 19
-"""Bytes of a line of memory, and of what is gathered at once."""
+"""Bytes of a cache line, and of the batches gathered at once."""
 
 _BYTES = 4
 _COPIES = 6
-"""Parameters, gradients, two states of the optimiser, and two that an update needs for a while."""
+"""Parameters, gradients, two optimiser states, and two temporaries of an update."""
 
 
 @dataclass(slots=True, eq=False)
@@ -72,7 +72,7 @@ class Member:
     loss: Any
     trace: Trace
     given: tuple[int, int]
-    """The samples of a batch, and the numbers of one."""
+    """Samples in a batch, and numbers in a sample."""
     curves: dict[str, Any] = field(default_factory=dict)
     chosen: dict[str, Indices] = field(default_factory=dict)
     diverged: bool = False
@@ -81,12 +81,12 @@ class Member:
     def make(
         cls, problem: Problem, data: Data, streams: Streams, params: str, batch_size: int
     ) -> Member:
-        """Initialised as the plain trainer does, and its step written down.
+        """A member initialised as the eager trainer does, with its step recorded.
 
         `params` are the point's, encoded.
 
         Raises:
-            CannotPackError: its step cannot be written down.
+            CannotPackError: its step cannot be recorded.
         """
         streams.seed_globals("init")
         full, model = problem.make_model(params)
@@ -98,9 +98,10 @@ class Member:
         return cls(streams, full, model, loss, trace, (len(x), x.numel() // len(x)))
 
     def take(self, state: Sequence[Tensor], place: int) -> None:
-        """Take the weights and the buffers at a place of the stack.
+        """Copy the weights and buffers at a place of the stack into the model.
 
-        What is not trained may be shared with other models: it is written only where it changed.
+        Frozen parameters and buffers may be shared with other models: they are written only if
+        they changed.
         """
         with torch.no_grad():
             for own, stacked in zip(state_of(self.model, self.loss), state, strict=True):
@@ -109,20 +110,20 @@ class Member:
 
 
 def first_batch(data: Data, batch_size: int) -> tuple[Any, Any]:
-    """The first samples, in order: what a step is written down with."""
+    """The first samples, in order: a step is recorded on them."""
     with fork_rng():
         return next(iter(data.train.batches([np.arange(min(batch_size, len(data.train)))])))
 
 
 def state_of(model: nn.Module, loss: Any = None) -> list[Tensor]:
-    """The tensors of model and loss as a step takes them: first those that are trained."""
+    """The tensors of model and loss as a step takes them: trained parameters first."""
     return [*trained(model), *held(model, loss)]
 
 
 def stack(
     models: Sequence[nn.Module], least: int = LEAST_REPLICAS, losses: Sequence[Any] | None = None
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """What is trained and what is held, each of shape (replicas, …); a small pack is padded."""
+    """Trained parameters, then frozen ones and buffers, shapes (replicas, …); padded to `least`."""
     pairs = zip(models, losses or [None] * len(models), strict=True)
     rows = padded([state_of(model, loss) for model, loss in pairs], least)
     stacked = [
@@ -135,7 +136,7 @@ def stack(
 def stack_members(
     members: Sequence[Member], least: int = LEAST_REPLICAS
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """As `stack`, of trials that have not begun."""
+    """As `stack`, for members that have not begun to train."""
     models, losses = [member.model for member in members], [member.loss for member in members]
     return stack(models, least, losses)
 
@@ -143,7 +144,7 @@ def stack_members(
 def keys_of(
     seeds: Sequence[Streams], trace: Trace, steps: int, least: int = LEAST_REPLICAS
 ) -> Iterator[Tensor]:
-    """The keys of each step, shape (replicas,), for what the replicas draw in it."""
+    """The random keys of each step, shape (replicas,)."""
     own = padded([streams.key for streams in seeds], least)
     if not trace.draws:
         yield from itertools.repeat(torch.zeros(len(own), dtype=torch.int64), steps)
@@ -153,7 +154,7 @@ def keys_of(
 
 
 def least_of(trace: Trace, mode: str) -> int:
-    """How many replicas a pack has at least; what there is less is padded."""
+    """The least replicas of a pack; smaller packs are padded."""
     return replicas_of(trace) if mode == COMPILED else LEAST_REPLICAS
 
 
@@ -164,10 +165,10 @@ def make_step(
     models: tuple[list[Tensor], list[Tensor]],
     labels: Tensor | None,
 ) -> PackStep:
-    """The step of stacked models, made in this way; `labels` are all of the data's, if known.
+    """The step of stacked models in an execution mode; `labels` are all of the data's, if known.
 
     Raises:
-        CannotPackError: something in it has no rule.
+        CannotPackError: an operation or an option has no rule.
     """
     if mode == COMPILED:
         return NativeStep(trace, recipe, models)
@@ -175,15 +176,15 @@ def make_step(
 
 
 def most_members(member: Member, mode: str) -> int:
-    """How many like this one memory allows in a flat pack, and gain by it.
+    """The most members of a pack: as many as gain by it and fit into memory.
 
-    No result depends on it.  A compiled step is of a fixed number of them.
+    No result depends on it.  A compiled step has a fixed number of members.
     """
     trace, (batch, sample) = member.trace, member.given
     if mode == COMPILED:
         return replicas_of(trace)
     parameters = sum(parameter.numel() for parameter in member.model.parameters())
-    # An evaluation holds the samples of a chunk, and computes less of each than a step does.
+    # An evaluation holds a chunk of samples, and computes less per sample than a step.
     rows = max(batch, CHUNK)
     numbers = _COPIES * parameters + rows * (sample + trace.numbers / batch)
     share = MEMORY_SHARE * psutil.virtual_memory().available / (psutil.cpu_count() or 1)
@@ -191,14 +192,14 @@ def most_members(member: Member, mode: str) -> int:
 
 
 def shares(members: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:
-    """Packs of at most so many members, about as large as each other: one alone is padded."""
+    """Packs of at most `most` members and about equal size."""
     count = -(-len(members) // most)
     for place in range(count):
         yield members[place * len(members) // count : (place + 1) * len(members) // count]
 
 
 def gaining(trace: Trace) -> int:
-    """How many replicas gain by being in one pack, two at least."""
+    """The most replicas that gain by being in one pack, at least two."""
     return max(2, AT_ONCE // max(1, trace.numbers))
 
 
@@ -210,9 +211,9 @@ def train_pack(
     curve_samples: int,
     mode: str = PACKED,
 ) -> Iterator[tuple[Member, Trained]]:
-    """Train the trials together; each comes as it has been measured, in order.
+    """Train the trials together; yield each in order, with its results.
 
-    Their settings differ in nothing but rates, if at all.
+    Their settings may differ in rates only.
     """
     trace, trial = members[0].trace, trials.first
     least = least_of(trace, mode)
@@ -235,7 +236,7 @@ def train_pack(
         if not math.isfinite(sum(reached)):
             lost = [place for place in left if not math.isfinite(reached[place])]
             for place in [one for one in lost if not evaluation.judging.counts_nothing(y[one])]:
-                # What it goes on to compute among the others is nobody's result.
+                # It stays in the pack, but what it computes from here on is not used.
                 members[place].diverged = True
                 members[place].take(step.state, place)
                 left.remove(place)
@@ -247,7 +248,7 @@ def train_pack(
 
 
 def evaluation_of(problem: Problem, member: Member) -> PackEvaluation:
-    """How a pack with this member is evaluated."""
+    """The evaluation of a pack with this member."""
     return PackEvaluation(problem.measure(member.loss), member.model)
 
 
@@ -291,12 +292,12 @@ def _measure_own(
 ) -> list[LossAndPerformance]:
     """(loss, performance) of each member on the samples chosen for it.
 
-    Those with fewer are measured by themselves, so that no bit depends on the others.
+    Members are grouped by their number of samples, so that no bit depends on the others.
     """
     found: dict[int, LossAndPerformance] = {}
     for length in sorted({len(own) for own in chosen}):
         places = [place for place, own in enumerate(chosen) if len(own) == length]
-        # In the place of the others stands one of these, again.
+        # The other places are filled with a copy of one of these.
         rows = [own if len(own) == length else chosen[places[0]] for own in chosen]
         measured = evaluation.measure(state, samples, padded(rows, len(state[0])))
         found |= {place: measured[place] for place in places}
@@ -340,7 +341,7 @@ def _batches(
     trial: Trial,
     least: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Stacked batches, each replica's in its own order."""
+    """Stacked batches, each replica's samples in its own order."""
     samples = data.train
     generators = [member.streams.generator("order") for member in members]
     size = trial.batch_size
@@ -356,10 +357,10 @@ def _batches(
 
 
 def _steps_together(samples: SampleSet, rows: int) -> int:
-    """The steps whose batches, each of so many rows, are gathered at once.
+    """The number of steps whose batches, of `rows` rows each, are gathered at once.
 
-    A few, which stay in a core's cache; and only where each begins where a tensor of its own would,
-    at a whole line of memory, so that none can be computed in another way.
+    They must fit into a core's cache.  Each batch must begin at a cache line, as a tensor of its
+    own would, so that its bits are the same; otherwise one step is gathered at a time.
     """
     if not isinstance(samples, HeldSet):
         return 1
@@ -368,5 +369,5 @@ def _steps_together(samples: SampleSet, rows: int) -> int:
 
 
 def padded(rows: Sequence[Row], least: int = LEAST_REPLICAS) -> list[Row]:
-    """What a pack has, a row a member: the last one again where there are too few."""
+    """One row per member, the last one repeated up to `least` rows."""
     return list(rows) + [rows[-1]] * (least - len(rows))
