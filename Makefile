@@ -1,11 +1,11 @@
-# Two commands on a fresh clone: `make demo` and `make test`.  Each works alone, and works again.
+# Start with `make demo` or `make test` on a fresh clone.  Each works alone, and can be repeated.
 
 PYTHON ?= python3
 SEEDS ?= 10000
 MINUTES ?= 60
 SEED ?= 0
 BIN := .venv/bin
-# Newer than what it was made from: the environment is up to date.
+# Stamp files: an environment is up to date if its stamp is newer than what it was made from.
 STAMP := .venv/installed
 PEERS := .venv-peers/installed
 IGNITE := .venv-ignite/installed
@@ -32,7 +32,7 @@ types: $(STAMP)  ## check types (mypy --strict)
 simulate: $(STAMP)  ## simulate 10,000 sweeps under faults (minutes); SEEDS=N for another number
 	$(BIN)/python -m tests.simulate --seeds $(SEEDS)
 
-soak: $(STAMP)  ## an hour of real sweeps under kills, and of their memory; MINUTES=N, SEED=N
+soak: $(STAMP)  ## an hour of real sweeps under kills, and a check of memory; MINUTES=N, SEED=N
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) --seed $(SEED)
 
 bench: $(STAMP) $(PEERS) $(IGNITE)  ## run the benchmarks and rewrite benchmarks/RESULTS.md (hours; ONLY="overhead scale")
@@ -43,20 +43,20 @@ clean:  ## remove the environment and every cache; results in out/ stay
 	rm -rf .venv .venv-peers .venv-ignite build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# setuptools comes first, so that the package too is built with the pinned one.
+# setuptools comes first, so that the package itself is built with the pinned version.
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -c constraints.txt setuptools
 	$(BIN)/python -m pip install -c constraints.txt --no-build-isolation -e '.[analysis,examples,dev]'
 	@touch $@
 
-# What the benchmarks compare with, apart: nothing here depends on it.
+# A separate environment for the tools that the benchmarks compare with.
 $(PEERS): benchmarks/peers.txt
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install -r benchmarks/peers.txt
 	@touch $@
 
-# Another one, since it needs an old numpy; its wheel lacks a page that it looks for beside itself.
+# Another environment, since ignite-simple needs an old numpy; its wheel lacks a page that it reads.
 $(IGNITE): benchmarks/ignite_simple.txt
 	$(PYTHON) -m venv .venv-ignite
 	.venv-ignite/bin/python -m pip install -r benchmarks/ignite_simple.txt

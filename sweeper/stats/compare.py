@@ -7,8 +7,8 @@ are corrected together, by inequalities that need no tables and hold for unequal
 * All pairs, or all points against a baseline: S. Holm's (1979) step-down test.
 
 Intervals are Bonferroni's (O. J. Dunn, 1961) over the same comparisons.  A step-wise test may
-reject more than single intervals do; then the interval ends at 0 (K. Strassburger and F. Bretz,
-2008, on intervals that go with a step-wise test).
+reject more than single intervals do; then the interval ends at 0 (K. Strassburger and F.
+Bretz, 2008, on intervals that go with a step-wise test).
 """
 
 from __future__ import annotations
