@@ -284,7 +284,7 @@ def test_data_that_is_loaded_as_it_goes_gives_the_same_pack():
 
 def test_one_that_diverges_leaves_the_others_bits_alone(monkeypatch):
     """Trial 1 starts from weights that are not finite; trial 0 and 2 are as they are without it."""
-    monkeypatch.setattr(packed, "LEAST", 2)
+    monkeypatch.setattr(packed, "LEAST_REPLICAS", 2)
     make = Member.make.__func__
 
     def spoilt(cls, problem, data, streams, *told):
@@ -447,7 +447,7 @@ class Odd(nn.Module):
 
 
 ODDITIES = {
-    "shared buffer": "first.bias and mean share memory, as two tensors",
+    "shared buffer": "first.bias and mean are two tensors that share memory",
     "growing buffer": "buffers of Odd change their size",
     "viewed buffer": "not computed by torch's operations",
     "hook": "Linear has hooks",
@@ -478,7 +478,7 @@ ODDITIES = {
     "values": "depends on the values of its data",
     "in place": "neither its own nor a sample",
     "drawn from its own": "it draws from a generator of its own",
-    "clipped": "changes a parameter|neither its own",
+    "clipped": "changes a trained parameter|neither its own",
     "drawn otherwise": "it computes .*poisson",
     "drawn after all": "it computes .*multinomial|depends on the values",
 }
@@ -648,10 +648,10 @@ def test_what_has_two_names_is_packed_and_saved_under_both(how):
 def test_what_shares_memory_otherwise_is_trained_plain_and_said_by_name():
     taken, because = found(lambda: Named("views"))
     assert taken == "plain"
-    assert "first.weight and second.weight share memory, as two tensors" in because
+    assert "first.weight and second.weight are two tensors that share memory" in because
     taken, because = found(lambda: Named("parting"))
     assert taken == "plain"
-    assert "come apart" in because
+    assert "become two tensors" in because
 
 
 class Zero(nn.Module):
