@@ -478,7 +478,7 @@ ODDITIES = {
     "values": "depends on the values of its data",
     "in place": "neither its own nor a sample",
     "drawn from its own": "it draws from a generator of its own",
-    "clipped": "changes a parameter|neither its own",
+    "clipped": "changes a trained parameter|neither its own",
     "drawn otherwise": "it computes .*poisson",
     "drawn after all": "it computes .*multinomial|depends on the values",
 }
@@ -651,7 +651,7 @@ def test_what_shares_memory_otherwise_is_trained_plain_and_said_by_name():
     assert "first.weight and second.weight are two tensors that share memory" in because
     taken, because = found(lambda: Named("parting"))
     assert taken == "plain"
-    assert "come apart" in because
+    assert "become two tensors" in because
 
 
 class Zero(nn.Module):

@@ -1,1 +1,1 @@
-"""One step of a model as a trace, run for many replicas at once."""
+"""Records one step of a model as a trace, and runs it for many replicas at once."""

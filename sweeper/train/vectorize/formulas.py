@@ -1,9 +1,9 @@
 """torch's optimisers as formulas of stacked parameters, by name.
 
-Each formula is written once, for steps that run as Python and for those that are compiled.  Only
-single roundings (sums, products, quotients, roots) and no fused ones, so that a number's last bits
-do not depend on where it stands.  What changes from step to step (rates, corrections of bias) is
-worked out in double precision beforehand, and given as one number a replica.
+Packed and compiled steps share each formula.  Formulas use singly rounded operations (sums,
+products, quotients, roots) and no fused ones, so that a number's last bits do not depend on its
+place.  What changes from step to step (rates, bias corrections) is computed beforehand in double
+precision, one number per replica.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ class Formula:
     """How parameters change in a step."""
 
     states: int
-    """How many tensors are kept for each parameter, of its shape."""
+    """Number of state tensors per parameter, each of its shape."""
     numbers: Callable[[Doubles, Doubles], list[Doubles]]
-    """From the numbers of some steps (1, 2, …), shape (steps, 1), and the rates of each replica in
-    them, shape (steps, replicas): what the formula needs beside tensors, each of that shape."""
+    """From step numbers (1, 2, …), shape (steps, 1), and rates, shape (steps, replicas): the other
+    numbers that the formula needs, each of shape (steps, replicas)."""
     apply: Callable[[Tensors, list[Tensors], Tensors, list[Tensors]], None]
     """From parameters, states, gradients and numbers: changes parameters and states in place.
-    Each is a list with an entry a parameter; there is a list for each state and each number, the
-    numbers shaped to be broadcast."""
+    Every list has one entry per parameter; there is one list per state and per number, with the
+    numbers shaped for broadcasting."""
     start: float = 0.0
-    """What the states hold before the first step."""
+    """Initial value of the states."""
 
 
 def _sgd(
@@ -119,7 +119,7 @@ def _nadam(
         return betas[0] * (1 - 0.5 * 0.96 ** (steps * momentum_decay))
 
     def numbers(steps: Doubles, rates: Doubles) -> list[Doubles]:
-        # torch keeps the product of them all in single precision.
+        # torch keeps their product in single precision.
         past = mu(np.arange(1, steps[-1, 0] + 1)).astype(np.float32)
         products = np.multiply.accumulate(past)[-len(steps) :, None].astype(np.float64)
         following = mu(steps + 1)
@@ -164,9 +164,9 @@ def _radam(
         length = most - 2 * steps * betas[1] ** steps / below
         adapts = length > 5.0
         known = np.where(adapts, length, 6.0)
-        with np.errstate(all="ignore"):  # where it never adapts, which is as well
+        with np.errstate(all="ignore"):  # may divide by zero where it never adapts
             ratio = (known - 4) * (known - 2) * most / ((most - 4) * (most - 2) * known)
-        # One of the two is zero: at first the variance says too little.
+        # One of the two is zero: in early steps the variance is too uncertain.
         found = [
             np.where(adapts, rates / above * np.sqrt(below) * np.sqrt(np.abs(ratio)), 0.0),
             np.where(adapts, 0.0, rates / above),
@@ -309,13 +309,13 @@ FORMULAS: Mapping[str, Callable[..., Formula]] = {
     "adadelta": _adadelta,
     "adagrad": _adagrad,
 }
-"""By optimiser: its formula with options, which are torch's."""
+"""Formulas by optimiser; the options are torch's."""
 
 
 def _decayed(
     parameters: Tensors, gradients: Tensors, weight_decay: float, *, maximize: bool
 ) -> Tensors:
-    """Gradients to go down along, and those of weights' squares."""
+    """Gradients with the sign of the direction, plus weight decay."""
     change = list(torch._foreach_neg(gradients)) if maximize else gradients  # noqa: SLF001
     return _sum(change, _scaled(parameters, weight_decay)) if weight_decay else change
 

@@ -1,6 +1,6 @@
-"""A tape, run for many replicas at once: every tensor gets a leading dimension that counts them.
+"""Runs a trace for many replicas at once: every tensor gets a leading dimension of replicas.
 
-An operation is allowed by having a rule in `train/vectorize/rules/`.
+An operation is allowed if it has a rule in `train/vectorize/rules/`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from sweeper.train.vectorize.rules.losses import CROSS_ENTROPY, CROSS_ENTROPY_BA
 from sweeper.train.vectorize.trace import CannotPackError, Operation, Trace, Value, values_in
 
 _AT_ONCE = 1 << 20
-"""Labels that are looked at together."""
+"""Labels that are checked at once."""
 
 StackedFunction = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
-"""From the tape's inputs to its results, each with a leading dimension that counts replicas."""
+"""Maps the trace's inputs to its results, each with a leading dimension of replicas."""
 
 
 class UnknownOperationsError(CannotPackError):
-    """Operations without a rule, and where each is, if known."""
+    """Operations without a rule, each with its place in the code if known."""
 
     def __init__(self, places: Mapping[str, str]) -> None:
         shown = [f"{_shown(name)}{where and f' {where}'}" for name, where in places.items()]
@@ -39,11 +39,10 @@ def batched(
     labels: Tensor | None = None,
     instead: Mapping[str, Callable[..., Any]] | None = None,
 ) -> StackedFunction:
-    """The tape as one function for any number of replicas from two on.
+    """The trace as one function for two or more replicas.
 
-    `labels` are all that it will be given, where they are known: cross entropy takes less where it
-    leaves out none of them, and comes to the same bits.  `instead` has rules that
-    are used instead of those in `RULES`.
+    `labels` are all labels of the data, if known: if none of them is ignored, cross entropy takes a
+    faster path with the same bits.  Rules in `instead` replace those in `RULES`.
 
     Raises:
         UnknownOperationsError: an operation has no rule.
@@ -59,16 +58,16 @@ def batched(
 
 
 def operations_of(trace: Trace) -> list[Operation]:
-    """What is computed: what the results depend on, and some operations in one."""
+    """The operations that are run: those that the results depend on, some of them fused."""
     return _joined(_needed(trace), trace.results)
 
 
 def _counting_all(operation: Operation, given: Value, labels: Tensor) -> Operation:
-    """Told that every label counts, if it is a loss of what is given and leaves none of it out."""
+    """The operation told that every label counts, if it is a loss of `given` that ignores none."""
     if operation.name != CROSS_ENTROPY or operation.arguments[1] != given:
         return operation
     *others, left_out = operation.arguments
-    # In parts, since labels may take much of the memory that there is.
+    # In parts, since labels may take much of the memory.
     parts = torch.split(labels.flatten(), _AT_ONCE)
     counts = not any((part == left_out).any() for part in parts)
     return replace(operation, arguments=(*others, None)) if counts else operation
@@ -79,7 +78,7 @@ def _shown(name: str) -> str:
 
 
 def _needed(trace: Trace) -> list[Operation]:
-    """What the results depend on."""
+    """The operations that the results depend on."""
     wanted = set(trace.results)
     kept: list[Operation] = []
     for operation in reversed(trace.operations):
@@ -94,10 +93,10 @@ _OF_LOSS = {"aten.nll_loss_backward.default", "aten.nll_loss2d_backward.default"
 
 
 def _joined(operations: list[Operation], results: Collection[int]) -> list[Operation]:
-    """Cross entropy's way back as one operation instead of two, where nothing looks between them.
+    """Fuse the two operations of cross entropy's backward pass if nothing else reads their link.
 
-    There is a gradient that is zero for all classes but one; and what the loss found of the labels
-    is handed on.
+    That avoids a gradient that is zero for all classes but one, and reuses the labels that the
+    loss has prepared.
     """
     looks = Counter([*results, *(n for op in operations for n in _read(op))])
     maker = {n: op for op in operations for n in op.results}
@@ -126,7 +125,7 @@ def _joined(operations: list[Operation], results: Collection[int]) -> list[Opera
 
 
 def _origin(value: int, maker: Mapping[int, Operation]) -> int:
-    """What a value was before it was detached."""
+    """The value that this one was detached from."""
     while value in maker and maker[value].name == "aten.detach.default":
         (value,) = _read(maker[value])
     return value
@@ -139,7 +138,7 @@ def _read(operation: Operation) -> list[int]:
 def _compiled(
     trace: Trace, operations: list[Operation], rules: Mapping[str, Callable[..., Any]]
 ) -> StackedFunction:
-    """The operations as one Python function, since a loop over them would cost as much as they."""
+    """The operations as one Python function: a loop over them would double the cost."""
     names = _Names(operations)
     lines = [f"def step(inputs):\n  {''.join(f'v{n}, ' for n in range(trace.inputs))} = inputs"]
     last = {n: place for place, op in enumerate(operations) for n in names.read(op)}
@@ -163,7 +162,7 @@ def _compiled(
 
 
 class _Names:
-    """What stands for a value or a constant in the compiled function."""
+    """Names of values and constants in the compiled function."""
 
     def __init__(self, operations: list[Operation]) -> None:
         self.space: dict[str, Any] = {}
@@ -175,7 +174,7 @@ class _Names:
                 self.same[result] = self.of(operation.arguments[0].number)
             elif operation.name == "aten.t.default":
                 source = self.of(operation.arguments[0].number)
-                if source in turned:  # turned twice it is what it was
+                if source in turned:  # transposed twice
                     self.same[result] = turned[source]
                 else:
                     turned[result] = source

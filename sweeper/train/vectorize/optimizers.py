@@ -1,4 +1,4 @@
-"""Optimisers of stacked parameters: those of a recipe, for many replicas at once."""
+"""Optimisers of stacked parameters: a recipe's optimiser for many replicas at once."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What is done with the parameters of a group."""
+    """The update of one parameter group."""
 
     formula: Formula
     group: Group
     count: int
-    """How many numbers the formula needs."""
+    """Count of the numbers that the formula needs."""
 
     def own(self, items: Sequence[Item]) -> list[Item]:
-        """Those of its parameters, of one item each."""
+        """The items of its parameters, given one item per parameter."""
         places = self.group.parameters
         return list(items) if places is None else [items[place] for place in places]
 
@@ -44,7 +44,7 @@ class Optimizer:
     clipping: Clipping
 
     def states_of(self, items: Sequence[Item]) -> list[Item]:
-        """The item of each state's parameter, in the order in which states are kept."""
+        """The item of each state's parameter, in the order of the states."""
         return [item for part in self.parts for item in part.own(items) * part.formula.states]
 
     def start(self, parameters: Sequence[Tensor]) -> Tensors:
@@ -56,7 +56,7 @@ class Optimizer:
         ]
 
     def numbers_of(self, first: int, rates: Doubles) -> Tensor:
-        """What an update needs in the steps from `first` on, shape (steps, numbers, replicas)."""
+        """Numbers for updates in the steps from `first` on, shape (steps, numbers, replicas)."""
         steps = np.arange(first, first + len(rates), dtype=np.float64)[:, None]
         found = [
             np.broadcast_to(number, rates.shape)
@@ -68,7 +68,7 @@ class Optimizer:
     def update(
         self, parameters: Tensors, states: Tensors, gradients: Tensors, numbers: Tensor
     ) -> None:
-        """One step, with what it needs of shape (numbers, replicas)."""
+        """Make one step; `numbers` has shape (numbers, replicas)."""
         gradients = clipped(gradients, self.clipping)
         left, given = iter(states), iter(numbers.unbind())
         for part in self.parts:
@@ -79,7 +79,7 @@ class Optimizer:
 
 
 def _spread(numbers: Iterable[Tensor], parameters: Sequence[Tensor]) -> list[Tensors]:
-    """Each number as often as there are parameters, shaped (replicas, 1, …)."""
+    """Each number once per parameter, shaped (replicas, 1, …)."""
     ranks = [parameter.ndim for parameter in parameters]
     found = []
     for number in numbers:
@@ -89,9 +89,9 @@ def _spread(numbers: Iterable[Tensor], parameters: Sequence[Tensor]) -> list[Ten
 
 
 def clipped(gradients: Tensors, clipping: Clipping) -> Tensors:
-    """Gradients as torch clips them, those of each replica by themselves."""
+    """Gradients clipped as by torch, each replica separately."""
     if clipping.norm is not None:
-        # One after the other: how a sum over a dimension adds up depends on how many there are.
+        # One after the other: the order of additions of a sum depends on how many there are.
         squares = [total(gradient * gradient) for gradient in gradients]
         norm = sum(squares[1:], squares[0]).sqrt()
         share = (clipping.norm / (norm + 1e-6)).clamp(max=1.0)
@@ -120,7 +120,7 @@ def _formula(name: str, group: Group) -> Formula:
     if name not in FORMULAS:
         raise CannotPackError(f"its optimiser, {name}, has no packed form")
     options = {key: value for key, value in group.options if key not in _WITHOUT_EFFECT}
-    unknown = CannotPackError(f"its optimiser is {name} with {options}")
+    unknown = CannotPackError(f"packs do not support its optimiser, {name} with {options}")
     if any(isinstance(value, Tensor) for value in options.values()):
         raise unknown
     try:
@@ -130,11 +130,11 @@ def _formula(name: str, group: Group) -> Formula:
 
 
 Update = Callable[[Sequence[Tensor], "float | Sequence[float]"], None]
-"""Takes the gradients and the learning rate of one step, or one of each replica."""
+"""Takes the gradients, and one learning rate or one per replica."""
 
 
 def make_stacked(recipe: Recipe, parameters: Sequence[Tensor]) -> Update:
-    """The optimiser of these stacked parameters, which it changes in place.
+    """The update of these stacked parameters, made in place.
 
     Raises:
         CannotPackError: it has no packed form, or an option that is not known here.

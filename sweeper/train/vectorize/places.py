@@ -1,4 +1,4 @@
-"""Where in a model something happens: the part that does it, and the line of its author's file."""
+"""Finds where in a model an operation is called: module, file and line."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _OURS = str(Path(__file__).parents[1])
 
 
 class Places:
-    """Finds out where the model or the loss is while it is called."""
+    """Finds the current place in the model or the loss while it is called."""
 
     def __init__(self, model: nn.Module, loss: Any, outermost: frozenset[str]) -> None:
-        """`outermost` are the functions here that call them: what is beyond is not looked at."""
+        """`outermost` are the functions that call model and loss; frames beyond are ignored."""
         self._model, self._loss, self._outermost = model, loss, outermost
 
     def here(self) -> str:
-        """The innermost part and line at work now, such as `"in 0.act, a Mish (net.py, line 7)"`.
+        """The innermost module and line being run, such as `"in 0.act, a Mish (net.py, line 7)"`.
 
-        Nothing where the author's code is not at work, as on the way back.
+        Empty if no user code is running, as in the backward pass.
         """
         part, line = "", ""
         frame: FrameType | None = sys._getframe(1)  # noqa: SLF001
@@ -47,7 +47,7 @@ class Places:
 
 
 def named_part(model: nn.Module, loss: Any, owner: object) -> str:
-    """What a part is called: its path in the model and its class; nothing if it is no part."""
+    """A module's path in the model, and its class; empty if it is not a part of the model."""
     kind = type(owner).__name__
     for name, part in model.named_modules():
         if part is owner:

@@ -1,9 +1,9 @@
-"""What a model draws in a pack: a function of the replica's key, the step, the draw and the place.
+"""Random numbers in packs: functions of the replica's key, the step, the operation and the place.
 
-torch's own generators draw one number after the other, so that what a replica gets would depend
-on its neighbours.  Here each number is hashed by itself: a fixed random word of its place is mixed
-with the key that its replica has in this step, by multiplication with a random odd number
-(Dietzfelbinger et al. 1997, A reliable randomized algorithm for the closest-pair problem, sec. 2).
+torch's generators draw one number after the other, so a replica's numbers would depend on its
+neighbours.  Here each number is hashed by itself: a fixed random word of its place is mixed with
+the replica's key of this step, by multiplication with a random odd number (Dietzfelbinger et al.
+1997, A reliable randomized algorithm for the closest-pair problem, sec. 2).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def step_keys(keys: Sequence[int], first: int, count: int) -> Tensor:
-    """The keys of some steps, shape (count, replicas): SplitMix64, less its last bit."""
+    """The keys of `count` steps, shape (count, replicas): SplitMix64 without its last bit."""
     steps = np.arange(first + 1, first + 1 + count, dtype=np.uint64)[:, None]
     found = _mixed(np.array(keys, dtype=np.uint64) + steps * np.uint64(0x9E3779B97F4A7C15))
     return torch.from_numpy((found >> np.uint64(1)).astype(np.int64))
@@ -34,14 +34,14 @@ def _mixed(x: np.ndarray[Any, np.dtype[np.uint64]]) -> np.ndarray[Any, np.dtype[
 
 @functools.lru_cache(maxsize=64)
 def _places(draw: int, count: int) -> Tensor:
-    """A random word for each place of a draw, shape (count,)."""
+    """A random word for each place of a random operation's result, shape (count,)."""
     numbers = np.arange(1, count + 1, dtype=np.uint64) + (np.uint64(draw) << np.uint64(40))
     found = _mixed(numbers * np.uint64(0x9E3779B97F4A7C15))
     return torch.from_numpy((found >> np.uint64(32)).astype(np.uint32).view(np.int32))
 
 
 def _words(keys: Tensor, draw: int, size: Sequence[int]) -> Tensor:
-    """Random numbers of 32 bits, shape (replicas, *size); what a product has beyond is cut off."""
+    """Random 32-bit numbers, shape (replicas, *size); higher bits of products are cut off."""
     low = (keys & 0xFFFF_FFFF) - 2**31
     x = _places(draw, math.prod(size)) ^ low.to(torch.int32).unsqueeze(1)
     x *= (keys >> 32 | 1).to(torch.int32).unsqueeze(1)
@@ -57,32 +57,32 @@ def bernoulli(keys: Tensor, draw: int, like: Tensor, p: float = 0.5, **_: object
 
 
 def uniform(keys: Tensor, draw: int, like: Tensor, **_: object) -> Tensor:
-    """Numbers from 0 to 1, the 1 left out, in steps that any precision can say."""
+    """Numbers in [0, 1), at steps that every precision can represent."""
     words = _words(keys, draw, like.shape[1:]) >> 8
     return (words + 2**23).to(like.dtype) * 2.0**-24
 
 
 def chances(keys: Tensor, draw: int, like: Tensor, **_: object) -> Tensor:
-    """Ones with the probability that stands in their place, else zeros."""
+    """Ones with the probability given at their place, else zeros."""
     return (uniform(keys, draw, like) < like).to(like.dtype)
 
 
 def between(
     keys: Tensor, draw: int, like: Tensor, low: float = 0.0, high: float = 1.0, **_: object
 ) -> Tensor:
-    """Numbers from low to high, the latter left out."""
+    """Numbers in [low, high)."""
     found = uniform(keys, draw, like) * (high - low)
     return found + low
 
 
 def _inner(keys: Tensor, draw: int, size: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Numbers between -1 and 1, neither of them included, in steps that any precision can say."""
+    """Numbers in (-1, 1), at steps that every precision can represent."""
     words = _words(keys, draw, size) >> 8
     return (words.to(dtype) + 0.5) * 2.0**-23
 
 
 def _whole(operation: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """An approximated function, in whole vectors: see `rules.common`, which cannot be used here."""
+    """An approximated function in whole vectors, as in `rules.common` (not importable here)."""
     rest = -x.numel() % 64
     flat = torch.nn.functional.pad(x.reshape(-1), (0, rest))
     return operation(flat)[: x.numel()].view(x.shape)
@@ -91,7 +91,7 @@ def _whole(operation: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 def normal(
     keys: Tensor, draw: int, like: Tensor, mean: float = 0.0, deviation: float = 1.0, **_: object
 ) -> Tensor:
-    """Normally distributed numbers, by the inverse of their distribution function."""
+    """Normally distributed numbers, by the inverse distribution function."""
     dtype = like.dtype
     found = _whole(torch.erfinv, _inner(keys, draw, like.shape[1:], dtype)) * math.sqrt(2)
     return found * deviation + mean if (mean, deviation) != (0.0, 1.0) else found
@@ -104,7 +104,7 @@ def exponential(keys: Tensor, draw: int, like: Tensor, rate: float = 1.0, **_: o
 
 
 def _sized(draw_like: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A draw of so many numbers, where none are given that are like them."""
+    """A random operation that is given a size, not a tensor to resemble."""
 
     def drawn(
         keys: Tensor, draw: int, *given: Any, dtype: torch.dtype | None = None, **_: object
@@ -119,7 +119,7 @@ def _sized(draw_like: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def _integers(
     keys: Tensor, draw: int, *given: Any, dtype: torch.dtype | None = None, **_: object
 ) -> Tensor:
-    """Whole numbers from low (or 0) to high, the latter left out."""
+    """Integers in [low, high); low is 0 by default."""
     *bounds, size = given
     low, high = (0, *bounds)[-2:]
     words = _words(keys, draw, size).to(torch.int64) + 2**31
@@ -128,12 +128,12 @@ def _integers(
 
 
 def _order(keys: Tensor, draw: int, count: int, **_: object) -> Tensor:
-    """Whole numbers below count in any order."""
+    """The integers below count in random order."""
     return _words(keys, draw, (count,)).argsort(1)
 
 
 def _around(keys: Tensor, draw: int, mean: Any, deviation: Any = 1.0, **_: object) -> Tensor:
-    """Normally distributed numbers with means, deviations or both of their own."""
+    """Normally distributed numbers with given means, standard deviations or both."""
     given = [x for x in (mean, deviation) if isinstance(x, Tensor)]
     rank = max(x.ndim for x in given)
     shaped = [x.reshape(len(x), *[1] * (rank - x.ndim), *x.shape[1:]) for x in given]
@@ -161,21 +161,21 @@ DRAWS: Mapping[str, Callable[..., Tensor]] = {
     "aten.randint.low": _integers,
     "aten.randperm.default": _order,
 }
-"""By operation that draws: what is drawn for stacked replicas instead."""
+"""By random operation: its replacement for stacked replicas."""
 
 
 _QUIET = "aten::_scaled_dot_product_flash_attention_for_cpu"
-"""It is tagged for an option that it refuses."""
+"""torch tags it as random for an option that it rejects."""
 
 
 def is_draw(operation: Any) -> bool:
-    """Whether torch says that this operation draws from a generator."""
+    """Whether torch declares that this operation draws random numbers."""
     tagged = torch.Tag.nondeterministic_seeded in operation.tags
     return tagged and operation._schema.name != _QUIET  # noqa: SLF001
 
 
 class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """One that sees what torch computes."""
+    """A dispatch mode that sees torch's operations."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -187,11 +187,11 @@ class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class Drawn(Mode):  # type: ignore[no-untyped-call]
-    """Plain training with what a pack would have drawn, for a key of shape (1,).
+    """Eager training with the random numbers that a pack would use, for a key of shape (1,).
 
-    Which draw of the step each one is shows in the state of torch's generator, which moves as it
-    would without this: what is computed again from a state that was kept, as
-    `torch.utils.checkpoint` does, is the same draw.  Afterwards the generator is as it was.
+    Random operations of the step are told apart by the state of torch's generator, which moves as
+    usual: an operation repeated from a saved state, as by `torch.utils.checkpoint`, gets the same
+    numbers.  Afterwards the generator's state is restored.
     """
 
     def __init__(self, key: Tensor) -> None:
@@ -200,13 +200,13 @@ class Drawn(Mode):  # type: ignore[no-untyped-call]
         self._numbers: dict[bytes, int] = {}
         self._drawn: list[str] = []
         self.last = -1
-        """Which draw the last one was."""
+        """Number of the last random operation."""
         self.reason = ""
-        """Why draws cannot be told apart, if they cannot."""
+        """Why random operations cannot be told apart; empty if they can."""
 
     @property
     def draws(self) -> int:
-        """How many different draws there were."""
+        """Number of different random operations."""
         return len(self._drawn)
 
     def __enter__(self) -> Self:
@@ -217,8 +217,8 @@ class Drawn(Mode):  # type: ignore[no-untyped-call]
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)  # type: ignore[no-untyped-call]
         if _state() != self._newest:
-            # The next step would draw the same again, or what somebody has chosen.
-            self._refuse("it leaves torch's random generator in another state than its draws do")
+            # The next step would draw the same numbers again, or those of a state that was set.
+            self._refuse("it leaves torch's random generator in another state than drawing does")
         torch.default_generator.set_state(self._before)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -228,7 +228,7 @@ class Drawn(Mode):  # type: ignore[no-untyped-call]
             return func(*args, **kwargs)
         self.last = self._number(_described(func, args, kwargs))
         rule = DRAWS.get(str(func))
-        found = func(*args, **kwargs)  # for what it does to the generator
+        found = func(*args, **kwargs)  # called to advance the generator
         if self.last == len(self._drawn) - 1:
             self._newest = _state()
         if rule is None:
@@ -238,7 +238,7 @@ class Drawn(Mode):  # type: ignore[no-untyped-call]
         return args[0].copy_(own) if func._schema.name.endswith("_") else own  # noqa: SLF001
 
     def _number(self, drawn: str) -> int:
-        """Which draw this is, by the state that it begins in."""
+        """The number of this random operation, by the generator's state before it."""
         state = _state()
         known = self._numbers.get(state)
         if known is None or state == self._newest:
@@ -261,6 +261,6 @@ def _state() -> bytes:
 
 
 def _described(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """What is drawn: equal where the same state of a generator gives the same numbers."""
+    """Describes an operation: equal if the same generator state gives the same numbers."""
     given = [tuple(x.shape) if isinstance(x, Tensor) else x for x in args]
     return repr((str(func), given, sorted(kwargs.items())))

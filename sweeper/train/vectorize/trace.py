@@ -1,8 +1,8 @@
-"""A tape: what one step of a model's training computes, as a list of torch's own operations.
+"""Traces: one training step of a model, recorded as a list of torch's operations.
 
-It is recorded while the plain step runs, forward and backward, so it holds what really happened:
-blocks without gradients, custom functions and hooks included.  Whatever a tape cannot say (a tensor
-that is neither the model's own nor a sample, say) is a reason to train plain.
+A trace is recorded while an eager step runs, forward and backward, so it includes blocks without
+gradients, custom functions and hooks.  What it cannot express (such as a tensor that is neither the
+model's own nor a sample) is a reason to train eagerly.
 """
 
 from __future__ import annotations
@@ -21,57 +21,58 @@ from sweeper.train.vectorize.random import Drawn, Mode, is_draw
 
 
 class CannotPackError(Exception):
-    """Why replicas of this model are trained one by one; for people."""
+    """Why replicas of this model are trained eagerly, one by one; shown to users."""
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A tensor on the tape: first the inputs, then what was computed."""
+    """A tensor of the trace, by number: inputs first, then results."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation: its arguments hold `Value`s where they were tensors.
+    """One operation; `Value`s stand for tensors in its arguments.
 
-    Before its own arguments one that draws has the keys of the replicas, and which draw of the step
-    it is; one that makes a tensor out of nothing has the keys: there are as many as replicas.
+    A random operation has two more arguments in front: the replicas' keys, and its number among the
+    random operations of the step.  A factory function has the keys in front, for the number of
+    replicas.
     """
 
     name: str
     arguments: tuple[Any, ...]
     options: tuple[tuple[str, Any], ...]
     results: tuple[int, ...]
-    """What it gives, then what it changes and does not give; -1 for what is no tensor."""
+    """The returned values, then those changed in place and not returned; -1 for a non-tensor."""
     many: bool
-    """Whether it gives a tuple."""
+    """Whether it returns a tuple."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What is computed for one replica; the same for all of a point that can be packed."""
+    """One replica's computation; the same for all replicas of a point that can be packed."""
 
     inputs: int
-    """How many tensors it is given; the last are the keys of what is drawn."""
+    """The number of input tensors; the last are the random keys."""
     draws: int
-    """How many times random numbers are drawn; what is computed again draws the same again."""
+    """The number of random operations; one that is recomputed counts once."""
     operations: tuple[Operation, ...]
     results: tuple[int, ...]
-    """The numbers of the values that are wanted, in order."""
+    """The numbers of the resulting values, in order."""
     products: int
-    """Multiplications in matrix products: what the step costs where it is not overhead."""
+    """Multiplications in matrix products: the cost of the step beside overhead."""
     numbers: int
-    """How many numbers the step computes: what it holds in memory at most, beside its inputs."""
+    """Count of numbers that the step computes: its largest memory beside the inputs."""
 
     @property
     def digest(self) -> str:
-        """Equal for equal tapes, in every process and release: folders keep it."""
+        """Equal for equal traces in every process and release, since folders store it."""
         return hashlib.sha256(_written(self).encode()).hexdigest()
 
 
 def _written(value: Any) -> str:
-    """A tape as text, of which stored digests are made: whatever classes and fields are called."""
+    """A trace as text for stored digests: it keeps the names that classes had at first."""
     match value:
         case Value():
             return f"Value(number={value.number!r})"
@@ -99,7 +100,7 @@ def trained(model: nn.Module) -> list[nn.Parameter]:
 
 
 def held(model: nn.Module, loss: Any = None) -> list[Tensor]:
-    """What else there is: the model's parameters that are not trained, and all buffers."""
+    """The model's frozen parameters, and all buffers of model and loss."""
     fixed = [parameter for parameter in model.parameters() if not parameter.requires_grad]
     return [*fixed, *model.buffers(), *(loss.buffers() if isinstance(loss, nn.Module) else ())]
 
@@ -107,14 +108,14 @@ def held(model: nn.Module, loss: Any = None) -> list[Tensor]:
 def record(
     model: nn.Module, loss: Callable[[Any, Any], Any], x: Tensor, y: Tensor
 ) -> tuple[Trace, Tensor, list[Tensor]]:
-    """The tape of one step on the batch (x, y), its loss, and its gradients; nothing is updated.
+    """The trace of one step on the batch (x, y), its loss and its gradients; nothing is updated.
 
-    Its inputs are what is `trained`, what is `held`, x, y and keys; its results are the loss, a
-    gradient of each that is trained, and what is held after the step.  What the model draws is
-    drawn for the key 0, and no generator is moved.
+    The trace's inputs are the tensors of `trained` and `held`, x, y and keys; its results are the
+    loss, the gradient of each trained parameter, and the tensors of `held` after the step.  Random
+    numbers are those of the key 0; no generator's state changes.
 
     Raises:
-        CannotPackError: the step cannot be written down.
+        CannotPackError: the step cannot be recorded.
     """
     return _recorded(model, loss, x, y)[0]
 
@@ -122,10 +123,10 @@ def record(
 def places_of(
     model: nn.Module, loss: Callable[[Any, Any], Any], batch: tuple[Tensor, Tensor], name: str
 ) -> str:
-    """Where a step first computes an operation; nothing if that is on the way back alone.
+    """Where a step first computes an operation; empty if only in the backward pass.
 
     Raises:
-        CannotPackError: the step cannot be written down.
+        CannotPackError: the step cannot be recorded.
     """
     return _recorded(model, loss, *batch, wanted=name)[1]
 
@@ -133,7 +134,7 @@ def places_of(
 def _recorded(
     model: nn.Module, loss: Callable[[Any, Any], Any], x: Tensor, y: Tensor, wanted: str = ""
 ) -> tuple[tuple[Trace, Tensor, list[Tensor]], str]:
-    """As `record`, and where the operation that is wanted is."""
+    """As `record`, and the place of the wanted operation."""
     parameters, keys = trained(model), torch.zeros(1, dtype=torch.int64)
     before = held(model, loss)
     places = Places(model, loss, _OUTERMOST)
@@ -146,10 +147,10 @@ def _recorded(
         kept.check()
         _check_used(model, gradients)
         if any(recorder.changed(parameter) for parameter in parameters):
-            raise CannotPackError("its step itself changes a parameter that is trained")
+            raise CannotPackError("its forward pass changes a trained parameter")
         after = held(model, loss)
         if len(after) != len(before):
-            raise CannotPackError("buffers that were one tensor under two names come apart")
+            raise CannotPackError("buffers that were one tensor under two names become two tensors")
         trace = recorder.trace([value, *gradients, *after])
     return (trace, value.detach(), list(gradients)), recorder.place
 
@@ -163,19 +164,19 @@ def _check_used(model: nn.Module, gradients: Sequence[Tensor | None]) -> None:
     if unused:
         raise CannotPackError(
             f"a parameter takes no part in the loss: {', '.join(unused[:4])}; remove or freeze it, "
-            "or where it is inside torch.utils.checkpoint, use use_reentrant=False"
+            "or, if it is inside torch.utils.checkpoint, pass use_reentrant=False"
         )
 
 
 def record_evaluation(
     model: nn.Module, loss: Callable[[Any, Any], Any], x: Tensor, y: Tensor
 ) -> Trace:
-    """The tape of a model's loss on a batch, in the mode that it is in, without gradients.
+    """The trace of a model's loss on a batch, in the model's current mode, without gradients.
 
-    Its inputs are those of a step; its results are the loss and the output, or each tensor in it.
+    Its inputs are those of a step; its results are the loss and each tensor of the output.
 
     Raises:
-        CannotPackError: the evaluation cannot be written down.
+        CannotPackError: the evaluation cannot be recorded.
     """
     fixed, keys = held(model, loss), torch.zeros(1, dtype=torch.int64)
     inputs = [*trained(model), *fixed]
@@ -197,22 +198,22 @@ def record_evaluation(
 
 
 def tensors_of(output: Any) -> list[Tensor]:
-    """The tensors that a model gives: one, or those in tuples, lists and dictionaries.
+    """The tensors of an output: one, or those in tuples, lists and dictionaries.
 
     Raises:
-        CannotPackError: it gives something else.
+        CannotPackError: the output is something else.
     """
     if isinstance(output, Tensor):
         return [output]
     if isinstance(output, Mapping):
         output = list(output.values())
     if not isinstance(output, tuple | list):
-        raise CannotPackError(f"its output is a {type(output).__name__}, and not made of tensors")
+        raise CannotPackError(f"its output is a {type(output).__name__}, not made of tensors")
     return [tensor for part in output for tensor in tensors_of(part)]
 
 
 class _Kept:
-    """Leaves the buffers of a model and its loss as they were."""
+    """Restores the buffers of a model and its loss on exit."""
 
     def __init__(self, model: nn.Module, loss: Any) -> None:
         wholes = [model, *([loss] if isinstance(loss, nn.Module) else ())]
@@ -225,7 +226,7 @@ class _Kept:
         return self
 
     def check(self) -> None:
-        """Whether there are as many as before, each of its size and type."""
+        """Check that the buffers have kept their number, sizes and types."""
         for part, before in self._places:
             if _shapes(part._buffers) != _shapes(before):  # noqa: SLF001
                 raise CannotPackError(f"the buffers of {type(part).__name__} change their size")
@@ -248,19 +249,19 @@ def _shapes(buffers: Mapping[str, Tensor | None]) -> list[Any]:
 
 
 class Recorder(Mode):  # type: ignore[no-untyped-call]
-    """Writes down what torch computes from these tensors; the last are the keys of draws."""
+    """Records what torch computes from the given tensors; the last are the random keys."""
 
     def __init__(
         self, inputs: Sequence[Tensor], drawn: Drawn, places: Places, wanted: str = ""
     ) -> None:
-        """`drawn` numbers the draws; `places` says where an operation is that is `wanted`."""
+        """`drawn` numbers random operations; `places` finds the place of operation `wanted`."""
         super().__init__()
         self._places, self._wanted, self.place = places, wanted, ""
         self._operations: list[Operation] = []
         self._reason = ""
         self._inputs, self._drawn = len(inputs), drawn
         self._products = self._computed = 0
-        # Tensors are told apart by identity, so every one of them is kept alive.
+        # Tensors are compared by id, so every tensor is kept alive.
         self._kept: list[Tensor] = []
         self._numbers: dict[int, int] = {}
         self._by_memory: dict[int, list[Tensor]] = {}
@@ -270,14 +271,14 @@ class Recorder(Mode):  # type: ignore[no-untyped-call]
 
     @property
     def reading(self) -> _Reading:
-        """To be entered with it: sees values being read that no operation computes."""
+        """A mode to enter with the recorder: it detects reads of values without an operation."""
         return _Reading(self)
 
     def trace(self, results: Sequence[Tensor]) -> Trace:
-        """What was recorded, as far as these results are wanted.
+        """The trace of these results.
 
         Raises:
-            CannotPackError: it cannot be written down.
+            CannotPackError: it cannot be recorded.
         """
         if self._reason or self._drawn.reason:
             raise CannotPackError(self._reason or self._drawn.reason)
@@ -294,7 +295,7 @@ class Recorder(Mode):  # type: ignore[no-untyped-call]
         )
 
     def changed(self, given: Tensor) -> bool:
-        """Whether an input is no longer what it was."""
+        """Whether an input was changed in place."""
         number = self._numbers.get(id(given))
         return number is None or number >= self._inputs
 
@@ -323,7 +324,7 @@ class Recorder(Mode):  # type: ignore[no-untyped-call]
         return found
 
     def _add(self, tensor: Tensor) -> int:
-        # An operation in place gives what it was given: from here on that name means the result.
+        # An operation in place returns its input: from here on that tensor is the result.
         number = len(self._kept)
         self._numbers[id(tensor)] = number
         self._kept.append(tensor)
@@ -336,12 +337,12 @@ class Recorder(Mode):  # type: ignore[no-untyped-call]
         if not isinstance(result, Tensor):
             self.read(name)
             return -1
-        if result.untyped_storage().data_ptr() not in self._by_memory:  # no view of what there is
+        if result.untyped_storage().data_ptr() not in self._by_memory:  # not a view
             self._computed += result.numel()
         return self._add(result)
 
     def _forget_views(self, changed: Tensor) -> None:
-        """What shares memory with a tensor that is changed is no longer what the tape says."""
+        """Mark tensors that share memory with a changed one: the trace lacks their new values."""
         for tensor in self._by_memory.get(changed.untyped_storage().data_ptr(), ()):
             if tensor is not changed and tensor.numel():
                 self._numbers.pop(id(tensor), None)
@@ -359,16 +360,16 @@ class Recorder(Mode):  # type: ignore[no-untyped-call]
         return value
 
     def read(self, how: str) -> None:
-        """Note that values became numbers of Python's."""
+        """Note that values were read as Python numbers."""
         self._refuse(f"its step depends on the values of its data ({how})")
 
     def _refuse(self, reason: str) -> None:
-        # Kept, not raised: what runs is the user's code, which may swallow an exception.
+        # Kept, not raised: user code is running and may swallow an exception.
         self._reason = self._reason or f"{reason} {self._places.here()}".strip()
 
 
 class _Reading(TorchFunctionMode):
-    """Sees `tolist` and its like, which read a tensor's memory past all operations."""
+    """Detects `tolist` and the like, which read a tensor's memory without an operation."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
@@ -394,7 +395,7 @@ def values_in(found: Any) -> list[int]:
 
 def _changed(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
     """The tensors that an operation changes in place."""
-    if str(func) == "aten.native_batch_norm.default":  # whose signature hides it
+    if str(func) == "aten.native_batch_norm.default":  # its signature does not show it
         return [tensor for tensor in args[3:5] if args[5] and tensor is not None]
     found = []
     for place, argument in enumerate(func._schema.arguments):  # noqa: SLF001
@@ -404,7 +405,7 @@ def _changed(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[
 
 
 def _products(name: str, args: Sequence[Any], found: Any) -> int:
-    """Multiplications in a product of matrices, or in a convolution."""
+    """Multiplications in a matrix product or a convolution."""
     if name in {"aten.mm.default", "aten.addmm.default", "aten.bmm.default"}:
         return int(found.numel() * args[-2].shape[-1])
     if name == "aten.convolution.default":

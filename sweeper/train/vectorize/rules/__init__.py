@@ -1,8 +1,7 @@
-"""Rules: what torch's operations are for stacked replicas, one file a subject.
+"""Batching rules: torch's operations for stacked replicas, one file per subject.
 
-A rule may be here only where its bits for one replica depend neither on how many replicas there
-are (two or more) nor on which place it has among them: `tests/test_batched.py` holds every rule to
-that.
+A replica's bits must depend neither on the number of replicas (two or more) nor on its place among
+them: `tests/test_batched.py` checks every rule for that.
 """
 
 from __future__ import annotations
@@ -43,4 +42,4 @@ RULES: Mapping[str, Callable[..., Any]] = {
     **losses.RULES,
     **DRAWS,
 }
-"""By operation: what it is for stacked replicas."""
+"""By operation: its implementation for stacked replicas."""

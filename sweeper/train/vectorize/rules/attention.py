@@ -1,4 +1,4 @@
-"""Attention."""
+"""Rules for attention."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _attention(
     attn_mask: Tensor | None = None,
     scale: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The output, and the weights instead of torch's logarithms of their sums."""
+    """The output, and the attention weights in place of torch's log-sum-exp."""
     if dropout:
         raise CannotPackError("its attention draws random numbers")
     factor = query.shape[-1] ** -0.5 if scale is None else scale
@@ -37,7 +37,7 @@ def _attention(
         )
     weights = softmax(scores, -1)
     if attn_mask is not None:
-        # One that may look at nothing gets zeros, as from torch: a sample of padding alone, say.
+        # A fully masked row gives zeros, as in torch: a sample of padding alone, say.
         weights = weights.masked_fill((scores == -torch.inf).all(-1, keepdim=True), 0.0)
     return bmm(weights, value), weights
 

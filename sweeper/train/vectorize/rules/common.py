@@ -1,4 +1,4 @@
-"""What rules are made of: dimensions beside the first, which counts replicas."""
+"""Helpers for rules; the first dimension of a stacked tensor counts replicas."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import torch
 from torch import Tensor
 
 WHOLE = 64
-"""Numbers that fill whole vectors on every processor: the scalars left over at an end are computed
-by other functions, whose last bits differ."""
+"""A multiple of every processor's vector length: numbers left over at the end are computed by
+scalar functions, whose last bits differ."""
 
 VECTOR = 16
-"""Numbers in the widest vector of a processor."""
+"""Numbers in a processor's widest vector."""
 
 NONE, MEAN = 0, 1
-"""torch's codes for a loss's reduction."""
+"""torch's codes for the reduction of a loss."""
 
 
 def later(dim: int) -> int:
-    """A replica's dimension as one of the stack."""
+    """A replica's dimension as a dimension of the stack."""
     return dim + 1 if dim >= 0 else dim
 
 
 def dims_of(x: Tensor, dims: Sequence[int] | None) -> tuple[int, ...]:
-    """A replica's dimensions (none: all of them) as those of the stack."""
+    """A replica's dimensions (none: all) as dimensions of the stack."""
     return tuple(later(dim) for dim in dims) if dims else tuple(range(1, x.ndim))
 
 
 def raised(x: Tensor, rank: int) -> Tensor:
-    """With so many dimensions."""
+    """Insert dimensions of size 1 after the first, up to this rank."""
     return x if x.ndim == rank else x.reshape(len(x), *[1] * (rank - x.ndim), *x.shape[1:])
 
 
@@ -40,23 +40,23 @@ def is_short(x: Tensor) -> bool:
 
 
 def lies_turned(x: Tensor) -> bool:
-    """Whether columns lie below each other in memory, where rows usually do."""
+    """Whether matrices are laid out column by column in memory."""
     return x.ndim > 2 and not x.is_contiguous() and x.mT.is_contiguous()
 
 
 def aligned(*values: Any) -> list[Any]:
-    """Tensors with as many dimensions, so that they are broadcast replica by replica."""
+    """Tensors raised to equal rank, so that they are broadcast replica by replica."""
     rank = max(x.ndim for x in values if isinstance(x, Tensor))
     return [raised(x, rank) if isinstance(x, Tensor) else x for x in values]
 
 
 def together(operation: Callable[..., Any]) -> Callable[..., Any]:
-    """An operation on tensors that are broadcast to one shape."""
+    """The operation on tensors broadcast to one shape."""
     return lambda *values: operation(*aligned(*values))
 
 
 def in_whole_vectors(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """An elementwise operation on tensors of one shape, so that no scalars are left over."""
+    """An elementwise operation on tensors of one shape, padded to whole vectors."""
 
     def apply(*values: Any, **options: Any) -> Tensor:
         first: Tensor = values[0]
@@ -77,8 +77,8 @@ def in_whole_vectors(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def total(x: Tensor, dims: Sequence[int] | None = None, *, keepdim: bool = False) -> Tensor:
-    """The sum over a replica's dimensions, or over all."""
+    """The sum over some of a replica's dimensions, or over all."""
     if x.ndim == 1:
         return x
-    # Nowhere one piece, since torch adds up in the order in which it lies.
+    # In one of two layouts, since torch's order of additions depends on the layout.
     return (x if lies_turned(x) else x.contiguous()).sum(dims_of(x, dims), keepdim)

@@ -1,7 +1,7 @@
-"""Convolutions: those of all replicas as the groups of one, or as products of matrices.
+"""Rules for convolutions: replicas become groups of one convolution, or matrix products.
 
-torch's library takes groups of a single channel by ways that depend on how many there are, and is
-slow at two or three; there each window is written out as a column (im2col).
+For groups of a single channel torch's library chooses its algorithm by their number, and it is slow
+for two or three channels; for these, windows are unfolded into columns (im2col).
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from sweeper.train.vectorize.trace import CannotPackError
 aten: Any = torch.ops.aten
 
 FEW_CHANNELS = 3
-"""Of a group: measured on one core, at 8 × 8 to 28 × 28 positions and batches of 32."""
+"""Channels of a group up to which im2col is used: measured on one core, at 8 × 8 to 28 × 28
+positions and batches of 32."""
 
 Sizes = Sequence[int]
 
 
 def _joined(x: Tensor) -> Tensor:
-    """The channels of all replicas beside each other: shape (samples, replicas × channels, …)."""
+    """Channels of all replicas concatenated: shape (samples, replicas × channels, …)."""
     return x.transpose(0, 1).reshape(x.shape[1], -1, *x.shape[3:])
 
 
@@ -71,7 +72,7 @@ def _convolution(
 
 
 def _windows(x: Tensor, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes) -> Tensor:
-    """Shape (replicas, channels, *kernel, samples, *positions)."""
+    """The windows of x, shape (replicas, channels, *kernel, samples, *positions)."""
     rank = len(kernel)
     if any(padding):
         x = aten.constant_pad_nd(x, [side for size in reversed(padding) for side in (size, size)])
@@ -131,7 +132,7 @@ def _convolution_backward(
 def _folded(
     columns: Tensor, x: Tensor, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes
 ) -> Tensor:
-    """The sums of what windows say of each number of x, one place of the kernel after the other."""
+    """Sum overlapping windows back into the shape of x (col2im), one kernel place after another."""
     sides = [size + 2 * side for size, side in zip(x.shape[3:], padding, strict=True)]
     found = x.new_zeros((*x.shape[:3], *sides))
     places = [

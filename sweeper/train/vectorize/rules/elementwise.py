@@ -1,4 +1,4 @@
-"""Arithmetic and activations, number by number."""
+"""Rules for elementwise arithmetic and activations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ aten: Any = torch.ops.aten
 
 
 def _add(x: Tensor, y: Any, alpha: float = 1) -> Tensor:
-    # Two roundings wherever a number stands: torch joins them in whole vectors only.
+    # Two roundings for every number: torch fuses them, but in whole vectors only.
     x, y = aligned(x, y if alpha == 1 else y * alpha)
     return torch.add(x, y)
 
@@ -31,7 +31,7 @@ def _rsub(x: Tensor, y: Any, alpha: float = 1) -> Tensor:
 
 
 def _power(x: Tensor, exponent: float) -> Tensor:
-    """By products and roots where it can, which are rounded alike wherever a number stands."""
+    """Powers by products and roots where possible: their rounding does not depend on the place."""
     if exponent not in _POWERS:
         return _POW(x, exponent)
     return _POWERS[exponent](x)
@@ -113,7 +113,7 @@ _EXACT: Mapping[str, Callable[..., Any]] = {
     "aten._prelu_kernel.default": together(aten._prelu_kernel),  # noqa: SLF001
     "aten._prelu_kernel_backward.default": _prelu_backward,
 }
-"""Exact to the last bit, wherever a number stands."""
+"""Correctly rounded: the same bits at every place."""
 
 _APPROXIMATED = {
     f"aten.{name}.default": in_whole_vectors(getattr(aten, name))
@@ -123,6 +123,6 @@ _APPROXIMATED = {
     f"aten.{name}.default": in_whole_vectors(getattr(torch, name.removesuffix("_")))
     for name in ("exp", "log", "log1p", "tanh_", "sigmoid_")
 }
-"""By approximations of which torch has two."""
+"""Approximated, by one function in vectors and another for scalars."""
 
 RULES = {**_EXACT, **_APPROXIMATED}

@@ -1,4 +1,4 @@
-"""Activations and functions of numbers beyond the usual ones, number by number."""
+"""Rules for less common activations and elementwise functions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EXP, _LOG, _LOG1P, _SIGMOID = map(
 
 
 def _approximated(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A function of tensors that are broadcast and numbers, by an approximation."""
+    """An approximated function of tensors, which are broadcast, and numbers."""
     whole = in_whole_vectors(operation)
 
     def apply(*values: Any) -> Tensor:
@@ -35,7 +35,7 @@ def _scalar_power(base: float, exponent: Tensor) -> Tensor:
 
 
 def _log_sigmoid(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The output, and what the way back needs."""
+    """The output, and what the backward pass needs."""
     powers = _EXP(-x.abs())
     return x.clamp(max=0) - _LOG1P(powers), powers
 

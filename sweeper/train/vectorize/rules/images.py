@@ -1,4 +1,4 @@
-"""Maps made larger, padded, and cut into windows: every sample of every replica by itself."""
+"""Rules for upsampling, padding and unfolding of images, sample by sample."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ aten: Any = torch.ops.aten
 
 
 def _over_samples(operation: Callable[..., Any]) -> Callable[..., Any]:
-    """An operation on samples, for replicas of them."""
+    """An operation on samples, applied to the samples of all replicas."""
 
     def apply(*values: Any, **options: Any) -> Any:
         replicas = next(len(x) for x in values if isinstance(x, Tensor))
@@ -26,7 +26,7 @@ def _over_samples(operation: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _enlarged_backward(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The way back of one that is told of the size of all samples."""
+    """The backward pass of an operation that is given the size of the input."""
 
     def apply(grad: Tensor, size: Sequence[int], before: Sequence[int], *more: Any) -> Tensor:
         flat = grad.flatten(0, 1).contiguous()

@@ -1,4 +1,4 @@
-"""Numbers that are looked up by their places, and put there."""
+"""Rules for indexing: gather and scatter."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def _dims(indices: Indices) -> list[int]:
 
 
 def _first(x: Tensor, dims: Sequence[int]) -> Tensor:
-    """With these dimensions of a replica first."""
+    """Move these dimensions of a replica to the front."""
     others = [dim for dim in range(x.ndim - 1) if dim not in dims]
     return x.permute(0, *(dim + 1 for dim in (*dims, *others)))
 
 
 def _places(indices: Indices, sizes: Sequence[int]) -> Tensor:
-    """Numbers of places where those of the indexed dimensions lie one after the other."""
+    """Flat indices into the indexed dimensions."""
     tensors = [index for index in indices if index is not None]
     if any(index.dtype in {torch.bool, torch.uint8} for index in tensors):
-        raise CannotPackError("it chooses by a mask: how much depends on the values")
+        raise CannotPackError("it indexes by a mask, so the size of the result depends on values")
     places: Any = 0
     for index, size in zip(aligned(*tensors), sizes, strict=True):
         places = places * size + torch.where(index < 0, index + size, index)
@@ -39,7 +39,7 @@ def _places(indices: Indices, sizes: Sequence[int]) -> Tensor:
 
 
 def _moved(x: Tensor, indices: Indices, rank: int, *, back: bool = False) -> Tensor:
-    """What an index gives has its dimensions first: brought to where torch has them, or back."""
+    """Move the indices' dimensions from the front to where torch has them, or back."""
     dims = _dims(indices)
     if dims != list(range(dims[0], dims[-1] + 1)):
         return x
@@ -84,7 +84,7 @@ def _index_put(
 
 
 def _along(index: Tensor, x: Tensor, dim: int) -> Tensor:
-    """Numbers along a dimension of x, as many everywhere else."""
+    """An index along a dimension of x, expanded over the others."""
     shape = [1] * x.ndim
     shape[0], shape[dim] = len(x), index.numel() // len(index)
     sizes = list(x.shape)

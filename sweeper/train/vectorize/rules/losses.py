@@ -1,4 +1,4 @@
-"""Losses: one number a replica."""
+"""Rules for losses: one number per replica."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from sweeper.train.vectorize.trace import CannotPackError
 _EXP, _LOG, _LOG1P = map(in_whole_vectors, (torch.exp, torch.log, torch.log1p))
 
 CROSS_ENTROPY, CROSS_ENTROPY_BACKWARD = "sweeper.cross_entropy", "sweeper.cross_entropy_backward"
-"""The loss by the logarithm of a softmax, and the way back through both, which share something."""
+"""The loss of a log-softmax, and the backward pass through both, which reuses its labels."""
 
-# -- of classes -----------------------------------------------------------------------------------
+# -- classes --------------------------------------------------------------------------------------
 
 
 def _check_nll(x: Tensor) -> None:
     if x.ndim < 3:
-        raise CannotPackError("its cross entropy is of no batch")
+        raise CannotPackError("its cross entropy is computed without a batch dimension")
 
 
 def _labels(
     x: Tensor, y: Tensor, ignored: int | None, weight: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """Labels that are classes, and what each counts; both with a dimension for the classes.
+    """Valid labels and their weights, both with a dimension for the classes.
 
-    What counts weighs 1, or the weight of its class.  Nothing is ignored where `ignored` is None:
-    without weights there is no need to say which count.
+    A label weighs 1, or the weight of its class, and 0 if ignored.  If `ignored` is None, none is;
+    without class weights the weights are then None.
     """
     y = y.unsqueeze(2)
     counts = None
@@ -55,14 +55,14 @@ def _labels(
 def _nll(
     x: Tensor, y: Tensor, weight: Tensor | None, reduction: int, ignored: int
 ) -> tuple[Tensor, Tensor | float]:
-    """Losses of shape (replicas,), and how many samples count, or what they weigh."""
+    """Losses of shape (replicas,), and the total weight of the samples."""
     return _cross_entropy(x, y, weight, reduction, ignored)[:2]
 
 
 def _cross_entropy(
     x: Tensor, y: Tensor, weight: Tensor | None, reduction: int, ignored: int | None
 ) -> tuple[Tensor, Tensor | float, Tensor, Tensor | None]:
-    """As `_nll`, and then the labels, and what each counts; see `_labels`."""
+    """As `_nll`, then the labels and their weights; see `_labels`."""
     _check_nll(x)
     labels, counts = _labels(x, y, ignored, weight)
     counted = float(labels[0].numel()) if counts is None else total(counts)
@@ -92,8 +92,8 @@ def _nll_backward(
 def _of_each(
     grad: Tensor, counted: Tensor | float, reduction: int, labels: Tensor, counts: Tensor | None
 ) -> Tensor:
-    """The gradient of what each sample loses: 0 where none counts, as torch's."""
-    if counts is not None:  # nothing by nothing is no number, and a batch may be ignored as a whole
+    """The gradient of each sample's loss: 0 if no sample counts, as in torch."""
+    if counts is not None:  # avoids 0 / 0 if a whole batch is ignored
         counted = counted + (counted == 0)
     each = grad / counted if reduction == MEAN else grad
     each = each.unsqueeze(2) if reduction == NONE else raised(each, labels.ndim)
@@ -112,12 +112,12 @@ def _cross_entropy_backward(
     labels: Tensor,
     counts: Tensor | None,
 ) -> Tensor:
-    """Of the losses of `_cross_entropy` by what x is the logarithm of the softmax of."""
+    """The gradient of `_cross_entropy` by the logits; x is their log-softmax."""
     each = _of_each(grad, counted, reduction, labels, counts)
     return (_EXP(x) * each).scatter_add_(2, labels, -each)
 
 
-# -- of numbers -----------------------------------------------------------------------------------
+# -- numbers --------------------------------------------------------------------------------------
 
 
 def _reduced(x: Tensor, reduction: int) -> Tensor:
@@ -127,7 +127,7 @@ def _reduced(x: Tensor, reduction: int) -> Tensor:
 
 
 def _spread(grad: Tensor, like: Tensor, reduction: int) -> Tensor:
-    """The gradient of each number that was reduced."""
+    """The gradient of each number before the reduction."""
     if reduction == MEAN:
         grad = grad / math.prod(like.shape[1:])
     return raised(grad, like.ndim)
@@ -150,7 +150,7 @@ def _bounded(x: Tensor, bound: float) -> Tensor:
 
 
 def _huber(x: Tensor, y: Tensor, reduction: int = MEAN, delta: float = 1.0) -> Tensor:
-    """Squares up to a distance of delta, and straight from there on."""
+    """Quadratic up to a distance of delta, linear beyond."""
     x, y = aligned(x, y)
     difference = x - y
     near = _bounded(difference, delta)
@@ -178,7 +178,7 @@ def _binary_with_logits(
     positive: Tensor | None = None,
     reduction: int = MEAN,
 ) -> Tensor:
-    """Binary cross entropy of what a sigmoid would be applied to."""
+    """Binary cross entropy of logits."""
     x, y, weight, positive = aligned(x, y, weight, positive)
     logs = _LOG1P(_EXP(-x.abs()))
     if positive is None:
@@ -189,7 +189,7 @@ def _binary_with_logits(
 
 
 def _binary(x: Tensor, y: Tensor, weight: Tensor | None = None, reduction: int = MEAN) -> Tensor:
-    """Binary cross entropy of probabilities, its logarithms bounded as torch does."""
+    """Binary cross entropy of probabilities, with logarithms clamped as in torch."""
     x, y, weight = aligned(x, y, weight)
     found = (y - 1) * _LOG1P(-x).clamp(min=-100) - y * _LOG(x).clamp(min=-100)
     return _reduced(found if weight is None else found * weight, reduction)
@@ -219,7 +219,7 @@ def _soft_margin_backward(grad: Tensor, x: Tensor, y: Tensor, reduction: int) ->
 def _margins(
     x: Tensor, y: Tensor, margin: float, weight: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | float]:
-    """What is over the margin, the labels, and the weights of their classes; with classes last."""
+    """Margin violations, labels, and weights of their classes; the classes are last."""
     labels = y.unsqueeze(-1)
     over = (x - x.gather(-1, labels) + margin).clamp(min=0)
     weights: Tensor | float = 1.0
@@ -236,7 +236,7 @@ def _multi_margin(
     weight: Tensor | None = None,
     reduction: int = MEAN,
 ) -> Tensor:
-    """By how much other classes come near to that of the label."""
+    """The loss of other classes whose scores come near that of the label."""
     over, _, weights = _margins(x, y, margin, weight)
     each = over if power == 1 else over * over
     dims = [each.ndim - 2]

@@ -1,4 +1,4 @@
-"""Products of matrices, and what looks up their rows."""
+"""Rules for matrix products and embeddings."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ aten: Any = torch.ops.aten
 def _addmm(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     bias = raised(bias, 3)
     if is_short(weight):
-        # Columns below each other: whatever is done number by number has whole vectors.
+        # Laid out by columns, so that later elementwise operations work on whole vectors.
         return torch.baddbmm(bias.mT, weight.mT, x.mT).mT
     return torch.baddbmm(bias, x, weight)
 
 
 def bmm(x: Tensor, y: Tensor) -> Tensor:
-    """Of matrices in the last two dimensions; all others are equal."""
+    """Matrix product over the last two dimensions; all others are equal."""
     found = torch.bmm(x.reshape(-1, *x.shape[-2:]), y.reshape(-1, *y.shape[-2:]))
     return found.view(*x.shape[:-1], y.shape[-1])
 
 
 def _rows(indices: Tensor, count: int) -> Tensor:
-    """Numbers of rows where those of all replicas lie below each other."""
+    """Row indices into the concatenated rows of all replicas."""
     first = torch.arange(len(indices)) * count
     return indices + raised(first, indices.ndim)
 
@@ -65,7 +65,7 @@ def _embedding_backward(
 
 
 _SUM, _MEAN = 0, 1
-"""torch's codes for what becomes of the rows of a bag."""
+"""torch's codes for the reduction of a bag."""
 
 
 def _embedding_bag(
@@ -79,9 +79,9 @@ def _embedding_bag(
     ended: bool = False,  # noqa: FBT002 - torch's order
     padding: int = -1,
 ) -> tuple[Tensor, ...]:
-    """Sums or means of rows, then the bag of each row, the rows of each bag, and nothing more."""
+    """Sums or means of rows, the bag of each row, the rows of each bag, and an empty tensor."""
     if scaled or sparse or ended or weights is not None or mode not in {_SUM, _MEAN}:
-        raise CannotPackError("its bags of embeddings are sparse, weighted, or no sums or means")
+        raise CannotPackError("its embedding bags are sparse, weighted, or neither sums nor means")
     places = torch.arange(indices.shape[1])
     bags = (starts.unsqueeze(2) <= places).sum(1) - 1
     counts = (indices != padding).to(weight.dtype)

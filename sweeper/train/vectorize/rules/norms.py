@@ -1,4 +1,4 @@
-"""Normalisation over a batch, over a sample, and over groups of its channels."""
+"""Rules for batch, layer, group and weight normalisation."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ aten: Any = torch.ops.aten
 Wanted = Sequence[bool]
 
 
-# -- over a batch: torch takes each channel by itself, so those of all replicas are one's ----------
+# -- over a batch: torch takes each channel by itself, so replicas become channels -----------------
 
 
 def _channels_first(x: Tensor) -> bool:
-    """Whether the samples of a channel lie together, or should: then they are one long sample.
+    """Whether each channel's samples are, or should be, contiguous: then they are one long sample.
 
-    Of single numbers torch takes several channels at once, and those left over otherwise.
+    For channels of single numbers torch takes several channels at once, and treats those left over
+    differently.
     """
     return x.ndim == 3 or x.transpose(1, 2).is_contiguous()
 
 
 def _joined(x: Tensor, first: bool) -> Tensor:
-    """The channels of all replicas beside each other: shape (samples, replicas × channels, …)."""
+    """Channels of all replicas concatenated: shape (samples, replicas × channels, …)."""
     if first:
         return x.transpose(1, 2).reshape(1, len(x) * x.shape[2], -1)
     return x.transpose(0, 1).reshape(x.shape[1], -1, *x.shape[3:])
@@ -53,7 +54,7 @@ def _batch_norm(
     momentum: float,
     eps: float,
 ) -> tuple[Tensor, ...]:
-    """The output, the batch's mean and inverse deviation, and the running ones if they change."""
+    """The output, the batch's mean and inverse deviation, and running statistics if they change."""
     first = _channels_first(x)
     running = [_flat(value) for value in (running_mean, running_var)]
     if training:  # torch changes them in place
@@ -89,7 +90,7 @@ def _batch_norm_backward(
     )
 
 
-# -- over a sample: torch takes each by itself; what is learnt is applied apart --------------------
+# -- over a sample: torch takes each by itself; weight and bias are applied separately -------------
 
 
 def _scaled(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -188,16 +189,16 @@ def _group_norm_backward(
     return of_x, of_weight, total(grad, dims) if wanted[2] else None
 
 
-# -- of weights -----------------------------------------------------------------------------------
+# -- weights --------------------------------------------------------------------------------------
 
 
 def _others(x: Tensor, dim: int) -> list[int]:
-    """A replica's dimensions but one."""
+    """All of a replica's dimensions but one."""
     return [other for other in range(x.ndim - 1) if other != dim % (x.ndim - 1)]
 
 
 def _weight_norm(direction: Tensor, size: Tensor, dim: int = 0) -> tuple[Tensor, Tensor]:
-    """The weight of that direction and size, and the norms of the direction."""
+    """The weight of this direction and norm, and the norms of `direction`."""
     norms = total(direction * direction, _others(direction, dim), keepdim=True).sqrt()
     return direction * (size / norms), norms
 

@@ -1,4 +1,4 @@
-"""Pooling: every map of every sample of every replica by itself."""
+"""Rules for pooling, one map of one sample of one replica at a time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 aten: Any = torch.ops.aten
 
 _ORDERS = ((0, 1, 2), (1, 0, 2), (0, 2, 1))
-"""In which replicas, samples and channels may lie in memory."""
+"""Orders in which replicas, samples and channels may be laid out in memory."""
 
 
 def _over_maps(operation: Callable[..., Any], tensors: int = 1) -> Callable[..., Any]:
-    """An operation on samples of maps, for replicas of them; its last argument may be maps, too."""
+    """An operation on maps, applied for all replicas; its last argument may be maps, too."""
 
     def apply(*values: Any, **options: Any) -> Any:
         first = values[tensors - 1]

@@ -1,7 +1,7 @@
-"""Softmax and its logarithm.
+"""Rules for softmax and log-softmax.
 
-torch's own leave their vectors where a row is short, as one of classes is, unless rows lie beside
-each other: then they take a twentieth of the time at 10 classes.
+torch's own functions do not use whole vectors on short rows, such as those of classes, unless the
+layout is by columns: then they take a twentieth of the time at 10 classes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _EXP, _LOG = in_whole_vectors(torch.exp), in_whole_vectors(torch.log)
 
 
 def softmax(x: Tensor, dim: int) -> Tensor:
-    """Along a dimension of the stack."""
+    """Softmax along a dimension of the stack."""
     powers = _EXP(x - x.amax(dim, keepdim=True))
     return powers / powers.sum(dim, keepdim=True)
 
 
 def softmax_backward(grad: Tensor, output: Tensor, dim: int) -> Tensor:
-    """From the softmax's own gradient and value."""
+    """The gradient by the input, from the softmax's gradient and value."""
     weighted = (grad * output).contiguous()
     return weighted - output * weighted.sum(dim, keepdim=True)
 
@@ -39,9 +39,9 @@ def _softmax_backward(grad: Tensor, output: Tensor, dim: int, _dtype: torch.dtyp
 
 
 def _safe_softmax(x: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
-    """Zeros where all is masked."""
+    """Softmax that is zero where a whole row is masked."""
     if dtype is not None:
-        raise CannotPackError("its softmax changes the type")
+        raise CannotPackError("its softmax changes the dtype")
     dim = later(dim)
     return softmax(x.contiguous(), dim).masked_fill((x == -torch.inf).all(dim, keepdim=True), 0.0)
 

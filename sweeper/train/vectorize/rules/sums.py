@@ -1,4 +1,4 @@
-"""Sums and means within a replica."""
+"""Rules for sums, means and other reductions within a replica."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _sum(x: Tensor, dims: Sequence[int] | None = None, keepdim: bool = False) ->
 
 
 def mean(x: Tensor, dims: Sequence[int] | None = None, keepdim: bool = False) -> Tensor:  # noqa: FBT002 - torch's order
-    """Over a replica's dimensions, or over all."""
+    """The mean over some of a replica's dimensions, or over all."""
     dims = [dim % (x.ndim - 1) for dim in dims] if dims else range(x.ndim - 1)
     count = math.prod(x.shape[dim + 1] for dim in dims)
     return total(x, list(dims), keepdim=keepdim) / count
@@ -87,7 +87,7 @@ def _logsumexp(x: Tensor, dims: Sequence[int], keepdim: bool = False) -> Tensor:
 
 
 def _along(operation: Callable[..., Any]) -> Callable[..., Any]:
-    """What is done along a dimension."""
+    """An operation along one dimension of a replica."""
 
     def apply(x: Tensor, dim: int = -1, *more: Any, **_: object) -> Any:
         return operation(x.contiguous(), later(dim), *more)

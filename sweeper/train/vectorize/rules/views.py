@@ -1,4 +1,4 @@
-"""Another look at the same numbers, parts of them put together, and numbers out of nothing."""
+"""Rules for views, concatenation, copies and factory functions."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _identity(keys: Tensor, *size: int, dtype: torch.dtype | None = None, **_: o
 
 
 def _filled(value: float | None = None) -> Callable[..., Tensor]:
-    """One value everywhere."""
+    """A tensor filled with one value."""
 
     def make(keys: Tensor, size: Sequence[int], *given: float, **options: Any) -> Tensor:
         fill = given[0] if value is None else value
@@ -141,7 +141,7 @@ def _scalar(keys: Tensor, value: float, *, dtype: torch.dtype | None = None, **_
 
 
 def _like(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """As many numbers as another has, of its type or of the one that is asked for."""
+    """A factory function of another tensor's shape, and its dtype by default."""
 
     def made(x: Tensor, *, dtype: torch.dtype | None = None, **_: object) -> Tensor:
         return make(x, dtype=dtype)
@@ -150,7 +150,7 @@ def _like(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _new(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The same of another size."""
+    """A factory function with a size of its own."""
 
     def made(
         x: Tensor, size: Sequence[int], *, dtype: torch.dtype | None = None, **_: object
@@ -202,7 +202,7 @@ RULES: Mapping[str, Callable[..., Any]] = {
     "aten.clone.default": _clone,
     "aten.copy_.default": _copied,
     "aten._to_copy.default": _to,
-    # Out of nothing.
+    # Factory functions.
     "aten.ones_like.default": _like(torch.ones_like),
     "aten.zeros_like.default": _like(torch.zeros_like),
     "aten.empty_like.default": _like(torch.empty_like),
