@@ -172,7 +172,7 @@ def test_two_points_by_a_part_of_their_names():
     [
         (("wid", "narrow"), "'wid' fits 2 points: net=wide; net=wide deep"),
         (("tall", "narrow"), "'tall' is no part of any point's name: net=wide; net=narrow; "),
-        (("narrow", "net=narrow"), "both name 'net=narrow'"),
+        (("narrow", "net=narrow"), "both names match 'net=narrow'"),
         (("narrow",), "name two points, or a baseline and no points"),
         (("", "narrow"), "'' is no part of any point's name"),
     ],

@@ -449,7 +449,7 @@ def test_a_bad_range_is_named_with_its_value_and_the_rule(given_range):
 
 
 def test_a_list_of_choices_is_told_to_be_a_set():
-    with pytest.raises(UsageError, match=r"hidden=\[16, 32, 64\] is no range.*write a set"):
+    with pytest.raises(UsageError, match=r"hidden=\[16, 32, 64\] is not a range.*write a set"):
         draw_points({"hidden": [16, 32, 64]}, 1)
     with pytest.raises(ParamError, match="hidden"):
         draw_points({"hidden": {b"bytes"}}, 1)

@@ -236,7 +236,7 @@ def _read_range(where: str, text: str) -> Any:
                 f"{where}: {value!r} cannot be a choice: write a tuple, (a,b), or use --grid"
             )
     if len(frozenset(values)) < len(values):
-        raise UsageError(f"{where}: a choice is repeated (1, 1.0 and True count as the same)")
+        raise UsageError(f"{where}: a choice is given twice (1, 1.0 and True count as the same)")
     return frozenset(values)
 
 
@@ -256,7 +256,7 @@ def _read_list(where: str, text: str) -> list[Any]:
         raise UsageError(f"{where}: a value is empty; for an empty text write ''")
     values = [read_value(part, where) for part in parts]
     if len({encode(value) for value in values}) < len(values):
-        raise UsageError(f"{where}: a value is repeated")
+        raise UsageError(f"{where}: a value is given twice")
     return values
 
 
