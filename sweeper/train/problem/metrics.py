@@ -45,8 +45,8 @@ class AccuracyStyle:
     check: Callable[[Tensor, Tensor], None] | None = None
     """Raises ValueError if the shapes of outputs and labels cannot be compared."""
     is_right: Callable[[Tensor, Tensor, float], Tensor] | None = None
-    """Which samples are correct, shape (batch,), from outputs (batch, n), labels and threshold;
-    None: performance follows from the loss."""
+    """Which samples are correct, shape (batch,), from outputs (batch, n), labels and the threshold
+    that the loss implies; None: performance follows from the loss."""
 
 
 def _has_largest(rows: Tensor, y: Tensor, above: float) -> Tensor:
@@ -66,8 +66,8 @@ def _are_alike(rows: Tensor, y: Tensor) -> bool:
 def _check_classes(rows: Tensor, y: Tensor) -> None:
     if rows.shape[1] < 2:
         raise ValueError(
-            "classification needs an output for each class, but the model gives one per sample: for "
-            "labels 0 and 1 use two outputs and CrossEntropyLoss, or use 'multilabel'"
+            "classification needs an output for each class, but the model gives one per sample: "
+            "for labels 0 and 1 use two outputs and CrossEntropyLoss, or use 'multilabel'"
         )
     if not _are_alike(rows, y) and y.shape != (len(rows),):
         raise ValueError(
