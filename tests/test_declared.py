@@ -131,7 +131,7 @@ def test_selectors_are_told_every_metric_by_name(tmp_path):
         ({"a b": len}, "names that are Python names, and 'a b' is none"),
         (
             {"f1": (len, "up")},
-            "a direction of 'maximize', .* beside 'f1', not 'up'",
+            "a direction of 'maximize', .* for 'f1', not 'up'",
         ),
     ],
 )

@@ -572,7 +572,7 @@ def test_a_way_that_cannot_be_found_out_is_the_plain_one():
     assert modes[str(base)]["way"] == PACKED
     assert modes[str(other_batch(base, 1000))] == {
         "way": EAGER,
-        "because": "finding out: ValueError: no",
+        "because": "choosing failed: ValueError: no",
     }
     assert planned[-1].step.found is not None
 

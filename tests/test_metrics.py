@@ -56,11 +56,21 @@ def test_multilabel_counts_samples_whose_labels_all_match(output, y, correct):
 @pytest.mark.parametrize(
     ("style", "output", "y", "because"),
     [
-        ("classification", (4, 1), (4, 1), "an output for each class, and has one a sample"),
-        ("classification", (4,), (4,), "an output for each class, and has one a sample"),
-        ("classification", (4, 10), (4, 1), "a class index a sample"),
-        ("classification", (4, 3, 2, 2), (4, 2, 2), "a class index a sample"),
-        ("multilabel", (4, 10), (4,), "as many labels as outputs, and has 1 and 10"),
+        (
+            "classification",
+            (4, 1),
+            (4, 1),
+            "an output for each class, but the model gives one per sample",
+        ),
+        (
+            "classification",
+            (4,),
+            (4,),
+            "an output for each class, but the model gives one per sample",
+        ),
+        ("classification", (4, 10), (4, 1), "a class index per sample"),
+        ("classification", (4, 3, 2, 2), (4, 2, 2), "a class index per sample"),
+        ("multilabel", (4, 10), (4,), "as many labels as outputs, but has 1 and 10"),
         ("multilabel", (4, 10), (2, 10), "as many labels as outputs"),
     ],
 )

@@ -277,14 +277,17 @@ class Rateless(torch.optim.Optimizer):
         ({"dataset": None}, ["dataset is missing", "(train_set, val_set)"]),
         ({"dataset": (1, 2)}, ["dataset is (1, 2) (a tuple)", "a callable dataset()"]),
         ({"loss": None}, ["loss is missing", "torch.nn.CrossEntropyLoss"]),
-        ({"loss": "mse"}, ["loss is 'mse' (a str)", "a callable that makes the loss module"]),
+        ({"loss": "mse"}, ["loss is 'mse' (a str)", "a callable that returns the loss module"]),
         (
             {"loss": nn.MSELoss()},
-            ["loss is MSELoss() (a MSELoss); called, it raises TypeError", "makes the loss module"],
+            [
+                "loss is MSELoss() (a MSELoss); called, it raises TypeError",
+                "returns the loss module",
+            ],
         ),
         (
             {"loss": nn.functional.mse_loss},
-            ["loss is <function mse_loss", "it raises TypeError", "makes the loss module"],
+            ["loss is <function mse_loss", "it raises TypeError", "returns the loss module"],
         ),
         ({"loss": dict}, ["loss() is {} (a dict)", "such as torch.nn.MSELoss()"]),
         (
@@ -300,7 +303,7 @@ class Rateless(torch.optim.Optimizer):
         ({"optimizer": {"class": dict}}, ["<class 'dict'> is not known"]),
         ({"optimizer": "LBFGS"}, ["'LBFGS' does not", "through a closure"]),
         ({"optimizer": {"class": torch.optim.LBFGS}}, ["'LBFGS' does not", "through a closure"]),
-        ({"optimizer": {"name": "sgd", "class": "SGD"}}, ["'name' or 'class' is needed, one of"]),
+        ({"optimizer": {"name": "sgd", "class": "SGD"}}, ["give either 'name' or 'class'"]),
         ({"optimizer": {"class": Rateless}}, ["'Rateless' has none"]),
         ({"optimizer": {"name": "sgd", "groups": []}}, ["a function of the model"]),
         ({"optimizer": {"name": "sgd", "decay_only": 1}}, ["names of parameters"]),
@@ -418,12 +421,12 @@ def test_groups_have_rates_relative_to_the_tuned_one():
 @pytest.mark.parametrize(
     ("groups", "message"),
     [
-        (lambda model: None, "gives None; expected a list of dicts"),
+        (lambda model: None, "returns None; expected a list of dicts"),
         (lambda model: [model.parameters()], "expected a list of dicts"),
         (lambda model: [{"params": model.parameters(), "lr": 1}], "with 'lr'.*'lr_scale' instead"),
         (lambda model: [{"params": model.parameters(), "lr_scale": -1}], "'lr_scale' -1"),
         (lambda model: [{"params": model.parameters(), "beta": 1}], "no option 'beta'"),
-        (lambda model: [{"params": ["first.weight"]}], "'params' that are no parameters"),
+        (lambda model: [{"params": ["first.weight"]}], "'params' that are not parameters"),
         (lambda model: [{"params": model["norm"].parameters()}], "leaves out first.weight, first"),
         (
             lambda model: [{"params": [*model.parameters(), nn.Parameter(torch.ones(1))]}],

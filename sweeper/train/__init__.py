@@ -1,6 +1,6 @@
-"""How it is trained: the problem, its data, the tuning plan, probes and trials.
+"""How a problem is trained: the problem, its data, tuning, probes and trials.
 
-`plan` and `ranges` are pure.  Like `loading` and `context` they never import torch; everything else
-here runs in workers (and `problem` and `data` in the driver too, to find faults before a worker
-starts).
+`tuning` decides in pure functions.  It, `workload`, `problem.importing` and `problem.spec` do not
+import torch, so the driver can use them; the rest runs in workers and in the process that reads the
+problem.
 """

@@ -1,4 +1,4 @@
-"""What a trial comes to, and where its curves are measured: the same however it is trained."""
+"""A trial's results, and the steps and samples of its curves, for every execution mode."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ from sweeper.train.streams import Streams, fork_rng
 from sweeper.train.tuning.trials import Trial
 
 CURVE_SAMPLES = 1024
-"""The most samples that a point of a curve is measured on."""
+"""A point of a curve is measured on at most this many samples."""
 
 LEAST_CURVE_SAMPLES = 64
 
 CURVE_SHARE = 0.1
-"""The part of a training's time that its curves may take."""
+"""Largest share of a training's time for its curves."""
 
 CURVES = ("loss_train", "perf_train", "loss_val", "perf_val")
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a trial came to."""
+    """The results of a trial."""
 
     metrics: Mapping[str, float]
     arrays: Mapping[str, Any]
     model: nn.Module
-    """The one to save."""
+    """The model to save."""
     loss: nn.Module | None = None
-    """The loss, where it has parameters of its own, which are saved too."""
+    """The loss, if it has parameters of its own, which are saved too."""
 
 
 def curve_steps(steps: int, samples: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """After which steps a curve is measured: evenly spaced, the last one included."""
+    """The steps after which a curve is measured: evenly spaced, including the last one."""
     if samples == 0:
         return np.empty(0, dtype=np.int64)
     return np.unique(np.ceil(np.linspace(0, steps, samples + 1)[1:]).astype(np.int64))
 
 
 def choose_samples(data: Data, streams: Streams, trial: Trial, points: int) -> dict[str, Indices]:
-    """The samples of each set that a trial's curves of so many points are measured on.
+    """The samples of each set that a trial's curves of `points` points are measured on.
 
-    As many as a curve may cost, where to evaluate a sample costs as much as to train on it: by its
-    arithmetic it is a third, but where steps are compiled, and evaluations are not, nearly all.
+    Their number follows from `CURVE_SHARE`, if evaluating a sample costs as much as training on it:
+    by arithmetic it is a third, but nearly all if steps are compiled, since evaluations are not.
     """
     trained = trial.steps * trial.batch_size
     affordable = int(CURVE_SHARE * trained / (2 * points))
@@ -68,12 +68,12 @@ def choose_samples(data: Data, streams: Streams, trial: Trial, points: int) -> d
 def measure_declared(
     declared: tuple[Declared, ...], model: nn.Module, loss: Any, data: Data, *, diverged: bool
 ) -> dict[str, float]:
-    """Every declared metric on both sets, by name; NaN of a trial that diverged.
+    """Every declared metric on both sets, by name; NaN for a diverged trial.
 
-    Training could go on as if nothing had been measured.
+    Measuring does not affect training.
 
     Raises:
-        ValueError: a metric gives no number, or the outputs of a set cannot be put together.
+        ValueError: a metric is no number, or the outputs of a set cannot be concatenated.
     """
     if not declared:
         return {}

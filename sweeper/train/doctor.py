@@ -1,4 +1,4 @@
-"""What `doctor` executes in each worker: it works for a moment and reports where it ran."""
+"""Executed by `doctor` in each worker: computes for a moment and reports on which CPUs it ran."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sweeper.files import pack_arrays
 from sweeper.records import Job, Outcome
 
 BURST = 0.5
-"""Seconds of work: long enough for a system to move a process that nothing holds."""
+"""Seconds of work: enough for the system to move a process that is not pinned."""
 
 
 def execute(threads: int, fd: int | None, job: Job) -> Iterator[Outcome]:
-    """Set `threads` as a training does, work, and report.
+    """Set `threads` as training does, work, and report.
 
     The outcome's metrics are `threads`, `interop_threads` and `pid`; its arrays are `mask`, the
     CPUs that the worker may use, and `ran_on`, those on which it was seen.
@@ -40,7 +40,7 @@ def execute(threads: int, fd: int | None, job: Job) -> Iterator[Outcome]:
 
 
 def _work() -> set[int]:
-    """Multiply matrices for a while; the CPUs on which this was done, where the system tells."""
+    """Multiply matrices for a while; return the CPUs that were used, if the system tells."""
     process = psutil.Process()
     matrix = torch.rand(256, 256)
     seen = set()

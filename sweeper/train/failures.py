@@ -1,4 +1,4 @@
-"""What was raised in a worker, as the failure of a replica."""
+"""Turns exceptions in a worker into failures of replicas."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sweeper.records import Failure
 def describe(error: BaseException) -> Failure:
     """An exception as a failure: its last line, and the traceback."""
     message = "".join(traceback.format_exception_only(error)).strip()
-    if isinstance(error, SweeperError):  # written for people
+    if isinstance(error, SweeperError):  # its message is written for users
         message = str(error)
     while (trace := error.__traceback__) is not None and _is_ours(trace):
         error = error.with_traceback(trace.tb_next)
@@ -37,7 +37,7 @@ _NO_MEMORY = "can't allocate memory"
 
 
 def _is_ours(trace: TracebackType) -> bool:
-    """Whether it is this package's own way to the user's code, which tells nobody anything."""
+    """Whether a frame is this package's own on the way to user code, which helps no user."""
     return trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE)
 
 

@@ -1,4 +1,4 @@
-"""What a worker executes: the replicas of a job, one after the other."""
+"""Executes a job in a worker: trains its replicas and yields their outcomes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ from sweeper.train.vectorize.trace import CannotPackError
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a replica came to."""
+    """The results of a replica."""
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     arrays: Mapping[str, Any] = field(default_factory=dict)
@@ -67,9 +67,9 @@ class _Found:
 
 
 def execute(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome]:
-    """Train the job's replicas; each outcome as it comes, failures among them.
+    """Train the job's replicas; yield each outcome, also failures, as it comes.
 
-    Trials of a point that is trained in packs are trained together, and come together.
+    Trials of a point that is trained in packs are trained together and come together.
     """
     torch.set_num_threads(context.threads)
     for task in _parts(Task.read(job)):
@@ -80,7 +80,7 @@ def execute(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome
 
 
 def _parts(task: Task) -> list[Task]:
-    """What of it may be trained together."""
+    """The task in parts that may be trained together."""
     match task.told:
         case Trials() as told:
             return by_settings(task, told)
@@ -92,7 +92,7 @@ def _parts(task: Task) -> list[Task]:
 
 def _execute_plain(context: TrainContext, fd: int | None, task: Task) -> Iterator[Outcome]:
     for number in task.numbers:
-        torch.set_num_threads(context.threads)  # whatever the one before has made of it
+        torch.set_num_threads(context.threads)  # the previous replica may have changed it
         work = functools.partial(_train, context, fd, task, number)
         yield _outcome(task, number, time.time(), work)
 
@@ -114,7 +114,7 @@ def _outcome(task: Task, number: int, started: float, work: Callable[[], _Found]
 
 
 def _execute_packed(context: TrainContext, fd: int | None, task: Task) -> Iterator[Outcome]:
-    """Train the replicas as their point's others were, or not at all."""
+    """Train the replicas with the steps that the point's other trials have, or not at all."""
     try:
         check_products(allow=context.allow_changed_code)
         compiled = task.mode.kind == COMPILED
@@ -138,8 +138,8 @@ def _execute_probes(
 ) -> Iterator[Outcome]:
     """Train probes of one batch size in packs, as large as memory allows.
 
-    Where one cannot be packed, or fails, each goes alone, and that one plain: a property of the
-    probe, not of the pack.
+    If one cannot be packed, or fails, each is trained alone, and that one eagerly: this depends on
+    the probe, not on the pack.
     """
     started = time.time()
     try:
@@ -155,7 +155,7 @@ def _execute_probes(
         else:
             yield _outcome(task, task.numbers[0], started, functools.partial(_raise, error))
         return
-    # Each one's share of the time, as of trials.
+    # Each probe's share of the time, as for trials.
     share = (time.time() - started) / len(task.numbers)
     for place, number in enumerate(task.numbers):
         work = functools.partial(_judged, context, fd, task, number, losses[number])
@@ -170,7 +170,7 @@ def _train_probes(
     """The held-out losses of the job's probes, by number.
 
     Raises:
-        CannotPackError: one of them has another step than the point's.
+        CannotPackError: a probe's trace differs from the point's.
     """
     torch.set_num_threads(context.threads)
     problem, data = _data(context, fd)
@@ -182,7 +182,7 @@ def _train_probes(
         streams = Streams(context.seed, task.point, task.stage, stream)
         member = packed.Member.make(problem, data, streams, task.params, size)
         if member.trace.digest != task.mode.trace:
-            raise CannotPackError("its step is another one")
+            raise CannotPackError("its trace differs from the point's")
         return member
 
     return dict(train_probes(problem, data, chosen, task.mode.kind or PACKED, make))
@@ -193,8 +193,8 @@ def _execute_packs(
 ) -> Iterator[Outcome]:
     """Train the trials in packs, as large as memory allows.
 
-    One that has another step than the point's (its code changed, say) trains plain: that is a
-    property of the trial, not of the pack.
+    A trial whose trace differs from the point's (its code changed, say) is trained eagerly: this
+    depends on the trial, not on the pack.
     """
     members: list[packed.Member] = []
     most, mode = len(task.numbers), task.mode.kind or PACKED
@@ -203,7 +203,7 @@ def _execute_packs(
         try:
             member = _member(context, fd, task, told, number)
             if member.trace.digest != task.mode.trace:
-                raise CannotPackError("its step is another one")  # noqa: TRY301 - one way out
+                raise CannotPackError("its trace differs from the point's")  # noqa: TRY301 - one way out
         except CannotPackError:
             work = functools.partial(_train, context, fd, task, number)
             yield _outcome(task, number, started, work)
@@ -226,7 +226,7 @@ def _execute_pack(
     members: Sequence[packed.Member],
 ) -> Iterator[Outcome]:
     started = time.time()
-    torch.set_num_threads(context.threads)  # whatever a model has made of it
+    torch.set_num_threads(context.threads)  # a model may have changed it
     problem, data = _data(context, fd)
     samples, mode = context.curve_samples, task.mode.kind or PACKED
     found = packed.train_pack(problem, data, members, told, samples, mode)
@@ -245,12 +245,12 @@ def _execute_pack(
             rest = []
     else:
         rest = []
-    # Each one's share of the time, so that what a trial takes can be compared with others.
+    # Each trial's share of the time, so that durations can be compared.
     share = (time.time() - started) / len(members)
     for place, outcome in enumerate(done):
         begun = started + place * share
         yield replace(outcome, started=begun, ended=begun + share)
-    # Whose fault it was shows when each is alone; its bits do not depend on that.
+    # Trained alone, each shows whether the error is its own; its bits do not depend on the pack.
     for number in rest:
         yield from _execute_packs(context, fd, replace(task, numbers=(number,)), told)
 
@@ -279,7 +279,7 @@ def _data(context: TrainContext, fd: int | None) -> tuple[Problem, Data]:
 def _judged(
     context: TrainContext, fd: int | None, task: Task, number: int, losses: Sequence[float]
 ) -> _Found:
-    """What a probe of the ladder came to; beside the first, what is asked once a point."""
+    """The results of a ladder probe; the first probe also gives what is measured once per point."""
     metrics: dict[str, float] = {}
     info: dict[str, str] = {}
     if task.stage == LADDER and number == 0:
@@ -321,7 +321,7 @@ def _train_trial(
     problem, data = _data(context, fd)
     streams = Streams(context.seed, task.point, task.stage, number)
     folder = _model_path(context, task, number).parent
-    # Imports ignite, which takes as long as torch: not before it is needed.
+    # Imports ignite, which takes as long as torch, so not before it is needed.
     from sweeper.train.eager.trial import train_trial
 
     own, samples = data.of_trial(number), context.curve_samples
@@ -350,9 +350,9 @@ def _run_range(
 
 
 def _fingerprint(context: TrainContext, fd: int | None, task: Task) -> dict[str, str]:
-    """How the point behaves, as text; nothing for one that has none: it fails nobody."""
+    """The point's fingerprint as text; empty if it cannot be taken, which is no failure."""
     problem, data = _data(context, fd)
-    if problem.handlers is not None:  # what they do is not seen
+    if problem.handlers is not None:  # their behaviour is not covered
         return {}
     try:
         found = fingerprint(problem, data, context.seed, context.threads, task.point, task.params)
@@ -362,7 +362,7 @@ def _fingerprint(context: TrainContext, fd: int | None, task: Task) -> dict[str,
 
 
 def _kept(context: TrainContext, task: Task, number: int, trained: Trained) -> _Found:
-    """A trial's metrics, arrays and checksums, its model saved."""
+    """Save a trial's model; return its metrics, arrays and checksums."""
     info: dict[str, str] = {}
     if context.save_models:
         path = _model_path(context, task, number)
@@ -389,13 +389,13 @@ def _kept_data(problem: Problem, ref: DataRef, fd: int | None) -> Data:
 
 
 def close() -> None:
-    """Forget the problem and the data of the last job: the map of its data can go."""
+    """Forget the problem and the data of the last job, so that the data's map can be freed."""
     _problem.cache_clear()
     _kept_data.cache_clear()
 
 
 def _save_model(model: nn.Module, path: Path) -> str:
-    """Durable before the outcome that carries its checksum is sent."""
+    """Save a model durably, before the outcome with its checksum is sent."""
     buffer = io.BytesIO()
     torch.save(model.state_dict(), buffer)
     data = buffer.getvalue()
@@ -405,9 +405,9 @@ def _save_model(model: nn.Module, path: Path) -> str:
 
 @contextlib.contextmanager
 def as_worker(environment: Mapping[str, str]) -> Iterator[None]:
-    """This process as a worker for a while: its generators and threads as they were after.
+    """Make this process a worker inside; generators and threads are restored on exit.
 
-    Variables of the environment are set where they are not, and stay: a library may have read them.
+    Missing environment variables are set and stay set, since a library may have read them.
     """
     threads = torch.get_num_threads()
     for name, value in environment.items():

@@ -1,4 +1,4 @@
-"""A replica's random streams, and torch's, numpy's and Python's global ones.
+"""A replica's random streams, and the global generators of torch, numpy and Python.
 
 Every stream is spawned from the sweep's seed; nothing reads the clock.
 """
@@ -23,7 +23,7 @@ class Streams:
     """The streams of one replica."""
 
     seed: int
-    """The sweep's."""
+    """The sweep's seed."""
     signature: str
     stage: str
     number: int
@@ -36,21 +36,21 @@ class Streams:
         )
 
     def generator(self, stream: str) -> np.random.Generator:
-        """A generator of its own, at the start of the stream."""
+        """A new generator at the start of the stream."""
         return np.random.default_rng(self.sequence(stream))
 
     def seed_globals(self, stream: str) -> None:
-        """Seed what a model or a dataset may draw from."""
+        """Seed the global generators that a model or a dataset may draw from."""
         seed_globals(self.sequence(stream))
 
     @property
     def trial_seed(self) -> int:
-        """One number that stands for the replica: for a user's own generators."""
+        """One seed per replica, for a user's own generators."""
         return int(self.sequence("init").generate_state(1, np.uint64)[0] >> np.uint64(1))
 
     @property
     def key(self) -> int:
-        """What is hashed for what a model draws inside a pack; no generator has these bits."""
+        """The key that is hashed for random numbers in a pack; no generator uses these bits."""
         return int(self.sequence("inside").generate_state(5, np.uint64)[4])
 
 
@@ -89,7 +89,7 @@ def _differ(one: _States, other: _States) -> bool:
 
 @contextlib.contextmanager
 def fork_rng() -> Iterator[None]:
-    """Leave the global generators as they were: what is drawn inside is not seen outside."""
+    """Restore the global generators on exit."""
     states = _states()
     try:
         yield
@@ -98,9 +98,9 @@ def fork_rng() -> Iterator[None]:
 
 
 class RngFork:
-    """`preserved`, many times: where nothing is drawn the first time, it is taken to be never.
+    """As `fork_rng`, entered many times: if the first block draws nothing, none is taken to.
 
-    numpy's state alone takes as long to read and to write as a small step of training.
+    Reading and writing numpy's state alone takes as long as a small training step.
     """
 
     def __init__(self) -> None:
@@ -109,7 +109,7 @@ class RngFork:
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
-        """As `preserved`."""
+        """As `fork_rng`."""
         if not self._draws:
             yield
             return
@@ -123,12 +123,12 @@ class RngFork:
 
 
 def dataset_seed(seed: int) -> np.random.SeedSequence:
-    """What the problem's `dataset()` is called under: the sweep's seed alone."""
+    """The seed of the problem's `dataset()`: depends on the sweep's seed alone."""
     return np.random.SeedSequence(seed)
 
 
 def split_seed(seed: int, number: int) -> np.random.SeedSequence:
-    """What the split of trials of this number is drawn from, of whatever point."""
+    """The seed of the split of trials with this number, for all points."""
     return np.random.SeedSequence(seed, spawn_key=(_SPLIT, number))
 
 
@@ -136,5 +136,5 @@ _SPLIT = 1
 
 
 def reading_seed(seed: int, reading: int) -> np.random.SeedSequence:
-    """What a reading of all samples is made under."""
+    """The seed of one reading of all samples."""
     return np.random.SeedSequence(seed, spawn_key=(reading,))

@@ -1,4 +1,4 @@
-"""A job as the code that trains sees it: what its replicas are told, read once."""
+"""A job as the training code sees it, with its payload read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sweeper.train.tuning.trials import NO_MODE, ExecutionMode, Trials
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Some replicas of one point and stage."""
+    """Replicas of one point and stage."""
 
     point: str
     """The point's signature."""
@@ -22,16 +22,16 @@ class Task:
     params: str
     """The point's parameters, encoded."""
     point_id: int
-    """The number under which the point's files are."""
+    """The point's number in file names."""
     mode: ExecutionMode = NO_MODE
     """How these replicas are trained."""
 
     @classmethod
     def read(cls, job: Job) -> Task:
-        """From the job, whose payload holds what the stage stored, the parameters and the id.
+        """Read a job's payload: the stage's settings, the parameters and the id.
 
         Raises:
-            KeyError: something is missing from the payload.
+            KeyError: a key is missing from the payload.
         """
         told = read(job.stage, job.payload)
         mode = told.first.mode if isinstance(told, Trials) else NO_MODE

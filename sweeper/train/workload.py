@@ -1,7 +1,7 @@
-"""A problem as a workload: what the engine asks of it, without torch.
+"""A problem as a workload, without torch.
 
-The driver imports neither the problem nor torch: another process reads it, or this one where no
-other is made (see `Place`).
+The driver imports neither the problem nor torch: a helper process reads the problem, or this one if
+there is no helper (see `Place`).
 """
 
 from __future__ import annotations
@@ -27,42 +27,42 @@ from sweeper.train.tuning.range_plan import RangePlan
 from sweeper.workload import Code, Planner, Source
 
 EXECUTE = "sweeper.train.job:execute"
-"""What workers execute."""
+"""The function that workers execute."""
 
 PRELOAD = ("sweeper.train.job", "sweeper.train.problem.reading")
-"""What workers, and who reads the problem, have imported before they begin."""
+"""Modules that workers and the helper process import before they begin."""
 
 TUNING = ("torch._dynamo",)
-"""The first optimiser of torch that is made imports it, which takes as long as torch itself."""
+"""Making torch's first optimiser imports it, which takes as long as torch itself."""
 
 
 class Place(Protocol):
     """Where the problem is imported and its data read; functions get the shared file first."""
 
     def call(self, function: str, *arguments: Any) -> Any:
-        """What `"module:function"` returns there; what it raises is raised here."""
+        """Call `"module:function"` there; exceptions are raised here."""
 
     def load(self, modules: Sequence[str]) -> None:
-        """Have workers find these modules imported; may do nothing."""
+        """Import these modules ahead for workers; may do nothing."""
 
     def close(self) -> None:
-        """Nothing more is called."""
+        """End; no further calls follow."""
 
 
 class ProblemWorkload:
     """See `Workload`."""
 
     def __init__(self, ref: ProblemRef, place: Place, fd: int) -> None:
-        """Of the problem found at `ref`; `fd` is the file that holds the data for all workers."""
+        """The problem at `ref`; `fd` is the file that holds the data for all workers."""
         self._ref, self._place, self._fd = ref, place, fd
 
     @functools.cached_property
     def spec(self) -> ProblemSpec:
-        """What is known of it; waits until it is imported and checked.
+        """The problem's spec; waits until it is imported and checked.
 
         Raises:
             ProblemError: it cannot be imported, or lacks something.
-            BackendError: the process that imports it cannot be made, or ends over it.
+            BackendError: the helper process cannot be started, or dies.
         """
         spec: ProblemSpec = self._place.call("sweeper.train.problem.reading:read_spec", self._ref)
         return spec
@@ -100,14 +100,14 @@ class OpenProblem:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The problem's name, and how it is split where sweeper splits it."""
+        """The problem's name, and the split if sweeper splits the data."""
         rule = self.data.validation
         told = str(rule) if isinstance(rule, KFold) else rule
         return {**({} if told is None else {"validation": told}), "problem": self._spec.ref.name}
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """The four of every problem, and those that this one declares."""
+        """The four metrics of every problem, and those that this one declares."""
         return (*CLASSIC, *self._spec.metrics)
 
     @property
@@ -160,7 +160,7 @@ class OpenProblem:
         return LadderPlan(settings, self.data.n_train, self._spec.optimizer, plain_because)
 
     def _plain_because(self, settings: SweepSettings) -> str | None:
-        """Why nothing of the sweep is packed; None where each point decides."""
+        """Why nothing of the sweep is packed; None if it is decided per point."""
         if settings.pack == "off":
             return "packing is off"
         if settings.cores_per_trial > 1:
@@ -172,7 +172,7 @@ class OpenProblem:
         return None
 
     def check_steps(self, payloads: Iterable[Mapping[str, Any]], *, allow: bool) -> None:
-        """See that trials whose steps are compiled can go on as they began."""
+        """Check that trials with compiled steps can be resumed here."""
         found = {
             told.get("toolchain", "")
             for payload in payloads
@@ -209,7 +209,7 @@ class OpenProblem:
 
     def in_this_process(self, target: Target) -> contextlib.AbstractContextManager[None]:
         """See `OpenWorkload`."""
-        from sweeper.train.job import as_worker  # torch is imported here alone
+        from sweeper.train.job import as_worker  # the only import of torch
 
         return as_worker(target.environment)
 
@@ -221,7 +221,7 @@ class OpenProblem:
         return taken
 
     def is_comparable(self, fingerprint: str | None) -> bool:
-        """Whether it was made by these versions and says all."""
+        """Whether it is complete and was made by these versions."""
         known = _read(fingerprint)
         return known is not None and known.maker == MAKER
 
@@ -235,7 +235,7 @@ class OpenProblem:
         return read_source(path, folder)
 
     def release(self) -> None:
-        """End what reads the problem, with its own copy of the data."""
+        """End the helper process, and with it its copy of the data."""
         self._place.close()
 
 

@@ -1,1 +1,1 @@
-"""A problem's data: samples, splits, and what identifies them."""
+"""A problem's data: samples, splits and checksums."""

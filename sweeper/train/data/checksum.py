@@ -1,4 +1,4 @@
-"""The checksum of samples: all that is in them, tensors or not."""
+"""The checksum of samples, over all that they contain, tensors or not."""
 
 from __future__ import annotations
 
@@ -20,46 +20,46 @@ from torch import Tensor
 
 
 def bytes_of(tensor: Tensor) -> memoryview:
-    """What a tensor holds, as it lies in memory where it is contiguous."""
-    # By way of uint8, since numpy lacks some of torch's types.
+    """A tensor's bytes, in the order of a contiguous tensor."""
+    # Through uint8, since numpy lacks some of torch's types.
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 class Checksum:
-    """Of batches of samples, one after the other.
+    """The checksum of batches of samples, added one after the other.
 
-    Earlier releases looked at tensors alone, within lists, tuples and dicts.  Where there is
-    nothing else the checksum is still theirs; else `earlier` is what they had.
+    Earlier releases read tensors only, within lists, tuples and dicts.  If samples contain nothing
+    else, the checksum is the same as theirs; otherwise `earlier` is theirs.
     """
 
     def __init__(self) -> None:
         self._tensors, self._rest = hashlib.sha256(), hashlib.sha256()
         self._only_tensors = True
         self.unknown: dict[str, None] = {}
-        """The types of what could not be looked into."""
+        """Types of objects that could not be inspected."""
 
     def begin(self, samples: int) -> None:
-        """A set of so many samples begins."""
+        """Begin a set of `samples` samples."""
         self._tensors.update(f"{samples} samples".encode())
 
     def add(self, batch: Any) -> None:
-        """Take in a batch."""
+        """Add a batch."""
         self._add(batch, was_seen=True)
 
     @property
     def sha256(self) -> str:
-        """Of all that was added."""
+        """The checksum of all that was added."""
         if self._only_tensors:
             return self._tensors.hexdigest()
         return hashlib.sha256(self._tensors.digest() + self._rest.digest()).hexdigest()
 
     @property
     def earlier(self) -> str:
-        """The checksum of earlier releases where it is another one, else empty."""
+        """The checksum of earlier releases if it differs, else empty."""
         return "" if self._only_tensors else self._tensors.hexdigest()
 
     def _add(self, value: Any, *, was_seen: bool) -> None:
-        """`was_seen`: whether earlier releases came here, too."""
+        """`was_seen`: whether earlier releases read this value, too."""
         if isinstance(value, Tensor):
             self._rest.update(b"tensor;")
             _write_tensor(value, self._tensors if was_seen else self._rest)
@@ -82,7 +82,7 @@ class Checksum:
             self._add_other(value)
 
     def _add_other(self, value: Any) -> None:
-        """What earlier releases passed over."""
+        """Add a value that earlier releases ignored."""
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             fields = [(each.name, getattr(value, each.name)) for each in dataclasses.fields(value)]
             self._tag(type(value).__qualname__, len(fields))
@@ -102,7 +102,7 @@ class Checksum:
             if written is None:
                 self.unknown[type(value).__name__] = None
                 written = b""
-            # By qualified name: the module's own name depends on how the problem was given.
+            # By qualified name: the module's name depends on how the problem was given.
             self._tag(type(value).__qualname__, len(written))
             self._rest.update(written)
 
@@ -122,7 +122,7 @@ def _write_tensor(value: Tensor, digest: Any) -> None:
 
 
 def _sorted(value: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
-    """Its pairs in an order that is the same however it was filled."""
+    """Its pairs in an order that does not depend on how it was filled."""
     try:
         keys: Iterable[Any] = sorted(value)
     except TypeError:  # keys of several types
@@ -135,11 +135,11 @@ _SHOWN = (
     *(dt.date, dt.time, dt.timedelta, dt.tzinfo),
     *(decimal.Decimal, fractions.Fraction, pathlib.PurePath, uuid.UUID),
 )
-"""Types whose `repr` says everything."""
+"""Types whose `repr` is complete."""
 
 
 def _written(value: Any) -> bytes | None:
-    """A value that holds no others, as bytes; None: nobody knows how."""
+    """An atomic value as bytes; None if its type is not known."""
     if isinstance(value, enum.Enum):
         return value.name.encode("utf-8", "surrogatepass")
     if isinstance(value, np.ndarray | np.generic):
@@ -155,7 +155,7 @@ def _written(value: Any) -> bytes | None:
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
-    """The tensors that earlier releases found in a sample."""
+    """The tensors of a sample that earlier releases read."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, dict | list | tuple):

@@ -1,6 +1,6 @@
-"""A problem's data: read once and held as tensors that all workers share, or loaded as it goes.
+"""A problem's samples: held as tensors that all workers share, or loaded as it goes.
 
-Both ways give the same batches, bit for bit, where both apply.
+Where both are possible, they give bit-identical batches.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class SampleSet(Protocol):
 
     @property
     def labels(self) -> Tensor | None:
-        """All of y, where it is known."""
+        """All of y, if it is held."""
 
     def read_labels(self) -> Tensor | None:
-        """All of y, read where it is not held; None where it is not made of tensors."""
+        """All of y, read if it is not held; None if it is not made of tensors."""
 
     def __len__(self) -> int: ...
 
@@ -72,7 +72,7 @@ class LoadedSet:
     dataset: Any
     name: str = "a set"
     known: list[Tensor | None] = field(default_factory=list, compare=False, repr=False)
-    """What `read_labels` has read, once it has."""
+    """The result of `read_labels`, once it was read."""
 
     @property
     def labels(self) -> None:
@@ -110,7 +110,7 @@ class LoadedSet:
             raise
 
     def _note(self, error: Exception, places: list[int]) -> None:
-        """Note the sample over which reading these failed, if one fails again."""
+        """Add a note with the sample that could not be read, if one of these fails again."""
         for place in places:
             try:
                 self.dataset[place]
@@ -146,7 +146,7 @@ class PartSet:
 
 
 def placed(part: SampleSet, chosen: Indices) -> Indices:
-    """Where these samples of a set are in the whole that it may be a part of."""
+    """The indices of a set's samples in the whole set that it may be a part of."""
     return part.places[chosen] if isinstance(part, PartSet) else chosen
 
 
@@ -157,9 +157,9 @@ class Data:
     train: SampleSet
     val: SampleSet
     test: SampleSet | None = None
-    """What trials are measured on at their end, and nothing is chosen by."""
+    """Trials are measured on it at their end; nothing is chosen by it."""
     splits: Splits | None = None
-    """How each trial splits the samples: then `train` and `val` are both all of them."""
+    """How each trial splits the samples: then `train` and `val` are both the whole set."""
 
     def of_trial(self, number: int) -> Data:
         """The sets of the trial with this number."""
@@ -170,13 +170,13 @@ class Data:
 
     @property
     def sets(self) -> dict[str, SampleSet]:
-        """By name: what a trial is measured on at its end."""
+        """By name: the sets that a trial is measured on at its end."""
         two = {"train": self.train, "val": self.val}
         return two if self.test is None else {**two, "test": self.test}
 
 
 def in_order(samples: int, batch: int = EVALUATION_BATCH) -> Iterator[Indices]:
-    """Index arrays that go through all samples once, in order."""
+    """Index arrays over all samples once, in order."""
     for start in range(0, samples, batch):
         yield np.arange(start, min(start + batch, samples))
 
@@ -193,7 +193,7 @@ def shuffled(samples: int, batch_size: int, generator: np.random.Generator) -> I
 def endless(
     samples: int, sizes: Iterable[int], generator: np.random.Generator
 ) -> Iterator[Indices]:
-    """Index arrays of the given sizes through one permutation after the other."""
+    """Index arrays of the given sizes, from one permutation after the other."""
     order = np.empty(0, dtype=np.int64)
     for size in sizes:
         while len(order) < size:
@@ -206,7 +206,7 @@ def endless(
 
 
 def _which(error: Exception) -> str:
-    """The sample over whose reading this was raised, where that is known."""
+    """The sample whose reading raised this error, if known."""
     notes = getattr(error, "__notes__", ())
     named = [note.removeprefix(_READING) for note in notes if note.startswith(_READING)]
     return named[-1] if named else "a sample"

@@ -1,4 +1,4 @@
-"""A problem's data read once for all workers: held in a shared file, or loaded as it goes."""
+"""Reads a problem's data once for all workers: held in a shared file, or loaded as it goes."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from sweeper.train.streams import dataset_seed, fork_rng, reading_seed, seed_glo
 from sweeper.train.tuning.held_out import single_labels
 
 HELD_SHARE = 0.25
-"""Data is held in memory where it takes at most this share of what is available."""
+"""Data is held in memory if it takes at most this share of the available memory."""
 
 
 CHECKSUM_BYTES = 2**30
-"""Data up to this size is checked whole.  Not a share of the memory: the checksum of the same data
-is the same wherever and whenever it is read, held or not."""
+"""Data up to this size is checked whole.  It is not a share of memory, so that the same data has
+the same checksum wherever and whenever it is read, held or not."""
 
 
 CHECKSUM_SAMPLES = 1000
-"""How many samples, evenly spaced, stand for a set of larger data."""
+"""So many evenly spaced samples of each set are checked if the data is larger."""
 
 
 _READ_AT_ONCE = 1024
@@ -53,9 +53,9 @@ _ALIGNMENT = 64
 
 
 def read_data(problem: Problem, seed: int, fd: int, budget: float | None = None) -> DataRef:
-    """Read the data once, and write it into the file `fd` where it can be held.
+    """Read the data once, and write it into the file `fd` if it can be held.
 
-    `budget` is the most bytes that may be held; by default a share of the memory available.
+    `budget` is the most bytes that may be held; by default a share of the available memory.
 
     Raises:
         ProblemError: the dataset cannot be made or read.
@@ -102,10 +102,10 @@ def read_data(problem: Problem, seed: int, fd: int, budget: float | None = None)
 
 
 def _read_rule(problem: Problem, sets: tuple[Any, ...]) -> Rule | None:
-    """How one set is split; None where there are several.
+    """How one set is split; None if there are several sets.
 
     Raises:
-        ProblemError: it cannot be.
+        ProblemError: it cannot be split so.
     """
     if len(sets) > 1:
         given = getattr(problem.module, "validation", None)
@@ -126,12 +126,12 @@ def _sizes(sets: tuple[Any, ...], rule: Rule | None) -> tuple[int, ...]:
 
 
 def _split_note(rule: Rule, samples: int, labels: Tensor | None) -> str:
-    why = "there is no one number a sample in y, or too much data to look through"
+    why = "y is not one number per sample, or there is too much data to read"
     return describe(rule, samples) + (f"; not by label: {why}" if labels is None else "")
 
 
 def _read_labels(problem: Problem, held: list[Tensor], seed: int) -> Tensor | None:
-    """The label of each sample of one set, held or not; None: there is no one number a sample."""
+    """The label of each sample of one set, held or not; None if y is not one number per sample."""
     if held:
         y = held[1]
     else:
@@ -145,7 +145,7 @@ def _read_labels(problem: Problem, held: list[Tensor], seed: int) -> Tensor | No
 
 
 def _read_samples(dataset: Any, name: str, places: Iterable[int]) -> list[Any]:
-    """The samples; what one raises has a note that says which it was."""
+    """Read the samples; an error gets a note that names the sample."""
     found = []
     for place in places:
         try:
@@ -157,7 +157,7 @@ def _read_samples(dataset: Any, name: str, places: Iterable[int]) -> list[Any]:
 
 
 def _collate(samples: list[Any], name: str, places: Sequence[int]) -> Any:
-    """The batch of the samples; where one is not like the first, a note says which."""
+    """The batch of the samples; if one is unlike the first, the error's note names it."""
     try:
         return default_collate(samples)
     except Exception as error:
@@ -171,7 +171,7 @@ def _collate(samples: list[Any], name: str, places: Sequence[int]) -> Any:
 
 
 def _unchecked(found: Checksum) -> str:
-    """What of the samples nothing is known of, as a remark."""
+    """A remark on types in samples that cannot be checked."""
     if not found.unknown:
         return ""
     return (
@@ -195,7 +195,7 @@ def _make_sets(problem: Problem, seed: int) -> tuple[Any, ...]:
 def _hold(
     sets: tuple[Any, ...], seed: int, expected: int, budget: float
 ) -> tuple[list[Tensor], str]:
-    """The tensors of all sets, or none and the reason."""
+    """The tensors of all sets, or an empty list and the reason."""
     if expected > budget:
         return [], (f"it takes {expected / 2**20:.0f} MiB and {budget / 2**20:.0f} MiB may be held")
     first, second = (_read_all(sets, seed, reading) for reading in (1, 2))
@@ -228,9 +228,9 @@ def _read_all(sets: tuple[Any, ...], seed: int, reading: int) -> list[Any]:
 
 
 def _is_steady(sets: tuple[Any, ...], seed: int) -> bool:
-    """Whether some samples are the same when they are read twice, under different seeds.
+    """Whether some samples are equal when read twice under different seeds.
 
-    What cannot be looked into may be anything.
+    Samples that cannot be inspected count as unequal.
     """
     sums = []
     for reading in (1, 2):
@@ -240,10 +240,10 @@ def _is_steady(sets: tuple[Any, ...], seed: int) -> bool:
 
 
 def _check_made_anew(problem: Problem, seed: int) -> None:
-    """Whether samples are the same where dataset() is made and read again under one seed.
+    """Check that dataset(), called and read twice under one seed, gives the same samples.
 
     Raises:
-        ProblemError: they are not, so that a training would depend on those before it.
+        ProblemError: it does not, so a training would depend on those before it.
     """
     first, second = (_checksum(_checked(problem, [], seed), whole=False).sha256 for _ in range(2))
     if first != second:
@@ -257,7 +257,7 @@ def _check_made_anew(problem: Problem, seed: int) -> None:
 
 
 def _checked(problem: Problem, held: list[Tensor], seed: int) -> list[SampleSet]:
-    """What the checksum reads: what is held, or fresh sets under one seed, so random ones too."""
+    """The sets for the checksum: held ones, or fresh ones under one seed (they may be random)."""
     if held:
         return _held(held)
     sets = _make_sets(problem, seed)
@@ -330,7 +330,7 @@ def _mapped(shared: mmap.mmap, layout: Layout) -> Tensor:
     if count == 0:
         return torch.empty(layout.shape, dtype=dtype)
     with warnings.catch_warnings():
-        # A write would end the process: samples are only ever copied out, by index.
+        # A write to the read-only map would end the process; samples are only copied out, by index.
         warnings.filterwarnings("ignore", message="The given buffer is not writable")
         flat = torch.frombuffer(shared, dtype=dtype, count=count, offset=layout.offset)
     return flat.reshape(layout.shape)

@@ -1,6 +1,6 @@
-"""How one set is split into training and validation samples, anew for each trial.
+"""Splits one set into training and validation samples, anew for each trial.
 
-The split of a trial depends on the sweep's seed and the trial's number alone, so that points are
+A trial's split depends on the sweep's seed and the trial's number alone, so that points are
 compared on the same splits.
 """
 
@@ -18,7 +18,7 @@ from sweeper.train.streams import split_seed
 from sweeper.train.tuning.held_out import split
 
 Rule = float | KFold
-"""The share that is for validation, or folds that are so in turn."""
+"""The share of samples for validation, or folds that are the validation set in turn."""
 
 DEFAULT = 0.2
 
@@ -26,30 +26,30 @@ _Parts = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def read_rule(given: object) -> Rule:
-    """What a problem says in `validation`.
+    """Read a problem's `validation`.
 
     Raises:
-        ValueError: it says no share and no folds.
+        ValueError: it is neither a share nor folds.
     """
     if isinstance(given, KFold):
         return given
     if isinstance(given, float | np.floating) and 0 < given < 1:
         return float(given)
     raise ValueError(
-        "the share of the samples that is for validation, above 0 and below 1, such as 0.2, or "
+        "the share of the samples for validation, above 0 and below 1, such as 0.2, or "
         "sweeper.KFold(5)"
     )
 
 
 def least_samples(rule: Rule) -> int:
-    """How many samples a set must have to be split so."""
+    """The least samples of a set that can be split so."""
     return rule.folds if isinstance(rule, KFold) else 2
 
 
 def sizes(rule: Rule, samples: int) -> tuple[int, int]:
-    """Training and validation samples of a split; of folds, the larger ones count.
+    """Numbers of training and validation samples of a split; for folds, of the larger ones.
 
-    Every trial trains on as many.
+    All trials train on the same number.
     """
     if isinstance(rule, KFold):
         held = -(-samples // rule.folds)
@@ -59,7 +59,7 @@ def sizes(rule: Rule, samples: int) -> tuple[int, int]:
 
 
 def describe(rule: Rule, samples: int) -> str:
-    """The rule for people."""
+    """The rule as text for users."""
     if isinstance(rule, KFold):
         return (
             f"validation: each of {rule.folds} folds of {samples:,} samples in turn, divided anew "
@@ -78,9 +78,9 @@ class Splits:
     rule: Rule
     samples: int
     labels: NDArray[Any] | None
-    """Shape (samples,), by which splits are stratified; None: they are not."""
+    """Labels for stratified splits, shape (samples,); None: splits are not stratified."""
     seed: int
-    """The sweep's."""
+    """The sweep's seed."""
 
     def of_trial(self, number: int) -> _Parts:
         """Indices of the training and of the validation samples, each sorted."""
@@ -92,7 +92,7 @@ class Splits:
 
     @property
     def pairs(self) -> Sequence[tuple[int, int]]:
-        """Numbers of two trials whose parts are as large: a pair for each size that there is."""
+        """For each size of parts that occurs, the numbers of two trials with it."""
         if not isinstance(self.rule, KFold):
             return [(0, 1)]
         folds = self.rule.folds
@@ -100,7 +100,7 @@ class Splits:
         return [(place, folds + place) for place in places]
 
     def _of_fold(self, folds: int, number: int) -> _Parts:
-        """Samples are sorted by label, and of each `folds` neighbours each fold has one."""
+        """Samples are sorted by label, and each fold gets one of every `folds` neighbours."""
         division, fold = divmod(number, folds)
         generator = np.random.default_rng(split_seed(self.seed, division))
         order = generator.permutation(self.samples)
@@ -108,7 +108,7 @@ class Splits:
             order = order[np.argsort(self.labels[order], kind="stable")]
         groups, rest = divmod(self.samples, folds)
         drawn = generator.permuted(np.tile(np.arange(folds), (groups, 1)), axis=1).ravel()
-        # The first folds have what is left over, so that sizes depend on the number alone.
+        # The first folds get the remainder, so that sizes depend on the number alone.
         fold_of = np.empty(self.samples, dtype=np.int64)
         fold_of[order] = np.concatenate([drawn, generator.permutation(rest)])
         kept, held = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)

@@ -1,1 +1,1 @@
-"""Steps compiled to native code."""
+"""Compiles steps to native code."""

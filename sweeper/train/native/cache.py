@@ -1,8 +1,8 @@
-"""Native steps: where they are kept, by whom they are made, and how they are called.
+"""Native steps: making, caching, loading and calling them.
 
 A native step is a shared library in the user's cache folder, made once for all sweeps and workers.
-It holds the whole step of a fixed number of replicas, so a pack of fewer is padded, and a replica's
-bits cannot depend on how many there are.
+It computes the whole step of a fixed number of replicas.  Smaller packs are padded, so a replica's
+bits do not depend on the pack size.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from sweeper.train.native.toolchain import NotCompiledError, run_apart, toolchai
 from sweeper.train.vectorize.trace import Trace
 
 FEW_PRODUCTS = 1_000_000
-"""Multiplications in matrix products up to which calling a native step costs as much as a replica's
-arithmetic, so that several share the call; beyond it a replica's memory is better left alone in the
-processor's caches."""
+"""Multiplications in matrix products up to which several replicas share a call.  Up to here the
+call costs as much as a replica's arithmetic; beyond, a replica is faster alone in the processor's
+caches."""
 
 SHARING = 8
-"""Replicas that share a call: from here on a replica's part hardly falls (2-128-4 at batch 32:
-37, 20, 21, 17, 19 µs each for 1, 4, 8, 16, 32; 64-32-10: 30, 10, 8, 8, 7; what is done in Python
-for a call takes some 40 µs more)."""
+"""Replicas that share a call.  With more, the time per replica hardly falls (2-128-4 at batch 32:
+37, 20, 21, 17, 19 µs each for 1, 4, 8, 16, 32; 64-32-10: 30, 10, 8, 8, 7; the Python code of a
+call takes some 40 µs more)."""
 
 
 def replicas_of(trace: Trace) -> int:
-    """How many replicas the native step of this tape computes."""
+    """The number of replicas that the native step of this trace computes."""
     return SHARING if trace.products <= FEW_PRODUCTS else 1
 
 
@@ -50,14 +50,14 @@ def replicas_of(trace: Trace) -> int:
 
 @functools.cache
 def _code() -> str:
-    """A checksum of what turns a tape into a step."""
+    """A checksum of the code that turns a trace into a step."""
     folder = Path(__file__).parents[1]
     files = sorted([*folder.glob("vectorize/**/*.py"), *folder.glob("native/*.py")])
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def key_of(plan: CompilePlan) -> str:
-    """Equal where the same step is made with the same tools.
+    """A key, equal for the same step made with the same tools.
 
     Raises:
         NotCompiledError: there is nothing to compile with.
@@ -77,33 +77,33 @@ def cache_folder() -> Path:
 
 
 def _safe_folder() -> Path:
-    """The cache folder, made where it is missing: what it holds is executed.
+    """The cache folder, created if missing.
 
     Raises:
-        NotCompiledError: somebody else could have written into it.
+        NotCompiledError: another user could write to it, and its contents are executed.
     """
     try:
         folder = cache_folder()
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
-    except (OSError, RuntimeError) as error:  # the latter: there is no home
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home folder
         raise NotCompiledError(f"native steps cannot be kept: {error}") from None
     if not _is_own(folder):
         raise NotCompiledError(
-            f"{folder} is not this user's alone, and what it holds would be executed: set "
+            f"{folder} is not this user's alone, and its contents would be executed: set "
             "SWEEPER_CACHE to another folder"
         )
     return folder
 
 
 def _is_own(path: Path) -> bool:
-    """Whether nobody else can have written it; only its owner can change what a folder holds."""
+    """Whether only this user can write to it."""
     found = path.lstat()
     return found.st_uid == os.getuid() and not (path.is_dir() and found.st_mode & 0o022)
 
 
 def _read(path: Path) -> list[Tensor] | None:
-    """The constants of a native step; nothing unless it is there, whole, and this user's own."""
+    """A native step's constants; None unless its file exists, is intact and this user's own."""
     try:
         constants = unsealed(path.read_bytes()) if _is_own(path) else None
     except FileNotFoundError:
@@ -117,12 +117,12 @@ def _read(path: Path) -> list[Tensor] | None:
 
 
 class Native:
-    """A native step of tensors that it changes in place."""
+    """A native step, which changes its tensors in place."""
 
     def __init__(
         self, path: Path, plan: CompilePlan, kept: Sequence[Tensor], constants: list[Tensor]
     ) -> None:
-        """Load it from a library; `kept` is what a step is given and leaves changed."""
+        """Load it from a library; `kept` are the tensors that each call changes."""
         self._kept, self._constants = list(kept), constants
         self._changing = plan.inputs[len(kept) :]
         for tensor, expected in zip(kept, plan.inputs, strict=False):
@@ -130,11 +130,11 @@ class Native:
         self._entry = _entry(path)
 
     def __call__(self, *given: Tensor) -> Tensor:
-        """Run the step on the rest of `plan.inputs`: the losses.
+        """Run the step on the rest of `plan.inputs`; return the losses.
 
         Raises:
-            RuntimeError: what the step computes cannot be, such as a label that is no class.
-            ValueError: the tensors are not of the shapes it was made for.
+            RuntimeError: the inputs are invalid, such as a label that is no class.
+            ValueError: the tensors do not have the shapes or types that it was made for.
         """
         for tensor, expected in zip(given, self._changing, strict=True):
             _check_input(tensor, expected)
@@ -146,20 +146,20 @@ class Native:
 
 
 def _check_input(tensor: Tensor, expected: tuple[tuple[int, ...], torch.dtype]) -> None:
-    # Native code believes what it is told: anything else would be read as if it were this.
+    # Native code does not check: it would read memory of any other kind as if it were right.
     shape, dtype = expected
     if tensor.shape != shape or tensor.dtype is not dtype or not tensor.is_contiguous():
         raise ValueError(
-            f"a native step was made for {dtype} of shape {shape}, and is given "
+            f"a native step was made for {dtype} of shape {shape}, but is given "
             f"{tensor.dtype} of shape {tuple(tensor.shape)}"
         )
 
 
 def native(plan: CompilePlan, kept: Sequence[Tensor]) -> Native:
-    """The native step of a plan for these tensors: from the cache, or made now and kept there.
+    """The native step of a plan for these tensors: from the cache, or compiled into it now.
 
     Raises:
-        NotCompiledError: it cannot be made here.
+        NotCompiledError: it cannot be compiled here.
     """
     path = _safe_folder() / f"{key_of(plan)}.so"
     constants = _read(path)
@@ -186,11 +186,11 @@ def _make(plan: CompilePlan, path: Path) -> None:
 
 @functools.cache
 def _entry(path: Path) -> Callable[[list[Any]], list[Any]]:
-    # The library asks for this address when it is loaded, though it never uses it here.
+    # The library needs this symbol when it is loaded, but does not use it here.
     pointer = torch._C._dynamo.guards._torchinductor_pyobject_tensor_data_ptr  # type: ignore[attr-defined]  # noqa: SLF001
     spec = importlib.util.spec_from_file_location(ENTRY, path)
     if spec is None or spec.loader is None:
-        raise SweeperError(f"{path} is no library")
+        raise SweeperError(f"{path} cannot be loaded as a library")
     with _set("_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR", str(pointer)):
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)

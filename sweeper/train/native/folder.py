@@ -1,4 +1,4 @@
-"""Where what is found out once for a machine is kept."""
+"""The user's cache folder, for what is computed once per machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def user_cache() -> Path:
     """The user's cache folder: `SWEEPER_CACHE`, or a folder of `XDG_CACHE_HOME` or `~/.cache`.
 
     Raises:
-        RuntimeError: there is no home.
+        RuntimeError: there is no home folder.
     """
     own = os.environ.get("SWEEPER_CACHE")
     if own:

@@ -1,7 +1,7 @@
-"""Makes one native function of a whole step: the only place that knows torch's compiler.
+"""Compiles a whole step to one native function: the only module that uses torch's compiler.
 
-It runs in a process of its own, so that what it makes depends on the step alone, and no worker has
-to import the compiler.  The function takes stacked tensors and has one thread.
+It runs in a process of its own, so that the result depends on the step alone and no worker has to
+import the compiler.  The function takes stacked tensors and uses one thread.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from sweeper.train.vectorize.optimizers import find_optimizer
 from sweeper.train.vectorize.trace import Trace
 
 ENTRY = "inductor_entry_cpp"
-"""What torch calls the function, and the module that holds it."""
+"""torch's name for the function, and the module that holds it."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompilePlan:
-    """What a native function is made of."""
+    """All that determines a native function."""
 
     trace: Trace
     recipe: Recipe
     parameters: int
-    """How many of the tensors are trained."""
+    """The number of trained tensors."""
     shapes: tuple[tuple[tuple[int, ...], torch.dtype], ...]
-    """Of the step's inputs as the tape has them, each with its replicas."""
+    """Shapes, with replicas, and types of the trace's inputs."""
 
     @property
     def replicas(self) -> int:
-        """How many the function computes."""
+        """The number of replicas that the function computes."""
         return self.shapes[0][0][0]
 
     @property
     def inputs(self) -> list[tuple[tuple[int, ...], torch.dtype]]:
-        """Of all that the function is given: states, then the tape's inputs, then numbers."""
+        """Shapes and types of all inputs: states, then the trace's inputs, then numbers."""
         optimizer = find_optimizer(self.recipe)
         states = optimizer.states_of(self.shapes[: self.parameters])
         numbers = optimizer.numbers_of(1, np.zeros((1, self.replicas))).shape[1:]
@@ -64,31 +64,31 @@ OPTIONS: Mapping[str, Any] = {
     "cpp_wrapper": True,
     "compile_threads": 1,
     "cpp.threads": 1,
-    # Each operation rounded by itself, as it stands, and the same loops wherever it is compiled.
+    # Each operation is rounded by itself, in the order written, with the same loops everywhere.
     "cpp.enable_floating_point_contract_flag": "off",
     "cpp.enable_unsafe_math_opt_flag": False,
     "cpp.vec_isa_ok": True,
     "max_autotune": False,
     "max_autotune_gemm": False,
     "freezing": False,
-    # Patterns would be found in what is written as it shall be, and take a second to load.
+    # Pattern matching would rewrite operations that must stay as they are, and loads for a second.
     "pattern_matcher": False,
     "fx_graph_cache": False,
     "fx_graph_remote_cache": False,
     "aot_inductor.enable_line_tables": False,
 }
-"""torch's settings for it.  Whether the processor has the vectors that it says it has is not tried
-out, since that takes longer than all the rest."""
+"""torch's compiler settings.  The test that the processor really has its vector instructions is
+skipped, since it takes longer than all the rest."""
 
 
 SEVERAL = 3
-"""Steps after which it pays to compile the headers that all of them need beforehand."""
+"""Number of steps from which precompiling their common headers pays."""
 
 
 def whole_step(plan: CompilePlan) -> Any:
-    """Forward, backward and update as one function of tensors, which it changes in place.
+    """Forward, backward and update as one function, which changes tensors in place.
 
-    It gives the losses.
+    It returns the losses.
     """
     step = batched(plan.trace)
     optimizer = find_optimizer(plan.recipe)
@@ -100,7 +100,7 @@ def whole_step(plan: CompilePlan) -> Any:
         kept, given, numbers = list(tensors[:states]), list(tensors[states:-1]), tensors[-1]
         parameters, buffers = given[:count], given[count : count + held]
         losses, *found = step(given)
-        # What a buffer hands on, to another or to a gradient, must outlast its being written over.
+        # A result may share the memory of a buffer, which is about to be overwritten: copy it.
         memory = {buffer.untyped_storage().data_ptr() for buffer in buffers}
         found = [
             new.clone() if new is not old and new.untyped_storage().data_ptr() in memory else new
@@ -116,19 +116,19 @@ def whole_step(plan: CompilePlan) -> Any:
 
 
 def build(plan: CompilePlan, folder: Path) -> tuple[bytes, list[Tensor]]:
-    """The shared library with the function, and the constants that it is given after its inputs.
+    """The shared library with the function, and the constants that follow its inputs.
 
-    What else compiling leaves is kept in `folder`.
+    Temporary files are written to `folder`.
     """
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
     import torch._inductor
     from torch._inductor import codecache, config
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    # Headers compiled beforehand would be shared by all users of the machine, else.
+    # Otherwise precompiled headers would be shared by all users of the machine.
     codecache._HEADER_DIR = str(folder / "headers")  # noqa: SLF001
     codecache._HEADER_LOCK_DIR = str(folder / "headers" / "locks")  # noqa: SLF001
-    # Whole numbers may be labels or places, and zero is one of any.
+    # Integers may be labels or indices, for which zero is always valid.
     inputs = [
         (torch.ones if dtype.is_floating_point else torch.zeros)(shape, dtype=dtype)
         for shape, dtype in plan.inputs
@@ -142,7 +142,7 @@ def build(plan: CompilePlan, folder: Path) -> tuple[bytes, list[Tensor]]:
     path = Path(str(sys.modules[made[0]].__file__))
     source = path.with_suffix(".cpp").read_text()
     if f"_handles(input_handles, {len(inputs) + len(constants)})" not in source:
-        raise RuntimeError("it takes something else than it is given")
+        raise RuntimeError("the compiled function expects other inputs than it is given")
     library = path.read_bytes()
     for left in path.parent.glob(f"{path.name.split('.')[0]}.main.*"):
         left.unlink()
@@ -150,12 +150,12 @@ def build(plan: CompilePlan, folder: Path) -> tuple[bytes, list[Tensor]]:
 
 
 def _headers(folder: Path) -> dict[str, Any]:
-    """Whether headers are compiled beforehand, which changes nothing but the time."""
+    """Settings for precompiled headers, which affect time only."""
     return {"cpp_cache_precompile_headers": len(list(folder.parent.glob("*.so"))) >= SEVERAL}
 
 
 def _lifted(graph: Any) -> list[Tensor]:
-    """The tensors that a graph holds, made its last inputs."""
+    """Turn the tensors that a graph holds into its last inputs; return them."""
     last = [node for node in graph.graph.nodes if node.op == "placeholder"][-1]
     found: dict[str, Any] = {}
     for node in [node for node in graph.graph.nodes if node.op == "get_attr"]:
@@ -167,14 +167,14 @@ def _lifted(graph: Any) -> list[Tensor]:
     for node in graph.graph.nodes:
         node.meta.clear()
     constants = [getattr(graph, name).detach().clone().contiguous() for name in found]
-    for name in found:  # what it still held would be an input, used or not
+    for name in found:  # any that it still held would become an input, used or not
         delattr(graph, name)
     graph.recompile()
     return constants
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Build the plan that standard input holds, pickled, and write the library to a file."""
+    """Build the pickled plan on standard input, and write the library to a file."""
     folder, target = map(Path, arguments)
     torch.set_num_threads(1)
     plan: CompilePlan = pickle.load(sys.stdin.buffer)  # noqa: S301 - written by the process that started this one
@@ -189,13 +189,13 @@ _SEAL = struct.Struct("<Q32s")
 
 
 def sealed(library: bytes, constants: bytes) -> bytes:
-    """A library as it is kept: its constants behind it, and a checksum of all."""
+    """A library's file: the library, its constants, and a checksum of both."""
     data = library + constants
     return data + _SEAL.pack(len(constants), hashlib.sha256(data).digest())
 
 
 def unsealed(data: bytes) -> bytes | None:
-    """The constants in a library's file; nothing if the file is not whole."""
+    """The constants in a library's file; None if the file is damaged."""
     if len(data) < _SEAL.size:
         return None
     body, end = data[: -_SEAL.size], data[-_SEAL.size :]

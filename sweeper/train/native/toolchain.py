@@ -1,7 +1,6 @@
-"""What native steps are made with: the one place of this folder that starts programs.
+"""The compilers of native steps: the only module of this folder that starts programs.
 
-A compiler is a program, and what it makes shall not depend on what the worker that asks for it has
-done before.
+The result of a compilation must not depend on what the worker has done before.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ from sweeper.errors import ChangedCodeError, SweeperError
 
 
 class NotCompiledError(SweeperError):
-    """There is nothing to compile with, or it failed; for people."""
+    """There is no compiler, or it failed; shown to users."""
 
 
 @functools.cache
 def toolchain() -> str:
-    """What native steps are made with and for, for people: the same text, the same bits.
+    """The compilers and processor of native steps, as text; equal texts mean equal bits.
 
     Raises:
-        NotCompiledError: there is nothing to compile with.
+        NotCompiledError: there is no compiler.
     """
     compiler = os.environ.get("CXX") or "g++"
     path = shutil.which(compiler)
@@ -44,12 +43,12 @@ def toolchain() -> str:
 
 
 def check_toolchain(there: str, *, allow: bool) -> bool:
-    """Whether steps can be compiled here as those were that were compiled `there`.
+    """Whether steps can be compiled here with the same tools as `there`.
 
-    With `allow` it is False where nothing can be compiled here, and another toolchain will do.
+    With `allow`, another toolchain will do, and the result is False if there is none.
 
     Raises:
-        ChangedCodeError: without `allow`, where they cannot.
+        ChangedCodeError: the toolchain differs, without `allow`.
     """
     try:
         here = toolchain()
@@ -61,14 +60,14 @@ def check_toolchain(there: str, *, allow: bool) -> bool:
     if here != there and not allow:
         raise ChangedCodeError(
             f"trials were trained by steps compiled with {there}; here it would be {here}, and the "
-            "last bits would differ: go on where they were begun, use another folder, or "
+            "last bits would differ: go on where they were begun, use another folder, or pass "
             "allow_changed_code=True (--allow-changed-code) to mix them"
         )
     return can
 
 
 def processor() -> str:
-    """Its name, and a checksum of what it can do."""
+    """The processor's name, and a checksum of its features."""
     facts = {}
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines():
@@ -80,8 +79,8 @@ def processor() -> str:
     return f"{facts.get('model name', platform.machine())} ({short})"
 
 
-# A process begun with `-c` looks for modules in the current folder first: its path is set before
-# it imports anything.
+# A process started with `-c` searches the current folder first, so the path is set before any
+# import.
 _BOOTSTRAP = """
 import sys; sys.path[:], name = eval(sys.argv[1])
 import importlib
@@ -93,7 +92,7 @@ def run_apart(module: str, arguments: Sequence[str], given: bytes) -> None:
     """Run the module's `main(arguments)` in a new Python process with `given` as standard input.
 
     Raises:
-        NotCompiledError: it failed; the message has its last words.
+        NotCompiledError: it failed; the message has its last line of output.
     """
     where = ascii(([entry for entry in sys.path if isinstance(entry, str)], module))
     done = subprocess.run(  # noqa: S603 - this very interpreter
@@ -110,7 +109,7 @@ def run_apart(module: str, arguments: Sequence[str], given: bytes) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """The user's, less what would change the code that is made."""
+    """The user's environment without variables that would change the compiled code."""
     kept = {
         name: value
         for name, value in os.environ.items()

@@ -1,1 +1,1 @@
-"""The problem: what it says, and what is known of it."""
+"""The problem: importing, reading and checking what the user wrote."""

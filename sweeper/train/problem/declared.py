@@ -19,7 +19,7 @@ EXPECTED = "a mapping of names to functions of (outputs, targets) or metrics of 
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A metric of the problem's own."""
+    """A metric that the problem declares."""
 
     name: str
     compute: Callable[[Any, Any], Any]
@@ -27,7 +27,7 @@ class Declared:
     direction: str
 
     def value(self, outputs: Any, targets: Any) -> float:
-        """The metric of a set.
+        """The metric's value on a set.
 
         Raises:
             ValueError: it is no number; the message says what it is.
@@ -43,14 +43,14 @@ class Declared:
 
     @property
     def measured(self) -> tuple[Metric, ...]:
-        """What it is measured as."""
+        """The metrics that are stored, one per set."""
         return tuple(
             Metric(f"{self.name}_{name}", self.direction, shown=name == "val") for name in MEASURED
         )
 
 
 def read_metrics(given: Any) -> tuple[Declared, ...]:
-    """What a problem's `metrics` declares.
+    """Read a problem's `metrics`.
 
     A mapping of names to functions of (outputs, targets), or ignite metrics (a class or an
     object); each by itself, to be maximized, or in a pair with one of `DIRECTIONS`.
@@ -73,13 +73,13 @@ def _read(name: Any, value: Any) -> Declared:
     function, direction = value if isinstance(value, tuple) and len(value) == 2 else (value, None)
     if direction not in (None, *DIRECTIONS):
         raise ValueError(
-            f"a direction of {', '.join(map(repr, DIRECTIONS))} beside {name!r}, not {direction!r}"
+            f"a direction of {', '.join(map(repr, DIRECTIONS))} for {name!r}, not {direction!r}"
         )
     return Declared(name, _function(name, function), direction or DIRECTIONS[0])
 
 
 def _function(name: str, given: Any) -> Callable[[Any, Any], Any]:
-    """A function of (outputs, targets); a metric of ignite is made one."""
+    """A function of (outputs, targets), also for a metric of ignite."""
     if hasattr(given, "update") and hasattr(given, "compute") and hasattr(given, "reset"):
         return lambda outputs, targets: _by_ignite(given, outputs, targets)
     if not callable(given):
@@ -89,7 +89,7 @@ def _function(name: str, given: Any) -> Callable[[Any, Any], Any]:
 
 
 def _by_ignite(metric: Any, outputs: Any, targets: Any) -> Any:
-    # A fresh one for each set: what it has gathered is its own.
+    # A fresh metric for each set, since it accumulates state.
     fresh = metric() if isinstance(metric, type) else copy.deepcopy(metric)
     fresh.reset()
     fresh.update((outputs, targets))

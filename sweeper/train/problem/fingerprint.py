@@ -1,7 +1,8 @@
 """A point's fingerprint: how the problem's code behaves for its parameters.
 
-Where the code was edited it tells whether the edit concerns the point: initial weights, what a step
-of training and an evaluation compute, and what a few steps come to, all from the point's own seed.
+After an edit of the code it shows whether the edit concerns the point.  It covers initial weights,
+the traces of a training step and an evaluation, and the results of a few steps, all from the
+point's own seed.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ from sweeper.train.vectorize.trace import CannotPackError, record, record_evalua
 
 STEPS = 3
 SAMPLES = 32
-"""Of each batch, from everywhere in the set: data may be sorted."""
+"""Samples of each batch, spread over the whole set, since data may be sorted."""
 RATE = 0.01
 
 
 def fingerprint(
     problem: Problem, data: Data, seed: int, threads: int, signature: str, encoded: str
 ) -> Print:
-    """The fingerprint of the point with these encoded parameters; nothing else is changed by it.
+    """The fingerprint of the point with these encoded parameters; has no side effects.
 
-    How many `threads` add up is part of the last bits.  What a model raises is raised.
+    The number of `threads` affects the last bits.  Exceptions of the user's code are not caught.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -81,10 +82,7 @@ def _begin(
     batch: Batch,
     evaluated: Batch,
 ) -> tuple[dict[str, Tensor], str]:
-    """Initial weights and buffers, those of the loss too, and the trace of what is computed.
-
-    Of a model and a loss of its own.
-    """
+    """Initial weights and buffers of a new model and loss, and the digests of their traces."""
     probe = Probe.make(problem, data, streams, encoded)
     state = {name: value.detach().clone() for name, value in _state(probe.model)}
     if isinstance(probe.loss, nn.Module):
@@ -101,26 +99,26 @@ def _begin(
 
 
 def _recorded(trace: Callable[[], str]) -> str:
-    """A trace, or nothing where it cannot be recorded: what the steps come to says more."""
+    """A trace's digest; empty if it cannot be recorded: the steps' results then have to do."""
     try:
         return trace()
     except (CannotPackError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return ""
-    except RuntimeError:  # torch's own
+    except RuntimeError:  # raised by torch
         return ""
 
 
 def _places(count: int, number: int) -> Indices:
-    """Those of a batch, in a set of so many samples."""
+    """The places of a batch's samples in a set of `count` samples."""
     places = np.linspace(0, count - 1, min(SAMPLES, count)).round().astype(np.int64)
     return (places + number) % count
 
 
 def _with_rare(labels: Tensor | None, known: Indices) -> list[Indices]:
-    """A batch with samples of labels that are nowhere at the places that are known, if any are.
+    """A batch with samples of labels that do not occur at the known places, if there are any.
 
-    A loss may treat a rare label in another way, such as by its weight.  Beside others, since a
-    weighted mean over one label alone does not show its weight.
+    A loss may treat a rare label differently, for example by its weight.  The batch also has other
+    labels, since a weighted mean over a single label does not show its weight.
     """
     if labels is None or labels.is_floating_point() or labels.numel() > _MOST_LABELS:
         return []
@@ -132,7 +130,7 @@ def _with_rare(labels: Tensor | None, known: Indices) -> list[Indices]:
 
 
 _MOST_LABELS = 10_000_000
-"""Up to which they are looked through."""
+"""Up to so many labels are searched."""
 
 
 def _state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -142,7 +140,7 @@ def _state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 @contextlib.contextmanager
 def _losses(loss: Any) -> Iterator[list[float]]:
-    """The losses that are computed inside, where `loss` is a module."""
+    """Collects the losses that are computed inside, if `loss` is a module."""
     found: list[float] = []
 
     def note(_module: object, _given: object, value: Any) -> None:
@@ -168,7 +166,7 @@ def _evaluate(probe: Probe, batch: Batch) -> tuple[Any, float]:
 
 
 def _kept_style(style: str) -> str:
-    """A style's name as folders keep it: the earliest."""
+    """A style's stored name, which is its earliest."""
     earlier = {now: before for before, now in EARLIER_NAMES.items()}
     return earlier.get(style, style)
 
@@ -180,7 +178,7 @@ def _digest(value: Any) -> str:
 
 
 def _size(state: Mapping[str, Tensor]) -> float:
-    """The sum of all weights, less their signs."""
+    """The sum of the absolute values of all weights."""
     return float(sum(float(value.detach().double().abs().sum()) for value in state.values()))
 
 

@@ -1,4 +1,4 @@
-"""Problem modules: where one is, what it needs, and how it is imported; without torch itself."""
+"""Finds and imports problem modules, and what they need; does not import torch itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sweeper.signature import main_globals, name_of_file, script_name
 class UnguardedCall(BaseException):
     """A problem module called `sweep` while it was being imported.
 
-    What stands above the call is what is needed of it, so the import ends there.
+    All that is needed of the module stands above the call, so the import ends there.
     """
 
 
@@ -35,20 +35,20 @@ def is_loading() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ProblemRef:
-    """Where a problem is, so that any process can import it."""
+    """The location of a problem, from which any process can import it."""
 
     name: str
-    """The same however the problem was given: its own, or the module's last component."""
+    """The problem's `name`, or the module's last component, however the problem was given."""
     module: str
-    """The dotted name; a file's stem where `path` is set."""
+    """The dotted name; the file's stem if `path` is set."""
     path: str | None = None
 
 
 def find_ref(given: ModuleType | str | Path) -> ProblemRef:
-    """Where the problem is that a caller named; it is not imported, so its name is not known yet.
+    """Locate a problem without importing it; its name is not known yet.
 
     Raises:
-        ProblemError: it is nothing that could be imported, or no such file is there.
+        ProblemError: it cannot be a module, or the file does not exist.
     """
     if isinstance(given, ModuleType):
         return _ref_of(given)
@@ -67,13 +67,13 @@ def find_ref(given: ModuleType | str | Path) -> ProblemRef:
         if not path.is_file():
             raise ProblemError(f"module={text!r}: there is no such file")
         return ProblemRef("", name_of_file(path), str(path))
-    # What the caller has under that name is what it means, wherever it was loaded from.
+    # If the caller has imported a module of that name, it means that one, from wherever it came.
     known = sys.modules.get(text)
     return ProblemRef("", text) if _file_in(known) is None else _ref_of(sys.modules[text])
 
 
 def is_path(text: str) -> bool:
-    """Whether a problem is named by its file, which need not be there, and not by a dotted name."""
+    """Whether the text is a file's path (the file need not exist), not a dotted name."""
     return text.endswith(".py") or "/" in text or Path(text).is_file()
 
 
@@ -82,7 +82,7 @@ def _resolved(text: str) -> Path:
         return Path(text).resolve()
     except FileNotFoundError:
         raise ProblemError(
-            f"module={text!r}: the current folder is gone: change to one that is there, or give "
+            f"module={text!r}: the current folder no longer exists: change to another, or give "
             "an absolute path"
         ) from None
 
@@ -98,9 +98,9 @@ def _ref_of(module: ModuleType) -> ProblemRef:
 
 
 def _ref_to(names: Mapping[str, Any], *, current: bool) -> ProblemRef:
-    """By name where an import by that name gives this module's file, else by its file.
+    """A reference by name if importing that name gives this module's file, else by file.
 
-    `names` are the module's, and `current` says that it is the imported one of its name.
+    `names` is the module's namespace; `current` says that the module is in `sys.modules`.
     """
     name = names["__name__"]
     file = names.get("__file__")
@@ -125,9 +125,9 @@ def _ref_to(names: Mapping[str, Any], *, current: bool) -> ProblemRef:
 
 
 def find_importable_spec(name: str) -> ModuleSpec | None:
-    """Where a process that has not imported it yet would find a module; nothing is run.
+    """The spec that a fresh process would find for a module; no code is run.
 
-    `importlib.util.find_spec` tells of a module that is imported already where that came from.
+    For a module that is imported already, `importlib.util.find_spec` returns its present origin.
     """
     parent, _, _ = name.rpartition(".")
     places: Any = None
@@ -136,7 +136,7 @@ def find_importable_spec(name: str) -> ModuleSpec | None:
         if above is None:
             return None
         loaded = sys.modules.get(parent)
-        # A package may have changed where its parts are, while it was imported.
+        # A package may have changed its search path during import.
         same = above.origin is None or _file_in(loaded) == Path(above.origin).resolve()
         places = getattr(loaded, "__path__", None) if loaded is not None and same else None
         places = places if places is not None else above.submodule_search_locations
@@ -159,9 +159,9 @@ _MOST_FILES = 50
 
 
 def installed_imports(given: ModuleType | str | Path) -> tuple[str, ...]:
-    """The installed modules that a problem, and its own neighbours, import at their tops.
+    """The installed modules that a problem and its neighbouring files import at top level.
 
-    They are read off the files, and nothing is run.  What cannot be found is left out.
+    The files are parsed, not run.  Modules that cannot be found are left out.
     """
     waiting, seen = [_file_of(given)], set[Path]()
     found: dict[str, None] = {}
@@ -190,7 +190,7 @@ def _file_of(given: object) -> Path | None:
 
 
 def _imports_of(path: Path) -> list[str]:
-    """The modules that a file imports at its top, by their full names."""
+    """The full names of the modules that a file imports at top level."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, ValueError, SyntaxError):
@@ -205,7 +205,7 @@ def _imports_of(path: Path) -> list[str]:
 
 
 def _locate(name: str) -> Path | None:
-    """A module's file; only its outermost package is looked up, which runs nothing."""
+    """A module's file; only its outermost package is looked up, so that no code is run."""
     first, *rest = name.split(".")
     try:
         spec = importlib.util.find_spec(first)
@@ -213,7 +213,7 @@ def _locate(name: str) -> Path | None:
         return None
     if spec is None:
         return None
-    # A package without `__init__.py` has a place and no origin; what is built in has neither.
+    # A package without `__init__.py` has a search path but no origin; a built-in has neither.
     places = spec.submodule_search_locations
     if not places or not rest:
         return Path(spec.origin) if spec.origin and spec.has_location else None
@@ -245,7 +245,7 @@ def _import_file(ref: ProblemRef) -> ModuleType:
     if known is not None and str(_file_in(known)) == path:
         return known
     spec = importlib.util.spec_from_file_location(ref.module, path)
-    if spec is None:  # a script need not be called .py
+    if spec is None:  # a script need not end in .py
         loader: Any = _ScriptLoader(ref.module, path)
         spec = importlib.util.spec_from_file_location(ref.module, path, loader=loader)
     if spec is None or spec.loader is None:
@@ -268,10 +268,10 @@ def _import_file(ref: ProblemRef) -> ModuleType:
 
 
 class _ScriptLoader(SourceFileLoader):
-    """Of a file without `.py`, whose byte code would lie where that of a namesake with it does."""
+    """Loads a file without `.py`, whose byte code would replace that of a `.py` namesake."""
 
     def path_stats(self, path: str) -> Any:
-        """Without it no byte code is read or written."""
+        """Raises OSError, so that no byte code is read or written."""
         raise OSError(path)
 
 
@@ -279,7 +279,7 @@ def _import_name(name: str) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     spec = _find_spec(name)
-    # An import that stops at an unguarded call removes the module again, so that by hand too.
+    # Python removes a module whose import fails, so this must, too.
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     loader = spec.loader
@@ -297,7 +297,7 @@ def _import_name(name: str) -> ModuleType:
 def _find_spec(name: str) -> Any:
     try:
         spec = importlib.util.find_spec(name)
-    except Exception as error:  # whatever a package above it raises
+    except Exception as error:  # raised by a parent package
         raise ProblemError(
             f"module={name!r} cannot be imported: {type(error).__name__}: {error}"
         ) from error

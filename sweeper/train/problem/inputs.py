@@ -1,4 +1,4 @@
-"""How a model is given x: as it is, or unpacked where it takes several inputs."""
+"""Calls a model with x, unpacked if the model takes several inputs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 def call_model(model: nn.Module, x: Any) -> Any:
     """The model's output for a batch x.
 
-    A list or tuple is given as several inputs, and a mapping by name, where `forward` cannot be
-    called with one input.
+    If `forward` cannot be called with one input, a list or tuple is passed as several
+    arguments, and a mapping by name.
     """
     if isinstance(x, Tensor):
         return model(x)
@@ -27,7 +27,7 @@ def call_model(model: nn.Module, x: Any) -> Any:
 
 @functools.lru_cache(maxsize=256)
 def _takes(forward: Callable[..., Any], given: int | tuple[str, ...]) -> bool:
-    """Whether it cannot take one input, but so many, or these names."""
+    """Whether `forward` takes not one input, but this many, or these names."""
     try:
         signature = inspect.signature(forward)
     except (TypeError, ValueError):

@@ -24,14 +24,14 @@ from sweeper.train.problem.reductions import (
 )
 
 EVALUATION_BATCH = 1024
-"""Samples a batch when evaluating.  Part of the last bits of every loss: never change it."""
+"""Samples per evaluation batch.  It affects the last bits of every loss: never change it."""
 
 
 def inverse_loss(loss: float) -> float:
     """Performance 1 / (1 + loss): 1 for no loss, 0 for a loss that is not finite.
 
-    Below 0, where a likelihood may lead, it goes on in a straight line of the same slope: what is
-    better must not be less.
+    For negative losses, as of likelihoods, it continues as a straight line of the same slope, so
+    that a better loss always gives a higher performance.
     """
     if not math.isfinite(loss):
         return 0.0
@@ -43,10 +43,10 @@ class AccuracyStyle:
     """How performance is measured."""
 
     check: Callable[[Tensor, Tensor], None] | None = None
-    """Whether outputs and labels have shapes that say something; raises ValueError where not."""
+    """Raises ValueError if the shapes of outputs and labels cannot be compared."""
     is_right: Callable[[Tensor, Tensor, float], Tensor] | None = None
-    """Which samples are right, shape (batch,), given outputs of shape (batch, n), labels, and the
-    threshold that the loss implies; None: performance follows from the loss."""
+    """Which samples are correct, shape (batch,), from outputs (batch, n), labels and the threshold
+    that the loss implies; None: performance follows from the loss."""
 
 
 def _has_largest(rows: Tensor, y: Tensor, above: float) -> Tensor:
@@ -66,12 +66,12 @@ def _are_alike(rows: Tensor, y: Tensor) -> bool:
 def _check_classes(rows: Tensor, y: Tensor) -> None:
     if rows.shape[1] < 2:
         raise ValueError(
-            "classification needs an output for each class, and has one a sample: for a label that "
-            "is 0 or 1 give two outputs and CrossEntropyLoss, or use 'multilabel'"
+            "classification needs an output for each class, but the model gives one per sample: "
+            "for labels 0 and 1 use two outputs and CrossEntropyLoss, or use 'multilabel'"
         )
     if not _are_alike(rows, y) and y.shape != (len(rows),):
         raise ValueError(
-            f"classification needs a class index a sample, of shape ({len(rows)},), or a one-hot "
+            f"classification needs a class index per sample, of shape ({len(rows)},), or a one-hot "
             f"row of {rows.shape[1]}; y has shape {tuple(y.shape)}"
         )
 
@@ -79,8 +79,8 @@ def _check_classes(rows: Tensor, y: Tensor) -> None:
 def _check_labels(rows: Tensor, y: Tensor) -> None:
     if not _are_alike(rows, y):
         raise ValueError(
-            f"multilabel needs as many labels as outputs, and has {y.numel() // max(1, len(y))} "
-            f"and {rows.shape[1]} a sample: for one class of several use 'classification'"
+            f"multilabel needs as many labels as outputs, but has {y.numel() // max(1, len(y))} "
+            f"and {rows.shape[1]} per sample: for one class of several use 'classification'"
         )
 
 
@@ -91,58 +91,57 @@ ACCURACY_STYLES: Mapping[str, AccuracyStyle] = {
     "multilabel": AccuracyStyle(_check_labels, _has_all_labels),
     INVERSE_LOSS: AccuracyStyle(),
 }
-"""By name: all that a problem's `accuracy_style` may say.
+"""By name: the choices for a problem's `accuracy_style`.
 
 `"classification"`: the argmax of the outputs equals the class index, shape (batch,), or the argmax
-of a one-hot row, shape (batch, classes).  `"multilabel"`: every output is larger than a threshold
-just where its label is 1, shape (batch, labels).  `"inv-loss"`: see `inverse_loss`.
+of a one-hot row, shape (batch, classes).  `"multilabel"`: exactly the outputs whose label is 1
+exceed a threshold, shape (batch, labels).  `"inv-loss"`: see `inverse_loss`.
 """
 
 EARLIER_NAMES = {"multiclass": "multilabel"}
-"""What earlier releases called a style: both names are accepted."""
+"""A style's name in earlier releases: both names are accepted."""
 
 
 def are_correct(style: str, output: Tensor, y: Tensor, above: float = 0.5) -> Tensor:
-    """Which samples are right by a style, shape (batch,); outputs that are not finite are wrong.
+    """Which samples are correct by a style, shape (batch,); outputs that are not finite are wrong.
 
     `output` has shape (batch, …), and `above` is the threshold of a style that has one.
 
     Raises:
-        ValueError: the shapes are such that what is compared would say nothing, or the style
-            compares nothing.
+        ValueError: the shapes cannot be compared, or the style compares no outputs.
     """
     kind = ACCURACY_STYLES[EARLIER_NAMES.get(style, style)]
     if kind.check is None or kind.is_right is None:
         raise ValueError(f"{style} compares no outputs with labels")
     rows = output.reshape(len(output), -1)
     kind.check(rows, y)
-    # By sums, since torch is slow at whether all of a short row are so: 0 but for NaN and infinity.
+    # By sums (0 but for NaN and infinity), since torch's all() is slow on short rows.
     finite = (rows * 0).sum(dim=1) == 0
     return kind.is_right(rows, y, above) & finite
 
 
 class Measure:
-    """How a problem's accuracy style and its loss, one of a trial, judge outputs."""
+    """Judges outputs by a problem's accuracy style and a trial's loss."""
 
     def __init__(self, style: str, loss: Any, numerics: int = NUMERICS) -> None:
-        """`numerics` is the release of the numerics that the sweep's folder was begun with.
+        """`numerics` is the numerics release that the sweep's folder was begun with.
 
-        Before 2, batches weighed by their samples whatever the loss was, labels that a loss leaves
-        out counted as wrong, and logits were compared with 0.5.
+        Before 2, batches were weighted by their samples for every loss, labels that the loss
+        ignores counted as wrong, and logits were compared with 0.5.
         """
         self.style, self.loss, self.numerics = EARLIER_NAMES.get(style, style), loss, numerics
         self.weigh: Weigh | None = None if numerics < 2 else find_weigh(loss)
-        """What a batch's loss was divided by; None: nothing that is known."""
+        """Gives what a batch's loss was divided by; None: unknown."""
         self.is_of_whole_sets = numerics >= 2 and self.weigh is None
-        """Whether the loss is computed once of a whole set, where that fits into memory; batches
-        weigh by their samples where it is not, and nothing else is known."""
+        """Whether the loss is computed once on a whole set if that fits into memory; else batches
+        are weighted by their samples if nothing else is known."""
         self._judged_by: tuple[int | None, float] | None = (None, 0.5) if numerics < 2 else None
 
     def judge(self, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Which samples are right, and which count, both of shape (batch,).
+        """Which samples are correct, and which count, both of shape (batch,).
 
         Raises:
-            ValueError: the style says nothing of such shapes.
+            ValueError: the style cannot compare such shapes.
         """
         for what, value in (("model gives", output), ("labels are", y)):
             if not isinstance(value, Tensor):
@@ -161,25 +160,25 @@ class Measure:
         return right & counts, counts
 
     def counts_nothing(self, y: Any) -> bool:
-        """Whether a known loss leaves out all of these targets: its mean is NaN, its gradient 0."""
+        """Whether a known loss ignores all of these targets: its mean is NaN, its gradient 0."""
         ignored = getattr(self.loss, "ignore_index", None) if self.weigh else None
         return ignored is not None and bool((y == ignored).all())
 
 
 class Tally:
-    """Loss and performance of a set, added up batch by batch.
+    """Loss and performance of a set, accumulated batch by batch.
 
-    The loss is what torch gives on the whole set: from the batches' losses and weights where it is
-    a weighted mean, else computed once of all outputs, where they fit into memory.
+    The loss is torch's on the whole set: combined from the batches if it is a weighted mean, else
+    computed once from all outputs, if they fit into memory.
     """
 
     def __init__(self, measure: Measure, samples: int) -> None:
-        """Of a set of so many samples."""
+        """A tally of a set of `samples` samples."""
         self._measure, self._expected = measure, samples
         self.correct = self.judged = 0
         self._total = self._weight = 0.0
         self._whole: list[tuple[Any, Any]] | None = [] if measure.is_of_whole_sets else None
-        """The outputs and targets so far, where the loss is computed of the whole set."""
+        """The outputs and targets so far, if the loss is computed on the whole set."""
 
     def add(self, output: Any, y: Any) -> None:
         """Count one batch of outputs and targets."""
@@ -193,7 +192,7 @@ class Tally:
         self.weigh(float(self._measure.loss(output, y)), weight)
 
     def keep(self, output: Any, y: Any) -> bool:
-        """Keep a batch for a loss that is computed of the whole set; whether it is, and fits."""
+        """Keep a batch if the loss is computed on the whole set; return whether it was kept."""
         if self._whole == [] and not fits(output, y, self._expected):
             self._whole = None
         if self._whole is None:
@@ -202,26 +201,26 @@ class Tally:
         return True
 
     def judge(self, correct: int, judged: int) -> None:
-        """Count samples, so many of them right."""
+        """Count `judged` samples, of which `correct` are correct."""
         self.correct += correct
         self.judged += judged
 
     def weigh(self, loss: float, weight: float) -> None:
-        """Count the loss of one batch; one in which nothing counts has none."""
+        """Count the loss of one batch; a batch in which no sample counts is skipped."""
         if weight:
             self._total += loss * weight
             self._weight += weight
 
     @property
     def loss(self) -> float:
-        """Of the whole set; NaN where it is not finite, or nothing counts."""
+        """The loss of the whole set; NaN if it is not finite or no sample counts."""
         if self._whole:
             with torch.no_grad():
                 return finite_or_nan(loss_of_whole(self._measure.loss, self._whole))
         return finite_or_nan(self._total / self._weight) if self._weight else math.nan
 
     def result(self) -> tuple[float, float]:
-        """The loss, and performance by the problem's accuracy style; 0 where nothing counts."""
+        """The loss, and performance by the problem's accuracy style (0 if no sample counts)."""
         loss = self.loss
         if self._measure.style == INVERSE_LOSS:
             return loss, inverse_loss(loss)
@@ -244,7 +243,7 @@ def evaluating(model: nn.Module, loss: Any) -> Iterator[None]:
 def measured_loss(
     model: nn.Module, measure: Measure, samples: int, batches: Iterable[tuple[Any, Any]]
 ) -> float:
-    """The loss of a set of so many samples, in evaluation mode; training mode is left on."""
+    """The loss of a set of `samples` samples in evaluation mode; then sets training mode."""
     tally = Tally(Measure(INVERSE_LOSS, measure.loss, measure.numerics), samples)
     with evaluating(model, measure.loss), torch.no_grad():
         for x, y in batches:

@@ -1,4 +1,4 @@
-"""A problem's optimiser: torch's by name, or any class; the learning rate is the plan's."""
+"""A problem's optimiser: torch's by name, or any class; tuning sets the learning rate."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OPTIMIZERS: Mapping[str, Kind] = {
     and issubclass(kind, torch.optim.Optimizer)
     and kind is not torch.optim.Optimizer
 }
-"""torch's own, by their names in lower case."""
+"""torch's optimisers by lower-case name."""
 
 _FIRST = ("sgd", "adam", "adamw")
 _NAMES = ", ".join(map(repr, [*_FIRST, *sorted(OPTIMIZERS.keys() - {*_FIRST, "lbfgs"})]))
@@ -46,11 +46,11 @@ class Choice:
     decay_only: tuple[str, ...] = ()
     """Weight decay applies to parameters with one of these in their dotted name; none: to all."""
     groups: Callable[[nn.Module], Any] | None = None
-    """The user's function that gives a model's parameter groups."""
+    """The user's function that returns a model's parameter groups."""
 
     @property
     def name(self) -> str:
-        """Of torch's own optimisers the name in lower case, else that of the class."""
+        """The lower-case name of an optimiser of torch, else the class's name."""
         name = self.kind.__name__.lower()
         if OPTIMIZERS.get(name) is self.kind:
             return name
@@ -58,17 +58,17 @@ class Choice:
 
 
 def check_optimizer(optimizer: Any) -> None:
-    """Whether it is an optimiser, with settings that it takes.
+    """Check an optimiser and its settings.
 
     Raises:
-        ProblemError: not one; the message says what is expected.
+        ProblemError: it is no optimiser, or has wrong settings; the message says what is expected.
     """
     try:
         choice = read_optimizer(optimizer)
         if choice.name not in OPTIMIZERS:
-            return  # what a class of the user's does with its parameters is not known
+            return  # a user's class may do anything with its parameters
         kind: Any = choice.kind
-        # One that takes no parameters: taking them imports torch's compiler, which takes seconds.
+        # Made without parameters: adding them imports torch's compiler, which takes seconds.
         without = type("Checked", (kind,), {"add_param_group": lambda *_: None})
         without([nn.Parameter(torch.zeros(1))], lr=0.1, **choice.options)
     except ProblemError:
@@ -78,26 +78,24 @@ def check_optimizer(optimizer: Any) -> None:
 
 
 def _named_in(whole: Any) -> list[tuple[str, nn.Parameter]]:
-    """The parameters of a model or a loss, under each of their names."""
+    """The parameters of a model or a loss, under all of their names."""
     named = isinstance(whole, nn.Module)
     return list(whole.named_parameters(remove_duplicate=False)) if named else []
 
 
 def read_optimizer(optimizer: Any) -> Choice:
-    """What a problem's `optimizer` attribute says.
+    """Read a problem's `optimizer` attribute.
 
     Raises:
-        ProblemError: it is none; the message says what is expected.
+        ProblemError: it is no optimiser; the message says what is expected.
     """
     options = dict(optimizer) if isinstance(optimizer, Mapping) else {"name": optimizer}
     given = [options.pop(key) for key in ("name", "class") if key in options]
     if len(given) != 1:
-        raise ProblemError(f"{_EXPECTED}: 'name' or 'class' is needed, one of them")
+        raise ProblemError(f"{_EXPECTED}: give either 'name' or 'class'")
     kind = _find_kind(given[0], bare=not isinstance(optimizer, Mapping))
     if "lr" in options:
-        raise ProblemError(
-            f"{_EXPECTED}, without 'lr': finding the learning rate is sweeper's part"
-        )
+        raise ProblemError(f"{_EXPECTED}, without 'lr': sweeper tunes the learning rate")
     decay_only, groups = _read_names(options.pop("decay_only", ())), options.pop("groups", None)
     if groups is not None and not callable(groups):
         raise ProblemError(f"'groups' to be a function of the model: {groups!r} cannot be called")
@@ -139,10 +137,10 @@ def _read_names(given: Any) -> tuple[str, ...]:
 
 
 def _check_options(kind: Kind, options: Iterable[str]) -> None:
-    """Whether the class takes all of these.
+    """Check that the class takes all of these options.
 
     Raises:
-        ProblemError: not all, or no learning rate.
+        ProblemError: it lacks one, or takes no learning rate.
     """
     parameters = inspect.signature(kind).parameters
     if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
@@ -156,7 +154,7 @@ def _check_options(kind: Kind, options: Iterable[str]) -> None:
             raise ProblemError(f"{_EXPECTED}: {name} has no option {option!r}; it has {known}")
 
 
-# -- made -----------------------------------------------------------------------------------------
+# -- making it ------------------------------------------------------------------------------------
 
 
 def make_optimizer(
@@ -164,11 +162,11 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimiser of a problem's `optimizer` attribute, at learning rate `rate`.
 
-    It updates the model's parameters and those that the loss has.  `decay_only` speaks of both by
-    name, `groups` of the model's alone: those of the loss are a group without settings of its own.
+    It updates the parameters of model and loss.  `decay_only` names parameters of both, `groups`
+    those of the model alone: the loss's parameters are a group without settings of its own.
 
     Raises:
-        ProblemError: the parameter groups are none.
+        ProblemError: the parameter groups are invalid.
     """
     choice = read_optimizer(optimizer)
     kind: Any = choice.kind
@@ -193,7 +191,7 @@ def _with_rate(made: torch.optim.Optimizer) -> torch.optim.Optimizer:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the tuned learning rate; that of a group is relative to it."""
+    """Set the tuned learning rate; each group's rate is relative to it."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get(SCALE, 1.0)
 
@@ -202,7 +200,7 @@ def recipe_of(optimizer: Any, clipping: Clipping, model: nn.Module) -> Recipe:
     """How the trained parameters of a model are updated, as plain data.
 
     Raises:
-        ProblemError: the parameter groups are none.
+        ProblemError: the parameter groups are invalid.
     """
     choice = read_optimizer(optimizer)
     groups = _groups(choice, model)
@@ -223,7 +221,7 @@ def recipe_of(optimizer: Any, clipping: Clipping, model: nn.Module) -> Recipe:
 
 
 def _groups(choice: Choice, model: nn.Module, loss: Any = None) -> list[dict[str, Any]] | None:
-    """Parameter groups as torch takes them; nothing where all are treated alike."""
+    """Parameter groups as torch takes them; None if all parameters are treated alike."""
     if choice.groups is not None:
         return _read_groups(choice, choice.groups(model), model)
     if not choice.decay_only:
@@ -233,8 +231,8 @@ def _groups(choice: Choice, model: nn.Module, loss: Any = None) -> list[dict[str
     decayed = {id(parameter) for name, parameter in named if names & set(name.split("."))}
     if not decayed:
         raise ProblemError(
-            f"optimizer: decay_only is {choice.decay_only!r}, and no parameter's dotted name has "
-            f"one of these as a part: {_some(name for name, _ in named)}"
+            f"optimizer: decay_only is {choice.decay_only!r}, but no parameter's dotted name "
+            f"contains one of these: {_some(name for name, _ in named)}"
         )
     parts: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
     for parameter in {id(parameter): parameter for _, parameter in named}.values():
@@ -244,7 +242,7 @@ def _groups(choice: Choice, model: nn.Module, loss: Any = None) -> list[dict[str
 
 
 def _read_groups(choice: Choice, made: Any, model: nn.Module) -> list[dict[str, Any]]:
-    """What the user's function gave.
+    """Read what the user's function returned.
 
     Raises:
         ProblemError: it is no list of groups of the model's parameters.
@@ -253,42 +251,42 @@ def _read_groups(choice: Choice, made: Any, model: nn.Module) -> list[dict[str, 
         isinstance(group, Mapping) and "params" in group for group in made
     ):
         raise ProblemError(
-            f"optimizer: groups(model) gives {made!r:.80}; expected a list of dicts such as "
+            f"optimizer: groups(model) returns {made!r:.80}; expected a list of dicts such as "
             "{'params': [...], 'weight_decay': 0.0, 'lr_scale': 0.1}"
         )
     groups = []
     for group in map(dict, made):
         if "lr" in group:
             raise ProblemError(
-                f"optimizer: groups(model) gives a group with 'lr'; expected {SCALE!r} instead, "
-                "relative to the learning rate that is tuned"
+                f"optimizer: groups(model) returns a group with 'lr'; expected {SCALE!r} instead, "
+                "relative to the tuned learning rate"
             )
         scale = group.get(SCALE, 1.0)
         if not isinstance(scale, int | float) or not 0 <= scale < math.inf:
             raise ProblemError(
-                f"optimizer: groups(model) gives {SCALE!r} {scale!r}; expected a number from 0 on"
+                f"optimizer: groups(model) returns {SCALE!r} {scale!r}; expected a number ≥ 0"
             )
         _check_options(choice.kind, group.keys() - {"params", SCALE})
         given = group["params"]
         group["params"] = [given] if isinstance(given, Tensor) else list(given)
         if not all(isinstance(parameter, Tensor) for parameter in group["params"]):
-            raise ProblemError("optimizer: groups(model) gives 'params' that are no parameters")
+            raise ProblemError("optimizer: groups(model) returns 'params' that are not parameters")
         groups.append(group)
     _check_complete(groups, model)
     return groups
 
 
 def _check_complete(groups: list[dict[str, Any]], model: nn.Module) -> None:
-    """Whether each trained parameter is in a group, and nothing else: torch would say nothing."""
+    """Check that the groups hold exactly the trained parameters, which torch does not check."""
     grouped = {id(parameter) for group in groups for parameter in group["params"]}
     left = [name for name, p in model.named_parameters() if p.requires_grad if id(p) not in grouped]
     if left:
         raise ProblemError(
-            f"optimizer: groups(model) leaves out {_some(left)}; expected every parameter that is "
-            "trained (call requires_grad_(False) on what is not)"
+            f"optimizer: groups(model) leaves out {_some(left)}; expected every trained parameter "
+            "(freeze others with requires_grad_(False))"
         )
     if grouped - set(map(id, model.parameters())):
-        raise ProblemError("optimizer: groups(model) gives parameters that are not the model's")
+        raise ProblemError("optimizer: groups(model) returns parameters that are not the model's")
 
 
 def _some(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""A fingerprint as it is kept, and when two are of the same behaviour; without torch."""
+"""Stored fingerprints, and when two of them agree; without torch."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ NEARNESS = 1e-4
 """Relative difference of losses that another machine or torch explains."""
 
 MAKER = 1
-"""What makes fingerprints: raised where they come out otherwise than those of before."""
+"""Version of fingerprints: raised when a change makes them differ from earlier ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Print:
-    """How a point behaves under some code."""
+    """A point's behaviour under one state of the code."""
 
     maker: int
     said: str
-    """What the problem says of it: accuracy style and optimiser."""
+    """The problem's settings: accuracy style and optimiser."""
     trace: str
-    """Digests of what a step and an evaluation compute; empty for what cannot be recorded."""
+    """Digests of the traces of a step and an evaluation; empty if they cannot be recorded."""
     exact: str
     """Digest of all bits."""
     rough: tuple[float, ...]
-    """The size of the weights, and losses."""
+    """The size of the weights, and the losses."""
     torch: str = dataclasses.field(default_factory=lambda: importlib.metadata.version("torch"))
     processor: str = dataclasses.field(default_factory=processor)
 
     def agrees(self, other: Print) -> bool:
-        """Whether both are of the same behaviour.
+        """Whether both describe the same behaviour.
 
-        Bits are compared where torch and processor are the same, else numbers, roughly.
+        Bits are compared if torch and processor are the same, else numbers within a tolerance.
         """
         if (self.maker, self.said) != (other.maker, other.said):
             return False
@@ -45,15 +45,15 @@ class Print:
         return len(self.rough) == len(other.rough) and all(map(_is_near, self.rough, other.rough))
 
     def text(self) -> str:
-        """As a folder keeps it."""
+        """The stored text."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
     def read(cls, text: str) -> Print:
-        """What `text` wrote.
+        """Read what `text` wrote.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: it is no fingerprint.
         """
         try:
             fields = json.loads(text)

@@ -1,4 +1,4 @@
-"""The problem: found, imported, and checked before anything is trained."""
+"""The imported problem, and checks of what it defines."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ SETS = {
     2: ("train_set", "val_set"),
     3: ("train_set", "val_set", "test_set"),
 }
-"""What dataset() may give, as messages name it, by how many sets it gives."""
+"""Names in messages for the sets that dataset() may return, by their number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is trained."""
+    """An imported problem."""
 
     ref: ProblemRef
     module: ModuleType
     numerics: int = NUMERICS
-    """The release of the numerics that the sweep's folder was begun with."""
+    """The numerics release that the sweep's folder was begun with."""
 
     def __post_init__(self) -> None:
         for attribute in ("model", "dataset", "loss"):
@@ -87,10 +87,10 @@ class Problem:
 
     @property
     def metrics(self) -> tuple[Declared, ...]:
-        """What is measured beside loss and performance.
+        """The declared metrics beside loss and performance.
 
         Raises:
-            ProblemError: it is declared in no way there is.
+            ProblemError: `metrics` is invalid.
         """
         given = getattr(self.module, "metrics", None)
         try:
@@ -108,12 +108,12 @@ class Problem:
         """How gradients are clipped.
 
         Raises:
-            ValueError: by no positive number, or in two ways.
+            ValueError: a bound is no positive number, or both are given.
         """
         names = ("clip_grad_norm", "clip_grad_value")
         norm, value = (read_bound(name, getattr(self.module, name, None)) for name in names)
         if norm is not None and value is not None:
-            raise ValueError("clip_grad_norm and clip_grad_value are both given; expected one")
+            raise ValueError("clip_grad_norm and clip_grad_value are both given; expected only one")
         return Clipping(norm, value)
 
     def recipe(self, model: nn.Module) -> Recipe:
@@ -131,7 +131,7 @@ class Problem:
         """How one set is split.
 
         Raises:
-            ProblemError: in no way there is.
+            ProblemError: `validation` is invalid.
         """
         given = getattr(self.module, "validation", DEFAULT)
         try:
@@ -143,7 +143,7 @@ class Problem:
         """A fresh loss module.
 
         Raises:
-            ProblemError: `loss` makes none.
+            ProblemError: `loss` does not return one.
         """
         try:
             with own_threads():
@@ -158,14 +158,14 @@ class Problem:
         return loss  # type: ignore[no-any-return]
 
     def measure(self, loss: Any) -> Measure:
-        """How outputs are judged by a loss that was made by `make_loss`."""
+        """The measure of outputs, with a loss made by `make_loss`."""
         return Measure(self.accuracy_style, loss, self.numerics)
 
     def make_model(self, encoded: str) -> tuple[nn.Module, nn.Module]:
-        """The models to save and to train, for encoded params: often the same one.
+        """The models to save and to train, often the same, for encoded params.
 
         Raises:
-            ProblemError: `model` gives something else, or weights that it gave before.
+            ProblemError: `model` returns something else, or weights that it returned before.
         """
         params = decode(encoded, self.find)
         named = isinstance(params, Mapping)
@@ -178,33 +178,33 @@ class Problem:
         return pair
 
     def _check_new(self, called: str, made: Iterable[nn.Module]) -> None:
-        """Whether nothing that earlier trials trained, or changed, is returned again."""
+        """Check that nothing that earlier trials have trained or changed is returned again."""
         again = note(made)
         if again.trained:
             raise self.fault(
                 f"what {called} returns",
                 f"a module with trained weights that it returned before: {_listed(again.trained)}",
-                "new ones from each call, since trials would go on from each other's weights; "
-                "what they share must be frozen with requires_grad_(False)",
+                "new weights from each call, since trials would go on from each other's weights; "
+                "freeze shared ones with requires_grad_(False)",
             )
         if again.changed:
             raise self.fault(
                 f"what {called} returns",
-                "a module that shares with earlier ones what training has changed since: "
+                "a module that shares tensors with earlier ones, which training has changed since: "
                 f"{_listed(again.changed)}",
-                "new ones from each call, or shared parts that training leaves as they are, such "
-                "as normalisation that is kept in evaluation mode",
+                "new ones from each call, or shared modules that training does not change, such "
+                "as normalisation kept in evaluation mode",
             )
 
     def make_dataset(self) -> tuple[Any, ...]:
-        """The sets of dataset(), named in `SETS`, checked as far as a look can.
+        """The sets of dataset(), named in `SETS`, after a quick check.
 
         Raises:
-            ProblemError: not so many map-style datasets, or an empty one.
+            ProblemError: it does not return one to three map-style datasets, or one is empty.
         """
         with own_threads():
             made = self.module.dataset()
-        # A list of more is one set of so many samples.
+        # A longer list is one set of that many samples.
         if _is_set(made) or (isinstance(made, list) and len(made) > max(SETS)):
             made = (made,)
         if not isinstance(made, tuple | list) or len(made) not in SETS:
@@ -223,10 +223,10 @@ class Problem:
         return tuple(made)
 
     def _check_by_number(self, name: str, part: Any) -> None:
-        """See that samples can be read by their number, in any order."""
+        """Check that samples can be read by their number, in any order."""
         if isinstance(part, IterableDataset):
             expected = (
-                "a map-style dataset, since samples are drawn by their number, in any order: "
+                "a map-style dataset, since samples are read by their number, in any order: "
                 "read it into a list, list(dataset), or make it a Dataset with __getitem__"
             )
             raise self.fault(f"{name} of dataset()", "an IterableDataset", expected)
@@ -240,7 +240,7 @@ class Problem:
             raise self.fault(f"{name} of dataset()", _shown(part), _EXPECTED["dataset"])
 
     def find(self, name: str) -> Any:
-        """The class or function `"module:Name"`; the problem's own are looked up in it."""
+        """The class or function `"module:Name"`; the problem's own are found in its module."""
         module, _, qualified = name.partition(":")
         if module == self.ref.module:
             found: Any = self.module
@@ -255,7 +255,7 @@ class Problem:
         return hashlib.sha256(Path(str(self.module.__file__)).read_bytes()).hexdigest()
 
     def spec(self, imported: Iterable[str] = ()) -> ProblemSpec:
-        """What the driver needs to know of it; `imported` is what came with it (see `sources`)."""
+        """The spec for the driver; `imported` are the modules imported with it (see `sources`)."""
         sources = read_sources(self.module, imported)
         return ProblemSpec(
             self.ref,
@@ -274,7 +274,7 @@ class Problem:
 
 def _pickled_search(module: ModuleType) -> bytes | None:
     found = said_of_search(module)
-    if "selector" in found:  # it may be anything, and hold on to anything
+    if "selector" in found:  # it may be any object, and refer to anything
         return None
     try:
         return pickle.dumps(found)
@@ -284,10 +284,10 @@ def _pickled_search(module: ModuleType) -> bytes | None:
 
 @contextlib.contextmanager
 def own_threads(threads: int | None = None) -> Iterator[None]:
-    """Leave the number of compute threads as it was; inside it is `threads`, where given.
+    """Restore the number of compute threads on exit; inside it is `threads`, if given.
 
-    How many threads add up is part of the last bits, so it is not for a module to say: it would
-    hold from the first import in a process on.
+    The number of threads affects the last bits, so a module must not set it: the setting would
+    persist after the first import in a process.
     """
     before = torch.get_num_threads()
     if threads is not None:
@@ -300,12 +300,12 @@ def own_threads(threads: int | None = None) -> Iterator[None]:
 
 
 _EXPECTED = {
-    "model": "a callable model(*params) or model(**params) that gives a torch.nn.Module, or a "
+    "model": "a callable model(*params) or model(**params) that returns a torch.nn.Module, or a "
     "pair (unstripped, stripped) of them",
-    "dataset": "a callable dataset() that gives (train_set, val_set), (train_set, val_set, "
+    "dataset": "a callable dataset() that returns (train_set, val_set), (train_set, val_set, "
     "test_set), or one set to be split, map-style, not empty, with items (x, y)",
     "item": "a pair (x, y); several inputs are one x, a tuple or a dict of them",
-    "loss": "a callable that makes the loss module, such as torch.nn.CrossEntropyLoss",
+    "loss": "a callable that returns the loss module, such as torch.nn.CrossEntropyLoss",
     "handlers": "a callable handlers(trainer, evaluator, trial), or nothing",
 }
 
@@ -315,13 +315,13 @@ def _shown(value: object) -> str:
         return "missing"
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}, {value.dtype}"
-    # One line, and without the place in memory, which tells nobody anything.
+    # One line, without memory addresses, which mean nothing to users.
     text = re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(value).split()))
     return f"{text if len(text) <= 80 else text[:77] + '...'} (a {type(value).__name__})"
 
 
 def _is_set(made: object) -> bool:
-    """Whether it is one set, and no tuple or list of several."""
+    """Whether it is one set, not a tuple or list of several."""
     return not isinstance(made, tuple | list | Tensor) and hasattr(made, "__getitem__")
 
 
@@ -349,7 +349,7 @@ def _named(ref: ProblemRef, module: ModuleType) -> ProblemRef:
     last = ref.module.removesuffix(".__main__").rpartition(".")[2]
     if not isinstance(name, str):
         return ProblemRef(last, ref.module, ref.path)
-    # Where no folder is given, the name is that of the folder.
+    # By default the folder has the problem's name.
     if name in ("", ".", "..") or len(name) > _LONGEST_NAME or not _is_file_name(name):
         raise ProblemError(
             f"problem {last}: name is {_shown(name)}; expected one that a folder could have, of at "

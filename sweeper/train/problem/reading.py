@@ -1,4 +1,4 @@
-"""What is read of a problem for the driver, which does without torch: a process beside it does."""
+"""Reads a problem for the driver, in a helper process: the driver does not import torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sweeper.train.streams import fork_rng
 
 
 def read_spec(fd: int, ref: ProblemRef) -> ProblemSpec:
-    """The problem imported and checked.
+    """Import and check the problem.
 
     Raises:
         ProblemError: it cannot be imported, or lacks something.
@@ -33,9 +33,9 @@ def take_fingerprints(
     threads: int,
     points: Sequence[tuple[str, str]],
 ) -> list[str | None]:
-    """How points behave, of which these are the signatures and encoded parameters.
+    """The fingerprints of points, given by signature and encoded parameters.
 
-    None stands for one that raises.  The global generators are left as they were.
+    None stands for one that raises.  The global generators are restored.
     """
     problem = load_problem(ref)
     taken: list[str | None] = []
@@ -54,7 +54,7 @@ def take_fingerprints(
 
 
 def read_shared(fd: int, ref: ProblemRef, seed: int, threads: int) -> DataRef:
-    """Its data, made with as many threads as in a worker; in the file `fd` where it can be held.
+    """Read the data with a worker's number of threads, into the file `fd` if it can be held.
 
     Raises:
         ProblemError: the data cannot be made or read.

@@ -1,6 +1,7 @@
-"""How gradients become a step: the optimiser, its parameter groups, and clipping; plain data.
+"""How gradients become an update: optimiser, parameter groups and clipping, as plain data.
 
-It says all that the step of a pack needs to know, and its `repr` is part of a native step's key.
+It is all that a pack's step needs to know of the optimiser.  Its `repr` is part of a native step's
+key.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ import torch
 from torch import nn
 
 Options = tuple[tuple[str, Any], ...]
-"""Of an optimiser, by name in order."""
+"""An optimiser's options, sorted by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clipping:
-    """Gradients are made smaller before a step: as a whole, or each number."""
+    """Gradient clipping: of the norm of all gradients, or of each number."""
 
     norm: float | None = None
     """The largest norm of all gradients together."""
     value: float | None = None
-    """The largest size of a number."""
+    """The largest absolute value of a number."""
 
     def apply(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradients of all parameters of an optimiser, as torch does."""
@@ -38,7 +39,7 @@ class Clipping:
 
 
 def read_bound(name: str, value: Any) -> float | None:
-    """A bound of clipping, as a problem gives it.
+    """Read a clipping bound of a problem.
 
     Raises:
         ValueError: it is no positive number.
@@ -53,14 +54,14 @@ def read_bound(name: str, value: Any) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Parameters that are updated alike."""
+    """Parameters with the same update settings."""
 
     options: Options = ()
-    """Beside the learning rate."""
+    """Options beside the learning rate."""
     parameters: tuple[int, ...] | None = None
-    """Their places among those that are trained; none: all."""
+    """Their places among the trained parameters; None: all."""
     scale: float = 1.0
-    """Their learning rate is the tuned one times this."""
+    """Factor of their learning rate, relative to the tuned one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +69,18 @@ class Recipe:
     """How the parameters of a model are updated."""
 
     name: str
-    """The optimiser's: of torch's own a lower-case name."""
+    """The optimiser's name: lower-case for those of torch."""
     groups: tuple[Group, ...] = (Group(),)
     clipping: Clipping = field(default_factory=Clipping)
 
     @classmethod
     def of(cls, name: str, options: Mapping[str, Any]) -> Recipe:
-        """One that updates all parameters alike."""
+        """A recipe that updates all parameters alike."""
         return cls(name, (Group(ordered(options)),))
 
 
 def ordered(options: Mapping[str, Any]) -> Options:
-    """Options by name, lists as tuples."""
+    """Options sorted by name, with lists as tuples."""
     return tuple(
         (key, tuple(value) if isinstance(value, list) else value)
         for key, value in sorted(options.items())

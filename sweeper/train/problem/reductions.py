@@ -1,9 +1,8 @@
 """How the loss of a whole set follows from its batches.
 
-A set is evaluated batch by batch.  torch's own losses are weighted means, so that their value on
-the whole set follows exactly from each batch's value and the weight that it was divided by.  Any
-other loss is computed once, from the outputs and targets of the whole set, where these fit into
-memory.
+A set is evaluated batch by batch.  torch's own losses are weighted means, so their value on the
+whole set follows exactly from each batch's value and the weight that it was divided by.  Any other
+loss is computed once, from the outputs and targets of the whole set, if these fit into memory.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from torch import Tensor, nn
 from sweeper.train.vectorize.random import Mode
 
 MOST_WHOLE = 1 << 26
-"""Bytes of a replica's outputs up to which a loss that cannot be cut is computed of a whole set."""
+"""Largest size in bytes of a replica's outputs that are kept to compute a loss on a whole set."""
 
 Weigh: TypeAlias = Callable[[Any, Any], list[float]]
-"""From the outputs and targets of a batch, stacked for some replicas, shape (replicas, batch, …):
-what the batch's loss was divided by, for each replica."""
+"""From a batch's outputs and targets, stacked, shape (replicas, batch, …): what each replica's loss
+was divided by."""
 
 
 def find_weigh(loss: Any) -> Weigh | None:
-    """How batches of this loss weigh; None: it is no weighted mean that is known.
+    """How batches of this loss are weighted; None: it is no known weighted mean.
 
     A subclass may compute something else, so only torch's own classes are known.
     """
@@ -52,7 +51,7 @@ def _classes(loss: nn.CrossEntropyLoss | nn.NLLLoss) -> Weigh:
     """As torch documents `CrossEntropyLoss`: by the weights of the labels that count."""
 
     def weigh(output: Tensor, y: Tensor) -> list[float]:
-        if y.is_floating_point():  # probabilities of classes: divided by how many rows there are
+        if y.is_floating_point():  # class probabilities: divided by the number of rows
             return [math.prod(y.shape[1:]) / output.shape[2]] * len(y)
         counts = (y != loss.ignore_index).flatten(1)
         if loss.weight is None:
@@ -88,17 +87,17 @@ _WEIGHTS: Mapping[type, Callable[[Any], Weigh]] = {
         lambda _: _samples,
     ),
 }
-"""By class of loss: what its mean over a batch is divided by."""
+"""By loss class: what its mean over a batch is divided by."""
 
 ELEMENTWISE = (
     *(nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.PoissonNLLLoss, nn.KLDivLoss),
     *(nn.BCELoss, nn.BCEWithLogitsLoss, nn.SoftMarginLoss, nn.HingeEmbeddingLoss),
 )
-"""Losses that compare each output with the target at its place."""
+"""Losses that compare each output with the target at the same place."""
 
 
 def count_samples(y: Any) -> int:
-    """How many samples a batch of targets has: one of several tensors has as many as each."""
+    """The number of samples in a batch of targets, which may be several tensors."""
     if isinstance(y, Mapping | list | tuple) and len(y):
         parts = list(y.values() if isinstance(y, Mapping) else y)
         if isinstance(parts[0], Tensor | Mapping | list | tuple):
@@ -106,14 +105,14 @@ def count_samples(y: Any) -> int:
     return len(y)
 
 
-# -- what a loss makes of outputs and labels ------------------------------------------------------
+# -- how a loss treats outputs and labels ---------------------------------------------------------
 
 TORCH_IGNORES = -100
-"""The label that torch's losses of classes leave out by default; never a class."""
+"""The label that torch's classification losses ignore by default; never a class."""
 
 
 class _Seen(Mode):  # type: ignore[no-untyped-call]
-    """Sees which of torch's operations a loss is computed by."""
+    """Records by which of torch's operations a loss is computed."""
 
     def __init__(self, output: Tensor) -> None:
         super().__init__()
@@ -139,12 +138,12 @@ class _Seen(Mode):  # type: ignore[no-untyped-call]
 _OF_LOGITS = frozenset(
     f"aten::{name}" for name in ("sigmoid", "log_sigmoid_forward", "softplus", "soft_margin_loss")
 )
-"""Operations by which a loss makes probabilities of outputs, or of outputs and signs."""
+"""Operations by which a loss turns outputs, or outputs and signs, into probabilities."""
 
 
 @contextlib.contextmanager
 def _asked(loss: Any) -> Iterator[None]:
-    """A loss in evaluation mode, then in the mode that it was in: it gathers nothing meanwhile."""
+    """Inside, the loss is in evaluation mode, so that it does not change; then in its old mode."""
     if not isinstance(loss, nn.Module):
         yield
         return
@@ -157,10 +156,10 @@ def _asked(loss: Any) -> Iterator[None]:
 
 
 def judged_by(loss: Any, output: Tensor, y: Any) -> tuple[int, float]:
-    """The label that does not count, and the output above which a label is predicted.
+    """The label that is ignored, and the output above which a label is predicted.
 
-    A loss that takes logits predicts a label where its probability is above 0.5: above 0.  It is
-    found by what the loss computes, so that functions and losses within losses are known too.
+    A loss that takes logits predicts a label if its logit is above 0 (probability above 0.5).  This
+    is read off the operations of the loss, so that functions and nested losses are recognised, too.
     """
     parts = list(loss.modules()) if isinstance(loss, nn.Module) else []
     seen = _Seen(output)
@@ -186,16 +185,16 @@ def size_of(value: Any) -> int:
 
 
 def fits(output: Any, y: Any, samples: int) -> bool:
-    """Whether the outputs of so many samples may be held, to judge by those of a batch."""
+    """Whether outputs of `samples` samples may be held, judged by one batch's size."""
     rows = count_samples(y)
     each = size_of(output) / max(1, rows)
     return can_join(output, rows) and can_join(y, rows) and each * samples <= MOST_WHOLE
 
 
 def can_join(value: Any, rows: int) -> bool:
-    """Whether batches of such a value, which is of so many samples, can be put together.
+    """Whether batches of such a value can be concatenated: whether it has `rows` rows.
 
-    A model may also give what has no row for each sample, such as its weights or a mean.
+    A model may also return tensors without a row per sample, such as its weights or a mean.
     """
     if isinstance(value, Tensor):
         return value.ndim > 0 and len(value) == rows
@@ -208,12 +207,12 @@ def can_join(value: Any, rows: int) -> bool:
 
 
 def join(values: Sequence[Any]) -> Any:
-    """Batches put together: tensors by their first dimension, texts one after the other."""
+    """Concatenate batches: tensors by their first dimension, texts one after the other."""
     first = values[0]
     if len(values) == 1:
         return first
     if isinstance(first, Tensor):
-        # Where a model squeezes its output, that of a single sample has lost a dimension.
+        # If a model squeezes its output, that of a single sample lacks a dimension.
         return torch.cat([x.reshape(-1, *first.shape[1:]) for x in values])
     if isinstance(first, Mapping):
         return {key: join([value[key] for value in values]) for key in first}
@@ -224,9 +223,9 @@ def join(values: Sequence[Any]) -> Any:
 
 
 def loss_of_whole(loss: Any, batches: Sequence[tuple[Any, Any]]) -> float:
-    """The loss of batches (outputs, targets) put together, of which the first one `fits`.
+    """The loss of the concatenated batches (outputs, targets), of which the first one `fits`.
 
-    Where others are of another kind than it, the mean of their losses, weighed by their samples.
+    If batches have different structures, the mean of their losses, weighted by their samples.
     """
     (like, _), *_ = batches
     if all(_is_like(output, like, count_samples(y)) for output, y in batches):
@@ -238,7 +237,7 @@ def loss_of_whole(loss: Any, batches: Sequence[tuple[Any, Any]]) -> float:
 
 
 def _is_like(value: Any, like: Any, rows: int) -> bool:
-    """Whether an output of so many samples has as much for each as another one has."""
+    """Whether an output of `rows` samples has the structure of another one."""
     if isinstance(like, Tensor):
         return isinstance(value, Tensor) and value.numel() == rows * math.prod(like.shape[1:])
     if type(value) is not type(like) or not isinstance(like, list | tuple | dict):
@@ -253,7 +252,7 @@ def _is_like(value: Any, like: Any, rows: int) -> bool:
 
 
 def rebuild(like: Any, tensors: Iterator[Tensor]) -> Any:
-    """The tensors in the structure of another value: its tuples, lists and dictionaries."""
+    """The tensors in the structure (tuples, lists, dictionaries) of another value."""
     if isinstance(like, Tensor):
         return next(tensors)
     if isinstance(like, Mapping):
@@ -263,5 +262,5 @@ def rebuild(like: Any, tensors: Iterator[Tensor]) -> Any:
 
 
 def finite_or_nan(value: float) -> float:
-    """A loss as it is stored: NaN where it is not finite."""
+    """A loss as it is stored: NaN if it is not finite."""
     return value if math.isfinite(value) else math.nan

@@ -1,8 +1,8 @@
-"""Weights that `model()` returns more than once in a process.
+"""Detects weights that `model()` returns more than once in a process.
 
-A frozen backbone that is made once and shared by all models is fine.  Weights that are trained are
-not: each trial would go on from what another has made of them, and results would depend on which
-trials ran in the same process.
+A frozen backbone that is made once and shared by all models is fine.  Trained weights are not: each
+trial would go on from another's weights, and results would depend on which trials ran in the same
+process.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from torch.nn.parameter import is_lazy
 
 @dataclass(slots=True)
 class _Seen:
-    """A tensor that was returned, known by its memory: a new `Parameter` may share an old one's."""
+    """A returned tensor, known by its memory: a new `Parameter` may share an old one's memory."""
 
     memory: _Memory
     trained: bool
     state: object
-    """What changes where somebody writes into it."""
+    """Changes when the tensor is written to."""
     is_shared: bool = False
     """Whether it was returned more than once."""
 
 
 class _Memory:
-    """The memory of a tensor, which this does not keep alive."""
+    """A weak reference to the memory of a tensor."""
 
     def __init__(self, tensor: Tensor) -> None:
         self._reference = tensor.untyped_storage()._weak_ref()  # noqa: SLF001
 
     @property
     def is_gone(self) -> bool:
-        """Whether it was freed: until then, its address is nobody else's."""
+        """Whether it was freed: until then no other tensor has its address."""
         return bool(torch.UntypedStorage._expired(self._reference))  # noqa: SLF001
 
     def __del__(self) -> None:
@@ -51,15 +51,15 @@ _FEW = 4096
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """What a model has that was returned before and must not have been; by name."""
+    """Names of a model's tensors that were wrongly returned before."""
 
     trained: list[str]
     changed: list[str]
-    """Not trained, but changed since."""
+    """Not trained, but changed since the last time."""
 
 
 def note(models: Iterable[nn.Module]) -> Again:
-    """Remember what is returned by one call of `model()`, and compare it with earlier calls."""
+    """Remember what one call of `model()` returned, and compare it with earlier calls."""
     found, new = Again([], []), dict[int, _Seen]()
     for name, tensor, is_trained in _tensors(models):
         address = tensor.data_ptr()
@@ -81,13 +81,13 @@ def note(models: Iterable[nn.Module]) -> Again:
 
 
 def is_shared(model: nn.Module) -> bool:
-    """Whether a model that `model()` returned has a part that it returned before or after."""
+    """Whether a model shares tensors with another one that `model()` returned."""
     seen = [_seen.get(tensor.data_ptr()) for _, tensor, _ in _tensors([model])]
     return any(one is not None and one.is_shared for one in seen)
 
 
 def _tensors(models: Iterable[nn.Module]) -> Iterator[tuple[str, Tensor, bool]]:
-    """Name, tensor, and whether it is trained; what two models share comes once."""
+    """Name, tensor, and whether it is trained; tensors that two models share come once."""
     named: dict[int, tuple[str, Tensor, bool]] = {}
     for model in models:
         for name, parameter in model.named_parameters():
@@ -100,7 +100,7 @@ def _tensors(models: Iterable[nn.Module]) -> Iterator[tuple[str, Tensor, bool]]:
 
 
 def _state(tensor: Tensor) -> object:
-    """Of a parameter torch's own count of changes; batch normalisation changes buffers past it."""
+    """The version counter of a parameter; batch normalisation changes buffers without it."""
     if isinstance(tensor, nn.Parameter) or tensor.layout is not torch.strided:
         return tensor._version  # noqa: SLF001
     data = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data

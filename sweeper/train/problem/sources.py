@@ -1,7 +1,7 @@
-"""The source files that a problem consists of: its own, and those that it imports.
+"""The source files of a problem: its own, and those that it imports.
 
-What is installed is not among them: Python's own modules, packages in `site-packages`, and
-`sweeper` itself, unless the problem lies in it.
+Installed modules are left out: the standard library, `site-packages`, and `sweeper` itself unless
+the problem lies in it.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from sweeper.train.problem.importing import find_importable_spec
 from sweeper.workload import Source
 
 MOST_FILES = 300
-"""Of a problem that imports more, those that are the fewest imports away."""
+"""If a problem imports more files, those fewest imports away are kept."""
 
 LARGEST = 2**20
-"""Bytes of a file whose text is kept."""
+"""Largest file, in bytes, whose text is kept."""
 
 
 def read_sources(module: ModuleType, imported: Iterable[str] = ()) -> tuple[Source, ...]:
-    """The problem's own file, and those that it imports, in the order of their labels.
+    """The problem's own file, and those that it imports, sorted by label.
 
-    `imported` are the names of modules that came with the problem when it was imported: what is
-    imported by a computed name cannot be read off the files.
+    `imported` names the modules that were loaded when the problem was imported: imports by a
+    computed name cannot be read off the files.
     """
     own = Path(str(module.__file__)).resolve()
     search = _Search(own, module)
@@ -45,7 +45,7 @@ def read_sources(module: ModuleType, imported: Iterable[str] = ()) -> tuple[Sour
 
 
 def read_source(path: Path, folder: Path) -> Source:
-    """A file as it is, labelled by its path from `folder`."""
+    """A file's present text, labelled by its path from `folder`."""
     text = path.read_bytes()
     kept = zlib.compress(text, 9) if len(text) <= LARGEST else b""
     label = Path(os.path.relpath(path, folder)).as_posix()
@@ -53,13 +53,13 @@ def read_source(path: Path, folder: Path) -> Source:
 
 
 _imported: dict[str, str] = {}
-"""By path: the SHA-256 of files as they were when this process first read them."""
+"""By path: the SHA-256 of files when this process first read them."""
 
 
 def stale_sources(sources: Iterable[Source]) -> tuple[str, ...]:
-    """The labels of files that say something else than when this process first read them.
+    """The labels of files that have changed since this process first read them.
 
-    What was imported then is not imported again.
+    Python does not import changed modules again.
     """
     return tuple(
         source.label
@@ -69,10 +69,10 @@ def stale_sources(sources: Iterable[Source]) -> tuple[str, ...]:
 
 
 def check_sources(files: Iterable[tuple[str, str]]) -> None:
-    """See that files, of each its path and SHA-256, are as they were.
+    """Check that files, given by path and SHA-256, have not changed.
 
     Raises:
-        ChangedCodeError: one is not; the message names it.
+        ChangedCodeError: one has; the message names it.
     """
     for path, sha256 in files:
         try:
@@ -81,29 +81,29 @@ def check_sources(files: Iterable[tuple[str, str]]) -> None:
             now = ""
         if now != sha256:
             raise ChangedCodeError(
-                f"{path} was changed while the sweep ran: a worker that was made since would "
+                f"{path} was changed while the sweep ran: a worker that was started since would "
                 "train other code"
             )
 
 
 class _Search:
-    """Goes from file to file along their imports; nothing is run."""
+    """Follows imports from file to file without running them."""
 
     def __init__(self, own: Path, module: ModuleType) -> None:
         self._installed = _installed_folders()
         self._own = _package_folder(own, module.__package__ or "")
         self._files: dict[Path, str] = {own: module.__package__ or ""}
-        """In the order in which they were found; of each the package that it is in."""
+        """Files in the order in which they were found, each with its package."""
         self._read = 0
         self._seen: set[str] = set()
 
     @property
     def files(self) -> list[Path]:
-        """All files, the nearest first."""
+        """All files, fewest imports away first."""
         return list(self._files)
 
     def go_on(self) -> None:
-        """Read the files that were not read yet, and those that they lead to."""
+        """Read the files not yet read, and those that they import."""
         while self._read < len(files := self.files) and len(files) <= MOST_FILES:
             path = files[self._read]
             self._read += 1
@@ -111,7 +111,7 @@ class _Search:
                 self.see(name)
 
     def see(self, name: str) -> None:
-        """Note the file of a module, and those of the packages that it is in."""
+        """Note the files of a module and of its parent packages."""
         parts = name.split(".")
         for count in range(1, len(parts) + 1):
             part = ".".join(parts[:count])
@@ -121,7 +121,7 @@ class _Search:
 
     def _note(self, name: str) -> None:
         found, is_package = _file_of(name)
-        # Of a thousand modules most are installed, and asking the disk takes the longest.
+        # Most modules are installed, and disk access is slow.
         if not found.endswith(".py") or not self._is_own(found):
             return
         path = Path(found).resolve()
@@ -138,25 +138,25 @@ _SITE = re.compile(rf"{re.escape(os.sep)}(site|dist)-packages{re.escape(os.sep)}
 
 
 def _installed_folders() -> tuple[str, ...]:
-    """Folders in which nothing is the user's."""
+    """Folders of installed modules."""
     names = ("stdlib", "platstdlib", "purelib", "platlib")
     folders = [Path(sysconfig.get_path(name)) for name in names] + [Path(__file__).parents[2]]
     return tuple(f"{each}{os.sep}" for folder in folders for each in (folder, folder.resolve()))
 
 
 def _package_folder(own: Path, package: str) -> str:
-    """The folder of the outermost package that a file is in, or just the file."""
+    """The folder of the outermost package of a file, or just the file."""
     levels = len(package.split(".")) if package else 0
     inside = 0 < levels <= len(own.parents)
     return f"{own.parents[levels - 1]}{os.sep}" if inside else str(own)
 
 
 def _file_of(name: str) -> tuple[str, bool]:
-    """A module's file, or nothing, and whether it is a package."""
+    """A module's file, empty if none, and whether it is a package."""
     module = sys.modules.get(name)
     if module is not None:
         path = getattr(module, "__file__", None)
-        # Some modules are made up, and say a file that is none.
+        # Synthetic modules may name a file that does not exist.
         known = isinstance(path, str) and path.startswith(os.sep)
         return str(path) if known else "", hasattr(module, "__path__")
     spec = find_importable_spec(name)
@@ -169,7 +169,7 @@ def _file_of(name: str) -> tuple[str, bool]:
 
 
 def _imports(path: Path, package: str) -> list[str]:
-    """Every module that a file may import, wherever it says so, by full name."""
+    """The full names of all modules that a file may import, at any level of its code."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, ValueError, SyntaxError):
@@ -181,7 +181,7 @@ def _imports(path: Path, package: str) -> list[str]:
 
 
 def _run(node: ast.AST) -> Iterator[ast.AST]:
-    """A node and what is in it, without what runs in a script, or for type checkers, alone."""
+    """A node and its descendants, without code for scripts or type checkers only."""
     yield node
     if isinstance(node, ast.If) and _is_for_others(node.test):
         children: Iterable[ast.AST] = node.orelse
@@ -207,7 +207,7 @@ def _names(node: ast.AST, package: str) -> list[str]:
         case ast.ImportFrom(module=module, names=names, level=level):
             above = package.split(".")[: len(package.split(".")) - level + 1] if level else []
             base = ".".join(part for part in [*above, module or ""] if part)
-            # What is imported from a package may be a module in it.
+            # A name imported from a package may be a module in it.
             return [base, *(f"{base}.{each.name}" for each in names)] if base else []
         case ast.Call(func=ast.Name(id=function) | ast.Attribute(attr=function), args=[first, *_]):
             if function in {"import_module", "__import__"} and isinstance(first, ast.Constant):

@@ -1,4 +1,4 @@
-"""What the driver knows of a problem, and tells its workers; made and read without torch."""
+"""What the driver knows of a problem and sends to workers; without torch."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from sweeper.workload import Source
 
 
 def environment_of(numerics: int) -> Mapping[str, str]:
-    """The variables that workers have by default, by release of the numerics.
+    """Default environment variables of workers, by numerics release.
 
-    Without `MKL_CBWR` MKL multiplies thin matrices on some processors by functions that depend on
-    the address of the operands, so that a replica's bits would depend on its place in a pack.  MKL
-    reads it once, in the first product.
+    Without `MKL_CBWR`, on some processors MKL's functions for thin matrices depend on the address
+    of the operands, so a replica's bits would depend on its place in a pack.  MKL reads it once, at
+    the first matrix product.
     """
     return {"MKL_CBWR": "AUTO"} if numerics >= 2 else {}
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """How a function is called: its parameters, without their defaults, which may be anything."""
+    """A function's signature, without its defaults, which may be any object."""
 
     text: str
-    """As Python shows it, for people."""
+    """The signature as Python shows it."""
     parameters: tuple[tuple[str, int, bool], ...]
-    """Of each: its name, its kind (see `inspect.Parameter`), and whether it has a default."""
+    """Name, kind (see `inspect.Parameter`) and whether there is a default, for each parameter."""
 
     @classmethod
     def of(cls, function: Any) -> Call | None:
-        """Of a function that says it; None: it does not."""
+        """The signature of a function; None if it has none."""
         try:
             signature = inspect.signature(function)
         except (TypeError, ValueError):
@@ -48,14 +48,14 @@ class Call:
 
     @property
     def names(self) -> list[str] | None:
-        """The parameters that can be given by name; None: any can."""
+        """The parameters that can be given by name; None: any name is accepted."""
         by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         if any(kind == inspect.Parameter.VAR_KEYWORD for _, kind, _ in self.parameters):
             return None
         return [name for name, kind, _ in self.parameters if kind in by_name]
 
     def bind(self, params: Any) -> None:
-        """See that it can be called so.
+        """Check that the function can be called with `params`.
 
         Raises:
             TypeError: it cannot.
@@ -78,35 +78,35 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class ProblemSpec:
-    """A problem that has been imported and checked, without what is in it."""
+    """A description of a problem that was imported and checked, as plain data."""
 
     ref: ProblemRef
     source_sha256: str
-    """Of the module's file."""
+    """SHA-256 of the module's file."""
     sources: tuple[Source, ...]
-    """That file, and those that it imports."""
+    """The module's file, and those that it imports."""
     own_label: str
-    """That file's, among the sources."""
+    """The label of the module's file among the sources."""
     stale: tuple[str, ...]
-    """Of the sources, those that this process has imported as they were before: their labels."""
+    """Labels of sources that changed since this process imported them."""
     has_handlers: bool
     model: Call | None
-    """How `model` is called; None: it does not say."""
+    """The signature of `model`; None if it has none."""
     libraries: str
     """The numerical libraries that torch uses, with their versions."""
     optimizer: str
     """The name of its optimiser (see `Choice.name`)."""
     own: bytes | None
-    """Pickled, what the module says itself of what to try: `points` and `trials`; None: it has a
-    selector, or what cannot be pickled."""
+    """The module's `points` and `trials`, pickled; None: it has a selector, or they cannot be
+    pickled."""
     metrics: tuple[Metric, ...] = ()
-    """What trials come to beside `CLASSIC`."""
+    """Metrics of trials beside `CLASSIC`."""
 
     def check_params(self, params: Any) -> None:
-        """Whether `model` can be called so, as far as its signature says.
+        """Check that `model` can be called with `params`, as far as its signature tells.
 
         Raises:
-            ParamError: an unknown or missing parameter; the message lists the known ones.
+            ParamError: a parameter is unknown or missing; the message lists the known ones.
         """
         if self.model is None:
             return
@@ -120,9 +120,9 @@ class ProblemSpec:
             ) from None
 
     def search(self) -> Mapping[str, Any]:
-        """What the module says of what to try: of `points`, `trials` and `selector`, what it has.
+        """Those of `points`, `trials` and `selector` that the module defines.
 
-        The module is imported where that is the only way to know.
+        The module is imported if they were not pickled.
 
         Raises:
             ProblemError: it cannot be imported here.
@@ -138,24 +138,24 @@ class ProblemSpec:
 
 
 def said_of_search(module: object) -> dict[str, Any]:
-    """See `Brief.search`."""
+    """See `ProblemSpec.search`."""
     names = ("points", "trials", "selector")
     return {name: getattr(module, name) for name in names if hasattr(module, name)}
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where a tensor lies in the shared map."""
+    """The place of a tensor in the shared map."""
 
     dtype: str
-    """The name that torch has for it."""
+    """torch's name of the dtype."""
     shape: tuple[int, ...]
     offset: int
 
 
 @dataclass(frozen=True, slots=True)
 class DataRef:
-    """How a worker gets the data; the map itself is a file descriptor that travels beside."""
+    """How a worker opens the data; the shared map's file descriptor is sent separately."""
 
     seed: int
     """The sweep's."""
@@ -163,43 +163,43 @@ class DataRef:
     n_val: int
     sha256: str
     layouts: tuple[Layout, ...] = ()
-    """x and y of the training set, x and y of the validation set, and those of the test set where
-    there is one; empty: loaded as it goes."""
+    """x and y of the training set, of the validation set, and of the test set if there is one;
+    empty: data is loaded as it goes."""
     size: int = 0
     """Bytes of the map."""
     remade: bool = False
-    """Whether samples may depend on what was read before them: then `dataset()` is called anew
-    for each replica, since a replica must not depend on what ran before it."""
+    """Whether samples may depend on what was read before: then `dataset()` is called anew for each
+    replica, since a replica must not depend on what ran before it."""
     earlier_sha256: str = ""
-    """The checksum that earlier releases had of the same data, where it is another one."""
+    """The checksum of the same data in earlier releases, if it differs."""
     note: str = ""
-    """Which way was taken, and why."""
+    """Whether data is held or loaded as it goes, and why."""
     n_test: int = 0
     """0: there is no test set."""
     validation: float | KFold | None = None
-    """How sweeper splits one set for each trial: then `n_train` and `n_val` are a split's, and
-    `layouts` are x and y of the set.  None: dataset() gives the validation set."""
+    """How sweeper splits one set for each trial: then `n_train` and `n_val` are a split's sizes,
+    and `layouts` are x and y of the set.  None: dataset() returns the validation set."""
     labels: Layout | None = None
-    """Where the labels lie by which such a set is stratified."""
+    """The place of the labels by which the set is stratified."""
     notes: tuple[str, ...] = ()
-    """What else a reader of the results should know."""
+    """Further notes for readers of the results."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainContext:
-    """What every job of a sweep shares."""
+    """What all jobs of a sweep share."""
 
     problem: ProblemRef
     sources: tuple[tuple[str, str], ...]
-    """The files of the problem as they were when it was read: of each its path and SHA-256."""
+    """Path and SHA-256 of the problem's files when it was read."""
     data: DataRef
     seed: int
     threads: int
     curve_samples: int
     save_models: bool
     model_path: str
-    """Where a trial's weights go, with places for `id` and `number`."""
+    """The path of a trial's weights, with placeholders for `id` and `number`."""
     numerics: int = NUMERICS
-    """The release of the numerics that the folder was begun with."""
+    """The numerics release that the folder was begun with."""
     allow_changed_code: bool = False
-    """Whether trials of a point may differ in what their step was compiled with."""
+    """Whether trials of a point may be compiled with different toolchains."""

@@ -1,1 +1,1 @@
-"""How a point is tuned: decisions in pure functions, without torch."""
+"""Tuning of points: decisions in pure functions, without torch."""

@@ -1,4 +1,4 @@
-"""Which training samples a probe is judged by: it does not train on them."""
+"""The held-out training samples that a probe is judged by."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from sweeper.train.streams import Streams
 
 FOLDS = 5
-"""One of so many samples is held out."""
+"""One in so many samples is held out."""
 
 STRATIFIED = 10_000
-"""The most samples that are held out by label.  Of more, a random fifth is nearly in proportion,
-and where data is loaded as it goes, all of it would have to be read."""
+"""Largest set whose held-out samples are stratified by label.  In larger sets a random fifth is
+nearly in proportion, and data that is loaded as it goes would have to be read whole."""
 
 
 def split(
@@ -27,12 +27,12 @@ def split(
     generator: np.random.Generator,
     held: int | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices to train on and indices held out, each sorted; a fifth is held out, or `held`.
+    """Indices to train on and held-out indices, each sorted; a fifth is held out, or `held`.
 
-    Of `samples` training samples with `labels`, shape (samples,): class indices or numbers; None
-    where there is no one number a sample.  Samples are sorted by label, and one of each five
-    neighbours is held out: so classes, and small and large targets, are held out in proportion.
-    How many are held out depends on `samples` and `held` alone.
+    `labels`, shape (samples,), are class indices or numbers; None if there is not one number per
+    sample.  Samples are sorted by label, and one of every five neighbours is held out, so that
+    classes, and small and large targets, are held out in proportion.  The number of held-out
+    samples depends on `samples` and `held` alone.
     """
     if samples < 2:
         return np.arange(samples), np.arange(samples)
@@ -50,14 +50,14 @@ def split(
 
 
 def held_out(data: Data, streams: Streams) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The training samples that a probe trains on, and those that it is judged by."""
+    """The training samples that a probe trains on, and those that judge it."""
     samples = len(data.train)
     labels = data.train.read_labels() if samples <= STRATIFIED else None
     return split(samples, single_labels(labels), streams.generator("evaluation"))
 
 
 def single_labels(labels: Tensor | None) -> NDArray[Any] | None:
-    """The label of each sample, shape (samples,); None where there is no one number a sample."""
+    """The label of each sample, shape (samples,); None if there is not one number per sample."""
     if labels is None or labels.numel() != len(labels):
         return None
     found: NDArray[Any] = labels.reshape(-1).numpy()

@@ -1,7 +1,7 @@
-"""Peak learning rates in powers of two, tried in rounds of longer and longer probes: what to try.
+"""The ladder: peak learning rates in powers of two, tried in rounds of longer and longer probes.
 
-Pure: held-out losses of probes in, the candidates of the next round or the settings out.  How and
-why is told in `docs/method.md`.
+Pure: from held-out losses of probes to the next round's candidates or the final settings.  The
+method is described in `docs/method.md`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ SPANS: Mapping[str, tuple[int, int]] = {
     "adagrad": (-10, 1),
     "adadelta": (-7, 4),
 }
-"""The lowest and highest exponent of two that are tried first, by optimiser."""
+"""Lowest and highest exponent of two tried first, by optimiser."""
 
 ADAPTIVE = (-13, -2)
-"""For an optimiser whose steps hardly depend on the size of gradients, as Adam's do."""
+"""For optimisers like Adam, whose steps hardly depend on the size of gradients."""
 
 UNKNOWN = (-14, 2)
-"""For an optimiser of the user's own."""
+"""For a user's own optimiser."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Probe:
 
     number: int
     stream: int
-    """The number of its random streams: which samples are held out, initial weights, data order.
-    Candidates of one initialisation share them, so that they are compared in pairs."""
+    """Number of its random streams (held-out samples, initial weights, data order).  Candidates of
+    one initialisation share it, so that they are compared in pairs."""
     high: float
     """The peak of the learning rate."""
     batch_size: int
@@ -50,13 +50,13 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """How long the probes of a round train."""
+    """Length and tolerance of a round."""
 
     share: float
-    """Of a trial's epochs."""
+    """Length of its probes, as a share of a trial's epochs."""
     cycles: int
     tolerance: float
-    """Candidates whose gain is within this share of the best one's cannot be told apart."""
+    """Candidates whose gain is within this share of the best gain count as equal."""
 
 
 ROUNDS = (Round(3 / 80, 1, 0.03), Round(8 / 80, 1, 0.01), Round(1 / 3, 2, 0.005))
@@ -64,7 +64,7 @@ ROUNDS = (Round(3 / 80, 1, 0.03), Round(8 / 80, 1, 0.01), Round(1 / 3, 2, 0.005)
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Settings that are tried."""
+    """Settings to try."""
 
     rate: float
     """The peak of the learning rate."""
@@ -77,11 +77,11 @@ class Tried:
 
     candidate: Candidate
     losses: tuple[tuple[float, ...], ...]
-    """For each initialisation the loss after each cycle; infinite where it had diverged."""
+    """For each initialisation the loss after each cycle; infinite once it has diverged."""
 
 
 def span_of(optimizer: str) -> tuple[int, int]:
-    """The exponents of two between which peak rates are tried first."""
+    """Lowest and highest exponent of two of the peak rates tried first."""
     known = {"adam", "adamw", "nadam", "radam", "adamax", "rmsprop", "rprop", "adafactor", "muon"}
     if optimizer in known:
         return ADAPTIVE
@@ -89,9 +89,9 @@ def span_of(optimizer: str) -> tuple[int, int]:
 
 
 def base_batch(n_train: int) -> int:
-    """The batch size of the first rounds: a power of two, some 64 steps an epoch, 8 to 64.
+    """The batch size of the first rounds: a power of two from 8 to 64, for some 64 steps an epoch.
 
-    Where an epoch has few steps, a trial of a fixed number of epochs trains too little.
+    With few steps per epoch, a trial of a fixed number of epochs would train too little.
     """
     wanted = round(math.log2(max(1, n_train) / 64))
     size: int = 2 ** int(np.clip(wanted, 3, math.log2(LARGEST_BASE_BATCH)))
@@ -99,24 +99,24 @@ def base_batch(n_train: int) -> int:
 
 
 def kept_samples(n_train: int) -> int:
-    """How many training samples a probe trains on."""
+    """The number of training samples that a probe trains on."""
     return n_train - max(1, n_train // FOLDS) if n_train > 1 else n_train
 
 
 # -- judging --------------------------------------------------------------------------------------
 
 WHOLE = Round(1.0, 4, ROUNDS[-1].tolerance)
-"""An additional round, where the others have found nothing that learns."""
+"""An additional round, if the others have found nothing that learns."""
 
 RISE_WEIGHT = 2
-"""How often the rise of the last cycle is counted once more."""
+"""Factor by which a loss's rise in the last cycle is extrapolated."""
 
 
 def projected(losses: Sequence[float]) -> float:
-    """The loss to judge by: the last, and what it rose by in the last cycle, twice more.
+    """The loss to judge by: the last one, plus twice its rise in the last cycle.
 
-    A set that is overfitted from one cycle to the next will be overfitted further by a trial, which
-    is three times as long.
+    If overfitting grows from one cycle to the next, it will grow further in a trial, which is three
+    times as long.
     """
     if len(losses) < 2 or not math.isfinite(losses[-1]):
         return losses[-1]
@@ -124,27 +124,27 @@ def projected(losses: Sequence[float]) -> float:
 
 
 def gain_of(tried: Tried, constant: float) -> float:
-    """How far below the constant prediction's loss it came, as a share; at most 1, 0 for nothing.
+    """How far the loss is below that of the constant prediction, as a share; at most 1.
 
-    The mean over initialisations; one that diverged has gained nothing.
+    It is the mean over initialisations, with 0 for one that diverged.
     """
     reached = [projected(losses) for losses in tried.losses]
     return float(np.mean([gain(constant, loss) for loss in reached]))
 
 
 def has_diverged(tried: Tried) -> bool:
-    """Whether any of its initialisations did."""
+    """Whether any of its initialisations diverged."""
     return any(not math.isfinite(losses[-1]) for losses in tried.losses)
 
 
 def untrained(tried: Sequence[Tried]) -> float:
-    """Stands in for the constant prediction's loss: where the lowest rate has hardly trained."""
+    """A substitute for the constant prediction's loss: that of the lowest, hardly trained rate."""
     last = [losses[-1] for one in tried for losses in one.losses if math.isfinite(losses[-1])]
     return last[0] if last else 0.0
 
 
 def highest_good(tried: Sequence[Tried], constant: float, number: int) -> Tried | None:
-    """The highest rate that gains as much as the best one, nearly; None where nothing learned."""
+    """The highest rate whose gain is close to the best one; None if nothing learned."""
     gains = [gain_of(one, constant) for one in tried]
     best = max(gains, default=0.0)
     if best < LEARNED:
@@ -157,32 +157,33 @@ def highest_good(tried: Sequence[Tried], constant: float, number: int) -> Tried 
 # -- deciding -------------------------------------------------------------------------------------
 
 AROUND = ((-2, -1, 0, 1), (-2, -1, 0))
-"""After each round but the last: the candidates of the next, in octaves from the highest good."""
+"""After each round but the last: the next candidates, in octaves from the highest good rate."""
 
 MOST_LOWERINGS = 2
-"""How often all rates are lowered, where all have diverged."""
+"""How often all rates are lowered if all have diverged."""
 
 LARGEST_BASE_BATCH = 64
 """The largest batch size of the first rounds."""
 
 MARGIN = 2**-0.5
-"""The rate that trials train with, relative to the highest good one."""
+"""The rate of trials, relative to the highest good one."""
 
 OTHER_BATCH_GAIN = 0.01
-"""How much more another batch size than that of the first rounds must gain to be chosen."""
+"""By how much the gain must be better for another batch size than the first to be chosen."""
 
 EDGE = 1 / 2
-"""The same where the lowest rate of a last round is the best: lower ones may be better still."""
+"""The rate of trials, relative to the lowest of a last round, if that is the best: lower rates may
+be better still."""
 
 
 def first_rates(optimizer: str) -> list[float]:
-    """The peak rates that a tuning tries first, rising."""
+    """The peak rates that a tuning tries first, in rising order."""
     low, high = span_of(optimizer)
     return [2.0**exponent for exponent in range(low, high + 1)]
 
 
 def lowered(tried: Sequence[Tried]) -> list[Candidate]:
-    """As many candidates below those that have all diverged."""
+    """The same number of candidates below those that have all diverged."""
     octaves = len(tried)
     return [
         Candidate(one.candidate.rate * 2.0**-octaves, one.candidate.batch_size) for one in tried
@@ -190,7 +191,7 @@ def lowered(tried: Sequence[Tried]) -> list[Candidate]:
 
 
 def other_batch(batch_size: int, n_train: int) -> int:
-    """The batch size that is tried beside it in the last round: visibly another one."""
+    """The other batch size of the last round: clearly different from the first."""
     other = batch_size * 4 if batch_size <= LARGEST_BASE_BATCH // 2 else batch_size // 2
     return other if 1 <= other <= n_train // 4 else batch_size
 
@@ -198,10 +199,10 @@ def other_batch(batch_size: int, n_train: int) -> int:
 def following(
     tried: Sequence[Tried], constant: float, number: int, other: int | None = None
 ) -> list[Candidate]:
-    """The candidates after round `number`; before the last one also with an `other` batch size.
+    """The candidates after round `number`; for the last round also with an `other` batch size.
 
-    Where nothing has learned more than a constant prediction, all that have not diverged train
-    longer: a loss on a plateau says nothing about the rate.
+    If nothing has learned more than a constant prediction, all that have not diverged train longer:
+    a loss on a plateau says nothing about the rate.
     """
     good = highest_good(tried, constant, number)
     if good is None:
@@ -216,11 +217,11 @@ def following(
 
 
 def choose(tried: Sequence[Tried], constant: float) -> Candidate | None:
-    """The settings of a tuning's trials, after a last round; None where nothing has learned."""
+    """The settings of a tuning's trials after a last round; None if nothing has learned."""
     sizes = dict.fromkeys(one.candidate.batch_size for one in tried)
     by_size = {size: [one for one in tried if one.candidate.batch_size == size] for size in sizes}
-    # The first batch size, unless another one is clearly better: it has fewer steps, and where it
-    # overfits, that shows later.
+    # The first batch size, unless the other one is clearly better: it has fewer steps, and its
+    # overfitting shows later.
     scores = {size: _score(some, constant) for size, some in by_size.items()}
     first = next(iter(scores))
     best_size = max(scores, key=lambda size: scores[size] - OTHER_BATCH_GAIN * (size != first))
@@ -235,12 +236,12 @@ def choose(tried: Sequence[Tried], constant: float) -> Candidate | None:
 
 
 def everything(optimizer: str, sizes: Sequence[int]) -> list[Candidate]:
-    """What is tried where the rounds have found nothing that learns, for as long as a trial."""
+    """Candidates for an additional round as long as a trial, if nothing has learned."""
     return [Candidate(rate, size) for size in sizes for rate in first_rates(optimizer)]
 
 
 def least_bad(tried: Sequence[Tried], constant: float) -> Candidate:
-    """The candidate to go on with where nothing has learned: the one with the least loss."""
+    """The candidate to go on with if nothing has learned: the one with the least loss."""
     return max(tried, key=lambda one: gain_of(one, constant)).candidate
 
 
@@ -258,7 +259,7 @@ def _score(tried: Sequence[Tried], constant: float) -> float:
 
 
 def arrays_of(tried: Sequence[Sequence[Tried]]) -> dict[str, NDArray[np.float64]]:
-    """What a round came to, an entry a probe: `loss` has shape (probes, cycles)."""
+    """The results of a round, one entry per probe: `loss` has shape (probes, cycles)."""
     rows = [
         (t, one, losses) for t, some in enumerate(tried) for one in some for losses in one.losses
     ]

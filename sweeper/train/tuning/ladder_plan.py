@@ -1,11 +1,11 @@
-"""How a point is tuned by the ladder, as a pure plan: probe outcomes in, the next stage out.
+"""The pure plan of tuning by the ladder: probe outcomes in, the next stage out.
 
     check -> way -> ladder -> ladder.1 -> ladder.2 -> way.1 -> trial
 
-`check` is made for the first point of a sweep only, `way` where points may be packed, and `way.1`
-where trials of the other batch size are chosen and worth compiling.  All tunings of a point go
-through a round together, so that their probes share packs; each is decided by its own probes alone.
-A step is plain data and carries all that later steps need.
+`check` runs for the first point of a sweep only.  `way` chooses execution modes if points may be
+packed, `way.1` again if trials of the other batch size are chosen and worth compiling.  All tunings
+of a point go through a round together, so that their probes share packs; each is decided by its own
+probes alone.  A step is plain data and carries all that later steps need.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from sweeper.train.tuning.stages import (
 from sweeper.train.tuning.trials import EAGER, NO_MODE, ExecutionMode, Trial, Trials, write_modes
 
 LEAST_STEPS = 20
-"""Of a probe."""
+"""Least steps of a probe."""
 
 CONSTANT = "constant"
-"""In the outcome of a point's first probe: the loss of the best constant prediction."""
+"""Key of the best constant prediction's loss in the outcome of a point's first probe."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Carried:
-    """What one round hands on to the next."""
+    """State carried from one round to the next."""
 
     modes: Mapping[int, ExecutionMode]
     constant: float | None = None
@@ -63,8 +63,8 @@ class LadderPlan:
     n_train: int
     optimizer: str
     plain_because: str | None = ""
-    """Why no point's trials are packed: empty where nobody wants to know.  None: each point's
-    model, data and settings decide."""
+    """Why no point's trials are packed; may be empty.  None: it is decided per point, from its
+    model, data and settings."""
 
     @property
     def tunings(self) -> int:
@@ -79,7 +79,7 @@ class LadderPlan:
             told = Check(min(BASE_BATCH, self.n_train), steps=1)
             return Planned(point.signature, step_of(CHECK, 1, told))
         if self.plain_because is None:
-            # Most probes have the first size, and trials probably: it is compiled where it pays.
+            # Most probes, and probably the trials, have the first size: its step may be compiled.
             trials = tuple(
                 replace(self._trial(self._guess(), size), for_probes=place > 0)
                 for place, size in enumerate(self._batch_sizes())
@@ -108,9 +108,9 @@ class LadderPlan:
         return self._after_round(point, step, told, outcomes)
 
     def steps_after(self, step: Step) -> float:
-        """Training steps of what follows a stage: one replica of each later stage, and one trial.
+        """Estimated training steps after a stage: one replica of each later stage, and one trial.
 
-        Roughly: at the batch size of the first rounds, and without rounds that are added.
+        It assumes the batch size of the first rounds and no additional rounds.
         """
         if not isinstance(step.state, Running):
             return 0.0
@@ -128,7 +128,7 @@ class LadderPlan:
     # -- before the rounds ------------------------------------------------------------------------
 
     def _batch_sizes(self) -> list[int]:
-        """The batch sizes that probes may have, that of the first rounds first."""
+        """The batch sizes that probes may have; first that of the first rounds."""
         given = self.settings.hparams.batch_size
         if given is not None:
             return [min(given, self.n_train)]
@@ -136,18 +136,18 @@ class LadderPlan:
         return list(dict.fromkeys([base, ladder.other_batch(base, self.n_train)]))
 
     def _guess(self) -> Candidate:
-        """Settings under which it is found out how trials may be trained: rates do no harm."""
+        """Settings for choosing the execution mode, with rates that do not diverge."""
         low, high = ladder.span_of(self.optimizer)
         return Candidate(2.0 ** ((low + high) // 2), self._batch_sizes()[0])
 
     def _after_mode(
         self, point: Point, step: Step, told: ChooseModes, outcomes: Sequence[Outcome]
     ) -> Planned:
-        """A way that could not be found out is the plain one: it never fails a point."""
+        """The step after the modes are chosen; if choosing failed, the mode is eager."""
         modes: dict[int, ExecutionMode] = {}
         for trial, outcome in zip(told.trials, outcomes, strict=True):
             if outcome.failure is not None:
-                found = ExecutionMode(EAGER, f"finding out: {outcome.failure.message}")
+                found = ExecutionMode(EAGER, f"choosing failed: {outcome.failure.message}")
             else:
                 found = ExecutionMode.read(outcome.info)
             modes[trial.batch_size] = found
@@ -159,7 +159,7 @@ class LadderPlan:
         return Planned(point.signature, following, step.stage, {"ways": write_modes(modes)})
 
     def _begin(self, modes: Mapping[int, ExecutionMode]) -> Step:
-        """The first round: of one candidate where the rate is given."""
+        """The first round; it has one candidate if the rate is given."""
         size, rate = self._batch_sizes()[0], self.settings.hparams.lr
         rates = ladder.first_rates(self.optimizer) if rate is None else [rate]
         candidates = [[Candidate(each, size) for each in rates]] * self.tunings
@@ -174,7 +174,7 @@ class LadderPlan:
         carried: _Carried,
         attempt: int = 0,
     ) -> Step:
-        """A round of probes: for each tuning the candidates that it tries."""
+        """A round of probes, given each tuning's candidates."""
         made = ladder.ROUNDS[number] if number < len(ladder.ROUNDS) else ladder.WHOLE
         hparams = self.settings.hparams
         inits = hparams.probe_inits if number else 1
@@ -251,7 +251,7 @@ class LadderPlan:
         carried: _Carried,
         constant: float,
     ) -> Step:
-        """The trials; or a round more, for the tunings that have found nothing that learns."""
+        """The trials, or an additional round for tunings that have found nothing that learns."""
         before = carried.chosen or [None] * len(tried)
         found = [
             kept or ladder.choose(some, constant) for kept, some in zip(before, tried, strict=True)
@@ -271,7 +271,7 @@ class LadderPlan:
     # -- the end ----------------------------------------------------------------------------------
 
     def _trial(self, chosen: Candidate, batch_size: int) -> Trial:
-        """What a trial of these settings is told."""
+        """The stored settings of a trial."""
         hparams = self.settings.hparams
         epochs = cycle_epochs(hparams, self.n_train)
         per_epoch = batches_per_epoch(self.n_train, batch_size)
@@ -289,7 +289,7 @@ class LadderPlan:
     def _trials(
         self, chosen: Sequence[Candidate], carried: _Carried, tried: Sequence[Sequence[Tried]]
     ) -> Step:
-        """The trials: number n has the settings of tuning `n % len(chosen)`."""
+        """The trials; number n has the settings of tuning `n % len(chosen)`."""
         before = carried.expected or [None] * len(chosen)
         losses = [
             ladder.best_loss(some) if some else known
@@ -309,7 +309,7 @@ class LadderPlan:
         return self._told(told)
 
     def _told(self, told: Chosen) -> Step:
-        """The trials, as their tunings say and in the way that was found out for them."""
+        """The trials, with the settings of their tunings and the chosen execution modes."""
         tunings = tuple(
             replace(trial, mode=told.modes.get(trial.batch_size, NO_MODE)) for trial in told.tunings
         )
@@ -317,7 +317,7 @@ class LadderPlan:
 
 
 def _choice(following: Step) -> dict[str, Any]:
-    """What a round came to: candidates of the next, or the settings of each tuning."""
+    """The result of a round: the next candidates, or the settings of each tuning."""
     match read(following.stage, following.payload):
         case LadderRound() as told:
             candidates: Any = told.payload()["candidates"]
@@ -330,7 +330,7 @@ def _choice(following: Step) -> dict[str, Any]:
 
 
 def read_round(told: LadderRound, outcomes: Sequence[Outcome]) -> list[list[Tried]]:
-    """What a round came to: for each tuning its candidates, in order."""
+    """A round's results: the candidates of each tuning, in order."""
     losses = [tuple(map(float, unpack_arrays(one.arrays)["loss"])) for one in outcomes]
     tried: list[list[Tried]] = []
     place = 0

@@ -1,11 +1,11 @@
-"""How a point is tuned, as a pure plan: probe outcomes in, the next stage out.
+"""The pure plan of tuning by range tests: probe outcomes in, the next stage out.
 
     check -> lr_range -> batch_range -> batch_choice -> lr_rescan -> way -> trial
 
-`check` is made for the first point of a sweep only; the stages after `lr_range` depend on the
-settings.  `way` finds out whether trials may be trained in packs.  A learning-rate stage may be
-made again (`lr_range.1`, …) with another span.  A step is plain data and carries all that later
-steps need, so a plan goes on from any step that was stored.
+`check` runs for the first point of a sweep only; the stages after `lr_range` depend on the
+settings.  `way` chooses the execution mode of trials.  A learning-rate stage may be repeated
+(`lr_range.1`, …) with another span.  A step is plain data and carries all that later steps need, so
+a plan can go on from any stored step.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from sweeper.train.tuning.stages import (
 from sweeper.train.tuning.trials import EAGER, ExecutionMode, Trial, Trials
 
 BASE_BATCH = 64
-"""The batch size of the first range run, to which rates are scaled."""
+"""The batch size of the first range run; rates are relative to it."""
 
 LEAST_STEPS = 100
 MOST_LOWERINGS = 8
@@ -65,12 +65,12 @@ def batches_per_epoch(n_train: int, batch_size: int) -> int:
 
 
 class _Rates(NamedTuple):
-    """The range of learning rates that was found."""
+    """The learning-rate range that was found."""
 
     lr_min: float
     lr_max: float
     lr_batch: int
-    """The batch size at which it was."""
+    """The batch size at which it was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,8 @@ class RangePlan:
     n_train: int
     seed: int
     plain_because: str | None = ""
-    """Why no point's trials are packed: empty where nobody wants to know.  None: each point's
-    model, data and settings decide."""
+    """Why no point's trials are packed; may be empty.  None: it is decided per point, from its
+    model, data and settings."""
 
     @property
     def tunings(self) -> int:
@@ -127,9 +127,9 @@ class RangePlan:
                 raise TypeError(f"stage {step.stage} is none of the range tests'")
 
     def steps_after(self, step: Step) -> float:
-        """Training steps of what follows a stage: one replica of each later stage, and one trial.
+        """Estimated training steps after a stage: one replica of each later stage, and one trial.
 
-        Roughly: at the point's present batch size, and without stages that are made again.
+        It assumes the point's present batch size and no repeated stages.
         """
         if not isinstance(step.state, Running):
             return 0.0
@@ -312,7 +312,7 @@ class RangePlan:
             {"batch_size": np.array(sizes), "final_perf": by_size, "combined": scores}
         )
         found = _Rates(told.lr_min, told.lr_max, told.lr_batch)
-        # The rates were found at another batch size: where every run diverged they do not carry.
+        # The rates were found at another batch size; if every run diverged, they do not apply here.
         diverged = told.range_diverged or not finals.any()
         following = self._after_batch_found(found, best, diverged=bool(diverged))
         return Planned(point.signature, following, step.stage, {"batch_size": best}, arrays)
@@ -339,9 +339,9 @@ class RangePlan:
         return tuned(Trials(trial))
 
     def _after_mode(self, point: Point, step: Step, trial: Trial, outcome: Outcome) -> Planned:
-        """A way that could not be found out is the plain one: it never fails a point."""
+        """The trials, after the mode is chosen; if choosing failed, the mode is eager."""
         if outcome.failure is not None:
-            mode = ExecutionMode(EAGER, f"finding out: {outcome.failure.message}")
+            mode = ExecutionMode(EAGER, f"choosing failed: {outcome.failure.message}")
         else:
             mode = ExecutionMode.read(outcome.info)
         following = tuned(Trials(replace(trial, mode=mode)))

@@ -1,4 +1,4 @@
-"""The mathematics of tuning curves: numpy in, numbers out.
+"""The mathematics of range tests: from curves as numpy arrays to ranges.
 
 The method is the range test of L. N. Smith, "Cyclical learning rates for training neural
 networks" (2017), section 3.3, read off the derivative of a smoothed curve: the range worth
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 HELD = 0.8
-"""The part of a rising interval's integral that its chosen part holds."""
+"""Share of a rising interval's integral that the chosen part holds."""
 
 LEAST_POINTS = 3
 """The fewest points of a curve that a range spans."""
@@ -31,12 +31,12 @@ class Range:
     high: float
     """`low < high`."""
     at_end: bool
-    """Whether the rise goes on at the last point."""
+    """Whether the curve still rises at the last point."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """What became of several initialisations' curves."""
+    """Several initialisations' curves, smoothed and combined."""
 
     smoothed: Array
     """Shape (inits, points)."""
@@ -46,7 +46,7 @@ class Curves:
     """Shape (points,): the smoothed derivative of `combined`."""
 
     def arrays(self, raw: Array) -> dict[str, Array]:
-        """By the names that files use."""
+        """All arrays, by their names in files."""
         return {
             "raw": raw,
             "smoothed": self.smoothed,
@@ -72,7 +72,7 @@ def smooth(curve: Array) -> Array:
 
 
 def log_mean_exp(values: Array) -> Array:
-    """log(mean(exp(values))) over the first axis: a mean that leans to the better runs."""
+    """log(mean(exp(values))) over the first axis: a mean that favours the better runs."""
     from scipy.special import logsumexp
 
     return np.asarray(logsumexp(values, axis=0) - np.log(len(values)), dtype=float)
@@ -90,7 +90,7 @@ def derive(x: Array, curves: Array) -> Curves:
 
 
 def rising_range(x: Array, derived: Array, *, widest: bool = False) -> Range | None:
-    """The part of the curve that is worth training in; None where nothing rises.
+    """The part of the curve that is worth training in; None if nothing rises.
 
     Among the intervals where the derivative is positive, the one with the largest integral (or
     the `widest`); within it the shortest part that holds 80 % of the integral, and at least three
@@ -133,7 +133,7 @@ def _widen(first: int, last: int, points: int) -> tuple[int, int]:
 def _shortest_holding(x: Array, mass: Array, first: int, last: int) -> tuple[int, int]:
     """The shortest part of [first, last], in x, that holds its share of the mass."""
     total = np.concatenate([[0.0], np.cumsum(mass[first : last + 1])])
-    # Rounding in the sums must not make the whole interval miss its own share.
+    # Despite rounding in the sums, the whole interval must reach the share.
     wanted = HELD * total[-1] * (1 - 1e-9)
     best = (first, last)
     high = 0
@@ -166,7 +166,7 @@ def is_flat(curves: Array) -> bool:
 
 
 def surviving_steps(lengths: Sequence[int], steps: int) -> int | None:
-    """The steps before the first divergence; None where no run diverged.
+    """The steps before the first divergence; None if no run diverged.
 
     `lengths` are the finished steps of each run, `steps` those of a full one.
     """
@@ -186,7 +186,7 @@ def mean_by_size(sizes: NDArray[Any], values: Array) -> tuple[Array, Array]:
 
 
 def sampling_weights(sizes: Array, derived: Array, candidates: NDArray[Any]) -> Array:
-    """How likely each candidate batch size is drawn: as its derivative, at least 5 % of the top.
+    """Sampling weights of candidate batch sizes: their derivative, at least 5 % of its maximum.
 
     `sizes` and `derived` have shape (s,), `candidates` (c,); the weights sum to 1.
     """

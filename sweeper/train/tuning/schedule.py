@@ -1,4 +1,4 @@
-"""The learning rate of each step: of a trial, and of a probe, which has the same shape."""
+"""Learning-rate schedules of trials and probes, which have the same shape."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from sweeper.train.tuning.trials import Trial
 
 LOW = {"triangular": 1 / 8, "one_cycle": 1e-4, "cosine": 1e-2, "constant": 1.0}
-"""For each schedule its lowest rate after any warm-up, relative to the peak."""
+"""Each schedule's lowest rate after any warm-up, relative to the peak."""
 
 RISE, BEGIN = 0.3, 1 / 25
-"""Of `one_cycle`: the share of steps in which the rate rises, and where it begins."""
+"""For `one_cycle`: the share of steps in which the rate rises, and its initial value relative to
+the peak."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Schedule:
     """The peak."""
     steps: int
     cycles: int = 1
-    """Of `"triangular"`, of two steps at least."""
+    """Cycles of `"triangular"`, each of at least two steps."""
     warmup: float = 0.0
 
     def rates(self) -> NDArray[np.float64]:
@@ -44,7 +45,7 @@ class Schedule:
         low, high, steps = self.low, self.high, self.steps
         place = np.arange(steps) / max(1, steps)
         if self.kind == "triangular":
-            # To the last bit what ignite's LinearCyclicalScheduler sets.
+            # Bit-identical to ignite's LinearCyclicalScheduler.
             cycle = max(2, steps // self.cycles)
             place = np.arange(steps) % cycle / cycle
             found = high + (low - high) * np.abs(place - 0.5) * 2
@@ -66,13 +67,13 @@ def rates(
 ) -> NDArray[np.float64]:
     """The rate of each step of a probe with the peak `high`, shape (steps,); see `Schedule`.
 
-    The lowest is that share of the peak that `LOW` says.
+    The lowest rate relative to the peak is given by `LOW`.
     """
     return Schedule(schedule, high * LOW[schedule], high, steps, cycles, warmup).rates()
 
 
 def cycle_rates(trial: Trial) -> list[float]:
-    """The learning rate of each step of a trial, packed or plain."""
+    """The learning rate of each step of a trial, in every execution mode."""
     kind, warmup = trial.schedule or "triangular", trial.warmup or 0.0
     low, high = trial.lr_start, trial.lr_end
     found: list[float] = (
@@ -86,7 +87,7 @@ def _cosine(high: float, low: float, place: NDArray[np.float64]) -> NDArray[np.f
 
 
 def cycle_ends(steps: int, cycles: int) -> list[int]:
-    """After which steps a cycle of `"triangular"` is over; the last is `steps`."""
+    """The steps after which a cycle of `"triangular"` ends; the last is `steps`."""
     cycle = max(2, steps // cycles)
     whole = range(cycle, steps - cycle + 1, cycle)
     return [*whole[: cycles - 1], steps]

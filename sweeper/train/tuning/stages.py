@@ -1,10 +1,10 @@
-"""The stages of tuning: their names, and what a replica of each is told.
+"""The stages of tuning: their names, and the settings of a replica of each.
 
-What a step holds for a replica, its payload, is plain data: the store and `run/` pass it on and
-never look into it.  It is read and written here alone; plans and workers see the classes.  Keys and
-values are those that folders keep: `read(stage, payload).payload() == payload` for every payload
-that was ever stored.  A field that is None has no key, except where its description says so: what
-earlier releases did not store yet is None.
+A replica's settings are stored as its payload, plain data that the store and `run/` pass on without
+reading it.  It is read and written here alone; plans and workers use the classes.  Keys and values
+are those of stored folders: `read(stage, payload).payload() == payload` for every payload that was
+ever stored.  A field that is None has no key unless its description says otherwise, so that a field
+that earlier releases did not store is None.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ BATCH_CHOICE, LR_RESCAN = "batch_choice", "lr_rescan"
 LADDER = "ladder"
 
 FINGERPRINT = "fingerprint"
-"""No stage of its own: it is taken beside the first replica of the first `ladder` or `lr_range`."""
+"""Not a stage: a fingerprint is taken with the first replica of the first `ladder` or `lr_range`.
+"""
 
 STAGE_CODES = {
     CHECK: 0,
@@ -56,11 +57,11 @@ def split_stage(stage: str) -> tuple[str, int]:
 
 
 STREAMS = 100_000
-"""Numbers of streams that each tuning has in a round of the ladder."""
+"""Stream numbers reserved for each tuning in a round of the ladder."""
 
 
 class _Flat:
-    """A stage whose payload has a key for each of its fields."""
+    """A stage whose payload has one key per field."""
 
     __slots__ = ()
 
@@ -80,18 +81,18 @@ class _Flat:
 
 @dataclass(frozen=True, slots=True)
 class Check(_Flat):
-    """Whether model, data and loss work together, on one batch."""
+    """The check that model, data and loss work together on one batch."""
 
     batch_size: int
     steps: int
 
 
-# -- how trials may be trained --------------------------------------------------------------------
+# -- execution modes ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ChooseMode:
-    """How the trials of a point that range tests have tuned may be trained."""
+    """The choice of the execution mode of a point's trials, after range tests."""
 
     trial: Trial
 
@@ -112,7 +113,7 @@ class ChooseMode:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What the rounds of the ladder came to."""
+    """The results of the ladder's rounds."""
 
     tunings: tuple[Trial, ...]
     """The settings of each tuning, without modes."""
@@ -135,12 +136,12 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class ChooseModes:
-    """How probes and trials of each batch size may be trained, before the ladder or after it."""
+    """The choice of execution modes per batch size, before or after the ladder."""
 
     trials: tuple[Trial, ...]
     """What each replica is about."""
     told: Chosen | None = None
-    """After the ladder: what it came to."""
+    """After the ladder: its results."""
 
     @classmethod
     def read(cls, payload: Payload) -> ChooseModes:
@@ -160,7 +161,7 @@ class ChooseModes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LadderRound:
-    """A round of probes, of all tunings of a point."""
+    """A round of probes for all tunings of a point."""
 
     round: int
     modes: Mapping[int, ExecutionMode] = stored_as("ways")
@@ -170,22 +171,21 @@ class LadderRound:
     lowered: int | None = None
     """How often all rates were lowered."""
     chosen: tuple[Candidate | None, ...] | None = None
-    """In an additional round: what each tuning has chosen before it; empty, stored as null, in
-    others."""
+    """In an additional round: each tuning's earlier choice; empty, stored as null, in others."""
     expected: tuple[float | None, ...] | None = None
     """In an additional round: the loss that the probes of each tuning had reached, or None; empty,
     stored as null, in others."""
     candidates: tuple[tuple[Candidate, ...], ...]
     """What each tuning tries."""
     inits: int
-    """Probes of a candidate."""
+    """Number of probes per candidate."""
     lengths: Mapping[int, int]
-    """By batch size: the steps of a probe."""
+    """Steps of a probe, by batch size."""
     cycles: int
     schedule: str | None = None
     warmup: float | None = None
     steps: int
-    """Of the longest probe."""
+    """Steps of the longest probe."""
 
     @classmethod
     def read(cls, payload: Payload) -> LadderRound:
@@ -244,11 +244,11 @@ class LrRange(_Flat):
     """A range run of the learning rate: `lr_range`, and `lr_rescan`."""
 
     spacing: str
-    """Of the rates: `"linear"` or `"log"`."""
+    """Spacing of the rates: `"linear"` or `"log"`."""
     lowered: int
     """How often the end was lowered."""
     extended: bool
-    """Whether the span was."""
+    """Whether the span was extended."""
     lr_start: float
     lr_end: float
     batch_size: int
@@ -269,7 +269,7 @@ class BatchRange(_Flat):
     batch_start: int
     batch_end: int
     samples: int
-    """To train on, in steps of growing batches."""
+    """Number of samples to train on, in growing batches."""
     steps: int
     warmup_lr: float
     warmup_batch: int
@@ -286,7 +286,7 @@ class BatchChoice(_Flat):
     """The batch size at which the rates were found."""
     sizes: Sequence[int]
     inits: int
-    """Replicas of a size."""
+    """Replicas per batch size."""
     cycle_epochs: int
     range_diverged: bool
     """Whether a run of the batch range diverged."""
@@ -298,7 +298,7 @@ class BatchChoice(_Flat):
 Stage: TypeAlias = (
     Check | ChooseMode | ChooseModes | LadderRound | LrRange | BatchRange | BatchChoice | Trials
 )
-"""What a replica is told."""
+"""The settings of a replica."""
 
 _KINDS: Mapping[str, type[Stage]] = {
     CHECK: Check,
@@ -312,10 +312,10 @@ _KINDS: Mapping[str, type[Stage]] = {
 
 
 def read(stage: str, payload: Payload) -> Stage:
-    """What replicas of a stage, by its name with its attempt, are told.
+    """Read the payload of a stage, given by its name with its attempt.
 
     Raises:
-        KeyError: there is no such stage, or a key is not there that every release stored.
+        KeyError: there is no such stage, or a key is missing that every release stored.
     """
     base, _ = split_stage(stage)
     if base == WAY:
@@ -324,12 +324,12 @@ def read(stage: str, payload: Payload) -> Stage:
 
 
 def step_of(stage: str, replicas: int, told: Stage) -> Step:
-    """The step in which so many replicas run, by the stage's name with its attempt."""
+    """A step of `replicas` replicas, given the stage's name with its attempt."""
     return Step.of(Running(stage, replicas, told.payload()))
 
 
 def tuned(told: Trials) -> Step:
-    """The step in which tuning is over."""
+    """The step that ends tuning."""
     first = told.first
     found = TunedSettings(first.lr_start, first.lr_end, first.batch_size)
     return Step.of(Tuned(found, told.payload()))

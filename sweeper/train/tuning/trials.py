@@ -1,6 +1,6 @@
-"""The settings of trials, and how these are trained: as plans and workers see them, and as stored.
+"""Settings and execution modes of trials, with their stored form.
 
-See `sweeper.train.tuning.stages` for what is stored, and how.
+`sweeper.train.tuning.stages` describes what is stored.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, TypeAlias
 
 EAGER, PACKED, COMPILED = "plain", "flat", "compiled"
-"""How a point's trials are trained: one by one by torch itself, in packs, or in packs by a step
-that was compiled.  The values are stored, and are what earlier releases called them."""
+"""The execution modes: one by one by torch itself, in packs, or in packs by a compiled step.  The
+stored values are the names of earlier releases."""
 
 Payload: TypeAlias = Mapping[str, Any]
-"""Plain data: what a replica is told, as it is stored."""
+"""Plain data: a replica's settings as they are stored."""
 
 
 def stored_as(name: str, **options: Any) -> Any:
-    """A field whose stored key has another name, which earlier releases gave it."""
+    """A field that is stored under another name, that of earlier releases."""
     return field(metadata={"stored": name}, **options)
 
 
@@ -29,7 +29,7 @@ def key_of(one: Field[Any]) -> str:
 
 
 def read_fields(kind: Any, payload: Payload) -> dict[str, Any]:
-    """What a payload says of each field; the field's default where it says nothing."""
+    """The value of each field in a payload, or the field's default."""
     return {
         one.name: payload[key_of(one)]
         if one.default is MISSING
@@ -39,24 +39,24 @@ def read_fields(kind: Any, payload: Payload) -> dict[str, Any]:
 
 
 def present_fields(stage: Any) -> dict[str, Any]:
-    """The fields of a stage that are not None, by the key under which they are stored."""
+    """The fields of a stage that are not None, by their stored keys."""
     values = {key_of(one): getattr(stage, one.name) for one in fields(stage)}
     return {key: value for key, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionMode:
-    """How trials are trained; empty where nobody wanted to know."""
+    """How trials are trained, and why; all None if no mode was chosen."""
 
     kind: str | None = stored_as("way", default=None)
     """`EAGER`, `PACKED` or `COMPILED`."""
     because: str | None = None
     trace: str | None = stored_as("tape", default=None)
-    """The digest of the step of all of them; empty where they are trained eagerly."""
+    """The digest of the trace that they share; empty if they are trained eagerly."""
     toolchain: str | None = None
-    """What their step was compiled by; empty where it was not."""
+    """The toolchain of their compiled step; empty if it is not compiled."""
     later: str | None = None
-    """`COMPILED` where trials are worth compiling, and probes of this batch size are not."""
+    """`COMPILED` if trials of this batch size are worth compiling, but not its probes."""
 
     @property
     def is_packed(self) -> bool:
@@ -65,7 +65,7 @@ class ExecutionMode:
 
     @classmethod
     def read(cls, payload: Payload) -> ExecutionMode:
-        """From what is stored: some texts, maybe among other things."""
+        """Read it from a payload, which may have other keys, too."""
         return cls(**read_fields(cls, payload))
 
     def payload(self) -> dict[str, str]:
@@ -89,25 +89,24 @@ class Trial:
     """Epochs of one cycle of the learning rate."""
     cycles: int
     steps: int
-    """Of all cycles."""
+    """Steps of all cycles."""
     schedule: str | None = None
-    """None, which range tests leave it: triangular."""
+    """None, as range tests leave it, means triangular."""
     warmup: float | None = None
-    """The share of steps in which the rate rises to what the schedule says.  None: there is none.
-    """
+    """The share of steps in which the rate first rises to the schedule's.  None: no warm-up."""
     for_probes: bool | None = None
-    """Whether only probes are known to have this batch size; stored while ways are found out."""
+    """Whether only probes are known to have this batch size; stored while modes are chosen."""
     expected: float | None = None
-    """The held-out loss that the probes of these settings reached; infinite, stored as null, where
-    all had diverged.  None: range tests do not say."""
+    """The held-out loss that the probes of these settings reached; infinite, stored as null, if
+    all had diverged.  None: tuned by range tests, which do not give it."""
     mode: ExecutionMode = NO_MODE
 
     @classmethod
     def read(cls, payload: Payload) -> Trial:
-        """From what is stored, maybe among other things.
+        """Read it from a payload, which may have other keys, too.
 
         Raises:
-            KeyError: a key is not there that every release stored.
+            KeyError: a key is missing that every release stored.
         """
         values = read_fields(cls, payload)
         if "expected" in payload and values["expected"] is None:
@@ -128,14 +127,14 @@ class Trials:
     """The settings of a point's trials."""
 
     first: Trial
-    """Those of the first tuning; in a job, those of the tunings whose trials it trains."""
+    """Settings of the first tuning; in a job, of the tunings whose trials it trains."""
     tunings: tuple[Trial, ...] = ()
-    """Those of each tuning of the ladder."""
+    """Settings of each tuning of the ladder."""
     constant: float | None = None
-    """The loss of the best constant prediction.  None: range tests do not say."""
+    """The loss of the best constant prediction.  None: tuned by range tests."""
 
     def of(self, number: int) -> Trial:
-        """The settings of a trial: those of its tuning."""
+        """The settings of trial `number`: those of its tuning."""
         return self.tunings[number % len(self.tunings)] if self.tunings else self.first
 
     @classmethod
@@ -157,10 +156,10 @@ class Trials:
 
 
 def read_modes(payload: Mapping[str, Mapping[str, str]]) -> dict[int, ExecutionMode]:
-    """Ways by batch size, from what is stored."""
+    """Read stored execution modes by batch size."""
     return {int(size): ExecutionMode.read(texts) for size, texts in payload.items()}
 
 
 def write_modes(modes: Mapping[int, ExecutionMode]) -> dict[str, dict[str, str]]:
-    """As they are stored."""
+    """The stored form of execution modes."""
     return {str(size): mode.payload() for size, mode in modes.items()}
