@@ -153,7 +153,9 @@ def test_what_making_one_raises_is_said(installed):
         make_selector("raises", {})
     with pytest.raises(SelectorError, match=r"selector listed made \[1\] \(a list\)"):
         make_selector("listed", {})
-    with pytest.raises(UsageError, match=r"option a=1: selector raises has no such option.*no options"):
+    with pytest.raises(
+        UsageError, match=r"option a=1: selector raises has no such option.*no options"
+    ):
         make_selector("raises", {"a": "1"})
 
 
