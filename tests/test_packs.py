@@ -105,7 +105,7 @@ def test_off_is_another_sweep_and_a_number_is_not(reference, tmp_path):
     off = run(tmp_path, grid(3, [nn.Tanh]), pack="off")
     assert "0 of 1 points in packs; 1 one by one: packing is off" in str(off.summary())
     assert off[0].loss_val.tobytes() != reference[1][0].loss_val[:3].tobytes()
-    with pytest.raises(sweeper.FolderError, match="pack is 'off' there and 'auto' here"):
+    with pytest.raises(sweeper.FolderError, match="pack is 'off' in the folder and 'auto' here"):
         run(tmp_path, grid(3, [nn.Tanh]), pack=2)
 
 

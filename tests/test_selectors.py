@@ -166,9 +166,9 @@ class Revives(FixedSweep):
 @pytest.mark.parametrize(
     ("breach", "said"),
     [
-        (Forgets, "a fresh one asks otherwise"),
+        (Forgets, "a new one that is told the same asks differently"),
         (lambda: Peeks(3), "it is not adaptive, and waits|what it asks depends on results"),
-        (lambda: Revives([((2,), 1)]), "it had come to its end, and has more|comes to no end"),
+        (lambda: Revives([((2,), 1)]), "it had ended, and has more|does not end"),
     ],
 )
 def test_the_contract_catches_breaches(breach, said):

@@ -474,7 +474,7 @@ def test_points_are_compared_on_the_same_splits(rule, tmp_path, monkeypatch):
     # It belongs to the folder.
     other = 0.3 if rule == 0.2 else sweeper.KFold(4)
     monkeypatch.setattr(one_set, "validation", other)
-    said = rf"validation is {str(rule)!r} there and {str(other)!r} here".replace("(", r"\(")
+    said = rf"validation is {str(rule)!r} in the folder and {str(other)!r} here".replace("(", r"\(")
     said = said.replace(")", r"\)").replace("'0.2'", "0.2").replace("'0.3'", "0.3")
     with pytest.raises(sweeper.FolderError, match=said):
         run(tmp_path / "out", sweeper.Grid(**GRID), "one_set")

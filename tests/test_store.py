@@ -466,10 +466,10 @@ def test_a_folder_is_bound_and_goes_on(store, paths):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"seed": 1}, "seed is 0 there and 1 here"),
-        ({"problem": "digits"}, "problem is 'toy' there and 'digits' here"),
-        ({"curve_samples": 0}, "curve_samples is 40 there and 0 here"),
-        ({"settings": SweepSettings(FAST, cores=8)}, "cores is 4 there and 8 here"),
+        ({"seed": 1}, "seed is 0 in the folder and 1 here"),
+        ({"problem": "digits"}, "problem is 'toy' in the folder and 'digits' here"),
+        ({"curve_samples": 0}, "curve_samples is 40 in the folder and 0 here"),
+        ({"settings": SweepSettings(FAST, cores=8)}, "cores is 4 in the folder and 8 here"),
         ({"settings": SweepSettings(FAST, 4, 2)}, "cores_per_trial is 1 there and 2 here"),
         (
             {"settings": SweepSettings(dataclasses.replace(FAST, cycles=1, batch_pts=0))},
@@ -493,7 +493,7 @@ def test_a_folder_is_bound_and_goes_on(store, paths):
             "hparams is 'ranges-fast' there and 'fast' here",
         ),
         ({"data_sha256": "ee"}, "holds results of other data"),
-        ({"data_sha256": "ee", "seed": 1}, "seed is 0 there and 1 here"),
+        ({"data_sha256": "ee", "seed": 1}, "seed is 0 in the folder and 1 here"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
 )

@@ -184,7 +184,7 @@ def test_other_data_is_refused_before_anything_is_trained(problem, tmp_path):
     selector = {"trials": 1, "hidden": [2]}
     first = run(tmp_path / "out", sweeper.Grid(**selector), problem)
     problem.with_name("data.txt").write_text("2")
-    with pytest.raises(FolderError, match=r"other data: dataset\(\) gives something else"):
+    with pytest.raises(FolderError, match=r"other data: dataset\(\) does not return what it did"):
         run(tmp_path / "out", sweeper.Grid(**selector), problem)
     problem.with_name("data.txt").write_text("1")
     again = run(tmp_path / "out", sweeper.Grid(**selector), problem)
@@ -218,7 +218,7 @@ def test_text_that_changed_is_other_data(tmp_path):
     first = run(tmp_path / "out", sweeper.Grid(**selector), path)
     assert not first.failures
     (tmp_path / "data.txt").write_text("two")
-    with pytest.raises(FolderError, match=r"other data: dataset\(\) gives something else"):
+    with pytest.raises(FolderError, match=r"other data: dataset\(\) does not return what it did"):
         run(tmp_path / "out", sweeper.Grid(**selector), path)
     (tmp_path / "data.txt").write_text("one")
     again = run(tmp_path / "out", sweeper.Grid(**selector), path)

@@ -1,1 +1,1 @@
-"""What is remembered: the database, which is the only truth, and the views collated from it."""
+"""Storage: the database, which is the only truth, and the views collated from it."""

@@ -1,4 +1,4 @@
-"""The views under `points/`, collated from the database: they may be deleted and rebuilt."""
+"""Writes the views under `points/` from the database: they may be deleted and rebuilt."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from sweeper.store.paths import CURVE_FILES, Paths
 from sweeper.store.rows import is_apart
 
 FIRST_POINTS = 2_000
-"""So many points have views of their own without being asked for."""
+"""The first so many points have views of their own by default."""
 
 
 def collate(store: Store, paths: Paths, *, every_point: bool = False) -> SweepResult:
-    """Write the views; gives the results that they were written from.
+    """Write the views; returns the results that they were written from.
 
-    The summaries hold all points.  A point has views of its own where it is among the first, or
-    has some already, which would grow old, or where `every_point` is asked for.
+    The summaries hold all points.  A point gets views of its own if it is among the first, if it
+    already has some, which would become outdated, or with `every_point`.
 
     Raises:
-        FolderError: the database says what no sweep writes, or a link would lead elsewhere.
-        DiskError: a file cannot be written; what was there is as it was.
+        FolderError: the database holds what no sweep writes, or a link would lead elsewhere.
+        DiskError: a file cannot be written; the old file is unchanged.
     """
-    # Resolved, so that every link that is met is one inside of the folder.
+    # Resolved, so that every link on a path lies inside the folder.
     paths = Paths(paths.folder.resolve())
     with store.snapshot(), store.understood():
         results = read_results(store)
@@ -73,7 +73,7 @@ def _write_lookup(paths: Paths, params: Mapping[int, Params]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """`value` of Python's own types, so that unpickling it needs nothing of ours."""
+    """`value` as built-in types, so that unpickling it does not need sweeper."""
     if isinstance(value, Reference):
         return str(value)
     if isinstance(value, Mapping):
@@ -84,7 +84,7 @@ def _plain(value: Any) -> Any:
 
 
 def _hashable(value: Any) -> Any:
-    """`value` where it is a key: a mapping as a tuple of pairs, a list as a tuple."""
+    """`value` as a dict key: a mapping becomes a tuple of pairs, a list a tuple."""
     value = _plain(value)
     if isinstance(value, Mapping):
         return tuple((_hashable(key), _hashable(item)) for key, item in value.items())
@@ -98,7 +98,7 @@ def _write_params_csv(paths: Paths, params: Mapping[int, Params]) -> None:
         {"id": point_id, **dict(params_columns(value, ["id"]))}
         for point_id, value in params.items()
     ]
-    # A name that no encoding can write is no reason to write nothing.
+    # A name that cannot be encoded must not prevent the file.
     write_swapped(paths.params_csv, csv_text(rows).encode(errors="backslashreplace"))
 
 
@@ -132,7 +132,7 @@ def _write_hparams(store: Store, paths: Paths, point_id: int) -> None:
         choices.append({"after": after, "choice": choice, "then": asdict(step)})
         base, _, attempt = after.partition(".")
         file = CURVE_FILES.get(base)
-        if base == "ladder" and attempt:  # each round tells of other candidates
+        if base == "ladder" and attempt:  # each round has other candidates
             file = f"ladder.{attempt}.npz"
         if file is not None and unpack_arrays(arrays):
             write_swapped(folder / file, arrays)
@@ -163,7 +163,7 @@ def _write_trials(paths: Paths, point_id: int, trials: list[Outcome]) -> None:
         f"final_{metric}": np.array([trial.metrics[metric] for trial in trials])
         for metric in METRICS
     }
-    # In the order in which the names are documented.
+    # In the documented order of names.
     names = [f"final_{metric}" for metric in ("loss_train", "perf_train", "loss_val", "perf_val")]
     results = {"trial_numbers": numbers, **{name: final[name] for name in names}}
     declared = [name for name in trials[0].metrics if name not in (*METRICS, *TEST_METRICS)]

@@ -1,4 +1,4 @@
-"""A folder's database, open: checked, read, and written in transactions that are durable.
+"""A folder's open database: checked, read, and written in durable transactions.
 
 One writer, the driver, under the folder's lock; readers open it read-only at any time.
 """
@@ -37,19 +37,19 @@ class Database:
         self._file = self.path.stat() if file else None
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         self.crc = "NULL" if version < WITH_CRC else "crc"
-        """What to select for a row's checksum: folders of the first schema have none."""
+        """The SQL expression for a row's checksum: folders of the first schema have none."""
         self.read_ids()
 
     # -- opening ----------------------------------------------------------------------------------
 
     @classmethod
     def open(cls, path: Path, connect: Callable[..., sqlite3.Connection] = sqlite3.connect) -> Self:
-        """Open for writing, making what is not there; the caller holds the folder's lock.
+        """Open for writing, creating what is missing; the caller holds the folder's lock.
 
         `connect` makes the connection, as `sqlite3.connect` does.
 
         Raises:
-            FolderError: the file is no database of ours, damaged, or of a later version.
+            FolderError: the file is not a sweep's database, damaged, or of a later version.
             DiskError: it cannot be written.
         """
         with explained(path):
@@ -81,15 +81,15 @@ class Database:
 
         Raises:
             FolderError: there is no sweep here, or it is damaged.
-            DiskError: it cannot be read from where it is.
+            DiskError: it cannot be read.
         """
         with explained(path):
             there = path.is_file()
         if not there:
             raise FolderError(f"{path.parent} holds no sweep: there is no {path.name} in it")
         uri = f"{path.resolve().as_uri()}?mode=ro"
-        # SQLite reads beside its log, and makes what it needs for that; where nobody can write,
-        # nobody does, and there is nothing to read beside.
+        # To read in WAL mode SQLite creates files beside the database.  If the folder cannot be
+        # written, no driver writes either, and SQLite can treat the file as immutable.
         if not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists():
             uri += "&immutable=1"
         with explained(path):
@@ -121,7 +121,7 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of it durable at the end, or none of it.
+        """Everything inside is durable at the end, or none of it.
 
         Raises:
             DiskError: the disk is full or failing, or the folder is gone.
@@ -132,7 +132,7 @@ class Database:
                 yield
                 self.connection.execute("COMMIT")
             except BaseException:
-                # A full disk may have ended it already.
+                # A full disk may have ended the transaction already.
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 self.read_ids()
@@ -140,7 +140,7 @@ class Database:
         self._check_there()
 
     def _check_there(self) -> None:
-        """SQLite goes on writing into a file that was removed, and nobody would find it again."""
+        """Check that the file was not removed: SQLite would go on writing into the removed file."""
         if self._file is None:
             return
         try:
@@ -158,7 +158,7 @@ class Database:
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
-        """One state of the database for all reads inside, whatever the driver writes."""
+        """Context in which all reads see one state of the database, whatever the driver writes."""
         self.connection.execute("BEGIN")
         try:
             self.read_ids()
@@ -167,18 +167,18 @@ class Database:
             self.connection.execute("ROLLBACK")
 
     def understood(self) -> contextlib.AbstractContextManager[None]:
-        """Where what the rows say is made sense of (see `sweeper.store.damage`)."""
+        """Context in which rows are interpreted (see `sweeper.store.damage.understood`)."""
         return understood(self.path)
 
     def rows(
         self, table: str, rest: str = "", values: tuple[Any, ...] = (), *, more: str = ""
     ) -> Iterator[tuple[Any, ...]]:
-        """What the rows of a table say: what is under their seal, and `more` columns.
+        """The rows of a table: the columns that their checksum covers, and `more` columns.
 
-        `rest` is SQL of ours, with a question mark for each of `values`.
+        `rest` is trusted SQL, with a question mark for each of `values`.
 
         Raises:
-            FolderError: a row is not as it was written.
+            FolderError: a row does not match its checksum.
         """
         sealed = SEALED[table]
         columns = ", ".join([*sealed, self.crc, *([more] if more else [])])
@@ -193,13 +193,13 @@ class Database:
     # -- the ids of points ------------------------------------------------------------------------
 
     def read_ids(self) -> None:
-        """Read the ids of points anew: they are others after a rollback, or once renamed."""
+        """Read the ids of points again: they differ after a rollback or a renaming."""
         rows = self.connection.execute("SELECT id, signature FROM points ORDER BY id")
         self._signatures: dict[int, str] = dict(rows.fetchall())
         self._ids = {signature: point_id for point_id, signature in self._signatures.items()}
 
     def add_id(self, point_id: int, signature: str) -> bool:
-        """Know a point that the transaction adds; gives whether it is new."""
+        """Register a point that the transaction adds; returns whether it is new."""
         if signature in self._ids:
             return False
         self._ids[signature] = point_id

@@ -1,8 +1,8 @@
-"""What can be wrong with a database that comes from anywhere: said, and never read as results.
+"""Detects damaged and forged databases: reported as errors, never read as results.
 
-SQLite finds what is wrong with its pages; rows carry a checksum of their own, since a digit that
-flipped is still a number.  Against malice the tables must be plain tables, and what a row says is
-refused where it is not what a sweep writes.
+SQLite checks its pages; rows have checksums of their own, since a digit that flipped is still a
+number.  Against malice, tables must be plain tables, and a row that no sweep could have written is
+refused.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ ELSEWHERE = (
 
 
 def seal(*values: Any) -> int:
-    """The checksum that a row carries of these of its values."""
+    """The checksum of these values of a row."""
     return seal_text("\n".join(map(str, values)))
 
 
 def seal_text(text: str) -> int:
-    """As `seal`, of values that are one text already, each in a line."""
+    """As `seal`, for values already joined into one text, one per line."""
     return zlib.crc32(text.encode("utf-8", "surrogatepass"))
 
 
 def seal_outcome(point: int, stage: str, number: int, metrics: str, failure: str | None) -> int:
-    """As `seal`, where there are a million: which one it is, is where the checksum starts."""
+    """As `seal`, but fast, for a million outcomes: the checksum starts from the outcome's key."""
     text = metrics if failure is None else f"{metrics}\n{failure}"
     (crc,) = seal_outcomes(stage, [(point, number, text)])
     return crc
 
 
 def seal_outcomes(stage: str, rows: Iterable[tuple[int, int, str]]) -> list[int]:
-    """The checksums of outcomes of a stage: of each its point, number, and what it came to."""
+    """The checksums of outcomes of a stage, given as point, number and metrics."""
     crc32, begin = zlib.crc32, zlib.crc32(stage.encode())
     return [
         crc32(text.encode(), (begin ^ (point * 2_654_435_761 + number)) & 0xFFFFFFFF)
@@ -50,44 +50,44 @@ def seal_outcomes(stage: str, rows: Iterable[tuple[int, int, str]]) -> list[int]
 
 
 def damaged(path: Path, reason: str) -> FolderError:
-    """The error that says what is wrong with a database, and what to do."""
+    """The error for a damaged database: what is wrong, and what to do."""
     return FolderError(f"{path} is damaged, or no sweep wrote it: {reason}: {ELSEWHERE}")
 
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """What SQLite or the system refuses, as an error that says what to do.
+    """Turn an error of SQLite or the system into one that says what to do.
 
     Raises:
-        DiskError: the disk refused.
+        DiskError: the disk failed.
         FolderError: the file is damaged.
     """
     try:
         with files.explained(path):
             yield
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InternalError):
-        raise  # a fault of ours
+        raise  # a bug in sweeper
     except sqlite3.DatabaseError as error:
         raise explain(path, error) from error
 
 
 _REFUSED = {
     "SQLITE_FULL": "make room on its disk",
-    "SQLITE_IOERR": "see whether its disk is failing, full, over a quota, or gone",
+    "SQLITE_IOERR": "check whether its disk is failing, full, over a quota, or gone",
     "SQLITE_READONLY": "see that you may write there",
     "SQLITE_PERM": "see that you may write there",
-    "SQLITE_CANTOPEN": "see that the folder is there and that you may write there, or copy it to "
-    "where you may (even a reader needs that where a sweep ended suddenly)",
+    "SQLITE_CANTOPEN": "check that the folder exists and that you may write there, or copy it to "
+    "where you may (after a sweep that ended suddenly even reading needs that)",
     "SQLITE_BUSY": "see what else has it open",
     "SQLITE_LOCKED": "see what else has it open",
     "SQLITE_PROTOCOL": "its file system may have no working locks: use a disk of this machine",
     "SQLITE_NOLFS": "its file system holds no large files: use another",
 }
-"""What to do, by the beginning of SQLite's name of the error."""
+"""Advice, by the beginning of SQLite's error name."""
 
 
 def explain(path: Path, error: sqlite3.Error) -> SweeperError:
-    """The same, as an error for people."""
+    """The error of SQLite, as an error for users."""
     name = str(getattr(error, "sqlite_errorname", ""))
     for beginning, advice in _REFUSED.items():
         if name.startswith(beginning):
@@ -97,10 +97,10 @@ def explain(path: Path, error: sqlite3.Error) -> SweeperError:
 
 @contextlib.contextmanager
 def understood(path: Path) -> Iterator[None]:
-    """What rows say that no sweep writes, as an error that says what to do.
+    """Turn errors from interpreting rows into one that says what to do.
 
     Raises:
-        FolderError: instead of what reading such a thing raises.
+        FolderError: a row holds what no sweep writes.
     """
     try:
         with explained(path):
@@ -110,21 +110,21 @@ def understood(path: Path) -> Iterator[None]:
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise damaged(path, f"{type(error).__name__}: {error}") from error
     except (MemoryError, RecursionError) as error:
-        raise damaged(path, "what it says is nested too deep, or too large") from error
+        raise damaged(path, "a value is nested too deep, or too large") from error
 
 
 # -- the file as a whole --------------------------------------------------------------------------
 
 
 def prepare(connection: sqlite3.Connection) -> None:
-    """Trust nothing that the file says about how it is to be read."""
+    """Set SQLite to distrust the file's schema and pages."""
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA cell_size_check = ON")
     connection.execute("PRAGMA mmap_size = 0")
 
 
 def check_pages(connection: sqlite3.Connection, path: Path) -> None:
-    """See that its pages belong together: a tree that leads in circles would be read for ever.
+    """Check that its pages form a tree: one with a cycle would be read for ever.
 
     Raises:
         FolderError: they do not.
@@ -135,14 +135,14 @@ def check_pages(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def check_tables(connection: sqlite3.Connection, path: Path, tables: tuple[str, ...]) -> None:
-    """See that the tables are plain tables: a view may be endless, a trigger acts by itself.
+    """Check that the tables are plain tables: a view may be endless, a trigger runs by itself.
 
     Raises:
-        FolderError: one is missing or something else, or there is more.
+        FolderError: one is missing or not a plain table, or there are others.
     """
     rows = connection.execute("SELECT type, name, rootpage FROM sqlite_schema").fetchall()
     for kind, name, root in rows:
-        # What SQLite notes of its own accord (ANALYZE) goes by names that nobody else can give.
+        # SQLite's own tables (ANALYZE) have reserved names.
         if kind not in ("table", "index") or not root:
             raise damaged(path, f"it has a {kind} {name!r}")
     found = {name for kind, name, _ in rows if kind == "table"}

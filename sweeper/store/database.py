@@ -1,7 +1,7 @@
-"""The store: what happened and what was decided, in order, durable before anybody is told.
+"""The store: events and decisions, in order, durable before they are told.
 
-How the database is opened and written is in `connection`, what is kept of a record in `inserts`,
-and how it is read back in `recall`.
+`connection` opens and writes the database, `inserts` turns records into rows, `recall` reads them
+back.
 """
 
 from __future__ import annotations
@@ -34,45 +34,45 @@ from sweeper.store.inserts import insert, insert_event, put_meta, replace_log, r
 
 
 class Store(Database):
-    """A sweep's database: a façade of what is kept in it, and of what is read back."""
+    """A sweep's database: a façade for writing records and reading them back."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         super().__init__(connection)
         self._selector = ""
         self._pending: list[Decision] = []
-        """Not durable yet."""
+        """Decisions that are not durable yet."""
 
     # -- what the sweep is ------------------------------------------------------------------------
 
     @property
     def meta(self) -> dict[str, Any]:
-        """Everything that is kept by name."""
+        """All values stored by name."""
         return recall.read_meta(self)
 
     def set_meta(self, values: Mapping[str, Any]) -> None:
-        """Keep values by name."""
+        """Store values by name."""
         with self.transaction():
             put_meta(self.connection, values)
 
     def add_event(self, time: float, kind: str, value: Mapping[str, Any]) -> None:
-        """Note something about the sweep as a whole."""
+        """Record an event of the sweep as a whole."""
         with self.transaction():
             insert_event(self.connection, time, kind, value)
 
     def has_results(self) -> bool:
-        """Whether a replica has ended well: from then on the folder belongs to its problem."""
+        """Whether a replica has succeeded: from then on the folder belongs to its problem."""
         query = "SELECT 1 FROM outcomes WHERE failure IS NULL AND stage != ? LIMIT 1"
         return self.connection.execute(query, (CHECK,)).fetchone() is not None
 
     def has_outcomes(self) -> bool:
-        """Whether a replica has ended at all, the problem's check aside."""
+        """Whether any replica has ended, apart from the problem's check."""
         query = "SELECT 1 FROM outcomes WHERE stage != ? LIMIT 1"
         return self.connection.execute(query, (CHECK,)).fetchone() is not None
 
     # -- events and decisions ---------------------------------------------------------------------
 
     def begin(self, decisions: Iterable[Decision], selector: str, *, keep_log: bool) -> None:
-        """From here on `selector` asks; its earlier log goes on, or is replaced."""
+        """Set `selector` as the one that asks; its earlier log continues, or is replaced."""
         self._selector = selector
         with self.transaction():
             rows = rows_of(self, selector, decisions)
@@ -91,24 +91,24 @@ class Store(Database):
         self._pending.clear()
 
     def decide(self, decisions: Sequence[Decision]) -> None:
-        """Make decisions durable: together with the next records, and before them.
+        """Queue decisions, which become durable together with the next records, and before them.
 
-        So nothing that follows from a decision is durable without it, and one that is lost with the
-        driver is taken again, the same, when the sweep goes on.  A point that was asked for is
-        durable at once: its files go by its number.
+        So nothing that follows from a decision is durable without it.  A decision lost in a crash
+        is taken again on resume, and is the same.  A point that was asked for is durable at once,
+        since its files are named by its number.
         """
         self._pending += decisions
         if any(isinstance(decision, Asked) and decision.point for decision in decisions):
             self.append(())
 
     def insert(self, records: Iterable[Event | Decision]) -> None:
-        """Insert what is kept of records, inside of a transaction."""
+        """Insert the rows of records, inside a transaction."""
         insert(self.connection, rows_of(self, self._selector, records))
 
     # -- changes of what is kept ------------------------------------------------------------------
 
     def forget_everything(self) -> None:
-        """Empty the folder of a sweep that came to nothing; `events` stays."""
+        """Empty the database of a sweep without results; `events` stays."""
         with self.transaction():
             self.connection.execute("UPDATE events SET point = NULL")
             for table in ("outcomes", "decisions", "log", "points", "meta"):
@@ -128,15 +128,15 @@ class Store(Database):
         self.read_ids()
 
     def forget_failures(self) -> None:
-        """Forget failed outcomes and failed points, and those that have trained nothing yet.
+        """Delete failed outcomes, and the tuning of points that failed or have trained nothing yet.
 
-        What led to them stays in `events`.
+        Their history stays in `events`.
         """
         with self.transaction():
             self.connection.execute("DELETE FROM outcomes WHERE failure IS NOT NULL")
-            # A point that tuning rejected is tuned from the beginning.
+            # A point whose tuning failed is tuned from the beginning.
             failed = [(point_id,) for point_id, step in self.last_steps().items() if step.error]
-            # How one may be trained that has trained nothing was found out of other code.
+            # If a point has trained nothing, its execution mode was chosen for the old code.
             query = (
                 "SELECT id FROM points WHERE id NOT IN "
                 "(SELECT point FROM outcomes WHERE stage NOT IN (?, ?))"
@@ -147,7 +147,7 @@ class Store(Database):
             insert_event(self.connection, time.time(), "failures_forgotten", {})
 
     def forget_faults_of_the_problem(self) -> None:
-        """Forget a check that failed, and replicas refused since the code had changed."""
+        """Delete a failed check, and replicas refused because the code had changed."""
         with self.transaction():
             self.connection.execute(
                 "DELETE FROM outcomes WHERE failure IS NOT NULL AND "
@@ -160,7 +160,7 @@ class Store(Database):
     def recorded(
         self, selector: str, *, log: bool = True, metrics: Sequence[str] = METRICS
     ) -> Recorded:
-        """What the study goes on from; `log` only where the selector is replayed."""
+        """What the study resumes from; `log` only if the selector is replayed."""
         return recall.recorded(self, selector, log=log, metrics=metrics)
 
     def last_steps(self) -> dict[int, Step]:
@@ -170,7 +170,7 @@ class Store(Database):
     def log(self, selector: str) -> tuple[Asked | Told, ...]:
         """What `selector` asked and was told, in order.
 
-        The points' parameters are as files keep them: classes are not imported.
+        The points' parameters are as stored: classes are not imported.
         """
         return recall.read_log(self, selector)
 
@@ -183,21 +183,21 @@ class Store(Database):
         return recall.read_decisions(self, point_id)
 
     def notes(self) -> list[str]:
-        """What a person should know of the sweep, and of how its first point's check ended."""
+        """The notes on the sweep and on the check of its first point."""
         return recall.read_notes(self)
 
     def outcomes(
         self, where: str = "TRUE", values: tuple[Any, ...] = (), *, arrays: bool = True
     ) -> Iterator[Outcome]:
-        """Outcomes, in order of point, stage and number; without `arrays` if told so.
+        """Outcomes, in order of point, stage and number; with or without `arrays`.
 
-        `where` is SQL of ours, with a question mark for each of `values`.
+        `where` is trusted SQL, with a question mark for each of `values`.
         """
         return recall.read_outcomes(self, where, values, arrays=arrays)
 
 
 def fold_log(path: Path) -> None:
-    """Fold SQLite's log into the database, so that one file holds everything; if it can be."""
+    """Merge SQLite's log into the database, if possible, so that one file holds everything."""
     if path.is_file():
         with contextlib.suppress(FolderError):
             Store.open(path).close()

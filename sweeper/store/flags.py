@@ -1,4 +1,4 @@
-"""Points whose tuning failed, known by what their trials came to."""
+"""Flags points whose tuning failed, judging by their trials."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from sweeper.stats.learned import LEARNED, gain
 COULD_NOT = "could not be tuned"
 
 OF_THE_BEST = 0.25
-"""Where even the best point of a sweep learns little, so much of that is enough."""
+"""If even the best point of a sweep learns little, this part of its gain is enough."""
 
 LEAST_OF_PROMISED = 0.5
-"""Trials fall short of their probes where they gain less than this share of what those gained."""
+"""Trials fall short of their probes if they gain less than this share of the probes' gain."""
 
 
 def flags(payloads: Sequence[Mapping[str, Any]], losses: Sequence[Sequence[float]]) -> list[str]:
-    """For each point why it counts as one that could not be tuned; empty where it does not.
+    """For each point why it counts as one that could not be tuned; empty if it does not.
 
     Args:
-        payloads: what the trials of each point are told.
+        payloads: the payload of each point's trials.
         losses: the training losses of each point's trials; NaN for one that diverged.
     """
     gains = [_gains(told, own) for told, own in zip(payloads, losses, strict=True)]
@@ -32,7 +32,7 @@ def flags(payloads: Sequence[Mapping[str, Any]], losses: Sequence[Sequence[float
 
 
 def _gains(told: Mapping[str, Any], losses: Sequence[float]) -> list[float]:
-    """How far below the constant prediction's loss trials came, as shares of it."""
+    """How far the trials' losses are below the constant prediction's, as shares of it."""
     constant = told.get("constant")
     if constant is None:
         return []

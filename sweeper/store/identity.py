@@ -1,4 +1,4 @@
-"""Whose a folder is: a folder belongs to one problem, its data, settings and seed."""
+"""The identity of a folder: it belongs to one problem, its data, settings and seed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ELSEWHERE = "use another folder, or resume=False (--no-resume) to move it to his
 def identify(
     own: Mapping[str, Any], settings: SweepSettings, seed: int, curve_samples: int
 ) -> dict[str, Any]:
-    """What two runs of one folder have in common, in plain data; `own`: the workload's part."""
+    """The identity that all runs of a folder share, as plain data; `own`: the workload's part."""
     fields = dataclasses.asdict(settings)
     return {
         **own,
@@ -30,20 +30,20 @@ def identify(
 
 
 def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """What differs, for people; settings that the folder does not know are not compared."""
+    """The differences, for people; settings that the folder does not have are not compared."""
     found: list[str] = []
     if "method" in wanted:  # folders were begun without it before there were two
         stored = {"method": "ranges", **stored}
     presets = [_preset(settings) for settings in (stored, wanted)]
     if None not in presets and presets[0] != presets[1]:
-        found.append(f"hparams is {presets[0]!r} there and {presets[1]!r} here")
+        found.append(f"hparams is {presets[0]!r} in the folder and {presets[1]!r} here")
         wanted = {name: now for name, now in wanted.items() if name not in _TUNING}
     for name, now in wanted.items():
         before = stored.get(name, now)
         if isinstance(now, Mapping):
             found += differences(before, now)
         elif before != now or type(before) is not type(now):
-            found.append(f"{name} is {before!r} there and {now!r} here")
+            found.append(f"{name} is {before!r} in the folder and {now!r} here")
     return found
 
 
@@ -51,7 +51,7 @@ _TUNING = {field.name for field in dataclasses.fields(HyperparameterSettings)}
 
 
 def _preset(settings: Mapping[str, Any]) -> str | None:
-    """The preset that these settings are, if they are one."""
+    """The preset with these settings, if any."""
     fields = {name: settings[name] for name in _TUNING if name in settings}
     for name, preset in PRESETS.items():
         known = dataclasses.asdict(preset)
@@ -61,9 +61,9 @@ def _preset(settings: Mapping[str, Any]) -> str | None:
 
 
 def settings_begun(store: Store, settings: SweepSettings) -> SweepSettings:
-    """The settings that a folder goes on with, where `settings` are asked for.
+    """The settings with which a folder continues, given the requested `settings`.
 
-    A folder that was begun before there were two methods goes on with what a preset's name meant.
+    A folder from before there were two methods continues with what a preset's name meant then.
     """
     stored = store.meta.get("identity", {}).get("settings", {"method": ""})
     if "method" in stored or not store.has_results():
@@ -78,7 +78,7 @@ def settings_begun(store: Store, settings: SweepSettings) -> SweepSettings:
 
 
 def numerics_of(meta: Mapping[str, Any], folder: Path) -> int:
-    """The release of the numerics that a folder was begun with: the sweep goes on with it.
+    """The release of the numerics that a folder was begun with: the sweep continues with it.
 
     Raises:
         FolderError: a later version of sweeper began it.
@@ -93,7 +93,7 @@ def numerics_of(meta: Mapping[str, Any], folder: Path) -> int:
 
 
 def numerics_note(meta: Mapping[str, Any]) -> str:
-    """What is said of a folder that goes on with earlier numerics; or nothing."""
+    """The note on a folder that continues with earlier numerics; or empty."""
     if meta.get("numerics", 1) == NUMERICS:
         return ""
     return (
@@ -104,7 +104,7 @@ def numerics_note(meta: Mapping[str, Any]) -> str:
 
 
 def machine_note(meta: Mapping[str, Any], here: Mapping[str, str]) -> str:
-    """What is said where a sweep goes on with another processor or other libraries; or nothing."""
+    """The note on a sweep that continues with another processor or other libraries; or empty."""
     there = meta.get("machine", here)
     changed = [name for name in here if there.get(name) != here[name]]
     if not changed:
@@ -120,16 +120,16 @@ def bind(
     *,
     data_sha256: Sequence[str],
 ) -> None:
-    """Make the folder this sweep's, or see that it is.  Its code is looked at elsewhere.
+    """Make the folder this sweep's, or check that it is.  Its code is checked elsewhere.
 
-    `data_sha256` is the data's checksum, and those that earlier releases had of the same data:
-    folders of theirs go on with the first.
+    `data_sha256` is the data's checksum, then those that earlier releases gave the same data:
+    folders with one of these continue with the first.
 
-    A folder in which nothing has ended well is begun anew by the sweep that it belongs to; one in
-    which nothing has ended at all, by any.
+    A folder without a successful outcome is begun anew by its own sweep; a folder without any
+    outcome, by any sweep.
 
     Raises:
-        FolderError: it is another sweep's; the message says what differs.
+        FolderError: it belongs to another sweep; the message says what differs.
     """
     wanted = {
         "identity": dict(identity),
@@ -147,8 +147,8 @@ def bind(
     known_data = stored.get("data_sha256")
     if known_data not in data_sha256:
         raise FolderError(
-            f"{paths.folder} holds results of other data: dataset() gives something else than when "
-            f"it was begun: {ELSEWHERE}"
+            f"{paths.folder} holds results of other data: dataset() does not return what it did "
+            f"when the folder was begun: {ELSEWHERE}"
         )
     store.forget_faults_of_the_problem()
     if known_data != data_sha256[0]:

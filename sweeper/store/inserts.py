@@ -1,4 +1,4 @@
-"""Events and decisions as the rows that are kept of them, and how rows are inserted."""
+"""Turns events and decisions into rows, and inserts them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sweeper.store.schema import COLUMNS
 
 
 class Rows(NamedTuple):
-    """Rows to be inserted, by table: many at once take a fraction of the time."""
+    """Rows to insert, by table: inserting many at once takes a fraction of the time."""
 
     points: list[tuple[Any, ...]]
     outcomes: list[tuple[Any, ...]]
@@ -40,9 +40,9 @@ class Rows(NamedTuple):
 
 
 def rows_of(database: Database, selector: str, records: Iterable[Event | Decision]) -> Rows:
-    """The rows of records; points that they add are known to `database` from here on.
+    """The rows of records; new points are registered in `database`.
 
-    The log's are those of `selector`, which asks.
+    Rows of the log are written under the name `selector`.
     """
     rows = Rows([], [], [], [], [])
     ids = database.ids()
@@ -104,7 +104,7 @@ def _sealed(*values: Any) -> tuple[Any, ...]:
 
 @functools.lru_cache(maxsize=1_000)
 def _counts_text(counts: int | tuple[int, ...]) -> str:
-    """As JSON; most points have as many trials, and are told of the same."""
+    """As JSON; cached, since most points have the same counts."""
     return json.dumps(counts)
 
 
@@ -124,12 +124,12 @@ def insert(connection: sqlite3.Connection, rows: Rows) -> None:
 def insert_event(
     connection: sqlite3.Connection, time: float, kind: str, value: Mapping[str, Any]
 ) -> None:
-    """Note something about the sweep as a whole."""
+    """Insert an event of the sweep as a whole."""
     insert(connection, Rows([], [], [], [], [_event_row(time, kind, None, None, value)]))
 
 
 def put_meta(connection: sqlite3.Connection, values: Mapping[str, Any]) -> None:
-    """Keep values by name, instead of what was kept by these names."""
+    """Store values by name, replacing earlier ones."""
     rows = [(key, json.dumps(value)) for key, value in values.items()]
     connection.executemany(
         "INSERT OR REPLACE INTO meta (key, value, crc) VALUES (?, ?, ?)",
@@ -138,9 +138,9 @@ def put_meta(connection: sqlite3.Connection, values: Mapping[str, Any]) -> None:
 
 
 def replace_log(connection: sqlite3.Connection, selector: str, rows: Rows) -> None:
-    """Drop what the log says otherwise than these rows, and of these what it says already.
+    """Delete the log from its first difference to these rows on, and drop the rows it has already.
 
-    Of a hundred thousand points that were asked for before, little is said anew.
+    So for a hundred thousand points that were asked for before, little is written.
     """
     query = "SELECT selector, kind, point, value, crc FROM log WHERE +selector = ? ORDER BY seq"
     said = connection.execute(query, (selector,))  # +: in the order of the table

@@ -1,4 +1,4 @@
-"""Results read from a folder, without torch."""
+"""Reads results from a folder, without torch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from sweeper.store.rows import is_apart, read_metrics
 
 
 def load(folder: str | Path) -> SweepResult:
-    """The results in a sweep's folder, as far as they have come; also while it runs.
+    """The results so far in a sweep's folder, also while it runs.
 
     Runs no code from the folder: classes among the parameters stay `"module:Name"`.
 
@@ -41,7 +41,7 @@ def load(folder: str | Path) -> SweepResult:
 
 @dataclass(frozen=True, slots=True)
 class AskedPoint:
-    """A point of the last selector's, with the trials it asked for."""
+    """A point of the last selector, with the trials asked for."""
 
     id: int
     signature: str
@@ -62,10 +62,10 @@ def asked_points(store: Store) -> list[AskedPoint]:
 
 
 def read_results(store: Store) -> SweepResult:
-    """What `load` gives, from an open store.
+    """As `load`, from an open store.
 
     Raises:
-        FolderError: it says what no sweep writes.
+        FolderError: the store holds what no sweep writes.
     """
     with store.understood():
         return _read_results(store)
@@ -135,7 +135,7 @@ def _read_results(store: Store) -> SweepResult:
 def _declared(
     metrics: Sequence[Metric], trials: Sequence[Sequence[Outcome]]
 ) -> list[list[list[float]]]:
-    """Each metric's values by point; NaN for a trial that ended before it was declared."""
+    """Each declared metric's values by point; NaN for trials from before its declaration."""
     return [
         [[one.metrics.get(metric.name, math.nan) for one in some] for some in trials]
         for metric in metrics
@@ -145,7 +145,7 @@ def _declared(
 _SETTINGS = ("lr_start", "lr_end", "batch_size")
 
 _SHOWN = 5
-"""Of the points that are kept apart."""
+"""Maximum number of points kept apart that are named."""
 
 
 def _apart(store: Store, steps: Mapping[int, Step]) -> list[str]:
@@ -166,7 +166,7 @@ def _apart(store: Store, steps: Mapping[int, Step]) -> list[str]:
 
 
 def _modes(steps: list[Step]) -> list[str]:
-    """How many points trained packed, and why others did not."""
+    """How many points train in packs, and why others do not."""
     told = [step.payload for step in steps if step.found is not None and "way" in step.payload]
     if not told:
         return []
@@ -207,6 +207,6 @@ def _point_result(asked: AskedPoint, step: Step, trials: list[Outcome]) -> Point
 def _columns(
     trials: Sequence[Outcome], metrics: Sequence[str]
 ) -> Iterator[np.ndarray[tuple[int], np.dtype[np.float64]]]:
-    """Each of these metrics of the trials."""
+    """The values of each of these metrics over the trials."""
     for metric in metrics:
         yield np.array([trial.metrics[metric] for trial in trials], dtype=np.float64)

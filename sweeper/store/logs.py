@@ -1,4 +1,4 @@
-"""Which selector's log a folder holds."""
+"""Finds the name of a selector's log in a folder."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from sweeper.store.database import Store
 
 
 def log_name(store: Store, names: Sequence[str]) -> str:
-    """The name under which a selector's log goes on in this folder.
+    """The name under which a selector's log continues in this folder.
 
-    A log that was begun under an earlier name goes on under it: all its rows keep one name, and
-    the release that began the folder still finds them.
+    A log begun under an earlier name keeps it: so all its rows have one name, and the release that
+    began the folder still finds them.
 
     Args:
         store: The folder's database.
-        names: Those that the selector has or had, one at least; the first is that of a new log.
+        names: The selector's current and earlier names, at least one; a new log gets the first.
     """
     query = "SELECT 1 FROM log WHERE selector = ? LIMIT 1"
     with store.understood():

@@ -16,14 +16,14 @@ CURVE_FILES = {
     "lr_rescan": "lr_vs_perf2.npz",
     "ladder": "ladder.npz",
 }
-"""For each stage of tuning the file that holds its curves."""
+"""By stage of tuning: the file that holds its curves."""
 
 _MODEL = "model.pt"
 
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Where things are in `folder`."""
+    """The paths of all files in `folder`."""
 
     folder: Path
 
@@ -34,12 +34,12 @@ class Paths:
 
     @property
     def lock(self) -> Path:
-        """Who drives the folder."""
+        """Names the process that drives the folder."""
         return self.folder / "lock"
 
     @property
     def logs(self) -> Path:
-        """What workers printed."""
+        """Output of the workers."""
         return self.folder / "logs"
 
     @property
@@ -54,12 +54,12 @@ class Paths:
 
     @property
     def params_csv(self) -> Path:
-        """id, and one column a parameter."""
+        """CSV: id, and one column per parameter."""
         return self.points / "params.csv"
 
     @property
     def funcres(self) -> Path:
-        """Pickle: a list of 8-tuples, one a point."""
+        """Pickle: a list of 8-tuples, one per point."""
         return self.points / "funcres.pt"
 
     def point(self, point_id: int) -> Path:
@@ -67,7 +67,7 @@ class Paths:
         return self.points / str(point_id)
 
     def apart(self, point_id: int) -> Path:
-        """All files of a point that was trained by earlier code."""
+        """All files of a point trained by earlier code."""
         return self.points / "apart" / str(point_id)
 
     def hparams(self, point_id: int) -> Path:
@@ -103,10 +103,10 @@ class Paths:
 
 
 def refuse_links(paths: Paths) -> None:
-    """See that nothing which a sweep writes to is a link to somewhere else.
+    """Check that no path that a sweep writes to is a symbolic link.
 
     Raises:
-        FolderError: something is; the message says what.
+        FolderError: one is; the message says which.
     """
     for path in (paths.logs, paths.points, paths.history, *_database_files(paths)):
         refuse_link(path)
@@ -116,9 +116,9 @@ def refuse_links(paths: Paths) -> None:
 
 
 def move_to_history(paths: Paths) -> Path | None:
-    """Move what the folder holds into a new folder under `history/`; None if there is nothing.
+    """Move the folder's contents into a new folder under `history/`; None if there is nothing.
 
-    The database goes last, so that a crash half way leaves a folder that can be moved again.
+    The database is moved last, so that after a crash the move can be repeated.
     """
     found = [path for path in (paths.points, paths.logs, *_database_files(paths)) if path.exists()]
     if not found:
@@ -136,7 +136,7 @@ def move_to_history(paths: Paths) -> Path | None:
 
 
 def _database_files(paths: Paths) -> tuple[Path, ...]:
-    # The log of SQLite holds committed outcomes until it is folded in: it travels first.
+    # SQLite's log holds committed outcomes until they are merged, so it is moved first.
     name = paths.database.name
     return (
         paths.folder / f"{name}-shm",

@@ -1,6 +1,6 @@
-"""What a folder remembers, read back: all that the study goes on from, and what was decided.
+"""Reads back what a folder stores: all that the study resumes from, and the decisions.
 
-Everything is checked as it is read: checksums of the rows, and that a row says what a sweep writes.
+Everything is checked while reading: the rows' checksums, and that a sweep could have written them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from sweeper.store.rows import (
 def recorded(
     database: Database, selector: str, *, log: bool = True, metrics: Sequence[str] = METRICS
 ) -> Recorded:
-    """What the study goes on from; `log` only where the selector is replayed."""
+    """What the study resumes from; `log` only if the selector is replayed."""
     signatures, steps = database.signatures(), last_steps(database)
     return Recorded(
         steps={
@@ -66,10 +66,10 @@ def recorded(
 
 
 def _trials(database: Database, metrics: Sequence[str]) -> dict[str, RecordedTrials]:
-    """By signature: what trials came to.
+    """By signature: the results of trials.
 
-    There may be a million: they are read many at once, and each step of it is done for all of
-    these, in C where it can be.
+    There may be a million: they are read in chunks, and each step handles a whole chunk, in C if
+    possible.
     """
     ended: dict[int, dict[int, tuple[float, ...] | Failure]] = defaultdict(dict)
     took: dict[int, float] = {}
@@ -106,7 +106,7 @@ def _trials(database: Database, metrics: Sequence[str]) -> dict[str, RecordedTri
 
 
 def _check_trials(database: Database, *columns: tuple[Any, ...]) -> None:
-    """See that trials are as they were written: points, numbers, metrics, checksums.
+    """Check that trials are valid: points, numbers, metrics, checksums.
 
     Raises:
         FolderError: one is not.
@@ -122,7 +122,7 @@ def _check_trials(database: Database, *columns: tuple[Any, ...]) -> None:
 
 
 def _probes(database: Database, steps: Mapping[int, Step]) -> dict[str, tuple[Outcome, ...]]:
-    """By signature: the probes of the stages at which tuning stands."""
+    """By signature: the probes of each point's current stage of tuning."""
     running = {
         point_id: step.stage
         for point_id, step in steps.items()
@@ -161,7 +161,7 @@ def _tries(database: Database) -> dict[tuple[str, str, int], list[Failure]]:
 def last_steps(database: Database) -> dict[int, Step]:
     """By point id: where tuning stands."""
     with database.understood():
-        # The last one of each point counts.
+        # The last step of each point counts.
         last = {row[0]: row[2] for row in database.rows("decisions", "ORDER BY seq")}
         texts = list(last.values())
         some = (texts[n : n + AT_ONCE] for n in range(0, len(texts), AT_ONCE))
@@ -172,7 +172,7 @@ def last_steps(database: Database) -> dict[int, Step]:
 def read_log(database: Database, selector: str) -> tuple[Asked | Told, ...]:
     """What `selector` asked and was told, in order.
 
-    The points' parameters are as files keep them: classes are not imported.
+    The points' parameters are as stored: classes are not imported.
     """
     with database.understood():
         points = {
@@ -184,7 +184,7 @@ def read_log(database: Database, selector: str) -> tuple[Asked | Told, ...]:
 
 
 def read_meta(database: Database) -> dict[str, Any]:
-    """Everything that is kept by name."""
+    """All values stored by name."""
     with database.understood():
         found = {key: json.loads(value) for key, value in database.rows("meta")}
         identity, notes = found.get("identity", {}), found.get("notes", [])
@@ -196,7 +196,7 @@ def read_meta(database: Database) -> dict[str, Any]:
 
 
 def read_notes(database: Database) -> list[str]:
-    """What a person should know of the sweep, and of how its first point's check ended."""
+    """The notes on the sweep and on the check of its first point."""
     found: list[str] = list(read_meta(database).get("notes", ()))
     with database.understood():
         for row in database.rows("decisions", "WHERE after = ? ORDER BY seq", (CHECK,)):
@@ -229,9 +229,9 @@ def read_decisions(
 def read_outcomes(
     database: Database, where: str = "TRUE", values: tuple[Any, ...] = (), *, arrays: bool = True
 ) -> Iterator[Outcome]:
-    """Outcomes, in order of point, stage and number; without `arrays` if told so.
+    """Outcomes, in order of point, stage and number; with or without `arrays`.
 
-    `where` is SQL of ours, with a question mark for each of `values`.
+    `where` is trusted SQL, with a question mark for each of `values`.
     """
     columns = f"point, stage, number, started, ended, metrics, failure, {database.crc}"
     query = (

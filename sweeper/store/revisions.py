@@ -1,4 +1,4 @@
-"""Points that were trained by earlier code: kept, under names that no point goes by."""
+"""Points trained by earlier code: kept apart, under names that no current point has."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 from sweeper.store.rows import APART, expect, is_apart
 
-# As `sweeper.train` calls them.
+# The names of stages in `sweeper.train`.
 _FIRST_STAGES, _FINGERPRINT = ("lr_range", "ladder"), "fingerprint"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredPoint:
-    """A point that the folder holds something of."""
+    """A point in the folder, current or kept apart."""
 
     id: int
     name: str
-    """Its signature, and which revision it is where it is kept apart."""
+    """Its signature, followed by its revision if it is kept apart."""
     encoded: str
     has_results: bool
     is_tuned: bool
-    """Whether a stage of its tuning has ended: what it holds took long."""
+    """Whether a stage of its tuning has ended: its results took long."""
     fingerprint: str | None
-    """How it behaved, as text; None: nobody knows."""
+    """Its fingerprint, as text; None: not known."""
 
     @property
     def signature(self) -> str:
-        """Of the point that it is, or was."""
+        """The signature of the point that it is, or was."""
         return self.name.partition(APART)[0]
 
     @property
@@ -46,7 +46,7 @@ def stored_points(store: Store) -> list[StoredPoint]:
     """All points, in order of id.
 
     Raises:
-        FolderError: the folder says what no sweep writes.
+        FolderError: the folder holds what no sweep writes.
     """
     with store.understood():
         query = "SELECT DISTINCT point FROM outcomes WHERE failure IS NULL AND stage NOT IN (?, ?)"
@@ -69,7 +69,7 @@ def stored_points(store: Store) -> list[StoredPoint]:
 
 
 def _fingerprints(store: Store) -> dict[str, str]:
-    """By name: the fingerprints, which lie beside the first replica of the first stage."""
+    """By name: the fingerprints, which are stored with the first replica of the first stage."""
     found = {}
     first = "stage IN (?, ?) AND number = 0 AND failure IS NULL"
     for outcome in store.outcomes(first, _FIRST_STAGES):
@@ -81,7 +81,7 @@ def _fingerprints(store: Store) -> dict[str, str]:
 
 
 def asked_by(store: Store, selector: str) -> set[int]:
-    """The points that a selector's log is about."""
+    """The ids of the points in a selector's log."""
     with store.understood():
         query = "SELECT DISTINCT point FROM log WHERE selector = ? AND point NOT NULL"
         return {row[0] for row in store.connection.execute(query, (selector,))}
@@ -90,9 +90,9 @@ def asked_by(store: Store, selector: str) -> set[int]:
 def keep_apart(
     store: Store, paths: Paths, old: Sequence[StoredPoint], back: Sequence[StoredPoint] = ()
 ) -> None:
-    """Keep the `old` under other names, so that their points are new.
+    """Rename the `old` points, so that their signatures count as new.
 
-    Those that come `back` are what they were before that.
+    Points that come `back` get their names back.
     """
     used: dict[str, int] = defaultdict(int)
     for point in stored_points(store):
@@ -104,7 +104,7 @@ def keep_apart(
         names[point.id] = f"{point.signature}{APART}{used[point.signature]}"
     names |= {point.id: point.signature for point in back}
     store.rename_points(names)
-    # Also those that a driver had not come to, which died over it.
+    # Includes points whose files an earlier driver had not moved when it died.
     apart = {point_id: is_apart(name) for point_id, name in store.signatures().items()}
     came_back = {point.id for point in back}
     _move(paths, {each: aside for each, aside in apart.items() if aside or each in came_back})

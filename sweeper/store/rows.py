@@ -1,6 +1,6 @@
-"""What rows say, as records; what no sweep writes is refused.
+"""Turns rows into records; refuses what no sweep writes.
 
-What is raised here `sweeper.store.damage.understood` turns into an error for people.
+`sweeper.store.damage.understood` turns the errors raised here into errors for users.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from sweeper.results import METRICS
 from sweeper.signature import decode
 
 APART = ".code"
-"""Between the signature of a point that was trained by earlier code, and which revision it is."""
+"""Separates the signature from the revision in the name of a point trained by earlier code."""
 
 MOST_TIME = 1e11
-"""Later than any clock that can be shown."""
+"""Larger times cannot be displayed."""
 
 AT_ONCE = 1_000
-"""Rows that are read together: few enough to stay in the processor's caches."""
+"""Rows per chunk: few enough to stay in the processor's caches."""
 
 
 def in_columns(
@@ -42,7 +42,7 @@ def in_columns(
 ) -> list[tuple[float, ...]]:
     """The metrics of trials in the order of these names.
 
-    NaN stands for one that a problem has declared since the trial ended.
+    NaN stands for a metric that the problem declared after the trial.
     """
     declared = [name for name in names if name not in METRICS]
     if declared:
@@ -52,7 +52,7 @@ def in_columns(
 
 
 def read_metrics(found: Any) -> tuple[Metric, ...]:
-    """What the folder says that trials come to beside the four of every problem."""
+    """The declared metrics of the folder, besides the classic four."""
     expect(isinstance(found, list), "metrics", found)
     metrics = []
     for one in found:
@@ -71,12 +71,12 @@ def read_metrics(found: Any) -> tuple[Metric, ...]:
 
 
 def is_apart(name: str) -> bool:
-    """Whether the name in the database is that of a point that was trained by earlier code."""
+    """Whether `name` is that of a point trained by earlier code."""
     return APART in name
 
 
 def read_entry(points: Mapping[int, Point], kind: str, point_id: Any, value: str) -> Asked | Told:
-    """An entry of the log, of these points by id."""
+    """An entry of the log; `points` are by id."""
     if kind == "waits":
         return Asked(None)
     point = points[point_id]
@@ -88,16 +88,16 @@ def read_entry(points: Mapping[int, Point], kind: str, point_id: Any, value: str
 
 
 def read_documents(texts: Iterable[str]) -> list[Any]:
-    """Read as one document: a million little ones take several times as long."""
+    """Parse JSON texts as one document: a million small ones take several times as long."""
     document = f"[{','.join(texts)}]"
     try:
         return orjson.loads(document)  # type: ignore[no-any-return]
-    except orjson.JSONDecodeError:  # NaN, say, which is no JSON to the letter, and is a loss
+    except orjson.JSONDecodeError:  # a loss may be NaN, which strict JSON lacks
         return json.loads(document)  # type: ignore[no-any-return]
 
 
 def read_step(fields: dict[str, Any]) -> Step:
-    """Where tuning stands."""
+    """The step at which tuning stands."""
     found = fields["found"]
     if found is not None:
         rates = (float(found["lr_min"]), float(found["lr_max"]))
@@ -111,7 +111,7 @@ def read_step(fields: dict[str, Any]) -> Step:
 
 
 def read_params(encoded: str) -> Params:
-    """Parameters as files keep them: classes are not imported."""
+    """Parameters as stored: classes are not imported."""
     params = decode(encoded)
     named = isinstance(params, dict) and are_texts(params)
     expect(named or isinstance(params, tuple), "parameters", params)
@@ -125,17 +125,17 @@ def read_failure(fields: dict[str, Any]) -> Failure:
 
 
 def are_texts(values: Iterable[object]) -> bool:
-    """Whether all are texts."""
+    """Whether all values are strings."""
     return all(isinstance(value, str) for value in values)
 
 
 def are_replicas(numbers: Sequence[Any], *times: Sequence[Any]) -> bool:
-    """Whether all are numbers, and times that can be."""
+    """Whether all are valid replica numbers and times."""
     kinds = {*map(type, numbers)} == {int} and all({*map(type, each)} == {float} for each in times)
     return kinds and all(-MOST_TIME < min(each) <= max(each) < MOST_TIME for each in times)
 
 
 def expect(holds: bool, what: str, found: object) -> None:
-    """Refuse what is not as it must be."""
+    """Raise `ValueError` for `found` unless `holds`."""
     if not holds:
         raise ValueError(f"{found!r:.80} is not {what}")

@@ -1,4 +1,4 @@
-"""The tables of the database: how they are made, checked, and brought up to date."""
+"""The tables of the database: created, checked, and upgraded."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from sweeper.errors import FolderError
 from sweeper.store.damage import check_pages, check_tables
 
 SCHEMA_VERSION = 2
-"""Of what is written.  Folders of every version before it are read, and made this one's when a
-sweep goes on in them.  1: rows had no `crc`."""
+"""The version written.  Folders of every earlier version can be read, and are upgraded when a
+sweep is resumed in them.  1: rows had no `crc`."""
 
 WITH_CRC = 2
 """The first version whose rows have a checksum."""
@@ -70,7 +70,7 @@ CREATE INDEX decisions_by_point ON decisions (point, seq);
 CREATE INDEX events_by_kind ON events (kind, seq);
 """
 
-# In the order in which rows are inserted: a point goes before all that is said of it.
+# In the order of insertion: a point goes before the rows that refer to it.
 COLUMNS = {
     "points": ("id, signature, params, crc", "?, ?, ?, ?"),
     "outcomes": (
@@ -88,19 +88,19 @@ SEALED = {
     "decisions": ("point", "after", "step", "choice"),
     "log": ("selector", "kind", "point", "value"),
 }
-"""What a row's `crc` is of; for outcomes see `seal_outcome`."""
+"""The columns that a row's `crc` covers; for outcomes see `seal_outcome`."""
 
 TABLES = ("meta", *COLUMNS)
 
 
 def is_new(connection: sqlite3.Connection) -> bool:
-    """Whether nothing has been made in it."""
+    """Whether the database is empty."""
     made = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     return not made and connection.execute("PRAGMA user_version").fetchone()[0] == 0
 
 
 def check(connection: sqlite3.Connection, path: Path) -> None:
-    """See that it is a sweep's database, sound, and of a version that is known.
+    """Check that it is a sweep's database, undamaged, and of a known version.
 
     Raises:
         FolderError: it is not.
@@ -116,7 +116,7 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def bring_up(connection: sqlite3.Connection) -> None:
-    """Make a database of an earlier version one of this version."""
+    """Upgrade a database of an earlier version."""
     if connection.execute("PRAGMA user_version").fetchone()[0] < WITH_CRC:
         added = "".join(
             f"ALTER TABLE {table} ADD COLUMN crc INTEGER;" for table in TABLES if table != "events"

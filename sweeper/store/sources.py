@@ -1,4 +1,4 @@
-"""The source files of a problem as its folder keeps them."""
+"""The source files of a problem, as stored in its folder."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from sweeper.store.database import Store
 from sweeper.store.rows import MOST_TIME, expect
 
 MOST_EARLIER = 20
-"""Changes of the files that are kept."""
+"""Maximum number of changes of the files that are stored."""
 
 LARGEST = 2**24
-"""Bytes of a text: more is no source file, and was made to fill the memory."""
+"""Maximum bytes of a text: a larger one is not a source file, but an attack on memory."""
 
 
 class SourceFile(Protocol):
@@ -26,20 +26,20 @@ class SourceFile(Protocol):
 
     @property
     def label(self) -> str:
-        """Its path, from the folder of the problem's own file."""
+        """Its path, relative to the folder of the problem's own file."""
 
     @property
     def sha256(self) -> str:
-        """Of its text."""
+        """SHA-256 of its text."""
 
     @property
     def text(self) -> bytes:
-        """Compressed by zlib; empty where it is not kept."""
+        """Compressed by zlib; empty if not stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A file as the folder keeps it."""
+    """A file as stored in the folder."""
 
     label: str
     sha256: str
@@ -58,10 +58,10 @@ def as_meta(files: Iterable[SourceFile]) -> dict[str, Any]:
 
 
 def kept_sources(store: Store) -> tuple[Kept, ...] | None:
-    """The files of the folder's problem; None: it was begun by a release that kept none.
+    """The files of the folder's problem; None: it was begun by a release that stored none.
 
     Raises:
-        FolderError: the folder says what no sweep writes.
+        FolderError: the folder holds what no sweep writes.
     """
     with store.understood():
         found = store.meta.get("sources")
@@ -78,12 +78,12 @@ def _from_meta(found: Mapping[str, Any]) -> tuple[Kept, ...]:
 
 
 def earlier_sources(store: Store) -> tuple[Mapping[str, Any], ...]:
-    """What the files said before each change, the first change first.
+    """The files before each change, the first change first.
 
-    Each has its `time`, the ids of the points that were kept `apart`, and `files`.
+    Each entry has its `time`, the ids of the points that were kept `apart`, and `files`.
 
     Raises:
-        FolderError: the folder says what no sweep writes.
+        FolderError: the folder holds what no sweep writes.
     """
     with store.understood():
         found = store.meta.get("earlier_sources", [])
@@ -106,34 +106,34 @@ class Change:
     """A change of the code."""
 
     time: float
-    """When it was found, in seconds since the epoch."""
+    """When it was noticed, in seconds since the epoch."""
     apart: tuple[str, ...]
-    """The points that were kept apart for it, as people read them."""
+    """The points kept apart because of it, as text for people."""
     before: Mapping[str, str | None]
-    """By label: what the files said before it; None for one whose text is not kept."""
+    """By label: the text of each file before it; None if not stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class CodeHistory:
-    """What a folder knows of its problem's code."""
+    """The history of the code in a folder."""
 
     changes: tuple[Change, ...]
-    """The first change first."""
+    """In order, the first change first."""
     kept: Mapping[str, str | None]
-    """By label: what the files said when a sweep last ran."""
+    """By label: the text of each file when the sweep last ran."""
     folder: str
     """Where the files were."""
 
     def read_now(self) -> dict[str, str | None]:
-        """By label: what the same files say now."""
+        """By label: the current text of the same files."""
         return {label: read_text(Path(self.folder) / label) for label in self.kept}
 
 
 def read_code_history(store: Store) -> CodeHistory | None:
-    """How the code has changed; None: the folder was begun by a release that kept none.
+    """The history of the code; None: the folder was begun by a release that stored none.
 
     Raises:
-        FolderError: the folder says what no sweep writes.
+        FolderError: the folder holds what no sweep writes.
     """
     known, earlier = kept_sources(store), earlier_sources(store)
     params = dict(store.encoded_params())
@@ -162,7 +162,7 @@ def keep_sources(
     source_sha256: str,
     earlier: Sequence[Mapping[str, Any]],
 ) -> None:
-    """The files are the folder's from now on."""
+    """Store these files as the folder's current ones."""
     store.set_meta(
         {
             "source_sha256": source_sha256,
@@ -174,10 +174,10 @@ def keep_sources(
 
 
 def text_of(file: SourceFile) -> str | None:
-    """What a file says; None: it was not kept.
+    """The text of a file; None: it was not stored.
 
     Raises:
-        ValueError: it is no such text.
+        ValueError: the stored bytes are not such a text.
     """
     if not file.text:
         return None
@@ -189,7 +189,7 @@ def text_of(file: SourceFile) -> str | None:
 
 
 def read_text(path: Path) -> str | None:
-    """What a file says now; None: it is not there, or no source file."""
+    """A file's current text; None: it does not exist, or is not a source file."""
     try:
         if not path.is_file() or path.stat().st_size > LARGEST:
             return None
@@ -199,7 +199,7 @@ def read_text(path: Path) -> str | None:
 
 
 def changed_files(known: Iterable[SourceFile], now: Iterable[SourceFile]) -> tuple[str, ...]:
-    """The labels of the files that differ; one that has only moved does not."""
+    """The labels of the files that differ; a file that has only moved does not."""
     before = {file.label: file.sha256 for file in known}
     after = {file.label: file.sha256 for file in now}
     gone, new = set(before) - set(after), set(after) - set(before)

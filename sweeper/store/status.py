@@ -14,14 +14,14 @@ from sweeper.store.load import AskedPoint, asked_points
 from sweeper.store.paths import Paths
 
 PHASES = ("waiting", "tuning", "training", "done", "failed")
-"""Of a point, in the order in which they are told."""
+"""The phases of a point, in the order of display."""
 
 
 def read_status(store: Store, paths: Paths, results: SweepResult) -> Status:
-    """How far the folder at `paths` has come; `results` are those that were read from `store`.
+    """How far the folder at `paths` has come; `results` were read from `store`.
 
     Raises:
-        FolderError: it says what no sweep writes.
+        FolderError: the folder holds what no sweep writes.
     """
     asked = asked_points(store)
     ended = _read_ended(store, {point.signature: point.trials for point in asked})
@@ -44,15 +44,15 @@ class _Ended:
     """The replicas that have ended."""
 
     trials: Counter[str] = field(default_factory=Counter)
-    """By signature: how many of those that are asked for."""
+    """By signature: how many of the asked trials have ended."""
     tuned: set[str] = field(default_factory=set)
-    """The points that a probe has ended of."""
+    """Points of which a probe has ended."""
     times: list[tuple[float, float]] = field(default_factory=list)
     """When each started and ended."""
 
 
 def _read_ended(store: Store, asked: Mapping[str, int]) -> _Ended:
-    """What has ended, of which `asked` are the trials by signature."""
+    """The replicas that have ended; `asked` are the numbers of trials by signature."""
     found = _Ended()
     for outcome in store.outcomes(arrays=False):
         if outcome.stage == TRIAL:

@@ -1,4 +1,4 @@
-"""A selector and a plan for every point: work goes out, events come in.  Pure."""
+"""A selector and a plan for every point: events in, work out.  Pure."""
 
 from sweeper.study.study import Study
 from sweeper.workload import Planner

@@ -1,4 +1,4 @@
-"""What failures mean: what is tried again, what is given up, and when the sweep stops."""
+"""Failure policies: what is tried again, what is given up, and when the sweep stops."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from sweeper.results import show_params
 from sweeper.settings import Limits
 
 FIRST_TRIALS = 3
-"""Where so many trials, the first of a sweep, all fail the same way, so would the others."""
+"""If this many first trials of a sweep all fail in the same way, the others probably would, too."""
 
 
 class Retries:
-    """How often each replica was lost; after `max_tries` it is given up.
+    """Counts how often each replica was lost; gives it up after `max_tries`.
 
     Args:
-        limits: Its `max_tries` is the rule.
-        recorded: By signature, stage and number: how workers died over it in earlier runs.
+        limits: For its `max_tries`.
+        recorded: By signature, stage and number: how workers died running it in earlier runs.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class Retries:
                 self._given_up.setdefault(signature, []).append(given_up)
 
     def given_up(self, signature: str) -> Sequence[Outcome]:
-        """Outcomes of a point's replicas that earlier runs tried for the last time."""
+        """Outcomes of a point's replicas that used up their tries in earlier runs."""
         return self._given_up.get(signature, ())
 
     def lose(self, signature: str, stage: str, number: int, cause: Failure) -> Outcome | None:
-        """Count a replica that was lost; its outcome where it is not tried again."""
+        """Count a lost replica; returns its outcome if it is not tried again."""
         if cause.kind in NOT_ITS_FAULT:
             return None
         key = (signature, stage, number)
@@ -58,12 +58,12 @@ class Retries:
         return give_up(*key, cause, tries) if self._is_last(cause, tries) else None
 
     def _is_last(self, cause: Failure, tries: int) -> bool:
-        # What hangs would hang again, and cost its time once more.
+        # A replica that hangs would hang again, and cost the same time again.
         return cause.kind == "timeout" or tries >= self._most
 
 
 class Stopping:
-    """Whether too much has failed to go on; of several reasons the latest is given."""
+    """Decides whether too much has failed to go on; of several reasons it gives the latest."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -71,12 +71,12 @@ class Stopping:
         self._failures = 0
         """Trials, and points in tuning, that have failed in this run."""
         self._first: list[str | None] = []
-        """How the first trials of the folder failed; None for one that did not."""
+        """How each of the folder's first trials failed; None for one that did not."""
         self._without_room: Counter[tuple[str, str, int]] = Counter()
-        """How often there was no room on the disk for each replica, in this run."""
+        """How often the disk was full, for each replica, in this run."""
 
     def check(self) -> None:
-        """Stop where there is a reason to.
+        """Stop the sweep if there is a reason.
 
         Raises:
             StoppedError: too much has failed.
@@ -85,7 +85,7 @@ class Stopping:
             raise StoppedError(self._reason)
 
     def count_failure(self, what: str, message: str, params: Params) -> None:
-        """A trial, or the tuning of a point with these `params`, has failed: `what` of it."""
+        """Count a failure: `what` of the point with these `params` has failed."""
         self._failures += 1
         most = self._limits.stop_after_failures
         if most is not None and self._failures == most:
@@ -95,12 +95,12 @@ class Stopping:
             )
 
     def note_known(self, ended: Iterable[tuple[float, ...] | Failure]) -> None:
-        """Note how trials of earlier runs ended; they alone never stop the sweep."""
+        """Note how trials of earlier runs ended; they alone do not stop the sweep."""
         for values in itertools.islice(ended, FIRST_TRIALS - len(self._first)):
             self._note(values if isinstance(values, Failure) else None)
 
     def see_trial(self, failure: Failure | None) -> None:
-        """A trial has ended in this run: stop where it is the last of the first, all alike."""
+        """Note a trial that has ended in this run; stop if the first trials all failed alike."""
         if len(self._first) == FIRST_TRIALS:
             return
         self._note(failure)
@@ -114,14 +114,14 @@ class Stopping:
         self._first.append(None if failure is None else _mode(failure))
 
     def lack_room(self, signature: str, stage: str, number: int, cause: Failure) -> None:
-        """There was no room on the disk for a replica: where often, other replicas have none."""
+        """Note that the disk was full for a replica; if this repeats, stop."""
         self._without_room[signature, stage, number] += 1
         if self._without_room[signature, stage, number] >= self._limits.max_tries:
             self._reason = f"{cause.message}: make room"
 
 
 def raise_common(stage: str, failure: Failure) -> None:
-    """Raise a failure that concerns the sweep as a whole and not one point.
+    """Raise a failure that affects the sweep as a whole, not one point.
 
     Raises:
         ChangedCodeError: the problem's code is not the folder's.
@@ -131,7 +131,7 @@ def raise_common(stage: str, failure: Failure) -> None:
         raise ChangedCodeError(failure.message)
     if stage == CHECK:
         error = ProblemError(
-            f"{failure.message} (found by a check of the first point: where only that "
+            f"{failure.message} (found by the check of the first point: if only that "
             "point is at fault, correct it or leave it out)"
         )
         error.add_note(failure.detail)
@@ -139,5 +139,5 @@ def raise_common(stage: str, failure: Failure) -> None:
 
 
 def _mode(failure: Failure) -> str:
-    """How it failed: what is said of trials that differ in a number only."""
+    """How it failed: the message without numbers, which may differ between trials."""
     return re.sub(r"\d+(\.\d+)?", "…", failure.message)

@@ -1,4 +1,4 @@
-"""What is known of points: their ids, their tuning, their trials, and what was told of them."""
+"""The state of points: their ids, tuning and trials, and what was told of them."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ from sweeper.study.progress import Tracker
 from sweeper.workload import Planner
 
 Ended: TypeAlias = tuple[float, ...] | Failure
-"""What a trial came to: its metrics in the order of the workload's, or its failure."""
+"""The result of a trial: its metrics in the workload's order, or its failure."""
 
 Measure: TypeAlias = Callable[[Mapping[str, float]], tuple[float, ...]]
-"""An outcome's metrics in the order of the workload's."""
+"""Gives an outcome's metrics in the workload's order."""
 
 
 @dataclass(slots=True, eq=False)
 class PointState:
-    """All that is known of one point."""
+    """The state of one point."""
 
     point: Point
     id: int
     order: int
-    """How many points were asked for before it."""
+    """Its index in the order of asking."""
     step: Step
     measure: Measure
     probes: dict[int, Outcome] = field(default_factory=dict)
-    """Of the stage at which tuning stands."""
+    """Outcomes of the current stage of tuning."""
     trials: dict[int, Ended] = field(default_factory=dict)
-    """By number, also those that nobody has asked for yet."""
+    """By trial number, including trials not asked for yet."""
     asked: int = 0
     completed: int = 0
     """How many of the asked trials are in `trials`."""
     released: str = ""
-    """The stage that was released last."""
+    """The stage released last."""
     trials_released: int = 0
     hparams_told: bool = False
     told: int = 0
@@ -62,23 +62,23 @@ class PointState:
 
     @property
     def is_tuning(self) -> bool:
-        """Whether its tuning has neither come to something nor failed."""
+        """Whether its tuning has neither succeeded nor failed."""
         return self.step.found is None and self.step.error is None
 
     @property
     def is_probed(self) -> bool:
-        """Whether all probes of the stage at which tuning stands have outcomes."""
+        """Whether all probes of the current stage of tuning have outcomes."""
         return len(self.probes) == self.step.replicas
 
     def restore(self, trials: RecordedTrials) -> None:
-        """Note trials that the folder knows."""
+        """Take in the trials stored in the folder."""
         self.trials = dict(trials.ended)
         steps = self.step.payload.get("steps", 0)
         if steps:
             self.seconds_per_step = trials.seconds / steps
 
     def keep(self, outcome: Outcome) -> bool:
-        """Note an outcome; False where it is known already, or of a stage that is over."""
+        """Take in an outcome; False if it is already known, or of a stage that is over."""
         known: Mapping[int, Any] = self.trials
         if outcome.stage != TRIAL:
             known = self.probes
@@ -98,12 +98,12 @@ class PointState:
         return True
 
     def advance(self, step: Step) -> None:
-        """Its tuning goes on with `step`."""
+        """Continue its tuning with `step`."""
         self.step = step
         self.probes = {}
 
     def release(self) -> tuple[int, ...] | None:
-        """Replicas of the stage `released` that are newly to be run; None: nothing new to say."""
+        """Replicas of the stage `released` that now have to run; None: nothing new."""
         before = self.released
         if self.is_tuning:
             if before == self.step.stage:
@@ -116,32 +116,32 @@ class PointState:
             new = range(self.trials_released, self.asked)
             self.trials_released = self.asked
             numbers = tuple([n for n in new if n not in self.trials])
-        # That nothing follows is worth saying where tuning was released.
+        # If tuning was released, the queue must be told that no trials follow.
         return None if not numbers and before in ("", TRIAL) else numbers
 
     def complete_until(self) -> int:
-        """The first asked trial that was not told and has not ended; `asked`, where all have."""
+        """The first asked trial that was not told and has not ended; `asked` if all have."""
         until = self.told
         while until < self.asked and until in self.trials:
             until += 1
         return until
 
     def tell_failure(self) -> bool:
-        """Whether the selector is to be told now that tuning failed: once for all it asked."""
+        """Whether to tell the selector now that tuning failed: once for all that it asked."""
         if self.failure_told >= self.asked:
             return False
         self.failure_told = self.asked
         return True
 
     def tell_hparams(self) -> bool:
-        """Whether the selector is to be told now what tuning came to: once."""
+        """Whether to tell the selector the tuned settings now: once."""
         if self.hparams_told:
             return False
         self.hparams_told = True
         return True
 
     def tell_trials(self, until: int) -> range:
-        """Trials below `until` that are to be told now."""
+        """Trials below `until` to tell now."""
         numbers = range(self.told, until)
         self.told = max(until, self.told)
         return numbers
@@ -178,17 +178,17 @@ class Points:
 
     @property
     def changed(self) -> list[PointState]:
-        """Points of which something may be released or told, in the order of their changes."""
+        """Points with something to release or tell, in the order of their changes."""
         return list(self._changed.values())
 
     def take_changed(self) -> list[PointState]:
-        """As `changed`, which is empty afterwards."""
+        """As `changed`, and clear it."""
         changed = self.changed
         self._changed.clear()
         return changed
 
     def ask(self, point: Point, trials: int) -> tuple[PointState, list[Decision]]:
-        """Add so many trials of a point, which may be new; what was decided because of it."""
+        """Add `trials` trials of a point, which may be new; returns the decisions."""
         state = self._states.get(point.signature)
         planned: list[Decision] = []
         if state is None:
@@ -207,7 +207,7 @@ class Points:
         step = recorded.steps.get(signature)
         planned: list[Decision] = []
         first = not self._states
-        # A check that came to nothing binds no later point, and does not excuse the first.
+        # If the check has not succeeded, the next new point is checked.
         if step is None or (step.stage == CHECK and not first):
             decision = self._planner.first(point, check=first and self._is_unchecked())
             planned, step = [decision], decision.step
@@ -229,17 +229,17 @@ class Points:
         return state, planned
 
     def _is_unchecked(self) -> bool:
-        """Whether the folder knows of no check of the problem that came to something."""
+        """Whether the folder has no successful check of the problem."""
         steps = self._recorded.steps
         return not steps or any(known.stage == CHECK for known in steps.values())
 
     def start(self, state: PointState) -> None:
-        """A job of the point has started."""
+        """Note that a job of the point has started."""
         if state.phase == "waiting":
             self._enter(state, "tuning")
 
     def advance(self, state: PointState) -> Planned:
-        """Plan the step after the one whose probes have all ended; `settle` is to follow."""
+        """Plan the step after the one whose probes have all ended; call `settle` afterwards."""
         outcomes = [state.probes[number] for number in sorted(state.probes)]
         planned = self._planner.next(state.point, state.step, outcomes)
         state.advance(planned.step)
@@ -251,7 +251,7 @@ class Points:
         self._tracker.complete(state.point, ended)
 
     def settle(self, state: PointState) -> None:
-        """Mark the point as changed, and put it into the phase that its state says."""
+        """Mark the point as changed, and move it to the phase of its state."""
         self._changed[state.point.signature] = state
         step = state.step
         if step.error is not None and state.phase != "failed":

@@ -1,4 +1,4 @@
-"""How far the sweep is, counted as events come, so that it costs nothing to ask."""
+"""Progress of a sweep, updated with each event, so that reading it is cheap."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ class Tracker:
         self._ranking = Ranking()
         self._trial_seconds = 0.0
         self._trials_ended = 0
-        """In this run; `_trials_done` includes those that the folder knew."""
+        """Trials of this run; `_trials_done` includes those stored before."""
         self._tuning_seconds = 0.0
 
     @property
     def unfinished(self) -> int:
-        """Points that are not at their end."""
+        """Number of points that are neither done nor failed."""
         return self._phases["waiting"] + self._phases["tuning"] + self._phases["training"]
 
     def start(self, time: float, job: Job, slot: int, params: Params) -> None:
-        """A job of the point with these `params` has started in `slot`."""
+        """Note that a job of the point with these `params` has started in `slot`."""
         self._running.start(time, job, slot, params)
 
     def end(self, outcome: Outcome) -> None:
-        """A replica has ended."""
+        """Note that a replica has ended."""
         self._running.end(outcome.point, outcome.stage, (outcome.number,))
         seconds = outcome.ended - outcome.started
         if outcome.stage == TRIAL:
@@ -45,27 +45,27 @@ class Tracker:
             self._tuning_seconds += seconds
 
     def lose(self, job: Job, numbers: Sequence[int], cause: Failure) -> None:
-        """Replicas `numbers` of a job were lost."""
+        """Note that replicas `numbers` of a job were lost."""
         if cause.kind not in RETRYABLE:
-            # Jobs that its worker was handed ahead are started anew.
+            # Jobs handed ahead to the worker are started anew.
             self._running.clear_slot(job.point, job.stage, numbers[0])
         self._running.end(job.point, job.stage, numbers)
 
     def add_point(self) -> None:
-        """A point was asked for, and waits."""
+        """Note that a point was asked for, and waits."""
         self._phases["waiting"] += 1
 
     def move_point(self, before: str, after: str) -> None:
-        """A point goes from one phase to another."""
+        """Move a point from one phase to another."""
         self._phases[before] -= 1
         self._phases[after] += 1
 
     def ask(self, trials: int) -> None:
-        """So many more trials are to be trained; fewer, where negative."""
+        """Add to the number of trials to train; negative: subtract."""
         self._trials_asked += trials
 
     def complete(self, point: Point, ended: Sequence[tuple[float, ...] | Failure]) -> None:
-        """Trials of `point` that were asked for have ended."""
+        """Note that asked trials of `point` have ended."""
         perfs = [values[_PERF_VAL] for values in ended if not isinstance(values, Failure)]
         self._trials_done += len(ended)
         self._trials_failed += len(ended) - len(perfs)
@@ -73,7 +73,7 @@ class Tracker:
             self._ranking.count(point, perfs)
 
     def progress(self) -> Progress:
-        """A copy for a person to see."""
+        """The progress so far, as a record for display."""
         return Progress(
             **self._phases,
             trials_done=self._trials_done,
@@ -86,7 +86,7 @@ class Tracker:
         )
 
     def _seconds_left(self) -> float | None:
-        """Work left, at the speeds seen so far, divided over the slots."""
+        """The remaining work at the observed speeds, divided by the number of slots."""
         tuned = self._phases["training"] + self._phases["done"] + self._phases["failed"]
         untuned = self._phases["waiting"] + self._phases["tuning"]
         left = self._trials_asked - self._trials_done
@@ -107,12 +107,12 @@ class Running:
         """By point, stage and number."""
 
     def start(self, time: float, job: Job, slot: int, params: Params) -> None:
-        """A job has started in `slot`."""
+        """Note that a job has started in `slot`."""
         self._jobs[slot] = (job, params, time)
         self._slot_of |= {(job.point, job.stage, n): slot for n in job.numbers}
 
     def end(self, point: str, stage: str, numbers: Sequence[int]) -> None:
-        """Replicas have ended; with a job's last one its slot is free."""
+        """Note that replicas have ended; with a job's last one its slot becomes free."""
         for number in numbers:
             slot = self._slot_of.pop((point, stage, number), None)
             if slot is None or slot not in self._jobs:
@@ -122,7 +122,7 @@ class Running:
                 del self._jobs[slot]
 
     def clear_slot(self, point: str, stage: str, number: int) -> None:
-        """The worker that trained this replica has died."""
+        """Note that the worker of this replica has died."""
         self._jobs.pop(self._slot_of.get((point, stage, number), -1), None)
 
     def shown(self) -> tuple[tuple[int, str, float], ...]:
@@ -140,15 +140,15 @@ def _described(job: Job, params: Params) -> str:
 
 
 class Ranking:
-    """Points by their mean validation performance."""
+    """Ranks points by their mean validation performance."""
 
     def __init__(self) -> None:
         self._means: dict[str, tuple[float, int, Params]] = {}
-        """By signature: the mean, over how many trials, and the parameters."""
+        """By signature: the mean, its number of trials, and the parameters."""
         self._heap: list[tuple[float, int, str]] = []
-        """Minus a point's mean, its number of trials then, and its signature."""
+        """Minus a point's mean, its number of trials at the time, and its signature."""
         self._unranked: dict[str, None] = {}
-        """Points that have had more trials since they were pushed."""
+        """Points with more trials since they were pushed."""
 
     def count(self, point: Point, perfs: Sequence[float]) -> None:
         """Note the performance of trials."""
@@ -160,18 +160,18 @@ class Ranking:
         self._unranked[signature] = None
 
     def best(self) -> Best | None:
-        """The point that leads; None while no trial has ended."""
+        """The best point; None while no trial has ended."""
         self._push()
         while self._heap:
             _, trials, signature = self._heap[0]
             mean, n, params = self._means[signature]
             if n == trials:
                 return Best(params, mean, n)
-            heapq.heappop(self._heap)  # it has had more trials since
+            heapq.heappop(self._heap)  # outdated: the point has more trials since
         return None
 
     def _push(self) -> None:
-        """Push what has had more trials; all points anew where most of the heap is old."""
+        """Push points with more trials; rebuild the heap if most of it is outdated."""
         if len(self._heap) + len(self._unranked) > 1000 + 2 * len(self._means):
             self._heap, self._unranked = [], dict.fromkeys(self._means)
         for signature in self._unranked:

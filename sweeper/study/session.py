@@ -1,9 +1,9 @@
-"""The conversation with a selector: asked, told, and replayed from the log.
+"""The protocol with a selector: asking, telling, and replaying the log.
 
-One that is not adaptive is asked for everything at once and told of each point's trials as they
-complete, in order of number.  One that is adaptive has at most `look_ahead` asks open, and is told
-of each ask as a whole, in the order of asking: so what it is told, and when, depends on nothing but
-the results.
+A selector that is not adaptive is asked for everything at once and told of each point's trials as
+they complete, in order of number.  An adaptive one has at most `look_ahead` asks open, and is told
+of each ask as a whole, in the order of asking: so what it is told, and when, depends only on the
+results.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sweeper.study.points import Ended, Points, PointState
 
 
 class Caller:
-    """Calls a selector, and refuses answers that no selector may give."""
+    """Calls a selector, and refuses answers that break the protocol."""
 
     def __init__(
         self,
@@ -41,11 +41,11 @@ class Caller:
             is not getattr(SweepListener, name)
         ]
         self._hears = next(iter(own), "")
-        """Which of its methods hears of trials; most selectors have none, and trials are many."""
+        """Which of its methods is told of trials: not called if not overridden, to save time."""
 
     @property
     def name(self) -> str:
-        """The selector's class."""
+        """The name of the selector's class."""
         return type(self._selector).__name__
 
     @property
@@ -60,11 +60,11 @@ class Caller:
 
     @property
     def most_untold(self) -> int:
-        """How many asks it may make before it is told of anything."""
+        """How many asks it may make before it is told anything."""
         return self._selector.most_untold
 
     def begin(self, tunings: int) -> None:
-        """Say that it begins, and how many times each point is tuned."""
+        """Tell it that the sweep begins, and how many times each point is tuned."""
         look_ahead = self.look_ahead if self.adaptive else 1
         if isinstance(look_ahead, bool) or not isinstance(look_ahead, int) or look_ahead < 1:
             raise SelectorError(
@@ -82,7 +82,7 @@ class Caller:
         return bool(self._call("waiting_outside"))
 
     def next(self) -> tuple[Point, int] | None:
-        """The point that it asks for, and how many trials; None: it waits for results."""
+        """The next point that it asks for, and the number of trials; None: it waits for results."""
         answer = self._call("get_next_trials")
         if answer is None:
             return None
@@ -100,7 +100,7 @@ class Caller:
         return self._make_point(params), int(trials)
 
     def tell(self, state: PointState, until: int) -> list[Told]:
-        """Tell what has not been told: settings, trials below `until`, failures."""
+        """Tell what is new: settings, trials below `until`, failures."""
         point, step = state.point, state.step
         if step.error is not None:
             if not state.tell_failure():
@@ -163,7 +163,7 @@ class Caller:
 
 @dataclass(slots=True, eq=False)
 class Ask:
-    """What an adaptive selector asked for at once: trials `begin` to `end` of a point."""
+    """One ask of an adaptive selector: trials `begin` to `end` of a point."""
 
     point: PointState
     begin: int
@@ -180,19 +180,19 @@ class Ask:
 
 
 class Session:
-    """When a selector is asked, and when it is told of what."""
+    """Decides when a selector is asked, and when it is told what."""
 
     def __init__(self, caller: Caller, points: Points) -> None:
         self._caller = caller
         self._points = points
         self._asks: deque[Ask] = deque()
-        """Open ones, of an adaptive selector."""
+        """Open asks of an adaptive selector."""
         self._waits = False
-        """Whether the selector has been asked, and waits, since it was last told something."""
+        """Whether the selector has answered, since it was last told something, that it waits."""
         self._untold = 0
         """Asks since the selector was last told something."""
         self.has_more = True
-        """What the selector answered last."""
+        """The selector's last answer to `has_more_trials`."""
 
     @property
     def waiting_outside(self) -> bool:
@@ -200,7 +200,7 @@ class Session:
         return self.has_more and self._caller.is_waiting_outside()
 
     def refresh(self) -> None:
-        """Ask anew whether there is more."""
+        """Ask again whether it has more trials."""
         self.has_more = self._caller.has_more()
 
     def begin(self, tunings: int, log: Sequence[Asked | Told]) -> list[Decision]:
@@ -210,14 +210,14 @@ class Session:
         if not self._caller.adaptive:
             log = ()
         self._replay(log, decisions)
-        # One that waits is asked again once it has been told something, as it would have been.
+        # As in the earlier run, a selector that waits is asked again once it was told something.
         if not log or log[-1] != Asked(None):
             self._ask(decisions)
         return decisions + self.tell()
 
     def tell(self) -> list[Decision]:
-        """Tell what has come up, and ask for more because of it."""
-        # What is asked for here may be known to the folder already: it is told at once.
+        """Tell what is new, and ask for more."""
+        # Trials asked for here may be stored already: they are told at once.
         decisions: list[Decision] = []
         if self._caller.adaptive:
             self._tell_asks(decisions)
@@ -239,24 +239,24 @@ class Session:
                 return
             answer = self._caller.next()
             if answer is None:
-                if adaptive and not self._waits:  # one that waits still says nothing new
+                if adaptive and not self._waits:  # if it still waits, the log has that already
                     decisions.append(Asked(None))
                 self._waits = True
                 return
             self._waits = False
             self._count_untold()
             state, planned = self._add(*answer)
-            # A point is known to the folder from its ask on, so that goes first.
+            # An ask adds the point to the folder, so it goes first.
             decisions += [Asked(*answer, state.id), *planned]
 
     def _count_untold(self) -> None:
-        """Refuse a selector that asks and asks, and waits for nothing."""
+        """Refuse a selector that asks without end and never waits for results."""
         self._untold += 1
         if not self._caller.adaptive and self._untold > self._caller.most_untold:
             raise SelectorError(
-                f"selector {self._caller.name} has asked {self._untold:,} times and was told of "
-                "nothing yet: one that is not adaptive is asked for everything up front. Set "
-                "adaptive = True to be asked as results come, or a larger most_untold if it ends"
+                f"selector {self._caller.name} has asked {self._untold:,} times before it was "
+                "told anything: one that is not adaptive is asked for everything up front. Set "
+                "adaptive = True to be asked as results arrive, or a larger most_untold if it ends"
             )
 
     def _add(self, point: Point, trials: int) -> tuple[PointState, list[Decision]]:
@@ -271,16 +271,16 @@ class Session:
             self._ask(decisions)
 
     def _tell_ask(self, ask: Ask) -> list[Told]:
-        """Tell an ask as a whole; where nothing is left to tell, the log still says that it was.
+        """Tell an ask as a whole; the log records it even if nothing was left to tell.
 
-        It is a reason to ask again, so a replay must know its place.
+        The selector is asked again after it, so a replay must know its place.
         """
         self._waits = False
         told = self._caller.tell(ask.point, ask.end)
         return told or [Told(ask.point.point.signature, "trials")]
 
     def _tell_changed(self, decisions: list[Decision]) -> bool:
-        """Tell what is known of points that have changed; False where there was nothing."""
+        """Tell what is new of changed points; False if there was nothing."""
         told: list[Told] = []
         for state in self._points.changed:
             told += self._caller.tell(state, state.complete_until())
@@ -290,7 +290,7 @@ class Session:
         return bool(told)
 
     def _replay(self, entries: Sequence[Asked | Told], decisions: list[Decision]) -> None:
-        """Ask and tell what the log says, in that order."""
+        """Repeat the asks and tells of the log, in order."""
         log = deque(entries)
         while log:
             entry = log[0]
@@ -310,8 +310,8 @@ class Session:
             raise SelectorError(
                 f"selector {self._caller.name} does not ask what it asked before: the folder's "
                 f"log says {_shown(entry.point, entry.trials)}, it now says {now}. An adaptive "
-                "selector is replayed from the log, so it must decide the same from the same: use "
-                "another folder, or begin again with resume=False"
+                "selector is replayed from the log, so it must decide the same from the same "
+                "results: use another folder, or start anew with resume=False"
             )
         self._waits = answer is None
         if answer is None:
@@ -327,7 +327,7 @@ class Session:
         if not held or told != [log.popleft() for _ in range(min(len(told), len(log)))]:
             raise SelectorError(
                 f"selector {self._caller.name} was told of results that the folder "
-                "does not hold: use another folder, or begin again with resume=False"
+                "does not hold: use another folder, or start anew with resume=False"
             )
 
 
@@ -336,7 +336,7 @@ def _signature(point: Point | None) -> str | None:
 
 
 def _shown(point: Point | None, trials: int) -> str:
-    """An ask, as a message says it."""
+    """An ask, as text for a message."""
     if point is None:
         return "to wait for results"
     return f"{trials} trials of {show_params(point.params)}"

@@ -1,8 +1,8 @@
-"""The study: a selector, and a plan for every point.  Work goes out, events come in.
+"""The study: a selector, and a plan for every point.  Events in, work out.
 
-Pure: no clock, no process, no file.  The study joins what each of its parts keeps: `session` asks
-and tells the selector, `points` knows how far each point is, `failures` decides what is tried
-again and whether to stop, `progress` counts.
+Pure: no clock, no process, no file.  A façade of its parts: `session` asks and tells the selector,
+`points` has the state of each point, `failures` decides what is tried again and whether to stop,
+`progress` counts.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class Study:
 
     Args:
         selector: Decides which points to try.
-        planner: How each point is tuned.
-        make_point: Makes a point of what the selector calls its parameters.
-        most_cores: How many cores a job that tunes may have at most.
+        planner: Plans the tuning of each point.
+        make_point: Makes a point from the selector's params.
+        most_cores: Maximum number of cores that one point's tuning may own at once.
         slots: How many jobs run at the same time.
-        recorded: What the folder remembers of earlier runs.
-        pack: How many trials may be trained together.
+        recorded: What the folder has recorded in earlier runs.
+        pack: Maximum number of trials trained together.
         limits: When to give up.
     """
 
@@ -82,21 +82,21 @@ class Study:
         self._caller = Caller(selector, make_point, metrics)
         self._session = Session(self._caller, self._points)
         self._again: list[Work] = []
-        """What was lost and is tried again."""
+        """Lost replicas that are tried again."""
 
     # -- the rounds of the loop -------------------------------------------------------------------
 
     def begin(self) -> list[Decision]:
-        """Replay what was, and ask for the first points.
+        """Replay the log, and ask for the first points.
 
         Raises:
-            SelectorError: the selector raised, or asks something else than it did.
-            ParamError: a parameter that no file could keep.
+            SelectorError: the selector raised, or asks something else than before.
+            ParamError: a parameter value that cannot be stored.
         """
         return self._session.begin(self._planner.tunings, self._log)
 
     def release(self) -> list[Work]:
-        """The work that has come up since the last call."""
+        """The new work since the last call."""
         works, self._again = self._again, []
         for state in self._points.take_changed():
             numbers = state.release()
@@ -105,7 +105,7 @@ class Study:
         return works
 
     def tell(self, events: Iterable[Event]) -> list[Decision]:
-        """Take in events that are durable; what was decided because of them.
+        """Take in durable events; returns the decisions that follow.
 
         Raises:
             ChangedCodeError: a worker found that the problem's code has changed.
@@ -129,7 +129,7 @@ class Study:
 
     @property
     def finished(self) -> bool:
-        """Nothing is left to do."""
+        """Whether nothing is left to do."""
         return not self._session.has_more and not self._tracker.unfinished
 
     @property
@@ -138,10 +138,10 @@ class Study:
         return self._session.waiting_outside
 
     def check_stalled(self) -> None:
-        """To be called when nothing runs and nothing can start.
+        """Call it when nothing runs and nothing can start.
 
         Raises:
-            StalledError: there is something left to do.
+            StalledError: something is left to do.
         """
         self._session.refresh()
         if self.finished:
@@ -149,20 +149,20 @@ class Study:
         raise StalledError(
             f"selector {self._caller.name} says that it has more trials, answers None "
             "to get_next_trials(), and has been told of everything it asked for: nothing can "
-            "start. What has finished is in the results"
+            "start. Finished trials are in the results"
         )
 
     def check_failures(self) -> None:
-        """To be called when what was decided is kept.
+        """Call it after the decisions are stored.
 
         Raises:
-            StoppedError: too much has failed to go on with what is left.
+            StoppedError: too much has failed to go on.
         """
         if not self.finished:
             self._stopping.check()
 
     def progress(self) -> Progress:
-        """How far it is."""
+        """How far the sweep has come."""
         return self._tracker.progress()
 
     # -- outcomes ---------------------------------------------------------------------------------
@@ -195,8 +195,8 @@ class Study:
     def _lose(
         self, job: Job, numbers: Sequence[int], cause: Failure, decisions: list[Decision]
     ) -> None:
-        # The first was being trained when the worker died; the rest were not begun, or were in a
-        # pack with it: they go on one by one, so that whatever kills a worker kills no neighbour.
+        # The first was being trained when the worker died; the others were not begun, or were in a
+        # pack with it.  They run one by one, so that a replica that kills workers affects no other.
         first = (job.point, job.stage, numbers[0])
         again = tuple(numbers)
         if cause.kind == "disk":
@@ -229,7 +229,7 @@ class Study:
         )
 
     def _work_again(self, job: Job, numbers: tuple[int, ...]) -> Work:
-        """Replicas of a job that were lost, to be run one by one."""
+        """Work for lost replicas of a job, to be run one by one."""
         state = self._points[job.point]
         return Work(
             point=job.point,
@@ -245,7 +245,7 @@ class Study:
         )
 
     def _after(self, state: PointState) -> float | None:
-        """Seconds expected behind the stage at which the point is."""
+        """Expected seconds after the point's current stage."""
         return _finite(state.seconds_per_step * self._planner.steps_after(state.step))
 
     def _together(self, step: Step) -> int | None:

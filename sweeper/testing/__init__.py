@@ -1,5 +1,5 @@
-"""Contracts that other people's selectors and backends can run on their own.
+"""Contract suites for selectors and backends, also for those of other packages.
 
-Each is a function that raises an `AssertionError` which says what does not hold; nothing of a test
-framework is needed.  Not for Python's `-O`, which leaves assertions out.
+Each is a function that raises an `AssertionError` which says what does not hold; no test framework
+is needed.  Do not run them with Python's `-O`, which removes assertions.
 """

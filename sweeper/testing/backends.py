@@ -1,11 +1,11 @@
-"""The contract of backends: `check_backend` runs all of it on one.
+"""The contract of backends: `check_backend` checks all of it.
 
     from sweeper.testing.backends import check_backend
 
     def test_cluster(tmp_path):
         check_backend(lambda target, slots, logs: ClusterBackend(target, slots), tmp_path)
 
-What workers execute is `sweeper.testing.jobs`: they must be able to import it.
+Workers execute `sweeper.testing.jobs`, which they must be able to import.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sweeper.testing.toy import ToyBackend
 ASKS = [((0,), 3), ((1,), 4), ((2,), 0), ({"a": 3}, 2), ((0,), 2)]
 
 PATIENCE = 100.0
-"""Seconds after which a worker that says nothing is taken to have been forgotten."""
+"""Seconds without a message after which a check fails."""
 
 CRASHES = {
     "exit": "exit code 7",
@@ -41,22 +41,22 @@ CRASHES = {
     "segfault": "signal 11",
     "abort": "signal 6",
 }
-"""By how a worker ends: what is said of it."""
+"""By how a worker ends: the text that its failure must contain."""
 
 
 class Make(Protocol):
     """Makes a backend."""
 
     def __call__(self, target: Target, slots: int, logs: Path) -> Backend:
-        """One with so many slots whose workers execute the target; `logs` is a folder of its own.
+        """A backend with `slots` slots whose workers execute `target`; `logs` is an empty folder.
 
-        What it starts must be gone once it is closed.
+        All processes that it starts must have ended once it is closed.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A backend under test, with what it says of itself."""
+    """A backend under test, with its capabilities."""
 
     make: Make
     folder: Path
@@ -69,7 +69,7 @@ class Subject:
 
     @contextlib.contextmanager
     def opened(self, context: Any = None) -> Iterator[tuple[Backend, Interrupts]]:
-        """One, and what interrupts it; closed at the end."""
+        """A backend and its interrupts; closed at the end."""
         backend = self.make(Target(EXECUTE, context, preload=PRELOAD), self.slots, self.folder)
         try:
             with Interrupts() as interrupts:
@@ -86,19 +86,19 @@ def check_backend(
     own_process: bool = True,
     can_stop: bool = True,
 ) -> None:
-    """See that a backend keeps its contract (see `sweeper.run.backends.Backend`).
+    """Check that a backend keeps its contract (see `sweeper.run.backends.Backend`).
 
-    It is to be called from the main thread, where signals arrive.
+    Call it from the main thread, where signals arrive.
 
     Args:
-        make: Makes one.
+        make: Makes the backend.
         folder: An empty folder for its logs.
         slots: How many slots to make it with.
         own_process: Whether jobs run in processes of their own, whose deaths it reports.
         can_stop: Whether `stop` ends a job.
 
     Raises:
-        AssertionError: a clause is broken; it says which.
+        AssertionError: a clause is broken; the message says which.
     """
     subject = Subject(make, folder, slots, own_process, can_stop)
     for clause in CLAUSES:
@@ -114,7 +114,7 @@ def job(number: int, /, *numbers: int, **payload: Any) -> Job:
 
 
 def collect(backend: Backend, interrupts: Interrupts, count: int) -> list[Message]:
-    """So many messages, in the order in which they came."""
+    """The next `count` messages, in order of arrival."""
     found: list[Message] = []
     while len(found) < count:
         messages = backend.wait(PATIENCE, interrupts)
@@ -125,7 +125,7 @@ def collect(backend: Backend, interrupts: Interrupts, count: int) -> list[Messag
 
 
 def numbers_of(messages: list[Message], slot: int) -> list[int | str]:
-    """The replicas of which results came from a slot, in order; `"died"` for its worker."""
+    """The replicas with results from a slot, in order; `"died"` for its worker's death."""
     return [
         message.outcome.number if isinstance(message, Result) else "died"
         for message in messages
@@ -137,14 +137,14 @@ def numbers_of(messages: list[Message], slot: int) -> list[int | str]:
 
 
 def gives_the_same_bits(subject: Subject) -> None:
-    """A sweep through the loop comes to the same metrics and arrays as in fake time on one slot."""
+    """A sweep through the loop has the same metrics and arrays as in fake time on one slot."""
     expected, found = memory(), memory()
     fake, nothing = ToyBackend(), Interrupts()
     with nothing:
         sweep(FixedSweep(ASKS), 1, expected, fake, nothing, fake.clock)
     with subject.opened() as (backend, interrupts):
         sweep(FixedSweep(ASKS), subject.slots, found, backend, interrupts, time.monotonic)
-    assert _outcomes(found) == _outcomes(expected), "its outcomes are others than in fake time"
+    assert _outcomes(found) == _outcomes(expected), "its outcomes differ from those in fake time"
 
 
 def _outcomes(store: Store) -> dict[tuple[str, str, int], tuple[str, bytes]]:
@@ -155,7 +155,7 @@ def _outcomes(store: Store) -> dict[tuple[str, str, int], tuple[str, bytes]]:
 
 
 def executes_in_order(subject: Subject) -> None:
-    """Jobs handed to a slot run in that order, replica by replica, and know the context."""
+    """Jobs handed to a slot run in that order, replica by replica, and get the context."""
     with subject.opened(context=5) as (backend, interrupts):
         slots = range(subject.slots)
         handed = [Start(job(n, *numbers), n) for n in slots for numbers in ((0, 1), (2,), (3, 4))]
@@ -167,11 +167,11 @@ def executes_in_order(subject: Subject) -> None:
         assert {outcome.metrics["context"] for outcome in outcomes} == {5.0}, "another context"
         backend.start([Start(job(9, 7), 0)])
         again = collect(backend, interrupts, 1)
-        assert numbers_of(again, 0) == [7], "a slot that was idle does not go on"
+        assert numbers_of(again, 0) == [7], "a slot that was idle does not continue"
 
 
 def waits_no_longer_than_told(subject: Subject) -> None:
-    """Where nothing has come `wait` gives nothing: at once, after its time, or when interrupted."""
+    """Without a message `wait` returns nothing: at once, after its timeout, or when interrupted."""
     with subject.opened() as (backend, interrupts):
         assert backend.wait(0, interrupts) == [], "a message from nowhere"
         assert backend.wait(0.01, interrupts) == [], "a message from nowhere"
@@ -184,7 +184,7 @@ def waits_no_longer_than_told(subject: Subject) -> None:
 
 
 def names_what_a_worker_died_of(subject: Subject) -> None:
-    """Each death is reported with its cause, after what was done, and costs no other slot."""
+    """Each death is reported with its cause, after the finished replicas; other slots continue."""
     if not subject.own_process:
         return
     with subject.opened() as (backend, interrupts):
@@ -194,7 +194,9 @@ def names_what_a_worker_died_of(subject: Subject) -> None:
             messages = collect(backend, interrupts, 2 + 2 * len(others))
             assert numbers_of(messages, 0) == [0, "died"], f"{how}: {messages}"
             for other in others:
-                assert numbers_of(messages, other.slot) == [0, 1], f"{how}: another slot suffers"
+                assert numbers_of(messages, other.slot) == [0, 1], (
+                    f"{how}: another slot is affected"
+                )
             (died,) = (message for message in messages if isinstance(message, Died))
             assert died.cause.kind == "crash", f"{how}: {died.cause}"
             assert said in died.cause.message, f"{how}: {died.cause.message!r} lacks {said!r}"
@@ -203,7 +205,7 @@ def names_what_a_worker_died_of(subject: Subject) -> None:
 
 
 def ends_a_job_that_hangs(subject: Subject) -> None:
-    """`stop` ends the worker of a slot, which is reported as its death; the slot can go on."""
+    """`stop` ends a slot's worker, which is reported as a death; the slot can be used again."""
     if not subject.can_stop:
         return
     with subject.opened() as (backend, interrupts):
@@ -215,7 +217,7 @@ def ends_a_job_that_hangs(subject: Subject) -> None:
 
 
 def leaves_no_worker(subject: Subject) -> None:
-    """When `close` returns no worker is left: one that is idle, or one that never ends its job."""
+    """When `close` returns no worker is left, neither an idle one nor one whose job never ends."""
     if not subject.own_process:
         return
     with subject.opened() as (backend, interrupts):
@@ -233,7 +235,7 @@ def leaves_no_worker(subject: Subject) -> None:
 def _goes_on(backend: Backend, interrupts: Interrupts) -> None:
     backend.start([Start(job(8, 5), 0)])
     again = numbers_of(collect(backend, interrupts, 1), 0)
-    assert again == [5], f"the slot of a worker that died does not go on: {again}"
+    assert again == [5], f"the slot of a worker that died cannot be used again: {again}"
 
 
 CLAUSES: tuple[Callable[[Subject], None], ...] = (
@@ -244,4 +246,4 @@ CLAUSES: tuple[Callable[[Subject], None], ...] = (
     ends_a_job_that_hangs,
     leaves_no_worker,
 )
-"""Each takes the backend under test; those that a backend does not offer pass."""
+"""Each takes the backend under test; clauses on capabilities that it lacks pass."""

@@ -1,4 +1,4 @@
-"""What the workers of a backend under test execute: replicas made up, and ends of all kinds."""
+"""The jobs that workers of a backend under test execute: made-up replicas and all kinds of ends."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ PRELOAD = ("sweeper.testing.jobs",)
 
 
 def execute(context: Any, _fd: int | None, job: Job) -> Iterator[Outcome]:
-    """A job's outcomes: of a point those of the made-up problem, else where it was executed.
+    """A job's outcomes: those of the made-up problem for a point, else facts about the worker.
 
-    `job.payload` is that of a point of the made-up problem, or says how the job `ends` and over
+    `job.payload` is that of a point of the made-up problem, or says how the job `ends` and at
     which `number`.
     """
     for number in job.numbers:
@@ -34,7 +34,7 @@ def execute(context: Any, _fd: int | None, job: Job) -> Iterator[Outcome]:
 
 
 def end(how: str) -> None:
-    """End this process, or never come back."""
+    """End this process, or never return."""
     match how:
         case "exit":
             os._exit(7)

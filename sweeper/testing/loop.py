@@ -31,16 +31,16 @@ def sweep(
     clock: Callable[[], float],
     batches: int | None = None,
 ) -> None:
-    """What `sweeper.sweep` does once its folder is open, or goes on with.
+    """Run a sweep as `sweeper.sweep` does once its folder is open.
 
     Args:
-        selector: Asks.
-        slots: How many workers there are.
-        store: Takes what comes of it.
+        selector: Asks for trials.
+        slots: Number of workers.
+        store: Stores the events.
         backend: Runs the jobs.
-        interrupts: What `wait` of the backend is given.
-        clock: Seconds, for what is written down and for what has passed.
-        batches: After so many batches of events all is dropped; None: it ends by itself.
+        interrupts: Passed to the backend's `wait`.
+        clock: Seconds, both for recorded times and for durations.
+        batches: Stop abruptly after this many batches of events; None: run to the end.
 
     Raises:
         SelectorError: the selector raised, or broke its protocol.

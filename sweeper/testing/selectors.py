@@ -1,4 +1,4 @@
-"""The contract of selectors: `check_selector` runs all of it on one.
+"""The contract of selectors: `check_selector` checks all of it.
 
 from sweeper.testing.selectors import check_selector
 
@@ -27,28 +27,28 @@ from sweeper.testing.loop import memory, sweep
 from sweeper.testing.toy import ToyBackend, Which, draw, never, point_of
 
 Make: TypeAlias = Callable[[], ParamSelector]
-"""Makes the selector anew, each time alike."""
+"""Makes a new selector, the same each time."""
 
 Ask: TypeAlias = tuple[Params, int]
 
 SLOTS = (1, 2, 8)
-"""On so many cores a selector must ask the same."""
+"""Numbers of cores on which a selector must ask the same."""
 
 MOST = 1000
-"""A selector that asks for more has no end, as far as the contract can see."""
+"""A selector with more asks counts as one without an end."""
 
 
 def check_selector(make: Make, *, most: int = MOST) -> None:
-    """See that a selector keeps the protocol (see `ParamSelector`), clause by clause.
+    """Check that a selector keeps the protocol (see `ParamSelector`), clause by clause.
 
-    Nothing is trained: results are made up, the time too.
+    Nothing is trained: results and times are made up.
 
     Args:
-        make: Makes the selector, each time in its first state.
-        most: The most asks that it may come to.
+        make: Makes the selector, each time in its initial state.
+        most: Maximum number of asks.
 
     Raises:
-        AssertionError: a clause is broken; it says which.
+        AssertionError: a clause is broken; the message says which.
     """
     for clause in CLAUSES:
         clause(make, most)
@@ -63,14 +63,14 @@ def drive(
     failing: Callable[[Params], bool] = lambda _params: False,
     most: int = MOST,
 ) -> list[Ask]:
-    """Ask and tell until the selector is done, as a sweep does; gives all that it asked for.
+    """Ask and tell until the selector is done, as a sweep does; returns its asks.
 
-    `failing` says of a point whether its tuning fails.
+    `failing` says whether a point's tuning fails.
 
     Raises:
         AssertionError: it breaks the protocol.
     """
-    assert isinstance(selector, ParamSelector), f"{selector!r} is no ParamSelector"
+    assert isinstance(selector, ParamSelector), f"{selector!r} is not a ParamSelector"
     assert isinstance(selector, SweepListener)
     assert selector.look_ahead >= 1, f"look_ahead={selector.look_ahead!r}: it must be 1 or more"
     selector.on_begin(1)
@@ -82,7 +82,7 @@ def drive(
         while len(open_asks) < limit and (answer := ask(selector)) is not None:
             asked.append(answer)
             open_asks.append(answer)
-            assert len(asked) < most, f"it has asked {most} times and comes to no end"
+            assert len(asked) < most, f"it has asked {most} times and does not end"
         if not open_asks:
             break
         if not selector.adaptive:
@@ -113,9 +113,9 @@ def ask(selector: ParamSelector) -> Ask | None:
 def tell(
     selector: ParamSelector, params: Params, trials: int, counts: dict[str, int], *, failing: bool
 ) -> None:
-    """Everything about one ask at once; the trials' numbers go on where the point's last ended.
+    """Tell everything about one ask at once; trial numbers continue after the point's last.
 
-    `counts` are the trials of each point so far, and are brought up to date.
+    `counts` are the trials of each point so far, and are updated.
     """
     if failing:
         selector.on_failed(params, "lr_range", "no learning rate improves it")
@@ -131,13 +131,13 @@ def tell(
 
 
 def results_of(params: Params, first: int, *columns: NDArray[np.float64]) -> TrialResults:
-    """What trials from number `first` on came to, given the columns of `METRICS`."""
+    """The results of trials from number `first` on, given the columns of `METRICS`."""
     numbers = np.arange(first, first + len(columns[0]))
     return TrialResults(params, numbers, dict(zip(METRICS, columns, strict=True)))
 
 
 def measure(params: Params, number: int) -> float:
-    """What a trial comes to in `drive`: the larger, the larger the sum of its integers modulo 7."""
+    """A trial's metric in `drive`, which grows with the sum of its integers modulo 7."""
     values = params.values() if isinstance(params, Mapping) else params
     return sum(value for value in values if isinstance(value, int)) % 7 + number / 10
 
@@ -155,16 +155,16 @@ def simulate(
     failing: Which = never,
     batches: int | None = None,
 ) -> tuple[Asked | Told, ...]:
-    """Sweep the made-up problem as `sweeper.sweep` would; gives the selector's log.
+    """Sweep the made-up problem as `sweeper.sweep` would; returns the selector's log.
 
     Args:
-        selector: Asks.
-        slots: How many workers there are.
-        store: Holds what came of it; one that holds something is gone on with.
-        seed: Of how long replicas take, and when workers die.
-        deaths: The probability that a worker dies over a replica.
+        selector: Asks for trials.
+        slots: Number of workers.
+        store: Stores the events; a store with a sweep is resumed.
+        seed: Random seed of durations and deaths.
+        deaths: The probability that a worker dies while running a replica.
         failing: Says which replicas fail.
-        batches: After so many batches of events the sweep is killed; None: it ends by itself.
+        batches: Kill the sweep after this many batches of events; None: run to the end.
 
     Raises:
         AssertionError: the selector breaks its protocol, or stalls the sweep.
@@ -187,31 +187,31 @@ def _one_in_six(params: Any, stage: str, number: int) -> bool:
 
 
 def ends_and_stays_there(make: Make, most: int = MOST) -> None:
-    """It comes to an end, and from then on has nothing more, however often it is asked."""
+    """It ends, and then has no more trials, however often it is asked."""
     selector = make()
     drive(selector, most=most)
     for _ in range(3):
-        assert not selector.has_more_trials(), "it had come to its end, and has more trials again"
-        assert selector.get_next_trials() is None, "it had come to its end, and asks again"
+        assert not selector.has_more_trials(), "it had ended, and has more trials again"
+        assert selector.get_next_trials() is None, "it had ended, and asks again"
 
 
 def asks_alike_each_time(make: Make, most: int = MOST) -> None:
-    """A fresh one that is told the same asks the same."""
+    """A new selector that is told the same asks the same."""
     assert drive(make(), most=most) == drive(make(), most=most), (
-        "a fresh one asks otherwise, though it is told the same: it takes decisions from a clock, "
-        "a random state or something else that is not its own"
+        "a new one that is told the same asks differently: its decisions depend on a clock, a "
+        "global random state or something else outside it"
     )
 
 
 def goes_on_after_failures(make: Make, most: int = MOST) -> None:
-    """Where all points fail, or some, it comes to its end."""
+    """It ends if all points fail, or some."""
     drive(make(), failing=lambda _params: True, most=most)
     calls = itertools.count()
     drive(make(), failing=lambda _params: next(calls) % 3 == 0, most=most)
 
 
 def depends_on_results_where_it_says_so(make: Make, most: int = MOST) -> None:
-    """What is not adaptive asks the same, whatever it is told."""
+    """If it is not adaptive, it asks the same, whatever it is told."""
     failed = drive(make(), failing=lambda _params: True, most=most)
     assert make().adaptive or drive(make(), most=most) == failed, (
         "what it asks depends on results: set adaptive = True"
@@ -219,7 +219,7 @@ def depends_on_results_where_it_says_so(make: Make, most: int = MOST) -> None:
 
 
 def asks_the_same_on_any_number_of_slots(make: Make, _most: int = MOST) -> None:
-    """In whole sweeps on 1, 2 and 8 cores its asks are the same; adaptive: all that it is told."""
+    """In whole sweeps on 1, 2 and 8 cores its asks are the same; if adaptive, its tells, too."""
     for failing in (never, _one_in_six):
         logs = [
             _comparable(make(), simulate(make(), slots, memory(), seed=slots, failing=failing))
@@ -227,19 +227,19 @@ def asks_the_same_on_any_number_of_slots(make: Make, _most: int = MOST) -> None:
         ]
         unsteady = simulate(make(), 2, memory(), seed=9, deaths=0.2, failing=failing)
         for log in (*logs[1:], _comparable(make(), unsteady)):
-            assert log == logs[0], f"its asks differ between {SLOTS} slots, or as workers die"
+            assert log == logs[0], f"its asks differ between {SLOTS} slots, or when workers die"
 
 
 def goes_on_where_it_was(make: Make, _most: int = MOST) -> None:
-    """Killed and begun anew, its log is replayed to a fresh one, which then asks the same."""
+    """After a kill its log is replayed to a new selector, which then asks the same."""
     reference = _comparable(make(), simulate(make(), 2, memory()))
     for batches in (1, 4, 11):
         store = memory()
         before = simulate(make(), 2, store, batches=batches)
         log = simulate(make(), 1, store, seed=1)
         if make().adaptive:
-            assert log[: len(before)] == before, "resumed, its log is another"
-        assert _comparable(make(), log) == reference, "resumed, it asks otherwise"
+            assert log[: len(before)] == before, "after a resume its log differs"
+        assert _comparable(make(), log) == reference, "after a resume it asks differently"
 
 
 CLAUSES: tuple[Callable[[Make, int], None], ...] = (
@@ -250,11 +250,11 @@ CLAUSES: tuple[Callable[[Make, int], None], ...] = (
     asks_the_same_on_any_number_of_slots,
     goes_on_where_it_was,
 )
-"""Each takes what makes the selector, and the most asks that it may come to."""
+"""Each takes the selector's factory and the maximum number of asks."""
 
 
 def _comparable(selector: ParamSelector, log: tuple[Asked | Told, ...]) -> list[Any]:
-    """What of a log must be the same: where it is not adaptive, tells come in any order."""
+    """The part of a log that must be the same: without tells if not adaptive."""
     if selector.adaptive:
         return list(log)
     return [entry for entry in log if isinstance(entry, Asked)]

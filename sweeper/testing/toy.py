@@ -1,7 +1,7 @@
-"""A made-up problem without training, and workers of it in fake time.
+"""A made-up problem without training, and its workers in fake time.
 
-What a replica comes to is a pure function of its point, stage and number, so that histories and
-results can be compared between any number of slots, any durations and deaths.
+A replica's outcome is a pure function of its point, stage and number, so that histories and results
+can be compared between any number of slots, any durations and deaths.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ BOOM = Failure("exception", "ValueError: boom", "Traceback: …")
 CRASH = Failure("crash", "the worker was killed by signal 9")
 
 Which: TypeAlias = Callable[[Any, str, int], bool]
-"""Says of a replica's parameters, stage and number whether something happens to it."""
+"""Whether something happens to a replica, given its parameters, stage and number."""
 
 
 def never(_params: Any, _stage: str, _number: int) -> bool:
-    """To no replica."""
+    """Happens to no replica."""
     return False
 
 
 def point_of(params: Any) -> Point:
-    """The point of the made-up problem."""
+    """The point of the made-up problem with these params."""
     return make_point(params, "toy", SweepSettings(), 0)
 
 
 def draw(params: Any, stage: str, number: int, what: str) -> float:
-    """A number from 0 to 1 that depends on nothing else."""
+    """A number from 0 to 1 that depends only on the arguments."""
     return _drawn(f"{params!r} {stage} {number} {what}")
 
 
@@ -67,7 +67,7 @@ def _drawn(seed: str) -> float:
 
 
 def metrics_of(params: Any, number: int) -> dict[str, float]:
-    """What a trial comes to; one in ten diverges."""
+    """The metrics of a trial; one in ten diverges."""
     values = {name: draw(params, TRIAL, number, name) for name in METRICS}
     if draw(params, TRIAL, number, "diverges") < 0.1:
         values |= {"loss_train": math.nan, "loss_val": math.nan, "perf_val": 0.0}
@@ -87,7 +87,7 @@ def perf_in(arrays: bytes) -> float:
 
 
 def replica_of(job: Job, number: int, started: float, ended: float) -> Outcome:
-    """What a replica of the job comes to."""
+    """The outcome of a replica of the job."""
     params = params_of(job)
     outcome = Outcome(job.point, job.stage, number, started, ended)
     if job.stage == TRIAL:
@@ -102,7 +102,7 @@ def params_of(job: Job) -> Params:
 
 
 class ToyPlan:
-    """check -> lr_range (perhaps twice) -> batch_range -> trial; each step from its outcomes."""
+    """check -> lr_range (perhaps twice) -> batch_range -> trial; each step depends on outcomes."""
 
     tunings = 1
 
@@ -135,7 +135,7 @@ class ToyPlan:
         return Planned(point.signature, then, step.stage, choice, pack_arrays({"perf": perfs}))
 
     def steps_after(self, step: Step) -> float:
-        """Training steps behind a stage."""
+        """Training steps after a stage."""
         return {CHECK: 35, "lr_range": 25, "batch_range": 20}.get(step.stage.partition(".")[0], 0)
 
 
@@ -143,27 +143,27 @@ class ToyPlan:
 class ToyBackend:
     """Workers in fake time, with random durations and deaths.
 
-    A worker dies by chance over a replica less often than it is tried, so that no result depends on
-    it; over those in `doomed` always.
+    Random deaths hit a replica less often than it is tried, so that no result depends on them;
+    replicas in `doomed` kill their worker every time.
     """
 
     seed: int = 0
     deaths: float = 0.0
-    """The probability that a worker dies over a replica."""
+    """The probability that a worker dies while running a replica."""
     failing: Which = never
     doomed: Which = never
     died: Counter[tuple[str, str, int]] = dataclasses.field(default_factory=Counter)
-    """How often a worker has died by chance over each replica, in all runs of a folder."""
+    """The number of random deaths for each replica, over all runs of a folder."""
     now: float = 1e9
     seconds: tuple[float, ...] = (1.0, 2.0, 5.0)
     stuck: Which = never
     failure: Failure = BOOM
-    """What comes of those that are `failing`."""
+    """The failure of replicas that are `failing`."""
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)  # noqa: S311 - no secret
         self.lives: Counter[int] = Counter()
-        """How often each slot's worker has died: what a dead one would have sent does not come."""
+        """How often each slot's worker has died: messages of a dead worker are dropped."""
         self.free_at: dict[int, float] = defaultdict(float)
         self.messages: list[tuple[float, int, Message, int]] = []
         self.sequence = itertools.count()
@@ -179,7 +179,7 @@ class ToyBackend:
             self.start_one(start)
 
     def start_one(self, start: Start) -> None:
-        """Decide how the job goes."""
+        """Schedule the messages of the job."""
         job, now = start.job, max(self.now, self.free_at[start.slot])
         params = params_of(job)
         for number in job.numbers:
@@ -202,7 +202,7 @@ class ToyBackend:
     def outcome(
         self, job: Job, params: Params, number: int, started: float, ended: float
     ) -> Outcome:
-        """What a replica comes to."""
+        """The outcome of a replica."""
         if self.failing(params, job.stage, number):
             return Outcome(job.point, job.stage, number, started, ended, failure=self.failure)
         return replica_of(job, number, started, ended)
@@ -212,12 +212,12 @@ class ToyBackend:
         self.push(self.now, Died(slot, CRASH))
 
     def push(self, time: float, message: Message) -> None:
-        """Have something happen at a time."""
+        """Schedule a message at a time."""
         life = self.lives[message.slot]
         heapq.heappush(self.messages, (time, next(self.sequence), message, life))
 
     def wait(self, timeout: float | None, _interrupts: object) -> list[Message]:
-        """See `Backend`; the time is then that of what has happened."""
+        """See `Backend`; advances the time to that of the messages."""
         if timeout is None:
             assert self.messages, "waits for ever"
         until = math.inf if timeout is None else self.now + timeout
