@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import sweeper
-from sweeper.results import show_params
+from sweeper.summary import show_params
 
 
 def main(folder: str, picture: str | None = None) -> None:

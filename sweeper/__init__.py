@@ -21,9 +21,10 @@ from sweeper.errors import (
     UsageError,
 )
 from sweeper.records import KFold
-from sweeper.results import PointResult, Summary, SweepResult
+from sweeper.results import PointResult, SweepResult
 from sweeper.search import ParamSelector, SweepListener
 from sweeper.settings import PRESETS, HyperparameterSettings, get_settings
+from sweeper.summary import Summary
 
 if TYPE_CHECKING:
     from sweeper.api import sweep

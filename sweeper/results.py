@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.errors import UsageError
-from sweeper.records import CLASSIC, Metric, Params, Reference, TunedSettings
+from sweeper.records import CLASSIC, Metric, Params, TunedSettings
 from sweeper.stats import (
     By,
     Comparison,
@@ -28,6 +28,7 @@ from sweeper.stats import (
 
 if TYPE_CHECKING:
     import pandas as pd
+from sweeper.summary import OnTest, PointSummary, Summary, printable, show_params, show_value
 
 FloatArray = NDArray[np.float64]
 
@@ -82,136 +83,6 @@ class FailureReport:
     def __str__(self) -> str:
         which = self.stage if self.number is None else f"{self.stage} {self.number}"
         return printable(f"{self.params} {which}: {self.message}")
-
-
-@dataclass(frozen=True, slots=True)
-class PointSummary:
-    """Summary statistics of a point."""
-
-    params: Params
-    n: int
-    """Trials with a result, including those that diverged."""
-    diverged: int
-    failed: int
-    perf_val: Interval
-    """95 % interval of the mean: by Student's t over the trials, or, if the point was tuned more
-    than once, from both components of variance (`sweeper.stats.estimate_means`).  A trial that
-    diverged counts with performance 0."""
-    perf_train: Interval
-    tunings: int = 1
-    """Tunings that the trials are spread over."""
-    flag: str = ""
-    """Why its tuning is not to be trusted; "" if it is."""
-    declared: Mapping[str, Interval] = field(default_factory=dict)
-    """As `perf_val`, by name, for the metrics that the problem declares and tables show."""
-
-
-@dataclass(frozen=True, slots=True)
-class OnTest:
-    """The best point by `perf_val`, measured on the test set, which had no part in the choice."""
-
-    params: Params
-    perf_test: Interval
-    """Interval of the mean, as `PointSummary.perf_val`."""
-    loss_test: Interval
-
-    def __str__(self) -> str:
-        perf, loss = show_interval(self.perf_test), show_interval(self.loss_test)
-        return f"★ {show_params(self.params)} on the test set: perf_test {perf}, loss_test {loss}"
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """Summary statistics of a sweep; `str()` gives a table."""
-
-    points: tuple[PointSummary, ...]
-    notes: tuple[str, ...] = ()
-    """How the data was read, and other remarks for readers."""
-    comparison: Comparison | None = None
-    """The best point by `perf_val` against the others; None: nothing to compare."""
-    on_test: OnTest | None = None
-    """The best point by `perf_val` on the test set; None: no test set."""
-
-    def __str__(self) -> str:
-        rows = self._rows()
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = ["  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)) for row in rows]
-        lines += self.comparison.lines() if self.comparison else []
-        lines += [str(self.on_test)] if self.on_test else []
-        return "\n".join(printable(line.rstrip()) for line in [*lines, *self.notes])
-
-    def to_markdown(self) -> str:
-        """The table, the verdict and the notes in Markdown."""
-        head, *rows = self._rows()
-        table = [head, ("---",) * len(head), *rows]
-        lines = [
-            f"| {' | '.join(printable(cell).replace('|', chr(92) + '|') for cell in row)} |"
-            for row in table
-        ]
-        if self.comparison is not None:
-            lines += ["", self.comparison.to_markdown().rstrip()]
-        if self.on_test is not None:
-            lines += ["", printable(str(self.on_test))]
-        lines += [f"\n{printable(note)}" for note in self.notes]
-        return "\n".join(lines) + "\n"
-
-    def _rows(self) -> list[tuple[str, ...]]:
-        declared = list(self.points[0].declared) if self.points else []
-        head = ("params", "n", "diverged", "failed", "perf_val", "std", *declared)
-        rows: list[tuple[str, ...]] = [head]
-        for point in self.points:
-            std = f"{point.perf_val.std:.4f}" if point.perf_val.n > 1 else "-"
-            counts = (str(point.n), str(point.diverged), str(point.failed))
-            interval = show_interval(point.perf_val)
-            others = [show_interval(point.declared[name]) for name in declared]
-            rows.append((show_params(point.params), *counts, interval, std, *others))
-        return rows
-
-
-def printable(text: str) -> str:
-    """`text` as one line that is safe on any terminal: control characters are escaped."""
-    if text.isprintable():
-        return text
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
-    )
-
-
-def show_params(params: Params) -> str:
-    """Parameters as people read them: `hidden=32 nonlinearity=Tanh`, or `32 Tanh`."""
-    if isinstance(params, Mapping):
-        return " ".join(f"{name}={show_value(value)}" for name, value in params.items()) or "-"
-    return " ".join(show_value(value) for value in params) or "-"
-
-
-def show_interval(interval: Interval) -> str:
-    """A mean with its interval, if one is known."""
-    if interval.n == 0:
-        return "-"
-    mean = f"{interval.mean:.4f}"
-    if interval.n == 1:
-        return mean
-    if interval.n == 2 or math.isnan(interval.half_width):
-        return f"{mean} (too few trials)"
-    if interval.half_width == 0:
-        return f"{mean} (no variation seen)"
-    if f"{interval.low:.4f}" == f"{interval.high:.4f}":
-        return f"{mean} (within 0.0001)"
-    if interval.symmetric:
-        return f"{mean} ± {interval.half_width:.4f}"
-    return f"{mean} ({interval.low:.4f} to {interval.high:.4f})"
-
-
-def show_value(value: Any) -> str:
-    """One parameter value as people read it: text bare, a class by its name."""
-    if isinstance(value, Reference):
-        return value.rpartition(":")[2]
-    if isinstance(value, type) or callable(value):
-        return str(value.__qualname__)
-    if isinstance(value, float):
-        # Exact if that is short: random values have more digits than anybody reads.
-        return repr(value) if len(repr(value)) <= 8 else f"{value:.4g}"
-    return value if isinstance(value, str) else repr(value)
 
 
 class SweepResult(Sequence[PointResult]):

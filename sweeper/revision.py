@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.errors import ChangedCodeError
-from sweeper.results import show_params
 from sweeper.signature import decode
 from sweeper.store.database import Store
 from sweeper.store.identity import ELSEWHERE
@@ -30,6 +29,7 @@ from sweeper.store.sources import (
     kept_sources,
     text_of,
 )
+from sweeper.summary import show_params
 from sweeper.workload import Code, OpenWorkload, Source
 
 Take = Callable[[Sequence[tuple[str, str]]], Sequence[str | None]]

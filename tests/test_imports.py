@@ -21,6 +21,7 @@ LEAVES = {
     "files",
     "locking",
     "renamed",
+    "summary",
     "results",
     "workload",
 }
@@ -33,8 +34,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": {"errors"},
     **dict.fromkeys(LEAVES - BASE, BASE),
     "locking": BASE | {"files"},
-    # The one arrow between leaves: a result sums itself up, with intervals.
-    "results": BASE | {"stats"},
+    # Results sum themselves up, with intervals.
+    "summary": BASE | {"stats"},
+    "results": BASE | {"stats", "summary"},
     **{folder: LEAVES | {folder} for folder in FOLDERS},
     "study": LEAVES | FOLDERS,
     # The engine knows a workload, not what it is.

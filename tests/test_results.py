@@ -11,16 +11,9 @@ import pytest
 
 from sweeper.errors import UsageError
 from sweeper.records import Reference
-from sweeper.results import (
-    METRICS,
-    FailureReport,
-    PointResult,
-    SweepResult,
-    params_columns,
-    show_params,
-    show_value,
-)
+from sweeper.results import METRICS, FailureReport, PointResult, SweepResult, params_columns
 from sweeper.stats import mean_interval
+from sweeper.summary import show_params, show_value
 
 NAN = math.nan
 

@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper.records import Progress
-from sweeper.results import show_params
 from sweeper.show.clean import clean, clean_line
+from sweeper.summary import show_params
 
 LINE_EVERY = 10.0
 """Seconds between plain lines."""

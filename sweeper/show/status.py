@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from sweeper.records import Status
-from sweeper.results import SweepResult, show_interval
+from sweeper.results import SweepResult
 from sweeper.settings import PRESETS, SweepSettings
 from sweeper.show.clean import clean_line
 from sweeper.show.progress import show_duration
 from sweeper.show.table import failure_lines, name_point, plural
+from sweeper.summary import show_interval
 
 
 def describe_status(status: Status, results: SweepResult, now: float) -> str:

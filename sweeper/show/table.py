@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper.records import Params, TunedSettings
-from sweeper.results import PointResult, PointSummary, SweepResult, show_interval, show_params
+from sweeper.results import PointResult, SweepResult
 from sweeper.show.clean import clean, clean_line
+from sweeper.summary import PointSummary, show_interval, show_params
 
 STAR = "★"
 

@@ -11,20 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from sweeper.records import CLASSIC, TRIAL, Asked, Metric, Outcome, Params, Step, TunedSettings
-from sweeper.results import (
-    METRICS,
-    TEST_METRICS,
-    FailureReport,
-    PointResult,
-    SweepResult,
-    Tested,
-    show_params,
-)
+from sweeper.results import METRICS, TEST_METRICS, FailureReport, PointResult, SweepResult, Tested
 from sweeper.signature import decode
 from sweeper.store.database import Store
 from sweeper.store.flags import flags
 from sweeper.store.paths import Paths
 from sweeper.store.rows import is_apart, read_metrics
+from sweeper.summary import show_params
 
 
 def load(folder: str | Path) -> SweepResult:

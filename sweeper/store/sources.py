@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from sweeper.results import show_params
 from sweeper.signature import decode
 from sweeper.store.database import Store
 from sweeper.store.rows import MOST_TIME, expect
+from sweeper.summary import show_params
 
 MOST_EARLIER = 20
 """Maximum number of changes of the files that are stored."""

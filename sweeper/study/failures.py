@@ -16,8 +16,8 @@ from sweeper.records import (
     Params,
     give_up,
 )
-from sweeper.results import show_params
 from sweeper.settings import Limits
+from sweeper.summary import show_params
 
 FIRST_TRIALS = 3
 """If this many first trials of a sweep all fail in the same way, the others probably would, too."""

@@ -6,7 +6,8 @@ import heapq
 from collections.abc import Sequence
 
 from sweeper.records import RETRYABLE, TRIAL, Best, Failure, Job, Outcome, Params, Point, Progress
-from sweeper.results import METRICS, show_params
+from sweeper.results import METRICS
+from sweeper.summary import show_params
 
 _PERF_VAL = METRICS.index("perf_val")
 

@@ -17,9 +17,9 @@ import numpy as np
 
 from sweeper.errors import SelectorError
 from sweeper.records import TRIAL, Asked, Decision, Failure, Params, Point, Told, TunedSettings
-from sweeper.results import show_params
 from sweeper.search import ParamSelector, SweepListener, TrialResults
 from sweeper.study.points import Ended, Points, PointState
+from sweeper.summary import show_params
 
 
 class Caller:

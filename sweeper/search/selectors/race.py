@@ -12,7 +12,7 @@ import numpy as np
 
 from sweeper.errors import UsageError
 from sweeper.records import TRIAL, Params
-from sweeper.results import METRICS, show_params
+from sweeper.results import METRICS
 from sweeper.search.checks import check_count
 from sweeper.search.selector import ParamSelector, TrialResults
 from sweeper.signature import encode, normalise
@@ -24,6 +24,7 @@ from sweeper.stats.sequential import (
     spend,
     step_down,
 )
+from sweeper.summary import show_params
 
 DEFAULT_MIN_TRIALS = 3
 

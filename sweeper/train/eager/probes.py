@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.errors import ProblemError
-from sweeper.results import show_params
 from sweeper.signature import decode
+from sweeper.summary import show_params
 from sweeper.train.curves import measure_declared
 from sweeper.train.data.samples import Batch, Data, Indices, endless, in_order, shuffled
 from sweeper.train.eager.soundness import has_sum, is_broadcast, notes_of
