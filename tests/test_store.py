@@ -470,27 +470,27 @@ def test_a_folder_is_bound_and_goes_on(store, paths):
         ({"problem": "digits"}, "problem is 'toy' in the folder and 'digits' here"),
         ({"curve_samples": 0}, "curve_samples is 40 in the folder and 0 here"),
         ({"settings": SweepSettings(FAST, cores=8)}, "cores is 4 in the folder and 8 here"),
-        ({"settings": SweepSettings(FAST, 4, 2)}, "cores_per_trial is 1 there and 2 here"),
+        ({"settings": SweepSettings(FAST, 4, 2)}, "cores_per_trial is 1 in the folder and 2 here"),
         (
             {"settings": SweepSettings(dataclasses.replace(FAST, cycles=1, batch_pts=0))},
-            "batch_pts is 3 there and 0 here; cycles is 4 there and 1 here",
+            "batch_pts is 3 in the folder and 0 here; cycles is 4 in the folder and 1 here",
         ),
         (
             # A whole number counts samples, a float epochs.
             {"settings": SweepSettings(HyperparameterSettings(method="ranges", lr_sweep_len=6))},
-            "lr_sweep_len is 6.0 there and 6 here",
+            "lr_sweep_len is 6.0 in the folder and 6 here",
         ),
         (
             {"settings": SweepSettings(dataclasses.replace(FAST, cycle_epochs=2)), "seed": 3},
-            "seed is 0 there and 3 here; cycle_epochs is None there and 2 here",
+            "seed is 0 in the folder and 3 here; cycle_epochs is None in the folder and 2 here",
         ),
         (
             {"settings": SweepSettings(HyperparameterSettings(tunings=5))},
-            "method is 'ranges' there and 'ladder' here; tunings is 3 there and 5 here",
+            "tunings is 3 in the folder and 5 here",
         ),
         (
             {"settings": SweepSettings(get_settings("fast"))},
-            "hparams is 'ranges-fast' there and 'fast' here",
+            "hparams is 'ranges-fast' in the folder and 'fast' here",
         ),
         ({"data_sha256": "ee"}, "holds results of other data"),
         ({"data_sha256": "ee", "seed": 1}, "seed is 0 in the folder and 1 here"),
@@ -565,7 +565,7 @@ def test_a_folder_without_results_is_begun_anew(store, paths, change):
     if change.keys() <= {"data_sha256"}:
         # A failure is no result, but it is this sweep's: no other one may wipe it.
         store.append(finished(dataclasses.replace(probe(ONE, 1), failure=BOOM)))
-        with pytest.raises(FolderError, match="seed is 0 there and 9 here"):
+        with pytest.raises(FolderError, match="seed is 0 in the folder and 9 here"):
             bound(store, paths, seed=9)
     bound(store, paths, **change)
     assert store.recorded(SELECTOR) == Recorded()

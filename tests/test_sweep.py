@@ -20,6 +20,7 @@ from sweeper.errors import (
     SettingsError,
     StoppedError,
 )
+from sweeper.run.backends import BACKENDS
 from sweeper.run.backends.local import LocalBackend
 from sweeper.run.topology import usable_cores
 from sweeper.settings import PRESETS
@@ -44,11 +45,12 @@ def quiet(tmp_path_factory):
     return folder, run(folder)
 
 
-def test_every_backend_gives_the_same_bits(quiet, tmp_path):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_backend_gives_the_same_bits(quiet, tmp_path, backend):
     folder, reference = quiet
     for cores in (1, None):
         elsewhere = tmp_path / str(cores)
-        result = run(elsewhere, backend="local", total_cores=cores)
+        result = run(elsewhere, backend=backend, total_cores=cores)
         assert_same_bits(reference, result)
         assert outcomes(elsewhere) == outcomes(folder)
 
@@ -355,9 +357,9 @@ def test_models_are_kept_where_asked_for(quiet, tmp_path):
 def test_a_folder_of_another_sweep_is_refused_and_moved_away_on_demand(tmp_path):
     selector = sweeper.Grid(trials=1, hidden=[2])
     first = run(tmp_path, selector)
-    with pytest.raises(FolderError, match=r"seed is 0 there and 5 here"):
+    with pytest.raises(FolderError, match=r"seed is 0 in the folder and 5 here"):
         run(tmp_path, sweeper.Grid(trials=1, hidden=[2]), seed=5)
-    with pytest.raises(FolderError, match=r"cores is 2 there and 3 here"):
+    with pytest.raises(FolderError, match=r"cores is 2 in the folder and 3 here"):
         run(tmp_path, sweeper.Grid(trials=1, hidden=[2]), cores=3)
     run(tmp_path, sweeper.Grid(trials=1, hidden=[2]), seed=5, resume=False)
     (old,) = (tmp_path / "history").iterdir()

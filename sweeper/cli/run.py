@@ -26,6 +26,7 @@ from sweeper.cli.common import (
 from sweeper.errors import SettingsError
 from sweeper.files import current_folder
 from sweeper.run.backends import DEFAULT
+from sweeper.search.selectors import SHIPPED
 from sweeper.search.selectors.race import Race
 from sweeper.search.spaces import (
     DEFAULT_TRIALS,
@@ -86,7 +87,7 @@ def run(
         typer.Option(
             "--selector",
             metavar="NAME",
-            help="A selector by name: fixed, grid, race, random, or an installed package's "
+            help=f"A selector by name: {', '.join(SHIPPED)}, random, or an installed package's "
             "[default: chosen by the other options].",
         ),
     ] = None,

@@ -67,7 +67,7 @@ class ComparedPair:
         if self.verdict != VERDICTS[0]:
             return ""
         if math.isnan(self.p_value):
-            return "no variation was seen in the trials of either: more trials would help"
+            return "no variation was seen in what is compared: more trials would help"
         if self.more_trials is not None:
             return f"about {plural(self.more_trials, 'more trial')} each would tell"
         if self.more_tunings is not None:

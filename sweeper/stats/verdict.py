@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,13 +19,6 @@ from sweeper.stats.compare import (
     compare_paired,
     sampling_variance,
 )
-from sweeper.stats.comparison import plural
-from sweeper.stats.components import Estimate, FloatArray, estimate_means
-from sweeper.stats.intervals import keep_within
-from sweeper.stats.selection import best_interval
-
-if TYPE_CHECKING:
-    pass
 from sweeper.stats.comparison import (
     MOST_SHOWN,
     VERDICTS,
@@ -35,7 +27,11 @@ from sweeper.stats.comparison import (
     Comparison,
     Leader,
     Sample,
+    plural,
 )
+from sweeper.stats.components import Estimate, FloatArray, estimate_means
+from sweeper.stats.intervals import keep_within
+from sweeper.stats.selection import best_interval
 
 
 def compare_points(
