@@ -84,7 +84,7 @@ def test_an_earlier_name_belongs_to_a_selector_that_is_shipped():
 def test_what_is_not_registered_is_named_with_the_choices():
     with pytest.raises(
         UsageError,
-        match=r"selector 'rase': there is no such selector: choose one of .*grid, .*race",
+        match=r"selector 'rase': there is no such selector: .*grid, .*race",
     ):
         find_selector("rase")
 
