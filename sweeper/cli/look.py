@@ -134,7 +134,7 @@ def compare(
     folder: Folder,
     points: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[A B]", help="Two points, each by any part of its name."),
+        typer.Argument(metavar="[A B]", help="Two points, each by a unique part of its name."),
     ] = None,
     *,
     metric: _Metric = "perf_val",
@@ -151,7 +151,7 @@ def compare(
     \b
     Examples:
       sweeper compare out/digits
-      sweeper compare out/digits hidden=32 "hidden=8 nonlinearity=Tanh"
+      sweeper compare out/digits "hidden=32 nonlinearity=Tanh" "hidden=8 nonlinearity=Tanh"
       sweeper compare out/digits --by all --metric loss_val --markdown
     """  # noqa: D301 - typer keeps the lines of a paragraph after \b
     asked = {"metric": metric, "baseline": baseline, "by": by.value}
