@@ -79,7 +79,7 @@ def round_of(batch_size=16, cycles=2, steps=25, **changes):
     return LadderRound(
         **{
             "round": 0,
-            "ways": {},
+            "modes": {},
             "constant": None,
             "candidates": (tuple(Candidate(rate, batch_size) for rate in rates),) * 2,
             "inits": 2,
