@@ -1,7 +1,8 @@
 """The frozen records that cross folders.
 
 Nothing here computes: a record is checked when it is made and never changes.  Times are seconds
-since the epoch, durations are seconds.
+since the epoch, durations are seconds.  They stand in one long file because they are made of each
+other: whoever follows an outcome through sweeper reads it from top to bottom.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The results of a sweep: a sequence of points with the arrays of their trials."""
+"""The results of a sweep: a sequence of points with the arrays of their trials.
+
+A long file for one class: all that a script asks of results is a method of it.
+"""
 
 from __future__ import annotations
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import io
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +27,7 @@ from sweeper.train.eager import probes
 from sweeper.train.eager.constant import constant_loss
 from sweeper.train.failures import describe
 from sweeper.train.mode.choose import choose_mode
-from sweeper.train.mode.machine import check_products, not_a_worker
+from sweeper.train.mode.machine import check_products
 from sweeper.train.native.toolchain import check_toolchain
 from sweeper.train.packs import trial as packed
 from sweeper.train.packs.probes import by_batch, by_settings, train_probes
@@ -38,7 +36,7 @@ from sweeper.train.problem.importing import ProblemRef
 from sweeper.train.problem.problem import Problem, load_problem
 from sweeper.train.problem.sources import check_sources
 from sweeper.train.problem.spec import DataRef, TrainContext
-from sweeper.train.streams import Streams, fork_rng
+from sweeper.train.streams import Streams
 from sweeper.train.task import Task
 from sweeper.train.tuning.ladder_plan import CONSTANT
 from sweeper.train.tuning.stages import (
@@ -401,20 +399,3 @@ def _save_model(model: nn.Module, path: Path) -> str:
     data = buffer.getvalue()
     write_swapped(path, data, sync=True)
     return hashlib.sha256(data).hexdigest()
-
-
-@contextlib.contextmanager
-def as_worker(environment: Mapping[str, str]) -> Iterator[None]:
-    """Make this process a worker inside; generators and threads are restored on exit.
-
-    Missing environment variables are set and stay set, since a library may have read them.
-    """
-    threads = torch.get_num_threads()
-    for name, value in environment.items():
-        os.environ.setdefault(name, value)
-    with fork_rng(), not_a_worker():
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            close()

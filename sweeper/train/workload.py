@@ -209,7 +209,7 @@ class OpenProblem:
 
     def in_this_process(self, target: Target) -> contextlib.AbstractContextManager[None]:
         """See `OpenWorkload`."""
-        from sweeper.train.job import as_worker  # the only import of torch
+        from sweeper.train.inline import as_worker  # the only import of torch
 
         return as_worker(target.environment)
 

@@ -2,7 +2,8 @@
 
 Eager training here is torch alone, without any of the code of packs.  Its random numbers come from
 torch's own generator.  The pack is then given the same numbers, one random operation after the
-other, so that a pack that pairs operations and numbers differently is rejected.
+other, so that a pack that pairs operations and numbers differently is rejected.  The file is long
+because both trainings are written out here, apart from the trainers that they check.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 A trace is recorded while an eager step runs, forward and backward, so it includes blocks without
 gradients, custom functions and hooks.  What it cannot express (such as a tensor that is neither the
-model's own nor a sample) is a reason to train eagerly.
+model's own nor a sample) is a reason to train eagerly.  The file is long because a trace and its
+recorder share every detail of what an operation is.
 """
 
 from __future__ import annotations
