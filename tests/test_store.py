@@ -486,7 +486,10 @@ def test_a_folder_is_bound_and_goes_on(store, paths):
         ),
         (
             {"settings": SweepSettings(HyperparameterSettings(tunings=5))},
-            "tunings is 3 in the folder and 5 here",
+            (
+                "method is 'ranges' in the folder and 'ladder' here; "
+                "tunings is 3 in the folder and 5 here"
+            ),
         ),
         (
             {"settings": SweepSettings(get_settings("fast"))},
