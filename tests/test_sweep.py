@@ -385,7 +385,7 @@ def test_a_folder_of_before_there_were_two_methods_goes_on_and_says_so(tmp_path,
     assert replicas_started(tmp_path) == started
     said = "was begun with an earlier release: its points are tuned as in that release, by method="
     assert said in capsys.readouterr().err
-    with pytest.raises(FolderError, match=r"lr_sweep_len is 4\.0 there and 6\.0 here"):
+    with pytest.raises(FolderError, match=r"lr_sweep_len is 4\.0 in the folder and 6\.0 here"):
         run(tmp_path, grid(), hparams="fast")
     sweeper.sweep("blobs", grid(), folder=tmp_path, **options, resume=False)
     assert said not in capsys.readouterr().err
@@ -409,7 +409,7 @@ def test_usage_errors_come_before_any_worker(tmp_path):
         run(tmp_path, grid, stop_after_failures=0)
     with pytest.raises(SettingsError, match=r"trial_timeout=-1: .*above 0, or None"):
         run(tmp_path, grid, trial_timeout=-1, backend="local")
-    with pytest.raises(SettingsError, match=r"trial_timeout=5: backend='inline' cannot end"):
+    with pytest.raises(SettingsError, match=r"trial_timeout=5: backend='inline' cannot stop"):
         run(tmp_path, grid, trial_timeout=5)
     with pytest.raises(ParamError, match=r"hiden.*hidden"):
         run(tmp_path, sweeper.Grid(trials=1, hiden=[2]))

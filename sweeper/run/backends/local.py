@@ -303,7 +303,7 @@ def _closed(log: Path) -> Failure:
         "crash",
         "the worker closed its connection and went on",
         "likely cause: the model, the data or a handler closed file descriptors that were not its "
-        f"own; its output is in {log}",
+        f"own; what it printed is in {log}",
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sweeper.errors import UsageError
-from sweeper.records import TRIAL, Params
+from sweeper.records import CLASSIC, TRIAL, Params
 from sweeper.results import METRICS
 from sweeper.search.checks import check_count
 from sweeper.search.selector import ParamSelector, TrialResults
@@ -128,7 +128,8 @@ class Race(ParamSelector):
         self._min_trials, self._max_trials = int(min_trials), int(max_trials)
         self._alpha, self._keep, self._margin = float(alpha), int(keep), float(margin)
         self._metric = metric
-        self._sign = -1.0 if metric.startswith("loss") else 1.0
+        direction = next(one.direction for one in CLASSIC if one.name == metric)
+        self._sign = -1.0 if direction == "minimize" else 1.0
         self._tunings = 1
         self._looks: tuple[int, ...] = ()
         self._place = 0

@@ -82,7 +82,7 @@ def _resolved(text: str) -> Path:
         return Path(text).resolve()
     except FileNotFoundError:
         raise ProblemError(
-            f"module={text!r}: the current folder no longer exists: change to another, or give "
+            f"module={text!r}: the current folder is gone: change to an existing one, or give "
             "an absolute path"
         ) from None
 
