@@ -28,8 +28,8 @@ from sweeper.run.signals import Interrupts
 from sweeper.search import ParamSelector
 from sweeper.search.names import names_of
 from sweeper.show.progress import View, make_view
-from sweeper.show.table import plural
 from sweeper.signature import make_point
+from sweeper.stats.comparison import plural
 from sweeper.store.collate import collate
 from sweeper.store.database import Store, fold_log
 from sweeper.store.identity import (

@@ -21,7 +21,8 @@ from sweeper.show.clean import clean
 from sweeper.show.code import code_difference
 from sweeper.show.export import json_text
 from sweeper.show.status import describe_status
-from sweeper.show.table import failures_in_full, plural
+from sweeper.show.table import failures_in_full
+from sweeper.stats.comparison import plural
 from sweeper.store.collate import collate, csv_text
 from sweeper.store.database import Store
 from sweeper.store.load import load, read_results

@@ -12,7 +12,8 @@ from sweeper.results import SweepResult
 from sweeper.settings import PRESETS, SweepSettings
 from sweeper.show.clean import clean_line
 from sweeper.show.progress import show_duration
-from sweeper.show.table import failure_lines, name_point, plural
+from sweeper.show.table import failure_lines, name_point
+from sweeper.stats.comparison import plural
 from sweeper.summary import show_interval
 
 

@@ -15,16 +15,12 @@ from rich.text import Text
 from sweeper.records import Params, TunedSettings
 from sweeper.results import PointResult, SweepResult
 from sweeper.show.clean import clean, clean_line
+from sweeper.stats.comparison import plural
 from sweeper.summary import PointSummary, show_interval, show_params
 
 STAR = "★"
 
 _LONGEST_MESSAGE = 200
-
-
-def plural(number: int, noun: str) -> str:
-    """`1 trial`, `2 trials`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def name_point(params: Params) -> str:
