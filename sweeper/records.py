@@ -33,13 +33,29 @@ NUMERICS = 2
 MKL chooses them, losses of a set weighed by samples, logits of labels compared with 0.5."""
 
 TRIAL = "trial"
-"""The stage name of trials; every other stage is a stage of tuning."""
+"""The stage name of trials of the workload's own length; with a budget: see `trial_stage`."""
 
 CHECK = "check"
 """The stage that checks the problem, once, on the first point: its failure is the problem's."""
 
 WAY = "way"
 """The stage that chooses the execution mode of a point's trials: nothing is trained."""
+
+
+def trial_stage(budget: int | None) -> str:
+    """The stage name of trials with a budget: `"trial"` for None, `"trial@3"` for 3."""
+    return TRIAL if budget is None else f"{TRIAL}@{budget}"
+
+
+def is_trial(stage: str) -> bool:
+    """Whether a stage is one of trials; every other stage is a stage of tuning."""
+    return stage == TRIAL or stage.startswith(f"{TRIAL}@")
+
+
+def budget_of(stage: str) -> int | None:
+    """The budget of a stage of trials; None: the workload's own length."""
+    _, at, budget = stage.partition("@")
+    return int(budget) if at else None
 
 
 @dataclass(frozen=True, slots=True)
