@@ -255,6 +255,14 @@ class Planner:
         trials = Step(TRIAL, payload=payload, found=TunedSettings(0.1, 0.2, 32))
         return Planned(point.signature, trials, step.stage)
 
+    def steps_of(self, step: Step, budget: int | None = None) -> float:  # noqa: ARG002
+        """See `Planner`."""
+        return float(step.payload["steps"])
+
+    def in_packs(self, step: Step) -> bool:  # noqa: ARG002 - the protocol
+        """See `Planner`."""
+        return False
+
     def steps_after(self, step: Step) -> float:
         """See `sweeper.study.Planner`."""
         if step.found is not None:

@@ -64,6 +64,14 @@ class OneProbe:
         found = Step(TRIAL, payload=payload, found=TunedSettings(0.1, 0.2, 32))
         return Planned(point.signature, found, step.stage)
 
+    def steps_of(self, step: Any, budget: int | None = None) -> float:  # noqa: ARG002
+        """See `Planner`."""
+        return float(step.payload["steps"])
+
+    def in_packs(self, step: Any) -> bool:  # noqa: ARG002 - the protocol
+        """See `Planner`."""
+        return False
+
     def steps_after(self, step: Any) -> float:  # noqa: ARG002 - the protocol
         """See `Planner`."""
         return 1.0

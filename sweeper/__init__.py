@@ -22,7 +22,7 @@ from sweeper.errors import (
 )
 from sweeper.records import KFold
 from sweeper.results import PointResult, SweepResult
-from sweeper.search import ParamSelector, SweepListener
+from sweeper.search import Ask, ParamSelector, SweepListener, TrialResults
 from sweeper.settings import PRESETS, HyperparameterSettings, get_settings
 from sweeper.summary import Summary
 
@@ -36,6 +36,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "PRESETS",
+    "Ask",
     "BackendError",
     "DiskError",
     "FixedSweep",
@@ -57,6 +58,7 @@ __all__ = [
     "SweepListener",
     "SweepResult",
     "SweeperError",
+    "TrialResults",
     "UsageError",
     "get_settings",
     "load",

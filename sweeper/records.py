@@ -28,6 +28,9 @@ class Reference(str):
     __slots__ = ()
 
 
+FINAL = "final"
+"""The group of the trials that judge: fresh ones of the points that earlier groups have chosen."""
+
 NUMERICS = 2
 """The release of the numerics: raised by every change of a bit of a result.  1: matmul kernels as
 MKL chooses them, losses of a set weighed by samples, logits of labels compared with 0.5."""
@@ -397,6 +400,10 @@ class Asked:
     trials: int = 0
     id: int = -1
     """The number of the point's folder, from 0 in the order of first asking."""
+    budget: int | None = None
+    """The budget of these trials; None: the workload's own length."""
+    group: str = ""
+    """The selector's label for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,6 +416,8 @@ class Told:
     point: str
     what: Literal["hparams", "trials", "failed"]
     numbers: tuple[int, ...] = ()
+    budget: int | None = None
+    """The budget of these trials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -453,7 +462,9 @@ class Recorded:
     steps: Mapping[str, Step] = field(default_factory=dict)
     """By signature: where the point's tuning stands."""
     trials: Mapping[str, RecordedTrials] = field(default_factory=dict)
-    """By signature, where there are any."""
+    """By signature, where there are any: trials without a budget."""
+    budgeted: Mapping[str, Mapping[int, RecordedTrials]] = field(default_factory=dict)
+    """By signature and budget, where there are any."""
     probes: Mapping[str, tuple[Outcome, ...]] = field(default_factory=dict)
     """By signature, where there are any: the probes of the current stage of tuning."""
     tries: Mapping[tuple[str, str, int], tuple[Failure, ...]] = field(default_factory=dict)

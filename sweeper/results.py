@@ -6,15 +6,16 @@ A long file for one class: all that a script asks of results is a method of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from collections import Counter
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.errors import UsageError
-from sweeper.records import CLASSIC, Metric, Params, TunedSettings
+from sweeper.records import CLASSIC, FINAL, Metric, Params, TunedSettings
 from sweeper.stats import (
     By,
     Comparison,
@@ -28,12 +29,15 @@ from sweeper.stats import (
     find_point,
     mean_interval,
 )
+from sweeper.stats.comparison import plural
 
 if TYPE_CHECKING:
     import pandas as pd
 from sweeper.summary import OnTest, PointSummary, Summary, printable, show_params, show_value
 
 FloatArray = NDArray[np.float64]
+
+T = TypeVar("T")
 
 METRICS = tuple(metric.name for metric in CLASSIC)
 
@@ -82,6 +86,9 @@ class FailureReport:
     """The replica's number; None if the point's tuning as a whole failed."""
     message: str
     detail: str
+    budget: int | None = None
+    """The budget of the trials asked for, as the next one."""
+    group: str = ""
 
     def __str__(self) -> str:
         which = self.stage if self.number is None else f"{self.stage} {self.number}"
@@ -106,6 +113,8 @@ class SweepResult(Sequence[PointResult]):
         paired: bool = False,
         metrics: Sequence[Metric] = CLASSIC,
         declared: Mapping[str, Sequence[FloatArray]] | None = None,
+        budgets: Sequence[int | None] | None = None,
+        groups: Sequence[str] | None = None,
     ) -> None:
         self._points = tuple(points)
         self.trial_numbers = tuple(trial_numbers)
@@ -135,6 +144,11 @@ class SweepResult(Sequence[PointResult]):
         """The metrics: the classic four, and those that the problem declares."""
         self.declared = {} if declared is None else {k: tuple(v) for k, v in declared.items()}
         """By metric that the problem declares: for each point its values, shape (trials,)."""
+        self.budgets = (None,) * len(self._points) if budgets is None else tuple(budgets)
+        """For each point the budget of its trials; None: the workload's own length.  A point whose
+        trials have several budgets, or are of several groups, is here once for each of them."""
+        self.groups = ("",) * len(self._points) if groups is None else tuple(groups)
+        """For each point the group in which the selector asked for its trials; "" if in none."""
 
     @overload
     def __getitem__(self, place: int) -> PointResult: ...
@@ -155,10 +169,7 @@ class SweepResult(Sequence[PointResult]):
 
     def summary(self) -> Summary:
         """n, diverged, failed, mean, standard deviation and 95 % interval of each point."""
-        failed = [0] * len(self)
-        places = {repr(point.params): place for place, point in enumerate(self)}
-        for failure in self.failures:
-            failed[places[repr(failure.params)]] += 1
+        failed = Counter((repr(one.params), one.budget, one.group) for one in self.failures)
         intervals = [self.intervals(metric) for metric in ("perf_val", "perf_train")]
         shown = [one.name for one in self.metrics if one.shown and one.name in self.declared]
         declared = {name: self.intervals(name) for name in shown}
@@ -168,12 +179,14 @@ class SweepResult(Sequence[PointResult]):
                     params=point.params,
                     n=len(point.perf_val),
                     diverged=int(np.sum(~np.isfinite(point.loss_train + point.loss_val))),
-                    failed=failed[place],
+                    failed=failed[self._key(place)],
                     perf_val=intervals[0][place],
                     perf_train=intervals[1][place],
                     tunings=len(np.unique(self.tunings[place])),
                     flag=self.flags[place],
                     declared={name: found[place] for name, found in declared.items()},
+                    budget=self.budgets[place],
+                    group=self.groups[place],
                 )
                 for place, point in enumerate(self)
             ),
@@ -181,6 +194,78 @@ class SweepResult(Sequence[PointResult]):
             self.compare() if len(self) > 1 else None,
             self.on_test(),
         )
+
+    def where(self, domain: Container[Params] | None = None, /, **values: Any) -> SweepResult:
+        """Only the points with these values, as results.
+
+        Args:
+            domain: Anything that knows which parameters are in it, such as a `sweeper.Domain`.
+            values: By the names of columns in `rows`: parameters, `budget` and `group`.
+
+        Raises:
+            UsageError: no point has a column of this name.
+        """
+        columns = [self._columns(place) for place in range(len(self))]
+        known = dict.fromkeys(name for row in columns for name in row)
+        for name, value in values.items():
+            if name not in known:
+                raise UsageError(f"{name}={value!r}: choose one of {', '.join(known)}")
+        return self._only(
+            [
+                place
+                for place, row in enumerate(columns)
+                if all(name in row and row[name] == value for name, value in values.items())
+                and (domain is None or self[place].params in domain)
+            ]
+        )
+
+    def _columns(self, place: int) -> dict[str, Any]:
+        """A point's parameters, its budget and its group."""
+        own = {"budget": self.budgets[place], "group": self.groups[place]}
+        return dict(params_columns(self[place].params, own)) | own
+
+    def _only(self, places: Sequence[int]) -> SweepResult:
+        """The points at these places."""
+
+        def chosen(values: Sequence[T]) -> list[T]:
+            return [values[place] for place in places]
+
+        kept = {self._key(place) for place in places}
+        return SweepResult(
+            chosen(self._points),
+            chosen(self.trial_numbers),
+            [one for one in self.failures if (repr(one.params), one.budget, one.group) in kept],
+            self.notes,
+            chosen(self.tunings),
+            chosen(self.flags),
+            self.n_val,
+            chosen(self.settings),
+            None if self.test is None else chosen(self.test),
+            paired=self.paired,
+            metrics=self.metrics,
+            declared={name: chosen(found) for name, found in self.declared.items()},
+            budgets=chosen(self.budgets),
+            groups=chosen(self.groups),
+        )
+
+    def _key(self, place: int) -> tuple[str, int | None, str]:
+        return repr(self[place].params), self.budgets[place], self.groups[place]
+
+    def comparable(self) -> SweepResult:
+        """The points that may be compared: trials of one group and one budget.
+
+        They are those of the group `"final"`, or else of the group that was asked for last, and of
+        its largest budget: other groups and smaller budgets have chosen these.  `where` gives any
+        others.
+        """
+        if len(set(zip(self.budgets, self.groups, strict=True))) < 2:
+            return self
+        group = FINAL if FINAL in self.groups else self.groups[-1]
+        budgets = [
+            budget for budget, own in zip(self.budgets, self.groups, strict=True) if own == group
+        ]
+        most = None if None in budgets else max(filter(None, budgets))
+        return self.where(group=group, budget=most)
 
     def values(self, metric: str) -> list[FloatArray]:
         """Each point's values of a metric, in order of trial number; of shape (trials,).
@@ -270,6 +355,13 @@ class SweepResult(Sequence[PointResult]):
             UsageError: an unknown metric or `by`, a name that matches no point or several,
                 `generalise` for a metric that is not an accuracy.
         """
+        chosen = self.comparable()
+        if chosen is not self:
+            options: dict[str, Any] = {"by": by, "paired": paired, "generalise": generalise}
+            found = chosen.compare(*points, metric=metric, baseline=baseline, **options)
+            others = plural(len(self) - len(chosen), "row")
+            caveat = f"not compared: {others} of other groups or budgets"
+            return replace(found, caveats=(*found.caveats, caveat))
         measured = self._metric(metric)
         if len(points) not in {0, 2} or (points and baseline is not None):
             raise UsageError(
@@ -279,10 +371,10 @@ class SweepResult(Sequence[PointResult]):
         names = [one.name for one in samples]
         place = None if baseline is None else find_point(names, baseline)
         if points:
-            chosen = [find_point(names, text) for text in points]
-            if chosen[0] == chosen[1]:
-                raise UsageError(f"compare{points!r}: both names match {names[chosen[0]]!r}")
-            samples, place = [samples[at] for at in chosen], 1
+            pair = [find_point(names, text) for text in points]
+            if pair[0] == pair[1]:
+                raise UsageError(f"compare{points!r}: both names match {names[pair[0]]!r}")
+            samples, place = [samples[at] for at in pair], 1
         if paired is None:
             paired = self.paired and not generalise and (by != "all" or place is not None)
         # If each trial has its own split, paired differences already vary with the samples.
@@ -308,6 +400,8 @@ class SweepResult(Sequence[PointResult]):
         Raises:
             UsageError: an unknown metric, or scikit-learn is needed and not installed.
         """
+        if self.comparable() is not self:
+            return self.comparable().effects(metric)
         measured = self._metric(metric)
         columns = [dict(params_columns(point.params)) for point in self]
         names = dict.fromkeys(name for column in columns for name in column)
@@ -344,6 +438,8 @@ class SweepResult(Sequence[PointResult]):
         Raises:
             UsageError: there is no such metric, it has no direction, or no point has a trial.
         """
+        if self.comparable() is not self:
+            return self.comparable().best(metric)
         found = self._metric(metric)
         if found.direction == "none":
             raise UsageError(f"metric={found.name!r}: neither large nor small values are better")
@@ -357,6 +453,7 @@ class SweepResult(Sequence[PointResult]):
     def to_dataframe(self) -> pd.DataFrame:
         """One row per trial: the parameters (a column each), trial number, settings, metrics.
 
+        `budget` and `group` are columns if the selector asked with any.
         Metrics that the problem declares follow the classic four; with a test set, `perf_test` and
         `loss_test` come last.  A parameter with the name of another column becomes `param_…`.
         Needs pandas (`pip install 'sweeper[analysis]'`).
@@ -368,10 +465,13 @@ class SweepResult(Sequence[PointResult]):
     def rows(self) -> list[dict[str, Any]]:
         """One row per trial, as in `to_dataframe`; failed trials have none."""
         rows = []
+        has_budgets, has_groups = any(self.budgets), any(self.groups)
         columns = [*TRIAL_COLUMNS, *self.declared]
         columns += [] if self.test is None else TEST_METRICS
         for place, point in enumerate(self):
-            named = dict(params_columns(point.params, columns))
+            named = dict(params_columns(point.params, [*columns, "budget", "group"]))
+            named |= {"budget": self.budgets[place]} if has_budgets else {}
+            named |= {"group": self.groups[place]} if has_groups else {}
             measured = [getattr(point, metric) for metric in METRICS]
             measured += [values[place] for values in self.declared.values()]
             measured += [] if self.test is None else self.test[place]

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sweeper.records import Params, Reference
 from sweeper.stats import (
     Comparison,
     Interval,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +34,10 @@ class PointSummary:
     """Why its tuning is not to be trusted; "" if it is."""
     declared: Mapping[str, Interval] = field(default_factory=dict)
     """As `perf_val`, by name, for the metrics that the problem declares and tables show."""
+    budget: int | None = None
+    """The budget of these trials; None: the workload's own length."""
+    group: str = ""
+    """The group in which the selector asked for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +91,26 @@ class Summary:
 
     def _rows(self) -> list[tuple[str, ...]]:
         declared = list(self.points[0].declared) if self.points else []
-        head = ("params", "n", "diverged", "failed", "perf_val", "std", *declared)
+        labels = labels_of(self.points)
+        head = ("params", *labels, "n", "diverged", "failed", "perf_val", "std", *declared)
         rows: list[tuple[str, ...]] = [head]
-        for point in self.points:
+        for place, point in enumerate(self.points):
             std = f"{point.perf_val.std:.4f}" if point.perf_val.n > 1 else "-"
             counts = (str(point.n), str(point.diverged), str(point.failed))
             interval = show_interval(point.perf_val)
             others = [show_interval(point.declared[name]) for name in declared]
-            rows.append((show_params(point.params), *counts, interval, std, *others))
+            own = [values[place] for values in labels.values()]
+            rows.append((show_params(point.params), *own, *counts, interval, std, *others))
         return rows
+
+
+def labels_of(points: Sequence[PointSummary]) -> dict[str, list[str]]:
+    """The columns `budget` and `group` of a table, if any point has one."""
+    columns = {
+        "budget": ["-" if one.budget is None else str(one.budget) for one in points],
+        "group": [one.group or "-" for one in points],
+    }
+    return {name: values for name, values in columns.items() if set(values) - {"-"}}
 
 
 def printable(text: str) -> str:

@@ -57,8 +57,14 @@ class Planner(Protocol):
     def next(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
         """The step after `step`, whose replicas all have outcomes."""
 
+    def steps_of(self, step: Step, budget: int | None = None) -> float:
+        """Training steps of one of the step's replicas, with this budget if it is a trial."""
+
     def steps_after(self, step: Step) -> float:
         """Training steps along the path after a stage: later stages and one trial, roughly."""
+
+    def in_packs(self, step: Step) -> bool:
+        """Whether replicas of the step may be trained together."""
 
 
 class Workload(Protocol):

@@ -312,7 +312,7 @@ def toy_race():
 def uneven(monkeypatch):
     """Points of the toy problem of which some are far better than others, tuned twice."""
 
-    def metrics(params, number):
+    def metrics(params, number, _stage):
         value = (params[0] // 2) + 0.1 * draw(params, "trial", number, "perf_val")
         return dict.fromkeys(sweeper.results.METRICS, value)
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from sweeper.errors import SelectorError, UsageError
-from sweeper.search import FixedSweep, Grid, ParamSelector, Race
+from sweeper.search import Ask, FixedSweep, Grid, ParamSelector, Race
 from sweeper.search.making import make_selector
 from sweeper.search.names import names_of
 from sweeper.search.selectors import EARLIER_NAMES, SHIPPED, find_selector, selector_names
@@ -125,7 +125,7 @@ def test_options_are_texts_or_values():
     values = make_selector("grid", {"trials": 2, "a": [1, 2], "b": ["x"]})
     assert drive(texts) == drive(values) == drive(Grid(trials=2, a=[1, 2], b=["x"]))
     fixed = make_selector("fixed", {"points": "[(1,2),{a: 3}]", "trials": "4"})
-    assert drive(fixed) == [((1, 2), 4), ({"a": 3}, 4)]
+    assert drive(fixed) == [Ask((1, 2), 4), Ask({"a": 3}, 4)]
     drawn = make_selector("random", {"points": 3, "trials": 1, "ranges": "{a: (0,9)}", "seed": 5})
     assert drive(drawn) == drive(FixedSweep.with_random_trials({"a": (0, 9)}, 3, 1, seed=5))
     race = make_selector("race", {"keep": "2", "max_trials": "9", "selector": Grid(trials=1)})
@@ -178,16 +178,16 @@ def chosen(
 
 
 def test_without_a_name_all_is_as_it_was():
-    assert drive(chosen(grid=["a=1,2"], points=[(9,)])) == [({"a": 1}, 10), ({"a": 2}, 10)]
-    assert drive(chosen(points=[(9,)], trials=2)) == [((9,), 2)]
+    assert drive(chosen(grid=["a=1,2"], points=[(9,)])) == [Ask({"a": 1}, 10), Ask({"a": 2}, 10)]
+    assert drive(chosen(points=[(9,)], trials=2)) == [Ask((9,), 2)]
     with pytest.raises(UsageError, match="nothing says what to try"):
         chosen()
 
 
 def test_every_shipped_selector_is_offered():
-    assert drive(chosen("grid", grid=["a=1,2"], trials=3)) == [({"a": 1}, 3), ({"a": 2}, 3)]
-    assert drive(chosen("grid", "a=1,2")) == [({"a": 1}, 10), ({"a": 2}, 10)]
-    assert drive(chosen("fixed", "points=[(1,)]")) == [((1,), 10)]
+    assert drive(chosen("grid", grid=["a=1,2"], trials=3)) == [Ask({"a": 1}, 3), Ask({"a": 2}, 3)]
+    assert drive(chosen("grid", "a=1,2")) == [Ask({"a": 1}, 10), Ask({"a": 2}, 10)]
+    assert drive(chosen("fixed", "points=[(1,)]")) == [Ask((1,), 10)]
     drawn = FixedSweep.with_random_trials({"a": (0, 9)}, 3, 2, r_eps=0.2, seed=5)
     again = chosen("random", "r_eps=0.2", random=3, ranges=["a=0:9"], trials=2, seed=5)
     assert drive(again) == drive(drawn)

@@ -328,9 +328,10 @@ def test_json_holds_everything_and_is_strict():
     assert first["summary"]["perf_val"]["mean"] == 0.25
     assert second["lr_min"] is None
     assert second["params"] == [2]
-    assert read["failures"] == [
-        {"params": [2], "stage": "lr_range", "number": None, "message": "flat", "detail": "why"}
-    ]
+    (failure,) = read["failures"]
+    assert (failure["params"], failure["stage"], failure["number"]) == ([2], "lr_range", None)
+    assert (failure["message"], failure["detail"]) == ("flat", "why")
+    assert (failure["budget"], failure["group"]) == (None, "")
     assert (read["problem"], read["seed"], read["notes"]) == ("toy", 0, ["a note"])
 
 

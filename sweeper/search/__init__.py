@@ -8,14 +8,23 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from sweeper.search.selector import ParamSelector, SweepListener, TrialResults
+from sweeper.search.selector import Answer, Ask, ParamSelector, SweepListener, TrialResults
 
 if TYPE_CHECKING:
     from sweeper.search.selectors.fixed import FixedSweep
     from sweeper.search.selectors.grid import Grid
     from sweeper.search.selectors.race import Race
 
-__all__ = ["FixedSweep", "Grid", "ParamSelector", "Race", "SweepListener", "TrialResults"]
+__all__ = [
+    "Answer",
+    "Ask",
+    "FixedSweep",
+    "Grid",
+    "ParamSelector",
+    "Race",
+    "SweepListener",
+    "TrialResults",
+]
 
 _LAZY = {
     "FixedSweep": "sweeper.search.selectors.fixed",

@@ -17,6 +17,31 @@ TrialValues: TypeAlias = npt.NDArray[np.float64]
 """One number per trial, in order of trial number: shape `(trials,)`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a selector asks for: further trials of a point."""
+
+    params: Params
+    """A tuple is passed to the model by position, a mapping by name."""
+    trials: int
+    """How many further trials; 0: the point is only tuned."""
+    budget: int | None = None
+    """How far they go, in learning-rate cycles of a problem; None: as the settings say.  Trials of
+    each budget are numbered from 0, and trial n with a larger budget continues trial n with a
+    smaller one if the schedule allows it."""
+    group: str = ""
+    """A label that results, tables and exports keep, such as `"search"` or `"final"`."""
+
+
+Answer: TypeAlias = Ask | tuple[Params, int]
+"""What `get_next_trials` may answer besides None: `(params, trials)` is short for an `Ask`."""
+
+
+def as_ask(answer: Answer) -> Ask:
+    """An answer as an `Ask`."""
+    return answer if isinstance(answer, Ask) else Ask(*answer)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TrialResults:
     """Results of further trials of a point; each trial is told once, in order of its number."""
@@ -29,6 +54,10 @@ class TrialResults:
     declares.  A trial that diverged is a measurement, with a loss of NaN."""
     failures: Mapping[int, str] = field(default_factory=dict)
     """Failed trials by number, with the reason; `on_failed` is told of them, too."""
+    budget: int | None = None
+    """The budget of these trials, as asked for."""
+    group: str = ""
+    """The group of these trials, as asked for."""
 
 
 class SweepListener:
@@ -149,8 +178,8 @@ class ParamSelector(SweepListener, ABC):
     """
 
     @abstractmethod
-    def get_next_trials(self) -> tuple[Params, int] | None:
-        """The next trials to train: `(params, trials)`, or None.
+    def get_next_trials(self) -> Answer | None:
+        """The next trials to train: `(params, trials)`, an `Ask`, or None.
 
         `params` is a tuple, passed to the model by position, or a mapping, passed by name.
         `trials` is how many *further* trials of that point to train: returning the same params
@@ -170,6 +199,19 @@ class ParamSelector(SweepListener, ABC):
         it was told more; once everything it asked for is complete and it still answers False, the
         sweep is over.
         """
+
+    def repeat_ask(self, logged: Ask | None) -> Answer | None:
+        """Answer again as the log says, when a sweep is resumed; the default asks anew.
+
+        Only for an adaptive selector whose answers do not follow from what it was told, because a
+        person adds points, or because a decision must not be taken twice.  It is called instead of
+        `get_next_trials`, once for each ask of the log.
+
+        Args:
+            logged: What it asked for in the earlier run; None: it waited.
+        """
+        del logged
+        return self.get_next_trials()
 
     def waiting_outside(self) -> bool:
         """Whether points may come from elsewhere: a person, a file, a service.

@@ -8,7 +8,7 @@ from typing import Any
 
 from sweeper.errors import ProblemError, SelectorError, UsageError
 from sweeper.search.making import make_selector, takes
-from sweeper.search.selector import ParamSelector
+from sweeper.search.selector import ParamSelector, as_ask
 from sweeper.search.selectors.fixed import FixedSweep
 from sweeper.search.selectors.grid import Grid
 from sweeper.search.selectors.race import DEFAULT_MIN_TRIALS, Race
@@ -225,7 +225,8 @@ def race_of(selector: ParamSelector, problem: str) -> Race:
         )
     asks = []
     while selector.has_more_trials() and (ask := selector.get_next_trials()) is not None:
-        asks.append(ask)
+        asked = as_ask(ask)
+        asks.append((asked.params, asked.trials))
     trials = max((trials for _, trials in asks), default=DEFAULT_MIN_TRIALS)
     if trials < DEFAULT_MIN_TRIALS:
         raise UsageError(

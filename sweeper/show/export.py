@@ -34,6 +34,8 @@ def json_text(identity: Mapping[str, Any], results: SweepResult) -> str:
         points.append(
             {
                 "params": _params(params),
+                "budget": results.budgets[place],
+                "group": results.groups[place],
                 **fields,
                 "trial_numbers": [int(number) for number in results.trial_numbers[place]],
                 "tunings": [int(tuning) for tuning in results.tunings[place]],
@@ -45,6 +47,8 @@ def json_text(identity: Mapping[str, Any], results: SweepResult) -> str:
     failures = [
         {
             "params": _params(failure.params),
+            "budget": failure.budget,
+            "group": failure.group,
             "stage": failure.stage,
             "number": failure.number,
             "message": failure.message,

@@ -16,7 +16,7 @@ from sweeper.records import Params, TunedSettings
 from sweeper.results import PointResult, SweepResult
 from sweeper.show.clean import clean, clean_line
 from sweeper.stats.comparison import plural
-from sweeper.summary import PointSummary, show_interval, show_params
+from sweeper.summary import PointSummary, labels_of, show_interval, show_params
 
 STAR = "★"
 
@@ -45,6 +45,7 @@ def results_table(results: SweepResult, width: int | None = None) -> Table:
             _mark(point is best, flag) for point, flag in zip(results, results.flags, strict=True)
         ],
         "params": [name_point(point.params) for point in points],
+        **{name: list(map(clean_line, cells)) for name, cells in labels_of(points).items()},
         "learning rate": [_rates(found) for found in results.settings],
         "batch": [_batches(found) for found in results.settings],
         "n": [str(point.n) for point in points],
@@ -62,7 +63,7 @@ def results_table(results: SweepResult, width: int | None = None) -> Table:
     for name in columns:
         table.add_column(
             Text(name),
-            justify="right" if name in {"batch", "n", "diverged", "failed"} else "left",
+            justify="right" if name in {"budget", "batch", "n", "diverged", "failed"} else "left",
             style="dim" if name == "perf_train" else "",
         )
     for point, cells in zip(results, zip(*columns.values(), strict=True), strict=True):

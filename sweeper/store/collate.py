@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
+import operator
 import pickle
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sweeper.files import pack_arrays, unpack_arrays, write_json, write_swapped
-from sweeper.records import TRIAL, Outcome, Params, Reference, Step
+from sweeper.records import TRIAL, Outcome, Params, Reference, Step, budget_of
 from sweeper.results import METRICS, TEST_METRICS, SweepResult, params_columns
 from sweeper.signature import decode
 from sweeper.store.database import Store
@@ -47,15 +49,17 @@ def collate(store: Store, paths: Paths, *, every_point: bool = False) -> SweepRe
         _write_lookup(paths, params)
         _write_params_csv(paths, params)
         # Protocol 4 is read by every Python 3.
-        points = [(_plain(point.params), *point[1:]) for point in results]
+        # Readers of this file know no budgets or groups.
+        points = [(_plain(point.params), *point[1:]) for point in results.comparable()]
         write_swapped(paths.funcres, pickle.dumps(points, protocol=4))
         for point_id in params:
             if every_point or point_id < FIRST_POINTS or _has_views(paths, point_id):
                 _write_hparams(store, paths, point_id)
                 trials = store.outcomes(
-                    "point = ? AND stage = ? AND failure IS NULL", (point_id, TRIAL)
+                    "point = ? AND stage GLOB ? AND failure IS NULL", (point_id, f"{TRIAL}*")
                 )
-                _write_trials(paths, point_id, list(trials))
+                for stage, own in itertools.groupby(trials, operator.attrgetter("stage")):
+                    _write_trials(paths, point_id, budget_of(stage), list(own))
     return results
 
 
@@ -155,9 +159,7 @@ def _write_hparams(store: Store, paths: Paths, point_id: int) -> None:
         write_json(folder / "misc.json", {"error": step.error, "steps": choices})
 
 
-def _write_trials(paths: Paths, point_id: int, trials: list[Outcome]) -> None:
-    if not trials:
-        return
+def _write_trials(paths: Paths, point_id: int, budget: int | None, trials: list[Outcome]) -> None:
     numbers = np.array([trial.number for trial in trials], dtype=np.int64)
     final = {
         f"final_{metric}": np.array([trial.metrics[metric] for trial in trials])
@@ -170,7 +172,7 @@ def _write_trials(paths: Paths, point_id: int, trials: list[Outcome]) -> None:
     for metric in (*declared, *reversed(TEST_METRICS)):
         if all(metric in trial.metrics for trial in trials):
             results[f"final_{metric}"] = np.array([trial.metrics[metric] for trial in trials])
-    write_swapped(paths.results(point_id), pack_arrays(results))
+    write_swapped(paths.results(point_id, budget), pack_arrays(results))
     curves = [unpack_arrays(trial.arrays) for trial in trials]
     if all("step" in curve for curve in curves):
         stacked = {
@@ -179,4 +181,4 @@ def _write_trials(paths: Paths, point_id: int, trials: list[Outcome]) -> None:
             if name in METRICS
         }
         stacked = {"trial_numbers": numbers, "step": curves[0]["step"], **stacked}
-        write_swapped(paths.curves(point_id), pack_arrays(stacked))
+        write_swapped(paths.curves(point_id, budget), pack_arrays(stacked))

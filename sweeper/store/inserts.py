@@ -52,14 +52,14 @@ def rows_of(database: Database, selector: str, records: Iterable[Event | Decisio
                 rows.outcomes.append(_outcome_row(ids[outcome.point], outcome))
             case Started() | Lost() | Interrupted():
                 rows.events.append(_event_row_of(ids, record))
-            case Told(point=signature, what=what, numbers=numbers):
-                rows.log.append(_log_row(selector, what, ids[signature], _counts_text(numbers)))
+            case Told(point=signature, what=what):
+                rows.log.append(_log_row(selector, what, ids[signature], _told_text(record)))
             case Asked(point=None):
                 rows.log.append(_log_row(selector, "waits", None, "null"))
-            case Asked(point=Point() as point, trials=trials, id=point_id):
+            case Asked(point=Point() as point, id=point_id):
                 if database.add_id(point_id, point.signature):
                     rows.points.append(_sealed(point_id, point.signature, point.encoded))
-                rows.log.append(_log_row(selector, "asked", point_id, _counts_text(trials)))
+                rows.log.append(_log_row(selector, "asked", point_id, _asked_text(record)))
             case Planned(signature, step, after, choice, arrays):
                 texts = (json.dumps(asdict(step)), json.dumps(dict(choice)))
                 row = (ids[signature], after, *texts)
@@ -100,6 +100,20 @@ def _event_row(
 
 def _sealed(*values: Any) -> tuple[Any, ...]:
     return (*values, seal(*values))
+
+
+def _asked_text(asked: Asked) -> str:
+    """The number of trials; an object if they have a budget or a group."""
+    if asked.budget is None and not asked.group:
+        return _counts_text(asked.trials)
+    return json.dumps({"trials": asked.trials, "budget": asked.budget, "group": asked.group})
+
+
+def _told_text(told: Told) -> str:
+    """The numbers of the trials; an object if they have a budget."""
+    if told.budget is None:
+        return _counts_text(told.numbers)
+    return json.dumps({"numbers": told.numbers, "budget": told.budget})
 
 
 @functools.lru_cache(maxsize=1_000)

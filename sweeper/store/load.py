@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from sweeper.records import CLASSIC, TRIAL, Asked, Metric, Outcome, Params, Step, TunedSettings
+from sweeper.records import CLASSIC, Metric, Outcome, Params, Step, TunedSettings, is_trial
 from sweeper.results import METRICS, TEST_METRICS, FailureReport, PointResult, SweepResult, Tested
 from sweeper.signature import decode
+from sweeper.store.asked import AskedTrials, asked_trials
 from sweeper.store.database import Store
 from sweeper.store.flags import flags
 from sweeper.store.paths import Paths
@@ -32,28 +32,6 @@ def load(folder: str | Path) -> SweepResult:
         return read_results(store)
 
 
-@dataclass(frozen=True, slots=True)
-class AskedPoint:
-    """A point of the last selector, with the trials asked for."""
-
-    id: int
-    signature: str
-    encoded: str
-    trials: int
-
-
-def asked_points(store: Store) -> list[AskedPoint]:
-    """The points that the last selector asked for, in the order of first asking."""
-    found: dict[str, AskedPoint] = {}
-    for entry in store.log(store.meta.get("selector", "")):
-        if isinstance(entry, Asked) and entry.point and not is_apart(entry.point.signature):
-            point = entry.point
-            before = found.get(point.signature)
-            trials = entry.trials + (before.trials if before else 0)
-            found[point.signature] = AskedPoint(entry.id, point.signature, point.encoded, trials)
-    return list(found.values())
-
-
 def read_results(store: Store) -> SweepResult:
     """As `load`, from an open store.
 
@@ -66,23 +44,24 @@ def read_results(store: Store) -> SweepResult:
 
 def _read_results(store: Store) -> SweepResult:
     steps = store.last_steps()
-    trials: dict[str, list[Outcome]] = defaultdict(list)
+    trials: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
     failed: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in store.outcomes(arrays=False):
         if outcome.failure is not None:
             failed[outcome.point].append(outcome)
-        elif outcome.stage == TRIAL:
-            trials[outcome.point].append(outcome)
+        elif is_trial(outcome.stage):
+            trials[outcome.point, outcome.stage].append(outcome)
     points: list[PointResult] = []
     kept_trials: list[list[Outcome]] = []
     has_test, tested = bool(store.meta.get("n_test")), list[Tested]()
     numbers: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
     tunings: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
     failures: list[FailureReport] = []
-    asked = asked_points(store)
+    asked = asked_trials(store)
+    seen: set[str] = set()
     for one in asked:
         step = steps.get(one.id, Step(""))
-        kept = [trial for trial in trials[one.signature] if trial.number < one.trials]
+        kept = [trial for trial in trials[one.signature, one.stage] if trial.number in one]
         points.append(_point_result(one, step, kept))
         kept_trials.append(kept)
         if has_test:
@@ -90,15 +69,26 @@ def _read_results(store: Store) -> SweepResult:
         numbers.append(np.array([trial.number for trial in kept], dtype=np.int64))
         tunings.append(numbers[-1] % max(1, len(step.payload.get("tunings", ()))))
         params = points[-1].params
-        failures += _failures(params, step, failed[one.signature], one.trials)
+        if step.error is not None and one.signature not in seen:
+            failures.append(_failed_tuning(params, one, step, failed[one.signature]))
+        failures += _failures(params, one, failed[one.signature])
+        seen.add(one.signature)
     notes = [
         *store.notes(),
         *_apart(store, steps),
-        *_modes([steps[a.id] for a in asked if a.id in steps]),
+        *_modes([steps[place] for place in dict.fromkeys(a.id for a in asked) if place in steps]),
     ]
     metrics = read_metrics(store.meta.get("metrics", []))
     told = [steps[one.id].payload if one.id in steps else {} for one in asked]
-    flagged = flags(told, [point.loss_train.tolist() for point in points])
+    # Trials that are shorter than tuning expects say nothing about it.
+    whole = [
+        one.budget is None or one.budget >= each.get("cycles", 1)
+        for one, each in zip(asked, told, strict=True)
+    ]
+    losses = [
+        point.loss_train.tolist() if long else [] for point, long in zip(points, whole, strict=True)
+    ]
+    flagged = flags(told, losses)
     n_val = store.meta.get("n_val")
     settings = [
         [TunedSettings(*(each[name] for name in _SETTINGS)) for each in told_of.get("tunings", ())]
@@ -117,6 +107,8 @@ def _read_results(store: Store) -> SweepResult:
         settings,
         test,
         paired=bool(store.meta.get("paired", False)),
+        budgets=[one.budget for one in asked],
+        groups=[one.group for one in asked],
         metrics=(*CLASSIC, *metrics),
         declared={
             metric.name: [np.array(row, dtype=np.float64) for row in rows]
@@ -171,22 +163,33 @@ def _modes(steps: list[Step]) -> list[str]:
 
 
 def _failures(
-    params: Params, step: Step, failed: list[Outcome], trials: int
+    params: Params, asked: AskedTrials, failed: Sequence[Outcome]
 ) -> Iterator[FailureReport]:
-    details = {
-        (outcome.stage, outcome.number): outcome.failure
+    """The trials that failed, among those asked for."""
+    for outcome in failed:  # in order of number
+        failure = outcome.failure
+        if failure is None or failure.kind == "changed":
+            continue
+        if outcome.stage == asked.stage and outcome.number in asked:
+            what = (outcome.stage, outcome.number, failure.message, failure.detail)
+            yield FailureReport(params, *what, asked.budget, asked.group)
+
+
+def _failed_tuning(
+    params: Params, asked: AskedTrials, step: Step, failed: Sequence[Outcome]
+) -> FailureReport:
+    probes = [
+        outcome.failure.detail
         for outcome in failed
-        if outcome.failure is not None and outcome.failure.kind != "changed"
-    }
-    if step.error is not None:
-        probes = [failure.detail for (stage, _), failure in details.items() if stage == step.stage]
-        yield FailureReport(params, step.stage, None, step.error, "".join(probes[:1]))
-    for (stage, number), failure in sorted(details.items(), key=lambda item: item[0]):
-        if stage == TRIAL and number < trials:
-            yield FailureReport(params, stage, number, failure.message, failure.detail)
+        if outcome.failure is not None
+        and outcome.failure.kind != "changed"
+        and outcome.stage == step.stage
+    ]
+    what = (step.stage, None, step.error or "", "".join(probes[:1]))
+    return FailureReport(params, *what, asked.budget, asked.group)
 
 
-def _point_result(asked: AskedPoint, step: Step, trials: list[Outcome]) -> PointResult:
+def _point_result(asked: AskedTrials, step: Step, trials: list[Outcome]) -> PointResult:
     found = step.found
     return PointResult(
         decode(asked.encoded),

@@ -74,13 +74,13 @@ class Paths:
         """The folder of a point's tuning."""
         return self.points / str(point_id) / "hparams"
 
-    def results(self, point_id: int) -> Path:
-        """The final numbers of a point's trials."""
-        return self.points / str(point_id) / "results.npz"
+    def results(self, point_id: int, budget: int | None = None) -> Path:
+        """The final numbers of a point's trials with this budget."""
+        return self.points / str(point_id) / f"results{_suffix(budget)}.npz"
 
-    def curves(self, point_id: int) -> Path:
-        """The curves of a point's trials."""
-        return self.points / str(point_id) / "curves.npz"
+    def curves(self, point_id: int, budget: int | None = None) -> Path:
+        """The curves of a point's trials with this budget."""
+        return self.points / str(point_id) / f"curves{_suffix(budget)}.npz"
 
     def trial(self, point_id: int, number: int) -> Path:
         """A trial's own folder."""
@@ -100,6 +100,10 @@ class Paths:
     def history(self) -> Path:
         """Earlier contents of the folder."""
         return self.folder / "history"
+
+
+def _suffix(budget: int | None) -> str:
+    return "" if budget is None else f"@{budget}"
 
 
 def refuse_links(paths: Paths) -> None:

@@ -26,6 +26,7 @@ from sweeper.records import (
     RecordedTrials,
     Step,
     Told,
+    budget_of,
 )
 from sweeper.results import METRICS
 from sweeper.store.connection import Database
@@ -58,6 +59,7 @@ def recorded(
             if not is_apart(signatures[point_id])
         },
         trials=_trials(database, metrics),
+        budgeted=_budgeted(database, metrics),
         probes=_probes(database, steps),
         tries={key: tuple(found) for key, found in _tries(database).items()},
         ids=dict(database.ids()),
@@ -103,6 +105,27 @@ def _trials(database: Database, metrics: Sequence[str]) -> dict[str, RecordedTri
             database.signatures()[point_id]: RecordedTrials(found, took.get(point_id, math.nan))
             for point_id, found in ended.items()
         }
+
+
+def _budgeted(database: Database, metrics: Sequence[str]) -> dict[str, dict[int, RecordedTrials]]:
+    """By signature and budget: the results of trials with a budget."""
+    found: dict[str, dict[int, dict[int, tuple[float, ...] | Failure]]] = {}
+    took: dict[tuple[str, int], float] = {}
+    for one in read_outcomes(database, "stage GLOB ?", (f"{TRIAL}@*",), arrays=False):
+        budget = budget_of(one.stage) or 0
+        among = found.setdefault(one.point, {}).setdefault(budget, {})
+        if one.failure is None:
+            (among[one.number],) = in_columns([one.metrics], metrics)
+            took[one.point, budget] = one.ended - one.started
+        else:
+            among[one.number] = one.failure
+    return {
+        point: {
+            budget: RecordedTrials(ended, took.get((point, budget), math.nan))
+            for budget, ended in by_budget.items()
+        }
+        for point, by_budget in found.items()
+    }
 
 
 def _check_trials(database: Database, *columns: tuple[Any, ...]) -> None:

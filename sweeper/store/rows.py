@@ -80,11 +80,23 @@ def read_entry(points: Mapping[int, Point], kind: str, point_id: Any, value: str
     if kind == "waits":
         return Asked(None)
     point = points[point_id]
+    found = json.loads(value)
     if kind != "asked":
-        return Told(point.signature, kind, tuple(json.loads(value)))  # type: ignore[arg-type]
-    trials = json.loads(value)
+        told = found if isinstance(found, dict) else {"numbers": found, "budget": None}
+        expect(_is_budget(told["budget"]), "a budget", told)
+        numbers = tuple(told["numbers"])
+        return Told(point.signature, kind, numbers, told["budget"])  # type: ignore[arg-type]
+    if not isinstance(found, dict):
+        found = {"trials": found, "budget": None, "group": ""}
+    trials, budget, group = found["trials"], found["budget"], found["group"]
     expect(isinstance(trials, int) and trials >= 0, "trials asked for", trials)
-    return Asked(point, trials, point_id)
+    expect(_is_budget(budget), "a budget", budget)
+    expect(isinstance(group, str), "a group", group)
+    return Asked(point, trials, point_id, budget, group)
+
+
+def _is_budget(value: object) -> bool:
+    return value is None or (type(value) is int and value > 0)
 
 
 def read_documents(texts: Iterable[str]) -> list[Any]:

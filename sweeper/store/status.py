@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sweeper.locking import read_lock
-from sweeper.records import CHECK, TRIAL, Status, Step
+from sweeper.records import CHECK, Status, Step, is_trial
 from sweeper.results import SweepResult
+from sweeper.store.asked import AskedTrials, asked_trials
 from sweeper.store.database import Store
-from sweeper.store.load import AskedPoint, asked_points
 from sweeper.store.paths import Paths
 
 PHASES = ("waiting", "tuning", "training", "done", "failed")
@@ -23,8 +23,8 @@ def read_status(store: Store, paths: Paths, results: SweepResult) -> Status:
     Raises:
         FolderError: the folder holds what no sweep writes.
     """
-    asked = asked_points(store)
-    ended = _read_ended(store, {point.signature: point.trials for point in asked})
+    asked = asked_trials(store)
+    ended = _read_ended(store, asked)
     holder = read_lock(paths.lock)
     return Status(
         folder=str(paths.folder),
@@ -51,12 +51,15 @@ class _Ended:
     """When each started and ended."""
 
 
-def _read_ended(store: Store, asked: Mapping[str, int]) -> _Ended:
-    """The replicas that have ended; `asked` are the numbers of trials by signature."""
+def _read_ended(store: Store, asked: Sequence[AskedTrials]) -> _Ended:
+    """The replicas that have ended; of trials, those that were asked for."""
     found = _Ended()
+    counts: Counter[tuple[str, str]] = Counter()
+    for one in asked:
+        counts[one.signature, one.stage] += one.trials
     for outcome in store.outcomes(arrays=False):
-        if outcome.stage == TRIAL:
-            found.trials[outcome.point] += outcome.number < asked.get(outcome.point, 0)
+        if is_trial(outcome.stage):
+            found.trials[outcome.point] += outcome.number < counts[outcome.point, outcome.stage]
         elif outcome.stage != CHECK:
             found.tuned.add(outcome.point)
         if outcome.ended:
@@ -65,16 +68,19 @@ def _read_ended(store: Store, asked: Mapping[str, int]) -> _Ended:
 
 
 def _count_phases(
-    asked: Iterable[AskedPoint], steps: Mapping[int, Step], ended: _Ended
+    asked: Iterable[AskedTrials], steps: Mapping[int, Step], ended: _Ended
 ) -> dict[str, int]:
     phases = dict.fromkeys(PHASES, 0)
+    counts: Counter[tuple[str, int]] = Counter()
     for point in asked:
-        step = steps.get(point.id, Step(""))
+        counts[point.signature, point.id] += point.trials
+    for (signature, point_id), trials in counts.items():
+        step = steps.get(point_id, Step(""))
         if step.error is not None:
             phases["failed"] += 1
         elif step.found is not None:
-            enough = ended.trials[point.signature] >= point.trials
+            enough = ended.trials[signature] >= trials
             phases["done" if enough else "training"] += 1
         else:
-            phases["tuning" if point.signature in ended.tuned else "waiting"] += 1
+            phases["tuning" if signature in ended.tuned else "waiting"] += 1
     return phases

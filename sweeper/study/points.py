@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import operator
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from sweeper.records import (
     CHECK,
@@ -20,7 +21,11 @@ from sweeper.records import (
     Recorded,
     RecordedTrials,
     Step,
+    budget_of,
+    is_trial,
+    trial_stage,
 )
+from sweeper.search import Ask
 from sweeper.study.failures import Retries, Stopping
 from sweeper.study.progress import Tracker
 from sweeper.workload import Planner
@@ -30,6 +35,59 @@ Ended: TypeAlias = tuple[float, ...] | Failure
 
 Measure: TypeAlias = Callable[[Mapping[str, float]], tuple[float, ...]]
 """Gives an outcome's metrics in the workload's order."""
+
+StepsOf: TypeAlias = Callable[[Step, int | None], float]
+"""Training steps of a replica: see `Planner.steps_of`."""
+
+
+@dataclass(slots=True, eq=False)
+class Series:
+    """The trials of one point with one budget, numbered from 0."""
+
+    budget: int | None
+    trials: dict[int, Ended] = field(default_factory=dict)
+    """By trial number, including trials not asked for yet."""
+    asked: int = 0
+    released: int = 0
+    told: int = 0
+    """Trials below this number were told."""
+    ends: list[int] = field(default_factory=list)
+    """For each run of asks of the same group, the number after its last trial."""
+    groups: list[str] = field(default_factory=list)
+    """The group of each such run."""
+
+    def ask(self, trials: int, group: str) -> int:
+        """Add trials of a group; returns the number of the first."""
+        begin, self.asked = self.asked, self.asked + trials
+        if self.groups and self.groups[-1] == group:
+            self.ends[-1] = self.asked
+        else:
+            self.groups.append(group)
+            self.ends.append(self.asked)
+        return begin
+
+    def release(self) -> tuple[int, ...]:
+        """Trials asked for since the last call that have to run."""
+        new = range(self.released, self.asked)
+        self.released = self.asked
+        return tuple([n for n in new if n not in self.trials])
+
+    def complete_until(self) -> int:
+        """The first asked trial that was not told and has not ended; `asked` if all have."""
+        until = self.told
+        while until < self.asked and until in self.trials:
+            until += 1
+        return until
+
+    def tell(self, until: int) -> list[tuple[str, range]]:
+        """Trials below `until` to tell now, by group."""
+        found: list[tuple[str, range]] = []
+        while self.told < until:
+            place = bisect_right(self.ends, self.told)
+            end = min(until, self.ends[place])
+            found.append((self.groups[place], range(self.told, end)))
+            self.told = end
+        return found
 
 
 @dataclass(slots=True, eq=False)
@@ -42,19 +100,18 @@ class PointState:
     """Its index in the order of asking."""
     step: Step
     measure: Measure
+    steps_of: StepsOf
     probes: dict[int, Outcome] = field(default_factory=dict)
     """Outcomes of the current stage of tuning."""
-    trials: dict[int, Ended] = field(default_factory=dict)
-    """By trial number, including trials not asked for yet."""
+    series: dict[int | None, Series] = field(default_factory=dict)
+    """Its trials, by budget."""
     asked: int = 0
+    """Trials of all budgets."""
     completed: int = 0
-    """How many of the asked trials are in `trials`."""
+    """How many of the asked trials have ended."""
     released: str = ""
-    """The stage released last."""
-    trials_released: int = 0
+    """The stage released last; `"trial"` for trials of any budget."""
     hparams_told: bool = False
-    told: int = 0
-    """Trials below this number were told."""
     failure_told: int = -1
     """How many trials had been asked for when the failure was told."""
     phase: str = "waiting"
@@ -70,61 +127,72 @@ class PointState:
         """Whether all probes of the current stage of tuning have outcomes."""
         return len(self.probes) == self.step.replicas
 
-    def restore(self, trials: RecordedTrials) -> None:
+    def series_of(self, budget: int | None) -> Series:
+        """The trials with this budget."""
+        found = self.series.get(budget)
+        if found is None:
+            found = self.series[budget] = Series(budget)
+        return found
+
+    def restore(self, budget: int | None, trials: RecordedTrials) -> None:
         """Take in the trials stored in the folder."""
-        self.trials = dict(trials.ended)
-        steps = self.step.payload.get("steps", 0)
-        if steps:
-            self.seconds_per_step = trials.seconds / steps
+        self.series_of(budget).trials = dict(trials.ended)
+        self._time(trials.seconds, self.steps_of(self.step, budget))
 
     def keep(self, outcome: Outcome) -> bool:
         """Take in an outcome; False if it is already known, or of a stage that is over."""
-        known: Mapping[int, Any] = self.trials
-        if outcome.stage != TRIAL:
-            known = self.probes
-            if outcome.stage != self.step.stage or not self.is_tuning:
-                return False
-        if outcome.number in known:
+        return self._keep_trial(outcome) if is_trial(outcome.stage) else self._keep_probe(outcome)
+
+    def _keep_probe(self, outcome: Outcome) -> bool:
+        if outcome.stage != self.step.stage or not self.is_tuning:
             return False
-        steps = self.step.payload.get("steps", 0)
-        if outcome.failure is None and steps:
-            self.seconds_per_step = (outcome.ended - outcome.started) / steps
-        if outcome.stage != TRIAL:
-            self.probes[outcome.number] = outcome
-        elif outcome.failure is not None:
-            self.trials[outcome.number] = outcome.failure
-        else:
-            self.trials[outcome.number] = self.measure(outcome.metrics)
+        if outcome.number in self.probes:
+            return False
+        self.probes[outcome.number] = outcome
+        if outcome.failure is None:
+            self._time(outcome.ended - outcome.started, self.steps_of(self.step, None))
         return True
+
+    def _keep_trial(self, outcome: Outcome) -> bool:
+        budget, number = budget_of(outcome.stage), outcome.number
+        trials = self.series_of(budget).trials
+        if number in trials:
+            return False
+        if outcome.failure is not None:
+            trials[number] = outcome.failure
+            return True
+        trials[number] = self.measure(outcome.metrics)
+        self._time(outcome.ended - outcome.started, self.steps_of(self.step, budget))
+        return True
+
+    def _time(self, seconds: float, steps: float) -> None:
+        """Note the duration of a replica."""
+        if steps > 0:
+            self.seconds_per_step = seconds / steps
 
     def advance(self, step: Step) -> None:
         """Continue its tuning with `step`."""
         self.step = step
         self.probes = {}
 
-    def release(self) -> tuple[int, ...] | None:
-        """Replicas of the stage `released` that now have to run; None: nothing new."""
+    def release(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Stages and the numbers of their replicas that now have to run."""
         before = self.released
         if self.is_tuning:
-            if before == self.step.stage:
-                return None
-            self.released = self.step.stage
-            return tuple(n for n in range(self.step.replicas) if n not in self.probes)
+            stage = self.step.stage
+            if before == stage:
+                return []
+            self.released = stage
+            return [(stage, tuple(n for n in range(self.step.replicas) if n not in self.probes))]
         self.released = TRIAL
-        numbers: tuple[int, ...] = ()
+        found: list[tuple[str, tuple[int, ...]]] = []
         if self.step.error is None:
-            new = range(self.trials_released, self.asked)
-            self.trials_released = self.asked
-            numbers = tuple([n for n in new if n not in self.trials])
+            for budget, series in self.series.items():
+                numbers = series.release()
+                if numbers:
+                    found.append((trial_stage(budget), numbers))
         # If tuning was released, the queue must be told that no trials follow.
-        return None if not numbers and before in ("", TRIAL) else numbers
-
-    def complete_until(self) -> int:
-        """The first asked trial that was not told and has not ended; `asked` if all have."""
-        until = self.told
-        while until < self.asked and until in self.trials:
-            until += 1
-        return until
+        return [(TRIAL, ())] if not found and before not in ("", TRIAL) else found
 
     def tell_failure(self) -> bool:
         """Whether to tell the selector now that tuning failed: once for all that it asked."""
@@ -139,12 +207,6 @@ class PointState:
             return False
         self.hparams_told = True
         return True
-
-    def tell_trials(self, until: int) -> range:
-        """Trials below `until` to tell now."""
-        numbers = range(self.told, until)
-        self.told = max(until, self.told)
-        return numbers
 
 
 class Points:
@@ -187,17 +249,21 @@ class Points:
         self._changed.clear()
         return changed
 
-    def ask(self, point: Point, trials: int) -> tuple[PointState, list[Decision]]:
-        """Add `trials` trials of a point, which may be new; returns the decisions."""
+    def ask(self, point: Point, ask: Ask) -> tuple[PointState, list[Decision]]:
+        """Add trials of a point, which may be new; returns the decisions."""
+        trials = ask.trials
         state = self._states.get(point.signature)
         planned: list[Decision] = []
         if state is None:
             state, planned = self._add(point)
-        begin, state.asked = state.asked, state.asked + trials
+        series = state.series_of(ask.budget)
+        begin = series.ask(trials, ask.group)
+        state.asked += trials
         if state.phase != "failed":
             self._tracker.ask(trials)
-            known = state.trials
-            self.complete(state, [known[n] for n in range(begin, state.asked) if n in known])
+            known = series.trials
+            ended = [known[n] for n in range(begin, series.asked) if n in known]
+            self.complete(state, series, ended)
         self.settle(state)
         return state, planned
 
@@ -212,12 +278,17 @@ class Points:
             decision = self._planner.first(point, check=first and self._is_unchecked())
             planned, step = [decision], decision.step
         point_id = self._ids.setdefault(signature, len(self._ids))
-        state = PointState(point, point_id, len(self._states), step, self._measure)
+        order, steps_of = len(self._states), self._planner.steps_of
+        state = PointState(point, point_id, order, step, self._measure, steps_of)
         self._states[signature] = state
         self._tracker.add_point()
+        stored: list[tuple[int | None, RecordedTrials]] = [
+            *recorded.budgeted.get(signature, {}).items()
+        ]
         if signature in recorded.trials:
-            trials = recorded.trials[signature]
-            state.restore(trials)
+            stored.append((None, recorded.trials[signature]))
+        for budget, trials in stored:
+            state.restore(budget, trials)
             self._stopping.note_known(trials.ended.values())
         for outcome in recorded.probes.get(signature, ()):
             state.keep(outcome)
@@ -245,10 +316,10 @@ class Points:
         state.advance(planned.step)
         return planned
 
-    def complete(self, state: PointState, ended: Sequence[Ended]) -> None:
+    def complete(self, state: PointState, series: Series, ended: Sequence[Ended]) -> None:
         """Count asked trials that have ended."""
         state.completed += len(ended)
-        self._tracker.complete(state.point, ended)
+        self._tracker.complete(state.point, series.budget, ended)
 
     def settle(self, state: PointState) -> None:
         """Mark the point as changed, and move it to the phase of its state."""

@@ -5,7 +5,17 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 
-from sweeper.records import RETRYABLE, TRIAL, Best, Failure, Job, Outcome, Params, Point, Progress
+from sweeper.records import (
+    RETRYABLE,
+    Best,
+    Failure,
+    Job,
+    Outcome,
+    Params,
+    Point,
+    Progress,
+    is_trial,
+)
 from sweeper.results import METRICS
 from sweeper.summary import show_params
 
@@ -39,7 +49,7 @@ class Tracker:
         """Note that a replica has ended."""
         self._running.end(outcome.point, outcome.stage, (outcome.number,))
         seconds = outcome.ended - outcome.started
-        if outcome.stage == TRIAL:
+        if is_trial(outcome.stage):
             self._trial_seconds += seconds
             self._trials_ended += 1
         else:
@@ -65,13 +75,15 @@ class Tracker:
         """Add to the number of trials to train; negative: subtract."""
         self._trials_asked += trials
 
-    def complete(self, point: Point, ended: Sequence[tuple[float, ...] | Failure]) -> None:
-        """Note that asked trials of `point` have ended."""
+    def complete(
+        self, point: Point, budget: int | None, ended: Sequence[tuple[float, ...] | Failure]
+    ) -> None:
+        """Note that asked trials of `point` with this budget have ended."""
         perfs = [values[_PERF_VAL] for values in ended if not isinstance(values, Failure)]
         self._trials_done += len(ended)
         self._trials_failed += len(ended) - len(perfs)
         if perfs:
-            self._ranking.count(point, perfs)
+            self._ranking.count(point, budget, perfs)
 
     def progress(self) -> Progress:
         """The progress so far, as a record for display."""
@@ -141,9 +153,10 @@ def _described(job: Job, params: Params) -> str:
 
 
 class Ranking:
-    """Ranks points by their mean validation performance."""
+    """Ranks points by their mean validation performance, among trials of the largest budget."""
 
     def __init__(self) -> None:
+        self._budget: int | None = None
         self._means: dict[str, tuple[float, int, Params]] = {}
         """By signature: the mean, its number of trials, and the parameters."""
         self._heap: list[tuple[float, int, str]] = []
@@ -151,8 +164,13 @@ class Ranking:
         self._unranked: dict[str, None] = {}
         """Points with more trials since they were pushed."""
 
-    def count(self, point: Point, perfs: Sequence[float]) -> None:
+    def count(self, point: Point, budget: int | None, perfs: Sequence[float]) -> None:
         """Note the performance of trials."""
+        if budget != self._budget:
+            if self._means and (budget is None or budget < (self._budget or budget)):
+                return  # trials of another length cannot be compared with these
+            self._budget = budget
+            self._means, self._heap, self._unranked = {}, [], {}
         signature = point.signature
         mean, n, params = self._means.get(signature, (0.0, 0, point.params))
         mean = (mean * n + sum(perfs)) / (n + len(perfs))

@@ -9,7 +9,7 @@ results.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,8 @@ import numpy as np
 
 from sweeper.errors import SelectorError
 from sweeper.records import TRIAL, Asked, Decision, Failure, Params, Point, Told, TunedSettings
-from sweeper.search import ParamSelector, SweepListener, TrialResults
-from sweeper.study.points import Ended, Points, PointState
+from sweeper.search import Ask, ParamSelector, SweepListener, TrialResults
+from sweeper.study.points import Points, PointState, Series
 from sweeper.summary import show_params
 
 
@@ -81,26 +81,50 @@ class Caller:
         """Whether points may come from elsewhere, at any time."""
         return bool(self._call("waiting_outside"))
 
-    def next(self) -> tuple[Point, int] | None:
-        """The next point that it asks for, and the number of trials; None: it waits for results."""
-        answer = self._call("get_next_trials")
+    def next(self) -> tuple[Point, Ask] | None:
+        """The next point that it asks for, and the ask; None: it waits for results."""
+        return self._read("get_next_trials", self._call("get_next_trials"))
+
+    def repeat(self, entry: Asked) -> tuple[Point, Ask] | None:
+        """As `next`, when an entry of the log is replayed."""
+        point = entry.point
+        logged = point and Ask(point.params, entry.trials, entry.budget, entry.group)
+        return self._read("repeat_ask", self._call("repeat_ask", logged))
+
+    def _read(self, method: str, answer: Any) -> tuple[Point, Ask] | None:
+        """The point and the ask of an answer.
+
+        Raises:
+            SelectorError: the answer breaks the protocol.
+        """
         if answer is None:
             return None
-        if not isinstance(answer, tuple) or len(answer) != 2:
+        if isinstance(answer, tuple) and len(answer) == 2:
+            answer = Ask(*answer)
+        if not isinstance(answer, Ask):
             raise SelectorError(
-                f"selector {self.name}: get_next_trials() gave {answer!r}; expected (params, "
-                "trials), or None to wait for results"
+                f"selector {self.name}: {method}() gave {answer!r}; expected (params, "
+                "trials), an Ask, or None to wait for results"
             )
-        params, trials = answer
-        if isinstance(trials, bool) or not isinstance(trials, int | np.integer) or trials < 0:
+        trials, budget, group = answer.trials, answer.budget, answer.group
+        asked = f"selector {self.name}: {method}() asked for"
+        if not _is_count(trials, 0):
             raise SelectorError(
-                f"selector {self.name}: get_next_trials() asked for {trials!r} trials; expected a "
-                "whole number, 0 or more (0: only find the hyperparameters)"
+                f"{asked} {trials!r} trials; expected a whole number, 0 or more (0: only find the "
+                "hyperparameters)"
             )
-        return self._make_point(params), int(trials)
+        if budget is not None and not _is_count(budget, 1):
+            raise SelectorError(
+                f"{asked} budget={budget!r}; expected a whole number, 1 or more, or None for the "
+                "length that the settings give"
+            )
+        if not isinstance(group, str) or not group.isprintable():
+            raise SelectorError(f"{asked} group={group!r}; expected a text of printable characters")
+        budget = None if budget is None else int(budget)
+        return self._make_point(answer.params), Ask(answer.params, int(trials), budget, group)
 
-    def tell(self, state: PointState, until: int) -> list[Told]:
-        """Tell what is new: settings, trials below `until`, failures."""
+    def tell(self, state: PointState, due: Iterable[tuple[Series, int]]) -> list[Told]:
+        """Tell what is new: settings, failures, and of each of these series the trials below."""
         point, step = state.point, state.step
         if step.error is not None:
             if not state.tell_failure():
@@ -113,44 +137,47 @@ class Caller:
         if state.tell_hparams():
             self._tell_found(point, step.found)
             told.append(Told(point.signature, "hparams"))
-        numbers = state.tell_trials(until)
-        if numbers:
-            told += self._tell_trials(state, numbers)
+        for series, until in due:
+            for group, numbers in series.tell(until):
+                told += self._tell_trials(point, series, group, numbers)
         return told
 
     def _tell_found(self, point: Point, found: TunedSettings) -> None:
         values = (found.lr_min, found.lr_max, found.batch_size)
         self._call("on_hparams_found", point.params, *values)
 
-    def _tell_trials(self, state: PointState, numbers: range) -> list[Told]:
-        signature, params, trials = state.point.signature, state.point.params, state.trials
+    def _tell_trials(self, point: Point, series: Series, group: str, numbers: range) -> list[Told]:
+        signature, trials, budget = point.signature, series.trials, series.budget
         told: list[Told] = []
         failures = {n: end for n in numbers if isinstance(end := trials[n], Failure)}
         done = tuple(n for n in numbers if n not in failures) if failures else tuple(numbers)
         if self._hears:
-            result = self._results(params, done, trials, failures)
+            result = self._results(point.params, done, series, failures, group)
             self._call("on_results", result, named=self._hears)
         if done:
-            told.append(Told(signature, "trials", done))
+            told.append(Told(signature, "trials", done, budget))
         for number, failure in failures.items():
-            self._call("on_failed", params, TRIAL, failure.message)
-            told.append(Told(signature, "failed", (number,)))
+            self._call("on_failed", point.params, TRIAL, failure.message)
+            told.append(Told(signature, "failed", (number,), budget))
         return told
 
     def _results(
         self,
         params: Params,
         numbers: Sequence[int],
-        trials: Mapping[int, Ended],
+        series: Series,
         failures: Mapping[int, Failure],
+        group: str,
     ) -> TrialResults:
-        table = np.array([trials[n] for n in numbers], dtype=float)
+        table = np.array([series.trials[n] for n in numbers], dtype=float)
         columns = table.reshape(len(numbers), len(self._metrics)).T
         return TrialResults(
             params,
             np.array(numbers, dtype=np.int64),
             {name: column.copy() for name, column in zip(self._metrics, columns, strict=True)},
             {number: failure.message for number, failure in failures.items()},
+            series.budget,
+            group,
         )
 
     def _call(self, method: str, *values: Any, named: str = "") -> Any:
@@ -161,11 +188,18 @@ class Caller:
             raise SelectorError(f"{where}: {type(error).__name__}: {error}") from error
 
 
+def _is_count(value: Any, least: int) -> bool:
+    """Whether a value is a whole number, not below `least`."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole and bool(value >= least)
+
+
 @dataclass(slots=True, eq=False)
-class Ask:
-    """One ask of an adaptive selector: trials `begin` to `end` of a point."""
+class OpenAsk:
+    """One ask of an adaptive selector: trials `begin` to `end` of one of a point's series."""
 
     point: PointState
+    series: Series
     begin: int
     end: int
 
@@ -175,7 +209,7 @@ class Ask:
         step = self.point.step
         if step.error is not None:
             return True
-        trials = self.point.trials
+        trials = self.series.trials
         return step.found is not None and all(n in trials for n in range(self.begin, self.end))
 
 
@@ -185,7 +219,7 @@ class Session:
     def __init__(self, caller: Caller, points: Points) -> None:
         self._caller = caller
         self._points = points
-        self._asks: deque[Ask] = deque()
+        self._asks: deque[OpenAsk] = deque()
         """Open asks of an adaptive selector."""
         self._waits = False
         """Whether the selector has answered, since it was last told something, that it waits."""
@@ -245,9 +279,11 @@ class Session:
                 return
             self._waits = False
             self._count_untold()
-            state, planned = self._add(*answer)
+            point, ask = answer
+            state, planned = self._add(point, ask)
             # An ask adds the point to the folder, so it goes first.
-            decisions += [Asked(*answer, state.id), *planned]
+            asked = Asked(point, ask.trials, state.id, ask.budget, ask.group)
+            decisions += [asked, *planned]
 
     def _count_untold(self) -> None:
         """Refuse a selector that asks without end and never waits for results."""
@@ -259,10 +295,11 @@ class Session:
                 "adaptive = True to be asked as results arrive, or a larger most_untold if it ends"
             )
 
-    def _add(self, point: Point, trials: int) -> tuple[PointState, list[Decision]]:
-        state, planned = self._points.ask(point, trials)
+    def _add(self, point: Point, ask: Ask) -> tuple[PointState, list[Decision]]:
+        state, planned = self._points.ask(point, ask)
         if self._caller.adaptive:
-            self._asks.append(Ask(state, state.asked - trials, state.asked))
+            series = state.series_of(ask.budget)
+            self._asks.append(OpenAsk(state, series, series.asked - ask.trials, series.asked))
         return state, planned
 
     def _tell_asks(self, decisions: list[Decision]) -> None:
@@ -270,20 +307,21 @@ class Session:
             decisions += self._tell_ask(self._asks.popleft())
             self._ask(decisions)
 
-    def _tell_ask(self, ask: Ask) -> list[Told]:
+    def _tell_ask(self, ask: OpenAsk) -> list[Told]:
         """Tell an ask as a whole; the log records it even if nothing was left to tell.
 
         The selector is asked again after it, so a replay must know its place.
         """
         self._waits = False
-        told = self._caller.tell(ask.point, ask.end)
+        told = self._caller.tell(ask.point, [(ask.series, ask.end)])
         return told or [Told(ask.point.point.signature, "trials")]
 
     def _tell_changed(self, decisions: list[Decision]) -> bool:
         """Tell what is new of changed points; False if there was nothing."""
         told: list[Told] = []
         for state in self._points.changed:
-            told += self._caller.tell(state, state.complete_until())
+            due = [(series, series.complete_until()) for series in state.series.values()]
+            told += self._caller.tell(state, due)
         if told:
             self._untold = 0
         decisions += told
@@ -302,14 +340,16 @@ class Session:
 
     def _replay_asking(self, entry: Asked) -> list[Decision]:
         self.refresh()
-        answer = self._caller.next() if self.has_more else None
-        point, trials = answer or (None, 0)
-        same = _signature(point) == _signature(entry.point) and trials == entry.trials
-        if not self.has_more or not same:
-            now = _shown(point, trials) if self.has_more else "that it has no more trials"
+        answer = self._caller.repeat(entry) if self.has_more else None
+        asked = Asked(None)
+        if answer is not None:
+            point, ask = answer
+            asked = Asked(point, ask.trials, entry.id, ask.budget, ask.group)
+        if not self.has_more or _identity(asked) != _identity(entry):
+            now = _shown(asked) if self.has_more else "that it has no more trials"
             raise SelectorError(
                 f"selector {self._caller.name} does not ask what it asked before: the folder's "
-                f"log says {_shown(entry.point, entry.trials)}, it now says {now}. An adaptive "
+                f"log says {_shown(entry)}, it now says {now}. An adaptive "
                 "selector is replayed from the log, so it must decide the same from the same "
                 "results: use another folder, or start anew with resume=False"
             )
@@ -331,12 +371,17 @@ class Session:
             )
 
 
-def _signature(point: Point | None) -> str | None:
-    return None if point is None else point.signature
+def _identity(asked: Asked) -> tuple[Any, ...] | None:
+    """What must be the same when an ask is replayed; None: it waits."""
+    if asked.point is None:
+        return None
+    return asked.point.signature, asked.trials, asked.budget, asked.group
 
 
-def _shown(point: Point | None, trials: int) -> str:
+def _shown(asked: Asked) -> str:
     """An ask, as text for a message."""
-    if point is None:
+    if asked.point is None:
         return "to wait for results"
-    return f"{trials} trials of {show_params(point.params)}"
+    budget = "" if asked.budget is None else f" with budget {asked.budget}"
+    group = f" of group {asked.group!r}" if asked.group else ""
+    return f"{asked.trials} trials{budget}{group} of {show_params(asked.point.params)}"

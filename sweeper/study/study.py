@@ -14,7 +14,6 @@ from typing import Any
 from sweeper.errors import StalledError
 from sweeper.records import (
     CHECK,
-    TRIAL,
     Decision,
     Event,
     Failure,
@@ -27,8 +26,9 @@ from sweeper.records import (
     Progress,
     Recorded,
     Started,
-    Step,
     Work,
+    budget_of,
+    is_trial,
 )
 from sweeper.results import METRICS
 from sweeper.search import ParamSelector
@@ -99,9 +99,7 @@ class Study:
         """The new work since the last call."""
         works, self._again = self._again, []
         for state in self._points.take_changed():
-            numbers = state.release()
-            if numbers is not None:
-                works.append(self._work_of(state, numbers))
+            works += [self._work_of(state, *released) for released in state.release()]
         return works
 
     def tell(self, events: Iterable[Event]) -> list[Decision]:
@@ -175,7 +173,7 @@ class Study:
             raise_common(outcome.stage, outcome.failure)
         if not state.keep(outcome):
             return
-        if outcome.stage == TRIAL:
+        if is_trial(outcome.stage):
             self._end_trial(state, outcome)
         elif state.is_probed:
             decisions.append(self._points.advance(state))
@@ -185,10 +183,11 @@ class Study:
         self._points.settle(state)
 
     def _end_trial(self, state: PointState, trial: Outcome) -> None:
-        if trial.number < state.asked:
-            self._points.complete(state, [state.trials[trial.number]])
+        series = state.series_of(budget_of(trial.stage))
+        if trial.number < series.asked:
+            self._points.complete(state, series, [series.trials[trial.number]])
         if trial.failure is not None:
-            what = f"{TRIAL} {trial.number}"
+            what = f"{trial.stage} {trial.number}"
             self._stopping.count_failure(what, trial.failure.message, state.point.params)
         self._stopping.see_trial(trial.failure)
 
@@ -212,20 +211,21 @@ class Study:
 
     # -- releasing --------------------------------------------------------------------------------
 
-    def _work_of(self, state: PointState, numbers: tuple[int, ...]) -> Work:
+    def _work_of(self, state: PointState, stage: str, numbers: tuple[int, ...]) -> Work:
         step, point = state.step, state.point
-        tuning = state.released != TRIAL
+        tuning = not is_trial(stage)
+        steps = self._planner.steps_of(step, budget_of(stage))
         return Work(
             point=point.signature,
             order=state.order,
             kind="tuning" if tuning else "trial",
-            stage=state.released,
+            stage=stage,
             numbers=numbers,
             payload={**step.payload, "params": point.encoded, "id": state.id},
-            expected=_finite(state.seconds_per_step * step.payload.get("steps", math.nan)),
+            expected=_finite(state.seconds_per_step * steps),
             after=self._after(state),
             most_cores=self._most_cores if tuning else None,
-            together=self._together(step),
+            together=self._pack if self._planner.in_packs(step) else None,
         )
 
     def _work_again(self, job: Job, numbers: tuple[int, ...]) -> Work:
@@ -247,11 +247,6 @@ class Study:
     def _after(self, state: PointState) -> float | None:
         """Expected seconds after the point's current stage."""
         return _finite(state.seconds_per_step * self._planner.steps_after(state.step))
-
-    def _together(self, step: Step) -> int | None:
-        payload = step.payload
-        told = [payload, *payload.get("tunings", ()), *payload.get("ways", {}).values()]
-        return self._pack if any(one.get("way", "plain") != "plain" for one in told) else None
 
 
 def _finite(value: float) -> float | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
@@ -18,18 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.errors import SelectorError, StalledError
-from sweeper.records import TRIAL, Asked, Params, Told
+from sweeper.records import Asked, Params, Told, is_trial
 from sweeper.results import METRICS
-from sweeper.search import ParamSelector, SweepListener, TrialResults
+from sweeper.search import Ask, ParamSelector, SweepListener, TrialResults
 from sweeper.search.names import names_of
+from sweeper.search.selector import as_ask
 from sweeper.store.database import Store
 from sweeper.testing.loop import memory, sweep
 from sweeper.testing.toy import ToyBackend, Which, draw, never, point_of
 
 Make: TypeAlias = Callable[[], ParamSelector]
 """Makes a new selector, the same each time."""
-
-Ask: TypeAlias = tuple[Params, int]
 
 SLOTS = (1, 2, 8)
 """Numbers of cores on which a selector must ask the same."""
@@ -75,7 +75,7 @@ def drive(
     assert selector.look_ahead >= 1, f"look_ahead={selector.look_ahead!r}: it must be 1 or more"
     selector.on_begin(1)
     asked: list[Ask] = []
-    counts: dict[str, int] = {}
+    counts: dict[tuple[str, int | None], int] = {}
     open_asks: deque[Ask] = deque()
     limit = selector.look_ahead if selector.adaptive else most
     while True:
@@ -87,8 +87,8 @@ def drive(
             break
         if not selector.adaptive:
             assert not selector.has_more_trials(), "it is not adaptive, and waits for results"
-        params, trials = open_asks.popleft()
-        tell(selector, params, trials, counts, failing=failing(params))
+        next_told = open_asks.popleft()
+        tell(selector, next_told, counts, failing=failing(next_told.params))
     assert not selector.has_more_trials(), "it waits, and nothing is left to be told of"
     return asked
 
@@ -103,31 +103,36 @@ def ask(selector: ParamSelector) -> Ask | None:
     answer = selector.get_next_trials()
     if answer is None:
         return None
-    params, trials = answer
-    assert type(trials) is int, f"it asks for {trials!r} trials, which is no int"
-    assert trials >= 0, f"it asks for {trials} trials"
-    point_of(params)
-    return params, trials
+    found = as_ask(answer)
+    for what, value, least in (("trials", found.trials, 0), ("budget", found.budget, 1)):
+        if value is not None:
+            assert type(value) is int, f"it asks for {what}={value!r}, which is no int"
+            assert value >= least, f"it asks for {what}={value}"
+    assert isinstance(found.group, str), f"it asks for group={found.group!r}, which is no text"
+    point_of(found.params)
+    return found
 
 
 def tell(
-    selector: ParamSelector, params: Params, trials: int, counts: dict[str, int], *, failing: bool
+    selector: ParamSelector, asked: Ask, counts: dict[tuple[str, int | None], int], *, failing: bool
 ) -> None:
     """Tell everything about one ask at once; trial numbers continue after the point's last.
 
-    `counts` are the trials of each point so far, and are updated.
+    `counts` are the trials of each point and budget so far, and are updated.
     """
+    params, trials, budget = asked.params, asked.trials, asked.budget
     if failing:
         selector.on_failed(params, "lr_range", "no learning rate improves it")
         return
     known = point_of(params).encoded
-    if known not in counts:
+    if all(known != other for other, _ in counts):
         selector.on_hparams_found(params, 0.01, 0.1, 32)
-    first = counts.setdefault(known, 0)
-    counts[known] += trials
+    first = counts.setdefault((known, budget), 0)
+    counts[known, budget] += trials
     if trials:
         perfs = np.array([measure(params, number) for number in range(first, first + trials)])
-        selector.on_results(results_of(params, first, perfs, 1 - perfs, perfs, 1 - perfs))
+        results = results_of(params, first, perfs, 1 - perfs, perfs, 1 - perfs)
+        selector.on_results(replace(results, budget=budget, group=asked.group))
 
 
 def results_of(params: Params, first: int, *columns: NDArray[np.float64]) -> TrialResults:
@@ -180,7 +185,7 @@ def simulate(
 
 def _one_in_six(params: Any, stage: str, number: int) -> bool:
     """Some trials fail."""
-    return stage == TRIAL and draw(params, stage, number, "fails") < 1 / 6
+    return is_trial(stage) and draw(params, stage, number, "fails") < 1 / 6
 
 
 # -- the clauses ----------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from sweeper.records import (
     Start,
     Step,
     TunedSettings,
+    is_trial,
 )
 from sweeper.results import METRICS
 from sweeper.settings import Limits, SweepSettings
@@ -66,10 +67,10 @@ def _drawn(seed: str) -> float:
     return random.Random(seed).random()  # noqa: S311 - no secret
 
 
-def metrics_of(params: Any, number: int) -> dict[str, float]:
+def metrics_of(params: Any, number: int, stage: str = TRIAL) -> dict[str, float]:
     """The metrics of a trial; one in ten diverges."""
-    values = {name: draw(params, TRIAL, number, name) for name in METRICS}
-    if draw(params, TRIAL, number, "diverges") < 0.1:
+    values = {name: draw(params, stage, number, name) for name in METRICS}
+    if draw(params, stage, number, "diverges") < 0.1:
         values |= {"loss_train": math.nan, "loss_val": math.nan, "perf_val": 0.0}
     return values
 
@@ -90,8 +91,9 @@ def replica_of(job: Job, number: int, started: float, ended: float) -> Outcome:
     """The outcome of a replica of the job."""
     params = params_of(job)
     outcome = Outcome(job.point, job.stage, number, started, ended)
-    if job.stage == TRIAL:
-        return dataclasses.replace(outcome, metrics=metrics_of(params, number))
+    if is_trial(job.stage):
+        metrics = metrics_of(params, number, job.stage)
+        return dataclasses.replace(outcome, metrics=metrics)
     return dataclasses.replace(outcome, arrays=perf_arrays(draw(params, job.stage, number, "perf")))
 
 
@@ -131,8 +133,17 @@ class ToyPlan:
         else:
             low = step.payload["low"]
             found = TunedSettings(low, 10 * low, 16 + int(np.argmax(perfs)))
-            then = Step(TRIAL, payload={"steps": 20}, found=found)
+            length = {"steps": 20, "cycle_epochs": 1, "cycles": 2}
+            then = Step(TRIAL, payload=length, found=found)
         return Planned(point.signature, then, step.stage, choice, pack_arrays({"perf": perfs}))
+
+    def steps_of(self, step: Step, budget: int | None = None) -> float:
+        """Training steps of a replica."""
+        return float(10 * budget if budget else step.payload.get("steps", math.nan))
+
+    def in_packs(self, step: Step) -> bool:  # noqa: ARG002 - the protocol
+        """Nothing is trained in packs."""
+        return False
 
     def steps_after(self, step: Step) -> float:
         """Training steps after a stage."""

@@ -14,7 +14,7 @@ from sweeper.errors import UsageError
 from sweeper.records import CLASSIC, TRIAL, Params
 from sweeper.results import METRICS
 from sweeper.search.checks import check_count
-from sweeper.search.selector import ParamSelector, TrialResults
+from sweeper.search.selector import ParamSelector, TrialResults, as_ask
 from sweeper.signature import encode, normalise
 from sweeper.stats.sequential import (
     Means,
@@ -171,7 +171,13 @@ class Race(ParamSelector):
             answer = self._selector.get_next_trials()
             if answer is None:
                 break
-            self._runners.setdefault(_key(answer[0]), _Runner(answer[0]))
+            params, budget = as_ask(answer).params, as_ask(answer).budget
+            if budget is not None:
+                raise UsageError(
+                    f"{show_params(params)}: asked for with budget {budget}: in a race all trials "
+                    "have the same length, that of the settings"
+                )
+            self._runners.setdefault(_key(params), _Runner(params))
         self._queue.extend(self._runners.values())
 
     # -- telling ----------------------------------------------------------------------------------

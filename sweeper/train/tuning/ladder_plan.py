@@ -32,7 +32,16 @@ from sweeper.train.tuning.stages import (
     step_of,
     tuned,
 )
-from sweeper.train.tuning.trials import EAGER, NO_MODE, ExecutionMode, Trial, Trials, write_modes
+from sweeper.train.tuning.trials import (
+    EAGER,
+    NO_MODE,
+    ExecutionMode,
+    Trial,
+    Trials,
+    in_packs,
+    steps_of,
+    write_modes,
+)
 
 LEAST_STEPS = 20
 """Least steps of a probe."""
@@ -106,6 +115,14 @@ class LadderPlan:
         if not isinstance(told, LadderRound):
             raise TypeError(f"stage {step.stage} is none of the ladder's")
         return self._after_round(point, step, told, outcomes)
+
+    def steps_of(self, step: Step, budget: int | None = None) -> float:
+        """Training steps of one of the step's replicas; NaN if nothing is trained."""
+        return steps_of(step, budget)
+
+    def in_packs(self, step: Step) -> bool:
+        """Whether some of the step's replicas are trained in packs."""
+        return in_packs(step)
 
     def steps_after(self, step: Step) -> float:
         """Estimated training steps after a stage: one replica of each later stage, and one trial.

@@ -38,7 +38,7 @@ from sweeper.train.tuning.stages import (
     step_of,
     tuned,
 )
-from sweeper.train.tuning.trials import EAGER, ExecutionMode, Trial, Trials
+from sweeper.train.tuning.trials import EAGER, ExecutionMode, Trial, Trials, in_packs, steps_of
 
 BASE_BATCH = 64
 """The batch size of the first range run; rates are relative to it."""
@@ -125,6 +125,14 @@ class RangePlan:
                 return self._after_batch_choice(point, step, told, outcomes)
             case _:
                 raise TypeError(f"stage {step.stage} is none of the range tests'")
+
+    def steps_of(self, step: Step, budget: int | None = None) -> float:
+        """Training steps of one of the step's replicas; NaN if nothing is trained."""
+        return steps_of(step, budget)
+
+    def in_packs(self, step: Step) -> bool:
+        """Whether some of the step's replicas are trained in packs."""
+        return in_packs(step)
 
     def steps_after(self, step: Step) -> float:
         """Estimated training steps after a stage: one replica of each later stage, and one trial.

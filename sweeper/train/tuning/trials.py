@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, TypeAlias
 
+from sweeper.records import Step
+
 EAGER, PACKED, COMPILED = "plain", "flat", "compiled"
 """The execution modes: one by one by torch itself, in packs, or in packs by a compiled step.  The
 stored values are the names of earlier releases."""
@@ -153,6 +155,19 @@ class Trials:
         if self.tunings:
             found["tunings"] = [trial.payload() for trial in self.tunings]
         return found if self.constant is None else {**found, "constant": self.constant}
+
+
+def steps_of(step: Step, budget: int | None = None) -> float:
+    """Training steps of a replica of the step; NaN if nothing is trained."""
+    steps = float(step.payload.get("steps", math.nan))
+    return steps if budget is None else steps * budget / step.payload["cycles"]
+
+
+def in_packs(step: Step) -> bool:
+    """Whether some replicas of the step are trained in packs."""
+    payload = step.payload
+    told = [payload, *payload.get("tunings", ()), *payload.get("ways", {}).values()]
+    return any(ExecutionMode.read(one).is_packed for one in told)
 
 
 def read_modes(payload: Mapping[str, Mapping[str, str]]) -> dict[int, ExecutionMode]:

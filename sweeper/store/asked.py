@@ -1,0 +1,61 @@
+"""What the last selector asked for, folded from its log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sweeper.records import Asked, trial_stage
+from sweeper.store.database import Store
+from sweeper.store.rows import is_apart
+
+
+@dataclass(slots=True)
+class AskedTrials:
+    """The trials of a point that were asked for with the same budget and group."""
+
+    id: int
+    signature: str
+    encoded: str
+    budget: int | None = None
+    group: str = ""
+    numbers: list[range] = field(default_factory=list)
+
+    @property
+    def stage(self) -> str:
+        """The stage of these trials."""
+        return trial_stage(self.budget)
+
+    @property
+    def trials(self) -> int:
+        """How many they are."""
+        return sum(map(len, self.numbers))
+
+    def __contains__(self, number: int) -> bool:
+        return any(number in some for some in self.numbers)
+
+    def add(self, begin: int, trials: int) -> None:
+        """Add trials from number `begin` on."""
+        end = begin + trials
+        if self.numbers and self.numbers[-1].stop == begin:
+            begin = self.numbers.pop().start
+        self.numbers.append(range(begin, end))
+
+
+def asked_trials(store: Store) -> list[AskedTrials]:
+    """What the last selector asked for, in the order of first asking.
+
+    Trials of a point with the same budget are numbered in the order of asking, whatever the group.
+    """
+    found: dict[tuple[str, int | None, str], AskedTrials] = {}
+    counts: dict[tuple[str, int | None], int] = {}
+    for entry in store.log(store.meta.get("selector", "")):
+        if not isinstance(entry, Asked) or not entry.point or is_apart(entry.point.signature):
+            continue
+        point, budget, group = entry.point, entry.budget, entry.group
+        key = (point.signature, budget, group)
+        if key not in found:
+            found[key] = AskedTrials(entry.id, point.signature, point.encoded, budget, group)
+        begin = counts.get(key[:2], 0)
+        found[key].add(begin, entry.trials)
+        counts[key[:2]] = begin + entry.trials
+    return list(found.values())
