@@ -30,20 +30,41 @@ if TYPE_CHECKING:
     from sweeper.api import sweep
     from sweeper.cli.own import main
     from sweeper.search import FixedSweep, Grid, Race
+    from sweeper.search.domain import (
+        Alias,
+        Choice,
+        Constant,
+        Domain,
+        IntUniform,
+        LogIntUniform,
+        LogUniform,
+        Normal,
+        Option,
+        Uniform,
+    )
     from sweeper.store.load import load
 
 __version__ = "0.1.0"
 
 __all__ = [
     "PRESETS",
+    "Alias",
     "Ask",
     "BackendError",
+    "Choice",
+    "Constant",
     "DiskError",
+    "Domain",
     "FixedSweep",
     "FolderError",
     "Grid",
     "HyperparameterSettings",
+    "IntUniform",
     "KFold",
+    "LogIntUniform",
+    "LogUniform",
+    "Normal",
+    "Option",
     "ParamError",
     "ParamSelector",
     "PointResult",
@@ -59,6 +80,7 @@ __all__ = [
     "SweepResult",
     "SweeperError",
     "TrialResults",
+    "Uniform",
     "UsageError",
     "get_settings",
     "load",
@@ -71,6 +93,21 @@ _LAZY = {
     "load": "sweeper.store.load",
     "main": "sweeper.cli.own",
     **dict.fromkeys(("FixedSweep", "Grid", "Race"), "sweeper.search"),
+    **dict.fromkeys(
+        (
+            "Alias",
+            "Choice",
+            "Constant",
+            "Domain",
+            "IntUniform",
+            "LogIntUniform",
+            "LogUniform",
+            "Normal",
+            "Option",
+            "Uniform",
+        ),
+        "sweeper.search.domain",
+    ),
 }
 
 

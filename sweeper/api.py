@@ -6,15 +6,17 @@ import contextlib
 from pathlib import Path
 from types import ModuleType
 
-from sweeper.errors import SettingsError
 from sweeper.options import Options, check_tuning_inits, read_pack
 from sweeper.reading import read_problem
+from sweeper.records import Params
 from sweeper.renamed import accepts_earlier
 from sweeper.results import SweepResult
 from sweeper.run.backends import DEFAULT
 from sweeper.run.cores import slots
 from sweeper.run.topology import usable_cores
 from sweeper.search import ParamSelector
+from sweeper.search.domain import Domain
+from sweeper.search.making import as_selector
 from sweeper.settings import HyperparameterSettings, Limits, SweepSettings, get_settings
 from sweeper.train.problem.importing import UnguardedCall, is_loading
 from sweeper.train.workload import ProblemWorkload
@@ -23,11 +25,12 @@ from sweeper.train.workload import ProblemWorkload
 @accepts_earlier(module_name="module", param_selector="selector", sweep_cores="cores")
 def sweep(
     module: ModuleType | str | Path | ProblemWorkload,
-    selector: ParamSelector,
+    selector: ParamSelector | Domain | list[Params],
     cores: int = 4,
     hparams: str | HyperparameterSettings = "fast",
     folder: str | Path | None = None,
     *,
+    trials: int | None = None,
     tuning_inits: int | None = None,
     total_cores: int | None = None,
     cores_per_trial: int = 1,
@@ -50,13 +53,15 @@ def sweep(
     Args:
         module: the problem: a module, a dotted name, `__name__`, or the path of a `.py` file; or
             one that `read_problem` has opened.
-        selector: decides which points to try; a folder may be resumed with another selector.
+        selector: decides which points to try; a folder may be resumed with another selector.  Or
+            the points themselves: a finite `Domain`, all of whose points are tried, or a list.
         cores: maximum number of cores that one point's tuning uses at once.  Unless `tuning_inits`
             is given, it stands for that, too, and is part of the folder's identity, so the default
             never depends on the machine.
         hparams: tuning preset (`"fastest"`, `"fast"`, `"slow"`, `"slowest"`; `"ranges-fast"` and
             so on tune as earlier releases did) or a `HyperparameterSettings`.
         folder: where to store everything; default: `out/<problem name>`.
+        trials: number of trials per point; only with a `Domain` or a list of points.
         tuning_inits: with `method="ranges"`, the minimum number of initialisations that a tuning
             stage averages; None: `cores`.  It is part of the folder's identity.
         total_cores: maximum number of physical cores to use; default: all that the process may
@@ -119,7 +124,7 @@ def sweep(
         limits=limits,
         progress=progress,
     )
-    _check_selector(selector)
+    chosen = as_selector(selector, trials, seed)
     with contextlib.ExitStack() as stack:
         workload = (
             module
@@ -129,12 +134,4 @@ def sweep(
         # This import takes a tenth of a second, during which the fork server imports torch.
         from sweeper.engine import run
 
-        return run(workload, selector, options)
-
-
-def _check_selector(selector: object) -> None:
-    if not isinstance(selector, ParamSelector):
-        raise SettingsError(
-            f"selector={selector!r} is a {type(selector).__name__}: pass a ParamSelector, such as "
-            "Grid(trials=10, hidden=[16, 64]) or FixedSweep.with_fixed_trials(points, 10)"
-        )
+        return run(workload, chosen, options)

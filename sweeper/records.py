@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from sweeper.errors import SettingsError
+from sweeper.errors import ParamError, SettingsError
 
 Params: TypeAlias = tuple[Any, ...] | Mapping[str, Any]
 """The parameters of a point: a tuple is passed by position, a mapping by name."""
@@ -30,6 +30,29 @@ class Reference(str):
 
 FINAL = "final"
 """The group of the trials that judge: fresh ones of the points that earlier groups have chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A parameter's value with a short name.
+
+    Tables, plots and CSV print the name; the model gets the value.  A point's identity is that of
+    the value: asked for by value or by alias, it is the same point, shown by the name under which
+    the folder first stored it.
+    """
+
+    value: Any
+    name: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise ParamError(
+                f"Alias({self.value!r}, {self.name!r}): the name must be a text, not empty"
+            )
+
+    def __repr__(self) -> str:
+        return f"Alias({self.value!r}, {self.name!r})"
+
 
 NUMERICS = 2
 """The release of the numerics: raised by every change of a bit of a result.  1: matmul kernels as

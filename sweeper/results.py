@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.errors import UsageError
-from sweeper.records import CLASSIC, FINAL, Metric, Params, TunedSettings
+from sweeper.records import CLASSIC, FINAL, Alias, Metric, Params, TunedSettings
 from sweeper.stats import (
     By,
     Comparison,
@@ -487,13 +487,16 @@ class SweepResult(Sequence[PointResult]):
 def params_columns(params: Params, taken: Collection[str] = ()) -> list[tuple[str, Any]]:
     """Name and value of each parameter; positional ones are named param_0, param_1 and so on.
 
-    A parameter whose name is `taken` by another column becomes `param_…`.
+    A parameter whose name is `taken` by another column becomes `param_…`; of an alias the name is
+    given.
     """
     if isinstance(params, Mapping):
-        return [
+        named = [
             (f"param_{name}" if name in taken else name, value) for name, value in params.items()
         ]
-    return [(f"param_{place}", value) for place, value in enumerate(params)]
+    else:
+        named = [(f"param_{place}", value) for place, value in enumerate(params)]
+    return [(name, value.name if isinstance(value, Alias) else value) for name, value in named]
 
 
 def _setting(column: Mapping[str, Any], name: str) -> Setting:

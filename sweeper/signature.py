@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sweeper.errors import ParamError
-from sweeper.records import Params, Point, Reference
+from sweeper.records import Alias, Params, Point, Reference
 from sweeper.settings import SweepSettings
 
 T = TypeVar("T")
@@ -52,13 +52,20 @@ def is_plain(value: Any) -> bool:
     return type(value) in _PLAIN and value == value  # NaN is not  # noqa: PLR0124
 
 
-def normalise(value: Any, name: str = "parameter", *, levels: int = DEEPEST) -> Any:
-    """`value` with numpy scalars converted to Python's.
+def normalise(value: Any, name: str = "parameter") -> Any:
+    """The value of a parameter, with numpy scalars converted to Python's; an alias stays one.
 
     Raises:
-        ParamError: it cannot be stored: NaN, a type that is not allowed, more than `levels` of
-            nesting, a class or function that cannot be imported; the message names the parameter.
+        ParamError: it cannot be stored: NaN, a type that is not allowed, more than `DEEPEST` levels
+            of nesting, a class or function that cannot be imported; the message names the
+            parameter.
     """
+    if isinstance(value, Alias):
+        return Alias(_normalise(value.value, name, DEEPEST), value.name)
+    return _normalise(value, name, DEEPEST)
+
+
+def _normalise(value: Any, name: str, levels: int) -> Any:
     if levels < 0:
         raise ParamError(f"{name:.80}… {_TOO_DEEP}")
     if isinstance(value, np.generic):
@@ -71,14 +78,13 @@ def normalise(value: Any, name: str = "parameter", *, levels: int = DEEPEST) -> 
         return find_importable(value)
     if type(value) in (tuple, list):
         items = [
-            normalise(item, f"{name}[{place}]", levels=levels - 1)
-            for place, item in enumerate(value)
+            _normalise(item, f"{name}[{place}]", levels - 1) for place, item in enumerate(value)
         ]
         return tuple(items) if isinstance(value, tuple) else items
     if type(value) is dict:
         return {
-            normalise(key, f"a key of {name}", levels=levels - 1): normalise(
-                item, f"{name}[{key!r}]", levels=levels - 1
+            _normalise(key, f"a key of {name}", levels - 1): _normalise(
+                item, f"{name}[{key!r}]", levels - 1
             )
             for key, item in value.items()
         }
@@ -90,6 +96,8 @@ def normalise(value: Any, name: str = "parameter", *, levels: int = DEEPEST) -> 
 
 def _refusal(value: Any, name: str) -> ParamError:
     """The error for a value of a type that cannot be stored."""
+    if isinstance(value, Alias):
+        return ParamError(f"{name}={value!r}: an alias names the whole value of a parameter")
     for kind in (tuple, list, Mapping):
         if isinstance(value, kind):
             plain = "dict" if kind is Mapping else kind.__name__
@@ -201,10 +209,11 @@ def _attribute(module: Any, qualified: str) -> Any:
     return found
 
 
-def encode(value: Any, *, keep_order: bool = False) -> str:
+def encode(value: Any, *, as_given: bool = False) -> str:
     """The canonical encoding of a normalised value: equal values of equal types give equal text.
 
-    With `keep_order` a mapping keeps the order of its names: for reading, not for comparing.
+    With `as_given` a mapping keeps the order of its names, and an alias its name, instead of being
+    encoded as its value: for reading, not for comparing.
     """
     # Built directly for speed: every point of a sweep is encoded each time a folder is opened.
     write = _ATOMS.get(type(value))
@@ -212,16 +221,19 @@ def encode(value: Any, *, keep_order: bool = False) -> str:
         return write(value)
     match value:
         case tuple() | list():
-            items = ",".join([encode(item, keep_order=keep_order) for item in value])
+            items = ",".join([encode(item, as_given=as_given) for item in value])
             return f'["{"t" if isinstance(value, tuple) else "l"}",[{items}]]'
         case Mapping():
             pairs = [
-                (encode(key, keep_order=keep_order), encode(item, keep_order=keep_order))
+                (encode(key, as_given=as_given), encode(item, as_given=as_given))
                 for key, item in value.items()
             ]
-            if not keep_order:
+            if not as_given:
                 pairs.sort(key=operator.itemgetter(0))
             return f'["d",[{",".join([f"[{key},{item}]" for key, item in pairs])}]]'
+        case Alias():
+            inner = encode(value.value, as_given=as_given)
+            return f'["a",{_quoted(value.name)},{inner}]' if as_given else inner
     for kind, write in _ATOMS.items():
         if isinstance(value, kind):
             return write(value)
@@ -266,6 +278,14 @@ def _untagged(tagged: list[Any], find: Callable[[str], Any], levels: int) -> Any
             return float.fromhex(digits)
         case ["s", str(value)]:
             return value
+        case ["c", str(name)]:
+            return find(name)
+    return _untagged_parts(tagged, find, levels)
+
+
+def _untagged_parts(tagged: list[Any], find: Callable[[str], Any], levels: int) -> Any:
+    """The value of an encoding that has others in it."""
+    match tagged:
         case ["t" | "l" as kind, list(items)]:
             found = [_untagged(item, find, levels - 1) for item in items]
             return tuple(found) if kind == "t" else found
@@ -274,9 +294,19 @@ def _untagged(tagged: list[Any], find: Callable[[str], Any], levels: int) -> Any
                 _untagged(key, find, levels - 1): _untagged(item, find, levels - 1)
                 for key, item in pairs
             }
-        case ["c", str(name)]:
-            return find(name)
+        case ["a", str(name), item]:
+            return Alias(_untagged(item, find, levels - 1), name)
     raise ParamError(f"{tagged!r:.200} is not an encoded value")
+
+
+def without_aliases(params: Params) -> Params:
+    """The parameters as the model gets them: aliases are replaced by their values."""
+    if isinstance(params, Mapping):
+        return {
+            name: value.value if isinstance(value, Alias) else value
+            for name, value in params.items()
+        }
+    return tuple([value.value if isinstance(value, Alias) else value for value in params])
 
 
 def find_importable(name: str) -> Any:
@@ -380,8 +410,9 @@ def make_point(
     own = canonical.replace(f'["c","{module}:', f'["c","{problem}:')
     around = _around(problem, settings, seed)
     signature = hashlib.sha256(f"{around.before}{own}{around.after}".encode()).hexdigest()
-    # A mapping alone has an order to keep.
-    kept = encode(normalised, keep_order=True) if '["d",' in canonical else canonical
+    # For tuples of plain values, of which there may be a million, the two are the same.
+    plain = isinstance(normalised, tuple) and all(map(is_plain, normalised))
+    kept = canonical if plain else encode(normalised, as_given=True)
     return Point(signature, normalised, kept)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweeper.records import Params, Reference
+from sweeper.records import Alias, Params, Reference
 from sweeper.stats import (
     Comparison,
     Interval,
@@ -148,7 +148,9 @@ def show_interval(interval: Interval) -> str:
 
 
 def show_value(value: Any) -> str:
-    """One parameter value as people read it: text bare, a class by its name."""
+    """One parameter value as people read it: text bare, a class or an alias by its name."""
+    if isinstance(value, Alias):
+        return value.name
     if isinstance(value, Reference):
         return value.rpartition(":")[2]
     if isinstance(value, type) or callable(value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,20 @@ def check_count(name: str, value: Any, most: int | None = MOST_TRIALS) -> int:
     if most is not None and value > most:
         raise UsageError(f"{name}={value!r:.40}: it must be at most {most:,}")
     return int(value)
+
+
+def check_number(name: str, value: Any, *, whole: bool = False) -> float:
+    """`value` as a finite number, or with `whole` as a whole one.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    plain = value.item() if isinstance(value, np.generic) else value
+    kind = int if whole else int | float
+    if isinstance(plain, bool) or not isinstance(plain, kind) or not abs(plain) < math.inf:
+        what = "a whole number" if whole else "a finite number"
+        raise UsageError(f"{name} is {value!r}: it must be {what}")
+    return plain
 
 
 def check_params(name: str, value: Any) -> Params:

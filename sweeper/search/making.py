@@ -1,4 +1,4 @@
-"""Makes a selector from its name and options, as `--selector NAME --option key=value` does."""
+"""Makes a selector of what `sweep` is given, or of a name and options as on the command line."""
 
 from __future__ import annotations
 
@@ -6,10 +6,46 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from sweeper.errors import SelectorError, SweeperError, UsageError
+from sweeper.errors import SelectorError, SettingsError, SweeperError, UsageError
+from sweeper.search.domain import Domain
 from sweeper.search.selector import ParamSelector
 from sweeper.search.selectors import find_selector
 from sweeper.search.values import read_option, suggestion
+
+
+def as_selector(given: object, trials: int | None, seed: int) -> ParamSelector:
+    """The selector that `sweep` was given, or one for the points that it was given.
+
+    Args:
+        given: A selector; a domain, for a grid of it; or a list of points.
+        trials: Number of trials per point, which a selector decides itself; None: not given.
+        seed: Random seed, which decides the order of a mixture of domains.
+
+    Raises:
+        UsageError: `given` is none of these, or the domain is infinite; `trials` is missing, or is
+            given with a selector.
+    """
+    if isinstance(given, ParamSelector):
+        if trials is not None:
+            raise SettingsError(
+                f"trials={trials!r}: {type(given).__name__} decides how many trials each point "
+                "gets; trials= goes with a Domain or a list of points"
+            )
+        return given
+    if not isinstance(given, Domain | list):
+        raise SettingsError(
+            f"selector={given!r} is a {type(given).__name__}: pass a ParamSelector, such as "
+            "Grid(trials=10, hidden=[16, 64]), or a Domain or a list of points with trials=10"
+        )
+    if trials is None:
+        raise SettingsError("trials= is missing: with a Domain or a list of points, give it")
+    if isinstance(given, Domain):
+        from sweeper.search.selectors.grid import Grid
+
+        return Grid(given, trials=trials, seed=seed)
+    from sweeper.search.selectors.fixed import FixedSweep
+
+    return FixedSweep.with_fixed_trials(given, trials)
 
 
 def takes(name: str, argument: str) -> bool:

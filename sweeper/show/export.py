@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from sweeper.records import Alias
 from sweeper.results import METRICS, SweepResult
 from sweeper.stats import Interval
 
@@ -74,6 +75,8 @@ def _interval(interval: Interval) -> dict[str, float]:
 
 def _params(value: Any) -> Any:
     """Parameters as JSON: keys, and infinite values, which JSON lacks, become text."""
+    if isinstance(value, Alias):
+        return {"alias": value.name, "value": _params(value.value)}
     if isinstance(value, Mapping):
         return {key if isinstance(key, str) else repr(key): _params(value[key]) for key in value}
     if isinstance(value, tuple | list):

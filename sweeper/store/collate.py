@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sweeper.files import pack_arrays, unpack_arrays, write_json, write_swapped
-from sweeper.records import TRIAL, Outcome, Params, Reference, Step, budget_of
+from sweeper.records import TRIAL, Alias, Outcome, Params, Reference, Step, budget_of
 from sweeper.results import METRICS, TEST_METRICS, SweepResult, params_columns
 from sweeper.signature import decode
 from sweeper.store.database import Store
@@ -78,6 +78,8 @@ def _write_lookup(paths: Paths, params: Mapping[int, Params]) -> None:
 
 def _plain(value: Any) -> Any:
     """`value` as built-in types, so that unpickling it does not need sweeper."""
+    if isinstance(value, Alias):
+        return _plain(value.value)
     if isinstance(value, Reference):
         return str(value)
     if isinstance(value, Mapping):

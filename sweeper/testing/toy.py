@@ -38,7 +38,7 @@ from sweeper.records import (
 )
 from sweeper.results import METRICS
 from sweeper.settings import Limits, SweepSettings
-from sweeper.signature import decode, find_importable, make_point
+from sweeper.signature import decode, find_importable, make_point, without_aliases
 
 BOOM = Failure("exception", "ValueError: boom", "Traceback: …")
 CRASH = Failure("crash", "the worker was killed by signal 9")
@@ -99,8 +99,7 @@ def replica_of(job: Job, number: int, started: float, ended: float) -> Outcome:
 
 def params_of(job: Job) -> Params:
     """The parameters of the job's point."""
-    found: Params = decode(job.payload["params"], find_importable)
-    return found
+    return without_aliases(decode(job.payload["params"], find_importable))
 
 
 class ToyPlan:

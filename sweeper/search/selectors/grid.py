@@ -1,82 +1,128 @@
-"""`Grid`: every combination of values."""
+"""`Grid`: every point of a domain."""
 
 from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, overload
+
+import numpy as np
 
 from sweeper.errors import UsageError
 from sweeper.records import Params
 from sweeper.search.checks import MOST_TRIALS, check_count
+from sweeper.search.domain import Domain
 from sweeper.search.selector import ParamSelector
-from sweeper.signature import encode, in_order, normalise
+from sweeper.signature import encode
 
 
 class Grid(ParamSelector):
-    """The product of its axes, by name: `Grid(trials=10, hidden=[16, 64], depth=[1, 2, 3])`.
+    """Every point of a domain, or of the product of axes given by name.
 
-    The first axis varies slowest.  With no axes there is one point, the model without parameters.
-    A parameter named `trials` cannot be an axis: use `FixedSweep`.
+    `Grid(trials=10, hidden=[16, 64], depth=[1, 2, 3])` is `Grid(Domain(hidden=[16, 64],
+    depth=[1, 2, 3]), trials=10)`: the first axis varies slowest, and with no axes there is one
+    point, the model without parameters.  A point that a domain has twice is asked for once.
 
     Args:
+        domain: A finite domain; all other keywords are then the options below.
         trials: Number of trials per point.
-        axes: For each parameter its values: any finite iterable.  A set is sorted by its values'
-            encodings, which gives the same order in every process.
+        axes: Without a domain: for each parameter its values, as in `Domain`.  A parameter that is
+            named `trials` needs a domain.
+        repeat_each: Ask for one trial of each of so many points, then for another one, until each
+            has all; then for the next points.  The selector is then adaptive: it is asked again as
+            trials end.  None: all trials of a point at once, which is faster, since they can train
+            together.
+        shuffle: Put the points in a random order.
+        seed: Random seed of that order, and of the order of a mixture of domains.
 
     Raises:
-        UsageError: an axis is not an iterable of values, has none, or has a value twice; or
-            `trials` is not a whole number, 0 or more.
+        UsageError: the domain is infinite; an axis is not an iterable of values, has none, or has a
+            value twice; or an option breaks its rule.
         ParamError: a value that cannot be stored.
     """
 
     name = "grid"
     most_untold = MOST_TRIALS
 
-    def __init__(self, /, *, trials: int, **axes: Iterable[Any]) -> None:
-        self._trials = check_count("trials", trials)
-        values = [_read_axis(name, axis) for name, axis in axes.items()]
-        self._left: deque[Params] = deque(
-            dict(zip(axes, combination, strict=True)) for combination in itertools.product(*values)
-        )
+    @overload
+    def __init__(
+        self,
+        domain: Domain,
+        /,
+        *,
+        trials: int,
+        repeat_each: int | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+    ) -> None: ...
+
+    @overload
+    def __init__(self, /, *, trials: int, **axes: Iterable[Any]) -> None: ...
+
+    def __init__(self, domain: Domain | None = None, /, *, trials: int, **axes: Any) -> None:
+        check_count("trials", trials)
+        if domain is None:
+            points: list[Params] = list(Domain(axes))
+            repeat_each = None
+        else:
+            points, repeat_each = _points_in_order(domain, **_read_options(axes))
+        if repeat_each is not None:
+            self.adaptive = True
+            self.look_ahead = max(ParamSelector.look_ahead, repeat_each)
+        self._left: deque[tuple[Params, int]] = deque(_asks(points, trials, repeat_each))
 
     def get_next_trials(self) -> tuple[Params, int] | None:
-        """The next combination."""
-        return (self._left.popleft(), self._trials) if self._left else None
+        """The next point in order."""
+        return self._left.popleft() if self._left else None
 
     def has_more_trials(self) -> bool:
-        """Whether any combination is left."""
+        """Whether any point is left."""
         return bool(self._left)
 
 
-def _read_axis(name: str, axis: Any) -> list[Any]:
-    values = [normalise(value, name) for value in _iterate(name, axis)]
-    if isinstance(axis, set | frozenset):
-        values = in_order(values)
-    if not values:
-        raise UsageError(
-            f"{name}={axis!r} has no values: give at least one, or leave {name} out so that the "
-            "model's own default is used"
-        )
-    seen = set()
-    for value in values:
-        if (encoded := encode(value)) in seen:
+_OPTIONS = {"repeat_each": None, "shuffle": False, "seed": 0}
+
+
+def _read_options(given: dict[str, Any]) -> dict[str, Any]:
+    for name, value in given.items():
+        if name not in _OPTIONS:
             raise UsageError(
-                f"{name} has {value!r} more than once, which would train the same points again: "
-                "leave it out, and set trials for more results"
+                f"{name}={value!r}: with a domain, Grid takes trials, {', '.join(_OPTIONS)}; "
+                "axes belong into the domain"
             )
-        seen.add(encoded)
-    return values
+    return {**_OPTIONS, **given}
 
 
-def _iterate(name: str, axis: Any) -> Iterator[Any]:
-    # Strings and mappings are iterable too, but neither is a list of values.
-    if not isinstance(axis, str | bytes | Mapping):
-        try:
-            return iter(axis)
-        except TypeError:
-            pass
-    raise UsageError(
-        f"{name}={axis!r} is not a list of values: for one value write {name}=[{axis!r}]"
-    )
+def _points_in_order(
+    domain: Domain, repeat_each: int | None, shuffle: bool, seed: int
+) -> tuple[list[Params], int | None]:
+    if not isinstance(domain, Domain):
+        raise UsageError(
+            f"Grid({domain!r}): give a Domain, or axes by name; for a list of points use "
+            "FixedSweep.with_fixed_trials(points, trials)"
+        )
+    check_count("seed", seed, most=None)
+    if not isinstance(shuffle, bool):
+        raise UsageError(f"shuffle={shuffle!r}: it must be True or False")
+    if repeat_each is not None and check_count("repeat_each", repeat_each) == 0:
+        raise UsageError("repeat_each=0: it must be 1 or more, or None")
+    points: list[Params] = list(domain.points(seed))
+    if not points:
+        raise UsageError(f"{domain} has no points")
+    if domain.may_repeat:
+        points = list({encode(point): point for point in reversed(points)}.values())[::-1]
+    if shuffle:
+        points = [points[place] for place in np.random.default_rng(seed).permutation(len(points))]
+    return points, repeat_each
+
+
+def _asks(
+    points: Sequence[Params], trials: int, repeat_each: int | None
+) -> Iterator[tuple[Params, int]]:
+    if repeat_each is None or trials == 0:
+        yield from ((point, trials) for point in points)
+        return
+    for begin in range(0, len(points), repeat_each):
+        some = points[begin : begin + repeat_each]
+        yield from ((point, 1) for point in itertools.chain(*[some] * trials))

@@ -312,7 +312,7 @@ def _key(params: Params) -> str:
     """The key of a point, the same for its params as asked for and as told."""
     if isinstance(params, Mapping):
         return encode({name: normalise(value, name) for name, value in params.items()})
-    return encode(normalise(tuple(params)))
+    return encode(tuple([normalise(value) for value in params]))
 
 
 def _check(

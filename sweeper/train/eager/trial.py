@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sweeper.files import make_folder
 from sweeper.records import Params
-from sweeper.signature import decode
+from sweeper.signature import decode, without_aliases
 from sweeper.train.curves import (
     CURVES,
     Trained,
@@ -106,7 +106,7 @@ def train_trial(
     curves = _record_curves(trainer, evaluator, data, streams, told, curve_samples)
     if problem.handlers is not None:
         make_folder(folder)
-        decoded = decode(params, problem.find)
+        decoded = without_aliases(decode(params, problem.find))
         trial = Trial(streams.number, streams.trial_seed, decoded, folder)
         problem.handlers(trainer, evaluator.engine, trial)
     model.train()

@@ -18,7 +18,7 @@ from torch.utils.data import IterableDataset
 
 from sweeper.errors import ProblemError
 from sweeper.records import NUMERICS
-from sweeper.signature import decode, find_importable
+from sweeper.signature import decode, find_importable, without_aliases
 from sweeper.train.data.splits import DEFAULT, Rule, read_rule
 from sweeper.train.mode.machine import libraries
 from sweeper.train.problem.declared import Declared, read_metrics
@@ -167,10 +167,10 @@ class Problem:
         Raises:
             ProblemError: `model` returns something else, or weights that it returned before.
         """
-        params = decode(encoded, self.find)
-        named = isinstance(params, Mapping)
+        params = without_aliases(decode(encoded, self.find))
+        model = self.module.model
         with own_threads():
-            made = self.module.model(**params) if named else self.module.model(*params)
+            made = model(**params) if isinstance(params, Mapping) else model(*params)
         pair = made if isinstance(made, tuple) else (made, made)
         if len(pair) != 2 or not all(isinstance(model, nn.Module) for model in pair):
             raise self.fault("what model() returns", _shown(made), _EXPECTED["model"])
