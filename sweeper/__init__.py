@@ -29,7 +29,7 @@ from sweeper.summary import Summary
 if TYPE_CHECKING:
     from sweeper.api import sweep
     from sweeper.cli.own import main
-    from sweeper.search import FixedSweep, Grid, Race
+    from sweeper.search import FixedSweep, Grid, Hyperband, Race, SuccessiveHalving
     from sweeper.search.domain import (
         Alias,
         Choice,
@@ -58,6 +58,7 @@ __all__ = [
     "FixedSweep",
     "FolderError",
     "Grid",
+    "Hyperband",
     "HyperparameterSettings",
     "IntUniform",
     "KFold",
@@ -74,6 +75,7 @@ __all__ = [
     "SettingsError",
     "StalledError",
     "StoppedError",
+    "SuccessiveHalving",
     "Summary",
     "SweepInterrupted",
     "SweepListener",
@@ -92,7 +94,9 @@ _LAZY = {
     "sweep": "sweeper.api",
     "load": "sweeper.store.load",
     "main": "sweeper.cli.own",
-    **dict.fromkeys(("FixedSweep", "Grid", "Race"), "sweeper.search"),
+    **dict.fromkeys(
+        ("FixedSweep", "Grid", "Hyperband", "Race", "SuccessiveHalving"), "sweeper.search"
+    ),
     **dict.fromkeys(
         (
             "Alias",

@@ -209,6 +209,17 @@ def _attribute(module: Any, qualified: str) -> Any:
     return found
 
 
+def params_key(params: Params) -> str:
+    """The key of a point's parameters, the same as asked for and as told.
+
+    Raises:
+        ParamError: a value that cannot be stored.
+    """
+    if isinstance(params, Mapping):
+        return encode({name: normalise(value, name) for name, value in params.items()})
+    return encode(tuple([normalise(value) for value in params]))
+
+
 def encode(value: Any, *, as_given: bool = False) -> str:
     """The canonical encoding of a normalised value: equal values of equal types give equal text.
 

@@ -21,7 +21,14 @@ from hypothesis import strategies as st
 from sweeper import search
 from sweeper.errors import ParamError, UsageError
 from sweeper.records import TRIAL
-from sweeper.search import FixedSweep, Grid, ParamSelector, Race
+from sweeper.search import (
+    FixedSweep,
+    Grid,
+    Hyperband,
+    ParamSelector,
+    Race,
+    SuccessiveHalving,
+)
 from sweeper.search.selectors.random_points import draw_points
 from sweeper.signature import in_order
 from sweeper.testing.selectors import (
@@ -84,6 +91,12 @@ SELECTORS = {
     "race": lambda: Race(Grid(trials=1, a=range(8)), max_trials=20),
     "race for three": lambda: Race(FixedSweep([((1,), 2), ((2,), 1), ((3,), 0)] * 2), 9, keep=3),
     "race of nobody": lambda: Race(FixedSweep([]), 5),
+    "halving": lambda: SuccessiveHalving([(n,) for n in range(27)], max_budget=9),
+    "halving, twice each": lambda: SuccessiveHalving(
+        Grid(trials=1, a=range(7)), 5, 2, 9, eta=2, trials=2, metric="loss_val"
+    ),
+    "halving of one": lambda: SuccessiveHalving([(1,)]),
+    "hyperband": lambda: Hyperband([(n,) for n in range(30)], max_budget=9),
     "adaptive": lambda: Climber(3),
 }
 

@@ -13,15 +13,19 @@ from sweeper.search.selector import Answer, Ask, ParamSelector, SweepListener, T
 if TYPE_CHECKING:
     from sweeper.search.selectors.fixed import FixedSweep
     from sweeper.search.selectors.grid import Grid
+    from sweeper.search.selectors.hyperband import Hyperband
     from sweeper.search.selectors.race import Race
+    from sweeper.search.selectors.successive_halving import SuccessiveHalving
 
 __all__ = [
     "Answer",
     "Ask",
     "FixedSweep",
     "Grid",
+    "Hyperband",
     "ParamSelector",
     "Race",
+    "SuccessiveHalving",
     "SweepListener",
     "TrialResults",
 ]
@@ -29,7 +33,9 @@ __all__ = [
 _LAZY = {
     "FixedSweep": "sweeper.search.selectors.fixed",
     "Grid": "sweeper.search.selectors.grid",
+    "Hyperband": "sweeper.search.selectors.hyperband",
     "Race": "sweeper.search.selectors.race",
+    "SuccessiveHalving": "sweeper.search.selectors.successive_halving",
 }
 
 

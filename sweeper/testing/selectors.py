@@ -28,6 +28,9 @@ from sweeper.store.database import Store
 from sweeper.testing.loop import memory, sweep
 from sweeper.testing.toy import ToyBackend, Which, draw, never, point_of
 
+Measure: TypeAlias = Callable[[Params, int, int | None], float]
+"""Gives a trial's performance, given its parameters, number and budget."""
+
 Make: TypeAlias = Callable[[], ParamSelector]
 """Makes a new selector, the same each time."""
 
@@ -57,15 +60,27 @@ def check_selector(make: Make, *, most: int = MOST) -> None:
 # -- asking and telling ---------------------------------------------------------------------------
 
 
+def measure(params: Params, number: int, budget: int | None) -> float:
+    """A trial's metric in `drive`, which grows with the sum of its integers modulo 7."""
+    del budget
+    values = params.values() if isinstance(params, Mapping) else params
+    return sum(value for value in values if isinstance(value, int)) % 7 + number / 10
+
+
 def drive(
     selector: ParamSelector,
     *,
     failing: Callable[[Params], bool] = lambda _params: False,
     most: int = MOST,
+    measured: Measure = measure,
 ) -> list[Ask]:
     """Ask and tell until the selector is done, as a sweep does; returns its asks.
 
-    `failing` says whether a point's tuning fails.
+    Args:
+        selector: Is asked and told.
+        failing: Whether a point's tuning fails.
+        most: Maximum number of asks.
+        measured: The performance of each trial.
 
     Raises:
         AssertionError: it breaks the protocol.
@@ -88,7 +103,10 @@ def drive(
         if not selector.adaptive:
             assert not selector.has_more_trials(), "it is not adaptive, and waits for results"
         next_told = open_asks.popleft()
-        tell(selector, next_told, counts, failing=failing(next_told.params))
+        if failing(next_told.params):
+            selector.on_failed(next_told.params, "lr_range", "no learning rate improves it")
+        else:
+            tell(selector, next_told, counts, measured)
     assert not selector.has_more_trials(), "it waits, and nothing is left to be told of"
     return asked
 
@@ -114,23 +132,24 @@ def ask(selector: ParamSelector) -> Ask | None:
 
 
 def tell(
-    selector: ParamSelector, asked: Ask, counts: dict[tuple[str, int | None], int], *, failing: bool
+    selector: ParamSelector,
+    asked: Ask,
+    counts: dict[tuple[str, int | None], int],
+    measured: Measure,
 ) -> None:
     """Tell everything about one ask at once; trial numbers continue after the point's last.
 
     `counts` are the trials of each point and budget so far, and are updated.
     """
     params, trials, budget = asked.params, asked.trials, asked.budget
-    if failing:
-        selector.on_failed(params, "lr_range", "no learning rate improves it")
-        return
     known = point_of(params).encoded
     if all(known != other for other, _ in counts):
         selector.on_hparams_found(params, 0.01, 0.1, 32)
     first = counts.setdefault((known, budget), 0)
     counts[known, budget] += trials
     if trials:
-        perfs = np.array([measure(params, number) for number in range(first, first + trials)])
+        numbers = range(first, first + trials)
+        perfs = np.array([measured(params, number, budget) for number in numbers])
         results = results_of(params, first, perfs, 1 - perfs, perfs, 1 - perfs)
         selector.on_results(replace(results, budget=budget, group=asked.group))
 
@@ -139,12 +158,6 @@ def results_of(params: Params, first: int, *columns: NDArray[np.float64]) -> Tri
     """The results of trials from number `first` on, given the columns of `METRICS`."""
     numbers = np.arange(first, first + len(columns[0]))
     return TrialResults(params, numbers, dict(zip(METRICS, columns, strict=True)))
-
-
-def measure(params: Params, number: int) -> float:
-    """A trial's metric in `drive`, which grows with the sum of its integers modulo 7."""
-    values = params.values() if isinstance(params, Mapping) else params
-    return sum(value for value in values if isinstance(value, int)) % 7 + number / 10
 
 
 # -- whole sweeps, in fake time -------------------------------------------------------------------

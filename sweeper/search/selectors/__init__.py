@@ -25,6 +25,8 @@ GROUP = "sweeper.selectors"
 SHIPPED = {
     "fixed": "sweeper.search.selectors.fixed:FixedSweep.with_fixed_trials",
     "grid": "sweeper.search.selectors.grid:Grid",
+    "halving": "sweeper.search.selectors.successive_halving:SuccessiveHalving",
+    "hyperband": "sweeper.search.selectors.hyperband:Hyperband",
     "race": "sweeper.search.selectors.race:Race",
     "random": "sweeper.search.selectors.fixed:FixedSweep.with_random_trials",
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +14,7 @@ from sweeper.records import CLASSIC, TRIAL, Params
 from sweeper.results import METRICS
 from sweeper.search.checks import check_count
 from sweeper.search.selector import ParamSelector, TrialResults, as_ask
-from sweeper.signature import encode, normalise
+from sweeper.signature import params_key
 from sweeper.stats.sequential import (
     Means,
     Sample,
@@ -177,7 +176,7 @@ class Race(ParamSelector):
                     f"{show_params(params)}: asked for with budget {budget}: in a race all trials "
                     "have the same length, that of the settings"
                 )
-            self._runners.setdefault(_key(params), _Runner(params))
+            self._runners.setdefault(params_key(params), _Runner(params))
         self._queue.extend(self._runners.values())
 
     # -- telling ----------------------------------------------------------------------------------
@@ -196,7 +195,7 @@ class Race(ParamSelector):
     def on_results(self, result: TrialResults) -> None:
         """Note the results; if the round is complete, decide who continues."""
         self._selector.on_results(result)
-        runner = self._runners[_key(result.params)]
+        runner = self._runners[params_key(result.params)]
         values = self._sign * result.metrics[self._metric]
         runner.batch += values.tolist()
         self._count(runner, len(values))
@@ -204,7 +203,7 @@ class Race(ParamSelector):
     def on_failed(self, params: Params, stage: str, error: str) -> None:
         """Continue without a trial, or without a point whose tuning failed."""
         self._selector.on_failed(params, stage, error)
-        runner = self._runners[_key(params)]
+        runner = self._runners[params_key(params)]
         trials = 1 if stage == TRIAL else runner.missing
         runner.failed += trials
         self._count(runner, trials)
@@ -306,13 +305,6 @@ def _samples(runners: list[_Runner]) -> list[Sample]:
 def _mean(values: list[float]) -> float:
     mean = sum(values) / len(values) if values else math.nan
     return mean if math.isfinite(mean) else -math.inf
-
-
-def _key(params: Params) -> str:
-    """The key of a point, the same for its params as asked for and as told."""
-    if isinstance(params, Mapping):
-        return encode({name: normalise(value, name) for name, value in params.items()})
-    return encode(tuple([normalise(value) for value in params]))
 
 
 def _check(
