@@ -29,7 +29,7 @@ from sweeper.summary import Summary
 if TYPE_CHECKING:
     from sweeper.api import sweep
     from sweeper.cli.own import main
-    from sweeper.search import FixedSweep, Grid, Race
+    from sweeper.search import FixedSweep, Grid, Race, RandomSearch, SobolSearch
     from sweeper.search.domain import (
         Alias,
         Choice,
@@ -69,8 +69,10 @@ __all__ = [
     "PointResult",
     "ProblemError",
     "Race",
+    "RandomSearch",
     "SelectorError",
     "SettingsError",
+    "SobolSearch",
     "StalledError",
     "StoppedError",
     "Summary",
@@ -90,7 +92,9 @@ _LAZY = {
     "sweep": "sweeper.api",
     "load": "sweeper.store.load",
     "main": "sweeper.cli.own",
-    **dict.fromkeys(("FixedSweep", "Grid", "Race"), "sweeper.search"),
+    **dict.fromkeys(
+        ("FixedSweep", "Grid", "Race", "RandomSearch", "SobolSearch"), "sweeper.search"
+    ),
     **dict.fromkeys(
         (
             "Alias",

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from sweeper import search
 from sweeper.errors import ParamError, UsageError
 from sweeper.records import TRIAL
-from sweeper.search import FixedSweep, Grid, ParamSelector, Race
+from sweeper.search import FixedSweep, Grid, ParamSelector, Race, RandomSearch, SobolSearch
+from sweeper.search.domain import Domain, IntUniform, Uniform
 from sweeper.search.selectors.random_points import draw_points
 from sweeper.signature import in_order
 from sweeper.testing.selectors import (
@@ -73,6 +74,10 @@ class Climber(ParamSelector):
         self.told.append(params)
 
 
+DOMAIN = Domain(a=range(6), b=[1, 2])
+OTHER = Domain(c=[1, 2, 3])
+INFINITE = Domain(a=IntUniform(0, 5), b=Uniform(0, 1)).when(a={1, 2}, c=[0, 1])
+
 SELECTORS = {
     "pairs": lambda: FixedSweep([((1, 2), 3), ({"a": 1}, 0), ((1, 2), 1)]),
     "nothing": lambda: FixedSweep([]),
@@ -81,6 +86,11 @@ SELECTORS = {
     "random dicts": lambda: FixedSweep.with_random_trials({"a": 9, "b": (-5, 5)}, 20, 2),
     "grid": lambda: Grid(trials=2, a=[1, 2], b=(3, 4, 5)),
     "grid without axes": lambda: Grid(trials=1),
+    "grid of a domain": lambda: Grid(0.5 * DOMAIN + 0.5 * OTHER, trials=2, shuffle=True, seed=3),
+    "grid by rounds": lambda: Grid(DOMAIN, trials=3, repeat_each=4),
+    "random search": lambda: RandomSearch(INFINITE, 20, 2, seed=1),
+    "random search of all": lambda: RandomSearch(DOMAIN, 12, 1),
+    "sobol": lambda: SobolSearch(INFINITE, 20, 2, seed=1),
     "race": lambda: Race(Grid(trials=1, a=range(8)), max_trials=20),
     "race for three": lambda: Race(FixedSweep([((1,), 2), ((2,), 1), ((3,), 0)] * 2), 9, keep=3),
     "race of nobody": lambda: Race(FixedSweep([]), 5),
@@ -536,3 +546,67 @@ def test_alike_values_of_different_types_are_different_points():
 def test_a_grid_checks_its_trials(trials):
     with pytest.raises(UsageError, match="trials="):
         Grid(trials=trials, a=[1])
+
+
+def test_a_grid_takes_a_domain():
+    domain = Domain(a=[1, 2]) + Domain(a=[2, 3])
+    assert drive(Grid(domain, trials=5)) == [({"a": 1}, 5), ({"a": 2}, 5), ({"a": 3}, 5)]
+    assert drive(Grid(Domain(trials=[1], shuffle=[2]), trials=1)) == [
+        ({"trials": 1, "shuffle": 2}, 1)
+    ]
+    assert drive(Grid(trials=1, seed=[1], shuffle=[True])) == [({"seed": 1, "shuffle": True}, 1)]
+
+
+def test_a_shuffled_grid_has_the_same_points_in_an_order_of_its_seed():
+    def order(seed):
+        return drive(Grid(DOMAIN, trials=1, shuffle=True, seed=seed))
+
+    in_order = drive(Grid(DOMAIN, trials=1))
+    assert order(1) == order(1) != order(2)
+    assert sorted(map(str, order(1))) == sorted(map(str, in_order))
+    assert order(1) != in_order
+
+
+@given(st.integers(1, 12), st.integers(0, 4), st.integers(1, 6))
+def test_repeat_each_goes_round_some_points_until_each_has_all(count, trials, repeat_each):
+    selector = Grid(Domain(a=range(count)), trials=trials, repeat_each=repeat_each)
+    asked = drive(selector)
+    assert selector.adaptive
+    if trials == 0:
+        assert asked == [({"a": place}, 0) for place in range(count)]
+        return
+    assert asked == [
+        ({"a": place}, 1)
+        for begin in range(0, count, repeat_each)
+        for _ in range(trials)
+        for place in range(begin, min(begin + repeat_each, count))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("make_one", "said"),
+    [
+        (lambda: Grid(Domain(a=Uniform(0, 1)), trials=1), "has no end: .*RandomSearch"),
+        (lambda: Grid([(1,)], trials=1), r"\[\(1,\)\] is a list: give a Domain"),
+        (lambda: Grid(DOMAIN, trials=1, b=[1]), r"b=\[1\]: with a domain, Grid takes trials, rep"),
+        (lambda: Grid(DOMAIN, trials=1, shuffle=1), "shuffle=1: it must be True or False"),
+        (lambda: Grid(DOMAIN, trials=1, repeat_each=0), "repeat_each=0: it must be 1 or more"),
+        (lambda: Grid(DOMAIN, trials=1, seed=-1), "seed=-1"),
+        (lambda: Grid(DOMAIN.where(lambda _: False), trials=1), "has no points"),
+        (lambda: RandomSearch({"a": [1]}, 1, 1), r"\{'a': \[1\]\} is a dict: give a Domain"),
+        (lambda: RandomSearch(DOMAIN, 13, 1), "points=13: only 12 were found"),
+        (lambda: SobolSearch(DOMAIN, 1, 1.5), "trials=1.5"),
+        (lambda: SobolSearch(DOMAIN, -1, 1), "points=-1"),
+    ],
+)
+def test_what_a_search_of_a_domain_refuses(make_one, said):
+    with pytest.raises(UsageError, match=said):
+        make_one()
+
+
+@pytest.mark.parametrize("search_of", [RandomSearch, SobolSearch])
+def test_more_points_begin_with_the_fewer(search_of):
+    few, many = (drive(search_of(INFINITE, count, 3, seed=5)) for count in (5, 20))
+    assert many[:5] == few
+    assert [trials for _, trials in few] == [3] * 5
+    assert drive(search_of(INFINITE, 5, 3, seed=6)) != few

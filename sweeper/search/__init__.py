@@ -14,13 +14,26 @@ if TYPE_CHECKING:
     from sweeper.search.selectors.fixed import FixedSweep
     from sweeper.search.selectors.grid import Grid
     from sweeper.search.selectors.race import Race
+    from sweeper.search.selectors.random_search import RandomSearch
+    from sweeper.search.selectors.sobol_search import SobolSearch
 
-__all__ = ["FixedSweep", "Grid", "ParamSelector", "Race", "SweepListener", "TrialResults"]
+__all__ = [
+    "FixedSweep",
+    "Grid",
+    "ParamSelector",
+    "Race",
+    "RandomSearch",
+    "SobolSearch",
+    "SweepListener",
+    "TrialResults",
+]
 
 _LAZY = {
     "FixedSweep": "sweeper.search.selectors.fixed",
     "Grid": "sweeper.search.selectors.grid",
     "Race": "sweeper.search.selectors.race",
+    "RandomSearch": "sweeper.search.selectors.random_search",
+    "SobolSearch": "sweeper.search.selectors.sobol_search",
 }
 
 

@@ -27,6 +27,8 @@ SHIPPED = {
     "grid": "sweeper.search.selectors.grid:Grid",
     "race": "sweeper.search.selectors.race:Race",
     "random": "sweeper.search.selectors.fixed:FixedSweep.with_random_trials",
+    "random_search": "sweeper.search.selectors.random_search:RandomSearch",
+    "sobol": "sweeper.search.selectors.sobol_search:SobolSearch",
 }
 """By name: the location of the class, or of the class method, that makes the selector."""
 
