@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from sweeper.errors import SelectorError, UsageError
+from sweeper.errors import SelectorError, SettingsError, UsageError
 from sweeper.search import FixedSweep, Grid, ParamSelector, Race
-from sweeper.search.making import make_selector
+from sweeper.search.domain import Domain, Uniform
+from sweeper.search.making import as_selector, make_selector
 from sweeper.search.names import names_of
 from sweeper.search.selectors import EARLIER_NAMES, SHIPPED, find_selector, selector_names
 from sweeper.search.spaces import Space, choose_selector
@@ -115,6 +116,36 @@ def test_nothing_is_imported_before_it_is_asked_for():
         "assert sweeper.Race.name == 'race'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# -- made of what `sweep` is given ----------------------------------------------------------------
+
+
+def test_a_domain_and_a_list_of_points_are_asked_for():
+    domain = 0.5 * Domain(a=range(5)) + 0.5 * Domain(b=range(5))
+    assert drive(as_selector(domain, 3, 7)) == drive(Grid(domain, trials=3, seed=7))
+    assert drive(as_selector([(1,), {"a": 2}], 3, 7)) == [((1,), 3), ({"a": 2}, 3)]
+    selector = Grid(trials=1)
+    assert as_selector(selector, None, 0) is selector
+
+
+@pytest.mark.parametrize(
+    ("given", "trials", "said"),
+    [
+        (Grid(trials=1), 3, "trials=3: Grid decides how many trials each point gets"),
+        (Domain(a=[1]), None, "trials= is missing"),
+        ([(1,)], None, "trials= is missing"),
+        (Domain(a=[1]), -1, "trials=-1"),
+        ([3], 1, r"points\[0\]=3 is a int"),
+        (Domain(a=Uniform(0, 1)), 3, "has no end: .*RandomSearch"),
+        (((1,), (2,)), 3, r"selector=\(\(1,\), \(2,\)\) is a tuple: pass a ParamSelector"),
+        (Grid, None, "is a ABCMeta: pass a ParamSelector"),
+        ({"a": [1]}, 3, r"or a Domain or a list of points"),
+    ],
+)
+def test_what_sweep_cannot_take_is_said(given, trials, said):
+    with pytest.raises((SettingsError, UsageError), match=said):
+        as_selector(given, trials, 0)
 
 
 # -- made from options ----------------------------------------------------------------------------
