@@ -29,7 +29,15 @@ from sweeper.summary import Summary
 if TYPE_CHECKING:
     from sweeper.api import sweep
     from sweeper.cli.own import main
-    from sweeper.search import FixedSweep, Grid, Hyperband, Race, SuccessiveHalving
+    from sweeper.search import (
+        FixedSweep,
+        Grid,
+        Hyperband,
+        Race,
+        RandomSearch,
+        SobolSearch,
+        SuccessiveHalving,
+    )
     from sweeper.search.domain import (
         Alias,
         Choice,
@@ -71,8 +79,10 @@ __all__ = [
     "PointResult",
     "ProblemError",
     "Race",
+    "RandomSearch",
     "SelectorError",
     "SettingsError",
+    "SobolSearch",
     "StalledError",
     "StoppedError",
     "SuccessiveHalving",
@@ -95,7 +105,16 @@ _LAZY = {
     "load": "sweeper.store.load",
     "main": "sweeper.cli.own",
     **dict.fromkeys(
-        ("FixedSweep", "Grid", "Hyperband", "Race", "SuccessiveHalving"), "sweeper.search"
+        (
+            "FixedSweep",
+            "Grid",
+            "Hyperband",
+            "Race",
+            "RandomSearch",
+            "SobolSearch",
+            "SuccessiveHalving",
+        ),
+        "sweeper.search",
     ),
     **dict.fromkeys(
         (

@@ -7,13 +7,20 @@ import sys
 
 import pytest
 
-from sweeper.errors import SelectorError, UsageError
-from sweeper.search import Ask, FixedSweep, Grid, ParamSelector, Race
-from sweeper.search.making import make_selector
+from sweeper.errors import SelectorError, SettingsError, UsageError
+from sweeper.search import FixedSweep, Grid, ParamSelector, Race
+from sweeper.search.domain import Domain, Uniform
+from sweeper.search.making import as_selector, make_selector
 from sweeper.search.names import names_of
 from sweeper.search.selectors import EARLIER_NAMES, SHIPPED, find_selector, selector_names
 from sweeper.search.spaces import Space, choose_selector
-from sweeper.testing.selectors import drive
+from sweeper.testing.selectors import drive as drive_whole
+
+
+def drive(selector, **options):
+    """What the selector asks for, as pairs."""
+    return [(ask.params, ask.trials) for ask in drive_whole(selector, **options)]
+
 
 CLIMBER = """
 from sweeper.search import ParamSelector
@@ -117,6 +124,36 @@ def test_nothing_is_imported_before_it_is_asked_for():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+# -- made of what `sweep` is given ----------------------------------------------------------------
+
+
+def test_a_domain_and_a_list_of_points_are_asked_for():
+    domain = 0.5 * Domain(a=range(5)) + 0.5 * Domain(b=range(5))
+    assert drive(as_selector(domain, 3, 7)) == drive(Grid(domain, trials=3, seed=7))
+    assert drive(as_selector([(1,), {"a": 2}], 3, 7)) == [((1,), 3), ({"a": 2}, 3)]
+    selector = Grid(trials=1)
+    assert as_selector(selector, None, 0) is selector
+
+
+@pytest.mark.parametrize(
+    ("given", "trials", "said"),
+    [
+        (Grid(trials=1), 3, "trials=3: Grid decides how many trials each point gets"),
+        (Domain(a=[1]), None, "trials= is missing"),
+        ([(1,)], None, "trials= is missing"),
+        (Domain(a=[1]), -1, "trials=-1"),
+        ([3], 1, r"points\[0\]=3 is a int"),
+        (Domain(a=Uniform(0, 1)), 3, "has no end: .*RandomSearch"),
+        (((1,), (2,)), 3, r"selector=\(\(1,\), \(2,\)\) is a tuple: pass a ParamSelector"),
+        (Grid, None, "is a ABCMeta: pass a ParamSelector"),
+        ({"a": [1]}, 3, r"or a Domain or a list of points"),
+    ],
+)
+def test_what_sweep_cannot_take_is_said(given, trials, said):
+    with pytest.raises((SettingsError, UsageError), match=said):
+        as_selector(given, trials, 0)
+
+
 # -- made from options ----------------------------------------------------------------------------
 
 
@@ -125,7 +162,7 @@ def test_options_are_texts_or_values():
     values = make_selector("grid", {"trials": 2, "a": [1, 2], "b": ["x"]})
     assert drive(texts) == drive(values) == drive(Grid(trials=2, a=[1, 2], b=["x"]))
     fixed = make_selector("fixed", {"points": "[(1,2),{a: 3}]", "trials": "4"})
-    assert drive(fixed) == [Ask((1, 2), 4), Ask({"a": 3}, 4)]
+    assert drive(fixed) == [((1, 2), 4), ({"a": 3}, 4)]
     drawn = make_selector("random", {"points": 3, "trials": 1, "ranges": "{a: (0,9)}", "seed": 5})
     assert drive(drawn) == drive(FixedSweep.with_random_trials({"a": (0, 9)}, 3, 1, seed=5))
     race = make_selector("race", {"keep": "2", "max_trials": "9", "selector": Grid(trials=1)})
@@ -178,16 +215,16 @@ def chosen(
 
 
 def test_without_a_name_all_is_as_it_was():
-    assert drive(chosen(grid=["a=1,2"], points=[(9,)])) == [Ask({"a": 1}, 10), Ask({"a": 2}, 10)]
-    assert drive(chosen(points=[(9,)], trials=2)) == [Ask((9,), 2)]
+    assert drive(chosen(grid=["a=1,2"], points=[(9,)])) == [({"a": 1}, 10), ({"a": 2}, 10)]
+    assert drive(chosen(points=[(9,)], trials=2)) == [((9,), 2)]
     with pytest.raises(UsageError, match="nothing says what to try"):
         chosen()
 
 
 def test_every_shipped_selector_is_offered():
-    assert drive(chosen("grid", grid=["a=1,2"], trials=3)) == [Ask({"a": 1}, 3), Ask({"a": 2}, 3)]
-    assert drive(chosen("grid", "a=1,2")) == [Ask({"a": 1}, 10), Ask({"a": 2}, 10)]
-    assert drive(chosen("fixed", "points=[(1,)]")) == [Ask((1,), 10)]
+    assert drive(chosen("grid", grid=["a=1,2"], trials=3)) == [({"a": 1}, 3), ({"a": 2}, 3)]
+    assert drive(chosen("grid", "a=1,2")) == [({"a": 1}, 10), ({"a": 2}, 10)]
+    assert drive(chosen("fixed", "points=[(1,)]")) == [((1,), 10)]
     drawn = FixedSweep.with_random_trials({"a": (0, 9)}, 3, 2, r_eps=0.2, seed=5)
     again = chosen("random", "r_eps=0.2", random=3, ranges=["a=0:9"], trials=2, seed=5)
     assert drive(again) == drive(drawn)

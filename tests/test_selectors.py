@@ -27,8 +27,11 @@ from sweeper.search import (
     Hyperband,
     ParamSelector,
     Race,
+    RandomSearch,
+    SobolSearch,
     SuccessiveHalving,
 )
+from sweeper.search.domain import Domain, IntUniform, Uniform
 from sweeper.search.selectors.random_points import draw_points
 from sweeper.signature import in_order
 from sweeper.testing.selectors import (
@@ -36,9 +39,15 @@ from sweeper.testing.selectors import (
     MOST,
     asks_the_same_on_any_number_of_slots,
     check_selector,
-    drive,
     goes_on_where_it_was,
 )
+from sweeper.testing.selectors import drive as drive_whole
+
+
+def drive(selector, **options):
+    """What the selector asks for, as pairs."""
+    return [(ask.params, ask.trials) for ask in drive_whole(selector, **options)]
+
 
 # -- the contract ---------------------------------------------------------------------------------
 
@@ -80,6 +89,10 @@ class Climber(ParamSelector):
         self.told.append(params)
 
 
+DOMAIN = Domain(a=range(6), b=[1, 2])
+OTHER = Domain(c=[1, 2, 3])
+INFINITE = Domain(a=IntUniform(0, 5), b=Uniform(0, 1)).when(a={1, 2}, c=[0, 1])
+
 SELECTORS = {
     "pairs": lambda: FixedSweep([((1, 2), 3), ({"a": 1}, 0), ((1, 2), 1)]),
     "nothing": lambda: FixedSweep([]),
@@ -88,6 +101,11 @@ SELECTORS = {
     "random dicts": lambda: FixedSweep.with_random_trials({"a": 9, "b": (-5, 5)}, 20, 2),
     "grid": lambda: Grid(trials=2, a=[1, 2], b=(3, 4, 5)),
     "grid without axes": lambda: Grid(trials=1),
+    "grid of a domain": lambda: Grid(0.5 * DOMAIN + 0.5 * OTHER, trials=2, shuffle=True, seed=3),
+    "grid by rounds": lambda: Grid(DOMAIN, trials=3, repeat_each=4),
+    "random search": lambda: RandomSearch(INFINITE, 20, 2, seed=1),
+    "random search of all": lambda: RandomSearch(DOMAIN, 12, 1),
+    "sobol": lambda: SobolSearch(INFINITE, 20, 2, seed=1),
     "race": lambda: Race(Grid(trials=1, a=range(8)), max_trials=20),
     "race for three": lambda: Race(FixedSweep([((1,), 2), ((2,), 1), ((3,), 0)] * 2), 9, keep=3),
     "race of nobody": lambda: Race(FixedSweep([]), 5),
@@ -111,11 +129,6 @@ def test_every_selector_keeps_the_contract(make, clause):
     clause(make, MOST)
 
 
-def asked_by(selector):
-    """What it asks for, as pairs."""
-    return [(ask.params, ask.trials) for ask in drive(selector)]
-
-
 def test_it_does_not_wait_for_somebody_outside(make):
     assert make().waiting_outside() is False
 
@@ -123,7 +136,7 @@ def test_it_does_not_wait_for_somebody_outside(make):
 def test_the_adaptive_one_depends_on_results_and_is_told_in_order():
     selector = Climber(3)
     asked = drive(selector)
-    assert [ask.params for ask in asked] == selector.told
+    assert [params for params, _ in asked] == selector.told
     assert (6,) in selector.told  # the top of the toy problem
     assert drive(Climber(3), failing=lambda params: params == (3,)) == asked[:1]
 
@@ -247,13 +260,13 @@ def row(params, trials):
 
 def test_points_come_in_their_order_with_their_trials():
     pairs = [((2,), 3), ({"a": 1}, 0), ((2,), np.int64(1))]
-    assert asked_by(FixedSweep(pairs)) == [((2,), 3), ({"a": 1}, 0), ((2,), 1)]
-    assert asked_by(FixedSweep(iter([[(2,), 3]]))) == [((2,), 3)]
+    assert drive(FixedSweep(pairs)) == [((2,), 3), ({"a": 1}, 0), ((2,), 1)]
+    assert drive(FixedSweep(iter([[(2,), 3]]))) == [((2,), 3)]
 
 
 def test_the_results_of_an_earlier_sweep_are_its_points_again():
     earlier = [row((2,), 3), tuple(row({"a": 1}, 2)), row((3,), 0), ((4,), 5)]
-    assert asked_by(FixedSweep(earlier)) == [((2,), 3), ({"a": 1}, 2), ((3,), 0), ((4,), 5)]
+    assert drive(FixedSweep(earlier)) == [((2,), 3), ({"a": 1}, 2), ((3,), 0), ((4,), 5)]
 
 
 @pytest.mark.parametrize(
@@ -504,7 +517,7 @@ def test_random_trials_checks_what_it_is_given(change, said):
 
 
 def test_the_first_axis_varies_slowest():
-    assert asked_by(Grid(trials=3, hidden=[16, 64], nonlinearity=("Tanh", "ReLU"))) == [
+    assert drive(Grid(trials=3, hidden=[16, 64], nonlinearity=("Tanh", "ReLU"))) == [
         ({"hidden": 16, "nonlinearity": "Tanh"}, 3),
         ({"hidden": 16, "nonlinearity": "ReLU"}, 3),
         ({"hidden": 64, "nonlinearity": "Tanh"}, 3),
@@ -515,14 +528,14 @@ def test_the_first_axis_varies_slowest():
 def test_any_iterable_is_an_axis_and_a_set_is_put_in_order():
     names = {"Tanh", "ReLU", "ELU"}
     asked = drive(Grid(trials=0, a=np.arange(2), b=iter([None]), c=names, self=range(1)))
-    assert [tuple(ask.params.values()) for ask in asked] == [
+    assert [tuple(params.values()) for params, _ in asked] == [
         (a, None, c, 0) for a in (0, 1) for c in in_order(names)
     ]
-    assert all(type(ask.params["a"]) is int for ask in asked)
+    assert all(type(params["a"]) is int for params, _ in asked)
 
 
 def test_without_axes_there_is_one_point():
-    assert asked_by(Grid(trials=4)) == [({}, 4)]
+    assert drive(Grid(trials=4)) == [({}, 4)]
 
 
 @pytest.mark.parametrize(
@@ -554,3 +567,67 @@ def test_alike_values_of_different_types_are_different_points():
 def test_a_grid_checks_its_trials(trials):
     with pytest.raises(UsageError, match="trials="):
         Grid(trials=trials, a=[1])
+
+
+def test_a_grid_takes_a_domain():
+    domain = Domain(a=[1, 2]) + Domain(a=[2, 3])
+    assert drive(Grid(domain, trials=5)) == [({"a": 1}, 5), ({"a": 2}, 5), ({"a": 3}, 5)]
+    assert drive(Grid(Domain(trials=[1], shuffle=[2]), trials=1)) == [
+        ({"trials": 1, "shuffle": 2}, 1)
+    ]
+    assert drive(Grid(trials=1, seed=[1], shuffle=[True])) == [({"seed": 1, "shuffle": True}, 1)]
+
+
+def test_a_shuffled_grid_has_the_same_points_in_an_order_of_its_seed():
+    def order(seed):
+        return drive(Grid(DOMAIN, trials=1, shuffle=True, seed=seed))
+
+    in_order = drive(Grid(DOMAIN, trials=1))
+    assert order(1) == order(1) != order(2)
+    assert sorted(map(str, order(1))) == sorted(map(str, in_order))
+    assert order(1) != in_order
+
+
+@given(st.integers(1, 12), st.integers(0, 4), st.integers(1, 6))
+def test_repeat_each_goes_round_some_points_until_each_has_all(count, trials, repeat_each):
+    selector = Grid(Domain(a=range(count)), trials=trials, repeat_each=repeat_each)
+    asked = drive(selector)
+    assert selector.adaptive
+    if trials == 0:
+        assert asked == [({"a": place}, 0) for place in range(count)]
+        return
+    assert asked == [
+        ({"a": place}, 1)
+        for begin in range(0, count, repeat_each)
+        for _ in range(trials)
+        for place in range(begin, min(begin + repeat_each, count))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("make_one", "said"),
+    [
+        (lambda: Grid(Domain(a=Uniform(0, 1)), trials=1), "has no end: .*RandomSearch"),
+        (lambda: Grid([(1,)], trials=1), r"\[\(1,\)\] is a list: give a Domain"),
+        (lambda: Grid(DOMAIN, trials=1, b=[1]), r"b=\[1\]: with a domain, Grid takes trials, rep"),
+        (lambda: Grid(DOMAIN, trials=1, shuffle=1), "shuffle=1: it must be True or False"),
+        (lambda: Grid(DOMAIN, trials=1, repeat_each=0), "repeat_each=0: it must be 1 or more"),
+        (lambda: Grid(DOMAIN, trials=1, seed=-1), "seed=-1"),
+        (lambda: Grid(DOMAIN.where(lambda _: False), trials=1), "has no points"),
+        (lambda: RandomSearch({"a": [1]}, 1, 1), r"\{'a': \[1\]\} is a dict: give a Domain"),
+        (lambda: RandomSearch(DOMAIN, 13, 1), "points=13: only 12 were found"),
+        (lambda: SobolSearch(DOMAIN, 1, 1.5), "trials=1.5"),
+        (lambda: SobolSearch(DOMAIN, -1, 1), "points=-1"),
+    ],
+)
+def test_what_a_search_of_a_domain_refuses(make_one, said):
+    with pytest.raises(UsageError, match=said):
+        make_one()
+
+
+@pytest.mark.parametrize("search_of", [RandomSearch, SobolSearch])
+def test_more_points_begin_with_the_fewer(search_of):
+    few, many = (drive(search_of(INFINITE, count, 3, seed=5)) for count in (5, 20))
+    assert many[:5] == few
+    assert [trials for _, trials in few] == [3] * 5
+    assert drive(search_of(INFINITE, 5, 3, seed=6)) != few

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from sweeper.search.selectors.grid import Grid
     from sweeper.search.selectors.hyperband import Hyperband
     from sweeper.search.selectors.race import Race
+    from sweeper.search.selectors.random_search import RandomSearch
+    from sweeper.search.selectors.sobol_search import SobolSearch
     from sweeper.search.selectors.successive_halving import SuccessiveHalving
 
 __all__ = [
@@ -25,6 +27,8 @@ __all__ = [
     "Hyperband",
     "ParamSelector",
     "Race",
+    "RandomSearch",
+    "SobolSearch",
     "SuccessiveHalving",
     "SweepListener",
     "TrialResults",
@@ -35,6 +39,8 @@ _LAZY = {
     "Grid": "sweeper.search.selectors.grid",
     "Hyperband": "sweeper.search.selectors.hyperband",
     "Race": "sweeper.search.selectors.race",
+    "RandomSearch": "sweeper.search.selectors.random_search",
+    "SobolSearch": "sweeper.search.selectors.sobol_search",
     "SuccessiveHalving": "sweeper.search.selectors.successive_halving",
 }
 

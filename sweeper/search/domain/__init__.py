@@ -16,7 +16,7 @@ from sweeper.search.domain.distributions import (
     Normal,
     Uniform,
 )
-from sweeper.search.domain.domain import Domain, Option
+from sweeper.search.domain.domain import Domain, Option, check_domain
 
 __all__ = [
     "Alias",
@@ -30,4 +30,5 @@ __all__ = [
     "Normal",
     "Option",
     "Uniform",
+    "check_domain",
 ]

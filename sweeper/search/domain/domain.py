@@ -275,6 +275,20 @@ class Option(Domain):
         super().__init__({name: values})
 
 
+def check_domain(given: object) -> Domain:
+    """`given`, where it is a domain.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if not isinstance(given, Domain):
+        raise UsageError(
+            f"{given!r} is a {type(given).__name__}: give a Domain, as in Domain(width=[16, 64], "
+            "rate=Uniform(0, 0.5))"
+        )
+    return given
+
+
 _DRAW = "a parameter has a distribution: use RandomSearch(domain, points=…, trials=…)"
 
 

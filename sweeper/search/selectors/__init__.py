@@ -29,6 +29,8 @@ SHIPPED = {
     "hyperband": "sweeper.search.selectors.hyperband:Hyperband",
     "race": "sweeper.search.selectors.race:Race",
     "random": "sweeper.search.selectors.fixed:FixedSweep.with_random_trials",
+    "random_search": "sweeper.search.selectors.random_search:RandomSearch",
+    "sobol": "sweeper.search.selectors.sobol_search:SobolSearch",
 }
 """By name: the location of the class, or of the class method, that makes the selector."""
 

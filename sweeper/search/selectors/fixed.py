@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sweeper.errors import UsageError
 from sweeper.records import Params
 from sweeper.renamed import accepts_earlier
-from sweeper.search.checks import MOST_TRIALS, check_count, check_params
-from sweeper.search.selector import ParamSelector
+from sweeper.search.checks import check_count, check_params
+from sweeper.search.listed import Listed
 from sweeper.search.selectors.random_points import draw_points
 
 _RESULT_FIELDS = 8
 """The fields of a point's result: params, lr_min, lr_max, batch_size, perf_train, …"""
 
 
-class FixedSweep(ParamSelector):
+class FixedSweep(Listed):
     """Asks for given points, in the given order.
 
     Args:
@@ -34,11 +33,10 @@ class FixedSweep(ParamSelector):
     """
 
     name = "fixed"
-    most_untold = MOST_TRIALS
 
     @accepts_earlier(gnt_results="results")
     def __init__(self, results: Iterable[Any]) -> None:
-        self._left = deque(_read(f"results[{place}]", item) for place, item in enumerate(results))
+        super().__init__(_read(f"results[{place}]", item) for place, item in enumerate(results))
 
     @classmethod
     @accepts_earlier(pts="points")
@@ -66,10 +64,10 @@ class FixedSweep(ParamSelector):
         r_eps: float = 0.01,
         seed: int = 0,
     ) -> FixedSweep:
-        """Random points, each with the same number of trials.
+        """Random points as earlier releases drew them: `RandomSearch` draws from any domain.
 
-        With the same ranges and seed, asking for more points only adds points, so that a sweep can
-        be extended.
+        It stays for the folders that were begun with it.  With the same ranges and seed, asking for
+        more points only adds points, so that a sweep can be extended.
 
         Args:
             ranges: A sequence of ranges, for points that are tuples, or a mapping of parameter
@@ -91,14 +89,6 @@ class FixedSweep(ParamSelector):
                 points; the message says how many were found.
         """
         return cls.with_fixed_trials(draw_points(ranges, points, r_eps, seed), trials)
-
-    def get_next_trials(self) -> tuple[Params, int] | None:
-        """The next point in order."""
-        return self._left.popleft() if self._left else None
-
-    def has_more_trials(self) -> bool:
-        """Whether any point is left."""
-        return bool(self._left)
 
 
 def _read(name: str, item: Any) -> tuple[Params, int]:

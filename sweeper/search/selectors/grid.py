@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, overload
 
@@ -11,13 +10,13 @@ import numpy as np
 
 from sweeper.errors import UsageError
 from sweeper.records import Params
-from sweeper.search.checks import MOST_TRIALS, check_count
-from sweeper.search.domain import Domain
-from sweeper.search.selector import ParamSelector
+from sweeper.search.checks import check_count
+from sweeper.search.domain import Domain, check_domain
+from sweeper.search.listed import Listed
 from sweeper.signature import encode
 
 
-class Grid(ParamSelector):
+class Grid(Listed):
     """Every point of a domain, or of the product of axes given by name.
 
     `Grid(trials=10, hidden=[16, 64], depth=[1, 2, 3])` is `Grid(Domain(hidden=[16, 64],
@@ -43,7 +42,6 @@ class Grid(ParamSelector):
     """
 
     name = "grid"
-    most_untold = MOST_TRIALS
 
     @overload
     def __init__(
@@ -69,16 +67,8 @@ class Grid(ParamSelector):
             points, repeat_each = _points_in_order(domain, **_read_options(axes))
         if repeat_each is not None:
             self.adaptive = True
-            self.look_ahead = max(ParamSelector.look_ahead, repeat_each)
-        self._left: deque[tuple[Params, int]] = deque(_asks(points, trials, repeat_each))
-
-    def get_next_trials(self) -> tuple[Params, int] | None:
-        """The next point in order."""
-        return self._left.popleft() if self._left else None
-
-    def has_more_trials(self) -> bool:
-        """Whether any point is left."""
-        return bool(self._left)
+            self.look_ahead = max(Listed.look_ahead, repeat_each)
+        super().__init__(_asks(points, trials, repeat_each))
 
 
 _OPTIONS = {"repeat_each": None, "shuffle": False, "seed": 0}
@@ -97,11 +87,7 @@ def _read_options(given: dict[str, Any]) -> dict[str, Any]:
 def _points_in_order(
     domain: Domain, repeat_each: int | None, shuffle: bool, seed: int
 ) -> tuple[list[Params], int | None]:
-    if not isinstance(domain, Domain):
-        raise UsageError(
-            f"Grid({domain!r}): give a Domain, or axes by name; for a list of points use "
-            "FixedSweep.with_fixed_trials(points, trials)"
-        )
+    check_domain(domain)
     check_count("seed", seed, most=None)
     if not isinstance(shuffle, bool):
         raise UsageError(f"shuffle={shuffle!r}: it must be True or False")

@@ -1,0 +1,32 @@
+"""`RandomSearch`: points drawn at random."""
+
+from __future__ import annotations
+
+from sweeper.search.checks import check_count
+from sweeper.search.domain import Domain, check_domain
+from sweeper.search.listed import Listed
+
+
+class RandomSearch(Listed):
+    """Points of a domain, drawn at random; no two are alike.
+
+    Bergstra and Bengio, "Random Search for Hyper-Parameter Optimization", JMLR 13 (2012).  With the
+    same domain and seed, asking for more points only adds points, so that a sweep can be extended.
+
+    Args:
+        domain: What to draw from, finite or not.
+        points: Number of points.
+        trials: Number of trials per point.
+        seed: Random seed.
+
+    Raises:
+        UsageError: the domain has not as many points, its constraints refuse nearly all, or a
+            number breaks its rule.
+    """
+
+    name = "random_search"
+
+    def __init__(self, domain: Domain, points: int, trials: int, *, seed: int = 0) -> None:
+        check_count("trials", trials)
+        drawn = check_domain(domain).sample(points, seed)
+        super().__init__((point, trials) for point in drawn)
