@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         RandomSearch,
         SobolSearch,
         SuccessiveHalving,
+        TunedComparison,
     )
     from sweeper.search.domain import (
         Alias,
@@ -92,6 +93,7 @@ __all__ = [
     "SweepResult",
     "SweeperError",
     "TrialResults",
+    "TunedComparison",
     "Uniform",
     "UsageError",
     "get_settings",
@@ -113,6 +115,7 @@ _LAZY = {
             "RandomSearch",
             "SobolSearch",
             "SuccessiveHalving",
+            "TunedComparison",
         ),
         "sweeper.search",
     ),

@@ -218,7 +218,14 @@ def _bind(
         notes.append("the problem's code changed during this sweep, and that was allowed")
     notes += filter(None, [machine_note(store.meta, here), numerics_note(store.meta)])
     machine = store.meta.get("machine", here)
-    store.set_meta({"notes": list(dict.fromkeys(notes)), "machine": machine, **opened.facts})
+    store.set_meta(
+        {
+            "notes": list(dict.fromkeys(notes)),
+            "machine": machine,
+            "compare_by": list(selector.compare_by),
+            **opened.facts,
+        }
+    )
     store.add_event(
         time.time(),
         "opened",

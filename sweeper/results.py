@@ -9,13 +9,13 @@ import math
 from collections import Counter
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.errors import UsageError
-from sweeper.records import CLASSIC, FINAL, Alias, Metric, Params, TunedSettings
+from sweeper.records import CLASSIC, Alias, Metric, Params, TunedSettings
 from sweeper.stats import (
     By,
     Comparison,
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 from sweeper.summary import OnTest, PointSummary, Summary, printable, show_params, show_value
 
 FloatArray = NDArray[np.float64]
-
-T = TypeVar("T")
 
 METRICS = tuple(metric.name for metric in CLASSIC)
 
@@ -90,6 +88,11 @@ class FailureReport:
     """The budget of the trials asked for, as the next one."""
     group: str = ""
 
+    @property
+    def key(self) -> tuple[str, int | None, str]:
+        """The `SweepResult.key` of the point that it belongs to."""
+        return repr(self.params), self.budget, self.group
+
     def __str__(self) -> str:
         which = self.stage if self.number is None else f"{self.stage} {self.number}"
         return printable(f"{self.params} {which}: {self.message}")
@@ -115,6 +118,7 @@ class SweepResult(Sequence[PointResult]):
         declared: Mapping[str, Sequence[FloatArray]] | None = None,
         budgets: Sequence[int | None] | None = None,
         groups: Sequence[str] | None = None,
+        compare_by: Sequence[str] = (),
     ) -> None:
         self._points = tuple(points)
         self.trial_numbers = tuple(trial_numbers)
@@ -149,6 +153,8 @@ class SweepResult(Sequence[PointResult]):
         trials have several budgets, or are of several groups, is here once for each of them."""
         self.groups = ("",) * len(self._points) if groups is None else tuple(groups)
         """For each point the group in which the selector asked for its trials; "" if in none."""
+        self.compare_by = tuple(compare_by)
+        """Names of the parameters that points are compared by; empty: by all (see `by`)."""
 
     @overload
     def __getitem__(self, place: int) -> PointResult: ...
@@ -169,7 +175,7 @@ class SweepResult(Sequence[PointResult]):
 
     def summary(self) -> Summary:
         """n, diverged, failed, mean, standard deviation and 95 % interval of each point."""
-        failed = Counter((repr(one.params), one.budget, one.group) for one in self.failures)
+        failed = Counter(one.key for one in self.failures)
         intervals = [self.intervals(metric) for metric in ("perf_val", "perf_train")]
         shown = [one.name for one in self.metrics if one.shown and one.name in self.declared]
         declared = {name: self.intervals(name) for name in shown}
@@ -179,7 +185,7 @@ class SweepResult(Sequence[PointResult]):
                     params=point.params,
                     n=len(point.perf_val),
                     diverged=int(np.sum(~np.isfinite(point.loss_train + point.loss_val))),
-                    failed=failed[self._key(place)],
+                    failed=failed[self.key(place)],
                     perf_val=intervals[0][place],
                     perf_train=intervals[1][place],
                     tunings=len(np.unique(self.tunings[place])),
@@ -191,7 +197,7 @@ class SweepResult(Sequence[PointResult]):
                 for place, point in enumerate(self)
             ),
             self.notes,
-            self.compare() if len(self) > 1 else None,
+            self.compare() if len(self.comparable()) > 1 else None,
             self.on_test(),
         )
 
@@ -205,67 +211,66 @@ class SweepResult(Sequence[PointResult]):
         Raises:
             UsageError: no point has a column of this name.
         """
-        columns = [self._columns(place) for place in range(len(self))]
+        from sweeper.selection import columns_of, only
+
+        columns = [columns_of(self, place) for place in range(len(self))]
         known = dict.fromkeys(name for row in columns for name in row)
         for name, value in values.items():
             if name not in known:
                 raise UsageError(f"{name}={value!r}: choose one of {', '.join(known)}")
-        return self._only(
-            [
-                place
-                for place, row in enumerate(columns)
-                if all(name in row and row[name] == value for name, value in values.items())
-                and (domain is None or self[place].params in domain)
-            ]
-        )
+        places = [
+            place
+            for place, row in enumerate(columns)
+            if all(name in row and row[name] == value for name, value in values.items())
+            and (domain is None or self[place].params in domain)
+        ]
+        return only(self, places)
 
-    def _columns(self, place: int) -> dict[str, Any]:
-        """A point's parameters, its budget and its group."""
-        own = {"budget": self.budgets[place], "group": self.groups[place]}
-        return dict(params_columns(self[place].params, own)) | own
+    def by(self, *names: str) -> SweepResult:
+        """The points that agree on these parameters as one point each.
 
-    def _only(self, places: Sequence[int]) -> SweepResult:
-        """The points at these places."""
+        A point's trials are those of all points that it stands for, and each of these counts as one
+        of its tunings: so intervals and verdicts are about the named parameters, with the others
+        chosen anew by another search.
 
-        def chosen(values: Sequence[T]) -> list[T]:
-            return [values[place] for place in places]
+        Raises:
+            UsageError: no name is given, or a point has no parameter of this name.
+        """
+        from sweeper.selection import places_by, pooled
 
-        kept = {self._key(place) for place in places}
-        return SweepResult(
-            chosen(self._points),
-            chosen(self.trial_numbers),
-            [one for one in self.failures if (repr(one.params), one.budget, one.group) in kept],
-            self.notes,
-            chosen(self.tunings),
-            chosen(self.flags),
-            self.n_val,
-            chosen(self.settings),
-            None if self.test is None else chosen(self.test),
-            paired=self.paired,
-            metrics=self.metrics,
-            declared={name: chosen(found) for name, found in self.declared.items()},
-            budgets=chosen(self.budgets),
-            groups=chosen(self.groups),
-        )
-
-    def _key(self, place: int) -> tuple[str, int | None, str]:
-        return repr(self[place].params), self.budgets[place], self.groups[place]
+        if not names:
+            raise UsageError("by(): give the names of the parameters to compare by")
+        return pooled(self, places_by(self, range(len(self)), names), names)
 
     def comparable(self) -> SweepResult:
         """The points that may be compared: trials of one group and one budget.
 
         They are those of the group `"final"`, or else of the group that was asked for last, and of
         its largest budget: other groups and smaller budgets have chosen these.  `where` gives any
-        others.
+        others.  With `compare_by`, points that agree on these parameters are one point.
         """
-        if len(set(zip(self.budgets, self.groups, strict=True))) < 2:
-            return self
-        group = FINAL if FINAL in self.groups else self.groups[-1]
-        budgets = [
-            budget for budget, own in zip(self.budgets, self.groups, strict=True) if own == group
-        ]
-        most = None if None in budgets else max(filter(None, budgets))
-        return self.where(group=group, budget=most)
+        from sweeper.selection import judged, only, pooled
+
+        chosen = judged(self)
+        if self.compare_by:
+            return pooled(self, chosen, self.compare_by)
+        return self if len(chosen) == len(self) else only(self, [place for (place,) in chosen])
+
+    def best_places(self, metric: str = "perf_val") -> list[int]:
+        """The places of the points that `best` stands for: one, or several with `compare_by`.
+
+        Raises:
+            UsageError: as `best`.
+        """
+        from sweeper.selection import judged
+
+        comparable = self.comparable()
+        best = comparable.best(metric)
+        return judged(self)[next(at for at, point in enumerate(comparable) if point is best)]
+
+    def key(self, place: int) -> tuple[str, int | None, str]:
+        """What distinguishes a point's row: its parameters, budget and group."""
+        return repr(self[place].params), self.budgets[place], self.groups[place]
 
     def values(self, metric: str) -> list[FloatArray]:
         """Each point's values of a metric, in order of trial number; of shape (trials,).
@@ -299,8 +304,10 @@ class SweepResult(Sequence[PointResult]):
 
     def on_test(self) -> OnTest | None:
         """The best point by `perf_val` on the test set; None: no test set."""
-        if self.test is None or not any(len(point.perf_val) for point in self):
+        if self.test is None or not any(len(point.perf_val) for point in self.comparable()):
             return None
+        if self.comparable() is not self:
+            return self.comparable().on_test()
         best = self.best()
         place = next(at for at, point in enumerate(self) if point is best)
         perf = self._intervals([one.perf_test for one in self.test], (0.0, 1.0))[place]

@@ -30,6 +30,7 @@ from sweeper.search import (
     RandomSearch,
     SobolSearch,
     SuccessiveHalving,
+    TunedComparison,
 )
 from sweeper.search.domain import Domain, IntUniform, Uniform
 from sweeper.search.selectors.random_points import draw_points
@@ -115,6 +116,9 @@ SELECTORS = {
     ),
     "halving of one": lambda: SuccessiveHalving([(1,)]),
     "hyperband": lambda: Hyperband([(n,) for n in range(30)], max_budget=9),
+    "tuned comparison": lambda: TunedComparison(
+        Domain(v=[1, 2]), Domain(x=IntUniform(0, 9)), 3, 4, tunings=2
+    ),
     "adaptive": lambda: Climber(3),
 }
 

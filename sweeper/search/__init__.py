@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sweeper.search.selectors.random_search import RandomSearch
     from sweeper.search.selectors.sobol_search import SobolSearch
     from sweeper.search.selectors.successive_halving import SuccessiveHalving
+    from sweeper.search.selectors.tuned_comparison import TunedComparison
 
 __all__ = [
     "Answer",
@@ -32,6 +33,7 @@ __all__ = [
     "SuccessiveHalving",
     "SweepListener",
     "TrialResults",
+    "TunedComparison",
 ]
 
 _LAZY = {
@@ -42,6 +44,7 @@ _LAZY = {
     "RandomSearch": "sweeper.search.selectors.random_search",
     "SobolSearch": "sweeper.search.selectors.sobol_search",
     "SuccessiveHalving": "sweeper.search.selectors.successive_halving",
+    "TunedComparison": "sweeper.search.selectors.tuned_comparison",
 }
 
 

@@ -177,6 +177,10 @@ class ParamSelector(SweepListener, ABC):
     never depends on the machine, since results would then depend on it.
     """
 
+    compare_by: tuple[str, ...] = ()
+    """Names of parameters that results are compared by: points that agree on them count as one
+    point, which was tuned several times.  Empty: every point is compared."""
+
     @abstractmethod
     def get_next_trials(self) -> Answer | None:
         """The next trials to train: `(params, trials)`, an `Ask`, or None.

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper.records import Params, TunedSettings
-from sweeper.results import PointResult, SweepResult
+from sweeper.results import SweepResult
 from sweeper.show.clean import clean, clean_line
 from sweeper.stats.comparison import plural
 from sweeper.summary import PointSummary, labels_of, show_interval, show_params
@@ -41,9 +41,7 @@ def results_table(results: SweepResult, width: int | None = None) -> Table:
     points = results.summary().points
     best = _best(results)
     columns: dict[str, list[str]] = {
-        "": [
-            _mark(point is best, flag) for point, flag in zip(results, results.flags, strict=True)
-        ],
+        "": [_mark(place in best, flag) for place, flag in enumerate(results.flags)],
         "params": [name_point(point.params) for point in points],
         **{name: list(map(clean_line, cells)) for name, cells in labels_of(points).items()},
         "learning rate": [_rates(found) for found in results.settings],
@@ -66,13 +64,15 @@ def results_table(results: SweepResult, width: int | None = None) -> Table:
             justify="right" if name in {"budget", "batch", "n", "diverged", "failed"} else "left",
             style="dim" if name == "perf_train" else "",
         )
-    for point, cells in zip(results, zip(*columns.values(), strict=True), strict=True):
-        table.add_row(*(Text(cell) for cell in cells), style="bold" * (point is best))
+    for place, cells in enumerate(zip(*columns.values(), strict=True)):
+        table.add_row(*(Text(cell) for cell in cells), style="bold" * (place in best))
     return table
 
 
-def _best(results: SweepResult) -> PointResult | None:
-    return results.best() if any(len(point.perf_val) for point in results) else None
+def _best(results: SweepResult) -> list[int]:
+    """The places of the points that have a star."""
+    has_trials = any(len(point.perf_val) for point in results.comparable())
+    return results.best_places() if has_trials else []
 
 
 def _mark(is_best: bool, flag: str) -> str:

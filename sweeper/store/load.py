@@ -16,7 +16,7 @@ from sweeper.store.asked import AskedTrials, asked_trials
 from sweeper.store.database import Store
 from sweeper.store.flags import flags
 from sweeper.store.paths import Paths
-from sweeper.store.rows import is_apart, read_metrics
+from sweeper.store.rows import is_apart, read_metrics, read_names
 from sweeper.summary import show_params
 
 
@@ -109,6 +109,7 @@ def _read_results(store: Store) -> SweepResult:
         paired=bool(store.meta.get("paired", False)),
         budgets=[one.budget for one in asked],
         groups=[one.group for one in asked],
+        compare_by=read_names(store.meta.get("compare_by", [])),
         metrics=(*CLASSIC, *metrics),
         declared={
             metric.name: [np.array(row, dtype=np.float64) for row in rows]

@@ -70,6 +70,12 @@ def read_metrics(found: Any) -> tuple[Metric, ...]:
     return tuple(metrics)
 
 
+def read_names(found: Any) -> list[str]:
+    """Names of parameters."""
+    expect(isinstance(found, list) and are_texts(found), "a list of names", found)
+    return list(found)
+
+
 def is_apart(name: str) -> bool:
     """Whether `name` is that of a point trained by earlier code."""
     return APART in name

@@ -49,6 +49,7 @@ def sweep(
     name = names_of(selector)[0]
     recorded = store.recorded(name, log=selector.adaptive)
     study = Study(selector, ToyPlan(), point_of, most_cores=4, slots=slots, recorded=recorded)
+    store.set_meta({"compare_by": list(selector.compare_by)})
     store.begin(study.begin(), name, keep_log=selector.adaptive)
     loop = dispatch(study, Scheduler(slots), backend, interrupts, clock, clock)
     for events in itertools.islice(loop, batches):

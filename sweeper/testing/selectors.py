@@ -24,9 +24,10 @@ from sweeper.results import METRICS
 from sweeper.search import Ask, ParamSelector, SweepListener, TrialResults
 from sweeper.search.names import names_of
 from sweeper.search.selector import as_ask
+from sweeper.signature import params_key
 from sweeper.store.database import Store
 from sweeper.testing.loop import memory, sweep
-from sweeper.testing.toy import ToyBackend, Which, draw, never, point_of
+from sweeper.testing.toy import Measured, ToyBackend, Which, draw, never, point_of
 
 Measure: TypeAlias = Callable[[Params, int, int | None], float]
 """Gives a trial's performance, given its parameters, number and budget."""
@@ -142,8 +143,9 @@ def tell(
     `counts` are the trials of each point and budget so far, and are updated.
     """
     params, trials, budget = asked.params, asked.trials, asked.budget
-    known = point_of(params).encoded
-    if all(known != other for other, _ in counts):
+    known = params_key(params)
+    if (known, 0) not in counts:
+        counts[known, 0] = 0  # tuned
         selector.on_hparams_found(params, 0.01, 0.1, 32)
     first = counts.setdefault((known, budget), 0)
     counts[known, budget] += trials
@@ -172,6 +174,7 @@ def simulate(
     deaths: float = 0.0,
     failing: Which = never,
     batches: int | None = None,
+    measured: Measured | None = None,
 ) -> tuple[Asked | Told, ...]:
     """Sweep the made-up problem as `sweeper.sweep` would; returns the selector's log.
 
@@ -183,11 +186,12 @@ def simulate(
         deaths: The probability that a worker dies while running a replica.
         failing: Says which replicas fail.
         batches: Kill the sweep after this many batches of events; None: run to the end.
+        measured: Gives the metrics of trials; None: arbitrary ones.
 
     Raises:
         AssertionError: the selector breaks its protocol, or stalls the sweep.
     """
-    backend = ToyBackend(seed, deaths, failing)
+    backend = ToyBackend(seed, deaths, failing, measured=measured)
     interrupts: Any = SimpleNamespace(signal=None)
     try:
         sweep(selector, slots, store, backend, interrupts, backend.clock, batches)

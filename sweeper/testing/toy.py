@@ -47,6 +47,13 @@ Which: TypeAlias = Callable[[Any, str, int], bool]
 """Whether something happens to a replica, given its parameters, stage and number."""
 
 
+Measured: TypeAlias = Callable[[Any, int, str], dict[str, float]]
+"""Gives a trial's metrics, given its parameters, number and stage."""
+
+
+_SETTINGS = SweepSettings()
+
+
 def never(_params: Any, _stage: str, _number: int) -> bool:
     """Happens to no replica."""
     return False
@@ -54,7 +61,7 @@ def never(_params: Any, _stage: str, _number: int) -> bool:
 
 def point_of(params: Any) -> Point:
     """The point of the made-up problem with these params."""
-    return make_point(params, "toy", SweepSettings(), 0)
+    return make_point(params, "toy", _SETTINGS, 0)
 
 
 def draw(params: Any, stage: str, number: int, what: str) -> float:
@@ -87,12 +94,14 @@ def perf_in(arrays: bytes) -> float:
     return float(unpack_arrays(arrays)["perf"])
 
 
-def replica_of(job: Job, number: int, started: float, ended: float) -> Outcome:
+def replica_of(
+    job: Job, number: int, started: float, ended: float, measured: Measured | None = None
+) -> Outcome:
     """The outcome of a replica of the job."""
     params = params_of(job)
     outcome = Outcome(job.point, job.stage, number, started, ended)
     if is_trial(job.stage):
-        metrics = metrics_of(params, number, job.stage)
+        metrics = (measured or metrics_of)(params, number, job.stage)
         return dataclasses.replace(outcome, metrics=metrics)
     return dataclasses.replace(outcome, arrays=perf_arrays(draw(params, job.stage, number, "perf")))
 
@@ -169,6 +178,8 @@ class ToyBackend:
     stuck: Which = never
     failure: Failure = BOOM
     """The failure of replicas that are `failing`."""
+    measured: Measured | None = None
+    """The metrics of trials; None: `metrics_of`."""
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)  # noqa: S311 - no secret
@@ -215,7 +226,7 @@ class ToyBackend:
         """The outcome of a replica."""
         if self.failing(params, job.stage, number):
             return Outcome(job.point, job.stage, number, started, ended, failure=self.failure)
-        return replica_of(job, number, started, ended)
+        return replica_of(job, number, started, ended, self.measured)
 
     def stop(self, slot: int) -> None:
         """See `Backend`."""

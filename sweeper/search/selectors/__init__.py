@@ -31,6 +31,7 @@ SHIPPED = {
     "random": "sweeper.search.selectors.fixed:FixedSweep.with_random_trials",
     "random_search": "sweeper.search.selectors.random_search:RandomSearch",
     "sobol": "sweeper.search.selectors.sobol_search:SobolSearch",
+    "tuned": "sweeper.search.selectors.tuned_comparison:TunedComparison",
 }
 """By name: the location of the class, or of the class method, that makes the selector."""
 
