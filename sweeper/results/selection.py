@@ -9,16 +9,16 @@ import numpy as np
 
 from sweeper.errors import UsageError
 from sweeper.records import FINAL, Params, TunedSettings
-from sweeper.results import (
+from sweeper.results.points import (
     METRICS,
     TEST_METRICS,
     FailureReport,
     FloatArray,
     PointResult,
-    SweepResult,
     Tested,
     params_columns,
 )
+from sweeper.results.result import SweepResult
 
 T = TypeVar("T")
 

@@ -7,15 +7,25 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.errors import UsageError
-from sweeper.records import CLASSIC, Alias, Metric, Params, TunedSettings
+from sweeper.records import CLASSIC, Metric, Params, TunedSettings
+from sweeper.results.points import (
+    METRICS,
+    TEST_METRICS,
+    TRIAL_COLUMNS,
+    FailureReport,
+    FloatArray,
+    PointResult,
+    Tested,
+    params_columns,
+)
 from sweeper.stats import (
     By,
     Comparison,
@@ -30,72 +40,10 @@ from sweeper.stats import (
     mean_interval,
 )
 from sweeper.stats.comparison import plural
+from sweeper.summary import OnTest, PointSummary, Summary, printable, show_params, show_value
 
 if TYPE_CHECKING:
     import pandas as pd
-from sweeper.summary import OnTest, PointSummary, Summary, printable, show_params, show_value
-
-FloatArray = NDArray[np.float64]
-
-METRICS = tuple(metric.name for metric in CLASSIC)
-
-TEST_METRICS = ("perf_test", "loss_test")
-"""The metrics on a test set, where there is one: nothing is chosen by them."""
-
-TRIAL_COLUMNS = ("trial", "tuning", "lr_min", "lr_max", "batch_size", *METRICS)
-"""The columns of a trial's row besides its parameters and the metrics that its problem declares."""
-
-TAKEN_NAMES = {"perf", "loss", "params", "n", "diverged", "failed", "std", *TRIAL_COLUMNS}
-"""Names that a problem's own metric cannot have."""
-
-
-class PointResult(NamedTuple):
-    """One point: its parameters, its tuned settings, and its trials in order of number.
-
-    `lr_min`, `lr_max` are NaN and `batch_size` is 0 if tuning has not ended, or failed.
-    """
-
-    params: Params
-    """Classes and functions are given as `"module:Name"`."""
-    lr_min: float
-    lr_max: float
-    batch_size: int
-    perf_train: FloatArray
-    """Shape (trials,), as the next three; the loss of a trial that diverged is NaN."""
-    loss_train: FloatArray
-    perf_val: FloatArray
-    loss_val: FloatArray
-
-
-class Tested(NamedTuple):
-    """A point's trials on the test set, in order of trial number, each of shape (trials,)."""
-
-    perf_test: FloatArray
-    loss_test: FloatArray
-
-
-@dataclass(frozen=True, slots=True)
-class FailureReport:
-    """A failed replica, or a point whose tuning failed."""
-
-    params: Params
-    stage: str
-    number: int | None
-    """The replica's number; None if the point's tuning as a whole failed."""
-    message: str
-    detail: str
-    budget: int | None = None
-    """The budget of the trials asked for, as the next one."""
-    group: str = ""
-
-    @property
-    def key(self) -> tuple[str, int | None, str]:
-        """The `SweepResult.key` of the point that it belongs to."""
-        return repr(self.params), self.budget, self.group
-
-    def __str__(self) -> str:
-        which = self.stage if self.number is None else f"{self.stage} {self.number}"
-        return printable(f"{self.params} {which}: {self.message}")
 
 
 class SweepResult(Sequence[PointResult]):
@@ -211,7 +159,7 @@ class SweepResult(Sequence[PointResult]):
         Raises:
             UsageError: no point has a column of this name.
         """
-        from sweeper.selection import columns_of, only
+        from sweeper.results.selection import columns_of, only
 
         columns = [columns_of(self, place) for place in range(len(self))]
         known = dict.fromkeys(name for row in columns for name in row)
@@ -236,7 +184,7 @@ class SweepResult(Sequence[PointResult]):
         Raises:
             UsageError: no name is given, or a point has no parameter of this name.
         """
-        from sweeper.selection import places_by, pooled
+        from sweeper.results.selection import places_by, pooled
 
         if not names:
             raise UsageError("by(): give the names of the parameters to compare by")
@@ -249,7 +197,7 @@ class SweepResult(Sequence[PointResult]):
         its largest budget: other groups and smaller budgets have chosen these.  `where` gives any
         others.  With `compare_by`, points that agree on these parameters are one point.
         """
-        from sweeper.selection import judged, only, pooled
+        from sweeper.results.selection import judged, only, pooled
 
         chosen = judged(self)
         if self.compare_by:
@@ -262,7 +210,7 @@ class SweepResult(Sequence[PointResult]):
         Raises:
             UsageError: as `best`.
         """
-        from sweeper.selection import judged
+        from sweeper.results.selection import judged
 
         comparable = self.comparable()
         best = comparable.best(metric)
@@ -489,21 +437,6 @@ class SweepResult(Sequence[PointResult]):
                 metrics = [float(values[trial]) for values in measured]
                 rows.append({**named, **dict(zip(columns, [*told, *metrics], strict=True))})
         return rows
-
-
-def params_columns(params: Params, taken: Collection[str] = ()) -> list[tuple[str, Any]]:
-    """Name and value of each parameter; positional ones are named param_0, param_1 and so on.
-
-    A parameter whose name is `taken` by another column becomes `param_…`; of an alias the name is
-    given.
-    """
-    if isinstance(params, Mapping):
-        named = [
-            (f"param_{name}" if name in taken else name, value) for name, value in params.items()
-        ]
-    else:
-        named = [(f"param_{place}", value) for place, value in enumerate(params)]
-    return [(name, value.name if isinstance(value, Alias) else value) for name, value in named]
 
 
 def _setting(column: Mapping[str, Any], name: str) -> Setting:

@@ -1,0 +1,90 @@
+"""What results are made of: points with their trials, and failures."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweeper.records import CLASSIC, Alias, Params
+from sweeper.summary import printable
+
+FloatArray = NDArray[np.float64]
+
+METRICS = tuple(metric.name for metric in CLASSIC)
+
+TEST_METRICS = ("perf_test", "loss_test")
+"""The metrics on a test set, where there is one: nothing is chosen by them."""
+
+TRIAL_COLUMNS = ("trial", "tuning", "lr_min", "lr_max", "batch_size", *METRICS)
+"""The columns of a trial's row besides its parameters and the metrics that its problem declares."""
+
+TAKEN_NAMES = {"perf", "loss", "params", "n", "diverged", "failed", "std", *TRIAL_COLUMNS}
+"""Names that a problem's own metric cannot have."""
+
+
+class PointResult(NamedTuple):
+    """One point: its parameters, its tuned settings, and its trials in order of number.
+
+    `lr_min`, `lr_max` are NaN and `batch_size` is 0 if tuning has not ended, or failed.
+    """
+
+    params: Params
+    """Classes and functions are given as `"module:Name"`."""
+    lr_min: float
+    lr_max: float
+    batch_size: int
+    perf_train: FloatArray
+    """Shape (trials,), as the next three; the loss of a trial that diverged is NaN."""
+    loss_train: FloatArray
+    perf_val: FloatArray
+    loss_val: FloatArray
+
+
+class Tested(NamedTuple):
+    """A point's trials on the test set, in order of trial number, each of shape (trials,)."""
+
+    perf_test: FloatArray
+    loss_test: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class FailureReport:
+    """A failed replica, or a point whose tuning failed."""
+
+    params: Params
+    stage: str
+    number: int | None
+    """The replica's number; None if the point's tuning as a whole failed."""
+    message: str
+    detail: str
+    budget: int | None = None
+    """The budget of the trials asked for, as the next one."""
+    group: str = ""
+
+    @property
+    def key(self) -> tuple[str, int | None, str]:
+        """The `SweepResult.key` of the point that it belongs to."""
+        return repr(self.params), self.budget, self.group
+
+    def __str__(self) -> str:
+        which = self.stage if self.number is None else f"{self.stage} {self.number}"
+        return printable(f"{self.params} {which}: {self.message}")
+
+
+def params_columns(params: Params, taken: Collection[str] = ()) -> list[tuple[str, Any]]:
+    """Name and value of each parameter; positional ones are named param_0, param_1 and so on.
+
+    A parameter whose name is `taken` by another column becomes `param_…`; of an alias the name is
+    given.
+    """
+    if isinstance(params, Mapping):
+        named = [
+            (f"param_{name}" if name in taken else name, value) for name, value in params.items()
+        ]
+    else:
+        named = [(f"param_{place}", value) for place, value in enumerate(params)]
+    return [(name, value.name if isinstance(value, Alias) else value) for name, value in named]
