@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sweeper.api import sweep
     from sweeper.cli.own import main
     from sweeper.search import (
+        DomainUpdates,
         FixedSweep,
         Grid,
         Hyperband,
@@ -64,6 +65,7 @@ __all__ = [
     "Constant",
     "DiskError",
     "Domain",
+    "DomainUpdates",
     "FixedSweep",
     "FolderError",
     "Grid",
@@ -108,6 +110,7 @@ _LAZY = {
     "main": "sweeper.cli.own",
     **dict.fromkeys(
         (
+            "DomainUpdates",
             "FixedSweep",
             "Grid",
             "Hyperband",

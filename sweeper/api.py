@@ -15,7 +15,7 @@ from sweeper.run.backends import DEFAULT
 from sweeper.run.cores import slots
 from sweeper.run.topology import usable_cores
 from sweeper.search import ParamSelector
-from sweeper.search.domain import Domain
+from sweeper.search.domain import Domain, UpdatedDomain
 from sweeper.search.making import as_selector
 from sweeper.settings import HyperparameterSettings, Limits, SweepSettings, get_settings
 from sweeper.train.problem.importing import UnguardedCall, is_loading
@@ -25,7 +25,7 @@ from sweeper.train.workload import ProblemWorkload
 @accepts_earlier(module_name="module", param_selector="selector", sweep_cores="cores")
 def sweep(
     module: ModuleType | str | Path | ProblemWorkload,
-    selector: ParamSelector | Domain | list[Params],
+    selector: ParamSelector | Domain | UpdatedDomain | list[Params],
     cores: int = 4,
     hparams: str | HyperparameterSettings = "fast",
     folder: str | Path | None = None,

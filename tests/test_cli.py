@@ -21,15 +21,18 @@ import pytest
 from sweeper import cli
 from sweeper.errors import ProblemError, SelectorError, UsageError
 from sweeper.locking import folder_lock
-from sweeper.search import FixedSweep, Grid
+from sweeper.search import FixedSweep, Grid, RandomSearch
+from sweeper.search.domain import Domain, IntUniform, LogIntUniform, LogUniform, Uniform
 from sweeper.search.spaces import (
     Space,
     modules_own,
     race_of,
+    read_domain,
     read_grid,
     read_ranges,
     read_value,
 )
+from sweeper.testing.selectors import drive
 from sweeper.train.problem.spec import Call, said_of_search
 
 ROOT = Path(__file__).parents[1]
@@ -316,7 +319,10 @@ def test_help_helps(tmp_path):
             ["--help"],
             ["Examples:", "run", "status", "show", "compare", "effects", "export", "doctor"],
         ),
-        (["run", "--help"], ["--grid", "--random", "--range", "--set", "--no-resume", "--json"]),
+        (
+            ["run", "--help"],
+            ["--grid", "--points", "--random", "--range", "--set", "--no-resume", "--json"],
+        ),
         (["export", "--help"], ["--format", "csv", "json", "--output"]),
         (["--version"], ["sweeper 0."]),
     ):
@@ -392,7 +398,7 @@ def test_wrong_usage_of_a_process(arguments, expected, here):
         ("run nope.py", ["module='nope.py'", "no such file"]),
         ("run empty", ["problem empty: model is missing", "expected a callable model"]),
         ("run faulty", ["ValueError: math domain error", "faulty.py, line 3)"]),
-        ("run clouds", ["nothing says what to try", "--grid", "--random", "points", "clouds"]),
+        ("run clouds", ["nothing says what to try", "--grid", "--points", "points", "clouds"]),
         ("run clouds --grid hidden", ["--grid 'hidden'", "name=value"]),
         ("run clouds --grid hidden=", ["--grid 'hidden='", "name=value"]),
         ("run clouds --grid hidden=1,,2", ["--grid hidden=1,,2", "empty"]),
@@ -401,8 +407,19 @@ def test_wrong_usage_of_a_process(arguments, expected, here):
         ("run clouds --grid trials=1", ["--trials"]),
         ("run clouds --grid depth=1", ["--grid depth", "it takes hidden, act"]),
         ("run clouds --grid hidden=1 --trials -1", ["trials=-1", "0 or more"]),
-        ("run clouds --grid hidden=1 --random 3 --range act=a", ["--grid and --random"]),
-        ("run clouds --range hidden=1:3", ["--random N"]),
+        (
+            "run clouds --grid hidden=1 --random 3 --range act=a",
+            ["--random 3: with --grid, give --points 3"],
+        ),
+        ("run clouds --range hidden=1:3", ["--points N"]),
+        ("run clouds --points 3", ["--points 3: it needs --range"]),
+        ("run clouds --points 3 --random 3 --range hidden=1:3", ["give --points alone"]),
+        ("run clouds --random 3 --range hidden=1:9:log", ["--range hidden=1:9:log", "--points N"]),
+        ("run clouds --points 3 --range hidden=0:9:log", ["both above 0"]),
+        ("run clouds --points 3 --range hidden=1:9:lin", ["low:high:log"]),
+        ("run clouds --points 3 --range depth=1:2", ["--range depth", "it takes hidden, act"]),
+        ("run clouds --points 3 --range hidden=1:2 --grid hidden=1", ["hidden has values by --g"]),
+        ("run clouds --points 9 --range hidden=1:3", ["points=9", "only 3 were found"]),
         ("run clouds --random 3", ["--range"]),
         ("run clouds --random 3 --range depth=1:2", ["--range depth", "it takes hidden, act"]),
         ("run clouds --random 3 --range hidden=9:1", ["--range hidden=9:1", "low:high"]),
@@ -619,6 +636,46 @@ def test_random_points_depend_on_the_seed_alone():
     assert points(1) == points(1)
     assert points(1) != points(2)
     assert all(set(params) == {"hidden", "act"} and trials == 3 for params, trials in points(1))
+
+
+def test_a_domain_is_read_from_axes_and_ranges():
+    ranges = ["width=8:256:log", "depth=1:4", "rate=0.0:0.5", "lr=1e-4:1:log", "c=x,y", "one=3:3"]
+    assert read_domain(["act=ReLU,Tanh"], ranges) == Domain(
+        act=["ReLU", "Tanh"],
+        width=LogIntUniform(8, 256),
+        depth=IntUniform(1, 4),
+        rate=Uniform(0.0, 0.5),
+        lr=LogUniform(1e-4, 1),
+        c=["x", "y"],
+        one=[3],
+    )
+    assert read_domain([], ["h='8:9:log'", "k=(1,2),(3,4)"]) == Domain(
+        h=["8:9:log"], k=[(1, 2), (3, 4)]
+    )
+
+
+def test_points_of_a_domain_depend_on_the_seed_alone():
+    def points(seed):
+        space = Space.read(["act=a,b"], None, ["hidden=1:1000:log"], 3, seed, points=9)
+        return asked(space, module_with())
+
+    domain = Domain(act=["a", "b"], hidden=LogIntUniform(1, 1000))
+    assert points(1) == drive(RandomSearch(domain, 9, 3, seed=1))
+    assert points(1) != points(2)
+
+
+def test_points_of_a_grid_are_some_of_it():
+    asks = asked(Space.read(["hidden=1,2,3"], None, [], 1, 0, points=2), module_with())
+    assert len(asks) == 2
+    assert all(params["hidden"] in (1, 2, 3) for params, _ in asks)
+
+
+def test_the_module_may_give_a_domain():
+    nothing = Space.read([], None, [], None, 0)
+    module = module_with(points=Domain(a=[1, 2]) + Domain(a=[2]), trials=2)
+    assert asked(nothing, module) == [({"a": 1}, 2), ({"a": 2}, 2)]
+    with pytest.raises(UsageError, match=r"has no end: .*RandomSearch"):
+        asked(nothing, module_with(points=Domain(a=Uniform(0, 1))))
 
 
 def test_the_modules_points_and_trials():

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from sweeper.errors import SelectorError, SettingsError, UsageError
-from sweeper.search import FixedSweep, Grid, ParamSelector, Race
+from sweeper.search import FixedSweep, Grid, ParamSelector, Race, RandomSearch, SobolSearch
 from sweeper.search.domain import Domain, Uniform
 from sweeper.search.making import as_selector, make_selector
 from sweeper.search.names import names_of
@@ -208,9 +208,12 @@ def chosen(
     trials=None,
     seed=0,
     known=None,
+    points=None,
     **said,
 ) -> ParamSelector:
-    space = Space.read(grid, random, ranges, trials, seed, selector, options)
+    if not isinstance(points, int | None):
+        said, points = {**said, "points": points}, None
+    space = Space.read(grid, random, ranges, trials, seed, selector, options, points)
     return choose_selector(space, "toy", "toy.py", known, lambda: said)
 
 
@@ -230,6 +233,11 @@ def test_every_shipped_selector_is_offered():
     assert drive(again) == drive(drawn)
     again = chosen("random", "r_eps=0.2", "points=3", "seed=5", ranges=["a=0:9"], trials=2)
     assert drive(again) == drive(FixedSweep.with_random_trials({"a": (0, 9)}, 3, 2, 0.2, 5))
+    domain = Domain(act=["x", "y"], a=Uniform(0.0, 9.0))
+    line = {"grid": ["act=x,y"], "ranges": ["a=0.0:9.0"], "points": 5, "trials": 2, "seed": 3}
+    assert drive(chosen("sobol", **line)) == drive(SobolSearch(domain, 5, 2, seed=3))
+    assert drive(chosen("random_search", **line)) == drive(RandomSearch(domain, 5, 2, seed=3))
+    assert drive(chosen(**line)) == drive(RandomSearch(domain, 5, 2, seed=3))
     race = chosen("race", "keep=2", grid=["a=1,2"], trials=7)
     assert isinstance(race, Race)
     assert (race._keep, race._max_trials) == (2, 7)
@@ -261,7 +269,7 @@ def test_another_packages_selector_is_given_what_it_takes(installed):
         ({"selector": "rase"}, "selector 'rase': there is no such selector: choose one of broken"),
         ({"options": ["keep=2"]}, "--option keep=2: it needs --selector NAME"),
         ({"selector": "race", "options": ["keep"]}, "--option 'keep': write name=value"),
-        ({"selector": "race", "ranges": ["a=0:1"]}, "--range: it needs --random N"),
+        ({"selector": "race", "ranges": ["a=0:1"]}, "--range: it needs --points N"),
         ({"selector": "grid", "ranges": ["a=0:1"]}, "--range: selector grid takes no ranges"),
         ({"selector": "fixed", "grid": ["a=1"]}, "--grid: selector fixed takes no axes"),
         ({"selector": "random", "grid": ["a=1"]}, "--grid: selector random takes no axes"),

@@ -22,6 +22,7 @@ from sweeper import search
 from sweeper.errors import ParamError, UsageError
 from sweeper.records import TRIAL
 from sweeper.search import (
+    DomainUpdates,
     FixedSweep,
     Grid,
     Hyperband,
@@ -94,6 +95,13 @@ DOMAIN = Domain(a=range(6), b=[1, 2])
 OTHER = Domain(c=[1, 2, 3])
 INFINITE = Domain(a=IntUniform(0, 5), b=Uniform(0, 1)).when(a={1, 2}, c=[0, 1])
 
+
+def narrow(results):
+    """The next domain, which depends on the best point so far."""
+    best = max(results, key=lambda result: result.metrics["perf_val"].sum(), default=None)
+    return None if best is None or len(results) > 15 else Domain(a=range(best.params["a"], 30, 7))
+
+
 SELECTORS = {
     "pairs": lambda: FixedSweep([((1, 2), 3), ({"a": 1}, 0), ((1, 2), 1)]),
     "nothing": lambda: FixedSweep([]),
@@ -107,6 +115,9 @@ SELECTORS = {
     "random search": lambda: RandomSearch(INFINITE, 20, 2, seed=1),
     "random search of all": lambda: RandomSearch(DOMAIN, 12, 1),
     "sobol": lambda: SobolSearch(INFINITE, 20, 2, seed=1),
+    "updates every three": lambda: DomainUpdates(DOMAIN.update_domain(narrow, 3), 2),
+    "updates at times": lambda: DomainUpdates(DOMAIN.update_domain(narrow, [2, 5]), 2),
+    "updates at last": lambda: DomainUpdates(DOMAIN.update_domain(narrow, "last"), 2),
     "race": lambda: Race(Grid(trials=1, a=range(8)), max_trials=20),
     "race for three": lambda: Race(FixedSweep([((1,), 2), ((2,), 1), ((3,), 0)] * 2), 9, keep=3),
     "race of nobody": lambda: Race(FixedSweep([]), 5),

@@ -57,14 +57,22 @@ def run(
         list[str] | None,
         typer.Option("--grid", metavar="NAME=A,B,…", help="Every combination of these values."),
     ] = None,
-    random: Annotated[
-        int | None,
-        typer.Option("--random", metavar="N", help="N random points from the ranges."),
-    ] = None,
     ranges: Annotated[
         list[str] | None,
         typer.Option(
-            "--range", metavar="NAME=LOW:HIGH", help="A range for --random, or choices: NAME=A,B,C."
+            "--range",
+            metavar="NAME=LOW:HIGH",
+            help="A range to draw from, LOW:HIGH:log on a logarithmic scale, or choices: A,B,C.",
+        ),
+    ] = None,
+    points: Annotated[
+        int | None,
+        typer.Option("--points", metavar="N", help="N random points of --range and --grid."),
+    ] = None,
+    random: Annotated[
+        int | None,
+        typer.Option(
+            "--random", metavar="N", help="N random points of --range, as earlier releases drew."
         ),
     ] = None,
     trials: Annotated[
@@ -87,7 +95,7 @@ def run(
         typer.Option(
             "--selector",
             metavar="NAME",
-            help=f"A selector by name: {', '.join(SHIPPED)}, random, or an installed package's "
+            help=f"A selector by name: {', '.join(SHIPPED)}, or an installed package's "
             "[default: chosen by the other options].",
         ),
     ] = None,
@@ -183,7 +191,7 @@ def run(
     \b
     Examples:
       sweeper run examples.digits --grid hidden=16,64 --grid nonlinearity=Tanh,ReLU
-      sweeper run problem.py --random 20 --range hidden=8:128 --range dropout=0.0:0.5 --trials 5
+      sweeper run problem.py --points 20 --range hidden=8:128:log --grid act=Tanh,ReLU --trials 5
       sweeper run examples.digits --hparams fastest --set cycles=1 --folder out/quick
       sweeper run examples.digits --grid hidden=2,8,32 --race --trials 30
       sweeper run examples.digits --grid hidden=2,8,32 --selector race --option margin=0.01
@@ -196,7 +204,7 @@ def run(
       --grid "act='a,b',c"        two texts: a,b and c
       --grid "sizes=[16,32],[64]" two lists
 
-    NaN is refused, since it equals nothing. Without --grid and --random, the module's own
+    NaN is refused, since it equals nothing. Without --grid and --range, the module's own
     `selector` or `points` are used. Progress is printed to standard error, the table (or JSON) to
     standard output.
     """  # noqa: D301 - typer keeps the lines of a paragraph after \b
@@ -204,6 +212,7 @@ def run(
         module=module,
         grid=tuple(grid or ()),
         random=random,
+        points=points,
         ranges=tuple(ranges or ()),
         trials=trials,
         race=race,
@@ -241,6 +250,7 @@ class _Run:
     module: str
     grid: tuple[str, ...]
     random: int | None
+    points: int | None
     ranges: tuple[str, ...]
     trials: int | None
     race: bool
@@ -267,6 +277,7 @@ def _run(arguments: _Run) -> int:
         arguments.seed,
         arguments.selector,
         arguments.options,
+        arguments.points,
     )
     from sweeper.reading import read_problem
 

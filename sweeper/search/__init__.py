@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.search.selector import Answer, Ask, ParamSelector, SweepListener, TrialResults
 
 if TYPE_CHECKING:
+    from sweeper.search.selectors.domain_updates import DomainUpdates
     from sweeper.search.selectors.fixed import FixedSweep
     from sweeper.search.selectors.grid import Grid
     from sweeper.search.selectors.hyperband import Hyperband
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Answer",
     "Ask",
+    "DomainUpdates",
     "FixedSweep",
     "Grid",
     "Hyperband",
@@ -37,6 +39,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "DomainUpdates": "sweeper.search.selectors.domain_updates",
     "FixedSweep": "sweeper.search.selectors.fixed",
     "Grid": "sweeper.search.selectors.grid",
     "Hyperband": "sweeper.search.selectors.hyperband",

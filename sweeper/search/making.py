@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sweeper.errors import SelectorError, SettingsError, SweeperError, UsageError
-from sweeper.search.domain import Domain
+from sweeper.search.domain import Domain, UpdatedDomain
 from sweeper.search.selector import ParamSelector
 from sweeper.search.selectors import find_selector
 from sweeper.search.values import read_option, suggestion
@@ -17,7 +17,7 @@ def as_selector(given: object, trials: int | None, seed: int) -> ParamSelector:
     """The selector that `sweep` was given, or one for the points that it was given.
 
     Args:
-        given: A selector; a domain, for a grid of it; or a list of points.
+        given: A selector; a domain, for a grid of it; one with updates; or a list of points.
         trials: Number of trials per point, which a selector decides itself; None: not given.
         seed: Random seed, which decides the order of a mixture of domains.
 
@@ -32,7 +32,7 @@ def as_selector(given: object, trials: int | None, seed: int) -> ParamSelector:
                 "gets; trials= goes with a Domain or a list of points"
             )
         return given
-    if not isinstance(given, Domain | list):
+    if not isinstance(given, Domain | UpdatedDomain | list):
         raise SettingsError(
             f"selector={given!r} is a {type(given).__name__}: pass a ParamSelector, such as "
             "Grid(trials=10, hidden=[16, 64]), or a Domain or a list of points with trials=10"
@@ -43,6 +43,10 @@ def as_selector(given: object, trials: int | None, seed: int) -> ParamSelector:
         from sweeper.search.selectors.grid import Grid
 
         return Grid(given, trials=trials, seed=seed)
+    if isinstance(given, UpdatedDomain):
+        from sweeper.search.selectors.domain_updates import DomainUpdates
+
+        return DomainUpdates(given, trials, seed=seed)
     from sweeper.search.selectors.fixed import FixedSweep
 
     return FixedSweep.with_fixed_trials(given, trials)

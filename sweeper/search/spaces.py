@@ -7,12 +7,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sweeper.errors import ProblemError, SelectorError, UsageError
+from sweeper.search.domain import Domain
 from sweeper.search.making import make_selector, takes
 from sweeper.search.selector import ParamSelector, as_ask
 from sweeper.search.selectors.fixed import FixedSweep
 from sweeper.search.selectors.grid import Grid
 from sweeper.search.selectors.race import DEFAULT_MIN_TRIALS, Race
-from sweeper.search.values import read_grid, read_named, read_ranges, read_value, suggestion
+from sweeper.search.selectors.random_search import RandomSearch
+from sweeper.search.values import (
+    read_domain,
+    read_grid,
+    read_named,
+    read_ranges,
+    read_value,
+    suggestion,
+)
 
 __all__ = [
     "DEFAULT_TRIALS",
@@ -20,6 +29,7 @@ __all__ = [
     "choose_selector",
     "modules_own",
     "race_of",
+    "read_domain",
     "read_grid",
     "read_named",
     "read_ranges",
@@ -35,7 +45,12 @@ class Space:
     """The search space of a command line; the module decides what it leaves open."""
 
     axes: dict[str, list[Any]]
-    ranges: dict[str, Any]
+    """Of `--grid`."""
+    ranges: tuple[str, ...]
+    """Of `--range`, as text."""
+    domain: Domain
+    """Of both."""
+    random: int | None
     points: int | None
     trials: int | None
     seed: int
@@ -54,8 +69,11 @@ class Space:
         seed: int,
         selector: str | None = None,
         options: Sequence[str] = (),
+        points: int | None = None,
     ) -> Space:
-        """The space of `--grid`, or of `--random` and `--range`, or none; with `--selector`.
+        """The space of `--grid`, of it and `--range` with `--points`, or none; with `--selector`.
+
+        `--random` with `--range` is what earlier releases had in place of `--points`.
 
         Raises:
             UsageError: the options exclude each other or cannot be parsed, or no selector has this
@@ -64,20 +82,23 @@ class Space:
         if options and selector is None:
             raise UsageError(f"--option {options[0]}: it needs --selector NAME")
         counts = selector is None or takes(selector, "selector")
-        if grid and (ranges or random is not None):
-            raise UsageError("--grid and --random exclude each other: give one of them")
-        if ranges and random is None and counts:
-            raise UsageError("--range: it needs --random N, the number of points")
-        if random is not None and not ranges:
-            raise UsageError(f"--random {random}: it needs --range name=low:high")
+        if random is not None:
+            _check_random(random, points, grid, ranges)
+        if ranges and random is None and points is None and counts:
+            raise UsageError("--range: it needs --points N, the number of points")
+        if points is not None and not (grid or ranges):
+            raise UsageError(
+                f"--points {points}: it needs --range name=low:high or --grid name=a,b"
+            )
         axes = read_grid(grid)
         if "trials" in axes:
             raise UsageError(
                 "--grid trials=…: a parameter of this name cannot be an axis; put `points` into "
                 "the module (for the number of trials: --trials)"
             )
+        domain = read_domain(grid, ranges)
         named = read_named("--option", options)
-        return cls(axes, read_ranges(ranges), random, trials, seed, selector, named)
+        return cls(axes, tuple(ranges), domain, random, points, trials, seed, selector, named)
 
     def selector(self, problem: str, known: Sequence[str] | None) -> ParamSelector | None:
         """The selector for this space; None: the command line leaves it to the module.
@@ -89,13 +110,18 @@ class Space:
             UsageError: `model` has no such parameter.
         """
         trials = DEFAULT_TRIALS if self.trials is None else self.trials
-        if self.axes:
-            _check_names("--grid", self.axes, problem, known)
-            return Grid(trials=trials, **self.axes)
+        self.check_names(problem, known)
+        if self.random is not None:
+            ranges = read_ranges(self.ranges)
+            return FixedSweep.with_random_trials(ranges, self.random, trials, seed=self.seed)
         if self.points is not None:
-            _check_names("--range", self.ranges, problem, known)
-            return FixedSweep.with_random_trials(self.ranges, self.points, trials, seed=self.seed)
-        return None
+            return RandomSearch(self.domain, self.points, trials, seed=self.seed)
+        return Grid(self.domain, trials=trials) if self.axes else None
+
+    def check_names(self, problem: str, known: Sequence[str] | None) -> None:
+        """See `selector`."""
+        _check_names("--grid", self.axes, problem, known)
+        _check_names("--range", read_named("--range", self.ranges), problem, known)
 
 
 def choose_selector(
@@ -108,9 +134,10 @@ def choose_selector(
     """The selector of the command line, or else of the module.
 
     A selector chosen by name gets, where it has such parameters, the other options of the command
-    line: `axes` from `--grid`, `ranges`, `points` from `--random`, `trials` (also as `max_trials`)
-    and `seed`.  One that takes a `selector`, such as a race, gets the one that these options make,
-    or the module's own.  Its own options (`--option`) override all of these.
+    line: `domain` from `--grid` and `--range`, or these as `axes` and `ranges`; `points` from
+    `--points` or `--random`; `trials` (also as `max_trials`) and `seed`.  One that takes a
+    `selector`, such as a race, gets the one that these options make, or the module's own.  Its own
+    options (`--option`) override all of these.
 
     Args:
         space: The command line's search space.
@@ -138,8 +165,7 @@ def choose_selector(
                 trials = None if "selector" in said else said.get("trials", DEFAULT_TRIALS)
         given["selector"] = inner
     else:
-        _check_names("--grid", space.axes, problem, known)
-        _check_names("--range", space.ranges, problem, known)
+        space.check_names(problem, known)
         given |= _taken(space.name, space)
     if trials is not None:
         given |= {"trials": trials, "max_trials": trials}
@@ -153,11 +179,17 @@ def _taken(name: str, space: Space) -> dict[str, Any]:
         UsageError: a part is given that it does not take.
     """
     given: dict[str, Any] = {}
-    for option, argument, value in (
-        ("--grid", "axes", space.axes or None),
-        ("--range", "ranges", space.ranges or None),
-        ("--random", "points", space.points),
-    ):
+    parts: list[tuple[str, str, Any]] = [
+        ("--random", "points", space.random),
+        ("--points", "points", space.points),
+    ]
+    if takes(name, "domain"):
+        is_given = space.axes or space.ranges
+        parts.append(("--grid", "domain", space.domain if is_given else None))
+    else:
+        parts.append(("--grid", "axes", space.axes or None))
+        parts.append(("--range", "ranges", read_ranges(space.ranges) or None))
+    for option, argument, value in parts:
         if value is None:
             continue
         if not takes(name, argument):
@@ -166,6 +198,18 @@ def _taken(name: str, space: Space) -> dict[str, Any]:
     if space.trials is not None and not (takes(name, "trials") or takes(name, "max_trials")):
         raise UsageError(f"--trials {space.trials}: selector {name} takes no trials; leave it out")
     return given
+
+
+def _check_random(
+    random: int, points: int | None, grid: Sequence[str], ranges: Sequence[str]
+) -> None:
+    if points is not None:
+        raise UsageError(f"--random {random} and --points {points}: give --points alone")
+    if grid:
+        raise UsageError(f"--random {random}: with --grid, give --points {random} instead")
+    if not ranges:
+        raise UsageError(f"--random {random}: it needs --range name=low:high")
+    read_ranges(ranges)
 
 
 def _check_names(
@@ -197,18 +241,20 @@ def modules_own(
         if trials is not None:
             raise UsageError(
                 f"--trials {trials}: the selector of problem {problem} decides how many trials "
-                "each point gets; --trials goes with --grid, --random and `points`"
+                "each point gets; --trials goes with --grid, --points and `points`"
             )
         return _make_selector(said["selector"], problem)
     if "points" in said:
         points = said["points"]
         if not isinstance(points, Iterable):
-            raise _fault(problem, "points", points, "a list of params")
-        default = said.get("trials", DEFAULT_TRIALS)
-        return FixedSweep.with_fixed_trials(points, default if trials is None else trials)
+            raise _fault(problem, "points", points, "a Domain, or a list of params")
+        count = said.get("trials", DEFAULT_TRIALS) if trials is None else trials
+        if isinstance(points, Domain):
+            return Grid(points, trials=count)
+        return FixedSweep.with_fixed_trials(points, count)
     raise UsageError(
-        "nothing says what to try: give --grid name=a,b, or --random N with --range "
-        f"name=low:high, or put `points` (a list of params) or `selector` into {module}"
+        "nothing says what to try: give --grid name=a,b, or --points N with --range "
+        f"name=low:high, or put `points` (a Domain or a list) or `selector` into {module}"
     )
 
 
@@ -221,7 +267,7 @@ def race_of(selector: ParamSelector, problem: str) -> Race:
     if selector.adaptive:
         raise UsageError(
             f"--race: the selector of problem {problem} is adaptive, and decides itself which "
-            "points get more trials; --race goes with --grid, --random and `points`"
+            "points get more trials; --race goes with --grid, --points and `points`"
         )
     asks = []
     while selector.has_more_trials() and (ask := selector.get_next_trials()) is not None:

@@ -9,6 +9,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sweeper.errors import UsageError
+from sweeper.search.domain import (
+    Distribution,
+    Domain,
+    IntUniform,
+    LogIntUniform,
+    LogUniform,
+    Uniform,
+)
 from sweeper.signature import DEEPEST, encode
 
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
@@ -201,9 +209,46 @@ def read_grid(written: Sequence[str]) -> dict[str, list[Any]]:
         if _read_ends(f"--grid {name}={text}", text) is not None:
             raise UsageError(
                 f"--grid {name}={text}: a grid takes values, as in {name}=1,2,3; low:high is for "
-                f"--random N --range {name}={text}"
+                f"--points N --range {name}={text}"
             )
     return {name: _read_list(f"--grid {name}={text}", text) for name, text in named.items()}
+
+
+def read_domain(grid: Sequence[str], ranges: Sequence[str]) -> Domain:
+    """The domain of the axes of a grid and of ranges, axes first.
+
+    A range is written as `name=low:high` (both included; integers where both ends are),
+    `name=low:high:log` for a logarithmic scale, or `name=value,value,…` (choices).
+
+    Raises:
+        UsageError: as `read_grid`; an end of a range is not a number, low exceeds high, or a name
+            is given by both.
+    """
+    axes: dict[str, Any] = dict(read_grid(grid))
+    for name, text in read_named("--range", ranges).items():
+        if name in axes:
+            raise UsageError(f"--range {name}={text}: {name} has values by --grid: give one")
+        axes[name] = _read_distribution(f"--range {name}={text}", text)
+    return Domain(axes)
+
+
+def _read_distribution(where: str, text: str) -> Distribution | list[Any]:
+    span, log, scale = text.rpartition(":")
+    is_log = bool(log) and scale.strip() == "log"
+    if not is_log and (len(_split(text, ",", where)) > 1 or len(_split(text, ":", where)) == 1):
+        return _read_list(where, text)
+    ends = _read_ends(where, span if is_log else text)
+    if ends is None or ends[0] > ends[1] or (is_log and ends[0] <= 0):
+        raise UsageError(
+            f"{where}: write low:high, two numbers with low not exceeding high, low:high:log, both "
+            "above 0, or choices as a,b,c"
+        )
+    if ends[0] == ends[1]:
+        return [ends[0]]
+    low, high = ends
+    if isinstance(low, int) and isinstance(high, int):
+        return (LogIntUniform if is_log else IntUniform)(low, high)
+    return (LogUniform if is_log else Uniform)(low, high)
 
 
 def read_ranges(written: Sequence[str]) -> dict[str, Any]:
@@ -222,6 +267,8 @@ def read_ranges(written: Sequence[str]) -> dict[str, Any]:
 
 def _read_range(where: str, text: str) -> Any:
     if len(_split(text, ",", where)) == 1 and len(_split(text, ":", where)) > 1:
+        if text.rpartition(":")[2].strip() == "log":
+            raise UsageError(f"{where}: a logarithmic scale goes with --points N, not --random N")
         ends = _read_ends(where, text)
         if ends is None or ends[0] > ends[1]:
             raise UsageError(

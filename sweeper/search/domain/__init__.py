@@ -17,6 +17,7 @@ from sweeper.search.domain.distributions import (
     Uniform,
 )
 from sweeper.search.domain.domain import Domain, Option, check_domain
+from sweeper.search.domain.updates import UpdatedDomain
 
 __all__ = [
     "Alias",
@@ -30,5 +31,6 @@ __all__ = [
     "Normal",
     "Option",
     "Uniform",
+    "UpdatedDomain",
     "check_domain",
 ]

@@ -22,6 +22,7 @@ from sweeper.search.domain.nodes import (
     Where,
 )
 from sweeper.search.domain.sampling import random_places, sample, sobol_places
+from sweeper.search.domain.updates import Due, Update, UpdatedDomain
 from sweeper.search.domain.writing import write
 from sweeper.signature import normalise
 
@@ -173,6 +174,29 @@ class Domain:
         if not callable(predicate):
             raise UsageError(f"where({predicate!r}): give a function of a point's parameters")
         return Domain._of(Where(self.node, predicate))
+
+    def update_domain(
+        self, function: Update, when: Due, *, points: int | None = None
+    ) -> UpdatedDomain:
+        """A search that begins with this domain and goes on with those that `function` gives.
+
+        `sweep(problem, domain.update_domain(narrower, when=8), trials=4)` tries eight points, then
+        those of `narrower(results)` instead of what is left of this domain.  A point is tried once,
+        also if several domains have it.
+
+        Args:
+            function: Gives the next domain, or None to go on with the current one.  It is given a
+                sequence of `TrialResults`, one a complete point in the order of asking; a point
+                that could not be tuned has none.
+            when: n: after every n complete points; a list: after so many; `"last"`: when the
+                current domain is used up.  Points beyond are not begun before it has decided.
+            points: Number of all points that are tried at most; None: no limit, which all domains
+                must have then.
+
+        Raises:
+            UsageError: one of them breaks its rule.
+        """
+        return UpdatedDomain(self, function, when, points)
 
     # -- its points -------------------------------------------------------------------------------
 

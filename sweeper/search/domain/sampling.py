@@ -51,16 +51,22 @@ def sample(node: Node, count: int, places: Places) -> list[Named]:
     Raises:
         UsageError: fewer were found.
     """
-    found: dict[str, Named] = {}
-    for point in draws(node, places) if count else ():
-        found.setdefault(encode(point), point)
-        if len(found) == count:
-            break
+    found = take(node, count, places)
     if len(found) < count:
         raise UsageError(
             f"points={count}: only {len(found)} were found, and then nothing but points that were "
             "found before or that where() refuses: ask for fewer points, or widen the domain"
         )
+    return found
+
+
+def take(node: Node, count: int, places: Places) -> list[Named]:
+    """As `sample`, or fewer points if no more are found."""
+    found: dict[str, Named] = {}
+    for point in draws(node, places) if count else ():
+        found.setdefault(encode(point), point)
+        if len(found) == count:
+            break
     return list(found.values())
 
 

@@ -32,6 +32,7 @@ SHIPPED = {
     "random_search": "sweeper.search.selectors.random_search:RandomSearch",
     "sobol": "sweeper.search.selectors.sobol_search:SobolSearch",
     "tuned": "sweeper.search.selectors.tuned_comparison:TunedComparison",
+    "updates": "sweeper.search.selectors.domain_updates:DomainUpdates",
 }
 """By name: the location of the class, or of the class method, that makes the selector."""
 
