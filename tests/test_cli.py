@@ -30,7 +30,8 @@ from sweeper.search.spaces import (
     read_ranges,
     read_value,
 )
-from sweeper.train.problem.spec import Call, said_of_search
+from sweeper.train.problem.routing import Call
+from sweeper.train.problem.spec import said_of_search
 
 ROOT = Path(__file__).parents[1]
 

@@ -25,6 +25,7 @@ from sweeper.train.data.samples import Data
 from sweeper.train.data.sharing import open_data
 from sweeper.train.eager import probes
 from sweeper.train.eager.constant import constant_loss
+from sweeper.train.eager.describe import describe as describe_point
 from sweeper.train.failures import describe
 from sweeper.train.mode.choose import choose_mode
 from sweeper.train.mode.machine import check_products
@@ -38,7 +39,7 @@ from sweeper.train.problem.sources import check_sources
 from sweeper.train.problem.spec import DataRef, TrainContext
 from sweeper.train.streams import Streams
 from sweeper.train.task import Task
-from sweeper.train.tuning.ladder_plan import CONSTANT
+from sweeper.train.tuning.own import CONSTANT
 from sweeper.train.tuning.stages import (
     FINGERPRINT,
     LADDER,
@@ -48,6 +49,7 @@ from sweeper.train.tuning.stages import (
     Check,
     ChooseMode,
     ChooseModes,
+    Describe,
     LadderRound,
     LrRange,
 )
@@ -278,16 +280,20 @@ def _judged(
     context: TrainContext, fd: int | None, task: Task, number: int, losses: Sequence[float]
 ) -> _Found:
     """The results of a ladder probe; the first probe also gives what is measured once per point."""
-    metrics: dict[str, float] = {}
-    info: dict[str, str] = {}
+    found = _Found(arrays={"loss": np.array(losses)})
     if task.stage == LADDER and number == 0:
-        problem, data = _data(context, fd)
-        streams = Streams(context.seed, task.point, task.stage, number)
-        constant = constant_loss(problem, data, streams, task.params)
-        if math.isfinite(constant):
-            metrics[CONSTANT] = constant
-        info = _fingerprint(context, fd, task)
-    return _Found(metrics, {"loss": np.array(losses)}, info)
+        return replace(
+            found, metrics=_constant(context, fd, task), info=_fingerprint(context, fd, task)
+        )
+    return found
+
+
+def _constant(context: TrainContext, fd: int | None, task: Task) -> dict[str, float]:
+    """The loss of the best constant prediction; empty if there is none."""
+    problem, data = _data(context, fd)
+    streams = Streams(context.seed, task.point, task.stage, 0)
+    constant = constant_loss(problem, data, streams, task.params)
+    return {CONSTANT: constant} if math.isfinite(constant) else {}
 
 
 def _train(context: TrainContext, fd: int | None, task: Task, number: int) -> _Found:
@@ -297,6 +303,12 @@ def _train(context: TrainContext, fd: int | None, task: Task, number: int) -> _F
         case Check() as told:
             notes = probes.run_check(problem, data, streams, task.params, told)
             return _Found(info={"notes": notes} if notes else {})
+        case Describe() as told:
+            info = describe_point(problem, data, streams, task.params, told)
+            if not told.untuned:
+                return _Found(info=info)
+            info = {**info, **_fingerprint(context, fd, task)}
+            return _Found(_constant(context, fd, task), info=info)
         case ChooseMode(trials=trials) | ChooseModes(trials=trials):
             trial, samples = trials[number], context.curve_samples
             found = choose_mode(problem, data, streams, task.params, trial, curve_samples=samples)

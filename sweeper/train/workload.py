@@ -15,14 +15,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from sweeper.errors import ParamError, SettingsError
 from sweeper.records import CLASSIC, KFold, Metric, Params, Target
 from sweeper.settings import SweepSettings
+from sweeper.signature import without_aliases
 from sweeper.train.native.toolchain import check_toolchain, processor
 from sweeper.train.problem.importing import ProblemRef
 from sweeper.train.problem.prints import MAKER, Print
 from sweeper.train.problem.sources import read_source
 from sweeper.train.problem.spec import DataRef, ProblemSpec, TrainContext, environment_of
 from sweeper.train.tuning.ladder_plan import LadderPlan
+from sweeper.train.tuning.own import Own
+from sweeper.train.tuning.point_plan import PointPlan, with_fixed
 from sweeper.train.tuning.range_plan import RangePlan
 from sweeper.workload import Code, Planner, Source
 
@@ -148,16 +152,27 @@ class OpenProblem:
         """See `OpenWorkload`."""
         return (self.data.note, *self.data.notes)
 
-    def check_params(self, params: Params) -> None:
+    def check_params(self, params: Params, settings: SweepSettings) -> None:
         """See `OpenWorkload`."""
         self._spec.check_params(params)
+        fixed = self._spec.routes.settings(without_aliases(params))
+        try:
+            with_fixed(settings, fixed)
+        except SettingsError as error:
+            raise ParamError(f"params={params!r}: {error}") from None
 
     def planner(self, settings: SweepSettings, seed: int) -> Planner:
         """How points are tuned, by the method of the settings."""
         plain_because = self._plain_because(settings)
-        if settings.hparams.method == "ranges":
-            return RangePlan(settings, self.data.n_train, seed, plain_because)
-        return LadderPlan(settings, self.data.n_train, self._spec.optimizer, plain_because)
+        n_train, optimizer = self.data.n_train, self._spec.optimizer
+
+        def method(settings: SweepSettings, own: Own) -> Planner:
+            if settings.hparams.method == "ranges":
+                return RangePlan(settings, n_train, seed, plain_because)
+            named = own.optimizer or optimizer
+            return LadderPlan(settings, n_train, named, plain_because, own.constant)
+
+        return PointPlan(self._spec.routes, settings, method)
 
     def _plain_because(self, settings: SweepSettings) -> str | None:
         """Why nothing of the sweep is packed; None if it is decided per point."""

@@ -7,7 +7,7 @@ import hashlib
 import pickle
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,17 +18,24 @@ from torch.utils.data import IterableDataset
 
 from sweeper.errors import ProblemError
 from sweeper.records import NUMERICS
-from sweeper.signature import decode, find_importable, without_aliases
+from sweeper.signature import decode, encode, find_importable, without_aliases
+from sweeper.summary import show_params
 from sweeper.train.data.splits import DEFAULT, Rule, read_rule
 from sweeper.train.mode.machine import libraries
 from sweeper.train.problem.declared import Declared, read_metrics
 from sweeper.train.problem.importing import ProblemRef, import_module
 from sweeper.train.problem.metrics import ACCURACY_STYLES, EARLIER_NAMES, Measure
-from sweeper.train.problem.optimizers import check_optimizer, read_optimizer, recipe_of
+from sweeper.train.problem.optimizers import (
+    check_optimizer,
+    is_function_of_points,
+    read_optimizer,
+    recipe_of,
+)
 from sweeper.train.problem.recipe import Clipping, Recipe, read_bound
 from sweeper.train.problem.returned import note
+from sweeper.train.problem.routing import Routes
 from sweeper.train.problem.sources import read_sources, stale_sources
-from sweeper.train.problem.spec import Call, ProblemSpec, said_of_search
+from sweeper.train.problem.spec import ProblemSpec, said_of_search
 
 SETS = {
     1: ("the set",),
@@ -36,6 +43,9 @@ SETS = {
     3: ("train_set", "val_set", "test_set"),
 }
 """Names in messages for the sets that dataset() may return, by their number."""
+
+NO_PARAMS = encode(())
+"""The encoded params of a point that gives none: every function has its defaults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,8 @@ class Problem:
     module: ModuleType
     numerics: int = NUMERICS
     """The numerics release that the sweep's folder was begun with."""
+    routes: Routes = field(init=False, repr=False, compare=False)
+    """Which of its functions takes which parameter of a point."""
 
     def __post_init__(self) -> None:
         for attribute in ("model", "dataset", "loss"):
@@ -57,14 +69,16 @@ class Problem:
             choices = ", ".join(repr(choice) for choice in ACCURACY_STYLES)
             raise self.fault("accuracy_style", _shown(style), f"one of {choices}")
         _ = self.metrics
-        self.make_loss()
+        object.__setattr__(self, "routes", Routes.of(self.module, self.numerics))
+        # What has no defaults is checked with the first point that gives it.
+        if not self._needs("loss") or _is_functional(self.module.loss):
+            self.make_loss(NO_PARAMS)
         handlers = getattr(self.module, "handlers", None)
         if handlers is not None and not callable(handlers):
             raise self.fault("handlers", _shown(handlers), _EXPECTED["handlers"])
-        try:
-            check_optimizer(self.optimizer)
-        except ProblemError as error:
-            raise self.fault("optimizer", _shown(self.optimizer), str(error)) from None
+        given = getattr(self.module, "optimizer", "sgd")
+        if not is_function_of_points(given) or not self._needs("optimizer"):
+            self.check_optimizer(NO_PARAMS)
         try:
             _ = self.clipping
         except ValueError as error:
@@ -98,10 +112,38 @@ class Problem:
         except (TypeError, ValueError) as error:
             raise self.fault("metrics", _shown(given), str(error)) from None
 
-    @property
-    def optimizer(self) -> Any:
-        """A name, or a dict with its settings; see `train/problem/optimizers.py`."""
-        return getattr(self.module, "optimizer", "sgd")
+    def optimizer(self, encoded: str) -> Any:
+        """A name, or a dict with its settings, for a point's encoded params.
+
+        See `train/problem/optimizers.py`.
+
+        Raises:
+            ProblemError: `optimizer` is a function, and raises.
+        """
+        given = getattr(self.module, "optimizer", "sgd")
+        if not is_function_of_points(given):
+            return given
+        try:
+            return self._call("optimizer", encoded)
+        except Exception as error:
+            found = f"an error: {type(error).__name__}: {error}"
+            raise self.fault(
+                self.called("optimizer", encoded), found, _EXPECTED["optimizer"]
+            ) from error
+
+    def check_optimizer(self, encoded: str) -> None:
+        """Check the optimiser of a point with these encoded params.
+
+        Raises:
+            ProblemError: it is none, or has wrong settings.
+        """
+        found = self.optimizer(encoded)
+        given = getattr(self.module, "optimizer", "sgd")
+        what = self.called("optimizer", encoded) if is_function_of_points(given) else "optimizer"
+        try:
+            check_optimizer(found)
+        except ProblemError as error:
+            raise self.fault(what, _shown(found), str(error)) from None
 
     @property
     def clipping(self) -> Clipping:
@@ -116,9 +158,9 @@ class Problem:
             raise ValueError("clip_grad_norm and clip_grad_value are both given; expected only one")
         return Clipping(norm, value)
 
-    def recipe(self, model: nn.Module) -> Recipe:
-        """How the trained parameters of a model are updated."""
-        return recipe_of(self.optimizer, self.clipping, model)
+    def recipe(self, model: nn.Module, encoded: str) -> Recipe:
+        """How the trained parameters of a model are updated, for a point's encoded params."""
+        return recipe_of(self.optimizer(encoded), self.clipping, model)
 
     @property
     def handlers(self) -> Callable[..., object] | None:
@@ -139,20 +181,22 @@ class Problem:
         except ValueError as error:
             raise self.fault("validation", _shown(given), str(error)) from None
 
-    def make_loss(self) -> nn.Module:
-        """A fresh loss module.
+    def make_loss(self, encoded: str) -> nn.Module:
+        """A fresh loss module, for a point's encoded params.
 
         Raises:
             ProblemError: `loss` does not return one.
         """
+        called = self.called("loss", encoded)
         try:
-            with own_threads():
-                loss = self.module.loss()
+            loss = self._call("loss", encoded)
         except Exception as error:
-            found = f"{_shown(self.module.loss)}; called, it raises {type(error).__name__}: {error}"
+            how = "called" if called == "loss()" else f"called as {called}"
+            raises = f"{how}, it raises {type(error).__name__}: {error}"
+            found = f"{_shown(self.module.loss)}; {raises}"
             raise self.fault("loss", found, _EXPECTED["loss"]) from error
         if not callable(loss):
-            raise self.fault("loss()", _shown(loss), "a loss module, such as torch.nn.MSELoss()")
+            raise self.fault(called, _shown(loss), "a loss module, such as torch.nn.MSELoss()")
         if isinstance(loss, nn.Module):
             self._check_new("loss()", [loss])
         return loss  # type: ignore[no-any-return]
@@ -167,15 +211,30 @@ class Problem:
         Raises:
             ProblemError: `model` returns something else, or weights that it returned before.
         """
-        params = without_aliases(decode(encoded, self.find))
-        model = self.module.model
-        with own_threads():
-            made = model(**params) if isinstance(params, Mapping) else model(*params)
+        made = self._call("model", encoded)
         pair = made if isinstance(made, tuple) else (made, made)
         if len(pair) != 2 or not all(isinstance(model, nn.Module) for model in pair):
             raise self.fault("what model() returns", _shown(made), _EXPECTED["model"])
         self._check_new("model()", pair)
         return pair
+
+    def called(self, function: str, encoded: str) -> str:
+        """A function's call with a point's encoded params, as messages show it."""
+        arguments = self.routes.arguments(function, decode(encoded))
+        return f"{function}({show_params(arguments) if arguments else ''})"
+
+    def _call(self, function: str, encoded: str) -> Any:
+        """Call a function of the problem with its part of a point's parameters."""
+        params = without_aliases(decode(encoded, self.find))
+        arguments = self.routes.arguments(function, params)
+        made = getattr(self.module, function)
+        with own_threads():
+            return made(**arguments) if isinstance(arguments, Mapping) else made(*arguments)
+
+    def _needs(self, function: str) -> bool:
+        """Whether a function has parameters without defaults."""
+        call = self.routes.calls[function]
+        return call is not None and bool(call.needs)
 
     def _check_new(self, called: str, made: Iterable[nn.Module]) -> None:
         """Check that nothing that earlier trials have trained or changed is returned again."""
@@ -254,6 +313,10 @@ class Problem:
         """The SHA-256 of the module's source file."""
         return hashlib.sha256(Path(str(self.module.__file__)).read_bytes()).hexdigest()
 
+    def _usual_optimizer(self) -> str:
+        """The name of the optimiser of points that say nothing of it; empty if all do."""
+        return "" if self._needs("optimizer") else read_optimizer(self.optimizer(NO_PARAMS)).name
+
     def spec(self, imported: Iterable[str] = ()) -> ProblemSpec:
         """The spec for the driver; `imported` are the modules imported with it (see `sources`)."""
         sources = read_sources(self.module, imported)
@@ -264,9 +327,9 @@ class Problem:
             Path(str(self.module.__file__)).resolve().name,
             stale_sources(sources),
             self.handlers is not None,
-            Call.of(self.module.model),
+            self.routes,
             libraries(),
-            read_optimizer(self.optimizer).name,
+            self._usual_optimizer(),
             _pickled_search(self.module),
             tuple(metric for one in self.metrics for metric in one.measured),
         )
@@ -306,6 +369,7 @@ _EXPECTED = {
     "test_set), or one set to be split, map-style, not empty, with items (x, y)",
     "item": "a pair (x, y); several inputs are one x, a tuple or a dict of them",
     "loss": "a callable that returns the loss module, such as torch.nn.CrossEntropyLoss",
+    "optimizer": "a function that returns an optimizer: its name, or a dict with its options",
     "handlers": "a callable handlers(trainer, evaluator, trial), or nothing",
 }
 
@@ -318,6 +382,11 @@ def _shown(value: object) -> str:
     # One line, without memory addresses, which mean nothing to users.
     text = re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(value).split()))
     return f"{text if len(text) <= 80 else text[:77] + '...'} (a {type(value).__name__})"
+
+
+def _is_functional(loss: Any) -> bool:
+    """Whether it is a loss of `torch.nn.functional`, whose parameters are outputs and targets."""
+    return not isinstance(loss, type) and str(getattr(loss, "__module__", "")).startswith("torch.")
 
 
 def _is_set(made: object) -> bool:
