@@ -228,7 +228,7 @@ def test_an_unguarded_script_loads_as_far_as_the_call(folder, given):
     write(folder, "unguarded.py", UNGUARDED)
     problem = find_problem(given)
     assert problem.ref.name == "unguarded"
-    assert len(problem.make_dataset()) == 2
+    assert len(problem.make_dataset(NO_PARAMS)) == 2
     assert not is_loading()
     assert sys.modules["unguarded"] is problem.module
 
@@ -499,7 +499,7 @@ def pair_of(part: Any) -> Any:
 )
 def test_a_fault_of_the_dataset(dataset, parts):
     with pytest.raises(ProblemError) as fault:
-        problem_of(dataset=dataset).make_dataset()
+        problem_of(dataset=dataset).make_dataset(NO_PARAMS)
     message = str(fault.value)
     assert message.startswith("problem apples (toys.apples): ")
     for part in (*parts, "; expected "):

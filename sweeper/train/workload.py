@@ -40,6 +40,10 @@ TUNING = ("torch._dynamo",)
 """Making torch's first optimiser imports it, which takes as long as torch itself."""
 
 
+RANDOM = "the data is random on access"
+"""Why points are not packed."""
+
+
 class Place(Protocol):
     """Where the problem is imported and its data read; functions get the shared file first."""
 
@@ -164,13 +168,15 @@ class OpenProblem:
     def planner(self, settings: SweepSettings, seed: int) -> Planner:
         """How points are tuned, by the method of the settings."""
         plain_because = self._plain_because(settings)
-        n_train, optimizer = self.data.n_train, self._spec.optimizer
 
         def method(settings: SweepSettings, own: Own) -> Planner:
+            n_train = self.data.n_train if own.data is None else own.data.n_train
+            remade = own.data is not None and own.data.remade
+            because = RANDOM if remade and plain_because is None else plain_because
             if settings.hparams.method == "ranges":
-                return RangePlan(settings, n_train, seed, plain_because)
-            named = own.optimizer or optimizer
-            return LadderPlan(settings, n_train, named, plain_because, own.constant)
+                return RangePlan(settings, n_train, seed, because)
+            optimizer = own.optimizer or self._spec.optimizer
+            return LadderPlan(settings, n_train, optimizer, because, own.constant)
 
         return PointPlan(self._spec.routes, settings, method)
 
@@ -183,7 +189,7 @@ class OpenProblem:
         if self._spec.has_handlers:
             return "the problem has handlers"
         if self.data.remade:
-            return "the data is random on access"
+            return RANDOM
         return None
 
     def check_steps(self, payloads: Iterable[Mapping[str, Any]], *, allow: bool) -> None:

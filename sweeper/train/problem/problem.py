@@ -18,7 +18,7 @@ from torch.utils.data import IterableDataset
 
 from sweeper.errors import ProblemError
 from sweeper.records import NUMERICS
-from sweeper.signature import decode, encode, find_importable, without_aliases
+from sweeper.signature import decode, encode, find_importable, part_of, without_aliases
 from sweeper.summary import show_params
 from sweeper.train.data.splits import DEFAULT, Rule, read_rule
 from sweeper.train.mode.machine import libraries
@@ -71,6 +71,9 @@ class Problem:
         _ = self.metrics
         object.__setattr__(self, "routes", Routes.of(self.module, self.numerics))
         # What has no defaults is checked with the first point that gives it.
+        if self._needs("dataset"):
+            expected = "defaults for all of its parameters: most points share what it then returns"
+            raise self.fault("dataset", _shown(self.module.dataset), expected)
         if not self._needs("loss") or _is_functional(self.module.loss):
             self.make_loss(NO_PARAMS)
         handlers = getattr(self.module, "handlers", None)
@@ -218,6 +221,10 @@ class Problem:
         self._check_new("model()", pair)
         return pair
 
+    def data_params(self, encoded: str) -> str:
+        """The part of a point's encoded params that `dataset` takes, encoded."""
+        return part_of(encoded, lambda name: "dataset" in self.routes.takers(name))
+
     def called(self, function: str, encoded: str) -> str:
         """A function's call with a point's encoded params, as messages show it."""
         arguments = self.routes.arguments(function, decode(encoded))
@@ -255,28 +262,28 @@ class Problem:
                 "as normalisation kept in evaluation mode",
             )
 
-    def make_dataset(self) -> tuple[Any, ...]:
-        """The sets of dataset(), named in `SETS`, after a quick check.
+    def make_dataset(self, encoded: str) -> tuple[Any, ...]:
+        """The sets of dataset(), named in `SETS`, for a point's encoded params; a quick check.
 
         Raises:
             ProblemError: it does not return one to three map-style datasets, or one is empty.
         """
-        with own_threads():
-            made = self.module.dataset()
+        called = self.called("dataset", encoded)
+        made = self._call("dataset", encoded)
         # A longer list is one set of that many samples.
         if _is_set(made) or (isinstance(made, list) and len(made) > max(SETS)):
             made = (made,)
         if not isinstance(made, tuple | list) or len(made) not in SETS:
-            raise self.fault("what dataset() returns", _shown(made), _EXPECTED["dataset"])
+            raise self.fault(f"what {called} returns", _shown(made), _EXPECTED["dataset"])
         for name, part in zip(SETS[len(made)], made, strict=True):
             self._check_by_number(name, part)
             if len(part) == 0:
-                raise self.fault(f"{name} of dataset()", "empty", "at least one sample")
+                raise self.fault(f"{name} of {called}", "empty", "at least one sample")
             try:
                 item = part[0]
             except Exception as error:
                 found = f"not readable: {type(error).__name__}: {error}"
-                raise self.fault(f"{name}[0] of dataset()", found, _EXPECTED["item"]) from error
+                raise self.fault(f"{name}[0] of {called}", found, _EXPECTED["item"]) from error
             if not isinstance(item, tuple | list) or len(item) != 2:
                 raise self.fault(f"an item of {name}", _shown(item), _EXPECTED["item"])
         return tuple(made)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sweeper.records import Outcome, Step
@@ -17,6 +18,23 @@ _KEY = "own"
 
 
 @dataclass(frozen=True, slots=True)
+class OwnData:
+    """The data of a point with parameters for `dataset()`."""
+
+    n_train: int
+    """Samples to train on."""
+    sha256: str
+    held: bool
+    """Whether a worker holds it in memory; else it is loaded as it goes."""
+    remade: bool
+    """Whether it is random on access: then it is made anew for each replica."""
+
+    def text(self) -> str:
+        """As an outcome of `describe` has it."""
+        return json.dumps(asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
 class Own:
     """What `describe` found of a point; None: as for every point."""
 
@@ -24,20 +42,27 @@ class Own:
     """The name of its optimiser."""
     constant: float | None = None
     """The loss of the best constant prediction, if no probe measures it."""
+    data: OwnData | None = None
+    """Its data."""
 
     @classmethod
     def found(cls, outcome: Outcome) -> Own:
         """From the outcome of `describe`."""
-        return cls(outcome.info.get("optimizer"), outcome.metrics.get(CONSTANT))
+        info = outcome.info
+        data = OwnData(**json.loads(info["data"])) if "data" in info else None
+        return cls(info.get("optimizer"), outcome.metrics.get(CONSTANT), data)
 
     @classmethod
     def read(cls, payload: Mapping[str, Any]) -> Own:
         """From the payload of a step or a job."""
-        return cls(**payload.get(_KEY, {}))
+        stored = payload.get(_KEY, {})
+        data = OwnData(**stored["data"]) if "data" in stored else None
+        return cls(stored.get("optimizer"), stored.get(CONSTANT), data)
 
     def payload(self) -> dict[str, Any]:
         """As it is stored."""
-        return present_fields(self)
+        found = present_fields(self)
+        return found if self.data is None else {**found, "data": asdict(self.data)}
 
     def carried_by(self, step: Step) -> Step:
         """The step with this in its payload: every later step needs it."""

@@ -1,8 +1,8 @@
 """The plan of points that differ in more than their model.
 
-A point may fix settings, and have an optimizer of its own.  What the plan has to know of it first
-is found by the stage `describe`, which trains nothing.  All else is planned by the method of the
-settings, with the point's own settings:
+A point may fix settings, and have an optimizer and data of its own.  What the plan must know of it
+first is found by the stage `describe`, which trains nothing.  All else is planned by the method of
+the settings, with the point's own settings:
 
     check -> describe -> way -> ladder -> …
 
@@ -25,7 +25,7 @@ from sweeper.train.tuning.stages import Describe, step_of
 from sweeper.train.tuning.trials import in_packs, steps_of
 from sweeper.workload import Planner
 
-OWN = ("loss", "optimizer")
+OWN = ("loss", "optimizer", "dataset")
 """The functions whose parameters make a point one that is described."""
 
 
