@@ -276,7 +276,7 @@ def decode(text: str, find: Callable[[str], Any] = Reference) -> Any:
 
 
 def part_of(text: str, holds: Callable[[str], bool]) -> str:
-    """The canonical encoding of those of a point's encoded parameters whose name holds.
+    """The encoding of those of a point's encoded parameters whose name holds, sorted by name.
 
     It is that of an empty tuple if there are none, as for a point that is a tuple.
     """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import pickle
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import IterableDataset
+from torch import nn
 
 from sweeper.errors import ProblemError
 from sweeper.records import NUMERICS
@@ -34,15 +32,9 @@ from sweeper.train.problem.optimizers import (
 from sweeper.train.problem.recipe import Clipping, Recipe, read_bound
 from sweeper.train.problem.returned import note
 from sweeper.train.problem.routing import Routes
+from sweeper.train.problem.sets import SETS_EXPECTED, check_sets, shown
 from sweeper.train.problem.sources import read_sources, stale_sources
 from sweeper.train.problem.spec import ProblemSpec, said_of_search
-
-SETS = {
-    1: ("the set",),
-    2: ("train_set", "val_set"),
-    3: ("train_set", "val_set", "test_set"),
-}
-"""Names in messages for the sets that dataset() may return, by their number."""
 
 NO_PARAMS = encode(())
 """The encoded params of a point that gives none: every function has its defaults."""
@@ -63,22 +55,22 @@ class Problem:
         for attribute in ("model", "dataset", "loss"):
             found = getattr(self.module, attribute, None)
             if not callable(found):
-                raise self.fault(attribute, _shown(found), _EXPECTED[attribute])
+                raise self.fault(attribute, shown(found), _EXPECTED[attribute])
         style = getattr(self.module, "accuracy_style", None)
         if not isinstance(style, str) or EARLIER_NAMES.get(style, style) not in ACCURACY_STYLES:
             choices = ", ".join(repr(choice) for choice in ACCURACY_STYLES)
-            raise self.fault("accuracy_style", _shown(style), f"one of {choices}")
+            raise self.fault("accuracy_style", shown(style), f"one of {choices}")
         _ = self.metrics
         object.__setattr__(self, "routes", Routes.of(self.module, self.numerics))
         # What has no defaults is checked with the first point that gives it.
         if self._needs("dataset"):
             expected = "defaults for all of its parameters: most points share what it then returns"
-            raise self.fault("dataset", _shown(self.module.dataset), expected)
+            raise self.fault("dataset", shown(self.module.dataset), expected)
         if not self._needs("loss") or _is_functional(self.module.loss):
             self.make_loss(NO_PARAMS)
         handlers = getattr(self.module, "handlers", None)
         if handlers is not None and not callable(handlers):
-            raise self.fault("handlers", _shown(handlers), _EXPECTED["handlers"])
+            raise self.fault("handlers", shown(handlers), _EXPECTED["handlers"])
         given = getattr(self.module, "optimizer", "sgd")
         if not is_function_of_points(given) or not self._needs("optimizer"):
             self.check_optimizer(NO_PARAMS)
@@ -113,7 +105,7 @@ class Problem:
         try:
             return read_metrics(given)
         except (TypeError, ValueError) as error:
-            raise self.fault("metrics", _shown(given), str(error)) from None
+            raise self.fault("metrics", shown(given), str(error)) from None
 
     def optimizer(self, encoded: str) -> Any:
         """A name, or a dict with its settings, for a point's encoded params.
@@ -146,7 +138,7 @@ class Problem:
         try:
             check_optimizer(found)
         except ProblemError as error:
-            raise self.fault(what, _shown(found), str(error)) from None
+            raise self.fault(what, shown(found), str(error)) from None
 
     @property
     def clipping(self) -> Clipping:
@@ -182,7 +174,7 @@ class Problem:
         try:
             return read_rule(given)
         except ValueError as error:
-            raise self.fault("validation", _shown(given), str(error)) from None
+            raise self.fault("validation", shown(given), str(error)) from None
 
     def make_loss(self, encoded: str) -> nn.Module:
         """A fresh loss module, for a point's encoded params.
@@ -196,10 +188,10 @@ class Problem:
         except Exception as error:
             how = "called" if called == "loss()" else f"called as {called}"
             raises = f"{how}, it raises {type(error).__name__}: {error}"
-            found = f"{_shown(self.module.loss)}; {raises}"
+            found = f"{shown(self.module.loss)}; {raises}"
             raise self.fault("loss", found, _EXPECTED["loss"]) from error
         if not callable(loss):
-            raise self.fault(called, _shown(loss), "a loss module, such as torch.nn.MSELoss()")
+            raise self.fault(called, shown(loss), "a loss module, such as torch.nn.MSELoss()")
         if isinstance(loss, nn.Module):
             self._check_new("loss()", [loss])
         return loss  # type: ignore[no-any-return]
@@ -217,7 +209,7 @@ class Problem:
         made = self._call("model", encoded)
         pair = made if isinstance(made, tuple) else (made, made)
         if len(pair) != 2 or not all(isinstance(model, nn.Module) for model in pair):
-            raise self.fault("what model() returns", _shown(made), _EXPECTED["model"])
+            raise self.fault("what model() returns", shown(made), _EXPECTED["model"])
         self._check_new("model()", pair)
         return pair
 
@@ -268,42 +260,8 @@ class Problem:
         Raises:
             ProblemError: it does not return one to three map-style datasets, or one is empty.
         """
-        called = self.called("dataset", encoded)
         made = self._call("dataset", encoded)
-        # A longer list is one set of that many samples.
-        if _is_set(made) or (isinstance(made, list) and len(made) > max(SETS)):
-            made = (made,)
-        if not isinstance(made, tuple | list) or len(made) not in SETS:
-            raise self.fault(f"what {called} returns", _shown(made), _EXPECTED["dataset"])
-        for name, part in zip(SETS[len(made)], made, strict=True):
-            self._check_by_number(name, part)
-            if len(part) == 0:
-                raise self.fault(f"{name} of {called}", "empty", "at least one sample")
-            try:
-                item = part[0]
-            except Exception as error:
-                found = f"not readable: {type(error).__name__}: {error}"
-                raise self.fault(f"{name}[0] of {called}", found, _EXPECTED["item"]) from error
-            if not isinstance(item, tuple | list) or len(item) != 2:
-                raise self.fault(f"an item of {name}", _shown(item), _EXPECTED["item"])
-        return tuple(made)
-
-    def _check_by_number(self, name: str, part: Any) -> None:
-        """Check that samples can be read by their number, in any order."""
-        if isinstance(part, IterableDataset):
-            expected = (
-                "a map-style dataset, since samples are read by their number, in any order: "
-                "read it into a list, list(dataset), or make it a Dataset with __getitem__"
-            )
-            raise self.fault(f"{name} of dataset()", "an IterableDataset", expected)
-        if hasattr(part, "iloc") or isinstance(part, Mapping):
-            expected = (
-                "samples by number, not columns by name: make a TensorDataset(x, y) of tensors, "
-                "such as torch.tensor(frame[columns].to_numpy())"
-            )
-            raise self.fault(f"{name} of dataset()", f"a {type(part).__name__}", expected)
-        if not hasattr(part, "__len__") or not hasattr(part, "__getitem__"):
-            raise self.fault(f"{name} of dataset()", _shown(part), _EXPECTED["dataset"])
+        return check_sets(self.fault, self.called("dataset", encoded), made)
 
     def find(self, name: str) -> Any:
         """The class or function `"module:Name"`; the problem's own are found in its module."""
@@ -372,33 +330,16 @@ def own_threads(threads: int | None = None) -> Iterator[None]:
 _EXPECTED = {
     "model": "a callable model(*params) or model(**params) that returns a torch.nn.Module, or a "
     "pair (unstripped, stripped) of them",
-    "dataset": "a callable dataset() that returns (train_set, val_set), (train_set, val_set, "
-    "test_set), or one set to be split, map-style, not empty, with items (x, y)",
-    "item": "a pair (x, y); several inputs are one x, a tuple or a dict of them",
+    "dataset": SETS_EXPECTED,
     "loss": "a callable that returns the loss module, such as torch.nn.CrossEntropyLoss",
     "optimizer": "a function that returns an optimizer: its name, or a dict with its options",
     "handlers": "a callable handlers(trainer, evaluator, trial), or nothing",
 }
 
 
-def _shown(value: object) -> str:
-    if value is None:
-        return "missing"
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}, {value.dtype}"
-    # One line, without memory addresses, which mean nothing to users.
-    text = re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(value).split()))
-    return f"{text if len(text) <= 80 else text[:77] + '...'} (a {type(value).__name__})"
-
-
 def _is_functional(loss: Any) -> bool:
     """Whether it is a loss of `torch.nn.functional`, whose parameters are outputs and targets."""
     return not isinstance(loss, type) and str(getattr(loss, "__module__", "")).startswith("torch.")
-
-
-def _is_set(made: object) -> bool:
-    """Whether it is one set, not a tuple or list of several."""
-    return not isinstance(made, tuple | list | Tensor) and hasattr(made, "__getitem__")
 
 
 def _listed(names: list[str]) -> str:
@@ -428,7 +369,7 @@ def _named(ref: ProblemRef, module: ModuleType) -> ProblemRef:
     # By default the folder has the problem's name.
     if name in ("", ".", "..") or len(name) > _LONGEST_NAME or not _is_file_name(name):
         raise ProblemError(
-            f"problem {last}: name is {_shown(name)}; expected one that a folder could have, of at "
+            f"problem {last}: name is {shown(name)}; expected one that a folder could have, of at "
             f"most {_LONGEST_NAME} characters, without slashes and control characters"
         )
     return ProblemRef(name, ref.module, ref.path)
