@@ -21,7 +21,8 @@ def data_of(context: TrainContext, fd: int | None, task: Task) -> tuple[Problem,
     problem, known = _problem(context.problem, context.sources, context.numerics), task.own.data
     params = problem.data_params(task.params)
     if params != NO_PARAMS:
-        reopen_own = open_own if known is not None and known.remade else _kept_own
+        is_kept = known is not None and not known.remade
+        reopen_own = _kept_own if is_kept else open_own
         return problem, reopen_own(problem, params, context.data, known)
     reopen = open_data if context.data.remade else _kept_data
     return problem, reopen(problem, context.data, fd)
