@@ -459,14 +459,14 @@ def suggested(opened: tuning_oracle.Opened, seed: int) -> float:
     from ignite.handlers import FastaiLRFinder
     from torch.utils.data import DataLoader, TensorDataset
 
-    from sweeper.signature import encode
     from sweeper.train.problem.optimizers import make_optimizer
+    from sweeper.train.problem.problem import NO_PARAMS
     from sweeper.train.streams import Streams
 
     Streams(seed, tuning_oracle.SIGNATURE, "trial", 0).seed_globals("init")
-    _, model = opened.problem.make_model(encode(()))
-    loss = opened.problem.make_loss()
-    optimizer = make_optimizer(opened.problem.optimizer, model, 1e-6, loss)
+    _, model = opened.problem.make_model(NO_PARAMS)
+    loss = opened.problem.make_loss(NO_PARAMS)
+    optimizer = make_optimizer(opened.problem.optimizer(NO_PARAMS), model, 1e-6, loss)
 
     def step(_: Engine, batch: Any) -> float:
         x, y = batch

@@ -47,7 +47,7 @@ from sweeper.train.packs.trial import (
     stack_members,
 )
 from sweeper.train.problem.importing import ProblemRef
-from sweeper.train.problem.problem import Problem
+from sweeper.train.problem.problem import NO_PARAMS, Problem
 from sweeper.train.streams import Streams
 from sweeper.train.tuning.range_plan import batches_per_epoch
 from sweeper.train.vectorize.optimizers import find_optimizer
@@ -112,7 +112,7 @@ class Opened:
     @property
     def family(self) -> str:
         """Which rates its optimiser may need."""
-        named = str(self.problem.optimizer)
+        named = str(self.problem.optimizer(NO_PARAMS))
         return next((name for name in ("adam", "momentum") if name in named), "sgd")
 
     @property
@@ -186,7 +186,7 @@ def train_pack(
 ) -> list[float]:
     """As `sweeper.train.packs.trial.train_pack`, but each member has rates of its own."""
     samples, size, steps = opened.data.train, payload["batch_size"], payload["steps"]
-    recipe = opened.problem.recipe(members[0].model)
+    recipe = opened.problem.recipe(members[0].model, members[0].params)
     step = FlatStep(members[0].trace, recipe, stack_members(members), samples.labels)
     evaluation = evaluation_of(opened.problem, members[0])
     streams = [member.streams for member in members]

@@ -272,5 +272,5 @@ def _follow_code(
 
 def _make_point(workload: Workload, opened: OpenWorkload, options: Options, params: Any) -> Point:
     point = make_point(params, workload.name, options.settings, options.seed, workload.module)
-    opened.check_params(point.params)
+    opened.check_params(point.params, options.settings)
     return point

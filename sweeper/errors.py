@@ -23,6 +23,8 @@ failure is an outcome (see `sweeper.records.Failure`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class SweeperError(Exception):
     """The root of sweeper's exceptions."""
@@ -74,3 +76,11 @@ class BackendError(SweeperError):
 
 class SweepInterrupted(KeyboardInterrupt):
     """The sweep was told to stop; finished work is on disk."""
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """A remark that names the most similar known name, if one is similar."""
+    import difflib  # needed for messages alone
+
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""

@@ -54,9 +54,10 @@ class Alias:
         return f"Alias({self.value!r}, {self.name!r})"
 
 
-NUMERICS = 2
+NUMERICS = 3
 """The release of the numerics: raised by every change of a bit of a result.  1: matmul kernels as
-MKL chooses them, losses of a set weighed by samples, logits of labels compared with 0.5."""
+MKL chooses them, losses of a set weighed by samples, logits of labels compared with 0.5.
+2: a parameter that `model` takes goes to no other function."""
 
 TRIAL = "trial"
 """The stage name of trials of the workload's own length; with a budget: see `trial_stage`."""
@@ -64,8 +65,14 @@ TRIAL = "trial"
 CHECK = "check"
 """The stage that checks the problem, once, on the first point: its failure is the problem's."""
 
+DESCRIBE = "describe"
+"""The stage that finds what a plan must know of a point beforehand: nothing is trained."""
+
 WAY = "way"
 """The stage that chooses the execution mode of a point's trials: nothing is trained."""
+
+UNTRAINED = (CHECK, DESCRIBE, WAY)
+"""The stages that train nothing."""
 
 
 def trial_stage(budget: int | None) -> str:

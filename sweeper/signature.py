@@ -275,6 +275,23 @@ def decode(text: str, find: Callable[[str], Any] = Reference) -> Any:
     return _untagged(json.loads(text), find, DEEPEST + 1)
 
 
+def part_of(text: str, holds: Callable[[str], bool]) -> str:
+    """The encoding of those of a point's encoded parameters whose name holds, sorted by name.
+
+    It is that of an empty tuple if there are none, as for a point that is a tuple.
+    """
+    kind, items = json.loads(text)
+    kept = [pair for pair in items if kind == "d" and holds(pair[0][1])]
+    if not kept:
+        return encode(())
+    kept.sort(key=lambda pair: _compact(pair[0]))
+    return _compact(["d", kept])
+
+
+def _compact(tagged: Any) -> str:
+    return json.dumps(tagged, separators=(",", ":"))
+
+
 def _untagged(tagged: list[Any], find: Callable[[str], Any], levels: int) -> Any:
     if levels < 0:
         raise ParamError(f"an encoded value {_TOO_DEEP}")

@@ -124,11 +124,12 @@ class OpenWorkload(Protocol):
     def notes(self) -> Sequence[str]:
         """Remarks for readers of the results; the first is shown when the sweep begins."""
 
-    def check_params(self, params: Params) -> None:
+    def check_params(self, params: Params, settings: SweepSettings) -> None:
         """Check that a point may have these parameters, as far as can be known before it runs.
 
         Raises:
-            ParamError: an unknown or missing parameter; the message lists the known ones.
+            ParamError: an unknown or missing parameter (the message lists the known ones), or a
+                setting with a value that it may not have beside the sweep's settings.
         """
 
     def planner(self, settings: SweepSettings, seed: int) -> Planner:

@@ -109,9 +109,9 @@ def plainly(problem, data, number, told):
     streams, masks = streams_of(number, "trial"), Masks()
     streams.seed_globals("init")
     _, model = problem.make_model(PARAMS)
-    loss = problem.make_loss()
+    loss = problem.make_loss(PARAMS)
     replace_dropouts(model, masks)
-    optimizer = make_optimizer(problem.optimizer, model, 0.0)
+    optimizer = make_optimizer(problem.optimizer(PARAMS), model, 0.0)
     order = streams.generator("order")
     places = [rows for _ in range(told.cycle_epochs) for rows in shuffled(TRAINED, BATCH, order)]
     keys = step_keys([streams.key], 0, told.steps)

@@ -1021,7 +1021,9 @@ def test_groups_and_clipped_gradients_are_packed_and_agree_with_plain_training(c
         for name, value in expected.metrics.items():
             assert packed_trial.metrics[name] == pytest.approx(value, rel=1e-4)
     # It changes something.
-    usual = pack([0], problem_of(plain, optimizer=problem.recipe(plain()).name), lr_end=0.03)
+    usual = pack(
+        [0], problem_of(plain, optimizer=problem.recipe(plain(), PARAMS).name), lr_end=0.03
+    )
     assert usual[0].metrics["loss_val"] != packs[0].metrics["loss_val"]
 
 

@@ -24,7 +24,7 @@ from sweeper.train.data.samples import Data, HeldSet
 from sweeper.train.eager.probes import run_check
 from sweeper.train.problem.importing import ProblemRef, find_ref, is_loading
 from sweeper.train.problem.optimizers import make_optimizer, set_rate
-from sweeper.train.problem.problem import Problem, load_problem
+from sweeper.train.problem.problem import NO_PARAMS, Problem, load_problem
 from sweeper.train.problem.recipe import Clipping
 from sweeper.train.streams import Streams
 from sweeper.train.tuning.stages import Check
@@ -125,7 +125,7 @@ def test_a_module_from_a_file_is_swept_where_another_of_its_name_can_be_imported
     ref = find_ref(module if given == "the module" else name)
     assert ref == ProblemRef("", name, str(path))
     del sys.modules[name]
-    assert load_problem(ref).spec().model.text == "(hidden=3)"
+    assert load_problem(ref).spec().routes.calls["model"].text == "(hidden=3)"
 
 
 def test_a_module_that_no_import_finds_is_taken_from_its_file(folder):
@@ -228,7 +228,7 @@ def test_an_unguarded_script_loads_as_far_as_the_call(folder, given):
     write(folder, "unguarded.py", UNGUARDED)
     problem = find_problem(given)
     assert problem.ref.name == "unguarded"
-    assert len(problem.make_dataset()) == 2
+    assert len(problem.make_dataset(NO_PARAMS)) == 2
     assert not is_loading()
     assert sys.modules["unguarded"] is problem.module
 
@@ -372,8 +372,8 @@ def test_bounds_of_gradients_are_positive_numbers_and_one_of_two(changes):
     ],
 )
 def test_optimisers_that_are_known(optimizer):
-    assert problem_of(optimizer=optimizer).optimizer == optimizer
-    assert problem_of().optimizer == "sgd"
+    assert problem_of(optimizer=optimizer).optimizer(NO_PARAMS) == optimizer
+    assert problem_of().optimizer(NO_PARAMS) == "sgd"
 
 
 def layers():
@@ -499,7 +499,7 @@ def pair_of(part: Any) -> Any:
 )
 def test_a_fault_of_the_dataset(dataset, parts):
     with pytest.raises(ProblemError) as fault:
-        problem_of(dataset=dataset).make_dataset()
+        problem_of(dataset=dataset).make_dataset(NO_PARAMS)
     message = str(fault.value)
     assert message.startswith("problem apples (toys.apples): ")
     for part in (*parts, "; expected "):
@@ -615,11 +615,11 @@ def test_a_sound_problem_passes():
     [
         (
             {"model": lambda: nn.Linear(5, 1)},
-            ["model(-) on the first batch (x (4, 3) float32, y (4, 1) float32)", "RuntimeError"],
+            ["model() on the first batch (x (4, 3) float32, y (4, 1) float32)", "RuntimeError"],
         ),
-        ({"model": lambda: 1 / 0}, ["model(-) is an error: ZeroDivisionError", "torch.nn.Module"]),
+        ({"model": lambda: 1 / 0}, ["model() is an error: ZeroDivisionError", "torch.nn.Module"]),
         ({"model": lambda: 3}, ["what model() returns is 3 (a int)", "torch.nn.Module"]),
-        ({"model": nn.Identity}, ["model(-) is a model without parameters", "something to train"]),
+        ({"model": nn.Identity}, ["model() is a model without parameters", "something to train"]),
         ({"model": NoGradient}, ["loss.backward() is an error", "gradients"]),
         (
             {"loss": lambda: nn.MSELoss(reduction="none")},

@@ -82,7 +82,7 @@ def test_what_takes_long_to_import_is_left_until_the_fork_server_has_begun(reque
 TARGET = {
     "seed": 7,
     "threads": 1,
-    "numerics": 2,
+    "numerics": 3,
     "model_path": "",
     "curve_samples": 0,
     "save_models": False,
@@ -96,7 +96,7 @@ def test_what_is_known_of_a_problem(problem, backend):
     with read_problem(path, backend) as reading:
         assert (reading.spec.ref.name, reading.spec.ref.path) == ("asides", path)
         assert not reading.spec.has_handlers
-        assert reading.spec.model.names == ["hidden", "act"]
+        assert reading.spec.routes.calls["model"].names == ["hidden", "act"]
         assert reading.spec.search() == {"points": [{"hidden": 2}, {"hidden": 3}], "trials": 1}
         opened = reading.open(7, 1)
         target = opened.target(**TARGET)

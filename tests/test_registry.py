@@ -273,7 +273,7 @@ def test_another_packages_selector_is_given_what_it_takes(installed):
         ({"selector": "grid", "ranges": ["a=0:1"]}, "--range: selector grid takes no ranges"),
         ({"selector": "fixed", "grid": ["a=1"]}, "--grid: selector fixed takes no axes"),
         ({"selector": "random", "grid": ["a=1"]}, "--grid: selector random takes no axes"),
-        ({"selector": "random", "ranges": ["b=0:1"]}, "--range b: model.. of problem toy has no"),
+        ({"selector": "random", "ranges": ["b=0:1"]}, "--range b: problem toy has no such param"),
         ({"selector": "random", "ranges": ["a=0:1"]}, "selector random needs points"),
         ({"selector": "raises", "trials": 3}, "--trials 3: selector raises takes no trials"),
     ],

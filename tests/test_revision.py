@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import sys
@@ -54,7 +55,10 @@ HELPER = "width = 3\n"
 KINDS = ["tanh", "relu", "dropout"]
 
 
-METHODS = pytest.mark.parametrize("hparams", [blobs.QUICK, blobs.LADDER], ids=["ranges", "ladder"])
+UNTUNED = dataclasses.replace(blobs.LADDER, lr=0.1, batch_size=8)
+METHODS = pytest.mark.parametrize(
+    "hparams", [blobs.QUICK, blobs.LADDER, UNTUNED], ids=["ranges", "ladder", "untuned"]
+)
 
 
 class Edited:
@@ -100,6 +104,47 @@ def bits(point):
 
 
 GELU = ("nn.ReLU()", "nn.GELU()")
+
+
+OWN = """
+
+def optimizer(decay=0.0):
+    return {"name": "sgd", "weight_decay": decay}
+
+
+def dataset(scale=1.0):
+    sets = blobs.dataset()
+    for part in sets:
+        x, _ = part.tensors
+        x *= scale
+    return sets
+"""
+
+
+@pytest.mark.parametrize("hparams", [blobs.LADDER, UNTUNED], ids=["ladder", "untuned"])
+def test_an_edit_of_optimizer_or_data_concerns_the_points_that_use_what_changed(edited, hparams):
+    edited.hparams = hparams
+    edited.path.write_text(PROBLEM + OWN)
+    points = [{}, {"decay": 0.1}, {"scale": 2.0}]
+    selector = sweeper.FixedSweep.with_fixed_trials([{"kind": "tanh"} | one for one in points], 2)
+
+    def sweep():
+        return edited.sweep(selector=copy.deepcopy(selector))
+
+    first, started = sweep(), edited.started()
+    for before, after, place in (
+        ('"weight_decay": decay', '"weight_decay": 3 * decay', 1),
+        ("x *= scale", "x *= scale**2", 2),
+    ):
+        edited.edit(before, after)
+        then = sweep()
+        for number, (one, other) in enumerate(zip(first, then, strict=True)):
+            assert (bits(one) == bits(other)) == (number != place)
+        again = edited.started() - started
+        first, started = then, edited.started()
+        assert 0 < again <= started // 3
+    sweep()
+    assert edited.started() == started
 
 
 @METHODS

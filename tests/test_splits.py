@@ -222,7 +222,7 @@ def test_what_cannot_be_sorted_is_split_without_and_says_so(monkeypatch):
     assert "not by label" in opened(rows)[0].notes[0]
     single = problem_with(lambda: TensorDataset(one_set.X, one_set.Y))
     assert "label" not in opened(single)[0].notes[0]
-    monkeypatch.setattr("sweeper.train.data.sharing.CHECKSUM_BYTES", 10)
+    monkeypatch.setattr("sweeper.train.data.reading.CHECKSUM_BYTES", 10)
     for budget in (10**9, 0):  # the same whatever the memory at hand
         ref, data = opened(single, budget)
         assert "not by label" in ref.notes[0]

@@ -12,7 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.records import CHECK, TRIAL, WAY, Rejected, Running, Step, Tuned, TunedSettings
+from sweeper.records import (
+    CHECK,
+    DESCRIBE,
+    TRIAL,
+    WAY,
+    Rejected,
+    Running,
+    Step,
+    Tuned,
+    TunedSettings,
+)
 from sweeper.train.tuning.ladder import Candidate
 from sweeper.train.tuning.stages import (
     BATCH_CHOICE,
@@ -141,6 +151,7 @@ CHOICE = {
 }
 KINDS = {
     CHECK: payloads({"batch_size": COUNTS, "steps": COUNTS}, {}),
+    DESCRIBE: payloads({"batch_size": COUNTS, "untuned": st.booleans()}, {}),
     f"{WAY} of one": payloads({"trial": TRIALS}, {}),
     WAY: payloads({"trials": st.lists(TRIALS, min_size=1, max_size=2)}, {"told": told()}),
     LADDER: rounds(),

@@ -27,7 +27,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 from sweeper.errors import ProblemError
 from sweeper.files import nameless_file
-from sweeper.train.data import sharing as data_module
+from sweeper.train.data import reading as data_module
 from sweeper.train.data.checksum import Checksum
 from sweeper.train.data.samples import Data, HeldSet, LoadedSet, endless, in_order, shuffled
 from sweeper.train.data.sharing import open_data, read_data

@@ -23,7 +23,7 @@ from sweeper.cli.common import (
     print_results,
     say,
 )
-from sweeper.errors import SettingsError
+from sweeper.errors import SettingsError, suggestion
 from sweeper.files import current_folder
 from sweeper.run.backends import DEFAULT
 from sweeper.search.selectors import SHIPPED
@@ -35,7 +35,6 @@ from sweeper.search.spaces import (
     race_of,
     read_named,
     read_value,
-    suggestion,
 )
 from sweeper.settings import HyperparameterSettings, get_settings
 from sweeper.show.clean import clean
@@ -286,9 +285,8 @@ def _run(arguments: _Run) -> int:
         from sweeper.api import sweep
 
         problem = reading.spec
-        known = None if problem.model is None else problem.model.names
         name, own = problem.ref.name, problem.ref.module
-        selector = choose_selector(space, name, own, known, problem.search)
+        selector = choose_selector(space, name, own, problem.routes.known, problem.search)
         if arguments.race:
             selector = race_of(selector, name)
         folder = arguments.folder or Path("out") / problem.ref.name

@@ -6,11 +6,11 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from sweeper.errors import SelectorError, SettingsError, SweeperError, UsageError
+from sweeper.errors import SelectorError, SettingsError, SweeperError, UsageError, suggestion
 from sweeper.search.domain import Domain, UpdatedDomain
 from sweeper.search.selector import ParamSelector
 from sweeper.search.selectors import find_selector
-from sweeper.search.values import read_option, suggestion
+from sweeper.search.values import read_option
 
 
 def as_selector(given: object, trials: int | None, seed: int) -> ParamSelector:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweeper.errors import ProblemError, SelectorError, UsageError
+from sweeper.errors import ProblemError, SelectorError, UsageError, suggestion
 from sweeper.search.domain import Domain
 from sweeper.search.making import make_selector, takes
 from sweeper.search.selector import ParamSelector, as_ask
@@ -14,14 +14,7 @@ from sweeper.search.selectors.fixed import FixedSweep
 from sweeper.search.selectors.grid import Grid
 from sweeper.search.selectors.race import DEFAULT_MIN_TRIALS, Race
 from sweeper.search.selectors.random_search import RandomSearch
-from sweeper.search.values import (
-    read_domain,
-    read_grid,
-    read_named,
-    read_ranges,
-    read_value,
-    suggestion,
-)
+from sweeper.search.values import read_domain, read_grid, read_named, read_ranges, read_value
 
 __all__ = [
     "DEFAULT_TRIALS",
@@ -34,7 +27,6 @@ __all__ = [
     "read_named",
     "read_ranges",
     "read_value",
-    "suggestion",
 ]
 
 DEFAULT_TRIALS = 10
@@ -103,11 +95,11 @@ class Space:
     def selector(self, problem: str, known: Sequence[str] | None) -> ParamSelector | None:
         """The selector for this space; None: the command line leaves it to the module.
 
-        `problem` is the problem's name, `known` are the parameters that its model takes by name;
-        None: any.
+        `problem` is the problem's name, `known` are the parameters that its points may have by
+        name; None: any.
 
         Raises:
-            UsageError: `model` has no such parameter.
+            UsageError: the problem has no such parameter.
         """
         trials = DEFAULT_TRIALS if self.trials is None else self.trials
         self.check_names(problem, known)
@@ -143,7 +135,7 @@ def choose_selector(
         space: The command line's search space.
         problem: The problem's name.
         module: The name of its module.
-        known: The parameters that its model takes by name; None: any.
+        known: The parameters that its points may have by name; None: any.
         search: Reads the module's own search (see `modules_own`); called only if needed.
 
     Raises:
@@ -219,10 +211,9 @@ def _check_names(
         return
     for name in names:
         if name not in known:
-            takes = f"it takes {', '.join(known)}" if known else "it takes no parameters by name"
             raise UsageError(
-                f"{option} {name}: model() of problem {problem} has no such parameter"
-                f"{suggestion(name, known)}; {takes}"
+                f"{option} {name}: problem {problem} has no such parameter"
+                f"{suggestion(name, known)}; it takes {', '.join(known)}"
             )
 
 

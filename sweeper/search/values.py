@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sweeper.errors import UsageError
@@ -305,9 +304,3 @@ def _read_list(where: str, text: str) -> list[Any]:
     if len({encode(value) for value in values}) < len(values):
         raise UsageError(f"{where}: a value is given twice")
     return values
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """A remark that names the most similar known name, if one is similar."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""

@@ -16,7 +16,7 @@ from typing import Any
 from sweeper.errors import FolderError
 from sweeper.records import (
     CHECK,
-    WAY,
+    UNTRAINED,
     Asked,
     Decision,
     Event,
@@ -139,9 +139,9 @@ class Store(Database):
             # If a point has trained nothing, its execution mode was chosen for the old code.
             query = (
                 "SELECT id FROM points WHERE id NOT IN "
-                "(SELECT point FROM outcomes WHERE stage NOT IN (?, ?))"
+                "(SELECT point FROM outcomes WHERE stage NOT IN (?, ?, ?))"
             )
-            failed += self.connection.execute(query, (CHECK, WAY)).fetchall()
+            failed += self.connection.execute(query, UNTRAINED).fetchall()
             for table in ("outcomes", "decisions"):
                 self.connection.executemany(f"DELETE FROM {table} WHERE point = ?", failed)  # noqa: S608 - our names
             insert_event(self.connection, time.time(), "failures_forgotten", {})

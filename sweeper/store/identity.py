@@ -94,7 +94,7 @@ def numerics_of(meta: Mapping[str, Any], folder: Path) -> int:
 
 def numerics_note(meta: Mapping[str, Any]) -> str:
     """The note on a folder that continues with earlier numerics; or empty."""
-    if meta.get("numerics", 1) == NUMERICS:
+    if meta.get("numerics", 1) != 1:  # what has changed since 2 concerns no measurement
         return ""
     return (
         "begun by an earlier release, and measured as it was then: losses of sets weigh batches by "

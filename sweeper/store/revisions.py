@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sweeper.files import refuse_link
-from sweeper.records import CHECK, WAY
+from sweeper.records import DESCRIBE, UNTRAINED, is_trial
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 from sweeper.store.rows import APART, expect, is_apart
 
 # The names of stages in `sweeper.train`.
-_FIRST_STAGES, _FINGERPRINT = ("lr_range", "ladder"), "fingerprint"
+_FIRST_STAGES, _FINGERPRINT = ("lr_range", "ladder", DESCRIBE), "fingerprint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,15 @@ def stored_points(store: Store) -> list[StoredPoint]:
         FolderError: the folder holds what no sweep writes.
     """
     with store.understood():
-        query = "SELECT DISTINCT point FROM outcomes WHERE failure IS NULL AND stage NOT IN (?, ?)"
-        ended = {row[0] for row in store.connection.execute(query, (CHECK, WAY))}
-        query = "SELECT DISTINCT point FROM decisions WHERE after NOT IN (?, ?, '')"
-        tuned = {row[0] for row in store.connection.execute(query, (CHECK, WAY))}
+        query = (
+            "SELECT DISTINCT point, stage FROM outcomes "
+            "WHERE failure IS NULL AND stage NOT IN (?, ?, ?)"
+        )
+        rows = store.connection.execute(query, UNTRAINED).fetchall()
+        ended = {point for point, _ in rows}
+        query = "SELECT DISTINCT point FROM decisions WHERE after NOT IN (?, ?, ?, '')"
+        tuned = {row[0] for row in store.connection.execute(query, UNTRAINED)}
+        tuned |= {point for point, stage in rows if is_trial(stage)}
         prints = _fingerprints(store)
         names = store.signatures()
         return [
@@ -71,7 +76,7 @@ def stored_points(store: Store) -> list[StoredPoint]:
 def _fingerprints(store: Store) -> dict[str, str]:
     """By name: the fingerprints, which are stored with the first replica of the first stage."""
     found = {}
-    first = "stage IN (?, ?) AND number = 0 AND failure IS NULL"
+    first = "stage IN (?, ?, ?) AND number = 0 AND failure IS NULL"
     for outcome in store.outcomes(first, _FIRST_STAGES):
         text = outcome.info.get(_FINGERPRINT)
         if text is not None:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from sweeper.train.job import close
 from sweeper.train.mode.machine import not_a_worker
+from sweeper.train.opened import close
 from sweeper.train.streams import fork_rng
 
 

@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +20,21 @@ from sweeper.errors import ChangedCodeError
 from sweeper.files import pack_arrays, write_swapped
 from sweeper.records import Job, Outcome
 from sweeper.train.curves import Trained
-from sweeper.train.data.samples import Data
-from sweeper.train.data.sharing import open_data
 from sweeper.train.eager import probes
 from sweeper.train.eager.constant import constant_loss
+from sweeper.train.eager.describe import describe as describe_point
 from sweeper.train.failures import describe
 from sweeper.train.mode.choose import choose_mode
 from sweeper.train.mode.machine import check_products
 from sweeper.train.native.toolchain import check_toolchain
+from sweeper.train.opened import data_of
 from sweeper.train.packs import trial as packed
 from sweeper.train.packs.probes import by_batch, by_settings, train_probes
 from sweeper.train.problem.fingerprint import fingerprint
-from sweeper.train.problem.importing import ProblemRef
-from sweeper.train.problem.problem import Problem, load_problem
-from sweeper.train.problem.sources import check_sources
-from sweeper.train.problem.spec import DataRef, TrainContext
+from sweeper.train.problem.spec import TrainContext
 from sweeper.train.streams import Streams
 from sweeper.train.task import Task
-from sweeper.train.tuning.ladder_plan import CONSTANT
+from sweeper.train.tuning.own import CONSTANT
 from sweeper.train.tuning.stages import (
     FINGERPRINT,
     LADDER,
@@ -48,6 +44,7 @@ from sweeper.train.tuning.stages import (
     Check,
     ChooseMode,
     ChooseModes,
+    Describe,
     LadderRound,
     LrRange,
 )
@@ -171,7 +168,7 @@ def _train_probes(
         CannotPackError: a probe's trace differs from the point's.
     """
     torch.set_num_threads(context.threads)
-    problem, data = _data(context, fd)
+    problem, data = data_of(context, fd, task)
     every = told.probes()
     chosen = [every[number] for number in task.numbers]
     size = chosen[0].batch_size
@@ -225,7 +222,7 @@ def _execute_pack(
 ) -> Iterator[Outcome]:
     started = time.time()
     torch.set_num_threads(context.threads)  # a model may have changed it
-    problem, data = _data(context, fd)
+    problem, data = data_of(context, fd, task)
     samples, mode = context.curve_samples, task.mode.kind or PACKED
     found = packed.train_pack(problem, data, members, told, samples, mode)
     done: list[Outcome] = []
@@ -256,7 +253,7 @@ def _execute_pack(
 def _member(
     context: TrainContext, fd: int | None, task: Task, told: Trials, number: int
 ) -> packed.Member:
-    problem, data = _data(context, fd)
+    problem, data = data_of(context, fd, task)
     streams = Streams(context.seed, task.point, task.stage, number)
     return packed.Member.make(problem, data, streams, task.params, told.first.batch_size)
 
@@ -268,35 +265,39 @@ def _raise(error: BaseException) -> _Found:
 # -- one replica ----------------------------------------------------------------------------------
 
 
-def _data(context: TrainContext, fd: int | None) -> tuple[Problem, Data]:
-    problem = _problem(context.problem, context.sources, context.numerics)
-    reopen = open_data if context.data.remade else _kept_data
-    return problem, reopen(problem, context.data, fd)
-
-
 def _judged(
     context: TrainContext, fd: int | None, task: Task, number: int, losses: Sequence[float]
 ) -> _Found:
     """The results of a ladder probe; the first probe also gives what is measured once per point."""
-    metrics: dict[str, float] = {}
-    info: dict[str, str] = {}
+    found = _Found(arrays={"loss": np.array(losses)})
     if task.stage == LADDER and number == 0:
-        problem, data = _data(context, fd)
-        streams = Streams(context.seed, task.point, task.stage, number)
-        constant = constant_loss(problem, data, streams, task.params)
-        if math.isfinite(constant):
-            metrics[CONSTANT] = constant
-        info = _fingerprint(context, fd, task)
-    return _Found(metrics, {"loss": np.array(losses)}, info)
+        return replace(
+            found, metrics=_constant(context, fd, task), info=_fingerprint(context, fd, task)
+        )
+    return found
+
+
+def _constant(context: TrainContext, fd: int | None, task: Task) -> dict[str, float]:
+    """The loss of the best constant prediction; empty if there is none."""
+    problem, data = data_of(context, fd, task)
+    streams = Streams(context.seed, task.point, task.stage, 0)
+    constant = constant_loss(problem, data, streams, task.params)
+    return {CONSTANT: constant} if math.isfinite(constant) else {}
 
 
 def _train(context: TrainContext, fd: int | None, task: Task, number: int) -> _Found:
-    problem, data = _data(context, fd)
+    problem, data = data_of(context, fd, task)
     streams = Streams(context.seed, task.point, task.stage, number)
     match task.told:
         case Check() as told:
             notes = probes.run_check(problem, data, streams, task.params, told)
             return _Found(info={"notes": notes} if notes else {})
+        case Describe() as told:
+            info = describe_point(problem, data, context.data, streams, task.params, told)
+            if not told.untuned:
+                return _Found(info=info)
+            info = {**info, **_fingerprint(context, fd, task)}
+            return _Found(_constant(context, fd, task), info=info)
         case ChooseMode(trials=trials) | ChooseModes(trials=trials):
             trial, samples = trials[number], context.curve_samples
             found = choose_mode(problem, data, streams, task.params, trial, curve_samples=samples)
@@ -316,7 +317,7 @@ def _train(context: TrainContext, fd: int | None, task: Task, number: int) -> _F
 def _train_trial(
     context: TrainContext, fd: int | None, task: Task, trial: Trial, number: int
 ) -> _Found:
-    problem, data = _data(context, fd)
+    problem, data = data_of(context, fd, task)
     streams = Streams(context.seed, task.point, task.stage, number)
     folder = _model_path(context, task, number).parent
     # Imports ignite, which takes as long as torch, so not before it is needed.
@@ -334,7 +335,7 @@ def _run_range(
     told: LrRange | BatchRange | BatchChoice,
     number: int,
 ) -> _Found:
-    problem, data = _data(context, fd)
+    problem, data = data_of(context, fd, task)
     streams = Streams(context.seed, task.point, task.stage, number)
     probe = probes.Probe.make(problem, data, streams, task.params)
     if isinstance(told, BatchRange):
@@ -349,7 +350,7 @@ def _run_range(
 
 def _fingerprint(context: TrainContext, fd: int | None, task: Task) -> dict[str, str]:
     """The point's fingerprint as text; empty if it cannot be taken, which is no failure."""
-    problem, data = _data(context, fd)
+    problem, data = data_of(context, fd, task)
     if problem.handlers is not None:  # their behaviour is not covered
         return {}
     try:
@@ -372,24 +373,6 @@ def _kept(context: TrainContext, task: Task, number: int, trained: Trained) -> _
 
 def _model_path(context: TrainContext, task: Task, number: int) -> Path:
     return Path(context.model_path.format(id=task.point_id, number=number))
-
-
-@lru_cache(maxsize=1)
-def _problem(ref: ProblemRef, sources: tuple[tuple[str, str], ...], numerics: int) -> Problem:
-    problem = replace(load_problem(ref), numerics=numerics)
-    check_sources(sources)
-    return problem
-
-
-@lru_cache(maxsize=1)
-def _kept_data(problem: Problem, ref: DataRef, fd: int | None) -> Data:
-    return open_data(problem, ref, fd)
-
-
-def close() -> None:
-    """Forget the problem and the data of the last job, so that the data's map can be freed."""
-    _problem.cache_clear()
-    _kept_data.cache_clear()
 
 
 def _save_model(model: nn.Module, path: Path) -> str:

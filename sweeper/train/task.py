@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sweeper.records import Job
+from sweeper.train.tuning.own import Own
 from sweeper.train.tuning.stages import Stage, read
 from sweeper.train.tuning.trials import NO_MODE, ExecutionMode, Trials
 
@@ -23,6 +24,8 @@ class Task:
     """The point's parameters, encoded."""
     point_id: int
     """The point's number in file names."""
+    own: Own
+    """What the point has of its own."""
     mode: ExecutionMode = NO_MODE
     """How these replicas are trained."""
 
@@ -36,4 +39,5 @@ class Task:
         told = read(job.stage, job.payload)
         mode = told.first.mode if isinstance(told, Trials) else NO_MODE
         params, point_id = job.payload["params"], job.payload["id"]
-        return cls(job.point, job.stage, job.numbers, told, params, point_id, mode)
+        own = Own.read(job.payload)
+        return cls(job.point, job.stage, job.numbers, told, params, point_id, own, mode)

@@ -15,14 +15,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from sweeper.errors import ParamError, SettingsError
 from sweeper.records import CLASSIC, KFold, Metric, Params, Target
 from sweeper.settings import SweepSettings
+from sweeper.signature import without_aliases
 from sweeper.train.native.toolchain import check_toolchain, processor
 from sweeper.train.problem.importing import ProblemRef
 from sweeper.train.problem.prints import MAKER, Print
 from sweeper.train.problem.sources import read_source
 from sweeper.train.problem.spec import DataRef, ProblemSpec, TrainContext, environment_of
 from sweeper.train.tuning.ladder_plan import LadderPlan
+from sweeper.train.tuning.own import Own
+from sweeper.train.tuning.point_plan import PointPlan, with_fixed
 from sweeper.train.tuning.range_plan import RangePlan
 from sweeper.workload import Code, Planner, Source
 
@@ -34,6 +38,10 @@ PRELOAD = ("sweeper.train.job", "sweeper.train.problem.reading")
 
 TUNING = ("torch._dynamo",)
 """Making torch's first optimiser imports it, which takes as long as torch itself."""
+
+
+RANDOM = "the data is random on access"
+"""Why points are not packed."""
 
 
 class Place(Protocol):
@@ -148,16 +156,29 @@ class OpenProblem:
         """See `OpenWorkload`."""
         return (self.data.note, *self.data.notes)
 
-    def check_params(self, params: Params) -> None:
+    def check_params(self, params: Params, settings: SweepSettings) -> None:
         """See `OpenWorkload`."""
         self._spec.check_params(params)
+        fixed = self._spec.routes.settings(without_aliases(params))
+        try:
+            with_fixed(settings, fixed)
+        except SettingsError as error:
+            raise ParamError(f"params={params!r}: {error}") from None
 
     def planner(self, settings: SweepSettings, seed: int) -> Planner:
         """How points are tuned, by the method of the settings."""
         plain_because = self._plain_because(settings)
-        if settings.hparams.method == "ranges":
-            return RangePlan(settings, self.data.n_train, seed, plain_because)
-        return LadderPlan(settings, self.data.n_train, self._spec.optimizer, plain_because)
+
+        def method(settings: SweepSettings, own: Own) -> Planner:
+            n_train = self.data.n_train if own.data is None else own.data.n_train
+            remade = own.data is not None and own.data.remade
+            because = RANDOM if remade and plain_because is None else plain_because
+            if settings.hparams.method == "ranges":
+                return RangePlan(settings, n_train, seed, because)
+            optimizer = own.optimizer or self._spec.optimizer
+            return LadderPlan(settings, n_train, optimizer, because, own.constant)
+
+        return PointPlan(self._spec.routes, settings, method)
 
     def _plain_because(self, settings: SweepSettings) -> str | None:
         """Why nothing of the sweep is packed; None if it is decided per point."""
@@ -168,7 +189,7 @@ class OpenProblem:
         if self._spec.has_handlers:
             return "the problem has handlers"
         if self.data.remade:
-            return "the data is random on access"
+            return RANDOM
         return None
 
     def check_steps(self, payloads: Iterable[Mapping[str, Any]], *, allow: bool) -> None:

@@ -39,7 +39,7 @@ def constant_loss(problem: Problem, data: Data, streams: Streams, encoded: str) 
 def _fit(problem: Problem, data: Data, streams: Streams, encoded: str) -> float:
     streams.seed_globals("init")
     _, model = problem.make_model(encoded)
-    loss = problem.make_loss()
+    loss = problem.make_loss(encoded)
     count = min(len(data.train), SAMPLES)
     places = np.linspace(0, len(data.train) - 1, count).round().astype(np.int64)
     x, y = next(iter(data.train.batches([places])))

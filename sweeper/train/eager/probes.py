@@ -16,8 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.errors import ProblemError
-from sweeper.signature import decode
-from sweeper.summary import show_params
 from sweeper.train.curves import measure_declared
 from sweeper.train.data.samples import Batch, Data, Indices, endless, in_order, shuffled
 from sweeper.train.eager.soundness import has_sum, is_broadcast, notes_of
@@ -59,8 +57,8 @@ class Probe:
         """Initialised from the streams of its replica."""
         streams.seed_globals("init")
         _, model = problem.make_model(encoded)
-        loss = problem.make_loss()
-        optimizer = make_optimizer(problem.optimizer, model, _ANY_RATE, loss)
+        loss = problem.make_loss(encoded)
+        optimizer = make_optimizer(problem.optimizer(encoded), model, _ANY_RATE, loss)
         streams.seed_globals("inside")
         model.train()
         order, evaluation = streams.generator("order"), streams.generator("evaluation")
@@ -190,17 +188,18 @@ def run_check(
     Raises:
         ProblemError: they do not; the message names the call, its result and what is expected.
     """
-    shown = show_params(decode(params))
+    called = problem.called("model", params)
+    problem.check_optimizer(params)
     x, y = next(iter(data.train.batches(in_order(len(data.train), told.batch_size))))
     batch = f"the first batch (x {_shape(x)}, y {_shape(y)})"
     streams.seed_globals("init")
-    with _explained(problem, f"model({shown})", "a torch.nn.Module"):
+    with _explained(problem, called, "a torch.nn.Module"):
         _, model = problem.make_model(params)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise problem.fault(f"model({shown})", "a model without parameters", "something to train")
-    loss = problem.make_loss()
+        raise problem.fault(called, "a model without parameters", "something to train")
+    loss = problem.make_loss(params)
     model.train()
-    with _explained(problem, f"model({shown}) on {batch}", "an output for each sample"):
+    with _explained(problem, f"{called} on {batch}", "an output for each sample"):
         output = call_model(model, x)
     shapes = f"output {_shape(output)} and y {_shape(y)}"
     with _explained(problem, f"loss of {shapes}", "a number"):
@@ -227,26 +226,26 @@ def run_check(
     fitting = "shapes that it can compare"
     # The output may differ in evaluation mode, as for models with auxiliary outputs.
     with evaluating(model, loss), torch.no_grad():
-        with _explained(problem, f"model({shown}) on {batch}, evaluated,", "outputs"):
+        with _explained(problem, f"{called} on {batch}, evaluated,", "outputs"):
             evaluated = call_model(model, x)
         shapes = f"output {_shape(evaluated)} and y {_shape(y)}"
         with _explained(problem, f"accuracy_style {style!r} of {shapes}", fitting):
             Tally(judging, samples=1).add(evaluated, y)
-    with _explained(problem, f"metrics of model({shown})", "a number for each set"):
+    with _explained(problem, f"metrics of {called}", "a number for each set"):
         measure_declared(problem.metrics, model, loss, data, diverged=False)
     with _explained(problem, "loss.backward()", "gradients for the model's parameters"):
         value.backward()  # type: ignore[no-untyped-call]
     with _explained(
         problem, "a step of the optimizer", "an optimizer that suits the model's gradients"
     ):
-        optimizer = make_optimizer(problem.optimizer, model, _ANY_RATE, loss)
+        optimizer = make_optimizer(problem.optimizer(params), model, _ANY_RATE, loss)
         problem.clipping.apply(optimizer)
         optimizer.step()
     # A second model beside the first shows whether they share trained or changed tensors.
     streams.seed_globals("init")
-    with _explained(problem, f"model({shown}), called again,", "a torch.nn.Module"):
+    with _explained(problem, f"{called}, called again,", "a torch.nn.Module"):
         problem.make_model(params)
-        problem.make_loss()
+        problem.make_loss(params)
     return notes_of(judging, evaluated, y, max(map(len, data.sets.values())))
 
 

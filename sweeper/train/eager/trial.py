@@ -73,8 +73,8 @@ def train_trial(
     """
     streams.seed_globals("init")
     full, model = problem.make_model(params)
-    loss = problem.make_loss()
-    optimizer = make_optimizer(problem.optimizer, model, told.lr_start, loss)
+    loss = problem.make_loss(params)
+    optimizer = make_optimizer(problem.optimizer(params), model, told.lr_start, loss)
     judging = problem.measure(loss)
     streams.seed_globals("inside")
 

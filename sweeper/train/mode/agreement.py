@@ -79,7 +79,8 @@ def check_agreement(
         trace, _, _ = record(model, loss, *batches[0])
         if _less_constants(trace) != _less_constants(members[0].trace):
             raise CannotPackError("its step is not the same in double precision")
-        state = _Trainings(problem, plain, trace, data.train.labels).follow(stretch)
+        trainings = _Trainings(problem, members[0].params, plain, trace, data.train.labels)
+        state = trainings.follow(stretch)
         evaluation = PackEvaluation(problem.measure(loss), model)
         for place in range(len(plain)):
             _check_outputs(evaluation, plain[place], state, stretch.batches[0], place)
@@ -125,7 +126,12 @@ class _Trainings:
     """A pack, and each of its models trained eagerly beside it."""
 
     def __init__(
-        self, problem: Problem, plain: Sequence[Pair], trace: Trace, labels: Tensor | None
+        self,
+        problem: Problem,
+        params: str,
+        plain: Sequence[Pair],
+        trace: Trace,
+        labels: Tensor | None,
     ) -> None:
         self._plain, self._trace = plain, trace
         self._parameters, self._held = stack(
@@ -133,9 +139,10 @@ class _Trainings:
         )
         self._draws: dict[int, Tensor] = {}
         self._step = batched(trace, labels, {name: self._drawn(name) for name in DRAWS})
-        self._update = make_stacked(problem.recipe(plain[0][0]), self._parameters)
+        self._update = make_stacked(problem.recipe(plain[0][0], params), self._parameters)
         self._clipping = problem.clipping
-        self._optimizers = [make_optimizer(problem.optimizer, model, 1.0) for model, _ in plain]
+        optimizer = problem.optimizer(params)
+        self._optimizers = [make_optimizer(optimizer, model, 1.0) for model, _ in plain]
 
     def follow(self, stretch: Stretch) -> list[Tensor]:
         """Make all steps; return the pack's stacked tensors after them.

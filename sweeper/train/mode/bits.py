@@ -69,7 +69,8 @@ def check_bits(
     source = batches_of(data, trial.batch_size)
     batches = [next(source) for _ in range(CHECK_STEPS + 1)]
     rates = rates_of(trial)
-    evaluation, recipe = evaluation_of(problem, members[0]), problem.recipe(members[0].model)
+    evaluation = evaluation_of(problem, members[0])
+    recipe = problem.recipe(members[0].model, members[0].params)
     own = list(_own(data, members, trial, curve_samples))
     known: dict[tuple[str, int], list[bytes]] = {}
 

@@ -93,7 +93,7 @@ def _choose(
     Raises:
         CannotPackError: it is too large to gain by packing, and is not compiled.
     """
-    trace, recipe = members[0].trace, problem.recipe(members[0].model)
+    trace, recipe = members[0].trace, problem.recipe(members[0].model, members[0].params)
     because, why_not = "its packs agree with eager training", ""
     if _is_worth(members[0], trial, worth):
         try:
@@ -154,14 +154,15 @@ def _check(
     seeds = [streams, Streams(streams.seed, streams.signature, streams.stage, streams.number + 1)]
     for seed in seeds:
         model, loss = _make(problem, seed, params)
-        find_optimizer(problem.recipe(model))
+        find_optimizer(problem.recipe(model, params))
         _check_model(model, loss)
     members = [Member.make(problem, data, seed, params, trial.batch_size) for seed in seeds]
     trace = members[0].trace
     step = _batched(members[0], x, y, data)
     if members[1].trace != trace:
         raise CannotPackError("its step is not the same for every seed")
-    if problem.recipe(members[1].model) != problem.recipe(members[0].model):
+    one, other = (problem.recipe(member.model, params) for member in members)
+    if one != other:
         raise CannotPackError("its parameter groups are not the same for every seed")
     # Before the slow checks, which evaluate whole sets.
     if is_large(trace) and not _is_worth(members[0], trial, worth):
@@ -185,7 +186,7 @@ def _batched(member: Member, x: Tensor, y: Tensor, data: Data) -> StackedFunctio
 def _make(problem: Problem, streams: Streams, params: str) -> tuple[nn.Module, nn.Module]:
     streams.seed_globals("init")
     _, model = problem.make_model(params)
-    loss = problem.make_loss()
+    loss = problem.make_loss(params)
     model.train()
     return model, loss
 

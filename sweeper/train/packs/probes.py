@@ -96,7 +96,7 @@ def _train(
     """The held-out losses of a pack's probes."""
     trace, steps, batch_size = members[0].trace, probes[0].steps, probes[0].batch_size
     least = least_of(trace, mode)
-    recipe = problem.recipe(members[0].model)
+    recipe = problem.recipe(members[0].model, members[0].params)
     step = make_step(mode, trace, recipe, stack_members(members, least), data.train.labels)
     parts = {member.streams.number: held_out(data, member.streams) for member in members}
     kept, held = zip(*(parts[member.streams.number] for member in members), strict=True)

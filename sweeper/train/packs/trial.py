@@ -73,6 +73,8 @@ class Member:
     trace: Trace
     given: tuple[int, int]
     """Samples in a batch, and numbers in a sample."""
+    params: str
+    """The point's, encoded."""
     curves: dict[str, Any] = field(default_factory=dict)
     chosen: dict[str, Indices] = field(default_factory=dict)
     diverged: bool = False
@@ -90,12 +92,12 @@ class Member:
         """
         streams.seed_globals("init")
         full, model = problem.make_model(params)
-        loss = problem.make_loss()
+        loss = problem.make_loss(params)
         streams.seed_globals("inside")
         model.train()
         x, y = first_batch(data, batch_size)
         trace, _, _ = record(model, loss, x, y)
-        return cls(streams, full, model, loss, trace, (len(x), x.numel() // len(x)))
+        return cls(streams, full, model, loss, trace, (len(x), x.numel() // len(x)), params)
 
     def take(self, state: Sequence[Tensor], place: int) -> None:
         """Copy the weights and buffers at a place of the stack into the model.
@@ -217,7 +219,7 @@ def train_pack(
     """
     trace, trial = members[0].trace, trials.first
     least = least_of(trace, mode)
-    recipe = problem.recipe(members[0].model)
+    recipe = problem.recipe(members[0].model, members[0].params)
     models = stack_members(members, least)
     step = make_step(mode, trace, recipe, models, data.train.labels)
     evaluation = evaluation_of(problem, members[0])

@@ -66,7 +66,7 @@ def _take(problem: Problem, data: Data, streams: Streams, encoded: str) -> Print
     after = _digest([dict(_state(probe.model)), output])
     said = [
         _kept_style(problem.accuracy_style),
-        _described(problem.optimizer),
+        _described(problem.optimizer(encoded)),
         repr(problem.clipping),
     ]
     rough = [_size(weights), *losses, loss]

@@ -1,4 +1,7 @@
-"""A problem's optimiser: torch's by name, or any class; tuning sets the learning rate."""
+"""A problem's optimiser: torch's by name, or any class; tuning sets the learning rate.
+
+`optimizer` here is a name or a dict: `Problem.optimizer` has called a function already.
+"""
 
 from __future__ import annotations
 
@@ -55,6 +58,12 @@ class Choice:
         if OPTIMIZERS.get(name) is self.kind:
             return name
         return f"{self.kind.__module__}.{self.kind.__qualname__}"
+
+
+def is_function_of_points(optimizer: Any) -> bool:
+    """Whether a problem's `optimizer` is a function that returns the optimiser of a point."""
+    kind = isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer)
+    return callable(optimizer) and not kind
 
 
 def check_optimizer(optimizer: Any) -> None:

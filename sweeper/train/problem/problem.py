@@ -5,37 +5,39 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import pickle
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import IterableDataset
+from torch import nn
 
 from sweeper.errors import ProblemError
 from sweeper.records import NUMERICS
-from sweeper.signature import decode, find_importable, without_aliases
+from sweeper.signature import decode, encode, find_importable, part_of, without_aliases
+from sweeper.summary import show_params
 from sweeper.train.data.splits import DEFAULT, Rule, read_rule
 from sweeper.train.mode.machine import libraries
 from sweeper.train.problem.declared import Declared, read_metrics
 from sweeper.train.problem.importing import ProblemRef, import_module
 from sweeper.train.problem.metrics import ACCURACY_STYLES, EARLIER_NAMES, Measure
-from sweeper.train.problem.optimizers import check_optimizer, read_optimizer, recipe_of
+from sweeper.train.problem.optimizers import (
+    check_optimizer,
+    is_function_of_points,
+    read_optimizer,
+    recipe_of,
+)
 from sweeper.train.problem.recipe import Clipping, Recipe, read_bound
 from sweeper.train.problem.returned import note
+from sweeper.train.problem.routing import Routes
+from sweeper.train.problem.sets import SETS_EXPECTED, check_sets, shown
 from sweeper.train.problem.sources import read_sources, stale_sources
-from sweeper.train.problem.spec import Call, ProblemSpec, said_of_search
+from sweeper.train.problem.spec import ProblemSpec, said_of_search
 
-SETS = {
-    1: ("the set",),
-    2: ("train_set", "val_set"),
-    3: ("train_set", "val_set", "test_set"),
-}
-"""Names in messages for the sets that dataset() may return, by their number."""
+NO_PARAMS = encode(())
+"""The encoded params of a point that gives none: every function has its defaults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,25 +48,32 @@ class Problem:
     module: ModuleType
     numerics: int = NUMERICS
     """The numerics release that the sweep's folder was begun with."""
+    routes: Routes = field(init=False, repr=False, compare=False)
+    """Which of its functions takes which parameter of a point."""
 
     def __post_init__(self) -> None:
         for attribute in ("model", "dataset", "loss"):
             found = getattr(self.module, attribute, None)
             if not callable(found):
-                raise self.fault(attribute, _shown(found), _EXPECTED[attribute])
+                raise self.fault(attribute, shown(found), _EXPECTED[attribute])
         style = getattr(self.module, "accuracy_style", None)
         if not isinstance(style, str) or EARLIER_NAMES.get(style, style) not in ACCURACY_STYLES:
             choices = ", ".join(repr(choice) for choice in ACCURACY_STYLES)
-            raise self.fault("accuracy_style", _shown(style), f"one of {choices}")
+            raise self.fault("accuracy_style", shown(style), f"one of {choices}")
         _ = self.metrics
-        self.make_loss()
+        object.__setattr__(self, "routes", Routes.of(self.module, self.numerics))
+        # What has no defaults is checked with the first point that gives it.
+        if self._needs("dataset"):
+            expected = "defaults for all of its parameters: most points share what it then returns"
+            raise self.fault("dataset", shown(self.module.dataset), expected)
+        if not self._needs("loss") or _is_functional(self.module.loss):
+            self.make_loss(NO_PARAMS)
         handlers = getattr(self.module, "handlers", None)
         if handlers is not None and not callable(handlers):
-            raise self.fault("handlers", _shown(handlers), _EXPECTED["handlers"])
-        try:
-            check_optimizer(self.optimizer)
-        except ProblemError as error:
-            raise self.fault("optimizer", _shown(self.optimizer), str(error)) from None
+            raise self.fault("handlers", shown(handlers), _EXPECTED["handlers"])
+        given = getattr(self.module, "optimizer", "sgd")
+        if not is_function_of_points(given) or not self._needs("optimizer"):
+            self.check_optimizer(NO_PARAMS)
         try:
             _ = self.clipping
         except ValueError as error:
@@ -96,12 +105,40 @@ class Problem:
         try:
             return read_metrics(given)
         except (TypeError, ValueError) as error:
-            raise self.fault("metrics", _shown(given), str(error)) from None
+            raise self.fault("metrics", shown(given), str(error)) from None
 
-    @property
-    def optimizer(self) -> Any:
-        """A name, or a dict with its settings; see `train/problem/optimizers.py`."""
-        return getattr(self.module, "optimizer", "sgd")
+    def optimizer(self, encoded: str) -> Any:
+        """A name, or a dict with its settings, for a point's encoded params.
+
+        See `train/problem/optimizers.py`.
+
+        Raises:
+            ProblemError: `optimizer` is a function, and raises.
+        """
+        given = getattr(self.module, "optimizer", "sgd")
+        if not is_function_of_points(given):
+            return given
+        try:
+            return self._call("optimizer", encoded)
+        except Exception as error:
+            found = f"an error: {type(error).__name__}: {error}"
+            raise self.fault(
+                self.called("optimizer", encoded), found, _EXPECTED["optimizer"]
+            ) from error
+
+    def check_optimizer(self, encoded: str) -> None:
+        """Check the optimiser of a point with these encoded params.
+
+        Raises:
+            ProblemError: it is none, or has wrong settings.
+        """
+        found = self.optimizer(encoded)
+        given = getattr(self.module, "optimizer", "sgd")
+        what = self.called("optimizer", encoded) if is_function_of_points(given) else "optimizer"
+        try:
+            check_optimizer(found)
+        except ProblemError as error:
+            raise self.fault(what, shown(found), str(error)) from None
 
     @property
     def clipping(self) -> Clipping:
@@ -116,9 +153,9 @@ class Problem:
             raise ValueError("clip_grad_norm and clip_grad_value are both given; expected only one")
         return Clipping(norm, value)
 
-    def recipe(self, model: nn.Module) -> Recipe:
-        """How the trained parameters of a model are updated."""
-        return recipe_of(self.optimizer, self.clipping, model)
+    def recipe(self, model: nn.Module, encoded: str) -> Recipe:
+        """How the trained parameters of a model are updated, for a point's encoded params."""
+        return recipe_of(self.optimizer(encoded), self.clipping, model)
 
     @property
     def handlers(self) -> Callable[..., object] | None:
@@ -137,22 +174,24 @@ class Problem:
         try:
             return read_rule(given)
         except ValueError as error:
-            raise self.fault("validation", _shown(given), str(error)) from None
+            raise self.fault("validation", shown(given), str(error)) from None
 
-    def make_loss(self) -> nn.Module:
-        """A fresh loss module.
+    def make_loss(self, encoded: str) -> nn.Module:
+        """A fresh loss module, for a point's encoded params.
 
         Raises:
             ProblemError: `loss` does not return one.
         """
+        called = self.called("loss", encoded)
         try:
-            with own_threads():
-                loss = self.module.loss()
+            loss = self._call("loss", encoded)
         except Exception as error:
-            found = f"{_shown(self.module.loss)}; called, it raises {type(error).__name__}: {error}"
+            how = "called" if called == "loss()" else f"called as {called}"
+            raises = f"{how}, it raises {type(error).__name__}: {error}"
+            found = f"{shown(self.module.loss)}; {raises}"
             raise self.fault("loss", found, _EXPECTED["loss"]) from error
         if not callable(loss):
-            raise self.fault("loss()", _shown(loss), "a loss module, such as torch.nn.MSELoss()")
+            raise self.fault(called, shown(loss), "a loss module, such as torch.nn.MSELoss()")
         if isinstance(loss, nn.Module):
             self._check_new("loss()", [loss])
         return loss  # type: ignore[no-any-return]
@@ -167,15 +206,34 @@ class Problem:
         Raises:
             ProblemError: `model` returns something else, or weights that it returned before.
         """
-        params = without_aliases(decode(encoded, self.find))
-        model = self.module.model
-        with own_threads():
-            made = model(**params) if isinstance(params, Mapping) else model(*params)
+        made = self._call("model", encoded)
         pair = made if isinstance(made, tuple) else (made, made)
         if len(pair) != 2 or not all(isinstance(model, nn.Module) for model in pair):
-            raise self.fault("what model() returns", _shown(made), _EXPECTED["model"])
+            raise self.fault("what model() returns", shown(made), _EXPECTED["model"])
         self._check_new("model()", pair)
         return pair
+
+    def data_params(self, encoded: str) -> str:
+        """The part of a point's encoded params that `dataset` takes, encoded."""
+        return part_of(encoded, lambda name: "dataset" in self.routes.takers(name))
+
+    def called(self, function: str, encoded: str) -> str:
+        """A function's call with a point's encoded params, as messages show it."""
+        arguments = self.routes.arguments(function, decode(encoded))
+        return f"{function}({show_params(arguments) if arguments else ''})"
+
+    def _call(self, function: str, encoded: str) -> Any:
+        """Call a function of the problem with its part of a point's parameters."""
+        params = without_aliases(decode(encoded, self.find))
+        arguments = self.routes.arguments(function, params)
+        made = getattr(self.module, function)
+        with own_threads():
+            return made(**arguments) if isinstance(arguments, Mapping) else made(*arguments)
+
+    def _needs(self, function: str) -> bool:
+        """Whether a function has parameters without defaults."""
+        call = self.routes.calls[function]
+        return call is not None and bool(call.needs)
 
     def _check_new(self, called: str, made: Iterable[nn.Module]) -> None:
         """Check that nothing that earlier trials have trained or changed is returned again."""
@@ -196,48 +254,14 @@ class Problem:
                 "as normalisation kept in evaluation mode",
             )
 
-    def make_dataset(self) -> tuple[Any, ...]:
-        """The sets of dataset(), named in `SETS`, after a quick check.
+    def make_dataset(self, encoded: str) -> tuple[Any, ...]:
+        """The sets of dataset(), named in `SETS`, for a point's encoded params; a quick check.
 
         Raises:
             ProblemError: it does not return one to three map-style datasets, or one is empty.
         """
-        with own_threads():
-            made = self.module.dataset()
-        # A longer list is one set of that many samples.
-        if _is_set(made) or (isinstance(made, list) and len(made) > max(SETS)):
-            made = (made,)
-        if not isinstance(made, tuple | list) or len(made) not in SETS:
-            raise self.fault("what dataset() returns", _shown(made), _EXPECTED["dataset"])
-        for name, part in zip(SETS[len(made)], made, strict=True):
-            self._check_by_number(name, part)
-            if len(part) == 0:
-                raise self.fault(f"{name} of dataset()", "empty", "at least one sample")
-            try:
-                item = part[0]
-            except Exception as error:
-                found = f"not readable: {type(error).__name__}: {error}"
-                raise self.fault(f"{name}[0] of dataset()", found, _EXPECTED["item"]) from error
-            if not isinstance(item, tuple | list) or len(item) != 2:
-                raise self.fault(f"an item of {name}", _shown(item), _EXPECTED["item"])
-        return tuple(made)
-
-    def _check_by_number(self, name: str, part: Any) -> None:
-        """Check that samples can be read by their number, in any order."""
-        if isinstance(part, IterableDataset):
-            expected = (
-                "a map-style dataset, since samples are read by their number, in any order: "
-                "read it into a list, list(dataset), or make it a Dataset with __getitem__"
-            )
-            raise self.fault(f"{name} of dataset()", "an IterableDataset", expected)
-        if hasattr(part, "iloc") or isinstance(part, Mapping):
-            expected = (
-                "samples by number, not columns by name: make a TensorDataset(x, y) of tensors, "
-                "such as torch.tensor(frame[columns].to_numpy())"
-            )
-            raise self.fault(f"{name} of dataset()", f"a {type(part).__name__}", expected)
-        if not hasattr(part, "__len__") or not hasattr(part, "__getitem__"):
-            raise self.fault(f"{name} of dataset()", _shown(part), _EXPECTED["dataset"])
+        made = self._call("dataset", encoded)
+        return check_sets(self.fault, self.called("dataset", encoded), made)
 
     def find(self, name: str) -> Any:
         """The class or function `"module:Name"`; the problem's own are found in its module."""
@@ -254,6 +278,10 @@ class Problem:
         """The SHA-256 of the module's source file."""
         return hashlib.sha256(Path(str(self.module.__file__)).read_bytes()).hexdigest()
 
+    def _usual_optimizer(self) -> str:
+        """The name of the optimiser of points that say nothing of it; empty if all do."""
+        return "" if self._needs("optimizer") else read_optimizer(self.optimizer(NO_PARAMS)).name
+
     def spec(self, imported: Iterable[str] = ()) -> ProblemSpec:
         """The spec for the driver; `imported` are the modules imported with it (see `sources`)."""
         sources = read_sources(self.module, imported)
@@ -264,9 +292,9 @@ class Problem:
             Path(str(self.module.__file__)).resolve().name,
             stale_sources(sources),
             self.handlers is not None,
-            Call.of(self.module.model),
+            self.routes,
             libraries(),
-            read_optimizer(self.optimizer).name,
+            self._usual_optimizer(),
             _pickled_search(self.module),
             tuple(metric for one in self.metrics for metric in one.measured),
         )
@@ -302,27 +330,16 @@ def own_threads(threads: int | None = None) -> Iterator[None]:
 _EXPECTED = {
     "model": "a callable model(*params) or model(**params) that returns a torch.nn.Module, or a "
     "pair (unstripped, stripped) of them",
-    "dataset": "a callable dataset() that returns (train_set, val_set), (train_set, val_set, "
-    "test_set), or one set to be split, map-style, not empty, with items (x, y)",
-    "item": "a pair (x, y); several inputs are one x, a tuple or a dict of them",
+    "dataset": SETS_EXPECTED,
     "loss": "a callable that returns the loss module, such as torch.nn.CrossEntropyLoss",
+    "optimizer": "a function that returns an optimizer: its name, or a dict with its options",
     "handlers": "a callable handlers(trainer, evaluator, trial), or nothing",
 }
 
 
-def _shown(value: object) -> str:
-    if value is None:
-        return "missing"
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}, {value.dtype}"
-    # One line, without memory addresses, which mean nothing to users.
-    text = re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(value).split()))
-    return f"{text if len(text) <= 80 else text[:77] + '...'} (a {type(value).__name__})"
-
-
-def _is_set(made: object) -> bool:
-    """Whether it is one set, not a tuple or list of several."""
-    return not isinstance(made, tuple | list | Tensor) and hasattr(made, "__getitem__")
+def _is_functional(loss: Any) -> bool:
+    """Whether it is a loss of `torch.nn.functional`, whose parameters are outputs and targets."""
+    return not isinstance(loss, type) and str(getattr(loss, "__module__", "")).startswith("torch.")
 
 
 def _listed(names: list[str]) -> str:
@@ -352,7 +369,7 @@ def _named(ref: ProblemRef, module: ModuleType) -> ProblemRef:
     # By default the folder has the problem's name.
     if name in ("", ".", "..") or len(name) > _LONGEST_NAME or not _is_file_name(name):
         raise ProblemError(
-            f"problem {last}: name is {_shown(name)}; expected one that a folder could have, of at "
+            f"problem {last}: name is {shown(name)}; expected one that a folder could have, of at "
             f"most {_LONGEST_NAME} characters, without slashes and control characters"
         )
     return ProblemRef(name, ref.module, ref.path)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from sweeper.train.data.own import open_own
 from sweeper.train.data.sharing import open_data, read_data
 from sweeper.train.problem.fingerprint import fingerprint
 from sweeper.train.problem.importing import ProblemRef
-from sweeper.train.problem.problem import load_problem, own_threads
+from sweeper.train.problem.problem import NO_PARAMS, load_problem, own_threads
 from sweeper.train.problem.spec import DataRef, ProblemSpec
 from sweeper.train.streams import fork_rng
 
@@ -44,8 +45,10 @@ def take_fingerprints(
         for signature, encoded in points:
             if data_ref.remade:
                 data = open_data(problem, data_ref, fd)
+            own = problem.data_params(encoded)
             try:
-                found = fingerprint(problem, data, data_ref.seed, threads, signature, encoded)
+                used = data if own == NO_PARAMS else open_own(problem, own, data_ref, None)
+                found = fingerprint(problem, used, data_ref.seed, threads, signature, encoded)
             except Exception:  # noqa: BLE001 - whatever a model raises, it is another one now
                 taken.append(None)
             else:

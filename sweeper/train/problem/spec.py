@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sweeper.errors import ParamError
 from sweeper.records import NUMERICS, KFold, Metric
 from sweeper.train.problem.importing import ProblemRef, import_module
+from sweeper.train.problem.routing import Routes
 from sweeper.workload import Source
 
 
@@ -22,58 +21,6 @@ def environment_of(numerics: int) -> Mapping[str, str]:
     the first matrix product.
     """
     return {"MKL_CBWR": "AUTO"} if numerics >= 2 else {}
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A function's signature, without its defaults, which may be any object."""
-
-    text: str
-    """The signature as Python shows it."""
-    parameters: tuple[tuple[str, int, bool], ...]
-    """Name, kind (see `inspect.Parameter`) and whether there is a default, for each parameter."""
-
-    @classmethod
-    def of(cls, function: Any) -> Call | None:
-        """The signature of a function; None if it has none."""
-        try:
-            signature = inspect.signature(function)
-        except (TypeError, ValueError):
-            return None
-        parameters = signature.parameters.values()
-        return cls(
-            str(signature),
-            tuple((p.name, int(p.kind), p.default is not p.empty) for p in parameters),
-        )
-
-    @property
-    def names(self) -> list[str] | None:
-        """The parameters that can be given by name; None: any name is accepted."""
-        by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        if any(kind == inspect.Parameter.VAR_KEYWORD for _, kind, _ in self.parameters):
-            return None
-        return [name for name, kind, _ in self.parameters if kind in by_name]
-
-    def bind(self, params: Any) -> None:
-        """Check that the function can be called with `params`.
-
-        Raises:
-            TypeError: it cannot.
-        """
-        signature = inspect.Signature(
-            [
-                inspect.Parameter(
-                    name,
-                    inspect._ParameterKind(kind),  # noqa: SLF001 - what `Parameter.kind` is
-                    default=None if optional else inspect.Parameter.empty,
-                )
-                for name, kind, optional in self.parameters
-            ]
-        )
-        if isinstance(params, Mapping):
-            signature.bind(**params)
-        else:
-            signature.bind(*params)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +37,12 @@ class ProblemSpec:
     stale: tuple[str, ...]
     """Labels of sources that changed since this process imported them."""
     has_handlers: bool
-    model: Call | None
-    """The signature of `model`; None if it has none."""
+    routes: Routes
+    """Which of its functions takes which parameter of a point."""
     libraries: str
     """The numerical libraries that torch uses, with their versions."""
     optimizer: str
-    """The name of its optimiser (see `Choice.name`)."""
+    """The name of the optimiser of points that give it no parameters (see `Choice.name`)."""
     own: bytes | None
     """The module's `points` and `trials`, pickled; None: it has a selector, or they cannot be
     pickled."""
@@ -103,21 +50,12 @@ class ProblemSpec:
     """Metrics of trials beside `CLASSIC`."""
 
     def check_params(self, params: Any) -> None:
-        """Check that `model` can be called with `params`, as far as its signature tells.
+        """Check that a point may have these parameters, as far as signatures tell.
 
         Raises:
             ParamError: a parameter is unknown or missing; the message lists the known ones.
         """
-        if self.model is None:
-            return
-        try:
-            self.model.bind(params)
-        except TypeError as error:
-            names = [name for name, _, _ in self.model.parameters]
-            raise ParamError(
-                f"params={params!r} do not fit model{self.model.text} of problem {self.ref.name}: "
-                f"{error}; it takes {', '.join(names) or 'no parameters'}"
-            ) from None
+        self.routes.check(params, self.ref.name)
 
     def search(self) -> Mapping[str, Any]:
         """Those of `points`, `trials` and `selector` that the module defines.

@@ -20,6 +20,7 @@ from sweeper.records import CHECK, WAY, Outcome, Planned, Point, Rejected, Runni
 from sweeper.settings import SweepSettings
 from sweeper.train.tuning import ladder, schedule
 from sweeper.train.tuning.ladder import Candidate, Tried
+from sweeper.train.tuning.own import CONSTANT
 from sweeper.train.tuning.range_plan import BASE_BATCH, batches_per_epoch, cycle_epochs
 from sweeper.train.tuning.stages import (
     LADDER,
@@ -46,9 +47,6 @@ from sweeper.train.tuning.trials import (
 LEAST_STEPS = 20
 """Least steps of a probe."""
 
-CONSTANT = "constant"
-"""Key of the best constant prediction's loss in the outcome of a point's first probe."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Carried:
@@ -74,6 +72,8 @@ class LadderPlan:
     plain_because: str | None = ""
     """Why no point's trials are packed; may be empty.  None: it is decided per point, from its
     model, data and settings."""
+    constant: float | None = None
+    """The loss of the best constant prediction, if nothing is tuned."""
 
     @property
     def tunings(self) -> int:
@@ -176,8 +176,14 @@ class LadderPlan:
         return Planned(point.signature, following, step.stage, {"ways": write_modes(modes)})
 
     def _begin(self, modes: Mapping[int, ExecutionMode]) -> Step:
-        """The first round; it has one candidate if the rate is given."""
+        """The first round; it has one candidate if the rate is given.
+
+        If the batch size is given, too, there is nothing to tune, and the trials follow.
+        """
         size, rate = self._batch_sizes()[0], self.settings.hparams.lr
+        if rate is not None and self.settings.hparams.batch_size is not None:
+            trial = self._trial(Candidate(rate, size), size)
+            return self._told(Chosen((trial,) * self.tunings, self.constant, modes))
         rates = ladder.first_rates(self.optimizer) if rate is None else [rate]
         candidates = [[Candidate(each, size) for each in rates]] * self.tunings
         return self._round(0, candidates, _Carried(modes))

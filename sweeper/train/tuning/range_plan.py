@@ -18,7 +18,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sweeper.files import pack_arrays, unpack_arrays
-from sweeper.records import CHECK, TRIAL, WAY, Outcome, Planned, Point, Rejected, Running, Step
+from sweeper.records import (
+    CHECK,
+    DESCRIBE,
+    TRIAL,
+    WAY,
+    Outcome,
+    Planned,
+    Point,
+    Rejected,
+    Running,
+    Step,
+)
 from sweeper.settings import HyperparameterSettings, Length, SweepSettings
 from sweeper.signature import seed_sequence
 from sweeper.train.tuning import ranges
@@ -152,6 +163,7 @@ class RangePlan:
         sweep = max(LEAST_STEPS, self._samples(hparams.lr_sweep_len) / batch_size)
         steps = {
             CHECK: 1.0,
+            DESCRIBE: 1.0,
             LR_RANGE: sweep,
             BATCH_RANGE: cycle / 2,
             BATCH_CHOICE: cycle if hparams.batch_pts else 0.0,

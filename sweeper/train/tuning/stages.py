@@ -3,7 +3,8 @@
 A replica's settings are stored as its payload, plain data that the store and `run/` pass on without
 reading it.  It is read and written here alone; plans and workers use the classes.  Keys and values
 are those of stored folders: `read(stage, payload).payload() == payload` for every payload that was
-ever stored.  A field that is None has no key unless its description says otherwise, so that a field
+ever stored.  `Own` may add a key of
+its own.  A field that is None has no key unless its description says otherwise, so that a field
 that earlier releases did not store is None.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self, TypeAlias
 
-from sweeper.records import CHECK, TRIAL, WAY, Running, Step, Tuned, TunedSettings
+from sweeper.records import CHECK, DESCRIBE, TRIAL, WAY, Running, Step, Tuned, TunedSettings
 from sweeper.train.tuning.ladder import Candidate, Probe
 from sweeper.train.tuning.trials import (
     ExecutionMode,
@@ -33,8 +34,8 @@ BATCH_CHOICE, LR_RESCAN = "batch_choice", "lr_rescan"
 LADDER = "ladder"
 
 FINGERPRINT = "fingerprint"
-"""Not a stage: a fingerprint is taken with the first replica of the first `ladder` or `lr_range`.
-"""
+"""Not a stage: a fingerprint is taken with the first replica of the first `ladder` or `lr_range`,
+or with `describe` if nothing is tuned."""
 
 STAGE_CODES = {
     CHECK: 0,
@@ -46,6 +47,7 @@ STAGE_CODES = {
     WAY: 6,
     FINGERPRINT: 7,
     LADDER: 8,
+    DESCRIBE: 9,
 }
 """Part of every seed: never change one."""
 
@@ -85,6 +87,19 @@ class Check(_Flat):
 
     batch_size: int
     steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Describe(_Flat):
+    """What a plan must know of a point that has parameters beside those of its model.
+
+    Its loss, optimizer and data are checked with the model, on one batch.
+    """
+
+    batch_size: int
+    """Of that batch."""
+    untuned: bool
+    """Whether there are no probes: then `describe` measures what the first one would."""
 
 
 # -- execution modes ------------------------------------------------------------------------------
@@ -296,12 +311,21 @@ class BatchChoice(_Flat):
 # -- steps ----------------------------------------------------------------------------------------
 
 Stage: TypeAlias = (
-    Check | ChooseMode | ChooseModes | LadderRound | LrRange | BatchRange | BatchChoice | Trials
+    Check
+    | Describe
+    | ChooseMode
+    | ChooseModes
+    | LadderRound
+    | LrRange
+    | BatchRange
+    | BatchChoice
+    | Trials
 )
 """The settings of a replica."""
 
 _KINDS: Mapping[str, type[Stage]] = {
     CHECK: Check,
+    DESCRIBE: Describe,
     LR_RANGE: LrRange,
     BATCH_RANGE: BatchRange,
     BATCH_CHOICE: BatchChoice,

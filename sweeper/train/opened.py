@@ -1,0 +1,52 @@
+"""The problem and the data of a job, opened in a worker and kept for the jobs that follow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+from sweeper.train.data.own import open_own
+from sweeper.train.data.samples import Data
+from sweeper.train.data.sharing import open_data
+from sweeper.train.problem.importing import ProblemRef
+from sweeper.train.problem.problem import NO_PARAMS, Problem, load_problem
+from sweeper.train.problem.sources import check_sources
+from sweeper.train.problem.spec import DataRef, TrainContext
+from sweeper.train.task import Task
+from sweeper.train.tuning.own import OwnData
+
+
+def data_of(context: TrainContext, fd: int | None, task: Task) -> tuple[Problem, Data]:
+    """The problem, and the data of the task's point."""
+    problem, known = _problem(context.problem, context.sources, context.numerics), task.own.data
+    params = problem.data_params(task.params)
+    if params != NO_PARAMS:
+        is_kept = known is not None and not known.remade
+        reopen_own = _kept_own if is_kept else open_own
+        return problem, reopen_own(problem, params, context.data, known)
+    reopen = open_data if context.data.remade else _kept_data
+    return problem, reopen(problem, context.data, fd)
+
+
+@lru_cache(maxsize=1)
+def _problem(ref: ProblemRef, sources: tuple[tuple[str, str], ...], numerics: int) -> Problem:
+    problem = replace(load_problem(ref), numerics=numerics)
+    check_sources(sources)
+    return problem
+
+
+@lru_cache(maxsize=1)
+def _kept_data(problem: Problem, ref: DataRef, fd: int | None) -> Data:
+    return open_data(problem, ref, fd)
+
+
+@lru_cache(maxsize=2)
+def _kept_own(problem: Problem, params: str, shared: DataRef, known: OwnData | None) -> Data:
+    return open_own(problem, params, shared, known)
+
+
+def close() -> None:
+    """Forget the problem and the data of the last job, so that the data's map can be freed."""
+    _problem.cache_clear()
+    _kept_data.cache_clear()
+    _kept_own.cache_clear()
