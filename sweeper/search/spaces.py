@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import ProblemError, SelectorError, UsageError
-from sweeper.search.domain import Domain
 from sweeper.search.making import make_selector, takes
 from sweeper.search.selector import ParamSelector, as_ask
 from sweeper.search.selectors.fixed import FixedSweep
-from sweeper.search.selectors.grid import Grid
 from sweeper.search.selectors.race import DEFAULT_MIN_TRIALS, Race
-from sweeper.search.selectors.random_search import RandomSearch
 from sweeper.search.values import (
     read_domain,
     read_grid,
@@ -22,6 +19,9 @@ from sweeper.search.values import (
     read_value,
     suggestion,
 )
+
+if TYPE_CHECKING:
+    from sweeper.search.domain import Domain
 
 __all__ = [
     "DEFAULT_TRIALS",
@@ -110,6 +110,9 @@ class Space:
             UsageError: `model` has no such parameter.
         """
         trials = DEFAULT_TRIALS if self.trials is None else self.trials
+        from sweeper.search.selectors.grid import Grid
+        from sweeper.search.selectors.random_search import RandomSearch
+
         self.check_names(problem, known)
         if self.random is not None:
             ranges = read_ranges(self.ranges)
@@ -249,7 +252,11 @@ def modules_own(
         if not isinstance(points, Iterable):
             raise _fault(problem, "points", points, "a Domain, or a list of params")
         count = said.get("trials", DEFAULT_TRIALS) if trials is None else trials
+        from sweeper.search.domain import Domain
+
         if isinstance(points, Domain):
+            from sweeper.search.selectors.grid import Grid
+
             return Grid(points, trials=count)
         return FixedSweep.with_fixed_trials(points, count)
     raise UsageError(
