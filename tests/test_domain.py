@@ -27,6 +27,7 @@ from sweeper.search.domain import (
     Option,
     Uniform,
 )
+from sweeper.search.domain.sampling import sobol_places
 
 # -- the algebra, as lists of dicts ---------------------------------------------------------------
 
@@ -325,6 +326,12 @@ def test_quasi_random_points_fill_the_cube_more_evenly():
         )
         assert sobol < random / 2
     assert domain.sample(5, 1, sobol=True) != domain.sample(5, 2, sobol=True)
+
+
+def test_a_mixture_takes_one_place_a_point():
+    domain = 0.5 * Domain(a=Uniform(0, 1)) + 0.5 * Domain(b=Uniform(0, 1), c=Uniform(0, 1))
+    places = itertools.islice(sobol_places(domain.dimensions, 3), 20)
+    assert domain.sample(20, 3, sobol=True) == [domain.at(place) for place in places]
 
 
 def test_draws_never_drift():
