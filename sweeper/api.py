@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from sweeper.options import Options, check_tuning_inits, read_pack
 from sweeper.reading import read_problem
@@ -15,11 +16,13 @@ from sweeper.run.backends import DEFAULT
 from sweeper.run.cores import slots
 from sweeper.run.topology import usable_cores
 from sweeper.search import ParamSelector
-from sweeper.search.domain import Domain, UpdatedDomain
 from sweeper.search.making import as_selector
 from sweeper.settings import HyperparameterSettings, Limits, SweepSettings, get_settings
 from sweeper.train.problem.importing import UnguardedCall, is_loading
 from sweeper.train.workload import ProblemWorkload
+
+if TYPE_CHECKING:
+    from sweeper.search.domain import Domain, UpdatedDomain
 
 
 @accepts_earlier(module_name="module", param_selector="selector", sweep_cores="cores")

@@ -661,9 +661,8 @@ def test_points_of_a_domain_depend_on_the_seed_alone():
         return asked(space, module_with())
 
     domain = Domain(act=["a", "b"], hidden=LogIntUniform(1, 1000))
-    assert points(1) == [
-        (ask.params, ask.trials) for ask in drive(RandomSearch(domain, 9, 3, seed=1))
-    ]
+    search = RandomSearch(domain, 9, 3, seed=1)
+    assert points(1) == [(ask.params, ask.trials) for ask in drive(search)]
     assert points(1) != points(2)
 
 

@@ -27,6 +27,7 @@ from sweeper.search.domain import (
     Option,
     Uniform,
 )
+from sweeper.search.domain.sampling import sobol_places
 
 # -- the algebra, as lists of dicts ---------------------------------------------------------------
 
@@ -327,6 +328,12 @@ def test_quasi_random_points_fill_the_cube_more_evenly():
     assert domain.sample(5, 1, sobol=True) != domain.sample(5, 2, sobol=True)
 
 
+def test_a_mixture_takes_one_place_a_point():
+    domain = 0.5 * Domain(a=Uniform(0, 1)) + 0.5 * Domain(b=Uniform(0, 1), c=Uniform(0, 1))
+    places = itertools.islice(sobol_places(domain.dimensions, 3), 20)
+    assert domain.sample(20, 3, sobol=True) == [domain.at(place) for place in places]
+
+
 def test_draws_never_drift():
     # A sweep that is run again after an update finds its points by these.
     domain = Domain(width=LogIntUniform(8, 256), rate=Uniform(0.0, 0.5), act=["Tanh", "ReLU"])
@@ -468,8 +475,16 @@ def test_other_types_are_left_to_python():
 
 def test_domains_need_no_scipy():
     code = (
-        "import sys; from sweeper import Domain, Normal, LogUniform\n"
+        "import sys, sweeper.api, sweeper.cli; from sweeper import Domain, Normal, LogUniform\n"
         "Domain(a=Normal(0, 1), b=LogUniform(1, 2)).sample(3)\n"
         "assert not any(name.split('.')[0] == 'scipy' for name in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_command_line_imports_domains_only_where_there_is_one():
+    code = (
+        "import sys, sweeper.api, sweeper.cli\n"
+        "assert not any(name.startswith('sweeper.search.domain') for name in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -585,7 +585,7 @@ def test_a_grid_checks_its_trials(trials):
 
 
 def test_a_grid_takes_a_domain():
-    domain = Domain(a=[1, 2]) + Domain(a=[2, 3])
+    domain = (Domain(a=[1, 2]) + Domain(a=[2, 3])) * Domain()
     assert drive(Grid(domain, trials=5)) == [({"a": 1}, 5), ({"a": 2}, 5), ({"a": 3}, 5)]
     assert drive(Grid(Domain(trials=[1], shuffle=[2]), trials=1)) == [
         ({"trials": 1, "shuffle": 2}, 1)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from sweeper.errors import SelectorError, SettingsError, SweeperError, UsageError, suggestion
-from sweeper.search.domain import Domain, UpdatedDomain
 from sweeper.search.selector import ParamSelector
 from sweeper.search.selectors import find_selector
 from sweeper.search.values import read_option
@@ -32,6 +31,8 @@ def as_selector(given: object, trials: int | None, seed: int) -> ParamSelector:
                 "gets; trials= goes with a Domain or a list of points"
             )
         return given
+    from sweeper.search.domain import Domain, UpdatedDomain
+
     if not isinstance(given, Domain | UpdatedDomain | list):
         raise SettingsError(
             f"selector={given!r} is a {type(given).__name__}: pass a ParamSelector, such as "

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import ProblemError, SelectorError, UsageError, suggestion
-from sweeper.search.domain import Domain
 from sweeper.search.making import make_selector, takes
 from sweeper.search.selector import ParamSelector, as_ask
 from sweeper.search.selectors.fixed import FixedSweep
-from sweeper.search.selectors.grid import Grid
 from sweeper.search.selectors.race import DEFAULT_MIN_TRIALS, Race
-from sweeper.search.selectors.random_search import RandomSearch
 from sweeper.search.values import read_domain, read_grid, read_named, read_ranges, read_value
+
+if TYPE_CHECKING:
+    from sweeper.search.domain import Domain
 
 __all__ = [
     "DEFAULT_TRIALS",
@@ -102,6 +102,9 @@ class Space:
             UsageError: the problem has no such parameter.
         """
         trials = DEFAULT_TRIALS if self.trials is None else self.trials
+        from sweeper.search.selectors.grid import Grid
+        from sweeper.search.selectors.random_search import RandomSearch
+
         self.check_names(problem, known)
         if self.random is not None:
             ranges = read_ranges(self.ranges)
@@ -240,7 +243,11 @@ def modules_own(
         if not isinstance(points, Iterable):
             raise _fault(problem, "points", points, "a Domain, or a list of params")
         count = said.get("trials", DEFAULT_TRIALS) if trials is None else trials
+        from sweeper.search.domain import Domain
+
         if isinstance(points, Domain):
+            from sweeper.search.selectors.grid import Grid
+
             return Grid(points, trials=count)
         return FixedSweep.with_fixed_trials(points, count)
     raise UsageError(

@@ -5,18 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import UsageError
-from sweeper.search.domain import (
-    Distribution,
-    Domain,
-    IntUniform,
-    LogIntUniform,
-    LogUniform,
-    Uniform,
-)
 from sweeper.signature import DEEPEST, encode
+
+if TYPE_CHECKING:
+    from sweeper.search.domain import Distribution, Domain
 
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 _DIGITS = r"[0-9]+(?:_[0-9]+)*"
@@ -223,6 +218,8 @@ def read_domain(grid: Sequence[str], ranges: Sequence[str]) -> Domain:
         UsageError: as `read_grid`; an end of a range is not a number, low exceeds high, or a name
             is given by both.
     """
+    from sweeper.search.domain import Domain
+
     axes: dict[str, Any] = dict(read_grid(grid))
     for name, text in read_named("--range", ranges).items():
         if name in axes:
@@ -232,6 +229,8 @@ def read_domain(grid: Sequence[str], ranges: Sequence[str]) -> Domain:
 
 
 def _read_distribution(where: str, text: str) -> Distribution | list[Any]:
+    from sweeper.search.domain import IntUniform, LogIntUniform, LogUniform, Uniform
+
     span, log, scale = text.rpartition(":")
     is_log = bool(log) and scale.strip() == "log"
     if not is_log and (len(_split(text, ",", where)) > 1 or len(_split(text, ":", where)) == 1):
