@@ -143,6 +143,12 @@ def test_settings_of_the_other_method_cannot_be_fixed(tmp_path):
         run(tmp_path, selector, varied)
 
 
+def test_a_point_that_was_not_tuned_is_not_called_untunable(tmp_path):
+    stuck = {"lr": 1e-9, "batch_size": 8}
+    results = swept(tmp_path, [{}, stuck, {"lr": 1e-9}])
+    assert [bool(flag) for flag in results.flags] == [False, False, True]
+
+
 def test_none_means_tuned(tmp_path):
     points = [{"hidden": 2, "lr": None, "epochs": None}]
     settings = replace(LADDER, lr=0.1, batch_size=8)

@@ -1,4 +1,4 @@
-"""Flags points whose tuning failed, judging by their trials."""
+"""Flags points whose tuning failed, judging by their trials; not points that were not tuned."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ def flags(payloads: Sequence[Mapping[str, Any]], losses: Sequence[Sequence[float
     return [_flag(told, own, least) for told, own in zip(payloads, gains, strict=True)]
 
 
+def _is_untuned(told: Mapping[str, Any]) -> bool:
+    """Whether rate and batch size were given: what the trials reach is what they are worth."""
+    return "constant" in told.get("own", {})
+
+
 def _gains(told: Mapping[str, Any], losses: Sequence[float]) -> list[float]:
     """How far the trials' losses are below the constant prediction's, as shares of it."""
     constant = told.get("constant")
@@ -40,7 +45,7 @@ def _gains(told: Mapping[str, Any], losses: Sequence[float]) -> list[float]:
 
 
 def _flag(told: Mapping[str, Any], gains: Sequence[float], least: float) -> str:
-    if not gains:
+    if not gains or _is_untuned(told):
         return ""
     stuck = sum(gained <= least for gained in gains)
     if 2 * stuck >= len(gains):
