@@ -26,6 +26,7 @@ from sweeper.search import (
     FixedSweep,
     Grid,
     Hyperband,
+    OptunaSearch,
     ParamSelector,
     Race,
     RandomSearch,
@@ -129,6 +130,11 @@ SELECTORS = {
     "hyperband": lambda: Hyperband([(n,) for n in range(30)], max_budget=9),
     "tuned comparison": lambda: TunedComparison(
         Domain(v=[1, 2]), Domain(x=IntUniform(0, 9)), 3, 4, tunings=2
+    ),
+    "optuna": lambda: OptunaSearch({"a": range(9), "b": Uniform(0, 1)}, 12, look_ahead=3),
+    "optuna, cma-es": lambda: OptunaSearch({"b": Uniform(0, 1)}, 9, 2, sampler="cmaes"),
+    "optuna, two metrics": lambda: OptunaSearch(
+        lambda trial: (trial.suggest_int("a", 1, 5),), 9, metric=("perf_val", "loss_train")
     ),
     "adaptive": lambda: Climber(3),
 }
