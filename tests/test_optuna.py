@@ -228,6 +228,8 @@ def test_tuning_that_failed_is_told_for_all_that_was_asked_of_the_point():
     states = [trial.state for trial in selector.study.trials]
     assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL]
     selector.on_failed({"width": 1}, "ladder", "why")  # told again, after a further ask
+    told(selector, {"width": 1}, perf_val=[0.5])
+    assert [trial.state for trial in selector.study.trials] == states
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,10 @@ class OptunaSearch(ParamSelector):
 
     def on_results(self, result: TrialResults) -> None:
         """Tell the sampler the mean of each metric."""
-        trial = self._open[params_key(result.params)].popleft()
+        waiting = self._open.get(params_key(result.params))
+        if not waiting:  # the point was told as failed
+            return
+        trial = waiting.popleft()
         for name, numbers in result.metrics.items():
             finite = numbers[np.isfinite(numbers)]
             if len(finite):
