@@ -132,7 +132,9 @@ SELECTORS = {
         Domain(v=[1, 2]), Domain(x=IntUniform(0, 9)), 3, 4, tunings=2
     ),
     "optuna": lambda: OptunaSearch({"a": range(9), "b": Uniform(0, 1)}, 12, look_ahead=3),
-    "optuna, cma-es": lambda: OptunaSearch({"b": Uniform(0, 1)}, 9, 2, sampler="cmaes"),
+    "optuna, cma-es": lambda: OptunaSearch(
+        {"b": Uniform(0, 1), "c": Uniform(0, 1)}, 9, 2, sampler="cmaes", look_ahead=2
+    ),
     "optuna, two metrics": lambda: OptunaSearch(
         lambda trial: (trial.suggest_int("a", 1, 5),), 9, metric=("perf_val", "loss_train")
     ),
