@@ -183,6 +183,7 @@ def test_every_name_makes_a_sampler_without_a_warning(name):
         ({"points": -1}, "points=-1: it must be a whole number, 0 or more"),
         ({"metric": "f1"}, r"metric='f1': .*Give direction='maximize'"),
         ({"metric": ("perf_val", "perf_val")}, r"or several, each once"),
+        ({"metric": 3}, r"metric=3: give the name of a metric"),
         ({"metric": ()}, r"metric=\(\): give the name of a metric"),
         ({"metric": ("f1", "g1"), "direction": "maximize"}, r"give one for each metric, .* are 2"),
         ({"metric": ("f1", "g1"), "direction": ["maximize"]}, r"give one for each metric"),
@@ -230,6 +231,15 @@ def test_tuning_that_failed_is_told_for_all_that_was_asked_of_the_point():
     selector.on_failed({"width": 1}, "ladder", "why")  # told again, after a further ask
     told(selector, {"width": 1}, perf_val=[0.5])
     assert [trial.state for trial in selector.study.trials] == states
+
+
+def test_a_trial_that_failed_does_not_end_other_asks_of_its_point():
+    selector = search(4, domain={"width": [1]})
+    asks = [selector.get_next_trials() for _ in range(2)]
+    told(selector, asks[0][0], perf_val=[], failures={0: "boom"})
+    selector.on_failed({"width": 1}, TRIAL, "boom")
+    states = [trial.state for trial in selector.study.trials]
+    assert states == [TrialState.FAIL, TrialState.RUNNING]
 
 
 @pytest.mark.parametrize(

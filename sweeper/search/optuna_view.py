@@ -66,16 +66,21 @@ class StudyView:
     def _write(self) -> None:
         if self._copy is None or not self._path.exists():
             self._open()
-        trials = self._study.get_trials(deepcopy=False)
-        finished = list(itertools.takewhile(lambda trial: trial.state.is_finished(), trials))
-        known = self._found[: len(finished)]
-        if not all(map(_same, known[self._count :], finished[self._count :])):
+        finished = self._finished()
+        known = self._found[self._count :]
+        if not all(map(_same, known, finished)):
             self._begin_anew()
-            known = []
-        self._count = max(self._count, len(known))
-        for trial in finished[self._count :]:
+            known, finished = [], self._finished()
+        held = min(len(known), len(finished))
+        self._count += held
+        for trial in finished[held:]:
             self._add(trial)
             self._count += 1
+
+    def _finished(self) -> list[FrozenTrial]:
+        """Of the trials that are not known to be in the file, the first that have all finished."""
+        trials = self._study.get_trials(deepcopy=False)[self._count :]
+        return list(itertools.takewhile(lambda trial: trial.state.is_finished(), trials))
 
     def _add(self, trial: FrozenTrial) -> None:
         plain = copy.copy(trial)

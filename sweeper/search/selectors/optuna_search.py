@@ -82,7 +82,7 @@ class OptunaSearch(ParamSelector):
         points: int,
         trials: int = 1,
         *,
-        sampler: str | Callable[[int], optuna.samplers.BaseSampler] | None = None,
+        sampler: str | Callable[..., optuna.samplers.BaseSampler] | None = None,
         metric: str | Sequence[str] = "perf_val",
         direction: str | Sequence[str] | None = None,
         look_ahead: int = ParamSelector.look_ahead,
@@ -210,7 +210,7 @@ def _check_positive(name: str, value: Any) -> int:
 def _read_goals(metric: Any, direction: Any) -> tuple[Goal, ...]:
     if isinstance(metric, str):
         return (read_goal(metric, direction),)
-    metrics = tuple(metric)
+    metrics = tuple(metric) if isinstance(metric, Sequence) else ()
     if not metrics or len(set(metrics)) < len(metrics):
         raise UsageError(f"metric={metric!r}: give the name of a metric, or several, each once")
     directions = (None,) * len(metrics) if direction is None else tuple(direction)
