@@ -47,7 +47,7 @@ clean:  ## remove the environment and every cache; results in out/ stay
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -c constraints.txt setuptools
-	$(BIN)/python -m pip install -c constraints.txt --no-build-isolation -e '.[analysis,examples,dev]'
+	$(BIN)/python -m pip install -c constraints.txt --no-build-isolation -e '.[analysis,examples,optuna,dev]'
 	@touch $@
 
 # A separate environment for the tools that the benchmarks compare with.

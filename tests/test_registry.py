@@ -8,7 +8,15 @@ import sys
 import pytest
 
 from sweeper.errors import SelectorError, SettingsError, UsageError
-from sweeper.search import FixedSweep, Grid, ParamSelector, Race, RandomSearch, SobolSearch
+from sweeper.search import (
+    FixedSweep,
+    Grid,
+    OptunaSearch,
+    ParamSelector,
+    Race,
+    RandomSearch,
+    SobolSearch,
+)
 from sweeper.search.domain import Domain, Uniform
 from sweeper.search.making import as_selector, make_selector
 from sweeper.search.names import names_of
@@ -237,6 +245,8 @@ def test_every_shipped_selector_is_offered():
     line = {"grid": ["act=x,y"], "ranges": ["a=0.0:9.0"], "points": 5, "trials": 2, "seed": 3}
     assert drive(chosen("sobol", **line)) == drive(SobolSearch(domain, 5, 2, seed=3))
     assert drive(chosen("random_search", **line)) == drive(RandomSearch(domain, 5, 2, seed=3))
+    ours = OptunaSearch(domain, 5, 2, sampler="random", metric="loss_val", seed=3)
+    assert drive(chosen("optuna", "sampler=random", "metric=loss_val", **line)) == drive(ours)
     assert drive(chosen(**line)) == drive(RandomSearch(domain, 5, 2, seed=3))
     race = chosen("race", "keep=2", grid=["a=1,2"], trials=7)
     assert isinstance(race, Race)

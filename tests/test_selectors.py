@@ -26,6 +26,7 @@ from sweeper.search import (
     FixedSweep,
     Grid,
     Hyperband,
+    OptunaSearch,
     ParamSelector,
     Race,
     RandomSearch,
@@ -129,6 +130,13 @@ SELECTORS = {
     "hyperband": lambda: Hyperband([(n,) for n in range(30)], max_budget=9),
     "tuned comparison": lambda: TunedComparison(
         Domain(v=[1, 2]), Domain(x=IntUniform(0, 9)), 3, 4, tunings=2
+    ),
+    "optuna": lambda: OptunaSearch({"a": range(9), "b": Uniform(0, 1)}, 12, look_ahead=3),
+    "optuna, cma-es": lambda: OptunaSearch(
+        {"b": Uniform(0, 1), "c": Uniform(0, 1)}, 9, 2, sampler="cmaes", look_ahead=2
+    ),
+    "optuna, two metrics": lambda: OptunaSearch(
+        lambda trial: (trial.suggest_int("a", 1, 5),), 9, metric=("perf_val", "loss_train")
     ),
     "adaptive": lambda: Climber(3),
 }
@@ -240,6 +248,7 @@ def test_the_defaults_of_the_protocol():
     selector = Least()
     assert (selector.adaptive, selector.look_ahead, selector.waiting_outside()) == (False, 8, False)
     none = np.array([])
+    assert selector.on_opened(pathlib.Path("/somewhere")) is None
     assert selector.on_begin(3) is None
     assert selector.on_hparams_found((1,), 0.1, 0.2, 16) is None
     assert selector.on_trials_completed((1,), none, none, none, none) is None

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sweeper.search.selectors.fixed import FixedSweep
     from sweeper.search.selectors.grid import Grid
     from sweeper.search.selectors.hyperband import Hyperband
+    from sweeper.search.selectors.optuna_search import OptunaSearch
     from sweeper.search.selectors.race import Race
     from sweeper.search.selectors.random_search import RandomSearch
     from sweeper.search.selectors.sobol_search import SobolSearch
@@ -28,6 +29,7 @@ __all__ = [
     "FixedSweep",
     "Grid",
     "Hyperband",
+    "OptunaSearch",
     "ParamSelector",
     "Race",
     "RandomSearch",
@@ -43,6 +45,7 @@ _LAZY = {
     "FixedSweep": "sweeper.search.selectors.fixed",
     "Grid": "sweeper.search.selectors.grid",
     "Hyperband": "sweeper.search.selectors.hyperband",
+    "OptunaSearch": "sweeper.search.selectors.optuna_search",
     "Race": "sweeper.search.selectors.race",
     "RandomSearch": "sweeper.search.selectors.random_search",
     "SobolSearch": "sweeper.search.selectors.sobol_search",

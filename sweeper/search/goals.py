@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from sweeper.errors import UsageError
 from sweeper.records import CLASSIC, DIRECTIONS
-from sweeper.search.selector import TrialResults
+from sweeper.search.selector import TrialResults, TrialValues
 
 _SIGNS = {"maximize": 1.0, "minimize": -1.0}
 
@@ -32,16 +30,22 @@ class Goal:
         Raises:
             UsageError: trials have no such metric.
         """
-        values = self._values(result.metrics)
+        values = self.values(result)
         if not len(values) or not np.isfinite(values).all():
             return None
-        return self.sign * float(values.mean())
+        return float(values.mean())
 
-    def _values(self, metrics: Mapping[str, npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    def values(self, result: TrialResults) -> TrialValues:
+        """The metric of an ask's trials, negated if small values are better: shape `(trials,)`.
+
+        Raises:
+            UsageError: trials have no such metric.
+        """
+        metrics = result.metrics
         found = metrics.get(self.metric, metrics.get(f"{self.metric}_val"))
         if found is None:
             raise UsageError(f"metric={self.metric!r}: choose one of {', '.join(metrics)}")
-        return found
+        return self.sign * found
 
 
 def read_goal(metric: str, direction: str | None = None) -> Goal:
