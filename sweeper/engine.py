@@ -113,6 +113,7 @@ def _run(
             limits=options.limits,
             metrics=metrics,
         )
+        study.opened(paths.folder.resolve())
         store.begin(study.begin(), name, keep_log=selector.adaptive)
     view.note(f"{workload.name} in {paths.folder}: {options.topology.reason}; {opened.notes[0]}")
     view.update(study.progress())

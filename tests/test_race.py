@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -243,6 +244,9 @@ def test_the_wrapped_selector_is_told_what_the_race_is_told():
             super().__init__(trials=1, a=[1, 2])
             self.told = []
 
+        def on_opened(self, folder):
+            self.told.append(folder)
+
         def on_begin(self, tunings):
             self.told.append(tunings)
 
@@ -257,12 +261,14 @@ def test_the_wrapped_selector_is_told_what_the_race_is_told():
 
     inner = Told()
     race = Race(inner, 3)
+    race.on_opened(Path("/somewhere"))
     race.on_begin(2)
     first, _ = race.get_next_trials(), race.get_next_trials()
     race.on_hparams_found(first[0], 0.1, 0.2, 16)
     race.on_results(results_of(first[0], 0, *[np.array([float(n)]) for n in range(4)]))
     race.on_failed({"a": 2}, "lr_range", "boom")
     assert inner.told == [
+        Path("/somewhere"),
         2,
         ({"a": 1}, (0.1, 0.2, 16)),
         ({"a": 1}, [[0.0], [1.0], [2.0], [3.0]]),

@@ -229,6 +229,7 @@ def test_the_defaults_of_the_protocol():
     selector = Least()
     assert (selector.adaptive, selector.look_ahead, selector.waiting_outside()) == (False, 8, False)
     none = np.array([])
+    assert selector.on_opened(pathlib.Path("/somewhere")) is None
     assert selector.on_begin(3) is None
     assert selector.on_hparams_found((1,), 0.1, 0.2, 16) is None
     assert selector.on_trials_completed((1,), none, none, none, none) is None

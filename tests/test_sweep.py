@@ -717,6 +717,25 @@ def test_a_loss_that_broadcasts_or_sums_is_refused(tmp_path, loss, shape, said):
         run(tmp_path / "out", sweeper.Grid(trials=1, hidden=[2]), path)
 
 
+def test_a_selector_is_told_its_folder_before_anything_else(tmp_path, monkeypatch):
+    class Told(sweeper.Grid):
+        told = ()
+
+        def on_opened(self, folder):
+            self.told = (*self.told, folder, (folder / "sweep.db").exists())
+
+        def on_begin(self, tunings):
+            self.told = (*self.told, "begin")
+
+        def on_hparams_found(self, params, *found):
+            self.told = (*self.told, params)
+
+    monkeypatch.chdir(tmp_path)
+    selector = Told(trials=0, hidden=[2])
+    run(Path("here"), selector)
+    assert selector.told == (tmp_path.resolve() / "here", True, "begin", {"hidden": 2})
+
+
 class FromOutside(sweeper.ParamSelector):
     """Has nothing at first; then a point comes, and then it is known to be the last."""
 

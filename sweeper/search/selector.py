@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -66,6 +67,13 @@ class SweepListener:
     Every method does nothing by default: override those you need.  `params` are always the point's
     parameters as asked for, with numpy scalars converted to Python's.
     """
+
+    def on_opened(self, folder: Path) -> None:
+        """Told once, before `on_begin`: for one that reads or writes files of its own there.
+
+        Args:
+            folder: The sweep's folder, as an absolute path; its database is open.
+        """
 
     def on_begin(self, tunings: int) -> None:
         """Told once, before anything is asked.

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,10 @@ class Caller:
     def most_untold(self) -> int:
         """How many asks it may make before it is told anything."""
         return self._selector.most_untold
+
+    def opened(self, folder: Path) -> None:
+        """Tell it the sweep's folder."""
+        self._call("on_opened", folder)
 
     def begin(self, tunings: int) -> None:
         """Tell it that the sweep begins, and how many times each point is tuned."""

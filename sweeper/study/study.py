@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from sweeper.errors import StalledError
@@ -85,6 +86,14 @@ class Study:
         """Lost replicas that are tried again."""
 
     # -- the rounds of the loop -------------------------------------------------------------------
+
+    def opened(self, folder: Path) -> None:
+        """Tell the selector the sweep's folder; before `begin`.
+
+        Raises:
+            SelectorError: the selector raised.
+        """
+        self._caller.opened(folder)
 
     def begin(self) -> list[Decision]:
         """Replay the log, and ask for the first points.

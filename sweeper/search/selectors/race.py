@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -180,6 +181,10 @@ class Race(ParamSelector):
         self._queue.extend(self._runners.values())
 
     # -- telling ----------------------------------------------------------------------------------
+
+    def on_opened(self, folder: Path) -> None:
+        """Forward to the inner selector."""
+        self._selector.on_opened(folder)
 
     def on_begin(self, tunings: int) -> None:
         """Note how many tunings a point's trials are spread over."""
