@@ -29,10 +29,12 @@ from sweeper.summary import Summary
 if TYPE_CHECKING:
     from sweeper.api import sweep
     from sweeper.cli.own import main
+    from sweeper.folder import SweepFolder, open  # noqa: A004 - as `gzip.open`
     from sweeper.search import (
         FixedSweep,
         Grid,
         Hyperband,
+        ManualSearch,
         Race,
         RandomSearch,
         SobolSearch,
@@ -73,6 +75,7 @@ __all__ = [
     "KFold",
     "LogIntUniform",
     "LogUniform",
+    "ManualSearch",
     "Normal",
     "Option",
     "ParamError",
@@ -88,6 +91,7 @@ __all__ = [
     "StoppedError",
     "SuccessiveHalving",
     "Summary",
+    "SweepFolder",
     "SweepInterrupted",
     "SweepListener",
     "SweepResult",
@@ -99,6 +103,7 @@ __all__ = [
     "get_settings",
     "load",
     "main",
+    "open",
     "sweep",
 ]
 
@@ -106,11 +111,13 @@ _LAZY = {
     "sweep": "sweeper.api",
     "load": "sweeper.store.load",
     "main": "sweeper.cli.own",
+    **dict.fromkeys(("SweepFolder", "open"), "sweeper.folder"),
     **dict.fromkeys(
         (
             "FixedSweep",
             "Grid",
             "Hyperband",
+            "ManualSearch",
             "Race",
             "RandomSearch",
             "SobolSearch",

@@ -45,13 +45,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "options": LEAVES | FOLDERS - WORKLOADS,
     "engine": LEAVES | FOLDERS - WORKLOADS | {"study", "drive", "revision", "options"},
     "reading": LEAVES | FOLDERS,
+    "folder": LEAVES | FOLDERS - WORKLOADS,
     "api": LEAVES | FOLDERS | {"reading", "options", "engine"},
     # Contracts run the whole loop, in fake time or with jobs that are made up.
     "testing": LEAVES | FOLDERS | {"study"},
-    "cli": LEAVES | FOLDERS | {"study", "reading", "engine", "api", "sweeper"},
+    "cli": LEAVES | FOLDERS | {"study", "reading", "engine", "api", "folder", "sweeper"},
     "__main__": {"cli"},
     # The public names; nothing below `cli` may import them, since they import everything.
-    "sweeper": LEAVES | FOLDERS | {"study", "drive", "reading", "options", "engine", "api", "cli"},
+    "sweeper": LEAVES
+    | FOLDERS
+    | {"study", "drive", "reading", "options", "engine", "api", "folder", "cli"},
 }
 """Parts of the package, each with the parts that it may import; "sweeper" is `__init__.py`."""
 

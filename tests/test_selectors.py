@@ -5,11 +5,13 @@ A new selector is a row in SELECTORS.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 from collections import deque
 from typing import NamedTuple
 
@@ -25,12 +27,14 @@ from sweeper.search import (
     FixedSweep,
     Grid,
     Hyperband,
+    ManualSearch,
     ParamSelector,
     Race,
     RandomSearch,
     SobolSearch,
     SuccessiveHalving,
     TunedComparison,
+    inbox,
 )
 from sweeper.search.domain import Domain, IntUniform, Uniform
 from sweeper.search.selectors.random_points import draw_points
@@ -94,6 +98,23 @@ DOMAIN = Domain(a=range(6), b=[1, 2])
 OTHER = Domain(c=[1, 2, 3])
 INFINITE = Domain(a=IntUniform(0, 5), b=Uniform(0, 1)).when(a={1, 2}, c=[0, 1])
 
+
+@functools.cache
+def folder_with_points():
+    """A sweep's folder to which another process has added points."""
+    folder = pathlib.Path(tempfile.mkdtemp())
+    for asked in (search.Ask((1,), 2), search.Ask((2,), 1, 3, "final"), search.Ask((1,), 1)):
+        inbox.add(folder, asked)
+    inbox.finish(folder)
+    return folder
+
+
+def manual():
+    selector = ManualSearch()
+    selector.on_opened(folder_with_points())
+    return selector
+
+
 SELECTORS = {
     "pairs": lambda: FixedSweep([((1, 2), 3), ({"a": 1}, 0), ((1, 2), 1)]),
     "nothing": lambda: FixedSweep([]),
@@ -119,6 +140,7 @@ SELECTORS = {
     "tuned comparison": lambda: TunedComparison(
         Domain(v=[1, 2]), Domain(x=IntUniform(0, 9)), 3, 4, tunings=2
     ),
+    "manual": manual,
     "adaptive": lambda: Climber(3),
 }
 
@@ -133,8 +155,9 @@ def test_every_selector_keeps_the_contract(make, clause):
     clause(make, MOST)
 
 
-def test_it_does_not_wait_for_somebody_outside(make):
-    assert make().waiting_outside() is False
+def test_only_a_manual_search_waits_for_somebody_outside(make):
+    selector = make()
+    assert selector.waiting_outside() is isinstance(selector, ManualSearch)
 
 
 def test_the_adaptive_one_depends_on_results_and_is_told_in_order():

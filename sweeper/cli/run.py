@@ -23,10 +23,12 @@ from sweeper.cli.common import (
     print_results,
     say,
 )
+from sweeper.cli.manual import how_to_add
 from sweeper.errors import SettingsError
 from sweeper.files import current_folder
 from sweeper.run.backends import DEFAULT
 from sweeper.search.selectors import SHIPPED
+from sweeper.search.selectors.manual import ManualSearch
 from sweeper.search.selectors.race import Race
 from sweeper.search.spaces import (
     DEFAULT_TRIALS,
@@ -281,6 +283,8 @@ def _run(arguments: _Run) -> int:
         if arguments.race:
             selector = race_of(selector, name)
         folder = arguments.folder or Path("out") / problem.ref.name
+        if isinstance(selector, ManualSearch) and not arguments.quiet:
+            say(clean(f"waiting for points: {how_to_add(folder)}"), sys.stderr)
         results = sweep(
             reading,
             selector,

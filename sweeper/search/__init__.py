@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sweeper.search.selectors.fixed import FixedSweep
     from sweeper.search.selectors.grid import Grid
     from sweeper.search.selectors.hyperband import Hyperband
+    from sweeper.search.selectors.manual import ManualSearch
     from sweeper.search.selectors.race import Race
     from sweeper.search.selectors.random_search import RandomSearch
     from sweeper.search.selectors.sobol_search import SobolSearch
@@ -26,6 +27,7 @@ __all__ = [
     "FixedSweep",
     "Grid",
     "Hyperband",
+    "ManualSearch",
     "ParamSelector",
     "Race",
     "RandomSearch",
@@ -40,6 +42,7 @@ _LAZY = {
     "FixedSweep": "sweeper.search.selectors.fixed",
     "Grid": "sweeper.search.selectors.grid",
     "Hyperband": "sweeper.search.selectors.hyperband",
+    "ManualSearch": "sweeper.search.selectors.manual",
     "Race": "sweeper.search.selectors.race",
     "RandomSearch": "sweeper.search.selectors.random_search",
     "SobolSearch": "sweeper.search.selectors.sobol_search",

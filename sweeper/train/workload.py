@@ -130,6 +130,7 @@ class OpenProblem:
             "n_val": data.n_val,
             "n_test": data.n_test,
             "paired": data.validation is not None,
+            "parameters": None if self._spec.model is None else self._spec.model.names,
             "metrics": [dataclasses.asdict(metric) for metric in self._spec.metrics],
         }
 

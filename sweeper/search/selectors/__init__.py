@@ -27,6 +27,7 @@ SHIPPED = {
     "grid": "sweeper.search.selectors.grid:Grid",
     "halving": "sweeper.search.selectors.successive_halving:SuccessiveHalving",
     "hyperband": "sweeper.search.selectors.hyperband:Hyperband",
+    "manual": "sweeper.search.selectors.manual:ManualSearch",
     "race": "sweeper.search.selectors.race:Race",
     "random": "sweeper.search.selectors.fixed:FixedSweep.with_random_trials",
     "random_search": "sweeper.search.selectors.random_search:RandomSearch",
