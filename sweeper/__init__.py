@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sweeper.cli.own import main
     from sweeper.folder import SweepFolder, open  # noqa: A004 - as `gzip.open`
     from sweeper.search import (
+        ExploredGrid,
         FixedSweep,
         Grid,
         Hyperband,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         Option,
         Uniform,
     )
+    from sweeper.search.explore import Explorer, Launcher
     from sweeper.store.load import load
 
 __version__ = "0.1.0"
@@ -66,6 +68,8 @@ __all__ = [
     "Constant",
     "DiskError",
     "Domain",
+    "ExploredGrid",
+    "Explorer",
     "FixedSweep",
     "FolderError",
     "Grid",
@@ -73,6 +77,7 @@ __all__ = [
     "HyperparameterSettings",
     "IntUniform",
     "KFold",
+    "Launcher",
     "LogIntUniform",
     "LogUniform",
     "ManualSearch",
@@ -112,8 +117,10 @@ _LAZY = {
     "load": "sweeper.store.load",
     "main": "sweeper.cli.own",
     **dict.fromkeys(("SweepFolder", "open"), "sweeper.folder"),
+    **dict.fromkeys(("Explorer", "Launcher"), "sweeper.search.explore"),
     **dict.fromkeys(
         (
+            "ExploredGrid",
             "FixedSweep",
             "Grid",
             "Hyperband",

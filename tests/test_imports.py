@@ -44,9 +44,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "revision": LEAVES | FOLDERS - WORKLOADS,
     "options": LEAVES | FOLDERS - WORKLOADS,
     "engine": LEAVES | FOLDERS - WORKLOADS | {"study", "drive", "revision", "options"},
+    "preview": LEAVES | FOLDERS - WORKLOADS | {"study", "options", "engine"},
     "reading": LEAVES | FOLDERS,
     "folder": LEAVES | FOLDERS - WORKLOADS,
-    "api": LEAVES | FOLDERS | {"reading", "options", "engine"},
+    "api": LEAVES | FOLDERS | {"reading", "options", "engine", "preview"},
     # Contracts run the whole loop, in fake time or with jobs that are made up.
     "testing": LEAVES | FOLDERS | {"study"},
     "cli": LEAVES | FOLDERS | {"study", "reading", "engine", "api", "folder", "sweeper"},

@@ -24,6 +24,7 @@ from sweeper import search
 from sweeper.errors import ParamError, UsageError
 from sweeper.records import TRIAL
 from sweeper.search import (
+    ExploredGrid,
     FixedSweep,
     Grid,
     Hyperband,
@@ -37,6 +38,7 @@ from sweeper.search import (
     inbox,
 )
 from sweeper.search.domain import Domain, IntUniform, Uniform
+from sweeper.search.explore import Explorer
 from sweeper.search.selectors.random_points import draw_points
 from sweeper.signature import in_order
 from sweeper.testing.selectors import (
@@ -141,6 +143,7 @@ SELECTORS = {
         Domain(v=[1, 2]), Domain(x=IntUniform(0, 9)), 3, 4, tunings=2
     ),
     "manual": manual,
+    "explored": lambda: ExploredGrid(Explorer(lambda launch: [launch(a=n) for n in (1, 2)]), 3),
     "adaptive": lambda: Climber(3),
 }
 

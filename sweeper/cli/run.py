@@ -69,6 +69,10 @@ def run(
             "--range", metavar="NAME=LOW:HIGH", help="A range for --random, or choices: NAME=A,B,C."
         ),
     ] = None,
+    explore: Annotated[
+        str | None,
+        typer.Option("--explore", metavar="FILE", help="The points of a grid that is a program."),
+    ] = None,
     trials: Annotated[
         int | None,
         typer.Option(
@@ -150,6 +154,12 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Change one field of the preset."),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Show what would be trained and how long it takes; train nothing."
+        ),
+    ] = False,
     folder: Annotated[
         Path | None,
         typer.Option(metavar="F", help="Folder of the sweep [default: out/<problem>]."),
@@ -188,6 +198,7 @@ def run(
       sweeper run problem.py --random 20 --range hidden=8:128 --range dropout=0.0:0.5 --trials 5
       sweeper run examples.digits --hparams fastest --set cycles=1 --folder out/quick
       sweeper run examples.digits --grid hidden=2,8,32 --race --trials 30
+      sweeper run examples.digits --explore examples/grids/widths.py --dry-run
       sweeper run examples.digits --grid hidden=2,8,32 --selector race --option margin=0.01
 
     A value that looks like an int, a float, true, false or none (null) is read as that, any other
@@ -207,6 +218,7 @@ def run(
         grid=tuple(grid or ()),
         random=random,
         ranges=tuple(ranges or ()),
+        program=explore,
         trials=trials,
         race=race,
         selector=selector,
@@ -217,6 +229,7 @@ def run(
         folder=folder,
         as_json=as_json,
         quiet=quiet,
+        dry_run=dry_run,
         passed_on={
             "cores": cores,
             "tuning_inits": tuning_inits,
@@ -244,6 +257,7 @@ class _Run:
     grid: tuple[str, ...]
     random: int | None
     ranges: tuple[str, ...]
+    program: str | None
     trials: int | None
     race: bool
     selector: str | None
@@ -254,6 +268,7 @@ class _Run:
     folder: Path | None
     as_json: bool
     quiet: bool
+    dry_run: bool
     passed_on: dict[str, Any]
     """Passed to `sweep` unchanged."""
 
@@ -269,12 +284,13 @@ def _run(arguments: _Run) -> int:
         arguments.seed,
         arguments.selector,
         arguments.options,
+        arguments.program,
     )
     from sweeper.reading import read_problem
 
     with read_problem(arguments.module, arguments.passed_on["backend"]) as reading:
         import sweeper.engine  # noqa: F401 - needed next; the fork server imports torch meanwhile
-        from sweeper.api import sweep
+        from sweeper.api import preview, sweep
 
         problem = reading.spec
         known = None if problem.model is None else problem.model.names
@@ -283,14 +299,16 @@ def _run(arguments: _Run) -> int:
         if arguments.race:
             selector = race_of(selector, name)
         folder = arguments.folder or Path("out") / problem.ref.name
+        given: dict[str, Any] = {"hparams": settings, "folder": folder, "seed": arguments.seed}
+        if arguments.dry_run:
+            say(clean(str(preview(reading, selector, **given, **arguments.passed_on))))
+            return 0
         if isinstance(selector, ManualSearch) and not arguments.quiet:
             say(clean(f"waiting for points: {how_to_add(folder)}"), sys.stderr)
         results = sweep(
             reading,
             selector,
-            hparams=settings,
-            folder=folder,
-            seed=arguments.seed,
+            **given,
             progress=False if arguments.quiet else None,
             **arguments.passed_on,
         )

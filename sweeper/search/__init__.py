@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.search.selector import Answer, Ask, ParamSelector, SweepListener, TrialResults
 
 if TYPE_CHECKING:
+    from sweeper.search.selectors.explored import ExploredGrid
     from sweeper.search.selectors.fixed import FixedSweep
     from sweeper.search.selectors.grid import Grid
     from sweeper.search.selectors.hyperband import Hyperband
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Answer",
     "Ask",
+    "ExploredGrid",
     "FixedSweep",
     "Grid",
     "Hyperband",
@@ -39,6 +41,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "ExploredGrid": "sweeper.search.selectors.explored",
     "FixedSweep": "sweeper.search.selectors.fixed",
     "Grid": "sweeper.search.selectors.grid",
     "Hyperband": "sweeper.search.selectors.hyperband",

@@ -9,6 +9,7 @@ from typing import Any
 from sweeper.errors import ProblemError, SelectorError, UsageError
 from sweeper.search.making import make_selector, takes
 from sweeper.search.selector import ParamSelector, as_ask
+from sweeper.search.selectors.explored import ExploredGrid
 from sweeper.search.selectors.fixed import FixedSweep
 from sweeper.search.selectors.grid import Grid
 from sweeper.search.selectors.race import DEFAULT_MIN_TRIALS, Race
@@ -43,6 +44,8 @@ class Space:
     """The selector asked for; None: chosen by the other options."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Options of that selector, as text."""
+    program: str | None = None
+    """The path of a grid's program."""
 
     @classmethod
     def read(
@@ -54,8 +57,9 @@ class Space:
         seed: int,
         selector: str | None = None,
         options: Sequence[str] = (),
+        program: str | None = None,
     ) -> Space:
-        """The space of `--grid`, or of `--random` and `--range`, or none; with `--selector`.
+        """The space of `--grid`, `--random` and `--range`, or `--explore`, or none.
 
         Raises:
             UsageError: the options exclude each other or cannot be parsed, or no selector has this
@@ -66,6 +70,8 @@ class Space:
         counts = selector is None or takes(selector, "selector")
         if grid and (ranges or random is not None):
             raise UsageError("--grid and --random exclude each other: give one of them")
+        if program is not None and (grid or ranges or random is not None):
+            raise UsageError("--explore excludes --grid and --random: give one of them")
         if ranges and random is None and counts:
             raise UsageError("--range: it needs --random N, the number of points")
         if random is not None and not ranges:
@@ -77,7 +83,7 @@ class Space:
                 "the module (for the number of trials: --trials)"
             )
         named = read_named("--option", options)
-        return cls(axes, read_ranges(ranges), random, trials, seed, selector, named)
+        return cls(axes, read_ranges(ranges), random, trials, seed, selector, named, program)
 
     def selector(self, problem: str, known: Sequence[str] | None) -> ParamSelector | None:
         """The selector for this space; None: the command line leaves it to the module.
@@ -86,7 +92,8 @@ class Space:
         None: any.
 
         Raises:
-            UsageError: `model` has no such parameter.
+            UsageError: `model` has no such parameter, or the program of a grid is not one.
+            SelectorError: the program of a grid raised.
         """
         trials = DEFAULT_TRIALS if self.trials is None else self.trials
         if self.axes:
@@ -95,6 +102,8 @@ class Space:
         if self.points is not None:
             _check_names("--range", self.ranges, problem, known)
             return FixedSweep.with_random_trials(self.ranges, self.points, trials, seed=self.seed)
+        if self.program is not None:
+            return ExploredGrid(self.program, trials)
         return None
 
 
@@ -157,6 +166,7 @@ def _taken(name: str, space: Space) -> dict[str, Any]:
         ("--grid", "axes", space.axes or None),
         ("--range", "ranges", space.ranges or None),
         ("--random", "points", space.points),
+        ("--explore", "program", space.program),
     ):
         if value is None:
             continue
@@ -208,7 +218,8 @@ def modules_own(
         return FixedSweep.with_fixed_trials(points, default if trials is None else trials)
     raise UsageError(
         "nothing says what to try: give --grid name=a,b, or --random N with --range "
-        f"name=low:high, or put `points` (a list of params) or `selector` into {module}"
+        "name=low:high, or --explore FILE, or put `points` (a list of params) or `selector` into "
+        f"{module}"
     )
 
 
