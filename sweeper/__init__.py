@@ -29,11 +29,14 @@ from sweeper.summary import Summary
 if TYPE_CHECKING:
     from sweeper.api import sweep
     from sweeper.cli.own import main
+    from sweeper.folder import SweepFolder, open  # noqa: A004 - as `gzip.open`
     from sweeper.search import (
         DomainUpdates,
+        ExploredGrid,
         FixedSweep,
         Grid,
         Hyperband,
+        ManualSearch,
         OptunaSearch,
         Race,
         RandomSearch,
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
         Option,
         Uniform,
     )
+    from sweeper.search.explore import Explorer, Launcher
     from sweeper.store.load import load
 
 __version__ = "0.1.0"
@@ -67,6 +71,8 @@ __all__ = [
     "DiskError",
     "Domain",
     "DomainUpdates",
+    "ExploredGrid",
+    "Explorer",
     "FixedSweep",
     "FolderError",
     "Grid",
@@ -74,8 +80,10 @@ __all__ = [
     "HyperparameterSettings",
     "IntUniform",
     "KFold",
+    "Launcher",
     "LogIntUniform",
     "LogUniform",
+    "ManualSearch",
     "Normal",
     "Option",
     "OptunaSearch",
@@ -92,6 +100,7 @@ __all__ = [
     "StoppedError",
     "SuccessiveHalving",
     "Summary",
+    "SweepFolder",
     "SweepInterrupted",
     "SweepListener",
     "SweepResult",
@@ -103,6 +112,7 @@ __all__ = [
     "get_settings",
     "load",
     "main",
+    "open",
     "sweep",
 ]
 
@@ -110,12 +120,16 @@ _LAZY = {
     "sweep": "sweeper.api",
     "load": "sweeper.store.load",
     "main": "sweeper.cli.own",
+    **dict.fromkeys(("SweepFolder", "open"), "sweeper.folder"),
+    **dict.fromkeys(("Explorer", "Launcher"), "sweeper.search.explore"),
     **dict.fromkeys(
         (
             "DomainUpdates",
+            "ExploredGrid",
             "FixedSweep",
             "Grid",
             "Hyperband",
+            "ManualSearch",
             "OptunaSearch",
             "Race",
             "RandomSearch",

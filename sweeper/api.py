@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sweeper.options import Options, check_tuning_inits, read_pack
 from sweeper.reading import read_problem
@@ -16,19 +17,21 @@ from sweeper.run.backends import DEFAULT
 from sweeper.run.cores import slots
 from sweeper.run.topology import usable_cores
 from sweeper.search import ParamSelector
+from sweeper.search.explore import Explorer
 from sweeper.search.making import as_selector
 from sweeper.settings import HyperparameterSettings, Limits, SweepSettings, get_settings
 from sweeper.train.problem.importing import UnguardedCall, is_loading
 from sweeper.train.workload import ProblemWorkload
 
 if TYPE_CHECKING:
+    from sweeper.preview import Preview
     from sweeper.search.domain import Domain, UpdatedDomain
 
 
 @accepts_earlier(module_name="module", param_selector="selector", sweep_cores="cores")
 def sweep(
     module: ModuleType | str | Path | ProblemWorkload,
-    selector: ParamSelector | Domain | UpdatedDomain | list[Params],
+    selector: ParamSelector | Domain | UpdatedDomain | list[Params] | Explorer | str | Path,
     cores: int = 4,
     hparams: str | HyperparameterSettings = "fast",
     folder: str | Path | None = None,
@@ -57,14 +60,16 @@ def sweep(
         module: the problem: a module, a dotted name, `__name__`, or the path of a `.py` file; or
             one that `read_problem` has opened.
         selector: decides which points to try; a folder may be resumed with another selector.  Or
-            the points themselves: a finite `Domain`, all of whose points are tried, or a list.
+            the points themselves: a finite `Domain`, all of whose points are tried, a list, or an
+            `Explorer` (or the path of the file that has one).
         cores: maximum number of cores that one point's tuning uses at once.  Unless `tuning_inits`
             is given, it stands for that, too, and is part of the folder's identity, so the default
             never depends on the machine.
         hparams: tuning preset (`"fastest"`, `"fast"`, `"slow"`, `"slowest"`; `"ranges-fast"` and
             so on tune as earlier releases did) or a `HyperparameterSettings`.
         folder: where to store everything; default: `out/<problem name>`.
-        trials: number of trials per point; only with a `Domain` or a list of points.
+        trials: number of trials per point; only with a `Domain`, a list of points, or an
+            `Explorer` for points that do not say it themselves.
         tuning_inits: with `method="ranges"`, the minimum number of initialisations that a tuning
             stage averages; None: `cores`.  It is part of the folder's identity.
         total_cores: maximum number of physical cores to use; default: all that the process may
@@ -105,26 +110,21 @@ def sweep(
     """
     if is_loading():
         raise UnguardedCall
-    most_in_pack = read_pack(pack)
-    mode = "off" if pack == "off" else "auto"
-    inits = cores if tuning_inits is None else check_tuning_inits(tuning_inits)
-    settings = SweepSettings(get_settings(hparams), inits, cores_per_trial, mode)
-    limits = Limits(max_tries, stop_after_failures, trial_timeout)
-    topology = usable_cores(total_cores)
-    options = Options(
-        settings=settings,
-        tuning_cores=cores,
+    options = _read_options(
+        cores=cores,
+        hparams=hparams,
+        tuning_inits=tuning_inits,
+        total_cores=total_cores,
+        cores_per_trial=cores_per_trial,
+        pack=pack,
+        limits=Limits(max_tries, stop_after_failures, trial_timeout),
         seed=seed,
         folder=folder,
         resume=resume,
         backend=backend,
         save_models=save_models,
         curve_samples=curve_samples,
-        pack=most_in_pack,
-        slots=slots(topology, cores_per_trial),
-        topology=topology,
         allow_changed_code=allow_changed_code,
-        limits=limits,
         progress=progress,
     )
     chosen = as_selector(selector, trials, seed)
@@ -138,3 +138,49 @@ def sweep(
         from sweeper.engine import run
 
         return run(workload, chosen, options)
+
+
+def preview(workload: ProblemWorkload, selector: ParamSelector, **arguments: Any) -> Preview:
+    """What `sweep` would do with these arguments; nothing is trained or written.
+
+    Raises:
+        UsageError: as `sweep`; or the selector is adaptive.
+        SelectorError: as `sweep`.
+    """
+    from sweeper.preview import preview as preview_of
+
+    given = inspect.signature(sweep).bind(workload, selector, **arguments)
+    given.apply_defaults()
+    asked = given.arguments
+    limits = Limits(*(asked.pop(name) for name in _LIMITS))
+    for name in ("module", "selector", "trials"):
+        del asked[name]
+    return preview_of(workload, selector, _read_options(limits=limits, **asked))
+
+
+_LIMITS = ("max_tries", "stop_after_failures", "trial_timeout")
+
+
+def _read_options(
+    *,
+    cores: int,
+    hparams: str | HyperparameterSettings,
+    tuning_inits: int | None,
+    total_cores: int | None,
+    cores_per_trial: int,
+    pack: int | str,
+    **others: Any,
+) -> Options:
+    """The options of `sweep`, checked; `others` are those that are fields of `Options`."""
+    most_in_pack = read_pack(pack)
+    mode = "off" if pack == "off" else "auto"
+    inits = cores if tuning_inits is None else check_tuning_inits(tuning_inits)
+    topology = usable_cores(total_cores)
+    return Options(
+        settings=SweepSettings(get_settings(hparams), inits, cores_per_trial, mode),
+        tuning_cores=cores,
+        pack=most_in_pack,
+        slots=slots(topology, cores_per_trial),
+        topology=topology,
+        **others,
+    )

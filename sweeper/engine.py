@@ -48,8 +48,7 @@ from sweeper.workload import OpenWorkload, Workload
 
 def run(workload: Workload, selector: ParamSelector, options: Options) -> SweepResult:
     """Run the sweep of a workload to its end; `sweep` documents the errors raised."""
-    name = workload.name
-    folder = Path(options.folder) if options.folder is not None else Path("out") / name
+    folder = folder_of(workload, options)
     if not folder.is_absolute() and current_folder() is None:
         raise FolderError(
             f"{folder}: the current folder is gone: change to an existing one, or give an "
@@ -105,7 +104,7 @@ def _run(
         study = Study(
             selector,
             opened.planner(options.settings, options.seed),
-            functools.partial(_make_point, workload, opened, options),
+            functools.partial(point_of, workload, opened, options),
             most_cores=options.tuning_cores,
             slots=used,
             recorded=recorded,
@@ -271,7 +270,17 @@ def _follow_code(
     return found.mixed
 
 
-def _make_point(workload: Workload, opened: OpenWorkload, options: Options, params: Any) -> Point:
+def folder_of(workload: Workload, options: Options) -> Path:
+    """The sweep's folder: the given one, or `out/<problem name>`."""
+    return Path("out", workload.name) if options.folder is None else Path(options.folder)
+
+
+def point_of(workload: Workload, opened: OpenWorkload, options: Options, params: Any) -> Point:
+    """The point of a selector's params.
+
+    Raises:
+        ParamError: they cannot be stored, or do not fit.
+    """
     point = make_point(params, workload.name, options.settings, options.seed, workload.module)
     opened.check_params(point.params, options.settings)
     return point

@@ -63,6 +63,52 @@ def _write_swapped(path: Path, data: bytes, *, sync: bool) -> None:
             _sync_folder(folder)
 
 
+def add_numbered(folder: Path, suffix: str, data: bytes) -> Path:
+    """Write `data` to a new file, `000001`, `000002`, … with `suffix`; durable on return.
+
+    Several processes may add at the same time, and readers never see a part of a file.
+
+    Raises:
+        FolderError: the path to the folder contains a symbolic link.
+        DiskError: it could not be written.
+    """
+    with explained(folder):
+        made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+        make_folder(folder)
+        handle, aside = tempfile.mkstemp(prefix=".", dir=folder)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                os.fchmod(file.fileno(), 0o666 & ~_umask())
+                file.flush()
+                os.fsync(file.fileno())
+            path = _link_next(Path(aside), folder, suffix)
+        finally:
+            Path(aside).unlink(missing_ok=True)
+        for each in (folder, *(parent.parent for parent in made)):
+            _sync_folder(each)
+        return path
+
+
+def _link_next(file: Path, folder: Path, suffix: str) -> Path:
+    """Give `file` the next number as a further name: of several processes, one gets it."""
+    number = max(numbered(folder, suffix), default=0)
+    while True:
+        number += 1
+        path = folder / f"{number:06}{suffix}"
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(file)
+            return path
+
+
+def numbered(folder: Path, suffix: str) -> list[int]:
+    """The numbers of the files that `add_numbered` has added, in order; [] without the folder."""
+    with contextlib.suppress(FileNotFoundError):
+        names = [path.stem for path in folder.iterdir() if path.suffix == suffix]
+        return sorted(int(name) for name in names if name.isdecimal() and name.isascii())
+    return []
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and its parents.
 

@@ -28,6 +28,9 @@ class Reference(str):
     __slots__ = ()
 
 
+ADDED = "added"
+"""The folder, inside a sweep's, of points that another process has added."""
+
 FINAL = "final"
 """The group of the trials that judge: fresh ones of the points that earlier groups have chosen."""
 
@@ -73,6 +76,10 @@ WAY = "way"
 
 UNTRAINED = (CHECK, DESCRIBE, WAY)
 """The stages that train nothing."""
+
+
+REFUSED = "refused"
+"""What `FailureReport` has as the stage of a point whose parameters do not fit."""
 
 
 def trial_stage(budget: int | None) -> str:
@@ -472,7 +479,17 @@ class GaveUp:
     outcome: Outcome
 
 
-Decision: TypeAlias = Asked | Told | Planned | GaveUp
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The selector asked for a point whose parameters do not fit; it is not trained."""
+
+    encoded: str
+    """The stored encoding of its parameters (see `sweeper.signature`)."""
+    message: str
+    """Why."""
+
+
+Decision: TypeAlias = Asked | Told | Planned | GaveUp | Refused
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,25 @@ def test_a_race_says_who_was_dropped_and_goes_on_where_it_was(here):
     assert (again.returncode, again.stdout) == (0, first.stdout)
 
 
+def test_a_manual_search_trains_what_is_added_and_says_how_to_add(here):
+    where = ("--folder", "out/manual")
+    for command in (
+        ("add", "out/manual", "hidden=3", "act=ReLU", "--trials", "2"),
+        ("finish", "out/manual"),
+    ):
+        assert sweeper(*command, folder=here).returncode == 0
+    run = sweeper("run", "clouds", "--selector", "manual", *where, *QUICK, folder=here)
+    assert run.returncode == 0, run.stderr
+    assert "hidden=3 act=ReLU" in run.stdout
+    assert "sweeper add out/manual NAME=VALUE --trials N; end with: sweeper finish" in run.stderr
+    added = sweeper("add", "out/manual", "hidden=4", folder=here)
+    assert added.stdout == (
+        "added hidden=4 with 10 trials; the search was finished: run it again to train this point\n"
+    )
+    wrong = sweeper("run", "clouds", "--selector", "manual", "--trials", "3", *QUICK, folder=here)
+    assert_wrong(wrong, "--trials 3: selector manual takes no trials")
+
+
 def test_run_again_trains_nothing_and_says_json(swept, here):
     before = (here / "out/clouds/points/funcres.pt").read_bytes()
     again = sweeper(*SWEEP, "--json", "--quiet", folder=here)

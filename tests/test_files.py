@@ -117,6 +117,38 @@ def test_what_was_synced_is_synced_before_the_swap(tmp_path, monkeypatch):
     assert calls == ["fsync", "replace", "fsync"]  # the contents; the swap; the folder's entry
 
 
+def test_a_numbered_file_is_synced_before_it_has_its_name(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "link"):
+        function = getattr(os, name)
+
+        def noted(*args, name=name, function=function, **options):
+            calls.append(name)
+            return function(*args, **options)
+
+        monkeypatch.setattr(files.os, name, noted)
+    folder = tmp_path.resolve() / "new"
+    assert files.numbered(folder, ".json") == []
+    for number in (1, 2):
+        path = files.add_numbered(folder, ".json", b"new")
+        assert (path.name, path.read_bytes()) == (f"00000{number}.json", b"new")
+    # The contents; the name; the folder's entry; at first also that of the folder.
+    assert calls == ["fsync", "link", "fsync", "fsync", "fsync", "link", "fsync"]
+    (folder / "000007.json").touch()
+    (folder / "notes.json").touch()
+    assert files.add_numbered(folder, ".json", b"").name == "000008.json"
+    assert files.numbered(folder, ".json") == [1, 2, 7, 8]
+
+
+def test_a_number_is_given_once_where_another_process_was_faster(tmp_path, monkeypatch):
+    folder = tmp_path.resolve()
+    files.add_numbered(folder, ".json", b"theirs")
+    monkeypatch.setattr(files, "numbered", lambda *_: [])  # listed before the other one wrote
+    assert files.add_numbered(folder, ".json", b"ours").name == "000002.json"
+    assert (folder / "000001.json").read_bytes() == b"theirs"
+    assert len(list(folder.iterdir())) == 2
+
+
 def test_a_file_has_the_permissions_of_any_other(tmp_path):
     (tmp_path / "plain").touch()
     write_swapped(tmp_path / "swapped", b"")

@@ -44,14 +44,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "revision": LEAVES | FOLDERS - WORKLOADS,
     "options": LEAVES | FOLDERS - WORKLOADS,
     "engine": LEAVES | FOLDERS - WORKLOADS | {"study", "drive", "revision", "options"},
+    "preview": LEAVES | FOLDERS - WORKLOADS | {"study", "options", "engine"},
     "reading": LEAVES | FOLDERS,
-    "api": LEAVES | FOLDERS | {"reading", "options", "engine"},
+    "folder": LEAVES | FOLDERS - WORKLOADS,
+    "api": LEAVES | FOLDERS | {"reading", "options", "engine", "preview"},
     # Contracts run the whole loop, in fake time or with jobs that are made up.
     "testing": LEAVES | FOLDERS | {"study"},
-    "cli": LEAVES | FOLDERS | {"study", "reading", "engine", "api", "sweeper"},
+    "cli": LEAVES | FOLDERS | {"study", "reading", "engine", "api", "folder", "sweeper"},
     "__main__": {"cli"},
     # The public names; nothing below `cli` may import them, since they import everything.
-    "sweeper": LEAVES | FOLDERS | {"study", "drive", "reading", "options", "engine", "api", "cli"},
+    "sweeper": LEAVES
+    | FOLDERS
+    | {"study", "drive", "reading", "options", "engine", "api", "folder", "cli"},
 }
 """Parts of the package, each with the parts that it may import; "sweeper" is `__init__.py`."""
 

@@ -154,7 +154,7 @@ def test_a_domain_and_a_list_of_points_are_asked_for():
         (Domain(a=Uniform(0, 1)), 3, "has no end: .*RandomSearch"),
         (((1,), (2,)), 3, r"selector=\(\(1,\), \(2,\)\) is a tuple: pass a ParamSelector"),
         (Grid, None, "is a ABCMeta: pass a ParamSelector"),
-        ({"a": [1]}, 3, r"or a Domain or a list of points"),
+        ({"a": [1]}, 3, r"a Domain or a list of points"),
     ],
 )
 def test_what_sweep_cannot_take_is_said(given, trials, said):

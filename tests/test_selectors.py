@@ -5,11 +5,13 @@ A new selector is a row in SELECTORS.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 from collections import deque
 from typing import NamedTuple
 
@@ -23,9 +25,11 @@ from sweeper.errors import ParamError, UsageError
 from sweeper.records import TRIAL
 from sweeper.search import (
     DomainUpdates,
+    ExploredGrid,
     FixedSweep,
     Grid,
     Hyperband,
+    ManualSearch,
     OptunaSearch,
     ParamSelector,
     Race,
@@ -33,8 +37,10 @@ from sweeper.search import (
     SobolSearch,
     SuccessiveHalving,
     TunedComparison,
+    inbox,
 )
 from sweeper.search.domain import Domain, IntUniform, Uniform
+from sweeper.search.explore import Explorer
 from sweeper.search.selectors.random_points import draw_points
 from sweeper.signature import in_order
 from sweeper.testing.selectors import (
@@ -103,6 +109,22 @@ def narrow(results):
     return None if best is None or len(results) > 15 else Domain(a=range(best.params["a"], 30, 7))
 
 
+@functools.cache
+def folder_with_points():
+    """A sweep's folder to which another process has added points."""
+    folder = pathlib.Path(tempfile.mkdtemp())
+    for asked in (search.Ask((1,), 2), search.Ask((2,), 1, 3, "final"), search.Ask((1,), 1)):
+        inbox.add(folder, asked)
+    inbox.finish(folder)
+    return folder
+
+
+def manual():
+    selector = ManualSearch()
+    selector.on_opened(folder_with_points())
+    return selector
+
+
 SELECTORS = {
     "pairs": lambda: FixedSweep([((1, 2), 3), ({"a": 1}, 0), ((1, 2), 1)]),
     "nothing": lambda: FixedSweep([]),
@@ -138,6 +160,8 @@ SELECTORS = {
     "optuna, two metrics": lambda: OptunaSearch(
         lambda trial: (trial.suggest_int("a", 1, 5),), 9, metric=("perf_val", "loss_train")
     ),
+    "manual": manual,
+    "explored": lambda: ExploredGrid(Explorer(lambda launch: [launch(a=n) for n in (1, 2)]), 3),
     "adaptive": lambda: Climber(3),
 }
 
@@ -152,8 +176,9 @@ def test_every_selector_keeps_the_contract(make, clause):
     clause(make, MOST)
 
 
-def test_it_does_not_wait_for_somebody_outside(make):
-    assert make().waiting_outside() is False
+def test_only_a_manual_search_waits_for_somebody_outside(make):
+    selector = make()
+    assert selector.waiting_outside() is isinstance(selector, ManualSearch)
 
 
 def test_the_adaptive_one_depends_on_results_and_is_told_in_order():

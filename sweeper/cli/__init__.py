@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from sweeper import __version__
-from sweeper.cli import doctor, look, run
+from sweeper.cli import doctor, look, manual, run
 from sweeper.cli.common import (
     BROKEN_PIPE,
     FAILED,
@@ -139,6 +139,8 @@ def _sweeper(
 app.command("run", short_help="Run a sweep, or resume it.")(run.run)
 app.command("status", short_help="Show how far a sweep has come.")(look.status)
 app.command("show", short_help="Print the table of results.")(look.show)
+app.command("add", short_help="Add a point to a manual search.")(manual.add)
+app.command("finish", short_help="Say that no more points come.")(manual.finish)
 app.command("compare", short_help="Compare points: which are better.")(look.compare)
 app.command("effects", short_help="Show which parameters matter.")(look.effects)
 app.command("export", short_help="Write the results as CSV or JSON.")(look.export)

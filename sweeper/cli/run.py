@@ -23,10 +23,12 @@ from sweeper.cli.common import (
     print_results,
     say,
 )
+from sweeper.cli.manual import how_to_add
 from sweeper.errors import SettingsError, suggestion
 from sweeper.files import current_folder
 from sweeper.run.backends import DEFAULT
 from sweeper.search.selectors import SHIPPED
+from sweeper.search.selectors.manual import ManualSearch
 from sweeper.search.selectors.race import Race
 from sweeper.search.spaces import (
     DEFAULT_TRIALS,
@@ -73,6 +75,10 @@ def run(
         typer.Option(
             "--random", metavar="N", help="N random points of --range, as earlier releases drew."
         ),
+    ] = None,
+    explore: Annotated[
+        str | None,
+        typer.Option("--explore", metavar="FILE", help="The points of a grid that is a program."),
     ] = None,
     trials: Annotated[
         int | None,
@@ -155,6 +161,12 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Change one field of the preset."),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Show what would be trained and how long it takes; train nothing."
+        ),
+    ] = False,
     folder: Annotated[
         Path | None,
         typer.Option(metavar="F", help="Folder of the sweep [default: out/<problem>]."),
@@ -193,6 +205,7 @@ def run(
       sweeper run problem.py --points 20 --range hidden=8:128:log --grid act=Tanh,ReLU --trials 5
       sweeper run examples.digits --hparams fastest --set cycles=1 --folder out/quick
       sweeper run examples.digits --grid hidden=2,8,32 --race --trials 30
+      sweeper run examples.digits --explore examples/grids/widths.py --dry-run
       sweeper run examples.digits --grid hidden=2,8,32 --selector race --option margin=0.01
 
     A value that looks like an int, a float, true, false or none (null) is read as that, any other
@@ -213,6 +226,7 @@ def run(
         random=random,
         points=points,
         ranges=tuple(ranges or ()),
+        program=explore,
         trials=trials,
         race=race,
         selector=selector,
@@ -223,6 +237,7 @@ def run(
         folder=folder,
         as_json=as_json,
         quiet=quiet,
+        dry_run=dry_run,
         passed_on={
             "cores": cores,
             "tuning_inits": tuning_inits,
@@ -251,6 +266,7 @@ class _Run:
     random: int | None
     points: int | None
     ranges: tuple[str, ...]
+    program: str | None
     trials: int | None
     race: bool
     selector: str | None
@@ -261,6 +277,7 @@ class _Run:
     folder: Path | None
     as_json: bool
     quiet: bool
+    dry_run: bool
     passed_on: dict[str, Any]
     """Passed to `sweep` unchanged."""
 
@@ -277,12 +294,13 @@ def _run(arguments: _Run) -> int:
         arguments.selector,
         arguments.options,
         arguments.points,
+        arguments.program,
     )
     from sweeper.reading import read_problem
 
     with read_problem(arguments.module, arguments.passed_on["backend"]) as reading:
         import sweeper.engine  # noqa: F401 - needed next; the fork server imports torch meanwhile
-        from sweeper.api import sweep
+        from sweeper.api import preview, sweep
 
         problem = reading.spec
         name, own = problem.ref.name, problem.ref.module
@@ -290,12 +308,16 @@ def _run(arguments: _Run) -> int:
         if arguments.race:
             selector = race_of(selector, name)
         folder = arguments.folder or Path("out") / problem.ref.name
+        given: dict[str, Any] = {"hparams": settings, "folder": folder, "seed": arguments.seed}
+        if arguments.dry_run:
+            say(clean(str(preview(reading, selector, **given, **arguments.passed_on))))
+            return 0
+        if isinstance(selector, ManualSearch) and not arguments.quiet:
+            say(clean(f"waiting for points: {how_to_add(folder)}"), sys.stderr)
         results = sweep(
             reading,
             selector,
-            hparams=settings,
-            folder=folder,
-            seed=arguments.seed,
+            **given,
             progress=False if arguments.quiet else None,
             **arguments.passed_on,
         )

@@ -12,9 +12,11 @@ from sweeper.search.selector import Answer, Ask, ParamSelector, SweepListener, T
 
 if TYPE_CHECKING:
     from sweeper.search.selectors.domain_updates import DomainUpdates
+    from sweeper.search.selectors.explored import ExploredGrid
     from sweeper.search.selectors.fixed import FixedSweep
     from sweeper.search.selectors.grid import Grid
     from sweeper.search.selectors.hyperband import Hyperband
+    from sweeper.search.selectors.manual import ManualSearch
     from sweeper.search.selectors.optuna_search import OptunaSearch
     from sweeper.search.selectors.race import Race
     from sweeper.search.selectors.random_search import RandomSearch
@@ -26,9 +28,11 @@ __all__ = [
     "Answer",
     "Ask",
     "DomainUpdates",
+    "ExploredGrid",
     "FixedSweep",
     "Grid",
     "Hyperband",
+    "ManualSearch",
     "OptunaSearch",
     "ParamSelector",
     "Race",
@@ -42,9 +46,11 @@ __all__ = [
 
 _LAZY = {
     "DomainUpdates": "sweeper.search.selectors.domain_updates",
+    "ExploredGrid": "sweeper.search.selectors.explored",
     "FixedSweep": "sweeper.search.selectors.fixed",
     "Grid": "sweeper.search.selectors.grid",
     "Hyperband": "sweeper.search.selectors.hyperband",
+    "ManualSearch": "sweeper.search.selectors.manual",
     "OptunaSearch": "sweeper.search.selectors.optuna_search",
     "Race": "sweeper.search.selectors.race",
     "RandomSearch": "sweeper.search.selectors.random_search",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from sweeper.errors import SelectorError, SettingsError, SweeperError, UsageError, suggestion
+from sweeper.search.explore import Explorer
 from sweeper.search.selector import ParamSelector
 from sweeper.search.selectors import find_selector
 from sweeper.search.values import read_option
@@ -16,7 +18,8 @@ def as_selector(given: object, trials: int | None, seed: int) -> ParamSelector:
     """The selector that `sweep` was given, or one for the points that it was given.
 
     Args:
-        given: A selector; a domain, for a grid of it; one with updates; or a list of points.
+        given: A selector; a domain, for a grid of it; one with updates; a list of points; or an
+            `Explorer`, or the path of the file that has one.
         trials: Number of trials per point, which a selector decides itself; None: not given.
         seed: Random seed, which decides the order of a mixture of domains.
 
@@ -31,12 +34,17 @@ def as_selector(given: object, trials: int | None, seed: int) -> ParamSelector:
                 "gets; trials= goes with a Domain or a list of points"
             )
         return given
+    if isinstance(given, Explorer | str | Path):
+        from sweeper.search.selectors.explored import ExploredGrid
+
+        return ExploredGrid(given, trials)
     from sweeper.search.domain import Domain, UpdatedDomain
 
     if not isinstance(given, Domain | UpdatedDomain | list):
         raise SettingsError(
             f"selector={given!r} is a {type(given).__name__}: pass a ParamSelector, such as "
-            "Grid(trials=10, hidden=[16, 64]), or a Domain or a list of points with trials=10"
+            "Grid(trials=10, hidden=[16, 64]), a Domain or a list of points with trials=10, or an "
+            "Explorer or the path of its file"
         )
     if trials is None:
         raise SettingsError("trials= is missing: with a Domain or a list of points, give it")

@@ -178,6 +178,13 @@ class ParamSelector(SweepListener, ABC):
     The limit catches a selector that never ends; raise it for one that needs more and does end.
     """
 
+    skips_refused: bool = False
+    """Whether a point whose parameters do not fit is recorded as a failure and skipped.
+
+    By default it stops the sweep, since it is an error of the selector.  For points that people add
+    while nobody watches.
+    """
+
     look_ahead: int = 8
     """How many asks of an adaptive selector may be open: made, but without results told.
 
@@ -229,6 +236,7 @@ class ParamSelector(SweepListener, ABC):
         """Whether points may come from elsewhere: a person, a file, a service.
 
         While True, a selector that has more trials but answers None is asked again from time to
-        time and never counts as stalled.
+        time and never counts as stalled; that it waits is not logged, since nobody can tell when a
+        point comes.
         """
         return False

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.errors import ProblemError, SelectorError, UsageError, suggestion
 from sweeper.search.making import make_selector, takes
 from sweeper.search.selector import ParamSelector, as_ask
+from sweeper.search.selectors.explored import ExploredGrid
 from sweeper.search.selectors.fixed import FixedSweep
 from sweeper.search.selectors.race import DEFAULT_MIN_TRIALS, Race
 from sweeper.search.values import read_domain, read_grid, read_named, read_ranges, read_value
@@ -50,6 +51,8 @@ class Space:
     """The selector asked for; None: chosen by the other options."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Options of that selector, as text."""
+    program: str | None = None
+    """The path of a grid's program."""
 
     @classmethod
     def read(
@@ -62,8 +65,9 @@ class Space:
         selector: str | None = None,
         options: Sequence[str] = (),
         points: int | None = None,
+        program: str | None = None,
     ) -> Space:
-        """The space of `--grid`, of it and `--range` with `--points`, or none; with `--selector`.
+        """The space of `--grid`, of it and `--range` with `--points`, of `--explore`, or none.
 
         `--random` with `--range` is what earlier releases had in place of `--points`.
 
@@ -74,6 +78,10 @@ class Space:
         if options and selector is None:
             raise UsageError(f"--option {options[0]}: it needs --selector NAME")
         counts = selector is None or takes(selector, "selector")
+        if program is not None and (grid or ranges or random is not None or points is not None):
+            raise UsageError(
+                "--explore excludes --grid, --range, --points and --random: give one of them"
+            )
         if random is not None:
             _check_random(random, points, grid, ranges)
         if ranges and random is None and points is None and counts:
@@ -90,7 +98,8 @@ class Space:
             )
         domain = read_domain(grid, ranges)
         named = read_named("--option", options)
-        return cls(axes, tuple(ranges), domain, random, points, trials, seed, selector, named)
+        given = (tuple(ranges), domain, random, points, trials, seed, selector, named)
+        return cls(axes, *given, program)
 
     def selector(self, problem: str, known: Sequence[str] | None) -> ParamSelector | None:
         """The selector for this space; None: the command line leaves it to the module.
@@ -99,7 +108,8 @@ class Space:
         name; None: any.
 
         Raises:
-            UsageError: the problem has no such parameter.
+            UsageError: the problem has no such parameter, or the program of a grid is not one.
+            SelectorError: the program of a grid raised.
         """
         trials = DEFAULT_TRIALS if self.trials is None else self.trials
         from sweeper.search.selectors.grid import Grid
@@ -111,6 +121,8 @@ class Space:
             return FixedSweep.with_random_trials(ranges, self.random, trials, seed=self.seed)
         if self.points is not None:
             return RandomSearch(self.domain, self.points, trials, seed=self.seed)
+        if self.program is not None:
+            return ExploredGrid(self.program, trials)
         return Grid(self.domain, trials=trials) if self.axes else None
 
     def check_names(self, problem: str, known: Sequence[str] | None) -> None:
@@ -177,6 +189,7 @@ def _taken(name: str, space: Space) -> dict[str, Any]:
     parts: list[tuple[str, str, Any]] = [
         ("--random", "points", space.random),
         ("--points", "points", space.points),
+        ("--explore", "program", space.program),
     ]
     if takes(name, "domain"):
         is_given = space.axes or space.ranges
@@ -251,8 +264,9 @@ def modules_own(
             return Grid(points, trials=count)
         return FixedSweep.with_fixed_trials(points, count)
     raise UsageError(
-        "nothing says what to try: give --grid name=a,b, or --points N with --range "
-        f"name=low:high, or put `points` (a Domain or a list) or `selector` into {module}"
+        "nothing says what to try: give --grid name=a,b, --points N with --range name=low:high, "
+        "or --explore FILE, or put `points` (a Domain or a list) or `selector` into "
+        f"{module}"
     )
 
 

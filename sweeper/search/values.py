@@ -182,6 +182,24 @@ def read_named(option: str, written: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def read_params(written: Sequence[str]) -> dict[str, Any]:
+    """The parameters of one point, each written as `name=value`.
+
+    Raises:
+        UsageError: as `read_named` and `read_value`; or there are several values.
+    """
+    found = {}
+    for name, text in read_named("parameter", written).items():
+        where = f"parameter {name}={text}"
+        if len(_split(text, ",", where)) > 1:
+            raise UsageError(
+                f"{where}: a point has one value for each parameter: add a point for each; "
+                "for a list write [a,b], for a text with a comma put it in quotes"
+            )
+        found[name] = read_value(text, where)
+    return found
+
+
 def read_option(text: str, where: str) -> Any:
     """The value of an option: a list for `a,b,c`, else as `read_value`.
 

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from sweeper.records import Params, TunedSettings
+from sweeper.records import REFUSED, Params, TunedSettings
 from sweeper.results import SweepResult
 from sweeper.show.clean import clean, clean_line
 from sweeper.stats.comparison import plural
@@ -146,7 +146,8 @@ def failures_in_full(results: SweepResult) -> str:
 def _headings(results: SweepResult) -> list[str]:
     found = []
     for failure in results.failures:
-        what = "tuning" if failure.number is None else f"{failure.stage} {failure.number}"
+        whole = REFUSED if failure.stage == REFUSED else "tuning"
+        what = whole if failure.number is None else f"{failure.stage} {failure.number}"
         line = f"{show_params(failure.params)} · {what}: {failure.message}"
         found.append(clean_line(line, _LONGEST_MESSAGE))
     return found

@@ -21,6 +21,7 @@ from sweeper.records import (
     Decision,
     Event,
     Outcome,
+    Params,
     Recorded,
     Step,
     Tick,
@@ -173,6 +174,10 @@ class Store(Database):
         The points' parameters are as stored: classes are not imported.
         """
         return recall.read_log(self, selector)
+
+    def refused(self, selector: str) -> list[tuple[Params, str]]:
+        """Points that `selector` asked for and whose parameters do not fit, with the reason."""
+        return recall.read_refused(self, selector)
 
     def encoded_params(self) -> list[tuple[int, str]]:
         """Each point's id and its parameters' canonical encoding, in order of id."""

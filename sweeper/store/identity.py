@@ -131,25 +131,41 @@ def bind(
     Raises:
         FolderError: it belongs to another sweep; the message says what differs.
     """
-    wanted = {
-        "identity": dict(identity),
-        "data_sha256": data_sha256[0],
-        "numerics": NUMERICS,
-    }
-    stored = store.meta
-    found = differences(stored.get("identity", identity), identity)
-    if not store.has_results() and not (found and store.has_outcomes()):
+    if begins_anew(store, identity):
         store.forget_everything()
-        store.set_meta(wanted)
+        store.set_meta(
+            {
+                "identity": dict(identity),
+                "data_sha256": data_sha256[0],
+                "numerics": NUMERICS,
+            }
+        )
         return
+    check_same(store, paths, identity, data_sha256=data_sha256)
+    store.forget_faults_of_the_problem()
+    if store.meta.get("data_sha256") != data_sha256[0]:
+        store.set_meta({"data_sha256": data_sha256[0]})
+
+
+def begins_anew(store: Store, identity: Mapping[str, Any]) -> bool:
+    """Whether nothing in the folder is kept, since nothing was trained (see `bind`)."""
+    found = differences(store.meta.get("identity", identity), identity)
+    return not store.has_results() and not (found and store.has_outcomes())
+
+
+def check_same(
+    store: Store, paths: Paths, identity: Mapping[str, Any], *, data_sha256: Sequence[str]
+) -> None:
+    """Check that a folder with results belongs to this sweep; see `bind`.
+
+    Raises:
+        FolderError: it belongs to another sweep; the message says what differs.
+    """
+    found = differences(store.meta.get("identity", identity), identity)
     if found:
         raise FolderError(f"{paths.folder} holds another sweep: {'; '.join(found)}: {ELSEWHERE}")
-    known_data = stored.get("data_sha256")
-    if known_data not in data_sha256:
+    if store.meta.get("data_sha256") not in data_sha256:
         raise FolderError(
             f"{paths.folder} holds results of other data: dataset() does not return what it did "
             f"when the folder was begun: {ELSEWHERE}"
         )
-    store.forget_faults_of_the_problem()
-    if known_data != data_sha256[0]:
-        store.set_meta({"data_sha256": data_sha256[0]})

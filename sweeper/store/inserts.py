@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from sweeper.files import add_texts
 from sweeper.records import (
+    REFUSED,
     Asked,
     Decision,
     Event,
@@ -21,6 +23,7 @@ from sweeper.records import (
     Outcome,
     Planned,
     Point,
+    Refused,
     Started,
     Told,
 )
@@ -60,6 +63,9 @@ def rows_of(database: Database, selector: str, records: Iterable[Event | Decisio
                 if database.add_id(point_id, point.signature):
                     rows.points.append(_sealed(point_id, point.signature, point.encoded))
                 rows.log.append(_log_row(selector, "asked", point_id, _asked_text(record)))
+            case Refused(encoded, message):
+                told = {"selector": selector, "params": encoded, "message": message}
+                rows.events.append(_event_row(time.time(), REFUSED, None, None, told))
             case Planned(signature, step, after, choice, arrays):
                 texts = (json.dumps(asdict(step)), json.dumps(dict(choice)))
                 row = (ids[signature], after, *texts)

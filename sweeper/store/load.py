@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sweeper.records import CLASSIC, Metric, Outcome, Params, Step, TunedSettings, is_trial
+from sweeper.records import CLASSIC, REFUSED, Metric, Outcome, Params, Step, TunedSettings, is_trial
 from sweeper.results import METRICS, TEST_METRICS, FailureReport, PointResult, SweepResult, Tested
-from sweeper.signature import decode
+from sweeper.signature import decode, encode
 from sweeper.store.asked import AskedTrials, asked_trials
 from sweeper.store.database import Store
 from sweeper.store.flags import flags
@@ -73,6 +73,12 @@ def _read_results(store: Store) -> SweepResult:
             failures.append(_failed_tuning(params, one, step, failed[one.signature]))
         failures += _failures(params, one, failed[one.signature])
         seen.add(one.signature)
+    accepted = {one.encoded for one in asked}
+    failures += [
+        FailureReport(params, REFUSED, None, message, "")
+        for params, message in store.refused(store.meta.get("selector", ""))
+        if encode(params, as_given=True) not in accepted
+    ]
     notes = [
         *store.notes(),
         *_apart(store, steps),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweeper.files import refuse_link
-from sweeper.records import TRIAL
+from sweeper.records import ADDED, TRIAL
 
 CURVE_FILES = {
     "lr_range": "lr_vs_perf.npz",
@@ -41,6 +41,11 @@ class Paths:
     def logs(self) -> Path:
         """Output of the workers."""
         return self.folder / "logs"
+
+    @property
+    def added(self) -> Path:
+        """Points that another process has added, for a manual search."""
+        return self.folder / ADDED
 
     @property
     def points(self) -> Path:
@@ -112,7 +117,7 @@ def refuse_links(paths: Paths) -> None:
     Raises:
         FolderError: one is; the message says which.
     """
-    for path in (paths.logs, paths.points, paths.history, *_database_files(paths)):
+    for path in (paths.logs, paths.points, paths.added, paths.history, *_database_files(paths)):
         refuse_link(path)
     if paths.logs.is_dir():
         for path in paths.logs.iterdir():
@@ -124,7 +129,8 @@ def move_to_history(paths: Paths) -> Path | None:
 
     The database is moved last, so that after a crash the move can be repeated.
     """
-    found = [path for path in (paths.points, paths.logs, *_database_files(paths)) if path.exists()]
+    theirs = (paths.points, paths.logs, paths.added, *_database_files(paths))
+    found = [path for path in theirs if path.exists()]
     if not found:
         return None
     stamp = time.strftime("%Y%m%d-%H%M%S")

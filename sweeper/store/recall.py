@@ -17,10 +17,12 @@ from sweeper.files import read_texts
 from sweeper.records import (
     CHECK,
     NOT_ITS_FAULT,
+    REFUSED,
     TRIAL,
     Asked,
     Failure,
     Outcome,
+    Params,
     Point,
     Recorded,
     RecordedTrials,
@@ -227,6 +229,20 @@ def read_notes(database: Database) -> list[str]:
             expect(isinstance(told, list) and are_texts(told), "notes", told)
             found += [note for note in told if note not in found]
     return found
+
+
+def read_refused(database: Database, selector: str) -> list[tuple[Params, str]]:
+    """Points that `selector` asked for and whose parameters do not fit, with the reason."""
+    found: dict[tuple[str, str], tuple[Params, str]] = {}
+    query = "SELECT value FROM events WHERE kind = ? ORDER BY seq"
+    with database.understood():
+        for (value,) in database.connection.execute(query, (REFUSED,)):
+            told = json.loads(value)
+            params, message = told["params"], told["message"]
+            expect(isinstance(message, str), "a reason", told)
+            if told["selector"] == selector:
+                found[params, message] = read_params(params), message
+    return list(found.values())
 
 
 def encoded_params(database: Database) -> list[tuple[int, str]]:

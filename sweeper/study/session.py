@@ -16,9 +16,21 @@ from typing import Any
 
 import numpy as np
 
-from sweeper.errors import SelectorError
-from sweeper.records import TRIAL, Asked, Decision, Failure, Params, Point, Told, TunedSettings
+from sweeper.errors import ParamError, SelectorError
+from sweeper.records import (
+    TRIAL,
+    Asked,
+    Decision,
+    Failure,
+    Params,
+    Point,
+    Refused,
+    Told,
+    TunedSettings,
+)
 from sweeper.search import Ask, ParamSelector, SweepListener, TrialResults
+from sweeper.search.selector import as_ask
+from sweeper.signature import encode
 from sweeper.study.points import Points, PointState, Series
 from sweeper.summary import show_params
 
@@ -86,9 +98,15 @@ class Caller:
         """Whether points may come from elsewhere, at any time."""
         return bool(self._call("waiting_outside"))
 
-    def next(self) -> tuple[Point, Ask] | None:
+    def next(self) -> tuple[Point, Ask] | Refused | None:
         """The next point that it asks for, and the ask; None: it waits for results."""
-        return self._read("get_next_trials", self._call("get_next_trials"))
+        answer = self._call("get_next_trials")
+        try:
+            return self._read("get_next_trials", answer)
+        except ParamError as error:
+            if not self._selector.skips_refused:
+                raise
+            return Refused(_encoded(as_ask(answer).params), str(error))
 
     def repeat(self, entry: Asked) -> tuple[Point, Ask] | None:
         """As `next`, when an entry of the log is replayed."""
@@ -193,6 +211,14 @@ class Caller:
             raise SelectorError(f"{where}: {type(error).__name__}: {error}") from error
 
 
+def _encoded(params: Any) -> str:
+    """The stored encoding of parameters that do not fit; as text, if they cannot be stored."""
+    try:
+        return encode(params, as_given=True)
+    except ParamError:
+        return encode((repr(params),))
+
+
 def _is_count(value: Any, least: int) -> bool:
     """Whether a value is a whole number, not below `least`."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
@@ -278,10 +304,11 @@ class Session:
                 return
             answer = self._caller.next()
             if answer is None:
-                if adaptive and not self._waits:  # if it still waits, the log has that already
-                    decisions.append(Asked(None))
-                self._waits = True
+                self._wait(decisions)
                 return
+            if isinstance(answer, Refused):
+                decisions.append(answer)
+                continue
             self._waits = False
             self._count_untold()
             point, ask = answer
@@ -289,6 +316,13 @@ class Session:
             # An ask adds the point to the folder, so it goes first.
             asked = Asked(point, ask.trials, state.id, ask.budget, ask.group)
             decisions += [asked, *planned]
+
+    def _wait(self, decisions: list[Decision]) -> None:
+        """Log that the selector waits for results, unless the log has that already."""
+        adaptive = self._caller.adaptive
+        if adaptive and not self._waits and not self._caller.is_waiting_outside():
+            decisions.append(Asked(None))
+        self._waits = True
 
     def _count_untold(self) -> None:
         """Refuse a selector that asks without end and never waits for results."""

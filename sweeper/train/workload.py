@@ -138,6 +138,7 @@ class OpenProblem:
             "n_val": data.n_val,
             "n_test": data.n_test,
             "paired": data.validation is not None,
+            "parameters": None if (names := self._spec.routes.known) is None else list(names),
             "metrics": [dataclasses.asdict(metric) for metric in self._spec.metrics],
         }
 

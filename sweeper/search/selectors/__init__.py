@@ -23,10 +23,12 @@ GROUP = "sweeper.selectors"
 """The group of entry points under which packages offer their selectors."""
 
 SHIPPED = {
+    "explore": "sweeper.search.selectors.explored:ExploredGrid",
     "fixed": "sweeper.search.selectors.fixed:FixedSweep.with_fixed_trials",
     "grid": "sweeper.search.selectors.grid:Grid",
     "halving": "sweeper.search.selectors.successive_halving:SuccessiveHalving",
     "hyperband": "sweeper.search.selectors.hyperband:Hyperband",
+    "manual": "sweeper.search.selectors.manual:ManualSearch",
     "optuna": "sweeper.search.selectors.optuna_search:OptunaSearch",
     "race": "sweeper.search.selectors.race:Race",
     "random": "sweeper.search.selectors.fixed:FixedSweep.with_random_trials",

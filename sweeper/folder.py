@@ -1,0 +1,168 @@
+"""`sweeper.open`: a sweep's folder, used from any process, whether the sweep runs or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from sweeper.errors import FolderError, UsageError, suggestion
+from sweeper.records import Asked, Params
+from sweeper.results import SweepResult
+from sweeper.search import Ask, inbox
+from sweeper.search.selectors.manual import ManualSearch
+from sweeper.signature import encode
+from sweeper.store.database import Store
+from sweeper.store.load import load, read_results
+from sweeper.store.paths import Paths
+from sweeper.store.status import read_status
+
+
+def open(folder: str | Path) -> SweepFolder:  # noqa: A001 - as `gzip.open`
+    """The sweep in `folder`, to add points to and to read; nothing is read or written yet.
+
+    Args:
+        folder: The folder of a sweep, or where one will be: points can be added before it runs.
+    """
+    return SweepFolder(Path(folder))
+
+
+class SweepFolder:
+    """See `open`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._paths = Paths(folder)
+
+    def __repr__(self) -> str:
+        return f"sweeper.open({str(self._paths.folder)!r})"
+
+    def add(
+        self, params: Params, trials: int, *, budget: int | None = None, group: str = ""
+    ) -> None:
+        """Add a point for a `ManualSearch`; durable on return.
+
+        It is trained when such a search runs in this folder, now or later.  A point that is added
+        again gets further trials.
+
+        Args:
+            params: A tuple (by position) or a mapping (by name).
+            trials: How many further trials; 0: the point is only tuned.
+            budget: How far they go, in learning-rate cycles of a problem; None: as the settings
+                say.
+            group: A label that results, tables and exports keep.
+
+        Raises:
+            UsageError: an argument breaks its rule, or the problem's `model` had no such parameter
+                when it last ran here.
+            ParamError: a value that cannot be stored.
+            FolderError: the folder holds other things than a sweep.
+            DiskError: it could not be written.
+        """
+        self._check_free()
+        self._check_names(params)
+        inbox.add(self._paths.folder, Ask(params, trials, budget, group))
+
+    def finish(self) -> None:
+        """Say that no more points come: the search ends when those that were added are done.
+
+        A point that is added later is trained when the sweep is run again.
+
+        Raises:
+            FolderError: the folder holds other things than a sweep.
+            DiskError: it could not be written.
+        """
+        self._check_free()
+        inbox.finish(self._paths.folder)
+
+    def results(self) -> SweepResult:
+        """The results so far, as `sweeper.load` reads them.
+
+        Raises:
+            FolderError: there is no sweep in the folder, or it is damaged.
+        """
+        return load(self._paths.folder)
+
+    @property
+    def folder(self) -> Path:
+        """The folder, as given."""
+        return self._paths.folder
+
+    @property
+    def has_run(self) -> bool:
+        """Whether a sweep was ever run here."""
+        return self._paths.database.exists()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `finish` was called, and no point was added since."""
+        return inbox.is_closed(inbox.read(self._paths.folder))
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to train, and no points are awaited.
+
+        Raises:
+            FolderError: the folder is damaged.
+        """
+        if not self.has_run:
+            return False
+        with Store.read(self._paths.database) as store, store.snapshot():
+            phases = read_status(store, self._paths, read_results(store)).phases
+            begun = any(phases.values())
+            left = any(phases[name] for name in ("waiting", "tuning", "training"))
+            return begun and not left and not self._is_awaited(store)
+
+    def _is_awaited(self, store: Store) -> bool:
+        """Whether a manual search awaits points, or has not asked for all that were added."""
+        if store.meta.get("selector") != ManualSearch.name:
+            return False
+        search = ManualSearch()
+        search.on_opened(self._paths.folder)
+        for entry in store.log(ManualSearch.name):
+            if isinstance(entry, Asked) and entry.point is not None:
+                search.repeat_ask(Ask(entry.point.params, entry.trials, entry.budget, entry.group))
+        refused = {encode(params) for params, _ in store.refused(ManualSearch.name)}
+        while (ask := search.get_next_trials()) is not None:
+            if encode(ask.params) not in refused:
+                return True
+        return search.has_more_trials()
+
+    def _check_names(self, params: Params) -> None:
+        """Check the names of parameters, if the sweep has run and so they are known.
+
+        Raises:
+            UsageError: the model has no such parameter.
+        """
+        if not self.has_run or not isinstance(params, Mapping):
+            return
+        with Store.read(self._paths.database) as store:
+            known = store.meta.get("parameters")
+            problem = store.meta.get("identity", {}).get("problem")
+        if not isinstance(known, list):
+            return
+        for name in params:
+            if name not in known:
+                takes = f"it took {', '.join(known)}" if known else "it took none by name"
+                raise UsageError(
+                    f"{name}={params[name]!r}: model() of problem {problem} had no such parameter "
+                    f"when it last ran here{suggestion(str(name), known)}; {takes}. If its code "
+                    "has changed since, run the sweep first"
+                )
+
+    def _check_free(self) -> None:
+        """Check that the folder is a sweep's, or may become one's.
+
+        Raises:
+            FolderError: it holds other things.
+        """
+        folder = self._paths.folder
+        if self.has_run or not folder.exists():
+            return
+        if not folder.is_dir() or {path.name for path in folder.iterdir()} - _OURS:
+            raise FolderError(
+                f"{folder} holds no sweep, but other things: give the folder of a sweep, or one "
+                "that is empty or not there yet"
+            )
+
+
+_OURS = {"added", "history", "lock", "logs"}
+"""What a sweep's folder may hold while it has no database."""

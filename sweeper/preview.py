@@ -1,0 +1,222 @@
+"""What a sweep would do in its folder, without doing it: `sweeper run … --dry-run`."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sweeper.engine import folder_of, point_of
+from sweeper.errors import SelectorError, UsageError
+from sweeper.options import Options
+from sweeper.records import CHECK, Params, Point, is_trial, trial_stage
+from sweeper.run.backends import slots_used
+from sweeper.search import ParamSelector
+from sweeper.show.progress import show_duration
+from sweeper.signature import decode
+from sweeper.stats.comparison import plural
+from sweeper.store.asked import asked_trials
+from sweeper.store.database import Store
+from sweeper.store.identity import begins_anew, check_same, identify, settings_begun
+from sweeper.store.paths import Paths
+from sweeper.study.session import Caller
+from sweeper.summary import show_params
+from sweeper.workload import OpenWorkload, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewPoint:
+    """What would become of a point."""
+
+    params: Params
+    budget: int | None
+    trials: int
+    """How many trials are asked for; of a dropped point: were asked for by the last run."""
+    done: int
+    """How many of them have ended, in any earlier run."""
+    tuned: bool
+    """Whether its tuning is over."""
+    failed: bool
+    """Whether its tuning failed: then it has no trials."""
+
+    @property
+    def left(self) -> int:
+        """How many trials would be trained."""
+        return 0 if self.failed else self.trials - self.done
+
+    def __str__(self) -> str:
+        budget = "" if self.budget is None else f", budget {self.budget}"
+        trials = f"{self.done} of {plural(self.trials, 'trial')} done"
+        failed = ", its tuning failed" if self.failed else ""
+        return f"{show_params(self.params)}{budget}: {trials}{failed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a sweep would do; `str` describes it."""
+
+    folder: Path
+    added: tuple[PreviewPoint, ...]
+    """Points, or trials of points, that would be trained."""
+    kept: tuple[PreviewPoint, ...]
+    """Points of which nothing is left to train."""
+    dropped: tuple[PreviewPoint, ...]
+    """Points of the last run that are not asked for now; they stay on disk."""
+    seconds: float | None
+    """How long it would take, from the speeds known in the folder; None: too little is known."""
+    slots: int
+
+    @property
+    def trials(self) -> int:
+        """How many trials would be trained."""
+        return sum(point.left for point in self.added)
+
+    @property
+    def tunings(self) -> int:
+        """How many points would be tuned."""
+        return len({repr(point.params) for point in self.added if not point.tuned})
+
+    def __str__(self) -> str:
+        groups = (("add ", self.added), ("keep", self.kept), ("drop", self.dropped))
+        lines = [f"{word} {point}" for word, points in groups for point in points]
+        counts = f"{len(self.added)} to add, {len(self.kept)} to keep, {len(self.dropped)} to drop"
+        return "\n".join([*lines, f"{self.folder}: {counts}", self._cost()])
+
+    def _cost(self) -> str:
+        if not self.added:
+            return "nothing would be trained"
+        tuning = f", after tuning {plural(self.tunings, 'point')}" if self.tunings else ""
+        time = (
+            "how long it takes is not known before something has been trained here"
+            if self.seconds is None
+            else f"about {show_duration(self.seconds)} on {plural(self.slots, 'core')}"
+        )
+        return f"{plural(self.trials, 'trial')} would be trained{tuning}: {time}"
+
+
+def preview(workload: Workload, selector: ParamSelector, options: Options) -> Preview:
+    """What `engine.run` would do with these arguments; nothing is written.
+
+    Raises:
+        UsageError: the selector is adaptive; or as `sweep`: a point that does not fit, a folder of
+            another sweep.
+        SelectorError: as `sweep`.
+    """
+    if selector.adaptive:
+        raise UsageError(
+            f"dry run: {type(selector).__name__} decides by results what to try, so nobody knows "
+            "it before"
+        )
+    paths = Paths(folder_of(workload, options))
+    opened = workload.open(options.seed, options.settings.cores_per_trial)
+    try:
+        slots = slots_used(options.backend, len(options.slots))
+        if not (options.resume and paths.database.exists()):
+            wanted = _ask(workload, opened, selector, options)
+            return _compare(paths.folder, wanted, None, slots)
+        with Store.read(paths.database) as store, store.snapshot():
+            options = replace(options, settings=settings_begun(store, options.settings))
+            own = opened.identity
+            identity = identify(own, options.settings, options.seed, options.curve_samples)
+            anew = begins_anew(store, identity)
+            if not anew:
+                check_same(store, paths, identity, data_sha256=opened.data_sha256)
+            wanted = _ask(workload, opened, selector, options)
+            return _compare(paths.folder, wanted, None if anew else store, slots)
+    finally:
+        opened.release()
+
+
+Wanted = dict[tuple[str, int | None], tuple[Point, int]]
+"""By signature and budget: the point, and its number of trials."""
+
+
+def _ask(
+    workload: Workload, opened: OpenWorkload, selector: ParamSelector, options: Options
+) -> Wanted:
+    """All that the selector asks for."""
+    caller = Caller(selector, functools.partial(point_of, workload, opened, options), ())
+    caller.begin(opened.planner(options.settings, options.seed).tunings)
+    wanted: Wanted = {}
+    count = 0
+    while caller.has_more() and isinstance(answer := caller.next(), tuple):
+        point, ask = answer
+        key = (point.signature, ask.budget)
+        _, trials = wanted.get(key, (point, 0))
+        wanted[key] = point, trials + ask.trials
+        count += 1
+        if count > selector.most_untold:
+            raise SelectorError(
+                f"selector {caller.name} has asked {count:,} times and does not end"
+            )
+    return wanted
+
+
+def _compare(folder: Path, wanted: Wanted, store: Store | None, slots: int) -> Preview:
+    """What is wanted, against what the folder has; without a store, it has nothing."""
+    if store is None:
+        added = [
+            PreviewPoint(point.params, budget, trials, 0, tuned=False, failed=False)
+            for (_, budget), (point, trials) in wanted.items()
+        ]
+        return Preview(folder, tuple(added), (), (), None, slots)
+    known = _Known(store)
+    found = [
+        known.point(signature, budget, point.params, trials)
+        for (signature, budget), (point, trials) in wanted.items()
+    ]
+    added = [point for point in found if point.left or not point.tuned]
+    before: Counter[tuple[str, int | None]] = Counter()
+    params: dict[str, Params] = {}
+    for one in asked_trials(store):
+        before[one.signature, one.budget] += one.trials
+        params[one.signature] = decode(one.encoded)
+    dropped = [
+        known.point(signature, budget, params[signature], trials)
+        for (signature, budget), trials in before.items()
+        if (signature, budget) not in wanted
+    ]
+    kept = [point for point in found if point not in added]
+    result = Preview(folder, tuple(added), tuple(kept), tuple(dropped), None, slots)
+    return replace(result, seconds=known.seconds(result.trials, result.tunings, slots))
+
+
+class _Known:
+    """What a folder has: what has ended, and how long it took."""
+
+    def __init__(self, store: Store) -> None:
+        ids = store.ids()
+        steps = store.last_steps()
+        self._ended: set[tuple[str, str, int]] = set()
+        self._trials: list[float] = []
+        self._tuning = 0.0
+        for outcome in store.outcomes(arrays=False):
+            seconds = outcome.ended - outcome.started
+            if is_trial(outcome.stage):
+                self._ended.add((outcome.point, outcome.stage, outcome.number))
+                if outcome.failure is None:
+                    self._trials.append(seconds)
+            elif outcome.stage != CHECK:
+                self._tuning += seconds
+        failed = {place for place, step in steps.items() if step.error is not None}
+        over = failed | {place for place, step in steps.items() if step.found is not None}
+        self._tuned = {signature for signature, place in ids.items() if place in over}
+        self._failed = {signature for signature, place in ids.items() if place in failed}
+
+    def point(
+        self, signature: str, budget: int | None, params: Params, trials: int
+    ) -> PreviewPoint:
+        """What would become of a point of which so many trials are asked for."""
+        stage = trial_stage(budget)
+        done = sum((signature, stage, number) in self._ended for number in range(trials))
+        tuned, failed = signature in self._tuned, signature in self._failed
+        return PreviewPoint(params, budget, trials, done, tuned, failed)
+
+    def seconds(self, trials: int, tunings: int, slots: int) -> float | None:
+        """How long it takes, at the mean speeds so far."""
+        if (trials and not self._trials) or (tunings and not self._tuned):
+            return None
+        training = trials * sum(self._trials) / len(self._trials) if trials else 0.0
+        tuning = tunings * self._tuning / len(self._tuned) if tunings else 0.0
+        return (training + tuning) / slots
