@@ -33,7 +33,7 @@ from sweeper.search.spaces import (
     read_value,
 )
 from sweeper.testing.selectors import drive
-from sweeper.train.problem.routing import Call
+from sweeper.train.problem.routing import Routes
 from sweeper.train.problem.spec import said_of_search
 
 ROOT = Path(__file__).parents[1]
@@ -631,7 +631,7 @@ def module_with(**attributes):
 
 
 def selector_of(space, module):
-    found = space.selector("toy", Call.of(module.model).names)
+    found = space.selector("toy", Routes.of(module).known)
     return found or modules_own("toy", "toy", said_of_search(module), space.trials)
 
 

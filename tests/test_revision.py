@@ -240,7 +240,8 @@ def forget_fingerprints(store):
     """As points of earlier releases are."""
     with store.transaction():
         store.connection.execute(
-            "UPDATE outcomes SET arrays = '' WHERE stage IN ('lr_range', 'ladder') AND number = 0"
+            "UPDATE outcomes SET arrays = '' "
+            "WHERE stage IN ('lr_range', 'ladder', 'describe') AND number = 0"
         )
 
 
