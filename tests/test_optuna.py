@@ -456,6 +456,11 @@ def of_other_metrics(path):
     searched(path.parent, **TWO)
 
 
+def of_the_other_direction(path):
+    path.unlink()
+    optuna.create_study(study_name=STUDY, storage=f"sqlite:///{path}", direction="minimize")
+
+
 def edited(path):
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE trial_values SET value = 100 WHERE trial_id = 3")
@@ -467,7 +472,11 @@ def kept(path):
 
 
 @pytest.mark.parametrize(
-    "harm", [lost, damaged, emptied, of_another_search, of_other_metrics, edited, kept]
+    "harm",
+    [
+        *(lost, damaged, emptied, edited, kept),
+        *(of_another_search, of_other_metrics, of_the_other_direction),
+    ],
 )
 def test_a_view_that_is_missing_or_differs_is_made_anew(harm, tmp_path):
     asked = drive(search(8, sampler="random"))
@@ -477,6 +486,7 @@ def test_a_view_that_is_missing_or_differs_is_made_anew(harm, tmp_path):
     again = search(8, sampler="random")
     again.on_opened(tmp_path)
     assert drive(again) == asked  # nothing is read from it
+    assert in_file(tmp_path).directions == again.study.directions
     assert shown(in_file(tmp_path).trials) == shown(again.study.trials)
     now = [trial.datetime_start for trial in in_file(tmp_path).trials][:6]
     assert (now == times) is (harm is kept)
