@@ -493,13 +493,25 @@ def test_a_view_that_is_missing_or_differs_is_made_anew(harm, tmp_path):
 
 
 def test_a_view_that_is_removed_meanwhile_is_made_anew(tmp_path):
-    selector = search(4)
+    selector = search(3)
     selector.on_opened(tmp_path)
-    for _ in range(4):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            (tmp_path / "optuna.db").unlink(missing_ok=True)
+            told(selector, selector.get_next_trials()[0], perf_val=[0.5])
+    assert len(in_file(tmp_path).trials) == 3
+
+
+def test_a_view_that_is_damaged_meanwhile_is_said_and_made_anew(tmp_path):
+    selector = search(3)
+    selector.on_opened(tmp_path)
+    told(selector, selector.get_next_trials()[0], perf_val=[0.5])
+    damaged(tmp_path / "optuna.db")
+    with pytest.warns(RuntimeWarning, match="optuna.db could not be written"):
         told(selector, selector.get_next_trials()[0], perf_val=[0.5])
-        if len(selector.study.trials) == 2:
-            (tmp_path / "optuna.db").unlink()
-    assert len(in_file(tmp_path).trials) == 4
+    told(selector, selector.get_next_trials()[0], perf_val=[0.5])
+    assert len(in_file(tmp_path).trials) == 3
 
 
 def test_trials_are_written_in_their_order_once_they_have_finished(tmp_path):
