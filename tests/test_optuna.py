@@ -456,6 +456,11 @@ def of_other_metrics(path):
     searched(path.parent, **TWO)
 
 
+def of_the_other_direction(path):
+    path.unlink()
+    optuna.create_study(study_name=STUDY, storage=f"sqlite:///{path}", direction="minimize")
+
+
 def edited(path):
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE trial_values SET value = 100 WHERE trial_id = 3")
@@ -467,7 +472,11 @@ def kept(path):
 
 
 @pytest.mark.parametrize(
-    "harm", [lost, damaged, emptied, of_another_search, of_other_metrics, edited, kept]
+    "harm",
+    [
+        *(lost, damaged, emptied, edited, kept),
+        *(of_another_search, of_other_metrics, of_the_other_direction),
+    ],
 )
 def test_a_view_that_is_missing_or_differs_is_made_anew(harm, tmp_path):
     asked = drive(search(8, sampler="random"))
@@ -477,19 +486,32 @@ def test_a_view_that_is_missing_or_differs_is_made_anew(harm, tmp_path):
     again = search(8, sampler="random")
     again.on_opened(tmp_path)
     assert drive(again) == asked  # nothing is read from it
+    assert in_file(tmp_path).directions == again.study.directions
     assert shown(in_file(tmp_path).trials) == shown(again.study.trials)
     now = [trial.datetime_start for trial in in_file(tmp_path).trials][:6]
     assert (now == times) is (harm is kept)
 
 
 def test_a_view_that_is_removed_meanwhile_is_made_anew(tmp_path):
-    selector = search(4)
+    selector = search(3)
     selector.on_opened(tmp_path)
-    for _ in range(4):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            (tmp_path / "optuna.db").unlink(missing_ok=True)
+            told(selector, selector.get_next_trials()[0], perf_val=[0.5])
+    assert len(in_file(tmp_path).trials) == 3
+
+
+def test_a_view_that_is_damaged_meanwhile_is_said_and_made_anew(tmp_path):
+    selector = search(3)
+    selector.on_opened(tmp_path)
+    told(selector, selector.get_next_trials()[0], perf_val=[0.5])
+    damaged(tmp_path / "optuna.db")
+    with pytest.warns(RuntimeWarning, match="optuna.db could not be written"):
         told(selector, selector.get_next_trials()[0], perf_val=[0.5])
-        if len(selector.study.trials) == 2:
-            (tmp_path / "optuna.db").unlink()
-    assert len(in_file(tmp_path).trials) == 4
+    told(selector, selector.get_next_trials()[0], perf_val=[0.5])
+    assert len(in_file(tmp_path).trials) == 3
 
 
 def test_trials_are_written_in_their_order_once_they_have_finished(tmp_path):
