@@ -23,7 +23,7 @@ from sweeper.errors import (
 from sweeper.records import KFold
 from sweeper.results import PointResult, SweepResult
 from sweeper.search import Ask, ParamSelector, SweepListener, TrialResults
-from sweeper.settings import PRESETS, HyperparameterSettings, get_settings
+from sweeper.settings import PRESETS, HyperparameterSettings, StopWhen, get_settings
 from sweeper.summary import Summary
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ __all__ = [
     "SettingsError",
     "SobolSearch",
     "StalledError",
+    "StopWhen",
     "StoppedError",
     "SuccessiveHalving",
     "Summary",

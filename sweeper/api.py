@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from sweeper.run.topology import usable_cores
 from sweeper.search import ParamSelector
 from sweeper.search.explore import Explorer
 from sweeper.search.making import as_selector
-from sweeper.settings import HyperparameterSettings, Limits, SweepSettings, get_settings
+from sweeper.settings import HyperparameterSettings, Limits, StopWhen, SweepSettings, get_settings
 from sweeper.train.problem.importing import UnguardedCall, is_loading
 from sweeper.train.workload import ProblemWorkload
 
@@ -49,6 +50,7 @@ def sweep(
     max_tries: int = 3,
     stop_after_failures: int | None = None,
     trial_timeout: float | None = None,
+    stop_when: StopWhen | Mapping[str, Any] | None = None,
     progress: bool | None = None,
     allow_changed_code: bool = False,
 ) -> SweepResult:
@@ -89,6 +91,9 @@ def sweep(
             this call; None: never stop.
         trial_timeout: seconds after which a training is stopped and counts as failed; None: no
             limit.  A pack of n trials may take n times as long, after which each goes on alone.
+        stop_when: when the sweep has enough, such as `{"hours": 2}`: a `StopWhen` or a mapping of
+            its fields; whichever limit comes first.  What runs then is finished, nothing new is
+            begun, and the results say why.  The same call with more goes on.
         progress: whether to show progress on standard error; default: True.
         allow_changed_code: continue even if the problem's code has changed and sweeper cannot
             determine whether that affects the folder's results: a problem with `handlers`, points
@@ -118,6 +123,7 @@ def sweep(
         cores_per_trial=cores_per_trial,
         pack=pack,
         limits=Limits(max_tries, stop_after_failures, trial_timeout),
+        stop_when=stop_when,
         seed=seed,
         folder=folder,
         resume=resume,
@@ -169,6 +175,7 @@ def _read_options(
     total_cores: int | None,
     cores_per_trial: int,
     pack: int | str,
+    stop_when: StopWhen | Mapping[str, Any] | None,
     **others: Any,
 ) -> Options:
     """The options of `sweep`, checked; `others` are those that are fields of `Options`."""
@@ -180,6 +187,7 @@ def _read_options(
         settings=SweepSettings(get_settings(hparams), inits, cores_per_trial, mode),
         tuning_cores=cores,
         pack=most_in_pack,
+        stop_when=StopWhen.read(stop_when),
         slots=slots(topology, cores_per_trial),
         topology=topology,
         **others,

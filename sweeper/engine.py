@@ -111,6 +111,8 @@ def _run(
             pack=options.pack,
             limits=options.limits,
             metrics=metrics,
+            stop_when=options.stop_when,
+            began=time.time(),
         )
         study.opened(paths.folder.resolve())
         store.begin(study.begin(), name, keep_log=selector.adaptive)
@@ -137,11 +139,24 @@ def _run(
         if isinstance(error, StoppedError):
             raise StoppedError(f"stopped: {error}. {_kept(study, paths)}") from None
         raise
+    if study.stop_reason and not interrupted:
+        store.set_meta({"stopped": _note_of_stop(study)})
+        view.note(_note_of_stop(study))
     results = _finish(store, paths)
     if interrupted:
         raise SweepInterrupted(f"interrupted: {_kept(study, paths)}")
-    study.check_stalled()
+    if not study.stop_reason:
+        study.check_stalled()
     return results
+
+
+def _note_of_stop(study: Study) -> str:
+    """Why the sweep stopped, as a note of its results."""
+    done = study.progress()
+    return (
+        f"{study.stop_reason}: {done.trials_done} of {done.trials_asked} trials are done; run it "
+        "again with a larger stop_when to go on"
+    )
 
 
 def _finish(store: Store, paths: Paths) -> SweepResult:
@@ -223,6 +238,7 @@ def _bind(
             "notes": list(dict.fromkeys(notes)),
             "machine": machine,
             "compare_by": list(selector.compare_by),
+            "stopped": "",
             **opened.facts,
         }
     )

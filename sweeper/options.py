@@ -8,7 +8,7 @@ from pathlib import Path
 from sweeper.errors import SettingsError
 from sweeper.run.backends import find_backend, names_of
 from sweeper.run.topology import Topology
-from sweeper.settings import Limits, SweepSettings
+from sweeper.settings import Limits, StopWhen, SweepSettings
 
 SAVE_MODELS = ("final", "none")
 
@@ -43,6 +43,7 @@ class Options:
     topology: Topology
     allow_changed_code: bool
     limits: Limits
+    stop_when: StopWhen
     progress: bool | None
     """None: shown on standard error."""
 

@@ -284,6 +284,55 @@ class Limits:
                 raise SettingsError(f"{name}={value!r}: it must be {rule}")
 
 
+@dataclass(frozen=True, slots=True)
+class StopWhen:
+    """When a sweep has enough: whichever comes first.  What runs then is finished.
+
+    No result depends on it: it may differ from run to run, and a run with more goes on.
+
+    Raises:
+        SettingsError: a field breaks its rule.
+    """
+
+    hours: float | None = None
+    """Hours of this run."""
+    trials: int | None = None
+    """Trials that have ended, of those asked for, in this run and earlier ones."""
+    points: int | None = None
+    """Points whose trials have all ended, in this run and earlier ones."""
+    no_better: int | None = None
+    """Points in a row whose mean validation performance is not above the best one before."""
+
+    def __post_init__(self) -> None:
+        for known in dataclasses.fields(self):
+            value = getattr(self, known.name)
+            rule, holds = _RATE if known.name == "hours" else _COUNT
+            if value is not None and not holds(value):
+                raise SettingsError(f"stop_when: {known.name}={value!r}: it must be {rule}")
+
+    @classmethod
+    def read(cls, given: StopWhen | Mapping[str, Any] | None) -> StopWhen:
+        """The record of a mapping such as `{"hours": 2}`; None: no limit.
+
+        Raises:
+            SettingsError: it is neither, or a name or value breaks its rule.
+        """
+        if isinstance(given, StopWhen):
+            return given
+        known = [field.name for field in dataclasses.fields(cls)]
+        if given is not None and not isinstance(given, Mapping):
+            raise SettingsError(
+                f"stop_when={given!r} is a {type(given).__name__}: give a mapping such as "
+                f"{{'hours': 2}}; the names are {', '.join(known)}"
+            )
+        for name in given or ():
+            if name not in known:
+                raise SettingsError(
+                    f"stop_when: there is no {name!r}: choose from {', '.join(known)}"
+                )
+        return cls(**(given or {}))
+
+
 _LIMITS: dict[str, _Rule] = {
     "max_tries": _COUNT,
     "stop_after_failures": (

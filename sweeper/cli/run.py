@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from sweeper.cli.common import (
     say,
 )
 from sweeper.cli.manual import how_to_add
-from sweeper.errors import SettingsError, suggestion
+from sweeper.errors import SettingsError, UsageError, suggestion
 from sweeper.files import current_folder
 from sweeper.run.backends import DEFAULT
 from sweeper.search.selectors import SHIPPED
@@ -38,7 +39,7 @@ from sweeper.search.spaces import (
     read_named,
     read_value,
 )
-from sweeper.settings import HyperparameterSettings, get_settings
+from sweeper.settings import HyperparameterSettings, StopWhen, get_settings
 from sweeper.show.clean import clean
 from sweeper.show.export import json_text
 from sweeper.store.database import Store
@@ -153,6 +154,18 @@ def run(
             help="Stop a training that takes longer, and count it as failed [default: never].",
         ),
     ] = None,
+    stop_when: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--stop-when",
+            metavar="NAME=N",
+            help="Begin nothing new after so many hours, trials or points, or no_better=N points.",
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(metavar="N", help="Begin nothing new after N minutes."),
+    ] = None,
     hparams: Annotated[
         str,
         typer.Option(metavar="PRESET", help="Tuning effort: fastest, fast, slow or slowest."),
@@ -247,6 +260,7 @@ def run(
             "max_tries": max_tries,
             "stop_after_failures": stop_after_failures,
             "trial_timeout": trial_timeout,
+            "stop_when": _read_stop_when(stop_when or (), minutes),
             "backend": backend,
             "resume": not no_resume,
             "save_models": "none" if no_models else "final",
@@ -348,6 +362,22 @@ def look_in_current_folder(module: str) -> None:
         sys.path.append(str(here))
     else:
         sys.path.insert(0, str(here))
+
+
+def _read_stop_when(written: Sequence[str], minutes: float | None) -> StopWhen:
+    limits = {
+        name: read_value(text, f"--stop-when {name}={text}")
+        for name, text in read_named("--stop-when", written).items()
+    }
+    if minutes is None:
+        return StopWhen.read(limits)
+    if "hours" in limits:
+        raise UsageError(
+            f"--minutes {minutes:g} and --stop-when hours=… exclude each other: give one of them"
+        )
+    if not 0 < minutes < math.inf:
+        raise UsageError(f"--minutes {minutes:g}: it must be a finite number above 0")
+    return StopWhen.read({**limits, "hours": minutes / 60})
 
 
 def _read_settings(preset: str, written: Sequence[str]) -> HyperparameterSettings:

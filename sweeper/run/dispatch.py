@@ -33,6 +33,9 @@ class Source(Protocol):
     def waiting_outside(self) -> bool:
         """Whether points may come from elsewhere, at any time."""
 
+    def stopped(self, now: float) -> str:
+        """Why nothing new may start at this time; empty: it may."""
+
     def release(self) -> Iterable[Work]:
         """The work released since the last call."""
 
@@ -50,7 +53,7 @@ def dispatch(
     `clock` gives the time of day, for people; `ticks` is monotonic, for durations.  Work that
     follows from outcomes is released only after the caller has taken their batch.  Ends when the
     source has finished, when nothing runs and nothing can start (the caller can tell the two
-    apart), or at once after an `Interrupted`.
+    apart), when nothing runs and the source has stopped, or at once after an `Interrupted`.
     """
     batch: list[Event] = []
     while True:
@@ -59,10 +62,12 @@ def dispatch(
             batch += scheduler.react(messages, clock())
             yield [*batch, Interrupted(clock(), interrupts.signal)]
             return
-        scheduler.add(source.release())
-        batch += _start(scheduler, backend, interrupts, clock(), ticks)
+        stopped = bool(source.stopped(clock()))
+        if not stopped:
+            scheduler.add(source.release())
+        batch += _start(source, scheduler, backend, interrupts, clock(), ticks)
         idle = not scheduler.running
-        if idle and not batch and (source.finished or not source.waiting_outside):
+        if idle and not batch and (source.finished or not source.waiting_outside or stopped):
             return
         deadline = ticks() + COMMIT_AFTER
         finished = 0
@@ -75,7 +80,7 @@ def dispatch(
                 deadline = ticks() + COMMIT_AFTER
             reacted = scheduler.react(messages, clock())
             batch += reacted
-            batch += _start(scheduler, backend, interrupts, clock(), ticks)
+            batch += _start(source, scheduler, backend, interrupts, clock(), ticks)
             ended = sum(isinstance(event, Finished) for event in reacted)
             finished += ended
             # A worker would be idle, and its next job may follow from this batch.
@@ -87,13 +92,14 @@ def dispatch(
 
 
 def _start(
+    source: Source,
     scheduler: Scheduler,
     backend: Backend,
     interrupts: Interrupts,
     now: float,
     ticks: Callable[[], float],
 ) -> list[Event]:
-    if interrupts.signal is not None:  # nothing new starts
+    if interrupts.signal is not None or source.stopped(now):  # nothing new starts
         return []
     starts = scheduler.starts()
     if starts:

@@ -80,6 +80,7 @@ def _read_results(store: Store) -> SweepResult:
         if encode(params, as_given=True) not in accepted
     ]
     notes = [
+        *filter(None, [store.meta.get("stopped", "")]),
         *store.notes(),
         *_apart(store, steps),
         *_modes([steps[place] for place in dict.fromkeys(a.id for a in asked) if place in steps]),

@@ -215,7 +215,8 @@ def read_meta(database: Database) -> dict[str, Any]:
         identity, notes = found.get("identity", {}), found.get("notes", [])
         expect(isinstance(identity, dict), "an identity", identity)
         expect(isinstance(identity.get("settings", {}), dict), "settings", identity)
-        expect(isinstance(found.get("selector", ""), str), "a selector", found)
+        for name in ("selector", "stopped"):
+            expect(isinstance(found.get(name, ""), str), f"a text ({name})", found)
         expect(isinstance(notes, list) and are_texts(notes), "notes", notes)
     return found
 

@@ -28,6 +28,7 @@ from sweeper.records import (
 from sweeper.search import Ask
 from sweeper.study.failures import Retries, Stopping
 from sweeper.study.progress import Tracker
+from sweeper.study.stop_when import StopRule
 from sweeper.workload import Planner
 
 Ended: TypeAlias = tuple[float, ...] | Failure
@@ -194,6 +195,14 @@ class PointState:
         # If tuning was released, the queue must be told that no trials follow.
         return [(TRIAL, ())] if not found and before not in ("", TRIAL) else found
 
+    def measured(self) -> list[Ended]:
+        """What the trials asked for with the largest budget came to, as far as they have ended."""
+        asked = [series for series in self.series.values() if series.asked]
+        if not asked:
+            return []
+        last = max(asked, key=lambda series: series.budget or math.inf)
+        return [last.trials[number] for number in range(last.asked) if number in last.trials]
+
     def tell_failure(self) -> bool:
         """Whether to tell the selector now that tuning failed: once for all that it asked."""
         if self.failure_told >= self.asked:
@@ -220,6 +229,7 @@ class Points:
         retries: Retries,
         stopping: Stopping,
         tracker: Tracker,
+        stop_rule: StopRule,
     ) -> None:
         self._planner = planner
         self._measure: Measure = operator.itemgetter(*metrics)
@@ -227,6 +237,7 @@ class Points:
         self._retries = retries
         self._stopping = stopping
         self._tracker = tracker
+        self._stop_rule = stop_rule
         self._ids = dict(recorded.ids)
         self._states: dict[str, PointState] = {}
         self._changed: dict[str, PointState] = {}
@@ -332,5 +343,7 @@ class Points:
             self._enter(state, "done" if state.completed >= state.asked else "training")
 
     def _enter(self, state: PointState, phase: str) -> None:
+        if phase == "done" and state.phase != phase:
+            self._stop_rule.end_point(state.point.signature, state.measured())
         self._tracker.move_point(state.phase, phase)
         state.phase = phase

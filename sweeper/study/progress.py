@@ -41,6 +41,16 @@ class Tracker:
         """Number of points that are neither done nor failed."""
         return self._phases["waiting"] + self._phases["tuning"] + self._phases["training"]
 
+    @property
+    def trials_done(self) -> int:
+        """Number of asked trials that have ended."""
+        return self._trials_done
+
+    @property
+    def points_ended(self) -> int:
+        """Number of points that are done or failed."""
+        return self._phases["done"] + self._phases["failed"]
+
     def start(self, time: float, job: Job, slot: int, params: Params) -> None:
         """Note that a job of the point with these `params` has started in `slot`."""
         self._running.start(time, job, slot, params)

@@ -33,11 +33,12 @@ from sweeper.records import (
 )
 from sweeper.results import METRICS
 from sweeper.search import ParamSelector
-from sweeper.settings import Limits
+from sweeper.settings import Limits, StopWhen
 from sweeper.study.failures import Retries, Stopping, raise_common
 from sweeper.study.points import Points, PointState
 from sweeper.study.progress import Tracker
 from sweeper.study.session import Caller, Session
+from sweeper.study.stop_when import StopRule
 from sweeper.workload import Planner
 
 
@@ -53,6 +54,8 @@ class Study:
         recorded: What the folder has recorded in earlier runs.
         pack: Maximum number of trials trained together.
         limits: When to give up.
+        stop_when: When it has enough; None: when all is done.
+        began: When this run began, in seconds since the epoch.
     """
 
     def __init__(
@@ -67,6 +70,8 @@ class Study:
         pack: int = 1,
         limits: Limits | None = None,
         metrics: Sequence[str] = METRICS,
+        stop_when: StopWhen | None = None,
+        began: float = 0.0,
     ) -> None:
         recorded = recorded or Recorded()
         limits = limits or Limits()
@@ -77,8 +82,15 @@ class Study:
         self._tracker = Tracker(slots)
         self._retries = Retries(limits, recorded.tries)
         self._stopping = Stopping(limits)
+        self._stop_rule = StopRule(stop_when or StopWhen(), began)
         self._points = Points(
-            planner, metrics, recorded, self._retries, self._stopping, self._tracker
+            planner,
+            metrics,
+            recorded,
+            self._retries,
+            self._stopping,
+            self._tracker,
+            self._stop_rule,
         )
         self._caller = Caller(selector, make_point, metrics)
         self._session = Session(self._caller, self._points)
@@ -143,6 +155,16 @@ class Study:
     def waiting_outside(self) -> bool:
         """Points may come from elsewhere, at any time."""
         return self._session.waiting_outside
+
+    def stopped(self, now: float) -> str:
+        """Why nothing new may start at this time; empty: it may.  Once stopped, it stays so."""
+        tracker = self._tracker
+        return self._stop_rule.look(now, tracker.trials_done, tracker.points_ended)
+
+    @property
+    def stop_reason(self) -> str:
+        """Why it stopped with something left to do, as `stopped` last said; or empty."""
+        return "" if self.finished else self._stop_rule.reason
 
     def check_stalled(self) -> None:
         """Call it when nothing runs and nothing can start.

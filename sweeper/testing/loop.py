@@ -12,6 +12,7 @@ from sweeper.run.scheduler import Scheduler
 from sweeper.run.signals import Interrupts
 from sweeper.search import ParamSelector
 from sweeper.search.names import names_of
+from sweeper.settings import StopWhen
 from sweeper.store.database import Store
 from sweeper.study import Study
 from sweeper.testing.toy import ToyPlan, point_of
@@ -30,6 +31,7 @@ def sweep(
     interrupts: Interrupts,
     clock: Callable[[], float],
     batches: int | None = None,
+    stop_when: StopWhen | None = None,
 ) -> None:
     """Run a sweep as `sweeper.sweep` does once its folder is open.
 
@@ -41,6 +43,7 @@ def sweep(
         interrupts: Passed to the backend's `wait`.
         clock: Seconds, both for recorded times and for durations.
         batches: Stop abruptly after this many batches of events; None: run to the end.
+        stop_when: When it has enough.
 
     Raises:
         SelectorError: the selector raised, or broke its protocol.
@@ -48,12 +51,21 @@ def sweep(
     """
     name = names_of(selector)[0]
     recorded = store.recorded(name, log=selector.adaptive)
-    study = Study(selector, ToyPlan(), point_of, most_cores=4, slots=slots, recorded=recorded)
+    study = Study(
+        selector,
+        ToyPlan(),
+        point_of,
+        most_cores=4,
+        slots=slots,
+        recorded=recorded,
+        stop_when=stop_when,
+        began=clock(),
+    )
     store.set_meta({"compare_by": list(selector.compare_by)})
     store.begin(study.begin(), name, keep_log=selector.adaptive)
     loop = dispatch(study, Scheduler(slots), backend, interrupts, clock, clock)
     for events in itertools.islice(loop, batches):
         store.append(events)
         store.append(study.tell(events))
-    if batches is None:
+    if batches is None and not study.stop_reason:
         study.check_stalled()

@@ -1,0 +1,69 @@
+"""When a sweep has enough: `stop_when`.  Pure: it is told the time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from sweeper.records import Failure
+from sweeper.results import METRICS
+from sweeper.settings import StopWhen
+from sweeper.stats.comparison import plural
+
+_PERF_VAL = METRICS.index("perf_val")
+
+
+class StopRule:
+    """Decides when nothing new may start; once decided, it stays so.
+
+    Args:
+        when: The limits.
+        began: When this run began, in seconds since the epoch.
+    """
+
+    def __init__(self, when: StopWhen, began: float) -> None:
+        self._when = when
+        self._began = began
+        self._means: dict[str, float] = {}
+        """Mean validation performance of each point whose trials have ended, by signature."""
+        self._best = -math.inf
+        self._since = 0
+        """Points whose trials have ended since the best mean was reached."""
+        self.reason = ""
+        """Why nothing new may start; empty: it may."""
+
+    def end_point(self, signature: str, trials: Sequence[tuple[float, ...] | Failure]) -> None:
+        """Note that all trials of a point have ended; it may get more, and end again."""
+        perfs = [values[_PERF_VAL] for values in trials if not isinstance(values, Failure)]
+        if not trials:
+            return
+        mean = sum(perfs) / len(perfs) if perfs else -math.inf
+        is_new = signature not in self._means
+        self._means[signature] = mean
+        if mean > self._best:
+            self._best, self._since = mean, 0
+        else:
+            self._since += is_new
+
+    def look(self, now: float, trials: int, points: int) -> str:
+        """Decide; returns the reason.
+
+        Args:
+            now: Seconds since the epoch.
+            trials: How many of the trials asked for have ended, in this run and earlier ones.
+            points: Of how many points all trials have ended.
+        """
+        self.reason = self.reason or self._look(now, trials, points)
+        return self.reason
+
+    def _look(self, now: float, trials: int, points: int) -> str:
+        when = self._when
+        if when.hours is not None and now - self._began >= when.hours * 3600:
+            return f"stopped after {when.hours:g} h"
+        if when.trials is not None and trials >= when.trials:
+            return f"stopped at {plural(trials, 'trial')}, of which {when.trials} were wanted"
+        if when.points is not None and points >= when.points:
+            return f"stopped at {plural(points, 'point')}, of which {when.points} were wanted"
+        if when.no_better is not None and self._since >= when.no_better:
+            return f"stopped since {plural(self._since, 'point')} in a row came to no better mean"
+        return ""
