@@ -5,7 +5,11 @@ Every width gets two trials; then, round by round, the better half gets twice as
     python examples/halving.py
 """
 
+from pathlib import Path
+
 import sweeper
+
+DIGITS = Path(__file__).with_name("digits.py")
 
 
 class Halving(sweeper.ParamSelector):
@@ -52,6 +56,6 @@ class Halving(sweeper.ParamSelector):
 
 if __name__ == "__main__":
     points = [{"hidden": hidden, "nonlinearity": "Tanh"} for hidden in (2, 4, 8, 16)]
-    results = sweeper.sweep("examples.digits", Halving(points), 2, "fastest", "out/halving")
+    results = sweeper.sweep(DIGITS, Halving(points), 2, "fastest", "out/halving")
     print(results.summary())
     print("best:", results.best().params)

@@ -3,10 +3,14 @@
 python examples/search.py
 """
 
+from pathlib import Path
+
 import numpy as np
 from scipy.stats import qmc
 
 import sweeper
+
+DIGITS = Path(__file__).with_name("digits.py")
 
 DOMAIN = sweeper.Domain(hidden=sweeper.LogIntUniform(4, 64), nonlinearity=["Tanh", "ReLU"])
 QUICK = sweeper.HyperparameterSettings(lr=0.25, batch_size=16, cycles=2, cycle_epochs=2)
@@ -26,7 +30,7 @@ if __name__ == "__main__":
         points = DOMAIN.sample(16, seed=1, sobol=sobol)
         selector = search(DOMAIN, points=16, trials=2, seed=1)
         # Both in one folder: a point that both have is trained once.
-        results = sweeper.sweep("examples.digits", selector, 2, QUICK, "out/search")
+        results = sweeper.sweep(DIGITS, selector, 2, QUICK, "out/search")
         best = results.best()
         print(f"{search.__name__}: discrepancy of the widths {evenness(points):.4f}")
         print(f"  the luckiest of 16: {best.params}, {best.perf_val.mean():.4f} over 2 trials")

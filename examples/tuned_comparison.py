@@ -1,0 +1,24 @@
+"""Which nonlinearity is better, each at the learning rate and batch size that suit it best?
+
+    python examples/tuned_comparison.py
+
+What is compared is scientific; what has to be tuned for a fair comparison is a nuisance.  Each
+nonlinearity gets three independent searches with the same draws.  The best of each search gets
+fresh trials, and only these are compared.
+"""
+
+from pathlib import Path
+
+import sweeper
+
+DIGITS = Path(__file__).with_name("digits.py")
+
+scientific = sweeper.Domain(nonlinearity=["Tanh", "ReLU", "Sigmoid"], hidden=[32])
+nuisance = sweeper.Domain(lr=sweeper.LogUniform(0.003, 3.0), batch_size=[16, 64])
+
+if __name__ == "__main__":
+    selector = sweeper.TunedComparison(scientific, nuisance, searches=8, trials=12)
+    results = sweeper.sweep(DIGITS, selector, 2, "fastest", "out/tuned_comparison", progress=True)
+    print(results.compare())
+    for point in results.where(group="final"):
+        print(f"chosen: {dict(point.params)}")
