@@ -11,16 +11,19 @@ import functools
 import hashlib
 import io
 import json
+import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sweeper.files import write_swapped
+from sweeper.train.mode.snapshot import bytes_of
 from sweeper.train.native.toolchain import processor
 from sweeper.train.problem.spec import TrainContext
 from sweeper.train.task import Task
@@ -29,8 +32,8 @@ from sweeper.train.tuning.trials import EAGER, Trial
 PART, END = ".part", ".end"
 """Suffixes of files.  When the outcome is durable, the driver removes the part."""
 
-_DIGEST = 32
-"""Bytes of the SHA-256 with which a file begins."""
+_DIGEST, _IDENTITY = 32, 64
+"""Bytes of the SHA-256 with which a file begins, and of the identity that follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,9 @@ class Saved:
     """Cycles done."""
     curves: Mapping[str, Any]
     """Its curves so far, arrays by name."""
-    state: Mapping[str, Any]
-    """What its execution mode restores: tensors, numbers and texts, in lists and dicts."""
+    state: dict[str, Any]
+    """What its execution mode restores: tensors, numbers and texts, in lists and dicts.  It takes
+    out what it has restored, to free memory."""
 
 
 @functools.cache
@@ -82,20 +86,10 @@ class Checkpoints:
         """
         curves = {name: torch.from_numpy(curve) for name, curve in saved.curves.items()}
         buffer = io.BytesIO()
-        torch.save(
-            {
-                "identity": self.identity(),
-                "cycles": saved.cycles,
-                "curves": curves,
-                "state": saved.state,
-            },
-            buffer,
-        )
-        data = buffer.getvalue()
-        suffix = END if saved.cycles == self.trial.cycles else PART
-        write_swapped(
-            self.base.with_suffix(suffix), hashlib.sha256(data).digest() + data, sync=True
-        )
+        torch.save({"cycles": saved.cycles, "curves": curves, "state": saved.state}, buffer)
+        data = self.identity().encode() + buffer.getvalue()
+        path = self.base.with_suffix(END if saved.cycles == self.trial.cycles else PART)
+        write_swapped(path, hashlib.sha256(data).digest() + data, sync=True)
         self._last = time.monotonic()
 
     def read(self) -> Saved | None:
@@ -118,9 +112,10 @@ class Checkpoints:
             data = path.read_bytes()
             if hashlib.sha256(data[_DIGEST:]).digest() != data[:_DIGEST]:
                 return None
-            found = torch.load(io.BytesIO(data[_DIGEST:]), weights_only=True)
-            if found["identity"] != self.identity():
+            body = _DIGEST + _IDENTITY
+            if data[_DIGEST:body] != self.identity().encode():
                 return None
+            found = torch.load(io.BytesIO(data[body:]), weights_only=True)
             curves = {name: curve.numpy() for name, curve in found["curves"].items()}
             return Saved(found["cycles"], curves, found["state"])
         except Exception:  # noqa: BLE001 - whatever is in the file
@@ -168,8 +163,29 @@ def _identity(context: TrainContext, task: Task, number: int, trial: Trial, trac
         "data": context.data.sha256,
         "torch": torch.__version__,
         "processor": _processor(),
+        "MKL_CBWR": os.environ.get("MKL_CBWR", ""),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def restore_tensors(own: Sequence[Tensor], known: Sequence[Tensor]) -> bool:
+    """Set tensors to those of a checkpoint; return whether these have the same shapes and types.
+
+    Frozen parameters and buffers may be shared with other models: they are written only if they
+    changed.
+    """
+    if [(one.shape, one.dtype) for one in own] != [(one.shape, one.dtype) for one in known]:
+        return False
+    with torch.no_grad():
+        for one, other in zip(own, known, strict=True):
+            if not have_same_bits(one, other):
+                one.copy_(other)
+    return True
+
+
+def have_same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of one shape and type are the same, zeros with their signs."""
+    return np.array_equal(bytes_of(one), bytes_of(other))
 
 
 def written_generator(generator: np.random.Generator) -> str:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import io
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from sweeper.errors import ChangedCodeError
-from sweeper.files import pack_arrays, write_swapped
+from sweeper.files import pack_arrays
 from sweeper.records import Job, Outcome
 from sweeper.train.checkpoints import checkpoints_of
 from sweeper.train.curves import Trained
@@ -29,6 +25,7 @@ from sweeper.train.eager.constant import constant_loss
 from sweeper.train.failures import describe
 from sweeper.train.mode.choose import choose_mode
 from sweeper.train.mode.machine import check_products
+from sweeper.train.models import model_path, save_models
 from sweeper.train.native.toolchain import check_toolchain
 from sweeper.train.packs.members import Member, most_members, shares
 from sweeper.train.packs.probes import by_batch, by_settings, train_probes
@@ -322,7 +319,7 @@ def _train_trial(
 ) -> _Found:
     problem, data = _data(context, fd)
     streams = Streams(context.seed, task.point, task.stage, number)
-    folder = _model_path(context, task, number).parent
+    folder = model_path(context, task, number).parent
     # Imports ignite, which takes as long as torch, so not before it is needed.
     from sweeper.train.eager.trial import train_trial
 
@@ -367,18 +364,8 @@ def _fingerprint(context: TrainContext, fd: int | None, task: Task) -> dict[str,
 
 def _kept(context: TrainContext, task: Task, number: int, trained: Trained) -> _Found:
     """Save a trial's model; return its metrics, arrays and checksums."""
-    info: dict[str, str] = {}
-    if context.save_models:
-        path = _model_path(context, task, number)
-        info["model_sha256"] = _save_model(trained.model, path)
-        if trained.loss is not None:
-            info["loss_sha256"] = _save_model(trained.loss, path.with_stem(f"loss{task.suffix}"))
+    info = save_models(context, task, number, trained) if context.save_models else {}
     return _Found(trained.metrics, trained.arrays, info)
-
-
-def _model_path(context: TrainContext, task: Task, number: int) -> Path:
-    path = Path(context.model_path.format(id=task.point_id, number=number))
-    return path.with_stem(path.stem + task.suffix)
 
 
 @lru_cache(maxsize=1)
@@ -397,12 +384,3 @@ def close() -> None:
     """Forget the problem and the data of the last job, so that the data's map can be freed."""
     _problem.cache_clear()
     _kept_data.cache_clear()
-
-
-def _save_model(model: nn.Module, path: Path) -> str:
-    """Save a model durably, before the outcome with its checksum is sent."""
-    buffer = io.BytesIO()
-    torch.save(model.state_dict(), buffer)
-    data = buffer.getvalue()
-    write_swapped(path, data, sync=True)
-    return hashlib.sha256(data).hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sweeper.train.checkpoints import restore_generator, written_generator
+from sweeper.train.checkpoints import (
+    have_same_bits,
+    restore_generator,
+    restore_tensors,
+    written_generator,
+)
 from sweeper.train.mode.snapshot import described
 from sweeper.train.problem.optimizers import make_optimizer
 from sweeper.train.problem.problem import Problem
@@ -55,25 +60,19 @@ class Training:
             "other": other,
         }
 
-    def restore(self, state: Mapping[str, Any], watched: Sequence[Any]) -> bool:
+    def restore(self, state: dict[str, Any], watched: Sequence[Any]) -> bool:
         """Set a training that was made in the same way to a state; return whether it fits.
 
         If it does not, the training may not be used.
         """
         self.model.train()
-        own, known = dict(self._tensors()), state["tensors"]
-        if {name: _kind(one) for name, one in own.items()} != {
-            name: _kind(one) for name, one in known.items()
-        }:
+        own, known = dict(self._tensors()), state.pop("tensors")
+        if own.keys() != known.keys() or not restore_tensors([*own.values()], [*known.values()]):
             return False
-        with torch.no_grad():
-            for name, tensor in own.items():
-                # Frozen parameters and buffers may be shared with other models.
-                if tensor.requires_grad or not torch.equal(tensor, known[name]):
-                    tensor.copy_(known[name])
-        self.optimizer.load_state_dict(state["optimizer"])
+        optimizer = state.pop("optimizer")
+        self.optimizer.load_state_dict(optimizer)
         # torch converts the states of optimisers, which may change bits of some.
-        if not _are_equal(self.optimizer.state_dict(), state["optimizer"]):
+        if not _are_equal(self.optimizer.state_dict(), optimizer):
             return False
         if self._other(watched) != state["other"]:
             return False
@@ -97,7 +96,7 @@ class Training:
 
         None: they cannot be inspected.
         """
-        modules = [*self.full.modules(), *self.model.modules()]
+        modules = dict.fromkeys([*self.full.modules(), *self.model.modules()])
         own = self.loss.modules() if isinstance(self.loss, nn.Module) else [self.loss]
         optimizer = {
             name: value
@@ -112,14 +111,11 @@ class Training:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _kind(tensor: Tensor) -> tuple[Any, ...]:
-    return tuple(tensor.shape), tensor.dtype
-
-
 def _are_equal(one: Any, other: Any) -> bool:
     """Whether nested values are the same, to the last bit."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return _kind(one) == _kind(other) and bool(torch.equal(one, other))
+        alike = (one.shape, one.dtype) == (other.shape, other.dtype)
+        return alike and have_same_bits(one, other)
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_are_equal(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):

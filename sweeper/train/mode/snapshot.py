@@ -127,6 +127,11 @@ class _Look:
         return [list(part) if isinstance(part, Iterator) else part for part in how]
 
 
+def bytes_of(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The bytes of its numbers, in order."""
+    return tensor.detach().reshape(-1).contiguous().view(torch.uint8).numpy(force=True)
+
+
 class _LookAnywhere(_Look):
     """As `_Look`, without addresses of this process."""
 
@@ -147,7 +152,7 @@ class _LookAnywhere(_Look):
     def _tensor(self, tensor: Tensor) -> Any:
         if id(tensor) in self._place:
             return self._place[id(tensor)], tensor.requires_grad
-        return str(tensor.dtype), self._array(tensor.detach().view(torch.uint8).numpy(force=True))
+        return str(tensor.dtype), tuple(tensor.shape), self._array(bytes_of(tensor))
 
     def _array(self, array: Any) -> Any:
         self._bytes += array.nbytes

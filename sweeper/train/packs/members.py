@@ -11,7 +11,12 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from sweeper.train.checkpoints import Checkpoints, Saved, restore_generator
+from sweeper.train.checkpoints import (
+    Checkpoints,
+    Saved,
+    restore_generator,
+    restore_tensors,
+)
 from sweeper.train.data.samples import Data, Indices
 from sweeper.train.native.cache import replicas_of
 from sweeper.train.packs.evaluation import CHUNK
@@ -94,12 +99,9 @@ class Member:
         """Go on from the latest checkpoint that fits, if there is one."""
         self.checkpoints = checkpoints
         saved = None if checkpoints is None else checkpoints.read()
-        if saved is None:
-            return
-        state = saved.state["tensors"]
-        own = state_of(self.model, self.loss)
-        if [(one.shape, one.dtype) for one in own] == [(one.shape, one.dtype) for one in state]:
-            self.take([one[None] for one in state], 0)
+        if saved is not None and restore_tensors(
+            state_of(self.model, self.loss), saved.state.pop("tensors")
+        ):
             self.saved = saved
 
     def take(self, state: Sequence[Tensor], place: int) -> None:

@@ -74,7 +74,7 @@ def train_pack(
 
 def _restore(step: PackStep, members: Sequence[Member]) -> None:
     """Set the optimiser's states to those of the members' checkpoints."""
-    rows = [member.saved.state["optimizer"] for member in members if member.saved is not None]
+    rows = [member.saved.state.pop("optimizer") for member in members if member.saved is not None]
     for own, column in zip(step.optimizer, zip(*rows, strict=True), strict=True):
         own.copy_(torch.stack(padded(column, len(own))))
 
