@@ -97,7 +97,7 @@ class Paths:
     def model(self, point_id: int, number: int, budget: int | None = None) -> Path:
         """A trial's weights: a `state_dict`.  Each budget has its own."""
         path = self.trial(point_id, number) / _MODEL
-        return path if budget is None else path.with_stem(f"{path.stem}@{budget}")
+        return path.with_stem(path.stem + _suffix(budget))
 
     @property
     def model_pattern(self) -> str:
