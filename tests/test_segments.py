@@ -13,6 +13,7 @@ from sweeper.errors import SettingsError
 from sweeper.files import sha256_of_file
 from sweeper.reading import read_problem
 from sweeper.records import TRIAL, WAY, Failure, Job, Outcome, trial_stage
+from sweeper.search import Ask
 from sweeper.show.status import describe_status
 from sweeper.signature import encode
 from sweeper.store.checkpoints import remove_checkpoints
@@ -25,6 +26,7 @@ from sweeper.train.job import close, execute
 from sweeper.train.task import Task
 from sweeper.train.tuning.trials import EAGER, PACKED, Trial
 from sweeping import assert_same_bits, outcomes, run
+from test_budgets import Asking
 
 POINT = "5e" * 32
 PARAMS = {"params": encode({"hidden": 3, "dropout": 0.2}), "id": 0}
@@ -186,6 +188,19 @@ def test_a_worker_that_dies_in_the_third_cycle_costs_no_more_than_that_cycle(tmp
     again, taken = swept("again", at=steps - 20 + 11)
     assert taken == steps + 11, "nothing is saved within a minute"
     assert_same_bits(quiet, again)
+
+
+@pytest.mark.parametrize("pack", ["off", "auto"])
+def test_a_sweep_with_a_larger_budget_goes_on_from_one_with_a_smaller(pack, tmp_path):
+    def swept(folder, *budgets):
+        for budget in budgets:
+            run(tmp_path / folder, Asking([Ask({"hidden": 3}, 2, budget)]), pack=pack)
+        return Paths(tmp_path / folder), outcomes(tmp_path / folder)
+
+    (through, known), (paths, found) = swept("through", 3), swept("out", 1, 3)
+    assert known.items() <= found.items()
+    for one in (through, paths):
+        assert {path.name for path in one.checkpoints.rglob("*.*")} == {"0@3.end", "1@3.end"}
 
 
 def test_no_result_depends_on_how_often_trials_are_saved(tmp_path):
