@@ -23,7 +23,8 @@ from torch.nn.utils.parametrizations import weight_norm
 from sweeper.signature import encode
 from sweeper.train.data.samples import Data, HeldSet
 from sweeper.train.eager.trial import train_trial
-from sweeper.train.packs.trial import Member, most_members, shares, train_pack
+from sweeper.train.packs.members import Member, most_members, shares
+from sweeper.train.packs.trial import train_pack
 from sweeper.train.problem.importing import ProblemRef
 from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Streams

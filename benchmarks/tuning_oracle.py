@@ -36,16 +36,10 @@ from torch import Tensor
 from sweeper.signature import encode
 from sweeper.train.data.samples import Data, HeldSet, shuffled
 from sweeper.train.packs.evaluation import gather
+from sweeper.train.packs.loop import keys_of
+from sweeper.train.packs.members import Member, gaining, padded, shares, stack_members
 from sweeper.train.packs.step import FlatStep
-from sweeper.train.packs.trial import (
-    Member,
-    evaluation_of,
-    gaining,
-    keys_of,
-    padded,
-    shares,
-    stack_members,
-)
+from sweeper.train.packs.trial import evaluation_of
 from sweeper.train.problem.importing import ProblemRef
 from sweeper.train.problem.problem import NO_PARAMS, Problem
 from sweeper.train.streams import Streams

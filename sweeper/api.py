@@ -45,6 +45,7 @@ def sweep(
     backend: str = DEFAULT,
     resume: bool = True,
     save_models: str = "final",
+    checkpoint_every: float = 60.0,
     curve_samples: int = 40,
     pack: int | str = "auto",
     max_tries: int = 3,
@@ -81,6 +82,9 @@ def sweep(
         backend: `"local"` (worker processes) or `"inline"` (this process, for debugging).
         resume: False first moves the folder's contents to `history/`, then starts a new sweep.
         save_models: `"final"` keeps each trial's weights, `"none"` does not.
+        checkpoint_every: seconds after which a trial is saved at the end of a learning-rate cycle,
+            so that it goes on from there if it is killed; 0: at the end of each.  No result depends
+            on it.
         curve_samples: number of points in each trial's curves; 0: no curves.
         pack: `"auto"` trains several trials of a point together on one core where that is faster
             and gives the same results; a number also limits how many, and affects only the time.
@@ -129,6 +133,7 @@ def sweep(
         resume=resume,
         backend=backend,
         save_models=save_models,
+        checkpoint_every=checkpoint_every,
         curve_samples=curve_samples,
         allow_changed_code=allow_changed_code,
         progress=progress,

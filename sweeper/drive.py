@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from sweeper.records import Interrupted
+from sweeper.records import Finished, Interrupted, Outcome
 from sweeper.run.backends import Backend
 from sweeper.run.dispatch import dispatch
 from sweeper.run.scheduler import Scheduler
@@ -24,11 +24,13 @@ def drive(
     view: View,
     clock: Callable[[], float] = time.time,
     ticks: Callable[[], float] = time.monotonic,
+    tidy: Callable[[Iterable[Outcome]], None] = lambda _outcomes: None,
 ) -> bool:
     """Drive a study that has begun until nothing runs and nothing can start.
 
-    `clock` gives the time of day, `ticks` measures durations (see `dispatch`).  When this returns
-    or raises, the last decisions may not be durable yet.
+    `clock` gives the time of day, `ticks` measures durations (see `dispatch`); `tidy` is told of
+    outcomes once they are durable.  When this returns or raises, the last decisions may not be
+    durable yet.
 
     Returns:
         Whether it was interrupted.
@@ -41,6 +43,7 @@ def drive(
     interrupted = False
     for events in dispatch(study, scheduler, backend, interrupts, clock, ticks):
         store.append(events)
+        tidy(event.outcome for event in events if isinstance(event, Finished))
         store.decide(study.tell(events))
         view.update(study.progress())
         study.check_failures()

@@ -30,6 +30,7 @@ from sweeper.search.names import names_of
 from sweeper.show.progress import View, make_view
 from sweeper.signature import make_point
 from sweeper.stats.comparison import plural
+from sweeper.store.checkpoints import remove_checkpoints, remove_empty_folders
 from sweeper.store.collate import collate
 from sweeper.store.database import Store, fold_log
 from sweeper.store.identity import (
@@ -118,11 +119,14 @@ def _run(
         store.begin(study.begin(), name, keep_log=selector.adaptive)
     view.note(f"{workload.name} in {paths.folder}: {options.topology.reason}; {opened.notes[0]}")
     view.update(study.progress())
+    resolved = Paths(paths.folder.resolve())
     target = opened.target(
         seed=options.seed,
         threads=options.settings.cores_per_trial,
         numerics=numerics,
-        model_path=Paths(paths.folder.resolve()).model_pattern,
+        model_path=resolved.model_pattern,
+        checkpoints=str(resolved.checkpoints),
+        checkpoint_every=options.checkpoint_every,
         curve_samples=options.curve_samples,
         save_models=options.save_models == "final",
         allow_changed_code=options.allow_changed_code,
@@ -131,7 +135,8 @@ def _run(
         with _workers(opened, options, target, paths) as (backend, interrupts):
             width, timeout = options.settings.cores_per_trial, options.limits.trial_timeout
             scheduler = Scheduler(used, width, timeout=timeout)
-            interrupted = drive(study, scheduler, backend, interrupts, store, view)
+            tidy = functools.partial(remove_checkpoints, paths)
+            interrupted = drive(study, scheduler, backend, interrupts, store, view, tidy=tidy)
     except DiskError:
         raise  # nothing can be written any more
     except BaseException as error:
@@ -162,6 +167,10 @@ def _note_of_stop(study: Study) -> str:
 def _finish(store: Store, paths: Paths) -> SweepResult:
     """Make the last decisions durable and write the views, however the sweep ended."""
     store.append(())
+    if paths.checkpoints.is_dir():
+        # A driver may have been killed before it removed them.
+        remove_checkpoints(paths, store.outcomes(arrays=False))
+        remove_empty_folders(paths)
     return collate(store, paths)
 
 

@@ -36,6 +36,8 @@ class Options:
     resume: bool
     backend: str
     save_models: str
+    checkpoint_every: float
+    """Seconds between checkpoints of a trial; 0: at each cycle's end."""
     curve_samples: int
     pack: int
     """Maximum number of trials in a pack."""
@@ -53,6 +55,11 @@ class Options:
         samples = self.curve_samples
         if isinstance(samples, bool) or not isinstance(samples, int) or samples < 0:
             raise SettingsError(f"curve_samples={samples!r}: it must be a whole number, 0 or more")
+        every = self.checkpoint_every
+        if isinstance(every, bool) or not isinstance(every, int | float) or not every >= 0:
+            raise SettingsError(
+                f"checkpoint_every={every!r}: it must be a number of seconds, 0 or more"
+            )
         cores = self.tuning_cores
         if isinstance(cores, bool) or not isinstance(cores, int) or cores < 1:
             raise SettingsError(f"cores={cores!r}: it must be a whole number, 1 or more")

@@ -149,11 +149,16 @@ class OpenWorkload(Protocol):
         threads: int,
         numerics: int,
         model_path: str,
+        checkpoints: str,
+        checkpoint_every: float,
         curve_samples: int,
         save_models: bool,
         allow_changed_code: bool,
     ) -> Target:
-        """What workers execute, with its context, descriptors and environment."""
+        """What workers execute, with its context, descriptors and environment.
+
+        Trials are saved in the folder `checkpoints`, where `checkpoint_every` seconds have passed.
+        """
 
     def in_this_process(self, target: Target) -> contextlib.AbstractContextManager[None]:
         """Context in which jobs run in the driver's process as in a worker; restores it on exit."""

@@ -18,8 +18,10 @@ from torch.overrides import TorchFunctionMode
 from models_zoo import ZOO
 from sweeper.train.data.samples import Data, HeldSet, shuffled
 from sweeper.train.mode.choose import choose_mode
-from sweeper.train.packs.trial import Member, cycle_rates, train_pack
+from sweeper.train.packs.members import Member
+from sweeper.train.packs.trial import train_pack
 from sweeper.train.problem.optimizers import make_optimizer
+from sweeper.train.tuning.schedule import cycle_rates
 from sweeper.train.tuning.trials import Trials
 from sweeper.train.vectorize.random import DRAWS, bernoulli, step_keys
 from test_probes import PARAMS, TRIAL, problem_of, streams_of

@@ -13,7 +13,7 @@ from torch import nn
 
 from models_zoo import ZOO
 from sweeper.train.mode.precision import InDouble
-from sweeper.train.packs.trial import state_of
+from sweeper.train.packs.members import state_of
 from sweeper.train.problem.optimizers import make_optimizer, recipe_of, set_rate
 from sweeper.train.problem.recipe import Clipping, Recipe
 from sweeper.train.vectorize.formulas import FORMULAS

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import sweeper
+from segments import Killed, count_steps, packed
 from sweeper.errors import ChangedCodeError
 from sweeper.records import KFold
 from sweeper.train.data.samples import Data
@@ -28,7 +29,8 @@ from sweeper.train.native import toolchain
 from sweeper.train.native.cache import cache_folder
 from sweeper.train.native.inductor import CompilePlan, whole_step
 from sweeper.train.native.toolchain import NotCompiledError, check_toolchain
-from sweeper.train.packs.trial import Member, stack, train_pack
+from sweeper.train.packs.members import Member, stack
+from sweeper.train.packs.trial import train_pack
 from sweeper.train.problem.recipe import Recipe
 from sweeper.train.tuning.trials import Trials
 from sweeper.train.vectorize.lowering import batched
@@ -115,6 +117,34 @@ def test_a_compiled_trial_is_the_flat_one_but_for_rounding():
     for number, found in pack([0, 1]).items():
         for name, value in flat[number].metrics.items():
             assert found.metrics[name] == pytest.approx(value, rel=1e-2)
+
+
+# Batches of 13, as above: a step of another shape would be compiled anew.
+SEGMENTED = replace(TRIAL, batch_size=13, cycle_epochs=1, cycles=5, steps=5 * 6)
+
+
+def test_killed_in_any_cycle_a_compiled_trial_goes_on(tmp_path, monkeypatch):
+    steps = count_steps(monkeypatch)
+    through = packed(None, SEGMENTED, (0,), PROBLEM, mode="compiled")[0]
+    for moment in (8, 3, 13):
+        steps.clear()
+        steps.kill_at = moment
+        with pytest.raises(Killed):
+            packed(tmp_path, SEGMENTED, (0,), PROBLEM, mode="compiled")
+    steps.clear()
+    alike(packed(tmp_path, SEGMENTED, (0,), PROBLEM, mode="compiled")[0], through)
+    assert len(steps) == 12
+
+
+def test_a_larger_budget_goes_on_with_compiled_steps(tmp_path, monkeypatch):
+    steps = count_steps(monkeypatch)
+    through = packed(None, SEGMENTED.with_budget(3), (0, 1), PROBLEM, mode="compiled")
+    packed(tmp_path, SEGMENTED.with_budget(1), (0, 1), PROBLEM, mode="compiled")
+    steps.clear()
+    found = packed(tmp_path, SEGMENTED.with_budget(3), (0, 1), PROBLEM, mode="compiled")
+    assert len(steps) == 12
+    for number, one in found.items():
+        alike(one, through[number])
 
 
 def test_a_compiled_trial_is_measured_on_its_own_split_and_on_the_test_set():

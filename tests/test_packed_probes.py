@@ -24,8 +24,8 @@ from sweeper.train.data.samples import Data, HeldSet
 from sweeper.train.eager import probes as plain_probes
 from sweeper.train.eager.constant import SAMPLES, constant_loss
 from sweeper.train.eager.trial import train_trial
+from sweeper.train.packs.members import Member
 from sweeper.train.packs.probes import by_batch, by_settings, train_probes
-from sweeper.train.packs.trial import Member
 from sweeper.train.problem.importing import find_ref
 from sweeper.train.problem.problem import load_problem
 from sweeper.train.streams import Streams, dataset_seed, seed_globals

@@ -32,9 +32,11 @@ from sweeper.train.eager.trial import train_trial
 from sweeper.train.mode import agreement
 from sweeper.train.mode import choose as mode
 from sweeper.train.mode.choose import choose_mode
-from sweeper.train.packs import trial as packed
-from sweeper.train.packs.trial import Member, train_pack
+from sweeper.train.packs.evaluation import CHUNK
+from sweeper.train.packs.members import Member, most_members
+from sweeper.train.packs.trial import train_pack
 from sweeper.train.problem import reductions
+from sweeper.train.tuning.schedule import cycle_rates
 from sweeper.train.tuning.trials import Trials
 from sweeper.train.vectorize import optimizers as stacked
 from sweeper.train.vectorize import random as draws
@@ -257,7 +259,7 @@ def test_the_rates_of_a_pack_are_those_of_ignites_scheduler(steps, cycles):
         end_value=0.37,
         cycle_size=max(2, steps // cycles),
     )
-    assert packed.cycle_rates(told) == [rate for _, rate in simulated]
+    assert cycle_rates(told) == [rate for _, rate in simulated]
 
 
 def odd_data():
@@ -284,7 +286,6 @@ def test_data_that_is_loaded_as_it_goes_gives_the_same_pack():
 
 def test_one_that_diverges_leaves_the_others_bits_alone(monkeypatch):
     """Trial 1 starts from weights that are not finite; trial 0 and 2 are as they are without it."""
-    monkeypatch.setattr(packed, "LEAST_REPLICAS", 2)
     make = Member.make.__func__
 
     def spoilt(cls, problem, data, streams, *told):
@@ -554,15 +555,15 @@ class Rooted(nn.Module):
 
 
 def leaving_out(data):
-    data.val.y[: packed.CHUNK] = -100
+    data.val.y[:CHUNK] = -100
     return data
 
 
 @pytest.mark.parametrize(
     ("changes", "data"),
     [
-        ({"loss": Rooted}, data_of(2 * packed.CHUNK)),
-        ({}, leaving_out(data_of(3 * packed.CHUNK, val=2 * packed.CHUNK))),
+        ({"loss": Rooted}, data_of(2 * CHUNK)),
+        ({}, leaving_out(data_of(3 * CHUNK, val=2 * CHUNK))),
     ],
     ids=["a root of a mean", "labels left out"],
 )
@@ -573,7 +574,7 @@ def test_a_set_comes_to_the_same_however_it_is_cut(changes, data):
 def test_what_depends_on_how_many_are_evaluated_at_once_is_trained_plain(monkeypatch):
     monkeypatch.setattr(reductions, "MOST_WHOLE", 0)
     assert found(loss=Rooted)[0] == "flat"
-    taken, because = found(data=data_of(2 * packed.CHUNK), loss=Rooted)
+    taken, because = found(data=data_of(2 * CHUNK), loss=Rooted)
     assert taken == "plain"
     assert "depends on how many samples are evaluated at once" in because
 
@@ -583,7 +584,7 @@ def test_what_cannot_be_evaluated_in_parts_is_trained_plain():
         return nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False), nn.Linear(3, 2))
 
     assert found(without_memory)[0] == "flat"
-    taken, because = found(without_memory, data_of(packed.CHUNK + 1))
+    taken, because = found(without_memory, data_of(CHUNK + 1))
     assert taken == "plain"
     assert "more than 1 value per channel" in because
 
@@ -1069,7 +1070,7 @@ def test_a_rule_that_is_wrong_or_depends_on_the_pack_is_found_out(monkeypatch):
     [
         (45, "45 samples of train"),
         (83, "83 samples of val"),
-        (packed.CHUNK, "256 samples of train"),
+        (CHUNK, "256 samples of train"),
         (64, "64 samples of a curve of train"),
     ],
 )
@@ -1109,16 +1110,16 @@ def test_a_rule_that_is_wrong_for_the_last_samples_alone_is_found_out(monkeypatc
 
 
 def test_samples_count_among_what_a_pack_holds_in_memory(monkeypatch):
-    monkeypatch.setattr(packed, "MEMORY_SHARE", 0.02)
+    monkeypatch.setattr("sweeper.train.packs.members.MEMORY_SHARE", 0.02)
     room = 0.02 * psutil.virtual_memory().available / psutil.cpu_count()
-    side = int((room / 10 / packed.CHUNK / 4) ** 0.5)  # ten replicas' evaluations have room
+    side = int((room / 10 / CHUNK / 4) ** 0.5)  # ten replicas' evaluations have room
     problem = problem_of(
         lambda: nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4, 2))
     )
     x, y = torch.zeros(2, 1, side, side), torch.zeros(2, dtype=torch.int64)
     data = Data(HeldSet(x, y), HeldSet(x, y))
     member = Member.make(problem, data, streams_of(0, "trial"), PARAMS, TRIAL.batch_size)
-    assert 5 <= packed.most_members(member, "flat") <= 12
+    assert 5 <= most_members(member, "flat") <= 12
 
 
 def test_samples_that_are_not_tensors_are_trained_plain():

@@ -19,7 +19,7 @@ from sweeper.signature import encode
 from sweeper.train.curves import choose_samples
 from sweeper.train.data.samples import Data, HeldSet, LoadedSet
 from sweeper.train.eager import probes as probes_module
-from sweeper.train.eager import trial as trainer_module
+from sweeper.train.eager import training as training_module
 from sweeper.train.eager.probes import (
     EVALUATED,
     Probe,
@@ -341,7 +341,7 @@ def seen_rates(monkeypatch):
 
         return make_optimizer
 
-    for module in (probes_module, trainer_module):
+    for module in (probes_module, training_module):
         monkeypatch.setattr(module, "make_optimizer", watched(module.make_optimizer))
     return rates
 
@@ -440,7 +440,7 @@ def test_training_improves_on_the_start():
 @pytest.mark.parametrize(("steps", "expected"), [(10, 64), (8_000, 160), (100_000, 1024)])
 def test_curves_are_measured_on_what_a_tenth_of_the_training_pays_for(steps, expected):
     told = replace(TRIAL, steps=steps, batch_size=16)
-    chosen = choose_samples(data_of(2000), streams_of(), told, points=40)
+    chosen = choose_samples(data_of(2000), streams_of(), told, curve_samples=40)
     assert len(chosen["train"]) == expected
     assert len(chosen["val"]) == 40
     for places in chosen.values():

@@ -84,6 +84,8 @@ TARGET = {
     "threads": 1,
     "numerics": 3,
     "model_path": "",
+    "checkpoints": "",
+    "checkpoint_every": 60.0,
     "curve_samples": 0,
     "save_models": False,
     "allow_changed_code": False,

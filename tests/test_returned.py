@@ -14,7 +14,8 @@ from sweeper.errors import ProblemError
 from sweeper.signature import encode
 from sweeper.train.eager.probes import Probe, run_check
 from sweeper.train.mode.choose import choose_mode
-from sweeper.train.packs.trial import Member, train_pack
+from sweeper.train.packs.members import Member
+from sweeper.train.packs.trial import train_pack
 from sweeper.train.tuning.stages import Check
 from sweeper.train.tuning.trials import Trials
 from test_probes import PARAMS, TRIAL, bits, data_of, problem_of, streams_of, trial

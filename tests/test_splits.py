@@ -32,8 +32,9 @@ from sweeper.train.eager.trial import train_trial
 from sweeper.train.mode import agreement
 from sweeper.train.mode.bits import check_bits
 from sweeper.train.mode.choose import choose_mode
-from sweeper.train.packs import trial as packed
-from sweeper.train.packs.trial import Member, train_pack
+from sweeper.train.packs.evaluation import PackEvaluation
+from sweeper.train.packs.members import Member
+from sweeper.train.packs.trial import train_pack
 from sweeper.train.tuning.trials import Trials
 from sweeper.train.vectorize.lowering import batched
 from sweeping import assert_same_bits, outcomes, run
@@ -331,13 +332,13 @@ def test_the_sizes_that_are_evaluated_are_checked(rule, monkeypatch):
     data, problem = split_data(rule), toy()
     told = replace(TRIAL, steps=40)
     checked = []
-    run_packs = packed.PackEvaluation.run
+    run_packs = PackEvaluation.run
 
     def note(self, stacked, x, y):
         checked.append(x.shape[1])
         return run_packs(self, stacked, x, y)
 
-    monkeypatch.setattr(packed.PackEvaluation, "run", note)
+    monkeypatch.setattr(PackEvaluation, "run", note)
     members = [
         Member.make(problem, data, streams_of(n, "way"), PARAMS, told.batch_size) for n in (0, 1)
     ]

@@ -28,7 +28,7 @@ from sweeper.store.database import Store
 from sweeper.store.load import load, read_results
 from sweeper.store.paths import Paths
 from sweeper.store.sources import read_code_history
-from sweeper.store.status import read_status
+from sweeper.store.status import checkpoint_size, read_status
 
 # -- status ---------------------------------------------------------------------------------------
 
@@ -48,7 +48,7 @@ def _status(folder: Path) -> int:
     with Store.read(paths.database) as store, store.snapshot():
         results = read_results(store)
         status = read_status(store, paths, results)
-    say(describe_status(status, results, time.time()))
+    say(describe_status(status, results, time.time(), checkpoint_size(paths)))
     return 0
 
 

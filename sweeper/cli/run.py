@@ -198,6 +198,12 @@ def run(
     no_models: Annotated[
         bool, typer.Option("--no-models", help="Do not save the trained weights.")
     ] = False,
+    checkpoint_every: Annotated[
+        float,
+        typer.Option(
+            metavar="S", help="Save a trial at a cycle's end once S seconds have passed; 0: always."
+        ),
+    ] = 60.0,
     curve_samples: Annotated[
         int, typer.Option(metavar="N", help="Points in each trial's curves; 0: none.")
     ] = 40,
@@ -264,6 +270,7 @@ def run(
             "backend": backend,
             "resume": not no_resume,
             "save_models": "none" if no_models else "final",
+            "checkpoint_every": checkpoint_every,
             "curve_samples": curve_samples,
             "allow_changed_code": allow_changed_code,
         },

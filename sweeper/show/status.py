@@ -17,10 +17,12 @@ from sweeper.stats.comparison import plural
 from sweeper.summary import show_interval
 
 
-def describe_status(status: Status, results: SweepResult, now: float) -> str:
+def describe_status(
+    status: Status, results: SweepResult, now: float, checkpoints: tuple[int, int] = (0, 0)
+) -> str:
     """The status and the results so far, as lines of a name and a value.
 
-    `now` is in seconds since the epoch.
+    `now` is in seconds since the epoch; `checkpoints` are their number and their bytes.
     """
     identity = status.identity
     rows = [
@@ -34,6 +36,7 @@ def describe_status(status: Status, results: SweepResult, now: float) -> str:
         ("began", _when(status.began, now)),
         ("last result", _when(status.last, now)),
         ("best so far", _best(results)),
+        *([("checkpoints", _checkpoints(*checkpoints))] if checkpoints[0] else []),
         *(("flagged", text) for text in _flagged(results)),
         *(("note", note) for note in results.notes),
     ]
@@ -80,6 +83,10 @@ def _points(phases: Mapping[str, int]) -> str:
 def _trials(status: Status) -> str:
     text = f"{status.trials_done:,} of {status.trials_asked:,} done"
     return f"{text}, {status.trials_failed:,} of them failed" if status.trials_failed else text
+
+
+def _checkpoints(count: int, size: int) -> str:
+    return f"{plural(count, 'file')}, {size / 2**20:,.1f} MiB"
 
 
 def _when(moment: float | None, now: float) -> str:

@@ -67,6 +67,14 @@ class Paths:
         """Pickle: a list of 8-tuples, one per point."""
         return self.points / "funcres.pt"
 
+    @property
+    def checkpoints(self) -> Path:
+        """Checkpoints of trials, of those that have not ended or that others may go on from.
+
+        May be deleted: such trials are then trained from their start.
+        """
+        return self.folder / "checkpoints"
+
     def point(self, point_id: int) -> Path:
         """All files of a point."""
         return self.points / str(point_id)
@@ -91,13 +99,14 @@ class Paths:
         """A trial's own folder."""
         return self.points / str(point_id) / f"{TRIAL}s" / str(number)
 
-    def model(self, point_id: int, number: int) -> Path:
-        """A trial's weights: a `state_dict`."""
-        return self.trial(point_id, number) / _MODEL
+    def model(self, point_id: int, number: int, budget: int | None = None) -> Path:
+        """A trial's weights: a `state_dict`.  Each budget has its own."""
+        path = self.trial(point_id, number) / _MODEL
+        return path.with_stem(path.stem + _suffix(budget))
 
     @property
     def model_pattern(self) -> str:
-        """`model` with places for `id` and `number`."""
+        """`model`, without a budget, with places for `id` and `number`."""
         folder = str(self.points).replace("{", "{{").replace("}", "}}")
         return f"{folder}/{{id}}/{TRIAL}s/{{number}}/{_MODEL}"
 
@@ -117,7 +126,8 @@ def refuse_links(paths: Paths) -> None:
     Raises:
         FolderError: one is; the message says which.
     """
-    for path in (paths.logs, paths.points, paths.added, paths.history, *_database_files(paths)):
+    ours = (paths.logs, paths.points, paths.checkpoints, paths.added, paths.history)
+    for path in (*ours, *_database_files(paths)):
         refuse_link(path)
     if paths.logs.is_dir():
         for path in paths.logs.iterdir():
@@ -129,7 +139,7 @@ def move_to_history(paths: Paths) -> Path | None:
 
     The database is moved last, so that after a crash the move can be repeated.
     """
-    theirs = (paths.points, paths.logs, paths.added, *_database_files(paths))
+    theirs = (paths.points, paths.checkpoints, paths.logs, paths.added, *_database_files(paths))
     found = [path for path in theirs if path.exists()]
     if not found:
         return None
@@ -143,6 +153,10 @@ def move_to_history(paths: Paths) -> Path | None:
     for path in found:
         path.replace(target / path.name)
     return target
+
+
+def _folders(paths: Paths) -> tuple[Path, ...]:
+    return paths.points, paths.checkpoints, paths.logs
 
 
 def _database_files(paths: Paths) -> tuple[Path, ...]:

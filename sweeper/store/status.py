@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from sweeper.locking import read_lock
 from sweeper.records import CHECK, Status, Step, is_trial
 from sweeper.results import SweepResult
 from sweeper.store.asked import AskedTrials, asked_trials
+from sweeper.store.checkpoints import checkpoint_files
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 
@@ -37,6 +39,15 @@ def read_status(store: Store, paths: Paths, results: SweepResult) -> Status:
         began=min((began for began, _ in ended.times), default=None),
         last=max((last for _, last in ended.times), default=None),
     )
+
+
+def checkpoint_size(paths: Paths) -> tuple[int, int]:
+    """The number of checkpoints, and their bytes."""
+    sizes = []
+    for path in checkpoint_files(paths):
+        with contextlib.suppress(FileNotFoundError):  # a trial has just ended
+            sizes.append(path.lstat().st_size)
+    return len(sizes), sum(sizes)
 
 
 @dataclass(slots=True)

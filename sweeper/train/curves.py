@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from sweeper.train.checkpoints import Saved
 from sweeper.train.data.samples import Data, Indices, SampleSet, in_order
 from sweeper.train.problem.declared import MEASURED, Declared
 from sweeper.train.problem.inputs import call_model
@@ -42,20 +43,52 @@ class Trained:
     """The loss, if it has parameters of its own, which are saved too."""
 
 
-def curve_steps(steps: int, samples: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The steps after which a curve is measured: evenly spaced, including the last one."""
+Steps = np.ndarray[Any, np.dtype[np.int64]]
+
+
+def curve_steps(trial: Trial, samples: int) -> Steps:
+    """The steps after which a trial's curves are measured, including the last one.
+
+    They are evenly spaced: `samples` in a trial without a budget.  A trial with a budget that
+    others go on from has as many in each cycle, rounded up, as one without.
+    """
+    if not trial.goes_on:
+        return _evenly_spaced(trial.steps, samples)
+    own = trial.own_cycles or trial.cycles
+    of_one = _evenly_spaced(trial.cycle_steps, -(-samples // own))
+    firsts = np.arange(trial.cycles, dtype=np.int64) * trial.cycle_steps
+    return (firsts[:, None] + of_one).ravel()
+
+
+def _evenly_spaced(steps: int, samples: int) -> Steps:
     if samples == 0:
         return np.empty(0, dtype=np.int64)
     return np.unique(np.ceil(np.linspace(0, steps, samples + 1)[1:]).astype(np.int64))
 
 
-def choose_samples(data: Data, streams: Streams, trial: Trial, points: int) -> dict[str, Indices]:
-    """The samples of each set that a trial's curves of `points` points are measured on.
+def begin_curves(steps: Steps, saved: Saved | None) -> dict[str, Any]:
+    """Curves with a point after each of these steps: those of a checkpoint, and NaN from there."""
+    curves: dict[str, Any] = {"step": steps}
+    for name in CURVES:
+        curves[name] = np.full(len(steps), np.nan)
+        if saved is not None:
+            known = saved.curves[name]
+            curves[name][: len(known)] = known
+    return curves
+
+
+def choose_samples(
+    data: Data, streams: Streams, trial: Trial, curve_samples: int
+) -> dict[str, Indices]:
+    """The samples of each set that a trial's curves are measured on.
 
     Their number follows from `CURVE_SHARE`, if evaluating a sample costs as much as training on it:
     by arithmetic it is a third, but nearly all if steps are compiled, since evaluations are not.
+    It does not depend on the budget.  `curve_samples` is the number of points without a budget,
+    above 0.
     """
-    trained = trial.steps * trial.batch_size
+    trained = trial.own_steps * trial.batch_size
+    points = len(_evenly_spaced(trial.own_steps, curve_samples))
     affordable = int(CURVE_SHARE * trained / (2 * points))
     most = max(LEAST_CURVE_SAMPLES, min(CURVE_SAMPLES, affordable))
     generator = streams.generator("evaluation")

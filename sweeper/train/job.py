@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import io
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from sweeper.errors import ChangedCodeError
-from sweeper.files import pack_arrays, write_swapped
+from sweeper.files import pack_arrays
 from sweeper.records import Job, Outcome
+from sweeper.train.checkpoints import checkpoints_of
 from sweeper.train.curves import Trained
 from sweeper.train.eager import probes
 from sweeper.train.eager.constant import constant_loss
@@ -26,10 +23,12 @@ from sweeper.train.eager.describe import describe as describe_point
 from sweeper.train.failures import describe
 from sweeper.train.mode.choose import choose_mode
 from sweeper.train.mode.machine import check_products
+from sweeper.train.models import model_path, save_models
 from sweeper.train.native.toolchain import check_toolchain
 from sweeper.train.opened import data_of
-from sweeper.train.packs import trial as packed
+from sweeper.train.packs.members import Member, most_members, shares
 from sweeper.train.packs.probes import by_batch, by_settings, train_probes
+from sweeper.train.packs.trial import train_pack
 from sweeper.train.problem.fingerprint import fingerprint
 from sweeper.train.problem.spec import TrainContext
 from sweeper.train.streams import Streams
@@ -173,9 +172,9 @@ def _train_probes(
     chosen = [every[number] for number in task.numbers]
     size = chosen[0].batch_size
 
-    def make(stream: int) -> packed.Member:
+    def make(stream: int) -> Member:
         streams = Streams(context.seed, task.point, task.stage, stream)
-        member = packed.Member.make(problem, data, streams, task.params, size)
+        member = Member.make(problem, data, streams, task.params, size)
         if member.trace.digest != task.mode.trace:
             raise CannotPackError("its trace differs from the point's")
         return member
@@ -191,7 +190,7 @@ def _execute_packs(
     A trial whose trace differs from the point's (its code changed, say) is trained eagerly: this
     depends on the trial, not on the pack.
     """
-    members: list[packed.Member] = []
+    members: list[Member] = []
     most, mode = len(task.numbers), task.mode.kind or PACKED
     for number in task.numbers:
         started = time.time()
@@ -207,10 +206,14 @@ def _execute_packs(
         except BaseException as error:  # noqa: BLE001 - as above
             yield _outcome(task, number, started, functools.partial(_raise, error))
         else:
+            trial, trace = told.of(number), task.mode.trace or ""
+            member.resume(checkpoints_of(context, task, number, trial, trace))
             members.append(member)
-            most = packed.most_members(member, mode)
-    for share in packed.shares(members, most):
-        yield from _execute_pack(context, fd, task, told, share)
+            most = most_members(member, mode)
+    for begins in sorted({member.begins for member in members}):
+        together = [member for member in members if member.begins == begins]
+        for share in shares(together, most):
+            yield from _execute_pack(context, fd, task, told, share)
 
 
 def _execute_pack(
@@ -218,13 +221,13 @@ def _execute_pack(
     fd: int | None,
     task: Task,
     told: Trials,
-    members: Sequence[packed.Member],
+    members: Sequence[Member],
 ) -> Iterator[Outcome]:
     started = time.time()
     torch.set_num_threads(context.threads)  # a model may have changed it
     problem, data = data_of(context, fd, task)
     samples, mode = context.curve_samples, task.mode.kind or PACKED
-    found = packed.train_pack(problem, data, members, told, samples, mode)
+    found = train_pack(problem, data, members, told, samples, mode)
     done: list[Outcome] = []
     try:
         for member, trained in found:
@@ -250,12 +253,10 @@ def _execute_pack(
         yield from _execute_packs(context, fd, replace(task, numbers=(number,)), told)
 
 
-def _member(
-    context: TrainContext, fd: int | None, task: Task, told: Trials, number: int
-) -> packed.Member:
+def _member(context: TrainContext, fd: int | None, task: Task, told: Trials, number: int) -> Member:
     problem, data = data_of(context, fd, task)
     streams = Streams(context.seed, task.point, task.stage, number)
-    return packed.Member.make(problem, data, streams, task.params, told.first.batch_size)
+    return Member.make(problem, data, streams, task.params, told.first.batch_size)
 
 
 def _raise(error: BaseException) -> _Found:
@@ -319,12 +320,14 @@ def _train_trial(
 ) -> _Found:
     problem, data = data_of(context, fd, task)
     streams = Streams(context.seed, task.point, task.stage, number)
-    folder = _model_path(context, task, number).parent
+    folder = model_path(context, task, number).parent
     # Imports ignite, which takes as long as torch, so not before it is needed.
     from sweeper.train.eager.trial import train_trial
 
     own, samples = data.of_trial(number), context.curve_samples
-    trained = train_trial(problem, own, streams, task.params, trial, samples, folder)
+    # What handlers keep in variables of their own cannot be restored.
+    kept = None if problem.handlers is not None else checkpoints_of(context, task, number, trial)
+    trained = train_trial(problem, own, streams, task.params, trial, samples, folder, kept)
     return _kept(context, task, number, trained)
 
 
@@ -362,23 +365,5 @@ def _fingerprint(context: TrainContext, fd: int | None, task: Task) -> dict[str,
 
 def _kept(context: TrainContext, task: Task, number: int, trained: Trained) -> _Found:
     """Save a trial's model; return its metrics, arrays and checksums."""
-    info: dict[str, str] = {}
-    if context.save_models:
-        path = _model_path(context, task, number)
-        info["model_sha256"] = _save_model(trained.model, path)
-        if trained.loss is not None:
-            info["loss_sha256"] = _save_model(trained.loss, path.with_name("loss.pt"))
+    info = save_models(context, task, number, trained) if context.save_models else {}
     return _Found(trained.metrics, trained.arrays, info)
-
-
-def _model_path(context: TrainContext, task: Task, number: int) -> Path:
-    return Path(context.model_path.format(id=task.point_id, number=number))
-
-
-def _save_model(model: nn.Module, path: Path) -> str:
-    """Save a model durably, before the outcome with its checksum is sent."""
-    buffer = io.BytesIO()
-    torch.save(model.state_dict(), buffer)
-    data = buffer.getvalue()
-    write_swapped(path, data, sync=True)
-    return hashlib.sha256(data).hexdigest()

@@ -6,8 +6,9 @@ Every stream is spawned from the sweep's seed; nothing reads the clock.
 from __future__ import annotations
 
 import contextlib
+import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -79,6 +80,24 @@ def _restore(states: _States) -> None:
     random.setstate(states[2])
 
 
+def written_globals() -> dict[str, Any]:
+    """The states of the global generators, as tensors and texts."""
+    own, (kind, keys, *numbers), python = _states()
+    return {
+        "torch": own,
+        "numpy": json.dumps([kind, keys.tolist(), *numbers]),
+        "python": json.dumps(python),
+    }
+
+
+def restore_globals(states: Mapping[str, Any]) -> None:
+    """Set the global generators to states that `written_globals` gave."""
+    kind, keys, *numbers = json.loads(states["numpy"])
+    version, words, gauss = json.loads(states["python"])
+    numpy = (kind, np.array(keys, dtype=np.uint32), *numbers)
+    _restore((states["torch"], numpy, (version, tuple(words), gauss)))
+
+
 def _differ(one: _States, other: _States) -> bool:
     return (
         not torch.equal(one[0], other[0])
@@ -103,22 +122,23 @@ class RngFork:
     Reading and writing numpy's state alone takes as long as a small training step.
     """
 
-    def __init__(self) -> None:
-        self._draws = True
-        self._known = False
+    def __init__(self, *, every: bool = False) -> None:
+        """`every`: each block is taken to draw, whatever the first does."""
+        self.draws: bool | None = True if every else None
+        """Whether blocks draw; None before the first."""
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
         """As `fork_rng`."""
-        if not self._draws:
+        if self.draws is False:
             yield
             return
         before = _states()
         try:
             yield
         finally:
-            if not self._known:
-                self._known, self._draws = True, _differ(before, _states())
+            if self.draws is None:
+                self.draws = _differ(before, _states())
             _restore(before)
 
 

@@ -210,6 +210,8 @@ class OpenProblem:
         threads: int,
         numerics: int,
         model_path: str,
+        checkpoints: str,
+        checkpoint_every: float,
         curve_samples: int,
         save_models: bool,
         allow_changed_code: bool,
@@ -224,6 +226,8 @@ class OpenProblem:
             curve_samples=curve_samples,
             save_models=save_models,
             model_path=model_path,
+            checkpoints=checkpoints,
+            checkpoint_every=checkpoint_every,
             numerics=numerics,
             allow_changed_code=allow_changed_code,
         )

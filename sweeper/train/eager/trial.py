@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,30 @@ from torch import Tensor, nn
 from sweeper.files import make_folder
 from sweeper.records import Params
 from sweeper.signature import decode, without_aliases
+from sweeper.train.checkpoints import Checkpoints, Saved
 from sweeper.train.curves import (
-    CURVES,
     Trained,
+    begin_curves,
     choose_samples,
     curve_steps,
     measure_declared,
 )
-from sweeper.train.data.samples import Batch, Data, Indices, SampleSet, in_order, shuffled
+from sweeper.train.data.samples import (
+    Batch,
+    Data,
+    Indices,
+    LoadedSet,
+    PartSet,
+    SampleSet,
+    in_order,
+    shuffled,
+)
+from sweeper.train.eager.training import Training
 from sweeper.train.problem.inputs import call_model
 from sweeper.train.problem.metrics import Measure, Tally, evaluating
-from sweeper.train.problem.optimizers import make_optimizer, set_rate
+from sweeper.train.problem.optimizers import set_rate
 from sweeper.train.problem.problem import Problem
-from sweeper.train.streams import RngFork, Streams, fork_rng
+from sweeper.train.streams import RngFork, Streams
 from sweeper.train.tuning.range_plan import batches_per_epoch
 from sweeper.train.tuning.schedule import cycle_rates
 from sweeper.train.tuning.trials import Trial as Settings
@@ -66,17 +77,15 @@ def train_trial(
     told: Settings,
     curve_samples: int,
     folder: Path,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
     """Train a trial as planned; a loss that is not finite ends it, and counts as a result.
 
-    `params` are the point's, encoded.
+    `params` are the point's, encoded.  It goes on from the latest of its `checkpoints` that fits.
     """
-    streams.seed_globals("init")
-    full, model = problem.make_model(params)
-    loss = problem.make_loss(params)
-    optimizer = make_optimizer(problem.optimizer(params), model, told.lr_start, loss)
+    training, saved = _begin(problem, data, streams, params, told, checkpoints)
+    model, loss, optimizer = training.model, training.loss, training.optimizer
     judging = problem.measure(loss)
-    streams.seed_globals("inside")
 
     def step(engine: Engine, batch: Batch) -> float:
         x, y = batch
@@ -93,7 +102,7 @@ def train_trial(
         return reached
 
     trainer = Engine(step)
-    epochs = Epochs(data.train, told.batch_size, streams.generator("order"))
+    epochs = Epochs(data.train, told.batch_size, training.order)
     every = cycle_rates(told)
 
     def set_rates(engine: Engine) -> None:
@@ -103,23 +112,88 @@ def train_trial(
 
     trainer.add_event_handler(Events.ITERATION_STARTED, set_rates)
     evaluator = Evaluator(problem, model, judging)
-    curves = _record_curves(trainer, evaluator, data, streams, told, curve_samples)
+    if saved is not None:
+        evaluator.rng_fork.draws = saved.state[_DRAWS]
+    curves = _record_curves(trainer, evaluator, data, streams, told, curve_samples, saved)
     if problem.handlers is not None:
         make_folder(folder)
         decoded = without_aliases(decode(params, problem.find))
         trial = Trial(streams.number, streams.trial_seed, decoded, folder)
         problem.handlers(trainer, evaluator.engine, trial)
+    if checkpoints is not None:
+        watched = _watched(data, checkpoints)
+        _save_cycles(trainer, evaluator, training, watched, told, curves, checkpoints)
     model.train()
-    trainer.run(epochs, max_epochs=told.cycle_epochs * told.cycles)
-    # A handler may end training early, which is no divergence.
-    diverged = not math.isfinite(trainer.state.output)  # type: ignore[arg-type]
+    diverged = _run(trainer, epochs, told, saved)
     metrics: dict[str, float] = {}
     for name, samples in data.sets.items():
         measured = (math.nan, 0.0) if diverged else evaluator.measure(samples, name)
         metrics[f"loss_{name}"], metrics[f"perf_{name}"] = measured
     metrics |= measure_declared(problem.metrics, model, loss, data, diverged=diverged)
     own = isinstance(loss, nn.Module) and any(True for _ in loss.parameters())
-    return Trained(metrics, curves, full, loss if own else None)
+    return Trained(metrics, curves, training.full, loss if own else None)
+
+
+def _begin(
+    problem: Problem,
+    data: Data,
+    streams: Streams,
+    params: str,
+    told: Settings,
+    checkpoints: Checkpoints | None,
+) -> tuple[Training, Saved | None]:
+    """A training at its start, or where a checkpoint goes on."""
+    saved = None if checkpoints is None else checkpoints.read()
+    training = Training.make(problem, streams, params, told.lr_start)
+    if saved is None or training.restore(saved.state, _watched(data, checkpoints)):
+        return training, saved
+    return Training.make(problem, streams, params, told.lr_start), None
+
+
+def _watched(data: Data, checkpoints: Checkpoints | None) -> list[Any]:
+    """The datasets, if they may change when samples are read from them."""
+    if checkpoints is None or not checkpoints.watches_data:
+        return []
+    whole = [part.samples if isinstance(part, PartSet) else part for part in data.sets.values()]
+    return [part.dataset for part in whole if isinstance(part, LoadedSet)]
+
+
+def _save_cycles(
+    trainer: Engine,
+    evaluator: Evaluator,
+    training: Training,
+    watched: list[Any],
+    told: Settings,
+    curves: Mapping[str, Any],
+    checkpoints: Checkpoints,
+) -> None:
+    """Save each cycle's end, where that is due."""
+
+    def save(engine: Engine) -> None:
+        cycles = engine.state.epoch // told.cycle_epochs
+        if checkpoints.is_due(cycles):
+            state = training.state(watched)
+            if state is not None:
+                state[_DRAWS] = evaluator.rng_fork.draws
+                checkpoints.write(Saved(cycles, curves, state))
+
+    trainer.add_event_handler(Events.EPOCH_COMPLETED(every=told.cycle_epochs), save)
+
+
+_DRAWS = "evaluation draws"
+
+
+def _run(trainer: Engine, epochs: Epochs, told: Settings, saved: Saved | None) -> bool:
+    """Train all epochs, or those after a checkpoint; return whether it diverged."""
+    last = told.cycle_epochs * told.cycles
+    if saved is not None:
+        done = told.cycle_epochs * saved.cycles
+        if done == last:
+            return False
+        trainer.load_state_dict({"epoch": done, "max_epochs": last, "epoch_length": len(epochs)})
+    trainer.run(epochs, max_epochs=last)
+    # A handler may end training early, which is no divergence.
+    return not math.isfinite(trainer.state.output)  # type: ignore[arg-type]
 
 
 class Evaluator:
@@ -129,7 +203,7 @@ class Evaluator:
         self._model, self._judging = model, judging
         self._tally = Tally(self._judging, 0)
         # Handlers may draw random numbers.
-        self._rng_fork = RngFork() if problem.handlers is None else fork_rng
+        self.rng_fork = RngFork(every=problem.handlers is not None)
         self.engine = Engine(self._step)
         self.engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
 
@@ -145,7 +219,7 @@ class Evaluator:
         places = in_order(count)
         indices = list(places) if chosen is None else [chosen[place] for place in places]
         self.engine.state.dataset = name  # type: ignore[attr-defined]
-        with self._rng_fork(), evaluating(self._model, self._judging.loss):
+        with self.rng_fork(), evaluating(self._model, self._judging.loss):
             self.engine.run(samples.batches(indices), max_epochs=1, epoch_length=len(indices))
             return self._tally.result()
 
@@ -170,13 +244,14 @@ def _record_curves(
     streams: Streams,
     told: Settings,
     samples: int,
+    saved: Saved | None,
 ) -> dict[str, Any]:
     """Arrays that fill while the trainer runs; what a diverged trial does not reach is NaN."""
-    wanted = curve_steps(told.steps, samples)
+    wanted = curve_steps(told, samples)
     if not len(wanted):
         return {}
-    chosen = choose_samples(data, streams, told, len(wanted))
-    curves: dict[str, Any] = {name: np.full(len(wanted), np.nan) for name in CURVES}
+    chosen = choose_samples(data, streams, told, samples)
+    curves = begin_curves(wanted, saved)
     place_of = {int(step): place for place, step in enumerate(wanted)}
 
     def record(engine: Engine) -> None:
@@ -188,4 +263,4 @@ def _record_curves(
 
     due = Events.ITERATION_COMPLETED(event_filter=lambda _, event: event in place_of)
     trainer.add_event_handler(due, record)
-    return {"step": wanted, **curves}
+    return curves

@@ -21,7 +21,7 @@ from sweeper.train.data.samples import Data, Indices, SampleSet, in_order
 from sweeper.train.mode.precision import InDouble
 from sweeper.train.mode.stretch import CHECK_STEPS, Stretch, batches_of, rates_of
 from sweeper.train.packs.evaluation import PackEvaluation
-from sweeper.train.packs.trial import Member, stack, state_of
+from sweeper.train.packs.members import Member, stack, state_of
 from sweeper.train.problem.metrics import Measure, evaluating, measured_loss
 from sweeper.train.problem.optimizers import make_optimizer, set_rate
 from sweeper.train.problem.problem import Problem

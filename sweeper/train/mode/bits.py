@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sweeper.train.curves import choose_samples, curve_steps
+from sweeper.train.curves import choose_samples
 from sweeper.train.data.samples import Data, Indices, SampleSet, in_order, placed
 from sweeper.train.mode.agreement import compare
 from sweeper.train.mode.stretch import CHECK_STEPS, Stretch, batches_of, rates_of
 from sweeper.train.native.cache import replicas_of
 from sweeper.train.packs.evaluation import CHUNK, gather
+from sweeper.train.packs.members import Member, gaining, stack_members
 from sweeper.train.packs.step import FlatStep, NativeStep, numbers_of
-from sweeper.train.packs.trial import Member, evaluation_of, gaining, stack_members
+from sweeper.train.packs.trial import evaluation_of
 from sweeper.train.problem.problem import Problem
 from sweeper.train.problem.recipe import Recipe
 from sweeper.train.tuning.held_out import held_out
@@ -109,7 +110,6 @@ class _Own:
 
 def _own(data: Data, members: list[Member], trial: Trial, curve_samples: int) -> Iterator[_Own]:
     """Samples that differ between members: their parts of a split set, and those of curves."""
-    points = len(curve_steps(trial.steps, curve_samples))
     whole = {"train": data.train, "val": data.val}
     pairs = [(0, 1)] if data.splits is None else data.splits.pairs
     for pair in pairs:
@@ -119,10 +119,10 @@ def _own(data: Data, members: list[Member], trial: Trial, curve_samples: int) ->
                 every = [part.sets[name] for part in parts]
                 chosen = [placed(part, np.arange(len(part))) for part in every]
                 yield _Own(name, samples, chosen)
-        if not points:
+        if not curve_samples:
             continue
         curves = [
-            choose_samples(part, member.streams, trial, points)
+            choose_samples(part, member.streams, trial, curve_samples)
             for part, member in zip(parts, members, strict=True)
         ]
         for name, samples in whole.items():

@@ -22,11 +22,8 @@ from sweeper.train.mode.machine import PLACE_MATTERS, products_depend_on_place
 from sweeper.train.mode.snapshot import contents
 from sweeper.train.mode.stretch import CHECK_STEPS, batches_of
 from sweeper.train.native.toolchain import NotCompiledError, toolchain
-from sweeper.train.packs.trial import (
-    Member,
-    evaluation_of,
-    first_batch,
-)
+from sweeper.train.packs.members import Member, first_batch
+from sweeper.train.packs.trial import evaluation_of
 from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Streams
 from sweeper.train.tuning.trials import COMPILED, EAGER, PACKED, ExecutionMode, Trial

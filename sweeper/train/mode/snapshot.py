@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copyreg
+import hashlib
 import types
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,18 @@ def contents(parts: Sequence[Any]) -> list[Any]:
         CannotPackError: an object cannot be inspected.
     """
     look = _Look(parts)
+    return [[(name, look(value)) for name, value in _held(part)] for part in parts]
+
+
+def described(parts: Sequence[Any], tensors: Sequence[Tensor]) -> list[Any]:
+    """As `contents`, equal in another process, too, to one of an object with the same contents.
+
+    `tensors` are left out: they are named by their place.  Other tensors count by their values.
+
+    Raises:
+        CannotPackError: an object cannot be inspected.
+    """
+    look = _LookAnywhere(parts, tensors)
     return [[(name, look(value)) for name, value in _held(part)] for part in parts]
 
 
@@ -59,11 +72,11 @@ class _Look:
         if type(value) in _PLAIN:
             return repr(value)
         if isinstance(value, _FIXED) or id(value) in self._known:
-            return id(value)
+            return self._name(value)
         if isinstance(value, Tensor):
-            return id(value), value._version, value.data_ptr()  # noqa: SLF001
+            return self._tensor(value)
         if isinstance(value, np.ndarray):
-            return value.shape, value.dtype.str, value.tobytes()
+            return self._array(value)
         if id(value) in self._seen:
             return self._seen[id(value)][0]
         self._seen[id(value)] = (len(self._seen), value)
@@ -74,6 +87,16 @@ class _Look:
             kind = type(value).__name__
             return kind, [*map(self, value)], self(getattr(value, "__dict__", None))
         return type(value).__name__, self(self._inside(value))
+
+    def _name(self, value: Any) -> Any:
+        """Which immutable object, or which of the known ones."""
+        return id(value)
+
+    def _tensor(self, tensor: Tensor) -> Any:
+        return id(tensor), tensor._version, tensor.data_ptr()  # noqa: SLF001
+
+    def _array(self, array: Any) -> Any:
+        return array.shape, array.dtype.str, array.tobytes()
 
     @staticmethod
     def _inside(value: Any) -> Any:
@@ -102,6 +125,44 @@ class _Look:
         if isinstance(how, str):
             return how
         return [list(part) if isinstance(part, Iterator) else part for part in how]
+
+
+def bytes_of(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The bytes of its numbers, in order."""
+    return tensor.detach().reshape(-1).contiguous().view(torch.uint8).numpy(force=True)
+
+
+class _LookAnywhere(_Look):
+    """As `_Look`, without addresses of this process."""
+
+    def __init__(self, known: Sequence[Any], tensors: Sequence[Tensor]) -> None:
+        super().__init__(known)
+        self._bytes = 0
+        self._place = {id(part): place for place, part in enumerate([*known, *tensors])}
+
+    def _name(self, value: Any) -> Any:
+        if id(value) in self._known:
+            return self._place[id(value)]
+        if isinstance(value, types.CodeType):
+            return value.co_qualname, value.co_firstlineno
+        if isinstance(value, type | types.ModuleType):
+            return getattr(value, "__module__", ""), getattr(value, "__qualname__", value.__name__)
+        return type(value).__name__, str(value)
+
+    def _tensor(self, tensor: Tensor) -> Any:
+        if id(tensor) in self._place:
+            return self._place[id(tensor)], tensor.requires_grad
+        return str(tensor.dtype), tuple(tensor.shape), self._array(bytes_of(tensor))
+
+    def _array(self, array: Any) -> Any:
+        self._bytes += array.nbytes
+        if array.dtype.hasobject or self._bytes > _MOST_BYTES:
+            raise CannotPackError("it holds an array that is too large to be compared")
+        digest = hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+        return array.shape, array.dtype.str, digest
+
+
+_MOST_BYTES = 2**30
 
 
 _EMPTY = types.CellType()

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from sweeper.train.data.samples import Data
-from sweeper.train.packs.trial import Member, keys_of
+from sweeper.train.packs.loop import keys_of
+from sweeper.train.packs.members import Member
 from sweeper.train.streams import fork_rng
 from sweeper.train.tuning.trials import Trial
 

@@ -11,22 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from sweeper.train.data.samples import Data, Indices, endless
 from sweeper.train.packs.evaluation import PackEvaluation, gather
-from sweeper.train.packs.step import numbers_of
-from sweeper.train.packs.trial import (
-    Member,
-    keys_of,
-    least_of,
-    make_step,
-    most_members,
-    padded,
-    shares,
-    stack_members,
-)
+from sweeper.train.packs.loop import Pack
+from sweeper.train.packs.members import Member, most_members, padded, shares
 from sweeper.train.problem.metrics import INVERSE_LOSS, Measure
 from sweeper.train.problem.problem import Problem
 from sweeper.train.task import Task
@@ -35,7 +25,6 @@ from sweeper.train.tuning.ladder import Probe
 from sweeper.train.tuning.schedule import cycle_ends, rates
 from sweeper.train.tuning.stages import LadderRound
 from sweeper.train.tuning.trials import NO_MODE, Trials
-from sweeper.train.vectorize.optimizers import find_optimizer
 
 Make = Callable[[int], Member]
 """A member of a pack, by the number of its streams."""
@@ -94,36 +83,24 @@ def _train(
     problem: Problem, data: Data, probes: Sequence[Probe], members: Sequence[Member], mode: str
 ) -> list[list[float]]:
     """The held-out losses of a pack's probes."""
-    trace, steps, batch_size = members[0].trace, probes[0].steps, probes[0].batch_size
-    least = least_of(trace, mode)
-    recipe = problem.recipe(members[0].model, members[0].params)
-    step = make_step(mode, trace, recipe, stack_members(members, least), data.train.labels)
+    steps, cycles = probes[0].steps, probes[0].cycles
     parts = {member.streams.number: held_out(data, member.streams) for member in members}
     kept, held = zip(*(parts[member.streams.number] for member in members), strict=True)
-    cycles = probes[0].cycles
-    every = [
-        rates(one.schedule, one.high, steps, cycles, one.warmup) for one in padded(probes, least)
-    ]
-    numbers = numbers_of(find_optimizer(recipe), np.stack(every, 1), step.replicas, torch.float32)
-    keys = keys_of([member.streams for member in members], trace, steps, least)
+    every = [rates(one.schedule, one.high, steps, cycles, one.warmup) for one in probes]
+    pack = Pack.make(problem, data, members, every, mode)
     judging = Measure(INVERSE_LOSS, members[0].loss, problem.numerics)
-    finite = np.ones(step.replicas, dtype=bool)
-    batches = _batches(data, members, kept, batch_size, steps, least)
+    replicas = pack.step.replicas
+    batches = _batches(data, members, kept, probes[0].batch_size, steps, replicas)
     evaluation = PackEvaluation(judging, members[0].model)
     ends = cycle_ends(steps, cycles)
-    losses = np.full((len(ends), step.replicas), math.inf)
-    for number, ((x, y), key, settings) in enumerate(zip(batches, keys, numbers, strict=True), 1):
-        reached = step(x, y, key, settings)
-        if not math.isfinite(float(reached.sum())):
-            for place in np.flatnonzero(~np.isfinite(reached.numpy())):
-                finite[place] &= judging.counts_nothing(y[place])
-            if not finite.any():
-                break
-        if number in ends:
-            found = evaluation.measure(step.state, data.train, padded(held, least))
-            of_all = np.array([loss for loss, _ in found])
-            losses[ends.index(number)] = np.where(finite & np.isfinite(of_all), of_all, math.inf)
-    return [list(map(float, column)) for column in losses.T[: len(probes)]]
+    losses = np.full((len(ends), len(probes)), math.inf)
+    for number, _ in pack.run(batches, judging):
+        if number in ends and pack.left:
+            found = evaluation.measure(pack.step.state, data.train, padded(held, replicas))
+            for place in pack.left:
+                loss, _ = found[place]
+                losses[ends.index(number), place] = loss if math.isfinite(loss) else math.inf
+    return [list(map(float, column)) for column in losses.T]
 
 
 def _batches(

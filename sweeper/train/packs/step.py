@@ -30,6 +30,10 @@ class PackStep(Protocol):
     def state(self) -> list[Tensor]:
         """The parameters and buffers after the last step."""
 
+    @property
+    def optimizer(self) -> Sequence[Tensor]:
+        """The optimiser's states after the last step, in the order of `Optimizer.start`."""
+
     def __call__(self, x: Tensor, y: Tensor, keys: Tensor, numbers: Tensor) -> Tensor:
         """Make one step; return the losses, shape (replicas,).
 
@@ -63,6 +67,11 @@ class FlatStep:
         """See `PackStep`."""
         return [*self.parameters, *self.buffers]
 
+    @property
+    def optimizer(self) -> Sequence[Tensor]:
+        """See `PackStep`."""
+        return self._states
+
     def __call__(self, x: Tensor, y: Tensor, keys: Tensor, numbers: Tensor) -> Tensor:
         """See `PackStep`."""
         count = len(self.parameters)
@@ -83,7 +92,7 @@ class NativeStep:
         self._models, self._trace, self._recipe = models, trace, recipe
         self.state = [*models[0], *models[1]]
         self.replicas = len(self.state[0])
-        self._kept = [*find_optimizer(recipe).start(models[0]), *self.state]
+        self.optimizer = find_optimizer(recipe).start(models[0])
         self._native: Native | None = None
 
     def __call__(self, x: Tensor, y: Tensor, keys: Tensor, numbers: Tensor) -> Tensor:
@@ -93,7 +102,7 @@ class NativeStep:
             NotCompiledError: it cannot be compiled here.
         """
         if self._native is None:
-            self._native = native(self._plan(x, y, keys), self._kept)
+            self._native = native(self._plan(x, y, keys), [*self.optimizer, *self.state])
         return self._native(x, y, keys, numbers)
 
     def _plan(self, x: Tensor, y: Tensor, keys: Tensor) -> CompilePlan:

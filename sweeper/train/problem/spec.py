@@ -137,6 +137,10 @@ class TrainContext:
     save_models: bool
     model_path: str
     """The path of a trial's weights, with placeholders for `id` and `number`."""
+    checkpoints: str = ""
+    """The folder of checkpoints; empty: none are kept."""
+    checkpoint_every: float = 60.0
+    """Seconds between the checkpoints of a trial, at least."""
     numerics: int = NUMERICS
     """The numerics release that the folder was begun with."""
     allow_changed_code: bool = False

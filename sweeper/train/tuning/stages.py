@@ -14,7 +14,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self, TypeAlias
 
-from sweeper.records import CHECK, DESCRIBE, TRIAL, WAY, Running, Step, Tuned, TunedSettings
+from sweeper.records import (
+    CHECK,
+    DESCRIBE,
+    TRIAL,
+    WAY,
+    Running,
+    Step,
+    Tuned,
+    TunedSettings,
+    is_trial,
+)
 from sweeper.train.tuning.ladder import Candidate, Probe
 from sweeper.train.tuning.trials import (
     ExecutionMode,
@@ -53,7 +63,12 @@ STAGE_CODES = {
 
 
 def split_stage(stage: str) -> tuple[str, int]:
-    """A stage's base name and attempt: `"lr_range.2"` is `("lr_range", 2)`."""
+    """A stage's base name and attempt: `"lr_range.2"` is `("lr_range", 2)`.
+
+    Trials are one stage whatever their budget, so that they share their random streams.
+    """
+    if is_trial(stage):
+        return TRIAL, 0
     base, _, attempt = stage.partition(".")
     return base, int(attempt or 0)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any, TypeAlias
 
 from sweeper.records import Step
@@ -102,6 +102,32 @@ class Trial:
     """The held-out loss that the probes of these settings reached; infinite, stored as null, if
     all had diverged.  None: tuned by range tests, which do not give it."""
     mode: ExecutionMode = NO_MODE
+    own_cycles: int | None = None
+    """With a budget: the cycles of a trial without one.  Never stored."""
+
+    @property
+    def cycle_steps(self) -> int:
+        """Steps of one cycle."""
+        return self.steps // self.cycles
+
+    @property
+    def own_steps(self) -> int:
+        """Steps of a trial without a budget."""
+        return self.steps if self.own_cycles is None else self.cycle_steps * self.own_cycles
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a trial with a larger budget begins with the same steps as this one.
+
+        It does if its rates repeat from cycle to cycle; other schedules span the whole trial.
+        """
+        repeats = self.schedule in (None, "triangular", "constant") and not self.warmup
+        return self.own_cycles is not None and repeats
+
+    def with_budget(self, cycles: int) -> Trial:
+        """These settings for a trial of so many cycles."""
+        own = self.own_cycles or self.cycles
+        return replace(self, cycles=cycles, steps=self.cycle_steps * cycles, own_cycles=own)
 
     @classmethod
     def read(cls, payload: Payload) -> Trial:
@@ -138,6 +164,11 @@ class Trials:
     def of(self, number: int) -> Trial:
         """The settings of trial `number`: those of its tuning."""
         return self.tunings[number % len(self.tunings)] if self.tunings else self.first
+
+    def with_budget(self, cycles: int) -> Trials:
+        """These settings for trials of so many cycles."""
+        tunings = tuple(one.with_budget(cycles) for one in self.tunings)
+        return replace(self, first=self.first.with_budget(cycles), tunings=tunings)
 
     @classmethod
     def read(cls, payload: Payload) -> Trials:
