@@ -153,6 +153,9 @@ SELECTORS = {
     "tuned comparison": lambda: TunedComparison(
         Domain(v=[1, 2]), Domain(x=IntUniform(0, 9)), 3, 4, tunings=2
     ),
+    "tuned comparison by optuna": lambda: TunedComparison(
+        Domain(v=[1, 2]), Domain(x=IntUniform(0, 9)), 5, 4, tunings=2, sampler="tpe"
+    ),
     "optuna": lambda: OptunaSearch({"a": range(9), "b": Uniform(0, 1)}, 12, look_ahead=3),
     "optuna, cma-es": lambda: OptunaSearch(
         {"b": Uniform(0, 1), "c": Uniform(0, 1)}, 9, 2, sampler="cmaes", look_ahead=2

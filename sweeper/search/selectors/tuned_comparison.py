@@ -41,7 +41,8 @@ class _Search:
     best: float | None = None
     chosen: Params | None = None
     told: dict[str, Params] = field(default_factory=dict)
-    """The nuisance parameters of points that are asked for, by the key of the whole point."""
+    """The nuisance parameters of points that were asked for, by the key of the whole point; a
+    selector may ask for one again."""
     judged: bool = False
     """Whether the trials of the best point were asked for."""
 
@@ -65,14 +66,14 @@ class _Search:
         value = None if result.failures else goal.mean(result)
         if value is not None and (self.best is None or value > self.best):
             self.best, self.chosen = value, result.params
-        nuisance = self.told.pop(params_key(result.params))
+        nuisance = self.told[params_key(result.params)]
         own = (result.numbers, result.metrics, result.failures, result.budget)
         self.selector.on_results(TrialResults(nuisance, *own))
 
     def fail(self, params: Params, stage: str, error: str) -> None:
         """Note that a point's tuning failed."""
         self.open -= 1
-        self.selector.on_failed(self.told.pop(params_key(params)), stage, error)
+        self.selector.on_failed(self.told[params_key(params)], stage, error)
 
     @property
     def ended(self) -> bool:
@@ -186,21 +187,25 @@ class TunedComparison(ParamSelector):
 
     def on_results(self, result: TrialResults) -> None:
         """Note the result of a point."""
-        search = self._told(result.params)
+        asks = self._asked.get(params_key(result.params))
+        if not asks:  # the point was told as failed
+            return
+        self._open -= 1
+        search = asks.popleft()
         if search is not None:
             search.tell(result, self._goal)
 
     def on_failed(self, params: Params, stage: str, error: str) -> None:
-        """Go on without a point whose tuning failed; failed trials are told with the results."""
+        """Go on without a point whose tuning failed; failed trials are told with the results.
+
+        It is told once for all that was asked of the point.
+        """
         if stage == TRIAL:
             return
-        search = self._told(params)
-        if search is not None:
-            search.fail(params, stage, error)
-
-    def _told(self, params: Params) -> _Search | None:
-        self._open -= 1
-        return self._asked[params_key(params)].popleft()
+        for search in self._asked.pop(params_key(params), ()):
+            self._open -= 1
+            if search is not None:
+                search.fail(params, stage, error)
 
 
 def _seed_of(seed: int, tuning: int) -> int:
