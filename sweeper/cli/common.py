@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, TextIO, TypeAlias
 
@@ -44,13 +44,16 @@ def complain(message: str, code: int) -> int:
     return code
 
 
-def print_results(results: SweepResult, folder: Path) -> None:
-    """Print the table of results, the verdicts, and what failed."""
+def print_results(results: SweepResult, folder: Path, places: Sequence[int] | None = None) -> None:
+    """Print the table of results, the verdicts, and what failed.
+
+    The table has the points at these places, in this order; None: all, as asked for.
+    """
     # Only a terminal limits the width: in a file nothing is cut or left out.
     console = Console() if sys.stdout.isatty() else Console(width=10_000)
     width = console.width if sys.stdout.isatty() else None
     with console.capture() as captured:
-        console.print(results_table(results, width))
+        console.print(results_table(results, width, places))
     for line in captured.get().splitlines():
         say(line.rstrip())
     for line in (*findings(results), *failure_lines(results, folder)):

@@ -61,6 +61,17 @@ def show(
     failures: Annotated[
         bool, typer.Option("--failures", help="Show what failed, with tracebacks.")
     ] = False,
+    sort: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Order the table by a metric's mean, the best first."),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Only the N best points, by --sort or perf_val."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also the points that only earlier runs asked for.")
+    ] = False,
     code: Annotated[
         bool, typer.Option("--code", help="Show how the problem's code has changed.")
     ] = False,
@@ -70,22 +81,29 @@ def show(
     \b
     Examples:
       sweeper show out/digits
+      sweeper show out/digits --sort loss_val --top 10
       sweeper show out/digits --failures
       sweeper show out/digits --code
     """  # noqa: D301 - typer keeps the lines of a paragraph after \b
     return (
         functools.partial(_show_code, folder)
         if code
-        else functools.partial(_show, folder, failures=failures)
+        else functools.partial(_show, folder, sort, top, failures=failures, everything=everything)
     )
 
 
-def _show(folder: Path, *, failures: bool) -> int:
-    results = load(folder)
+def _show(
+    folder: Path, sort: str | None, top: int | None, *, failures: bool, everything: bool
+) -> int:
+    if top is not None and top < 1:
+        raise UsageError(f"--top {top}: it must be a whole number, 1 or more")
+    results = load(folder, everything=everything)
     if failures:
         say(failures_in_full(results))
-    else:
+    elif sort is None and top is None:
         print_results(results, folder)
+    else:
+        print_results(results, folder, results.ranking(sort or "perf_val")[:top])
     return 0
 
 

@@ -395,15 +395,30 @@ class SweepResult(Sequence[PointResult]):
         """
         if self.comparable() is not self:
             return self.comparable().best(metric)
+        ranking = self.ranking(metric)
+        if not any(len(point.perf_val) for point in self):
+            raise UsageError("no point has a finished trial yet")
+        return self[ranking[0]]
+
+    def ranking(self, metric: str = "perf_val") -> list[int]:
+        """The places of all points in the order in which `best` judges them, the best first.
+
+        Points without trials come last.  Unlike `best` it has points of every budget and group.
+
+        Raises:
+            UsageError: there is no such metric, or it has no direction.
+        """
         found = self._metric(metric)
         if found.direction == "none":
             raise UsageError(f"metric={found.name!r}: neither large nor small values are better")
         values = self._values(found)
-        tried = [place for place, one in enumerate(values) if len(one)]
-        if not tried:
-            raise UsageError("no point has a finished trial yet")
-        sound = [place for place in tried if not self.flags[place]]
-        return self[max(sound or tried, key=lambda place: _goodness(values[place], found))]
+
+        def merit(place: int) -> tuple[Any, ...]:
+            if not len(values[place]):
+                return (False,)
+            return (True, not self.flags[place], _goodness(values[place], found))
+
+        return sorted(range(len(self)), key=merit, reverse=True)
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per trial: the parameters (a column each), trial number, settings, metrics.

@@ -31,12 +31,15 @@ def name_point(params: Params) -> str:
 # -- the table ------------------------------------------------------------------------------------
 
 
-def results_table(results: SweepResult, width: int | None = None) -> Table:
+def results_table(
+    results: SweepResult, width: int | None = None, places: Sequence[int] | None = None
+) -> Table:
     """One row per point: its tuned settings, its trials and their mean with the 95 % interval.
 
     The best point by mean `perf_val` has a star; one that could not be tuned, an exclamation mark.
     `perf_train` is left out if the table would be wider than `width` characters; the columns
-    diverged and failed appear only if there are any.
+    diverged and failed appear only if there are any.  `places` are those of the points to show, in
+    this order; None: all, as asked for.
     """
     points = results.summary().points
     best = _best(results)
@@ -64,8 +67,9 @@ def results_table(results: SweepResult, width: int | None = None) -> Table:
             justify="right" if name in {"budget", "batch", "n", "diverged", "failed"} else "left",
             style="dim" if name == "perf_train" else "",
         )
-    for place, cells in enumerate(zip(*columns.values(), strict=True)):
-        table.add_row(*(Text(cell) for cell in cells), style="bold" * (place in best))
+    rows = list(zip(*columns.values(), strict=True))
+    for place in range(len(rows)) if places is None else places:
+        table.add_row(*map(Text, rows[place]), style="bold" * (place in best))
     return table
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sweeper.records import Asked, trial_stage
+from sweeper.records import Asked, budget_of, is_trial, trial_stage
 from sweeper.store.database import Store
 from sweeper.store.rows import is_apart
 
@@ -59,3 +60,21 @@ def asked_trials(store: Store) -> list[AskedTrials]:
         found[key].add(begin, entry.trials)
         counts[key[:2]] = begin + entry.trials
     return list(found.values())
+
+
+def unasked_trials(store: Store, asked: Sequence[AskedTrials]) -> list[AskedTrials]:
+    """The trials of all other points that the folder has results of, in the order of their ids.
+
+    They were asked for by an earlier run; under which group is not known any more.
+    """
+    known = {one.id for one in asked}
+    params = dict(store.encoded_params())
+    signatures = store.signatures()
+    found: list[AskedTrials] = []
+    query = "SELECT point, stage, max(number) FROM outcomes GROUP BY point, stage ORDER BY point"
+    for point_id, stage, last in store.connection.execute(query):
+        if point_id not in known and is_trial(stage) and not is_apart(signatures[point_id]):
+            one = AskedTrials(point_id, signatures[point_id], params[point_id], budget_of(stage))
+            one.add(0, last + 1)
+            found.append(one)
+    return found

@@ -12,7 +12,7 @@ import numpy as np
 from sweeper.records import CLASSIC, REFUSED, Metric, Outcome, Params, Step, TunedSettings, is_trial
 from sweeper.results import METRICS, TEST_METRICS, FailureReport, PointResult, SweepResult, Tested
 from sweeper.signature import decode, encode
-from sweeper.store.asked import AskedTrials, asked_trials
+from sweeper.store.asked import AskedTrials, asked_trials, unasked_trials
 from sweeper.store.database import Store
 from sweeper.store.flags import flags
 from sweeper.store.paths import Paths
@@ -20,29 +20,33 @@ from sweeper.store.rows import is_apart, read_metrics, read_names
 from sweeper.summary import show_params
 
 
-def load(folder: str | Path) -> SweepResult:
+def load(folder: str | Path, *, everything: bool = False) -> SweepResult:
     """The results so far in a sweep's folder, also while it runs.
 
     Runs no code from the folder: classes among the parameters stay `"module:Name"`.
+
+    Args:
+        folder: The sweep's folder.
+        everything: Whether to include points that only earlier runs asked for; they come last.
 
     Raises:
         FolderError: there is no sweep in the folder, or it is damaged.
     """
     with Store.read(Paths(Path(folder)).database) as store, store.snapshot():
-        return read_results(store)
+        return read_results(store, everything=everything)
 
 
-def read_results(store: Store) -> SweepResult:
+def read_results(store: Store, *, everything: bool = False) -> SweepResult:
     """As `load`, from an open store.
 
     Raises:
         FolderError: the store holds what no sweep writes.
     """
     with store.understood():
-        return _read_results(store)
+        return _read_results(store, everything=everything)
 
 
-def _read_results(store: Store) -> SweepResult:
+def _read_results(store: Store, *, everything: bool) -> SweepResult:
     steps = store.last_steps()
     trials: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
     failed: dict[str, list[Outcome]] = defaultdict(list)
@@ -58,6 +62,9 @@ def _read_results(store: Store) -> SweepResult:
     tunings: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
     failures: list[FailureReport] = []
     asked = asked_trials(store)
+    unasked = unasked_trials(store, asked)
+    if everything:
+        asked += unasked
     seen: set[str] = set()
     for one in asked:
         step = steps.get(one.id, Step(""))
@@ -83,6 +90,7 @@ def _read_results(store: Store) -> SweepResult:
         *filter(None, [store.meta.get("stopped", "")]),
         *store.notes(),
         *_apart(store, steps),
+        *([] if everything else _unasked(unasked)),
         *_modes([steps[place] for place in dict.fromkeys(a.id for a in asked) if place in steps]),
     ]
     metrics = read_metrics(store.meta.get("metrics", []))
@@ -156,6 +164,17 @@ def _apart(store: Store, steps: Mapping[int, Step]) -> list[str]:
     is_kept = "is" if len(found) == 1 else "are"
     how = "`sweeper show FOLDER --code` shows what changed"
     return [f"{points} trained by earlier code and {is_kept} kept apart: {shown} ({how})"]
+
+
+def _unasked(trials: Sequence[AskedTrials]) -> list[str]:
+    """How many points only earlier runs asked for, as a note."""
+    count = len({one.id for one in trials})
+    if not count:
+        return []
+    points = "1 point" if count == 1 else f"{count} points"
+    are = "is" if count == 1 else "are"
+    how = "`sweeper show FOLDER --all` shows every point"
+    return [f"{points} of the folder {are} not asked for now and not shown ({how})"]
 
 
 def _modes(steps: list[Step]) -> list[str]:
