@@ -22,7 +22,8 @@ from sweeper.store.load import read_results
 from sweeper.store.paths import Paths
 from sweeper.store.status import checkpoint_size, read_status
 from sweeper.train.checkpoints import checkpoints_of
-from sweeper.train.job import close, execute
+from sweeper.train.job import execute
+from sweeper.train.opened import close
 from sweeper.train.task import Task
 from sweeper.train.tuning.trials import EAGER, PACKED, Trial
 from sweeping import assert_same_bits, outcomes, run
