@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import ProblemError, SelectorError, UsageError, suggestion
-from sweeper.search.making import make_selector, takes
+from sweeper.search.making import make_selector, needs, takes
 from sweeper.search.selector import ParamSelector, as_ask
 from sweeper.search.selectors.explored import ExploredGrid
 from sweeper.search.selectors.fixed import FixedSweep
@@ -174,8 +174,10 @@ def choose_selector(
     else:
         space.check_names(problem, known)
         given |= _taken(space.name, space)
-    if trials is not None:
-        given |= {"trials": trials, "max_trials": trials}
+    for argument in ("trials", "max_trials"):
+        # A selector's own default goes before that of the command line.
+        if trials is not None and (space.trials is not None or needs(space.name, argument)):
+            given[argument] = trials
     return make_selector(space.name, space.options, given)
 
 
