@@ -16,7 +16,7 @@ import inspect
 from collections.abc import Callable
 from typing import TypeAlias
 
-from sweeper.errors import UsageError
+from sweeper.errors import UsageError, suggestion
 from sweeper.search.selector import ParamSelector
 
 GROUP = "sweeper.selectors"
@@ -72,9 +72,10 @@ def find_selector(name: str) -> Maker:
     offered = importlib.metadata.entry_points(group=GROUP, name=name)
     found = {point.value: point for point in offered}  # a package may be on the path twice
     if not found:
-        choices = ", ".join(selector_names())
+        known = selector_names()
         raise UsageError(
-            f"selector {name!r:.60}: there is no such selector: choose one of {choices}"
+            f"selector {name!r:.60}: there is no such selector{suggestion(name, known)}: "
+            f"choose one of {', '.join(known)}"
         )
     if len(found) > 1:
         raise UsageError(

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from sweeper.errors import UsageError
-from sweeper.records import CLASSIC, TRIAL, Params
-from sweeper.results import METRICS
+from sweeper.records import TRIAL, Params
 from sweeper.search.checks import check_count
+from sweeper.search.goals import read_goal
 from sweeper.search.selector import ParamSelector, TrialResults, as_ask
 from sweeper.signature import params_key
 from sweeper.stats.sequential import (
@@ -100,9 +100,8 @@ class Race(ParamSelector):
         keep: How many of the best are wanted: a point drops out if it is worse than this many.
         margin: The race ends if all points left are equivalent: no two differ by this much.  With 0
             it ends at `max_trials`, or when no more than `keep` are left.
-        metric: The metric to compare: `"perf_val"` or `"perf_train"` (larger is better),
-            `"loss_val"` or `"loss_train"` (smaller is better).  A loss that is not finite counts as
-            the worst loss seen.
+        metric: The metric to compare.  A value that is not finite counts as the worst one seen.
+        direction: `"maximize"` or `"minimize"`, for a metric that the workload declares.
 
     Raises:
         UsageError: an argument breaks its rule.
@@ -122,14 +121,13 @@ class Race(ParamSelector):
         keep: int = 1,
         margin: float = 0.0,
         metric: str = "perf_val",
+        direction: str | None = None,
     ) -> None:
-        _check(selector, max_trials, min_trials, alpha, keep, margin, metric)
+        _check(selector, max_trials, min_trials, alpha, keep, margin)
         self._selector = selector
         self._min_trials, self._max_trials = int(min_trials), int(max_trials)
         self._alpha, self._keep, self._margin = float(alpha), int(keep), float(margin)
-        self._metric = metric
-        direction = next(one.direction for one in CLASSIC if one.name == metric)
-        self._sign = -1.0 if direction == "minimize" else 1.0
+        self._goal = read_goal(metric, direction)
         self._tunings = 1
         self._looks: tuple[int, ...] = ()
         self._place = 0
@@ -201,7 +199,7 @@ class Race(ParamSelector):
         """Note the results; if the round is complete, decide who continues."""
         self._selector.on_results(result)
         runner = self._runners[params_key(result.params)]
-        values = self._sign * result.metrics[self._metric]
+        values = self._goal.values(result)
         runner.batch += values.tolist()
         self._count(runner, len(values))
 
@@ -313,7 +311,7 @@ def _mean(values: list[float]) -> float:
 
 
 def _check(
-    selector: Any, max_trials: Any, min_trials: Any, alpha: Any, keep: Any, margin: Any, metric: Any
+    selector: Any, max_trials: Any, min_trials: Any, alpha: Any, keep: Any, margin: Any
 ) -> None:
     if not isinstance(selector, ParamSelector) or selector.adaptive:
         raise UsageError(
@@ -332,8 +330,6 @@ def _check(
         raise UsageError(f"alpha={alpha!r}: it must be a number above 0 and below 1")
     if not _is_number(margin) or not 0 <= margin < math.inf:
         raise UsageError(f"margin={margin!r}: it must be a finite number, 0 or more")
-    if metric not in METRICS:
-        raise UsageError(f"metric={metric!r}: choose one of {', '.join(METRICS)}")
 
 
 def _is_number(value: Any) -> bool:
