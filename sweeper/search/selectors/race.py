@@ -6,7 +6,7 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from sweeper.errors import UsageError
 from sweeper.records import TRIAL, Params
 from sweeper.search.checks import check_count
 from sweeper.search.goals import read_goal
+from sweeper.search.points import take_points
 from sweeper.search.selector import ParamSelector, TrialResults, as_ask
 from sweeper.signature import params_key
 from sweeper.stats.sequential import (
@@ -25,6 +26,9 @@ from sweeper.stats.sequential import (
     step_down,
 )
 from sweeper.summary import show_params
+
+if TYPE_CHECKING:
+    from sweeper.search.domain import Domain
 
 DEFAULT_MIN_TRIALS = 3
 
@@ -92,7 +96,7 @@ class Race(ParamSelector):
 
     Args:
         selector: Gives the points that race; the numbers of trials it asks for are ignored.  It
-            must not be adaptive.
+            must not be adaptive.  Or the points themselves: a finite `Domain`, or a list.
         max_trials: Maximum number of trials per point.
         min_trials: Number of trials of every point before the first decision.
         alpha: The probability of dropping one of the best, and of calling points equivalent that
@@ -114,7 +118,7 @@ class Race(ParamSelector):
 
     def __init__(
         self,
-        selector: ParamSelector,
+        selector: ParamSelector | Domain | list[Params],
         max_trials: int,
         min_trials: int = DEFAULT_MIN_TRIALS,
         alpha: float = 0.05,
@@ -124,7 +128,7 @@ class Race(ParamSelector):
         direction: str | None = None,
     ) -> None:
         _check(selector, max_trials, min_trials, alpha, keep, margin)
-        self._selector = selector
+        self._selector = _points_of(selector)
         self._min_trials, self._max_trials = int(min_trials), int(max_trials)
         self._alpha, self._keep, self._margin = float(alpha), int(keep), float(margin)
         self._goal = read_goal(metric, direction)
@@ -310,10 +314,23 @@ def _mean(values: list[float]) -> float:
     return mean if math.isfinite(mean) else -math.inf
 
 
+def _points_of(given: Any) -> ParamSelector:
+    """A selector of the points given.
+
+    Raises:
+        UsageError: they are neither a selector nor points.
+    """
+    if isinstance(given, ParamSelector):
+        return given
+    from sweeper.search.selectors.fixed import FixedSweep
+
+    return FixedSweep.with_fixed_trials(take_points(given, None, 0), 1)
+
+
 def _check(
     selector: Any, max_trials: Any, min_trials: Any, alpha: Any, keep: Any, margin: Any
 ) -> None:
-    if not isinstance(selector, ParamSelector) or selector.adaptive:
+    if isinstance(selector, ParamSelector) and selector.adaptive:
         raise UsageError(
             f"selector={selector!r}: a race takes its points from a ParamSelector that is not "
             "adaptive, such as sweeper.Grid or sweeper.FixedSweep"
