@@ -42,6 +42,19 @@ def take_points(source: Any, points: int | None, seed: int) -> list[Params]:
     return found
 
 
+def as_points_selector(given: Any, trials: int) -> ParamSelector:
+    """`given` if it is a selector, or one that asks for `trials` trials of each point given.
+
+    Raises:
+        UsageError: it is neither a selector nor points.
+    """
+    if isinstance(given, ParamSelector):
+        return given
+    from sweeper.search.selectors.fixed import FixedSweep
+
+    return FixedSweep.with_fixed_trials(take_points(given, None, 0), trials)
+
+
 def _of_domain(domain: Domain, points: int | None, seed: int) -> list[Params]:
     if points is not None:
         return list(domain.sample(points, seed))

@@ -14,7 +14,7 @@ from sweeper.errors import UsageError
 from sweeper.records import TRIAL, Params
 from sweeper.search.checks import check_count
 from sweeper.search.goals import read_goal
-from sweeper.search.points import take_points
+from sweeper.search.points import as_points_selector
 from sweeper.search.selector import ParamSelector, TrialResults, as_ask
 from sweeper.signature import params_key
 from sweeper.stats.sequential import (
@@ -128,7 +128,7 @@ class Race(ParamSelector):
         direction: str | None = None,
     ) -> None:
         _check(selector, max_trials, min_trials, alpha, keep, margin)
-        self._selector = _points_of(selector)
+        self._selector = as_points_selector(selector, 1)
         self._min_trials, self._max_trials = int(min_trials), int(max_trials)
         self._alpha, self._keep, self._margin = float(alpha), int(keep), float(margin)
         self._goal = read_goal(metric, direction)
@@ -312,19 +312,6 @@ def _samples(runners: list[_Runner]) -> list[Sample]:
 def _mean(values: list[float]) -> float:
     mean = sum(values) / len(values) if values else math.nan
     return mean if math.isfinite(mean) else -math.inf
-
-
-def _points_of(given: Any) -> ParamSelector:
-    """A selector of the points given.
-
-    Raises:
-        UsageError: they are neither a selector nor points.
-    """
-    if isinstance(given, ParamSelector):
-        return given
-    from sweeper.search.selectors.fixed import FixedSweep
-
-    return FixedSweep.with_fixed_trials(take_points(given, None, 0), 1)
 
 
 def _check(
