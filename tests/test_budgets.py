@@ -13,6 +13,7 @@ from sweeper.records import TRIAL, Asked, budget_of, is_trial, trial_stage
 from sweeper.results import METRICS
 from sweeper.search import Ask, ParamSelector
 from sweeper.show.export import json_text
+from sweeper.show.status import describe_status
 from sweeper.show.table import results_table
 from sweeper.store.collate import collate
 from sweeper.store.load import read_results
@@ -157,6 +158,41 @@ def test_what_is_compared_has_one_budget_and_one_group():
     same = results_of([Ask((n,), 2, 5, "all") for n in range(2)])
     assert same.comparable() is same
     assert same.compare().caveats == ()
+
+
+def test_a_budget_is_compared_once_a_trial_with_it_has_ended():
+    store = swept(Asking([Ask((0,), 0), *(Ask((n,), 3, 1) for n in range(2)), Ask((0,), 2, 3)]))
+    assert read_results(store).best().params == (0,)
+    store.connection.execute("DELETE FROM outcomes WHERE stage = 'trial@3'")
+    results = read_results(store)
+    assert set(results.comparable().budgets) == {1}
+    means = [float(np.mean(point.perf_val)) for point in results.comparable()]
+    assert results.best() in list(results.comparable())
+    status = read_status(store, Paths(Path("nowhere")), results)
+    assert f"best so far  {means.index(max(means))} " in describe_status(status, results, 0.0)
+    # Before any trial has ended there is no best point.
+    store.connection.execute("DELETE FROM outcomes WHERE stage = 'trial@1'")
+    results = read_results(store)
+    assert "best so far  -" in describe_status(status, results, 0.0)
+
+
+class By(Asking):
+    """Its points are compared by their first parameter."""
+
+    compare_by = ("param_0",)
+
+
+def test_other_selectors_may_compare_by_parameters_too():
+    points = [(n, other) for n in range(2) for other in range(2)]
+    plain = read_results(swept(By([Ask(each, 2) for each in points])))
+    assert [point.params for point in plain.comparable()] == [{"param_0": 0}, {"param_0": 1}]
+    assert [len(point.perf_val) for point in plain.comparable()] == [4, 4]
+    assert plain.compare().caveats == ()
+    asks = [Ask(each, 2, budget, "final") for budget in (1, 3) for each in points]
+    rungs = read_results(swept(By(asks)))
+    assert set(rungs.comparable().budgets) == {3}
+    assert [len(point.perf_val) for point in rungs.comparable()] == [4, 4]
+    assert rungs.compare().caveats == ("not compared: 4 rows of other groups or budgets",)
 
 
 def test_where_chooses_rows():
