@@ -195,6 +195,26 @@ def test_other_selectors_may_compare_by_parameters_too():
     assert rungs.compare().caveats == ("not compared: 4 rows of other groups or budgets",)
 
 
+def test_a_selector_that_fails_at_once_leaves_the_results_as_they_were():
+    store = swept(Asking([Ask(each, 2) for each in ((0, 1), (0, 2))]))
+    with pytest.raises(AssertionError, match="asked for -1 trials"):
+        simulate(By([Ask((0, 1), -1)]), 2, store)
+    results = read_results(store)
+    assert results.compare_by == ()
+    assert results.comparable() is results
+    simulate(By([Ask((0, 1), 2)]), 2, store)
+    assert read_results(store).compare_by == ("param_0",)
+    simulate(Asking([Ask((0, 1), 2)]), 2, store)
+    assert read_results(store).compare_by == ()
+
+
+def test_names_to_compare_by_are_checked():
+    selector = Asking()
+    selector.compare_by = "width"
+    with pytest.raises(AssertionError, match="compare_by='width': it must be a tuple of"):
+        swept(selector)
+
+
 def test_where_chooses_rows():
     results = results_of()
     assert [p.params for p in results.where(budget=1, group="search")] == [(0,), (1,)]
