@@ -11,7 +11,8 @@ import pytest
 from sweeper.errors import SelectorError, UsageError
 from sweeper.records import TRIAL, Asked, budget_of, is_trial, trial_stage
 from sweeper.results import METRICS
-from sweeper.search import Ask, ParamSelector
+from sweeper.search import Ask, ParamSelector, Race
+from sweeper.search.spaces import race_of
 from sweeper.show.export import json_text
 from sweeper.show.status import describe_status
 from sweeper.show.table import results_table
@@ -213,6 +214,14 @@ def test_names_to_compare_by_are_checked():
     selector.compare_by = "width"
     with pytest.raises(AssertionError, match="compare_by='width': it must be a tuple of"):
         swept(selector)
+
+
+@pytest.mark.parametrize(
+    "race", [lambda own: race_of(own, "toy"), lambda own: Race(own, 30).get_next_trials()]
+)
+def test_budgets_do_not_race(race):
+    with pytest.raises(UsageError, match="0: asked for with budget 9: in a race all trials have"):
+        race(Asking([Ask((0,), 30, 9)]))
 
 
 def test_where_chooses_rows():
