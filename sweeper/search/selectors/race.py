@@ -15,7 +15,7 @@ from sweeper.records import TRIAL, Params
 from sweeper.search.checks import check_count
 from sweeper.search.goals import read_goal
 from sweeper.search.points import as_points_selector
-from sweeper.search.selector import ParamSelector, TrialResults, as_ask
+from sweeper.search.selector import Ask, ParamSelector, TrialResults, as_ask
 from sweeper.signature import params_key
 from sweeper.stats.sequential import (
     Means,
@@ -173,12 +173,7 @@ class Race(ParamSelector):
             answer = self._selector.get_next_trials()
             if answer is None:
                 break
-            params, budget = as_ask(answer).params, as_ask(answer).budget
-            if budget is not None:
-                raise UsageError(
-                    f"{show_params(params)}: asked for with budget {budget}: in a race all trials "
-                    "have the same length, that of the settings"
-                )
+            params = racing_params(as_ask(answer))
             self._runners.setdefault(params_key(params), _Runner(params))
         self._queue.extend(self._runners.values())
 
@@ -282,6 +277,20 @@ class Race(ParamSelector):
             and len(places) == len(racing) - len(dropped)
             and _are_equivalent(means, list(places), self._margin, level)
         )
+
+
+def racing_params(ask: Ask) -> Params:
+    """The point of an ask, as one that races.
+
+    Raises:
+        UsageError: it has a budget.
+    """
+    if ask.budget is not None:
+        raise UsageError(
+            f"{show_params(ask.params)}: asked for with budget {ask.budget}: in a race all trials "
+            "have the same length, that of the settings"
+        )
+    return ask.params
 
 
 def _are_equivalent(means: Means, places: list[int], margin: float, level: float) -> bool:
