@@ -71,10 +71,10 @@ CHECK = "check"
 DESCRIBE = "describe"
 """The stage that finds what a plan must know of a point beforehand: nothing is trained."""
 
-WAY = "way"
+CHOOSE_MODE = "way"
 """The stage that chooses the execution mode of a point's trials: nothing is trained."""
 
-UNTRAINED = (CHECK, DESCRIBE, WAY)
+UNTRAINED = (CHECK, DESCRIBE, CHOOSE_MODE)
 """The stages that train nothing."""
 
 

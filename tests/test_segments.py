@@ -12,7 +12,7 @@ import sweeper
 from sweeper.errors import SettingsError
 from sweeper.files import sha256_of_file
 from sweeper.reading import read_problem
-from sweeper.records import TRIAL, WAY, Failure, Job, Outcome, trial_stage
+from sweeper.records import CHOOSE_MODE, TRIAL, Failure, Job, Outcome, trial_stage
 from sweeper.search import Ask
 from sweeper.show.status import describe_status
 from sweeper.signature import encode
@@ -65,7 +65,7 @@ def payload_of(target, kind):
     if kind == EAGER:
         return SETTINGS.payload() | {"way": EAGER} | PARAMS
     told = {"trial": SETTINGS.payload()} | PARAMS
-    (found,) = execute(target.context, target.fd, Job(0, POINT, "probe", WAY, (0,), told))
+    (found,) = execute(target.context, target.fd, Job(0, POINT, "probe", CHOOSE_MODE, (0,), told))
     assert found.info["way"] == kind, found
     return SETTINGS.payload() | dict(found.info) | PARAMS
 

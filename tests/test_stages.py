@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from sweeper.records import (
     CHECK,
+    CHOOSE_MODE,
     DESCRIBE,
     TRIAL,
-    WAY,
     Rejected,
     Running,
     Step,
@@ -72,7 +72,7 @@ RATES = st.floats(1e-9, 1e3) | st.integers(1, 5)
 COUNTS = st.integers(1, 10**6)
 LOSSES = st.none() | st.floats(-10, 10)
 TEXTS = st.text(max_size=5)
-WAY_TEXTS = {
+MODE_TEXTS = {
     "way": st.sampled_from([EAGER, PACKED, COMPILED]),
     "because": TEXTS,
     "tape": TEXTS,
@@ -100,8 +100,8 @@ SETTINGS = {
     "steps": COUNTS,
 }
 OWN = {"schedule": SCHEDULES, "warmup": st.floats(0, 0.5), "for_probes": st.booleans()}
-TRIALS = payloads(SETTINGS, OWN | {"expected": LOSSES} | WAY_TEXTS)
-WAYS = st.dictionaries(COUNTS.map(str), payloads({}, WAY_TEXTS), max_size=2)
+TRIALS = payloads(SETTINGS, OWN | {"expected": LOSSES} | MODE_TEXTS)
+MODES = st.dictionaries(COUNTS.map(str), payloads({}, MODE_TEXTS), max_size=2)
 CANDIDATES = st.tuples(RATES, COUNTS).map(list)
 
 
@@ -114,7 +114,7 @@ def several(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def rounds(draw: st.DrawFn) -> dict[str, Any]:
-    needed = {"round": st.integers(0, 3), "ways": WAYS, "constant": LOSSES}
+    needed = {"round": st.integers(0, 3), "ways": MODES, "constant": LOSSES}
     lists = st.none() | st.lists(LOSSES, min_size=1, max_size=2)
     chosen = st.none() | st.lists(st.none() | CANDIDATES, min_size=1, max_size=2)
     optional = {"lowered": st.integers(0, 2), "chosen": chosen, "expected": lists}
@@ -130,7 +130,9 @@ def rounds(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def told() -> Any:
-    return payloads({"tunings": st.lists(TRIALS, max_size=2), "constant": LOSSES, "ways": WAYS}, {})
+    return payloads(
+        {"tunings": st.lists(TRIALS, max_size=2), "constant": LOSSES, "ways": MODES}, {}
+    )
 
 
 SPAN = {"lr_start": RATES, "lr_end": RATES, "batch_size": COUNTS, "steps": COUNTS}
@@ -152,8 +154,8 @@ CHOICE = {
 KINDS = {
     CHECK: payloads({"batch_size": COUNTS, "steps": COUNTS}, {}),
     DESCRIBE: payloads({"batch_size": COUNTS, "untuned": st.booleans()}, {}),
-    f"{WAY} of one": payloads({"trial": TRIALS}, {}),
-    WAY: payloads({"trials": st.lists(TRIALS, min_size=1, max_size=2)}, {"told": told()}),
+    f"{CHOOSE_MODE} of one": payloads({"trial": TRIALS}, {}),
+    CHOOSE_MODE: payloads({"trials": st.lists(TRIALS, min_size=1, max_size=2)}, {"told": told()}),
     LADDER: rounds(),
     LR_RANGE: payloads(RANGE, {}),
     LR_RESCAN: payloads(RANGE, {}),
@@ -197,9 +199,9 @@ def test_keys_that_earlier_releases_lack_have_defaults():
     assert not Trial.read(SETTLED).mode.is_packed
 
 
-def test_which_stage_finds_the_way_shows_in_its_payload():
-    assert read(WAY, {"trial": SETTLED}) == ChooseMode(Trial.read(SETTLED))
-    assert read(f"{WAY}.1", {"trials": [SETTLED]}) == ChooseModes((Trial.read(SETTLED),))
+def test_which_stage_chooses_the_mode_shows_in_its_payload():
+    assert read(CHOOSE_MODE, {"trial": SETTLED}) == ChooseMode(Trial.read(SETTLED))
+    assert read(f"{CHOOSE_MODE}.1", {"trials": [SETTLED]}) == ChooseModes((Trial.read(SETTLED),))
 
 
 def test_what_a_job_adds_is_no_part_of_a_stage():

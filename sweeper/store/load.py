@@ -184,10 +184,10 @@ def _modes(steps: list[Step]) -> list[str]:
     if not told:
         return []
     why = Counter(payload["because"] for payload in told if payload["way"] == "plain")
-    plain = "".join(f"; {count} one by one: {reason}" for reason, count in why.most_common())
+    eager = "".join(f"; {count} one by one: {reason}" for reason, count in why.most_common())
     compiled = sum(payload["way"] == "compiled" for payload in told)
     native = f", {compiled} of them compiled" if compiled else ""
-    return [f"training: {len(told) - why.total()} of {len(told)} points in packs{native}{plain}"]
+    return [f"training: {len(told) - why.total()} of {len(told)} points in packs{native}{eager}"]
 
 
 def _failures(

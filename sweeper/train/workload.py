@@ -168,12 +168,12 @@ class OpenProblem:
 
     def planner(self, settings: SweepSettings, seed: int) -> Planner:
         """How points are tuned, by the method of the settings."""
-        plain_because = self._plain_because(settings)
+        eager_because = self._eager_because(settings)
 
         def method(settings: SweepSettings, own: Own) -> Planner:
             n_train = self.data.n_train if own.data is None else own.data.n_train
             remade = own.data is not None and own.data.remade
-            because = RANDOM if remade and plain_because is None else plain_because
+            because = RANDOM if remade and eager_because is None else eager_because
             if settings.hparams.method == "ranges":
                 return RangePlan(settings, n_train, seed, because)
             optimizer = own.optimizer or self._spec.optimizer
@@ -181,7 +181,7 @@ class OpenProblem:
 
         return PointPlan(self._spec.routes, settings, method)
 
-    def _plain_because(self, settings: SweepSettings) -> str | None:
+    def _eager_because(self, settings: SweepSettings) -> str | None:
         """Why nothing of the sweep is packed; None if it is decided per point."""
         if settings.pack == "off":
             return "packing is off"

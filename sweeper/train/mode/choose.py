@@ -71,14 +71,14 @@ def choose_mode(
         if mode == PACKED and trial.for_probes and _is_worth(members[0], trial, worth):
             later = COMPILED
     except CannotPackError as error:
-        return _plain(str(error))
+        return _eager(str(error))
     except Exception as error:  # noqa: BLE001 - whatever a model does not like about being checked
-        return _plain(f"checking it raised {type(error).__name__}: {error}")
+        return _eager(f"checking it raised {type(error).__name__}: {error}")
     tools = toolchain() if mode == COMPILED else ""
     return ExecutionMode(mode, because, members[0].trace.digest, tools, later)
 
 
-def _plain(because: str) -> ExecutionMode:
+def _eager(because: str) -> ExecutionMode:
     return ExecutionMode(EAGER, because, trace="", toolchain="", later="")
 
 

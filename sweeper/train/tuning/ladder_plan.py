@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sweeper.files import pack_arrays, unpack_arrays
-from sweeper.records import CHECK, WAY, Outcome, Planned, Point, Rejected, Running, Step
+from sweeper.records import CHECK, CHOOSE_MODE, Outcome, Planned, Point, Rejected, Running, Step
 from sweeper.settings import SweepSettings
 from sweeper.train.tuning import ladder, schedule
 from sweeper.train.tuning.ladder import Candidate, Tried
@@ -69,7 +69,7 @@ class LadderPlan:
     settings: SweepSettings
     n_train: int
     optimizer: str
-    plain_because: str | None = ""
+    eager_because: str | None = ""
     """Why no point's trials are packed; may be empty.  None: it is decided per point, from its
     model, data and settings."""
     constant: float | None = None
@@ -87,14 +87,14 @@ class LadderPlan:
         if check:
             told = Check(min(BASE_BATCH, self.n_train), steps=1)
             return Planned(point.signature, step_of(CHECK, 1, told))
-        if self.plain_because is None:
+        if self.eager_because is None:
             # Most probes, and probably the trials, have the first size: its step may be compiled.
             trials = tuple(
                 replace(self._trial(self._guess(), size), for_probes=place > 0)
                 for place, size in enumerate(self._batch_sizes())
             )
-            return Planned(point.signature, step_of(WAY, len(trials), ChooseModes(trials)))
-        mode = ExecutionMode(EAGER, self.plain_because) if self.plain_because else NO_MODE
+            return Planned(point.signature, step_of(CHOOSE_MODE, len(trials), ChooseModes(trials)))
+        mode = ExecutionMode(EAGER, self.eager_because) if self.eager_because else NO_MODE
         return Planned(point.signature, self._begin(dict.fromkeys(self._batch_sizes(), mode)))
 
     def next(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
@@ -328,7 +328,7 @@ class LadderPlan:
             trial for size, trial in by_size.items() if carried.modes.get(size, NO_MODE).later
         )
         if later:
-            return step_of(f"{WAY}.1", len(later), ChooseModes(later, told))
+            return step_of(f"{CHOOSE_MODE}.1", len(later), ChooseModes(later, told))
         return self._told(told)
 
     def _told(self, told: Chosen) -> Step:

@@ -20,9 +20,9 @@ import numpy as np
 from sweeper.files import pack_arrays, unpack_arrays
 from sweeper.records import (
     CHECK,
+    CHOOSE_MODE,
     DESCRIBE,
     TRIAL,
-    WAY,
     Outcome,
     Planned,
     Point,
@@ -94,7 +94,7 @@ class RangePlan:
     settings: SweepSettings
     n_train: int
     seed: int
-    plain_because: str | None = ""
+    eager_because: str | None = ""
     """Why no point's trials are packed; may be empty.  None: it is decided per point, from its
     model, data and settings."""
 
@@ -168,7 +168,7 @@ class RangePlan:
             BATCH_RANGE: cycle / 2,
             BATCH_CHOICE: cycle if hparams.batch_pts else 0.0,
             LR_RESCAN: sweep if hparams.rescan_lr_after_bs else 0.0,
-            WAY: 1.0,
+            CHOOSE_MODE: 1.0,
             TRIAL: cycle * hparams.cycles,
         }
         stages = list(steps)
@@ -352,10 +352,10 @@ class RangePlan:
         cycles = self.settings.hparams.cycles
         per_epoch = batches_per_epoch(self.n_train, batch_size)
         trial = Trial(low, high, batch_size, epochs, cycles, epochs * cycles * per_epoch)
-        if self.plain_because is None:
-            return step_of(WAY, 1, ChooseMode(trial))
-        if self.plain_because:
-            trial = replace(trial, mode=ExecutionMode(EAGER, self.plain_because))
+        if self.eager_because is None:
+            return step_of(CHOOSE_MODE, 1, ChooseMode(trial))
+        if self.eager_because:
+            trial = replace(trial, mode=ExecutionMode(EAGER, self.eager_because))
         return tuned(Trials(trial))
 
     def _after_mode(self, point: Point, step: Step, trial: Trial, outcome: Outcome) -> Planned:
