@@ -56,7 +56,10 @@ def numbers(store):
         ({"trials": 1.5}, r"trials=1\.5: it must be a whole number, 1 or more"),
         ({"points": True}, "points=True"),
         ({"no_better": 0}, "no_better=0"),
-        ({"trails": 3}, r"no 'trails' \(did you mean trials\?\): choose from hours, trials, points, no_better"),
+        (
+            {"trails": 3},
+            r"no 'trails' \(did you mean trials\?\): choose from hours, tr",
+        ),
         (3, r"stop_when=3 is a int: give a mapping such as \{'hours': 2\}"),
     ],
 )
