@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from sweeper.records import COMPILED, PACKED
 from sweeper.signature import encode
 from sweeper.train.data.samples import Data, HeldSet
 from sweeper.train.eager.trial import train_trial
@@ -28,7 +29,7 @@ from sweeper.train.packs.trial import train_pack
 from sweeper.train.problem.importing import ProblemRef
 from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Streams
-from sweeper.train.tuning.trials import COMPILED, PACKED, Trial, Trials
+from sweeper.train.tuning.trials import Trial, Trials
 
 SIGNATURE = "5e" * 32
 PARAMS = encode(())

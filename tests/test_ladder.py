@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from sweeper.files import pack_arrays, unpack_arrays
-from sweeper.records import CHECK, TRIAL, Failure, Outcome, Planned, Point, Step
+from sweeper.records import CHECK, EAGER, PACKED, TRIAL, Failure, Outcome, Planned, Point, Step
 from sweeper.settings import PRESETS, HyperparameterSettings, SweepSettings
 from sweeper.signature import make_point
 from sweeper.train.tuning import ladder
@@ -42,7 +42,7 @@ from sweeper.train.tuning.ladder_plan import (
 from sweeper.train.tuning.range_plan import CHOOSE_MODE
 from sweeper.train.tuning.schedule import LOW, Schedule, cycle_ends, cycle_rates, rates
 from sweeper.train.tuning.stages import LADDER, STREAMS, LadderRound
-from sweeper.train.tuning.trials import EAGER, PACKED, Trial, Trials
+from sweeper.train.tuning.trials import Trial, Trials
 from test_plan import sane, stages, stored
 
 PRESETS_OF_IT = ("fastest", "fast", "slow", "slowest")

@@ -16,7 +16,7 @@ from torch import nn
 import blobs
 import sweeper
 from blobs import LADDER as QUICK_LADDER
-from sweeper.records import TRIAL, Job
+from sweeper.records import EAGER, PACKED, TRIAL, Job
 from sweeper.signature import encode
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
@@ -33,7 +33,7 @@ from sweeper.train.task import Task
 from sweeper.train.tuning.held_out import STRATIFIED, held_out
 from sweeper.train.tuning.ladder import Candidate
 from sweeper.train.tuning.stages import LADDER, STREAMS, LadderRound
-from sweeper.train.tuning.trials import EAGER, PACKED, Trials
+from sweeper.train.tuning.trials import Trials
 from sweeper.train.vectorize.trace import CannotPackError
 from sweeping import assert_same_bits, outcomes, run
 from test_packs import alike, pack

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,10 @@ from hypothesis import strategies as st
 from sweeper.records import (
     CHECK,
     CHOOSE_MODE,
+    COMPILED,
     DESCRIBE,
+    EAGER,
+    PACKED,
     TRIAL,
     Rejected,
     Running,
@@ -23,6 +27,7 @@ from sweeper.records import (
     Tuned,
     TunedSettings,
 )
+from sweeper.store.tuned import TrialSettings
 from sweeper.train.tuning.ladder import Candidate
 from sweeper.train.tuning.stages import (
     BATCH_CHOICE,
@@ -36,7 +41,7 @@ from sweeper.train.tuning.stages import (
     read,
     tuned,
 )
-from sweeper.train.tuning.trials import COMPILED, EAGER, PACKED, ExecutionMode, Trial, Trials
+from sweeper.train.tuning.trials import ExecutionMode, Trial, Trials
 
 FOLDERS = sorted(path.parent for path in Path(__file__).parent.glob("data/*/sweep.db"))
 
@@ -173,6 +178,22 @@ def test_every_payload_is_written_as_it_was_read(kind, data):
     same(stage, payload)
     if stage != TRIAL:
         same(f"{stage}.2", payload)
+
+
+@given(KINDS[TRIAL])
+def test_the_store_reads_of_trials_what_was_written(payload):
+    told, found = Trials.read(payload), TrialSettings.read(payload)
+    first, tunings = told.first, told.tunings
+    assert (found.cycles, found.epochs) == (first.cycles, first.cycles * first.cycle_epochs)
+    assert (found.mode, found.because) == (first.mode.kind, first.mode.because or "")
+    assert found.tunings == tuple(
+        TunedSettings(one.lr_start, one.lr_end, one.batch_size) for one in tunings
+    )
+    assert found.constant == told.constant
+    known = [one.expected for one in tunings if one.expected not in (None, math.inf)]
+    assert list(found.expected) == known
+    assert not found.untuned
+    assert TrialSettings.read(payload | {"own": {"constant": 0.5}}).untuned
 
 
 # -- what is read ---------------------------------------------------------------------------------

@@ -9,7 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from sweeper.records import CLASSIC, REFUSED, Metric, Outcome, Params, Step, TunedSettings, is_trial
+from sweeper.records import (
+    CLASSIC,
+    COMPILED,
+    EAGER,
+    REFUSED,
+    Metric,
+    Outcome,
+    Params,
+    Step,
+    TunedSettings,
+    is_trial,
+)
 from sweeper.results import METRICS, TEST_METRICS, FailureReport, PointResult, SweepResult, Tested
 from sweeper.signature import decode, encode
 from sweeper.store.asked import AskedTrials, asked_trials, unasked_trials
@@ -17,6 +28,7 @@ from sweeper.store.database import Store
 from sweeper.store.flags import flags
 from sweeper.store.paths import Paths
 from sweeper.store.rows import is_apart, read_metrics, read_names
+from sweeper.store.tuned import TrialSettings
 from sweeper.summary import show_params
 
 
@@ -66,6 +78,7 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
     if everything:
         asked += unasked
     seen: set[str] = set()
+    settings = {one.id: TrialSettings.read(steps.get(one.id, Step("")).payload) for one in asked}
     for one in asked:
         step = steps.get(one.id, Step(""))
         kept = [trial for trial in trials[one.signature, one.stage] if trial.number in one]
@@ -74,7 +87,7 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
         if has_test:
             tested.append(Tested(*_columns(kept, TEST_METRICS)))
         numbers.append(np.array([trial.number for trial in kept], dtype=np.int64))
-        tunings.append(numbers[-1] % max(1, len(step.payload.get("tunings", ()))))
+        tunings.append(numbers[-1] % max(1, len(settings[one.id].tunings)))
         params = points[-1].params
         if step.error is not None and one.signature not in seen:
             failures.append(_failed_tuning(params, one, step, failed[one.signature]))
@@ -94,10 +107,10 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
         *_modes([steps[place] for place in dict.fromkeys(a.id for a in asked) if place in steps]),
     ]
     metrics = read_metrics(store.meta.get("metrics", []))
-    told = [steps[one.id].payload if one.id in steps else {} for one in asked]
+    told = [settings[one.id] for one in asked]
     # Trials that are shorter than tuning expects say nothing about it.
     whole = [
-        one.budget is None or one.budget >= each.get("cycles", 1)
+        one.budget is None or one.budget >= (each.cycles or 1)
         for one, each in zip(asked, told, strict=True)
     ]
     losses = [
@@ -105,10 +118,9 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
     ]
     flagged = flags(told, losses)
     n_val = store.meta.get("n_val")
-    settings = [
-        [TunedSettings(*(each[name] for name in _SETTINGS)) for each in told_of.get("tunings", ())]
-        or [TunedSettings(point.lr_min, point.lr_max, point.batch_size)]
-        for told_of, point in zip(told, points, strict=True)
+    of_tunings = [
+        list(each.tunings) or [TunedSettings(point.lr_min, point.lr_max, point.batch_size)]
+        for each, point in zip(told, points, strict=True)
     ]
     test = tested if has_test else None
     return SweepResult(
@@ -119,7 +131,7 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
         tunings,
         flagged,
         n_val,
-        settings,
+        of_tunings,
         test,
         paired=bool(store.meta.get("paired", False)),
         budgets=[one.budget for one in asked],
@@ -143,8 +155,6 @@ def _declared(
         for metric in metrics
     ]
 
-
-_SETTINGS = ("lr_start", "lr_end", "batch_size")
 
 _SHOWN = 5
 """Maximum number of points kept apart that are named."""
@@ -180,12 +190,13 @@ def _unasked(trials: Sequence[AskedTrials]) -> list[str]:
 
 def _modes(steps: list[Step]) -> list[str]:
     """How many points train in packs, and why others do not."""
-    told = [step.payload for step in steps if step.found is not None and "way" in step.payload]
+    found = [TrialSettings.read(step.payload) for step in steps if step.found is not None]
+    told = [one for one in found if one.mode is not None]
     if not told:
         return []
-    why = Counter(payload["because"] for payload in told if payload["way"] == "plain")
+    why = Counter(one.because for one in told if one.mode == EAGER)
     eager = "".join(f"; {count} one by one: {reason}" for reason, count in why.most_common())
-    compiled = sum(payload["way"] == "compiled" for payload in told)
+    compiled = sum(one.mode == COMPILED for one in told)
     native = f", {compiled} of them compiled" if compiled else ""
     return [f"training: {len(told) - why.total()} of {len(told)} points in packs{native}{eager}"]
 

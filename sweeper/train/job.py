@@ -14,7 +14,7 @@ import torch
 
 from sweeper.errors import ChangedCodeError
 from sweeper.files import pack_arrays
-from sweeper.records import Job, Outcome
+from sweeper.records import COMPILED, PACKED, Job, Outcome
 from sweeper.train.checkpoints import checkpoints_of
 from sweeper.train.curves import Trained
 from sweeper.train.eager import probes
@@ -47,7 +47,7 @@ from sweeper.train.tuning.stages import (
     LadderRound,
     LrRange,
 )
-from sweeper.train.tuning.trials import COMPILED, PACKED, Trial, Trials
+from sweeper.train.tuning.trials import Trial, Trials
 from sweeper.train.vectorize.trace import CannotPackError
 
 

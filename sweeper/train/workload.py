@@ -28,6 +28,7 @@ from sweeper.train.tuning.ladder_plan import LadderPlan
 from sweeper.train.tuning.own import Own
 from sweeper.train.tuning.point_plan import PointPlan, with_fixed
 from sweeper.train.tuning.range_plan import RangePlan
+from sweeper.train.tuning.trials import toolchains_of
 from sweeper.workload import Code, Planner, Source
 
 EXECUTE = "sweeper.train.job:execute"
@@ -195,12 +196,8 @@ class OpenProblem:
 
     def check_steps(self, payloads: Iterable[Mapping[str, Any]], *, allow: bool) -> None:
         """Check that trials with compiled steps can be resumed here."""
-        found = {
-            told.get("toolchain", "")
-            for payload in payloads
-            for told in payload.get("tunings", [payload])
-        }
-        for toolchain in sorted(found - {""}):
+        found = {toolchain for payload in payloads for toolchain in toolchains_of(payload)}
+        for toolchain in sorted(found):
             check_toolchain(toolchain, allow=allow)
 
     def target(

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sweeper.records import COMPILED
 from sweeper.train.data.samples import Data
 from sweeper.train.packs.members import (
     LEAST_REPLICAS,
@@ -25,7 +26,6 @@ from sweeper.train.problem.metrics import Measure
 from sweeper.train.problem.problem import Problem
 from sweeper.train.problem.recipe import Recipe
 from sweeper.train.streams import Streams
-from sweeper.train.tuning.trials import COMPILED
 from sweeper.train.vectorize.optimizers import find_optimizer
 from sweeper.train.vectorize.random import step_keys
 from sweeper.train.vectorize.trace import Trace

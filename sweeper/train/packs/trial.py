@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sweeper.records import PACKED
 from sweeper.train.checkpoints import Saved, written_generator
 from sweeper.train.curves import (
     Steps,
@@ -30,7 +31,7 @@ from sweeper.train.packs.members import Member, padded
 from sweeper.train.packs.step import TrainingStep
 from sweeper.train.problem.problem import Problem
 from sweeper.train.tuning.schedule import cycle_rates
-from sweeper.train.tuning.trials import PACKED, Trial, Trials
+from sweeper.train.tuning.trials import Trial, Trials
 
 _LINE, _GATHERED = 64, 1 << 19
 """Bytes of a cache line, and of the batches gathered at once."""

@@ -16,7 +16,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sweeper.files import pack_arrays, unpack_arrays
-from sweeper.records import CHECK, CHOOSE_MODE, Outcome, Planned, Point, Rejected, Running, Step
+from sweeper.records import (
+    CHECK,
+    CHOOSE_MODE,
+    EAGER,
+    Outcome,
+    Planned,
+    Point,
+    Rejected,
+    Running,
+    Step,
+)
 from sweeper.settings import SweepSettings
 from sweeper.train.tuning import ladder, schedule
 from sweeper.train.tuning.ladder import Candidate, Tried
@@ -34,7 +44,6 @@ from sweeper.train.tuning.stages import (
     tuned,
 )
 from sweeper.train.tuning.trials import (
-    EAGER,
     NO_MODE,
     ExecutionMode,
     Trial,

@@ -22,6 +22,7 @@ from sweeper.records import (
     CHECK,
     CHOOSE_MODE,
     DESCRIBE,
+    EAGER,
     TRIAL,
     Outcome,
     Planned,
@@ -49,7 +50,7 @@ from sweeper.train.tuning.stages import (
     step_of,
     tuned,
 )
-from sweeper.train.tuning.trials import EAGER, ExecutionMode, Trial, Trials, in_packs, steps_of
+from sweeper.train.tuning.trials import ExecutionMode, Trial, Trials, in_packs, steps_of
 
 BASE_BATCH = 64
 """The batch size of the first range run; rates are relative to it."""

@@ -10,11 +10,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any, TypeAlias
 
-from sweeper.records import Step
-
-EAGER, PACKED, COMPILED = "plain", "flat", "compiled"
-"""The execution modes: one by one by torch itself, in packs, or in packs by a compiled step.  The
-stored values are the names of earlier releases."""
+from sweeper.records import EAGER, Step
 
 Payload: TypeAlias = Mapping[str, Any]
 """Plain data: a replica's settings as they are stored."""
@@ -199,6 +195,12 @@ def in_packs(step: Step) -> bool:
     payload = step.payload
     told = [payload, *payload.get("tunings", ()), *payload.get("ways", {}).values()]
     return any(ExecutionMode.read(one).is_packed for one in told)
+
+
+def toolchains_of(payload: Payload) -> set[str]:
+    """The toolchains of the compiled steps that a stored step has chosen."""
+    told = payload.get("tunings", [payload])
+    return {ExecutionMode.read(one).toolchain or "" for one in told} - {""}
 
 
 def read_modes(payload: Mapping[str, Mapping[str, str]]) -> dict[int, ExecutionMode]:
