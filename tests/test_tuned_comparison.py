@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from collections import Counter, defaultdict
 
 import numpy as np
@@ -15,7 +16,9 @@ from sweeper.search import TunedComparison
 from sweeper.search.domain import Choice, Domain, IntUniform, Uniform
 from sweeper.show.status import describe_status
 from sweeper.show.table import STAR, results_table
+from sweeper.store.collate import collate
 from sweeper.store.load import read_results
+from sweeper.store.paths import Paths
 from sweeper.testing.loop import memory
 from sweeper.testing.selectors import drive, simulate
 
@@ -205,6 +208,17 @@ def test_the_star_is_at_every_row_that_stands_for_the_best():
 
 def test_only_rows_that_are_left_out_count_as_not_compared():
     assert swept().compare().caveats[-1] == "not compared: 24 rows of other groups or budgets"
+
+
+def test_files_of_the_points_have_all_their_parameters(tmp_path):
+    selector = TunedComparison(VARIANTS, Domain(x=Uniform(0, 1)), 4, 8, tunings=2)
+    store = memory()
+    simulate(selector, 2, store)
+    results = collate(store, Paths(tmp_path))
+    found = pickle.loads(Paths(tmp_path).funcres.read_bytes())
+    finals = results.where(group=FINAL)
+    assert [params for params, *_ in found] == [point.params for point in finals]
+    assert {name for params, *_ in found for name in params} == {"variant", "x"}
 
 
 def test_status_names_the_best_variant():

@@ -50,6 +50,22 @@ def test_points_that_are_not_asked_for_now_are_noted_and_can_be_shown():
     assert any(note.startswith("1 point " + NOTE.format("is")) for note in now.notes)
 
 
+def test_trials_of_other_budgets_are_noted_and_can_be_shown():
+    store = memory()
+    asked_for(store, [Ask((0,), 2, 1), Ask((1,), 2, 1), Ask((0,), 1, 3)])
+    now, every = asked_for(store, [Ask((0,), 1), Ask((1,), 1)])
+    (note,) = [note for note in now.notes if "not asked for" in note]
+    assert note.startswith("trials of other budgets of 2 points are not asked for now and not sh")
+    assert rows(now) == [((0,), None, [0]), ((1,), None, [0])]
+    assert rows(every) == [
+        *rows(now),
+        ((0,), 1, [0, 1]),
+        ((0,), 3, [0]),
+        ((1,), 1, [0, 1]),
+    ]
+    assert every.best() in list(now)
+
+
 @pytest.mark.parametrize("now", [(9, ""), (None, "search"), (None, FINAL)])
 def test_they_do_not_decide_which_group_and_budget_is_compared(now):
     store = memory()

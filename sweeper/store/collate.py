@@ -16,6 +16,7 @@ import numpy as np
 from sweeper.files import pack_arrays, unpack_arrays, write_json, write_swapped
 from sweeper.records import TRIAL, Alias, Outcome, Params, Reference, Step, budget_of
 from sweeper.results import METRICS, TEST_METRICS, SweepResult, params_columns
+from sweeper.results.selection import judged
 from sweeper.signature import decode
 from sweeper.store.database import Store
 from sweeper.store.load import read_results
@@ -50,8 +51,9 @@ def collate(store: Store, paths: Paths, *, every_point: bool = False) -> SweepRe
         _write_lookup(paths, params)
         _write_params_csv(paths, params)
         # Protocol 4 is read by every Python 3.
-        # Readers of this file know no budgets or groups.
-        points = [(_plain(point.params), *point[1:]) for point in results.comparable()]
+        # Readers of this file know no budgets or groups, and make models of the parameters.
+        places = sorted(itertools.chain(*judged(results)))
+        points = [(_plain(results[place].params), *results[place][1:]) for place in places]
         write_swapped(paths.funcres, pickle.dumps(points, protocol=4))
         for point_id in params:
             if every_point or point_id < FIRST_POINTS or _has_views(paths, point_id):

@@ -23,6 +23,7 @@ from sweeper.records import (
 )
 from sweeper.results import METRICS, TEST_METRICS, FailureReport, PointResult, SweepResult, Tested
 from sweeper.signature import decode, encode
+from sweeper.stats.comparison import plural
 from sweeper.store.asked import AskedTrials, asked_trials, unasked_trials
 from sweeper.store.database import Store
 from sweeper.store.flags import flags
@@ -103,7 +104,7 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
         *filter(None, [store.meta.get("stopped", "")]),
         *store.notes(),
         *_apart(store, steps),
-        *([] if everything else _unasked(unasked)),
+        *([] if everything else _unasked(unasked, asked)),
         *_modes([steps[place] for place in dict.fromkeys(a.id for a in asked) if place in steps]),
     ]
     metrics = read_metrics(store.meta.get("metrics", []))
@@ -172,20 +173,26 @@ def _apart(store: Store, steps: Mapping[int, Step]) -> list[str]:
         return []
     shown = "; ".join(found[:_SHOWN]) + ("; …" if len(found) > _SHOWN else "")
     points = "1 point was" if len(found) == 1 else f"{len(found)} points were"
-    is_kept = "is" if len(found) == 1 else "are"
+    is_kept = _are(len(found))
     how = "`sweeper show FOLDER --code` shows what changed"
     return [f"{points} trained by earlier code and {is_kept} kept apart: {shown} ({how})"]
 
 
-def _unasked(trials: Sequence[AskedTrials]) -> list[str]:
-    """How many points only earlier runs asked for, as a note."""
-    count = len({one.id for one in trials})
-    if not count:
-        return []
-    points = "1 point" if count == 1 else f"{count} points"
-    are = "is" if count == 1 else "are"
-    how = "`sweeper show FOLDER --all` shows every point"
-    return [f"{points} of the folder {are} not asked for now and not shown ({how})"]
+def _unasked(trials: Sequence[AskedTrials], asked: Sequence[AskedTrials]) -> list[str]:
+    """How many points only earlier runs asked for, at all or with other budgets, as notes."""
+    known = {one.id for one in asked}
+    found = {one.id for one in trials}
+    hidden = "not asked for now and not shown (`sweeper show FOLDER --all` shows every point)"
+    notes = []
+    if count := len(found - known):
+        notes.append(f"{plural(count, 'point')} of the folder {_are(count)} {hidden}")
+    if count := len(found & known):
+        notes.append(f"trials of other budgets of {plural(count, 'point')} are {hidden}")
+    return notes
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _modes(steps: list[Step]) -> list[str]:
