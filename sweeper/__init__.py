@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sweeper.cli.own import main
     from sweeper.folder import SweepFolder, open  # noqa: A004 - as `gzip.open`
     from sweeper.search import (
+        Confirm,
         DomainUpdates,
         ExploredGrid,
         FixedSweep,
@@ -67,6 +68,7 @@ __all__ = [
     "Ask",
     "BackendError",
     "Choice",
+    "Confirm",
     "Constant",
     "DiskError",
     "Domain",
@@ -125,6 +127,7 @@ _LAZY = {
     **dict.fromkeys(("Explorer", "Launcher"), "sweeper.search.explore"),
     **dict.fromkeys(
         (
+            "Confirm",
             "DomainUpdates",
             "ExploredGrid",
             "FixedSweep",

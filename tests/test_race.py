@@ -12,6 +12,7 @@ from scipy import stats
 import sweeper
 from sweeper.errors import UsageError
 from sweeper.search import FixedSweep, Grid, Race
+from sweeper.search.domain import Domain
 from sweeper.search.selector import TrialResults
 from sweeper.stats.sequential import Sample, estimate_means, plan_looks, spend, step_down
 from sweeper.testing import toy
@@ -300,7 +301,7 @@ def test_points_are_known_by_their_values():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"selector": [(1,)]}, r"selector=\[\(1,\)\]: a race takes its points from"),
+        ({"selector": 7}, "7 is a int: give a Domain, a list of points, or a selector"),
         ({"selector": race_of(2, 5)}, "not adaptive"),
         ({"max_trials": 2}, "max_trials=2: it must be at least min_trials, which is 3"),
         ({"max_trials": 9.0}, "max_trials=9.0"),
@@ -396,3 +397,14 @@ def test_one_that_is_better_by_two_standard_deviations_wins_early():
     found = races(2, 1, 0.0)
     assert sum(race.left == [(3,)] for race, _ in found) >= 29
     assert np.mean([taken for _, taken in found]) <= 0.4 * 300
+
+
+def test_the_points_of_a_race_may_be_given_as_a_domain_or_a_list():
+    def asked(points):
+        race = Race(points, 5)
+        return [race.get_next_trials()[0] for _ in range(3)]
+
+    expected = [{"a": 1}, {"a": 2}, {"a": 3}]
+    assert asked(Grid(trials=1, a=[1, 2, 3])) == expected
+    assert asked(Domain(a=[1, 2, 3])) == expected
+    assert asked(expected) == expected

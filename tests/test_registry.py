@@ -292,3 +292,11 @@ def test_what_does_not_go_together_is_said(installed, line, said):
     line = {"grid": (), "random": None, "ranges": (), "trials": None, "seed": 0, **line}
     with pytest.raises(UsageError, match=said):
         choose_selector(Space.read(**line), "toy", "toy.py", ["a"], dict)
+
+
+def test_a_selectors_own_number_of_trials_goes_before_the_default_of_the_command_line():
+    halving = chosen("halving", "max_budget=3", grid=["a=1,2,3"])
+    assert {trials for _, trials in drive(halving)} == {1}
+    halving = chosen("halving", "max_budget=3", grid=["a=1,2,3"], trials=4)
+    assert {trials for _, trials in drive(halving)} == {4}
+    assert drive(chosen("grid", grid=["a=1"])) == [({"a": 1}, 10)], "it has no default"

@@ -97,9 +97,10 @@ def _when(moment: float | None, now: float) -> str:
 
 
 def _best(results: SweepResult) -> str:
-    if not any(len(point.perf_val) for point in results):
+    comparable = results.comparable()
+    if not any(len(point.perf_val) for point in comparable):
         return "-"
-    best = results.best()
-    places = [place for place, point in enumerate(results) if point is best]
-    interval = results.intervals()[places[0]]
+    best = comparable.best()
+    place = next(place for place, point in enumerate(comparable) if point is best)
+    interval = comparable.intervals()[place]
     return f"{name_point(best.params)}  {show_interval(interval)} ({plural(interval.n, 'trial')})"

@@ -137,6 +137,7 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
         budgets=[one.budget for one in asked],
         groups=[one.group for one in asked],
         compare_by=read_names(store.meta.get("compare_by", [])),
+        earlier=len(unasked) if everything else 0,
         metrics=(*CLASSIC, *metrics),
         declared={
             metric.name: [np.array(row, dtype=np.float64) for row in rows]

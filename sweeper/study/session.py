@@ -91,6 +91,12 @@ class Caller:
                 f"selector {self.name}: look_ahead={look_ahead!r}: it must be "
                 "a whole number, 1 or more"
             )
+        names: Any = self._selector.compare_by
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise SelectorError(
+                f"selector {self.name}: compare_by={names!r}: it must be a tuple of parameters' "
+                'names, such as ("width",)'
+            )
         self._call("on_begin", tunings)
 
     def has_more(self) -> bool:

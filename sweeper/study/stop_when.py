@@ -24,24 +24,33 @@ class StopRule:
     def __init__(self, when: StopWhen, began: float) -> None:
         self._when = when
         self._began = began
-        self._means: dict[str, float] = {}
-        """Mean validation performance of each point whose trials have ended, by signature."""
-        self._best = -math.inf
+        self._seen: set[tuple[str, int | None]] = set()
+        """Points whose trials have ended, by signature, with the budget of these."""
+        self._best: dict[int | None, float] = {}
+        """By budget: the best mean validation performance of a point."""
         self._since = 0
-        """Points whose trials have ended since the best mean was reached."""
+        """Points whose trials have ended since one was the best of its budget."""
         self.reason = ""
         """Why nothing new may start; empty: it may."""
 
-    def end_point(self, signature: str, trials: Sequence[tuple[float, ...] | Failure]) -> None:
-        """Note that all trials of a point have ended; it may get more, and end again."""
+    def end_point(
+        self,
+        signature: str,
+        trials: Sequence[tuple[float, ...] | Failure],
+        budget: int | None = None,
+    ) -> None:
+        """Note that all trials of a point have ended; it may get more, and end again.
+
+        It is judged by its `trials` with its largest `budget`, against points with the same one.
+        """
         perfs = [values[_PERF_VAL] for values in trials if not isinstance(values, Failure)]
         if not trials:
             return
         mean = sum(perfs) / len(perfs) if perfs else -math.inf
-        is_new = signature not in self._means
-        self._means[signature] = mean
-        if mean > self._best:
-            self._best, self._since = mean, 0
+        is_new = (signature, budget) not in self._seen
+        self._seen.add((signature, budget))
+        if mean > self._best.get(budget, -math.inf):
+            self._best[budget], self._since = mean, 0
         else:
             self._since += is_new
 

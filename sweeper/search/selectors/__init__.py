@@ -23,6 +23,7 @@ GROUP = "sweeper.selectors"
 """The group of entry points under which packages offer their selectors."""
 
 SHIPPED = {
+    "confirm": "sweeper.search.selectors.confirm:Confirm",
     "explore": "sweeper.search.selectors.explored:ExploredGrid",
     "fixed": "sweeper.search.selectors.fixed:FixedSweep.with_fixed_trials",
     "grid": "sweeper.search.selectors.grid:Grid",

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from sweeper.errors import UsageError
 from sweeper.records import TRIAL, Params
 from sweeper.search.checks import check_count
 from sweeper.search.goals import read_goal
-from sweeper.search.selector import ParamSelector, TrialResults, as_ask
+from sweeper.search.points import as_points_selector
+from sweeper.search.selector import Ask, ParamSelector, TrialResults, as_ask
 from sweeper.signature import params_key
 from sweeper.stats.sequential import (
     Means,
@@ -25,6 +26,9 @@ from sweeper.stats.sequential import (
     step_down,
 )
 from sweeper.summary import show_params
+
+if TYPE_CHECKING:
+    from sweeper.search.domain import Domain
 
 DEFAULT_MIN_TRIALS = 3
 
@@ -92,7 +96,7 @@ class Race(ParamSelector):
 
     Args:
         selector: Gives the points that race; the numbers of trials it asks for are ignored.  It
-            must not be adaptive.
+            must not be adaptive.  Or the points themselves: a finite `Domain`, or a list.
         max_trials: Maximum number of trials per point.
         min_trials: Number of trials of every point before the first decision.
         alpha: The probability of dropping one of the best, and of calling points equivalent that
@@ -114,7 +118,7 @@ class Race(ParamSelector):
 
     def __init__(
         self,
-        selector: ParamSelector,
+        selector: ParamSelector | Domain | list[Params],
         max_trials: int,
         min_trials: int = DEFAULT_MIN_TRIALS,
         alpha: float = 0.05,
@@ -124,7 +128,7 @@ class Race(ParamSelector):
         direction: str | None = None,
     ) -> None:
         _check(selector, max_trials, min_trials, alpha, keep, margin)
-        self._selector = selector
+        self._selector = as_points_selector(selector, 1)
         self._min_trials, self._max_trials = int(min_trials), int(max_trials)
         self._alpha, self._keep, self._margin = float(alpha), int(keep), float(margin)
         self._goal = read_goal(metric, direction)
@@ -169,12 +173,7 @@ class Race(ParamSelector):
             answer = self._selector.get_next_trials()
             if answer is None:
                 break
-            params, budget = as_ask(answer).params, as_ask(answer).budget
-            if budget is not None:
-                raise UsageError(
-                    f"{show_params(params)}: asked for with budget {budget}: in a race all trials "
-                    "have the same length, that of the settings"
-                )
+            params = racing_params(as_ask(answer))
             self._runners.setdefault(params_key(params), _Runner(params))
         self._queue.extend(self._runners.values())
 
@@ -280,6 +279,20 @@ class Race(ParamSelector):
         )
 
 
+def racing_params(ask: Ask) -> Params:
+    """The point of an ask, as one that races.
+
+    Raises:
+        UsageError: it has a budget.
+    """
+    if ask.budget is not None:
+        raise UsageError(
+            f"{show_params(ask.params)}: asked for with budget {ask.budget}: in a race all trials "
+            "have the same length, that of the settings"
+        )
+    return ask.params
+
+
 def _are_equivalent(means: Means, places: list[int], margin: float, level: float) -> bool:
     """Whether no two points differ by the margin.
 
@@ -313,7 +326,7 @@ def _mean(values: list[float]) -> float:
 def _check(
     selector: Any, max_trials: Any, min_trials: Any, alpha: Any, keep: Any, margin: Any
 ) -> None:
-    if not isinstance(selector, ParamSelector) or selector.adaptive:
+    if isinstance(selector, ParamSelector) and selector.adaptive:
         raise UsageError(
             f"selector={selector!r}: a race takes its points from a ParamSelector that is not "
             "adaptive, such as sweeper.Grid or sweeper.FixedSweep"
