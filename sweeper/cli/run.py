@@ -1,6 +1,7 @@
 """The `run` command: runs a sweep.
 
-Imports inside functions are late on purpose: the fork server imports torch meanwhile.
+Imports inside functions are late on purpose: the fork server imports torch meanwhile.  The file is
+long because each option is declared with its help text.
 """
 
 from __future__ import annotations

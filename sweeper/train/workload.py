@@ -98,7 +98,7 @@ class ProblemWorkload:
 
 
 class OpenProblem:
-    """See `OpenWorkload`."""
+    """See `OpenWorkload`: a façade, with the methods that this protocol demands."""
 
     def __init__(
         self, spec: ProblemSpec, data: DataRef, place: Place, fd: int | None, threads: int

@@ -42,7 +42,11 @@ NO_PARAMS = encode(())
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An imported problem."""
+    """An imported problem.
+
+    It has many methods since it is the only reader of the user's module: one for each attribute
+    that a problem may have, which checks it and says what is expected.
+    """
 
     ref: ProblemRef
     module: ModuleType

@@ -48,6 +48,7 @@ from sweeper.train.tuning.trials import (
     ExecutionMode,
     Trial,
     Trials,
+    chosen_mode,
     in_packs,
     steps_of,
     write_modes,
@@ -73,6 +74,7 @@ class LadderPlan:
     """The tuning of every point of one sweep.
 
     `n_train` is the number of training samples, `optimizer` the name of the problem's optimiser.
+    Six methods are `Planner`'s; the others are its steps, each of which depends on the settings.
     """
 
     settings: SweepSettings
@@ -169,19 +171,16 @@ class LadderPlan:
     def _after_mode(
         self, point: Point, step: Step, told: ChooseModes, outcomes: Sequence[Outcome]
     ) -> Planned:
-        """The step after the modes are chosen; if choosing failed, the mode is eager."""
-        modes: dict[int, ExecutionMode] = {}
-        for trial, outcome in zip(told.trials, outcomes, strict=True):
-            if outcome.failure is not None:
-                found = ExecutionMode(EAGER, f"choosing failed: {outcome.failure.message}")
-            else:
-                found = ExecutionMode.read(outcome.info)
-            modes[trial.batch_size] = found
+        """The step after the modes are chosen."""
+        modes = {
+            trial.batch_size: chosen_mode(outcome)
+            for trial, outcome in zip(told.trials, outcomes, strict=True)
+        }
         if told.told is None:
             following = self._begin(modes)
         else:
             chosen = told.told
-            following = self._told(replace(chosen, modes={**chosen.modes, **modes}))
+            following = _tuned(replace(chosen, modes={**chosen.modes, **modes}))
         return Planned(point.signature, following, step.stage, {"ways": write_modes(modes)})
 
     def _begin(self, modes: Mapping[int, ExecutionMode]) -> Step:
@@ -192,7 +191,7 @@ class LadderPlan:
         size, rate = self._batch_sizes()[0], self.settings.hparams.lr
         if rate is not None and self.settings.hparams.batch_size is not None:
             trial = self._trial(Candidate(rate, size), size)
-            return self._told(Chosen((trial,) * self.tunings, self.constant, modes))
+            return _tuned(Chosen((trial,) * self.tunings, self.constant, modes))
         rates = ladder.first_rates(self.optimizer) if rate is None else [rate]
         candidates = [[Candidate(each, size) for each in rates]] * self.tunings
         return self._round(0, candidates, _Carried(modes))
@@ -338,14 +337,7 @@ class LadderPlan:
         )
         if later:
             return step_of(f"{CHOOSE_MODE}.1", len(later), ChooseModes(later, told))
-        return self._told(told)
-
-    def _told(self, told: Chosen) -> Step:
-        """The trials, with the settings of their tunings and the chosen execution modes."""
-        tunings = tuple(
-            replace(trial, mode=told.modes.get(trial.batch_size, NO_MODE)) for trial in told.tunings
-        )
-        return tuned(Trials(tunings[0], tunings, told.constant))
+        return _tuned(told)
 
 
 def _choice(following: Step) -> dict[str, Any]:
@@ -372,3 +364,11 @@ def read_round(told: LadderRound, outcomes: Sequence[Outcome]) -> list[list[Trie
             tried[-1].append(Tried(one, tuple(losses[place : place + told.inits])))
             place += told.inits
     return tried
+
+
+def _tuned(told: Chosen) -> Step:
+    """The trials, with the settings of their tunings and the chosen execution modes."""
+    tunings = tuple(
+        replace(trial, mode=told.modes.get(trial.batch_size, NO_MODE)) for trial in told.tunings
+    )
+    return tuned(Trials(tunings[0], tunings, told.constant))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any, TypeAlias
 
-from sweeper.records import EAGER, Step
+from sweeper.records import EAGER, Outcome, Step
 
 Payload: TypeAlias = Mapping[str, Any]
 """Plain data: a replica's settings as they are stored."""
@@ -195,6 +195,13 @@ def in_packs(step: Step) -> bool:
     payload = step.payload
     told = [payload, *payload.get("tunings", ()), *payload.get("ways", {}).values()]
     return any(ExecutionMode.read(one).is_packed for one in told)
+
+
+def chosen_mode(outcome: Outcome) -> ExecutionMode:
+    """The mode that a replica has chosen; if choosing failed, the mode is eager."""
+    if outcome.failure is not None:
+        return ExecutionMode(EAGER, f"choosing failed: {outcome.failure.message}")
+    return ExecutionMode.read(outcome.info)
 
 
 def toolchains_of(payload: Payload) -> set[str]:
