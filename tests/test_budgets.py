@@ -177,6 +177,14 @@ def test_a_budget_is_compared_once_a_trial_with_it_has_ended():
     assert "best so far  -" in describe_status(status, results, 0.0)
 
 
+def test_a_group_is_compared_once_a_trial_of_it_has_ended():
+    asks = [*(Ask((n,), 2, None, "wide") for n in range(2)), Ask((0,), 0, None, "narrow")]
+    assert set(results_of(asks).comparable().groups) == {"wide"}
+    # But what has chosen the final trials is never compared in their place.
+    asks = [*(Ask((n,), 2, None, "search") for n in range(2)), Ask((0,), 0, None, "final")]
+    assert set(results_of(asks).comparable().groups) == {"final"}
+
+
 class By(Asking):
     """Its points are compared by their first parameter."""
 

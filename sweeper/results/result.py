@@ -197,10 +197,9 @@ class SweepResult(Sequence[PointResult]):
     def comparable(self) -> SweepResult:
         """The points that may be compared: trials of one group and one budget.
 
-        They are those of the group `"final"`, or else of the group that was asked for last, and of
-        the largest budget with which a trial has ended: other groups and smaller budgets have
-        chosen these.  `where` gives any others.  With `compare_by`, points that agree on these
-        parameters are one point.
+        They are those of the group `"final"`, or else of the last group, and of the largest budget,
+        of which a trial has ended: other groups and smaller budgets have chosen these.  `where`
+        gives any others.  With `compare_by`, points that agree on these parameters are one point.
         """
         from sweeper.results.selection import judged, only, pooled
 

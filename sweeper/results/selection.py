@@ -158,9 +158,9 @@ def judged(results: SweepResult) -> list[list[int]]:
     """The places of the points that may be compared; points that count as one are together.
 
     Only trials of one group and one budget are compared: those of the group `"final"`, or else of
-    the group that was asked for last, and of the largest budget with which a trial has ended.
-    Other groups and smaller budgets have chosen these.  Points that only earlier runs asked for
-    have no say in which group and budget these are.
+    the last group, and of the largest budget, of which a trial has ended.  Other groups and smaller
+    budgets have chosen these.  Points that only earlier runs asked for have no say in which group
+    and budget these are.
     """
     asked = range(len(results) - results.earlier) or range(len(results))
     group = _judging_group(results, asked)
@@ -179,7 +179,8 @@ def _judging_group(results: SweepResult, asked: Sequence[int]) -> str:
     groups = [results.groups[place] for place in asked]
     if FINAL in groups or (results.compare_by and any(groups)):  # others only choose
         return FINAL
-    return groups[-1] if groups else ""
+    ended = [results.groups[place] for place in asked if len(results.trial_numbers[place])]
+    return next(reversed(ended or groups), "")
 
 
 def _largest(places: Sequence[int], results: SweepResult) -> int | None:
