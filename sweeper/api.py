@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from sweeper.importing import UnguardedCall, is_loading
 from sweeper.options import Options, check_tuning_inits, read_pack
 from sweeper.reading import read_problem
 from sweeper.records import Params
@@ -21,7 +22,6 @@ from sweeper.search import ParamSelector
 from sweeper.search.explore import Explorer
 from sweeper.search.making import as_selector
 from sweeper.settings import HyperparameterSettings, Limits, StopWhen, SweepSettings, get_settings
-from sweeper.train.problem.importing import UnguardedCall, is_loading
 from sweeper.train.workload import ProblemWorkload
 
 if TYPE_CHECKING:

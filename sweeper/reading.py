@@ -16,12 +16,12 @@ from typing import Any
 
 from sweeper.errors import FolderError
 from sweeper.files import current_folder, nameless_file, open_standard_streams
+from sweeper.importing import find_ref, installed_imports
 from sweeper.records import NUMERICS
 from sweeper.run.aside import HelperProcess
 from sweeper.run.backends import find_backend, names_of
 from sweeper.run.backends.local import prepare
 from sweeper.run.worker import resolve
-from sweeper.train.problem.importing import find_ref, installed_imports
 from sweeper.train.problem.spec import environment_of
 from sweeper.train.workload import PRELOAD, Place, ProblemWorkload
 

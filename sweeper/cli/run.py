@@ -27,6 +27,7 @@ from sweeper.cli.common import (
 from sweeper.cli.manual import how_to_add
 from sweeper.errors import SettingsError, UsageError, suggestion
 from sweeper.files import current_folder
+from sweeper.importing import is_path
 from sweeper.run.backends import DEFAULT
 from sweeper.search.selectors import SHIPPED
 from sweeper.search.selectors.manual import ManualSearch
@@ -44,7 +45,6 @@ from sweeper.show.clean import clean
 from sweeper.show.export import json_text
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
-from sweeper.train.problem.importing import is_path
 
 
 def run(

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 from sweeper.errors import ChangedCodeError
-from sweeper.train.problem.importing import find_importable_spec
+from sweeper.importing import find_importable_spec
 from sweeper.workload import Source
 
 MOST_FILES = 300
@@ -140,7 +140,7 @@ _SITE = re.compile(rf"{re.escape(os.sep)}(site|dist)-packages{re.escape(os.sep)}
 def _installed_folders() -> tuple[str, ...]:
     """Folders of installed modules."""
     names = ("stdlib", "platstdlib", "purelib", "platlib")
-    folders = [Path(sysconfig.get_path(name)) for name in names] + [Path(__file__).parents[2]]
+    folders = [Path(sysconfig.get_path(name)) for name in names] + [Path(__file__).parent]
     return tuple(f"{each}{os.sep}" for folder in folders for each in (folder, folder.resolve()))
 
 
