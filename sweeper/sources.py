@@ -52,6 +52,12 @@ def read_source(path: Path, folder: Path) -> Source:
     return Source(label, str(path), hashlib.sha256(text).hexdigest(), kept)
 
 
+def imported_by(sources: Iterable[Source]) -> set[str]:
+    """The outermost packages that files may import, at any level of their code."""
+    found = (name for source in sources for name in _imports(Path(source.path), ""))
+    return {name.partition(".")[0] for name in found}
+
+
 _imported: dict[str, str] = {}
 """By path: the SHA-256 of files when this process first read them."""
 
