@@ -147,7 +147,9 @@ def sweep(
             curve_samples=curve_samples,
             pack=pack,
         )
-    elif metrics is not None:
+    if metrics is not None and isinstance(module, ProgramWorkload):
+        raise SettingsError(f"metrics={metrics!r}: this program was opened with its own")
+    if metrics is not None and not of_program:
         raise SettingsError(
             f"metrics={metrics!r}: a problem declares its own in its module; metrics= goes with a "
             "program"

@@ -243,7 +243,8 @@ def _bind(
     about, *others = opened.notes
     notes = [about, *(note for note in store.meta.get("notes", ()) if note != about), *others]
     if mixed:
-        notes.append("the problem's code changed during this sweep, and that was allowed")
+        kind = opened.identity.get("workload", "problem")
+        notes.append(f"the {kind}'s code changed during this sweep, and that was allowed")
     notes += filter(None, [machine_note(store.meta, here), numerics_note(store.meta)])
     machine = store.meta.get("machine", here)
     store.set_meta(

@@ -6,6 +6,7 @@ import math
 import os
 import random
 import signal
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -18,6 +19,19 @@ def number(x):
 
 def named(x, shift=0.0):
     return {"acc": 1 - x + shift, "loss": x}
+
+
+def drifting(x):
+    """More of `acc` and of `loss` with x, and a little noise."""
+    return {"note": 1.0, "acc": x + random.random() / 10, "loss": x + random.random() / 10}
+
+
+def differs(x):
+    return {"acc": 1.0, f"only {x}": x}
+
+
+def same_name(loss):
+    return {"loss": 2 * loss}
 
 
 def drawn(x, trial):
@@ -71,8 +85,11 @@ def kills_itself_once(x, mark):
 
 
 def kills_its_driver(x, trial):
-    """Kills the process of the variable PROGRAMS_DRIVER, if it is set, in the middle of a sweep."""
+    """Kills the process of the variable PROGRAMS_DRIVER, if set, once it has stored outcomes."""
     if x == 2 and trial.number == 3 and "PROGRAMS_DRIVER" in os.environ:
+        database = sqlite3.connect(trial.folder.parents[3] / "sweep.db")
+        while database.execute("SELECT count(*) FROM outcomes").fetchone() == (0,):
+            pass
         os.kill(int(os.environ["PROGRAMS_DRIVER"]), signal.SIGKILL)
     return {"acc": random.random() + x}
 
@@ -114,6 +131,11 @@ def stops_halfway(rate):
 def reports(rate, trial):
     for step in range(3):
         trial.report(loss=rate**step)
+
+
+def as_many_as_its_number(x, trial):
+    for count in range(trial.number + 1):
+        yield {"count": count}
 
 
 def positional(x, /):

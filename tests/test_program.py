@@ -1,12 +1,16 @@
 """Programs: the user's own functions and generators as workloads."""
 
+import json
+import math
 import random
 import re
 import signal
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import programs
 import programs_torch
@@ -15,10 +19,14 @@ from sweeper.errors import (
     ChangedCodeError,
     FolderError,
     ParamError,
+    SelectorError,
     SettingsError,
     StoppedError,
     UsageError,
 )
+from sweeper.program.inline import own_generators
+from sweeper.program.metrics import as_number, read_metrics, read_values
+from sweeper.records import Metric
 from sweeper.store.paths import Paths
 from sweeping import check_nothing_was_repeated, outcomes, python
 
@@ -160,12 +168,18 @@ def test_a_seed_fits_every_library(tmp_path):
     assert seeds.max() < 2**31
 
 
-def test_the_generators_of_this_process_are_left_alone(tmp_path):
+def test_the_generators_of_this_process_are_left_alone():
     def states():
-        return random.getstate(), np.random.get_state()[1].tobytes()  # noqa: NPY002
+        numpys = np.random.get_state()[1].tobytes()  # noqa: NPY002
+        return random.getstate(), numpys, torch.get_rng_state().tolist(), torch.get_num_threads()
 
     before = states()
-    run(programs.drawn, tmp_path)
+    with own_generators():
+        random.seed(1)
+        np.random.seed(1)  # noqa: NPY002
+        torch.manual_seed(1)
+        torch.set_num_threads(3)
+        assert states() != before
     assert states() == before
 
 
@@ -233,7 +247,7 @@ def test_what_is_no_result_is_a_failure_in_words(tmp_path, kind, said):
 
 def test_three_alike_stop_the_sweep(tmp_path):
     with pytest.raises(StoppedError, match="SystemExit: 3"):
-        run(programs.exits, tmp_path)
+        run(programs.exits, tmp_path, trials=30)
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_trial_tried_again(tmp_path):
@@ -250,7 +264,7 @@ def test_killed_and_run_again_nothing_finished_runs_twice(tmp_path):
         "import os, sweeper\n"
         "os.environ['PROGRAMS_DRIVER'] = str(os.getpid())\n"
         "sweeper.sweep('programs:kills_its_driver', [{'x': 1}, {'x': 2}, {'x': 3}], trials=8, "
-        f"folder={str(folder)!r}, progress=False)"
+        f"folder={str(folder)!r}, progress=False, total_cores=1)"
     )
     assert python("-c", call).wait() == -signal.SIGKILL
     assert 0 < len(outcomes(folder)) < 24, "it was killed in the middle"
@@ -286,3 +300,349 @@ def test_a_trial_knows_its_folder_number_and_cores(tmp_path):
     for number in (0, 1):
         wrote = Paths(tmp_path).trial(0, number) / "wrote"
         assert wrote.read_text() == f"{number} 1 {{'x': 1}}"
+
+
+# -- metrics ---------------------------------------------------------------------------------------
+
+
+def test_points_are_judged_by_the_first_metric_with_a_direction(tmp_path):
+    metrics = {"note": "none", "loss": "minimize", "acc": "maximize"}
+    results = run(programs.drifting, tmp_path, trials=4, metrics=metrics)
+    assert [metric.name for metric in results.metrics] == ["note", "loss", "acc"]
+    assert results.judged.name == "loss"
+    assert results.best().params == {"x": 1}
+    assert results.best("acc").params == {"x": 3}
+    assert results.ranking() == [0, 1, 2]
+    assert results.compare().metric == "loss"
+    assert results.compare(metric="acc").leader.name == "x=3"
+    lines = str(results.summary()).splitlines()
+    assert lines[0].split() == ["params", "n", "diverged", "failed", "loss", "std", "note", "acc"]
+    assert "What can be said in loss (95 % for all together; 4 trials a point):" in lines
+    assert "tuning" not in str(results.summary())
+    assert "★" in show(tmp_path)
+
+
+def test_what_is_not_declared_is_learned_and_has_no_direction(tmp_path):
+    results = run(programs.named, tmp_path)
+    assert results.metrics == (Metric("acc", "none"), Metric("loss", "none"))
+    for ask in (results.best, results.compare, results.ranking, results.intervals):
+        with pytest.raises(
+            UsageError, match=r"run the sweep again with metrics=\{'acc': 'maximize'\}"
+        ):
+            ask()
+    with pytest.raises(UsageError, match=r"'loss': 'maximize'\} or 'minimize': no trial runs anew"):
+        results.compare(metric="loss")
+    assert results.summary().comparison is None
+    assert "★" not in show(tmp_path)
+
+
+def test_a_direction_may_be_given_afterwards_and_no_trial_runs_anew(tmp_path):
+    run(programs.drifting, tmp_path)
+    before = outcomes(tmp_path)
+    results = run(programs.drifting, tmp_path, metrics=ACC)
+    assert outcomes(tmp_path) == before
+    assert [metric.direction for metric in results.metrics] == ["maximize", "none", "none"]
+    assert results.best().params == {"x": 3}
+
+
+def test_a_metric_that_is_missing_or_no_number_is_nan_and_said(tmp_path):
+    results = run(programs.gaps, tmp_path, [{"x": 1}], 4)
+    assert results[0].metrics["acc"].tolist() == [1.0] * 4
+    assert np.isnan(results[0].metrics["loss"]).tolist() == [False, True, True, False]
+    assert "loss is missing or not a number in 2 of 4 trials" in results.notes
+    assert not results.failures
+
+
+def test_a_metric_that_only_some_points_measure_is_nan_elsewhere(tmp_path):
+    results = run(programs.differs, tmp_path, [{"x": 1}, {"x": 2}], 1)
+    assert [metric.name for metric in results.metrics] == ["acc", "only 1", "only 2"]
+    assert [math.isnan(values[0]) for values in results.values("only 1")] == [False, True]
+
+
+def test_rows_csv_and_json_have_the_metrics_of_the_program(tmp_path):
+    results = run(programs.named, tmp_path, [{"x": 0.5}], 2, metrics=ACC)
+    assert results.rows() == [
+        {"x": 0.5, "trial": number, "acc": 0.5, "loss": 0.5} for number in (0, 1)
+    ]
+    assert results.to_dataframe().columns.tolist() == ["x", "trial", "acc", "loss"]
+    assert command("export", tmp_path).splitlines()[0] == "x,trial,acc,loss"
+    document = json.loads(command("export", tmp_path, "--format", "json"))
+    assert document["program"] == "programs.named"
+    assert document["metrics"] == {"acc": "maximize", "loss": "none"}
+    (point,) = document["points"]
+    assert point["acc"] == [0.5, 0.5]
+    assert point["summary"]["acc"]["mean"] == 0.5
+    assert not {"perf_val", "lr_min", "batch_size"} & point.keys()
+    saved = np.load(Paths(tmp_path).results(0))
+    assert sorted(saved) == ["final_acc", "final_loss", "trial_numbers"]
+    assert not Paths(tmp_path).hparams(0).exists()
+
+
+def test_a_parameter_with_the_name_of_a_metric_is_told_apart(tmp_path):
+    results = run(programs.same_name, tmp_path, [{"loss": 2}], 1)
+    assert results.rows() == [{"param_loss": 2, "trial": 0, "loss": 4.0}]
+
+
+def test_status_names_the_program_and_its_best_point(tmp_path):
+    run(programs.drifting, tmp_path, metrics=ACC)
+    said = command("status", tmp_path)
+    assert "program      programs.drifting" in said
+    assert "settings" not in said
+    assert re.search(r"points +3: 3 done", said)
+    assert re.search(r"best so far +x=3", said)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["acc"], "give names with directions"),
+        ({"acc": "up"}, "acc='up': choose one of 'maximize', 'minimize', 'none'"),
+        ({"budget": "maximize"}, "tables have a column 'budget'"),
+        ({"": "maximize"}, "is no name of a metric"),
+        ([Metric("a"), Metric("a")], "'a' is given twice"),
+    ],
+)
+def test_wrong_metrics_are_refused(given, said):
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        read_metrics(given)
+
+
+def test_metrics_may_have_bounds(tmp_path):
+    results = run(programs.drifting, tmp_path, metrics=[Metric("acc", bounds=(0.0, 9.0))])
+    assert results.metrics[0].bounds == (0.0, 9.0)
+    assert sweeper.load(tmp_path).metrics == results.metrics
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (3, 3.0),
+        (True, 1.0),
+        (np.float32(0.5), 0.5),
+        (np.array([[2.0]]), 2.0),
+        (np.array([1.0, 2.0]), None),
+        ("3", None),
+        (None, None),
+        (1j, None),
+        (np.complex128(1), None),
+    ],
+)
+def test_what_counts_as_a_number(value, number):
+    assert as_number(value) == number
+
+
+def test_a_number_where_others_are_declared_is_refused():
+    assert read_values(3, ["value"]) == read_values(3, []) == {"value": 3.0}
+    with pytest.raises(ValueError, match=r"give \{'acc': …\} instead"):
+        read_values(3, ["acc"])
+
+
+# -- iterations ------------------------------------------------------------------------------------
+
+
+def curves(folder, budget=None):
+    return dict(np.load(Paths(folder).curves(0, budget)))
+
+
+def test_a_generator_yields_metrics_and_the_last_values_count(tmp_path):
+    results = run(programs.steps, tmp_path, [{"rate": 0.5}], 2)
+    assert results[0].metrics["loss"].tolist() == [0.5**5] * 2
+    assert results[0].metrics["late"].tolist() == [4.0] * 2
+    assert results.notes == ("each trial is one call of the generator programs.steps",)
+    found = curves(tmp_path)
+    assert found["trial_numbers"].tolist() == [0, 1]
+    assert found["iterations"].tolist() == [5, 5]
+    assert found["loss"].tolist() == [[0.5**step for step in range(1, 6)]] * 2
+    assert np.isnan(found["late"][0]).tolist() == [True, True, False, False, False]
+
+
+@pytest.mark.parametrize("objective", [programs.steps, programs.endless])
+def test_a_budget_bounds_its_iterations(tmp_path, objective):
+    results = run(objective, tmp_path, Asks([sweeper.Ask({"rate": 0.5}, 2, budget=3)]))
+    assert results.budgets == (3,)
+    assert curves(tmp_path, 3)["iterations"].tolist() == [3, 3]
+    assert results[0].metrics["loss"].tolist() in ([0.5**3] * 2, [0.5] * 2)
+
+
+def test_trials_of_several_budgets_are_trials_of_their_own(tmp_path):
+    asks = [sweeper.Ask({"rate": 0.5}, 1, budget) for budget in (2, None)]
+    results = run(programs.steps, tmp_path, Asks(asks))
+    assert results.budgets == (2, None)
+    assert [values.tolist() for values in results.values("loss")] == [[0.5**2], [0.5**5]]
+
+
+def test_a_budget_that_nothing_could_bound_is_a_failure_in_words(tmp_path):
+    results = run(programs.number, tmp_path, Asks([sweeper.Ask({"x": 1}, 1, budget=3)]))
+    assert "neither yields nor takes trial.budget" in results.failures[0].message
+
+
+@pytest.mark.parametrize(
+    ("objective", "said"),
+    [(programs.yields_nothing, "has yielded nothing"), (programs.stops_halfway, "halfway")],
+)
+def test_a_generator_that_fails_fails_its_trial(tmp_path, objective, said):
+    results = run(objective, tmp_path, [{"rate": 1.0}], 1)
+    assert said in results.failures[0].message
+
+
+def test_a_function_that_only_reports_has_its_last_values(tmp_path):
+    results = run(programs.reports, tmp_path, [{"rate": 0.5}], 1)
+    assert results[0].metrics["loss"].tolist() == [0.25]
+    assert curves(tmp_path)["loss"].tolist() == [[1.0, 0.5, 0.25]]
+
+
+def test_histories_of_different_lengths_are_padded(tmp_path):
+    run(programs.as_many_as_its_number, tmp_path, [{"x": 1}], 3)
+    found = curves(tmp_path)
+    assert found["iterations"].tolist() == [1, 2, 3]
+    assert np.isnan(found["count"]).sum(axis=1).tolist() == [2, 1, 0]
+
+
+def test_halving_compares_a_generator_by_budget(tmp_path):
+    selector = sweeper.SuccessiveHalving(
+        [{"rate": rate} for rate in (0.1, 0.5, 0.9)],
+        trials=1,
+        min_budget=1,
+        max_budget=3,
+        metric="loss",
+        direction="minimize",
+    )
+    results = run(programs.steps, tmp_path, selector, metrics={"loss": "minimize"})
+    assert set(results.budgets) == {1, 3}
+    assert results.best().params == {"rate": 0.1}
+
+
+# -- selectors -------------------------------------------------------------------------------------
+
+
+class Asks(sweeper.ParamSelector):
+    """Asks for these."""
+
+    def __init__(self, asks):
+        self.asks = list(asks)
+
+    def has_more_trials(self):
+        return bool(self.asks)
+
+    def get_next_trials(self):
+        return self.asks.pop(0)
+
+
+class Told(sweeper.ParamSelector):
+    """Asks for one point after the other, and keeps what it is told."""
+
+    adaptive = True
+    look_ahead = 2
+
+    def __init__(self, points):
+        self.points = list(points)
+        self.heard = []
+
+    def has_more_trials(self):
+        return bool(self.points)
+
+    def get_next_trials(self):
+        return self.points.pop(0), 2
+
+    def on_hparams_found(self, *values):
+        raise AssertionError("nothing is tuned")
+
+    def on_results(self, result):
+        self.heard.append({name: values.tolist() for name, values in result.metrics.items()})
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_selector_is_told_what_the_trials_of_its_ask_have_measured(tmp_path, cores):
+    points = [{"x": number} for number in (1, 2, 1)]
+    selector = Told(points)
+    run(programs.differs, tmp_path, selector, backend="local", total_cores=cores)
+    assert selector.heard == [{"acc": [1.0, 1.0], f"only {x}": [float(x)] * 2} for x in (1, 2, 1)]
+    again = Told(points)
+    run(programs.differs, tmp_path, again)
+    assert again.heard == selector.heard, "replayed from the folder"
+
+
+def test_a_selector_for_the_four_metrics_of_problems_is_refused_in_words(tmp_path):
+    class Classic(Told):
+        on_results = sweeper.SweepListener.on_results
+
+        def on_trials_completed(self, *_):
+            raise AssertionError
+
+    with pytest.raises(SelectorError, match="override on_results"):
+        run(programs.number, tmp_path, Classic(XS))
+
+
+def test_a_race_is_refused_in_words(tmp_path):
+    race = sweeper.Race(sweeper.Grid(trials=6, x=[1, 2]), 6)
+    with pytest.raises(SelectorError, match="which a program does not have"):
+        run(programs.number, tmp_path, race)
+
+
+def test_no_better_needs_a_direction(tmp_path):
+    with pytest.raises(SettingsError, match="no metric says what is better"):
+        run(programs.number, tmp_path, stop_when={"no_better": 2})
+    results = run(
+        programs.drifting,
+        tmp_path / "out",
+        [{"x": x} for x in range(1, 21)],
+        metrics={"loss": "minimize"},
+        stop_when={"no_better": 2},
+    )
+    assert sum(map(len, results.trial_numbers)) < 40
+    assert "no better mean" in results.notes[0]
+
+
+# -- from the shell --------------------------------------------------------------------------------
+
+
+def command(*arguments, code=0, stream="stdout"):
+    process = python(
+        "-m",
+        "sweeper",
+        *map(str, arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=Path(programs.__file__).parent,
+    )
+    printed = dict(zip(("stdout", "stderr"), process.communicate(), strict=True))
+    assert process.returncode == code, printed
+    return printed[stream]
+
+
+def show(folder):
+    return command("show", folder)
+
+
+def test_run_compare_and_effects_from_the_shell(tmp_path):
+    swept = command(
+        *("run", "programs:drifting", "--grid", "x=1,2,3", "--trials", "4", "--folder", tmp_path),
+        *("--metric", "acc:max", "--metric", "loss:min", "--backend", "inline"),
+    )
+    assert swept.splitlines()[1].split() == ["params", "n", "acc", "loss", "note"]
+    assert "★ x=3 reached" in swept
+    assert "What can be said in loss" in command("compare", tmp_path, "--metric", "loss")
+    assert "★ x=3 reached" in command("compare", tmp_path)
+    best_first = command("show", tmp_path, "--sort", "loss", "--top", "1")
+    assert "x=1" in best_first.splitlines()[3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["programs:named", "--grid", "y=1"], "no parameter 'y'"),
+        (["programs:named"], "nothing says what to try"),
+        (["programs:named", "--grid", "x=1", "--metric", "acc:up"], "'up' is no direction"),
+        (["programs:named", "--grid", "x=1", "--hparams", "slow"], "means nothing for a program"),
+        (["programs:named", "--grid", "x=1", "--race"], "which a program does not have"),
+        (["blobs", "--grid", "hidden=2", "--metric", "f1:max"], "--metric goes with a program"),
+    ],
+)
+def test_wrong_command_lines_are_refused(tmp_path, arguments, said):
+    given = ("run", *arguments, "--folder", tmp_path / "out", "--backend", "inline")
+    assert said in command(*given, code=2, stream="stderr")
+
+
+def test_a_dry_run_of_a_program(tmp_path):
+    given = ("run", "programs:named", "--grid", "x=1,2", "--trials", "3", "--folder", tmp_path)
+    assert "6 trials would be trained" in command(*given, "--dry-run", "--backend", "inline")

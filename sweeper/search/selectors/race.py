@@ -201,6 +201,11 @@ class Race(ParamSelector):
         """Note the results; if the round is complete, decide who continues."""
         self._selector.on_results(result)
         runner = self._runners[params_key(result.params)]
+        if self._metric not in result.metrics:
+            raise UsageError(
+                f"a race compares {self._metric}, which a program does not have: use another "
+                "selector for a program"
+            )
         values = self._sign * result.metrics[self._metric]
         runner.batch += values.tolist()
         self._count(runner, len(values))
