@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from sweeper.importing import ModuleRef
+from sweeper.records import COMPILED, PACKED
 from sweeper.signature import encode
 from sweeper.train.data.samples import Data, HeldSet
 from sweeper.train.eager.trial import train_trial
@@ -28,7 +29,7 @@ from sweeper.train.packs.members import Member, most_members, shares
 from sweeper.train.packs.trial import train_pack
 from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Streams
-from sweeper.train.tuning.trials import COMPILED, PACKED, Trial, Trials
+from sweeper.train.tuning.trials import Trial, Trials
 
 SIGNATURE = "5e" * 32
 PARAMS = encode(())
@@ -175,21 +176,21 @@ def measure(name: str, batch: int, rounds: int) -> str:
     problem, data, told = setup(name, batch)
     streams = [Streams(0, SIGNATURE, "trial", number) for number in range(max(SIZES))]
 
-    def plain() -> None:
+    def eager() -> None:
         train_trial(problem, data, streams[0], PARAMS, told, 0, Path("unused"))
 
-    def packed(way: str, size: int) -> None:
+    def packed(mode: str, size: int) -> None:
         made = [Member.make(problem, data, one, PARAMS, batch) for one in streams[:size]]
-        for share in shares(made, most_members(made[0], way)):
-            list(train_pack(problem, data, share, Trials(told), 0, way))
+        for share in shares(made, most_members(made[0], mode)):
+            list(train_pack(problem, data, share, Trials(told), 0, mode))
 
     packed(COMPILED, 1)
-    cases = [(way, size) for way in (PACKED, COMPILED) for size in SIZES]
+    cases = [(mode, size) for mode in (PACKED, COMPILED) for size in SIZES]
     alone: list[float] = []
     together: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
     for _ in range(rounds):
         for case in cases:
-            alone.append(seconds(plain))
+            alone.append(seconds(eager))
             together[case].append(seconds(lambda case=case: packed(*case)))
     least = min(alone)
     gains = "".join(f"{case[1] * least / min(together[case]):8.2f}" for case in cases)
@@ -207,7 +208,7 @@ def main() -> None:
     batches = [int(batch) for batch in sys.argv[3].split(",")] if len(sys.argv) > 3 else BATCHES
     sizes = "".join(f"{size:8}" for size in (*SIZES, *SIZES))
     print(
-        f"{'model':>12} {'batch':>6} {'10^6 ×':>8} {'10^3':>8} {'ops':>6} {'plain µs':>8} {sizes}"
+        f"{'model':>12} {'batch':>6} {'10^6 ×':>8} {'10^3':>8} {'ops':>6} {'eager µs':>8} {sizes}"
     )
     for name in names:
         for batch in batches:

@@ -37,7 +37,7 @@ from sweeper.results import METRICS
 TRIALS, SWEEPS = 8, 3
 NEAR = 0.1
 """Of the way from a constant prediction to a setting by hand: what ends within it is ruined."""
-WAY_STAGES = ("check", "way")
+MODE_STAGES = ("check", "way")
 """Stages that are no tuning: whether the problem works, and how trials may be trained."""
 
 NULL_PROBLEMS = (
@@ -150,7 +150,7 @@ def seconds_of(folder: Path) -> tuple[float, float, float]:
     with contextlib.closing(sqlite3.connect(folder / "sweep.db")) as database:
         took = list(database.execute(query))
     trials = [seconds for stage, seconds in took if stage == "trial"]
-    other = sum(seconds for stage, seconds in took if stage.partition(".")[0] in WAY_STAGES)
+    other = sum(seconds for stage, seconds in took if stage.partition(".")[0] in MODE_STAGES)
     tuning = sum(seconds for _, seconds in took) - other - sum(trials)
     return tuning, other, statistics.fmean(trials) if trials else math.nan
 

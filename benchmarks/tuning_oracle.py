@@ -39,7 +39,7 @@ from sweeper.train.data.samples import Data, HeldSet, shuffled
 from sweeper.train.packs.evaluation import gather
 from sweeper.train.packs.loop import keys_of
 from sweeper.train.packs.members import Member, gaining, padded, shares, stack_members
-from sweeper.train.packs.step import FlatStep
+from sweeper.train.packs.step import PackedStep
 from sweeper.train.packs.trial import evaluation_of
 from sweeper.train.problem.problem import NO_PARAMS, Problem
 from sweeper.train.streams import Streams
@@ -181,7 +181,7 @@ def train_pack(
     """As `sweeper.train.packs.trial.train_pack`, but each member has rates of its own."""
     samples, size, steps = opened.data.train, payload["batch_size"], payload["steps"]
     recipe = opened.problem.recipe(members[0].model, members[0].params)
-    step = FlatStep(members[0].trace, recipe, stack_members(members), samples.labels)
+    step = PackedStep(members[0].trace, recipe, stack_members(members), samples.labels)
     evaluation = evaluation_of(opened.problem, members[0])
     streams = [member.streams for member in members]
     keys = keys_of(streams, members[0].trace, steps)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sweeper.folder import SweepFolder, open  # noqa: A004 - as `gzip.open`
     from sweeper.program.trial import Trial
     from sweeper.search import (
+        Confirm,
         DomainUpdates,
         ExploredGrid,
         FixedSweep,
@@ -68,6 +69,7 @@ __all__ = [
     "Ask",
     "BackendError",
     "Choice",
+    "Confirm",
     "Constant",
     "DiskError",
     "Domain",
@@ -130,6 +132,7 @@ _LAZY = {
     **dict.fromkeys(("Explorer", "Launcher"), "sweeper.search.explore"),
     **dict.fromkeys(
         (
+            "Confirm",
             "DomainUpdates",
             "ExploredGrid",
             "FixedSweep",

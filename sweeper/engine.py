@@ -120,7 +120,8 @@ def _run(
             began=time.time(),
         )
         study.opened(paths.folder.resolve())
-        store.begin(study.begin(), name, keep_log=selector.adaptive)
+        begun = study.begin()
+        store.begin(begun, name, keep_log=selector.adaptive, compare_by=selector.compare_by)
     view.note(f"{workload.name} in {paths.folder}: {options.topology.reason}; {opened.notes[0]}")
     view.update(study.progress())
     resolved = Paths(paths.folder.resolve())
@@ -251,7 +252,6 @@ def _bind(
         {
             "notes": list(dict.fromkeys(notes)),
             "machine": machine,
-            "compare_by": list(selector.compare_by),
             "stopped": "",
             **opened.facts,
         }

@@ -51,7 +51,7 @@ class SweepFolder:
             group: A label that results, tables and exports keep.
 
         Raises:
-            UsageError: an argument breaks its rule, or the problem's `model` had no such parameter
+            UsageError: an argument breaks its rule, or the problem had no such parameter
                 when it last ran here.
             ParamError: a value that cannot be stored.
             FolderError: the folder holds other things than a sweep.
@@ -143,7 +143,7 @@ class SweepFolder:
             if name not in known:
                 takes = f"it took {', '.join(known)}" if known else "it took none by name"
                 raise UsageError(
-                    f"{name}={params[name]!r}: model() of problem {problem} had no such parameter "
+                    f"{name}={params[name]!r}: problem {problem} had no such parameter "
                     f"when it last ran here{suggestion(str(name), known)}; {takes}. If its code "
                     "has changed since, run the sweep first"
                 )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mean
 
 from sweeper.engine import folder_of, point_of
 from sweeper.errors import SelectorError, UsageError
 from sweeper.options import Options
-from sweeper.records import CHECK, Params, Point, is_trial, trial_stage
+from sweeper.records import CHECK, Params, Point, Refused, budget_of, is_trial, trial_stage
 from sweeper.run.backends import slots_used
 from sweeper.search import ParamSelector
 from sweeper.show.progress import show_duration
@@ -45,6 +48,11 @@ class PreviewPoint:
     def left(self) -> int:
         """How many trials would be trained."""
         return 0 if self.failed else self.trials - self.done
+
+    @property
+    def is_new(self) -> bool:
+        """Whether anything would be trained."""
+        return bool(self.left) or not self.tuned
 
     def __str__(self) -> str:
         budget = "" if self.budget is None else f", budget {self.budget}"
@@ -143,7 +151,9 @@ def _ask(
     caller.begin(opened.planner(options.settings, options.seed).tunings)
     wanted: Wanted = {}
     count = 0
-    while caller.has_more() and isinstance(answer := caller.next(), tuple):
+    while caller.has_more() and (answer := caller.next()) is not None:
+        if isinstance(answer, Refused):
+            continue
         point, ask = answer
         key = (point.signature, ask.budget)
         _, trials = wanted.get(key, (point, 0))
@@ -169,7 +179,7 @@ def _compare(folder: Path, wanted: Wanted, store: Store | None, slots: int) -> P
         known.point(signature, budget, point.params, trials)
         for (signature, budget), (point, trials) in wanted.items()
     ]
-    added = [point for point in found if point.left or not point.tuned]
+    added = [point for point in found if point.is_new]
     before: Counter[tuple[str, int | None]] = Counter()
     params: dict[str, Params] = {}
     for one in asked_trials(store):
@@ -180,9 +190,9 @@ def _compare(folder: Path, wanted: Wanted, store: Store | None, slots: int) -> P
         for (signature, budget), trials in before.items()
         if (signature, budget) not in wanted
     ]
-    kept = [point for point in found if point not in added]
+    kept = [point for point in found if not point.is_new]
     result = Preview(folder, tuple(added), tuple(kept), tuple(dropped), None, slots)
-    return replace(result, seconds=known.seconds(result.trials, result.tunings, slots))
+    return replace(result, seconds=known.seconds(added, result.tunings, slots))
 
 
 class _Known:
@@ -192,14 +202,15 @@ class _Known:
         ids = store.ids()
         steps = store.last_steps()
         self._ended: set[tuple[str, str, int]] = set()
-        self._trials: list[float] = []
+        self._trials: dict[int | None, list[float]] = defaultdict(list)
+        """Seconds of trials, by budget."""
         self._tuning = 0.0
         for outcome in store.outcomes(arrays=False):
             seconds = outcome.ended - outcome.started
             if is_trial(outcome.stage):
                 self._ended.add((outcome.point, outcome.stage, outcome.number))
                 if outcome.failure is None:
-                    self._trials.append(seconds)
+                    self._trials[budget_of(outcome.stage)].append(seconds)
             elif outcome.stage != CHECK:
                 self._tuning += seconds
         failed = {place for place, step in steps.items() if step.error is not None}
@@ -216,10 +227,20 @@ class _Known:
         tuned, failed = signature in self._tuned, signature in self._failed
         return PreviewPoint(params, budget, trials, done, tuned, failed)
 
-    def seconds(self, trials: int, tunings: int, slots: int) -> float | None:
+    def seconds(self, added: Sequence[PreviewPoint], tunings: int, slots: int) -> float | None:
         """How long it takes, at the mean speeds so far."""
+        trials = sum(point.left for point in added)
         if (trials and not self._trials) or (tunings and not self._tuned):
             return None
-        training = trials * sum(self._trials) / len(self._trials) if trials else 0.0
+        training = sum(point.left * self._trial(point.budget) for point in added if point.left)
         tuning = tunings * self._tuning / len(self._tuned) if tunings else 0.0
         return (training + tuning) / slots
+
+    def _trial(self, budget: int | None) -> float:
+        """Seconds of a trial; with a budget that is not known, from those of the largest known."""
+        if budget in self._trials:
+            return mean(self._trials[budget])
+        most = max(filter(None, self._trials), default=None)
+        if budget is None or most is None:
+            return mean(itertools.chain(*self._trials.values()))
+        return mean(self._trials[most]) * budget / most

@@ -71,10 +71,14 @@ CHECK = "check"
 DESCRIBE = "describe"
 """The stage that finds what a plan must know of a point beforehand: nothing is trained."""
 
-WAY = "way"
+CHOOSE_MODE = "way"
 """The stage that chooses the execution mode of a point's trials: nothing is trained."""
 
-UNTRAINED = (CHECK, DESCRIBE, WAY)
+EAGER, PACKED, COMPILED = "plain", "flat", "compiled"
+"""The execution modes: one by one by torch itself, in packs, or in packs by a compiled step.  The
+stored values are the names of earlier releases."""
+
+UNTRAINED = (CHECK, DESCRIBE, CHOOSE_MODE)
 """The stages that train nothing."""
 
 

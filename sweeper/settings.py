@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from sweeper.errors import SettingsError
+from sweeper.errors import SettingsError, suggestion
 
 Length: TypeAlias = int | float
 """The length of a probe's training: an int counts samples, a float epochs."""
@@ -256,8 +256,9 @@ def get_settings(hparams: str | HyperparameterSettings) -> HyperparameterSetting
         return hparams
     if isinstance(hparams, str) and hparams in PRESETS:
         return PRESETS[hparams]
+    near = suggestion(hparams, PRESETS) if isinstance(hparams, str) else ""
     raise SettingsError(
-        f"hparams={hparams!r} is not a preset: choose fastest, fast, slow or slowest "
+        f"hparams={hparams!r} is not a preset{near}: choose fastest, fast, slow or slowest "
         "(ranges-fastest and so on: as earlier releases tuned), or pass a HyperparameterSettings"
     )
 
@@ -327,8 +328,9 @@ class StopWhen:
             )
         for name in given or ():
             if name not in known:
+                near = suggestion(str(name), known)
                 raise SettingsError(
-                    f"stop_when: there is no {name!r}: choose from {', '.join(known)}"
+                    f"stop_when: there is no {name!r}{near}: choose from {', '.join(known)}"
                 )
         return cls(**(given or {}))
 

@@ -3,6 +3,9 @@
 A value is encoded as type-tagged JSON, so that 1, 1.0 and True differ and every float is read back
 exactly.  A point's signature is the SHA-256 of everything its results depend on.  A replica's
 random streams are spawned from the sweep's seed, keyed by the signature and the replica's numbers.
+
+The file is long because encoding and decoding are two halves of one table: what one of them writes,
+the other must read.
 """
 
 from __future__ import annotations

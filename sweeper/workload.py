@@ -94,7 +94,10 @@ class Workload(Protocol):
 
 
 class OpenWorkload(Protocol):
-    """A workload with the data that its trials share."""
+    """A workload with the data that its trials share.
+
+    A façade: all that the engine asks of a workload, so it has many methods, each of them short.
+    """
 
     @property
     def identity(self) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from sweeper.train.checkpoints import Checkpoints
 from sweeper.train.eager.trial import train_trial
 from sweeper.train.packs.members import Member
-from sweeper.train.packs.step import FlatStep, NativeStep
+from sweeper.train.packs.step import NativeStep, PackedStep
 from sweeper.train.packs.trial import train_pack
 from sweeper.train.problem.recipe import Clipping
 from sweeper.train.tuning.trials import Trials
@@ -96,7 +96,7 @@ def count_steps(monkeypatch):
 
         monkeypatch.setattr(kind, name, call)
 
-    counted(FlatStep, "__call__")
+    counted(PackedStep, "__call__")
     counted(NativeStep, "__call__")
     counted(Clipping, "apply")  # once in each eager step
     return made

@@ -92,7 +92,7 @@ ALLOWED = {"driver": 0.5, "server": 0.1, "oldest worker": 0.1}
 none in the server, and 0.05 in a worker."""
 
 SLACK = 24.0
-"""MiB by which each may grow besides: the first trial that trains plain imports ignite, 10 MiB."""
+"""MiB by which each may grow besides: the first eager trial imports ignite, 10 MiB."""
 
 
 class Violation(AssertionError):

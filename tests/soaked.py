@@ -3,7 +3,7 @@
     python -m tests.soaked FOLDER SEED TRIALS [--no-models]
 
 Its points train in every way that is quick: in packs, dense and convolutional with norms and
-dropout, and plain, since a model that looks at its numbers cannot be packed.  The data is drawn
+dropout, and eager, since a model that looks at its numbers cannot be packed.  The data is drawn
 from the sweep's seed.
 """
 

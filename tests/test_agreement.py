@@ -1,7 +1,7 @@
-"""Packs and plain training in models like real ones: the same weights, or the same on average.
+"""Packs and eager training in models like real ones: the same weights, or the same on average.
 
-Plain training here is written out, and what it draws comes from outside: each dropout is replaced
-by a part that is handed its mask, so that nothing depends on how packs or torch count their draws.
+Eager training here is written out, and what it draws comes from outside: each dropout is replaced
+by a part that is handed its mask, so that nothing depends on how packs or torch count them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sweeper.train.packs.trial import train_pack
 from sweeper.train.problem.optimizers import make_optimizer
 from sweeper.train.tuning.schedule import cycle_rates
 from sweeper.train.tuning.trials import Trials
-from sweeper.train.vectorize.random import DRAWS, bernoulli, step_keys
+from sweeper.train.vectorize.random import RANDOM_RULES, bernoulli, step_keys
 from test_probes import PARAMS, TRIAL, problem_of, streams_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -45,7 +45,7 @@ def setting(name, optimizer):
     return problem, Data(HeldSet(x[:TRAINED], y[:TRAINED]), HeldSet(x[TRAINED:end], y[TRAINED:end]))
 
 
-# -- plain training, with what is drawn fixed from outside ----------------------------------------
+# -- eager training, with what is drawn fixed from outside ----------------------------------------
 
 
 class Masks(TorchFunctionMode):
@@ -73,7 +73,7 @@ class Masks(TorchFunctionMode):
         name = {torch.randn_like: "randn_like", torch.rand_like: "rand_like"}.get(func)
         if name is None:
             return func(*args, **(kwargs or {}))
-        return DRAWS[f"aten.{name}.default"](self.key, self.next(), args[0].unsqueeze(0))[0]
+        return RANDOM_RULES[f"aten.{name}.default"](self.key, self.next(), args[0].unsqueeze(0))[0]
 
 
 class Masked(nn.Module):
@@ -106,7 +106,7 @@ def replace_dropouts(model, masks):
                 setattr(part, name, Masked(masks, inner))
 
 
-def plainly(problem, data, number, told):
+def eagerly(problem, data, number, told):
     """(weights, mean loss on the validation set) of a trial, trained by a loop of torch's."""
     streams, masks = streams_of(number, "trial"), Masks()
     streams.seed_globals("init")
@@ -160,7 +160,7 @@ def test_a_few_steps_come_to_the_same_weights(name):
     problem, data = setting(name, {"name": "sgd", "momentum": 0.9})
     together = packed(problem, data, range(3), SHORT)
     for number, (weights, reached) in enumerate(together):
-        expected, loss = plainly(problem, data, number, SHORT)
+        expected, loss = eagerly(problem, data, number, SHORT)
         assert reached == pytest.approx(loss, rel=1e-4)
         scale = max(float(value.abs().max()) for value in expected.values())
         for key, value in expected.items():
@@ -173,7 +173,7 @@ def test_trainings_come_to_the_same_on_average(name):
     problem, data = setting(name, "adam")
     together = packed(problem, data, range(SEEDS), LONG)
     pairs = [
-        (reached, plainly(problem, data, number, LONG)[1])
+        (reached, eagerly(problem, data, number, LONG)[1])
         for number, (_, reached) in enumerate(together)
     ]
     one, other = np.array(pairs).T
@@ -181,5 +181,5 @@ def test_trainings_come_to_the_same_on_average(name):
     error = differences.std(ddof=1) / math.sqrt(SEEDS)
     rounding = 1e-4 * np.abs(other).mean()
     assert abs(differences.mean()) <= 3 * error + rounding
-    # And it says something: seeds differ by more than the ways of training.
+    # And it says something: seeds differ by more than execution modes.
     assert np.abs(differences).mean() < 0.3 * other.std(ddof=1)

@@ -20,8 +20,8 @@ from sweeper.train.vectorize.formulas import FORMULAS
 from sweeper.train.vectorize.lowering import RULES, batched, operations_of
 from sweeper.train.vectorize.optimizers import make_stacked
 from sweeper.train.vectorize.random import (
-    DRAWS,
-    Drawn,
+    RANDOM_RULES,
+    RandomNumbers,
     bernoulli,
     between,
     exponential,
@@ -798,7 +798,7 @@ def assert_torchs_own(loss, double):
     with torch.no_grad():
         losses, *found = batched(trace)(stacked(double, range(3)))
     for place, (model, x, y) in enumerate(double):
-        with Drawn(keys_of([place])):
+        with RandomNumbers(keys_of([place])):
             value = loss(model(x), y)
             gradients = torch.autograd.grad(value, trained(model))
         torch.testing.assert_close(losses[place], value.detach(), rtol=1e-10, atol=1e-12)
@@ -862,12 +862,12 @@ def test_other_draws_have_their_distributions():
     assert float(drawn.std()) == pytest.approx(0.5, rel=0.05)
     spread = between(keys, 0, like, -1.0, 3.0)
     assert (float(spread.min()), float(spread.max())) == pytest.approx((-1, 3), abs=0.01)
-    whole = DRAWS["aten.randint.low"](keys, 0, 2, 5, (1000,))
+    whole = RANDOM_RULES["aten.randint.low"](keys, 0, 2, 5, (1000,))
     np.testing.assert_allclose(whole.flatten().bincount() / 40_000, [0, 0, *[1 / 3] * 3], atol=0.01)
-    order = DRAWS["aten.randperm.default"](keys, 0, 50)
+    order = RANDOM_RULES["aten.randperm.default"](keys, 0, 50)
     assert torch.equal(order.sort(1)[0], torch.arange(50).expand(40, -1))
     assert len({tuple(row.tolist()) for row in order}) == 40
-    kept = DRAWS["aten.bernoulli.default"](keys, 0, torch.full_like(like, 0.3))
+    kept = RANDOM_RULES["aten.bernoulli.default"](keys, 0, torch.full_like(like, 0.3))
     assert float(kept.mean()) == pytest.approx(0.3, abs=0.01)
 
 

@@ -11,8 +11,10 @@ import pytest
 from sweeper.errors import SelectorError, UsageError
 from sweeper.records import TRIAL, Asked, budget_of, is_trial, trial_stage
 from sweeper.results import METRICS
-from sweeper.search import Ask, ParamSelector
+from sweeper.search import Ask, ParamSelector, Race
+from sweeper.search.spaces import race_of
 from sweeper.show.export import json_text
+from sweeper.show.status import describe_status
 from sweeper.show.table import results_table
 from sweeper.store.collate import collate
 from sweeper.store.load import read_results
@@ -157,6 +159,69 @@ def test_what_is_compared_has_one_budget_and_one_group():
     same = results_of([Ask((n,), 2, 5, "all") for n in range(2)])
     assert same.comparable() is same
     assert same.compare().caveats == ()
+
+
+def test_a_budget_is_compared_once_a_trial_with_it_has_ended():
+    store = swept(Asking([Ask((0,), 0), *(Ask((n,), 3, 1) for n in range(2)), Ask((0,), 2, 3)]))
+    assert read_results(store).best().params == (0,)
+    store.connection.execute("DELETE FROM outcomes WHERE stage = 'trial@3'")
+    results = read_results(store)
+    assert set(results.comparable().budgets) == {1}
+    means = [float(np.mean(point.perf_val)) for point in results.comparable()]
+    assert results.best() in list(results.comparable())
+    status = read_status(store, Paths(Path("nowhere")), results)
+    assert f"best so far  {means.index(max(means))} " in describe_status(status, results, 0.0)
+    # Before any trial has ended there is no best point.
+    store.connection.execute("DELETE FROM outcomes WHERE stage = 'trial@1'")
+    results = read_results(store)
+    assert "best so far  -" in describe_status(status, results, 0.0)
+
+
+class By(Asking):
+    """Its points are compared by their first parameter."""
+
+    compare_by = ("param_0",)
+
+
+def test_other_selectors_may_compare_by_parameters_too():
+    points = [(n, other) for n in range(2) for other in range(2)]
+    plain = read_results(swept(By([Ask(each, 2) for each in points])))
+    assert [point.params for point in plain.comparable()] == [{"param_0": 0}, {"param_0": 1}]
+    assert [len(point.perf_val) for point in plain.comparable()] == [4, 4]
+    assert plain.compare().caveats == ()
+    asks = [Ask(each, 2, budget, "final") for budget in (1, 3) for each in points]
+    rungs = read_results(swept(By(asks)))
+    assert set(rungs.comparable().budgets) == {3}
+    assert [len(point.perf_val) for point in rungs.comparable()] == [4, 4]
+    assert rungs.compare().caveats == ("not compared: 4 rows of other groups or budgets",)
+
+
+def test_a_selector_that_fails_at_once_leaves_the_results_as_they_were():
+    store = swept(Asking([Ask(each, 2) for each in ((0, 1), (0, 2))]))
+    with pytest.raises(AssertionError, match="asked for -1 trials"):
+        simulate(By([Ask((0, 1), -1)]), 2, store)
+    results = read_results(store)
+    assert results.compare_by == ()
+    assert results.comparable() is results
+    simulate(By([Ask((0, 1), 2)]), 2, store)
+    assert read_results(store).compare_by == ("param_0",)
+    simulate(Asking([Ask((0, 1), 2)]), 2, store)
+    assert read_results(store).compare_by == ()
+
+
+def test_names_to_compare_by_are_checked():
+    selector = Asking()
+    selector.compare_by = "width"
+    with pytest.raises(AssertionError, match="compare_by='width': it must be a tuple of"):
+        swept(selector)
+
+
+@pytest.mark.parametrize(
+    "race", [lambda own: race_of(own, "toy"), lambda own: Race(own, 30).get_next_trials()]
+)
+def test_budgets_do_not_race(race):
+    with pytest.raises(UsageError, match="0: asked for with budget 9: in a race all trials have"):
+        race(Asking([Ask((0,), 30, 9)]))
 
 
 def test_where_chooses_rows():

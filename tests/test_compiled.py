@@ -77,7 +77,7 @@ def compilations(tools):
 
 
 def model():
-    """What could depend on the place: odd sizes, approximations, draws and buffers."""
+    """What could depend on the place: odd sizes, approximations, random numbers and buffers."""
     return nn.Sequential(
         nn.Linear(3, 7, bias=False), nn.BatchNorm1d(7), nn.SiLU(), nn.Dropout(0.3), nn.Linear(7, 2)
     )
@@ -112,7 +112,7 @@ def test_a_trial_is_the_same_alone_and_in_any_company():
     assert len({repr(trained.metrics) for trained in known.values()}) == 4
 
 
-def test_a_compiled_trial_is_the_flat_one_but_for_rounding():
+def test_a_compiled_trial_is_the_packed_one_but_for_rounding():
     flat = pack([0, 1], "flat")
     for number, found in pack([0, 1]).items():
         for name, value in flat[number].metrics.items():
@@ -232,7 +232,7 @@ def test_the_cache_is_the_users(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / ".cache" / "sweeper" / "compiled"
 
 
-# -- the way --------------------------------------------------------------------------------------
+# -- the execution mode ---------------------------------------------------------------------------
 
 
 def found(**changes):
@@ -240,7 +240,7 @@ def found(**changes):
     return mode.payload()
 
 
-def test_without_a_compiler_it_is_flat_and_says_so(monkeypatch):
+def test_without_a_compiler_it_is_packed_and_says_so(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     toolchain.toolchain.cache_clear()
     mode = found()

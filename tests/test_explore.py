@@ -17,6 +17,7 @@ from sweeper.reading import read_problem
 from sweeper.search import Ask, ExploredGrid
 from sweeper.search.explore import load_explorer, name_of_grid
 from sweeping import QUICK, replicas_started, run
+from test_budgets import Asking
 from test_cli import QUICK as QUICK_OPTIONS
 
 ROOT = Path(__file__).parents[1]
@@ -232,6 +233,24 @@ def dry(folder, selector, **options):
 def files_of(folder):
     # Readers of SQLite keep files beside the database.
     return {path: path.read_bytes() for path in folder.rglob("*[!ml]") if path.is_file()}
+
+
+def test_a_dry_run_expects_larger_budgets_to_take_longer(tmp_path):
+    point = {"hidden": 2}
+    run(tmp_path, Asking([Ask(point, 2, 1)]))
+
+    def seconds(budget):
+        return dry(tmp_path, Asking([Ask(point, 4, budget)])).seconds
+
+    assert seconds(30) == pytest.approx(30 * 2 * seconds(1))
+    assert seconds(None) == pytest.approx(2 * seconds(1))
+
+
+def test_a_dry_run_leaves_out_points_that_would_be_skipped(tmp_path):
+    selector = Asking([Ask({"hidden": 2}, 1), Ask({"hiden": 3}, 1), Ask({"hidden": 4}, 1)])
+    selector.skips_refused = True
+    found = dry(tmp_path, selector)
+    assert [point.params for point in found.added] == [{"hidden": 2}, {"hidden": 4}]
 
 
 def test_a_dry_run_says_what_is_added_kept_and_dropped_and_changes_nothing(tmp_path):

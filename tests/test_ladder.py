@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from sweeper.files import pack_arrays, unpack_arrays
-from sweeper.records import CHECK, TRIAL, Failure, Outcome, Planned, Point, Step
+from sweeper.records import CHECK, EAGER, PACKED, TRIAL, Failure, Outcome, Planned, Point, Step
 from sweeper.settings import PRESETS, HyperparameterSettings, SweepSettings
 from sweeper.signature import make_point
 from sweeper.train.tuning import ladder
@@ -39,10 +39,10 @@ from sweeper.train.tuning.ladder_plan import (
     LEAST_STEPS,
     LadderPlan,
 )
-from sweeper.train.tuning.range_plan import WAY
+from sweeper.train.tuning.range_plan import CHOOSE_MODE
 from sweeper.train.tuning.schedule import LOW, Schedule, cycle_ends, cycle_rates, rates
 from sweeper.train.tuning.stages import LADDER, STREAMS, LadderRound
-from sweeper.train.tuning.trials import EAGER, PACKED, Trial, Trials
+from sweeper.train.tuning.trials import Trial, Trials
 from test_plan import sane, stages, stored
 
 PRESETS_OF_IT = ("fastest", "fast", "slow", "slowest")
@@ -98,8 +98,8 @@ class Probes:
     constant: float | None = PLATEAU
 
     def __call__(self, point: Point, step: Step) -> list[Outcome]:
-        if step.stage in (CHECK, WAY):
-            texts = {"way": PACKED, "because": ""} if step.stage == WAY else {}
+        if step.stage in (CHECK, CHOOSE_MODE):
+            texts = {"way": PACKED, "because": ""} if step.stage == CHOOSE_MODE else {}
             return [
                 Outcome(point.signature, step.stage, number, 0.0, 1.0, info=texts)
                 for number in range(step.replicas)
@@ -545,9 +545,9 @@ def test_a_failed_probe_fails_the_point(stage):
     assert last.error == f"{stage} 2: ValueError: no"
 
 
-def test_the_first_point_is_checked_and_each_finds_out_its_way():
-    planned = tune(make(plain_because=None), check=True)
-    assert stages(planned) == [CHECK, WAY, *ALL_ROUNDS, TRIAL]
+def test_the_first_point_is_checked_and_each_finds_its_execution_mode():
+    planned = tune(make(eager_because=None), check=True)
+    assert stages(planned) == [CHECK, CHOOSE_MODE, *ALL_ROUNDS, TRIAL]
     sizes = {base_batch(1000), other_batch(base_batch(1000), 1000)}
     assert {trial["batch_size"] for trial in planned[1].step.payload["trials"]} == sizes
     assert planned[1].step.replicas == len(sizes)
@@ -558,15 +558,15 @@ def test_the_first_point_is_checked_and_each_finds_out_its_way():
     assert {told["way"] for told in planned[-1].step.payload["tunings"]} == {PACKED}
 
 
-def test_a_way_that_cannot_be_found_out_is_the_plain_one():
+def test_an_execution_mode_that_cannot_be_found_is_eager():
     def answer(point, step):
         outcomes = Probes()(point, step)
-        if step.stage == WAY:
+        if step.stage == CHOOSE_MODE:
             failure = Failure("exception", "ValueError: no", "a traceback")
             outcomes[1] = replace(outcomes[1], failure=failure)
         return outcomes
 
-    planned = tune(make(plain_because=None), answer)
+    planned = tune(make(eager_because=None), answer)
     base = base_batch(1000)
     modes = planned[1].step.payload["ways"]
     assert modes[str(base)]["way"] == PACKED
@@ -578,7 +578,7 @@ def test_a_way_that_cannot_be_found_out_is_the_plain_one():
 
 
 def test_where_nothing_is_packed_the_reason_is_kept():
-    planned = tune(make(plain_because="packing is off"))
+    planned = tune(make(eager_because="packing is off"))
     for told in planned[-1].step.payload["tunings"]:
         assert (told["way"], told["because"]) == (EAGER, "packing is off")
 
@@ -605,7 +605,7 @@ def test_small_data_and_large(n_train, preset):
 @pytest.mark.parametrize("preset", PRESETS_OF_IT)
 @pytest.mark.parametrize("n_train", [10, 1000, 10**5])
 def test_the_steps_that_follow_a_stage_are_about_right(preset, n_train):
-    plan = make(preset, n_train, plain_because=None)
+    plan = make(preset, n_train, eager_because=None)
     steps = [one.step for one in tune(plan, Probes(sized(base_batch(n_train))), check=True)]
     after = [plan.steps_after(step) for step in steps]
     assert after[-1] == 0.0

@@ -263,7 +263,7 @@ def test_a_point_that_does_not_fit_is_a_failure_and_the_others_go_on(tmp_path):
     assert [point.params for point in results] == [{"hidden": 2}, {"hidden": 3}]
     wrong, gone = results.failures
     assert (wrong.params, wrong.stage, wrong.number) == ({"widht": 9}, "refused", None)
-    assert "do not fit model(" in wrong.message
+    assert "do not fit problem blobs: 'widht' is unknown" in wrong.message
     assert "it takes hidden, " in wrong.message
     assert "has no Vanished" in gone.message
     assert folder.is_finished
@@ -319,7 +319,7 @@ def test_after_a_run_names_are_checked_at_once(tmp_path, capsys):
     run(tmp_path, sweeper.Grid(trials=0, hidden=[2]))
     code, _, said = command(capsys, "add", tmp_path, "hiden=3")
     assert code == 2
-    assert "hiden=3: model() of problem blobs had no such parameter when it last ran here" in said
+    assert "hiden=3: problem blobs had no such parameter when it last ran here" in said
     assert "(did you mean hidden?)" in said
     assert inbox.read(tmp_path) == []
     assert command(capsys, "add", tmp_path, "hidden=3")[0] == 0

@@ -17,12 +17,12 @@ import blobs
 import sweeper
 from blobs import LADDER as QUICK_LADDER
 from sweeper.importing import find_ref
-from sweeper.records import TRIAL, Job
+from sweeper.records import EAGER, PACKED, TRIAL, Job
 from sweeper.signature import encode
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 from sweeper.train.data.samples import Data, HeldSet
-from sweeper.train.eager import probes as plain_probes
+from sweeper.train.eager import probes as eager_probes
 from sweeper.train.eager.constant import SAMPLES, constant_loss
 from sweeper.train.eager.trial import train_trial
 from sweeper.train.packs.members import Member
@@ -33,7 +33,7 @@ from sweeper.train.task import Task
 from sweeper.train.tuning.held_out import STRATIFIED, held_out
 from sweeper.train.tuning.ladder import Candidate
 from sweeper.train.tuning.stages import LADDER, STREAMS, LadderRound
-from sweeper.train.tuning.trials import EAGER, PACKED, Trials
+from sweeper.train.tuning.trials import Trials
 from sweeper.train.vectorize.trace import CannotPackError
 from sweeping import assert_same_bits, outcomes, run
 from test_packs import alike, pack
@@ -110,8 +110,8 @@ def losses_of(numbers, problem, data, told=None):
 def one_by_one(number, problem, data, told=None):
     probe = (told or round_of()).probes()[number]
     streams = streams_of(probe.stream, LADDER)
-    made = plain_probes.Probe.make(problem, data, streams, encode(()))
-    return plain_probes.run_ladder(made, probe, streams)
+    made = eager_probes.Probe.make(problem, data, streams, encode(()))
+    return eager_probes.run_ladder(made, probe, streams)
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,7 @@ def test_a_probe_that_diverges_after_a_cycle_keeps_the_loss_before_it(monkeypatc
 
 @pytest.mark.parametrize("case", [case for case in CASES if case != "dropout"])
 @pytest.mark.parametrize("batch_size", [16, 70])
-def test_a_packed_probe_is_the_plain_one_but_for_rounding(case, batch_size):
+def test_a_packed_probe_is_the_eager_one_but_for_rounding(case, batch_size):
     # 70 is more than what is left of the samples when a fifth is held out.
     payload = round_of(batch_size)
     found = losses_of(range(0, 16, 5), *CASES[case], payload)
@@ -232,7 +232,7 @@ def test_another_schedule_and_a_warm_up_are_the_same_in_packs_and_one_by_one(sch
     assert together[0] != losses_of([0], problem, data, round_of(cycles=1))[0]
 
 
-def test_what_a_packed_probe_draws_is_another_draw_of_the_same_kind(known):
+def test_random_numbers_of_a_packed_probe_are_others_of_the_same_kind(known):
     together = np.stack([np.frombuffer(found) for found in known("dropout").values()])
     alone = np.stack([one_by_one(number, *CASES["dropout"]) for number in range(16)])
     assert not np.array_equal(together, alone)
@@ -296,8 +296,8 @@ def test_a_probe_trains_on_nothing_that_it_is_judged_by(monkeypatch):
     data = Data(Watched(data.train.x, data.train.y), data.val)
     kept, held = held_out(data, streams_of(0, LADDER))
     probe = round_of(steps=40, cycles=1).probes()[0]
-    made = plain_probes.Probe.make(problem_of(plain), data, streams_of(0, LADDER), encode(()))
-    plain_probes.run_ladder(made, probe, streams_of(0, LADDER))
+    made = eager_probes.Probe.make(problem_of(plain), data, streams_of(0, LADDER), encode(()))
+    eager_probes.run_ladder(made, probe, streams_of(0, LADDER))
     judged = np.concatenate(seen[40:])
     assert sorted(judged) == held.tolist()
     assert set(np.concatenate(seen[:40])) == set(kept)
@@ -462,7 +462,7 @@ def test_trials_whose_settings_differ_in_more_than_rates_go_apart():
     assert by_settings(alone, alone.told) == [alone]
 
 
-def test_probes_of_each_batch_size_go_apart_and_are_told_their_way():
+def test_probes_of_each_batch_size_go_apart_and_are_told_their_mode():
     candidates = [[[0.1, 8], [0.2, 8], [0.1, 32]], [[0.1, 32]]]
     modes = {"8": {"way": PACKED, "tape": "a"}, "32": {"way": EAGER, "because": "so"}}
     lengths = {"8": 30, "32": 20}

@@ -1,4 +1,4 @@
-"""Trials in packs: the same bits however they are packed, and plain wherever they must be."""
+"""Trials in packs: the same bits however they are packed, and eager wherever they must be."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from sweeper.train.problem import reductions
 from sweeper.train.tuning.schedule import cycle_rates
 from sweeper.train.tuning.trials import Trials
 from sweeper.train.vectorize import optimizers as stacked
-from sweeper.train.vectorize import random as draws
+from sweeper.train.vectorize import random as random_numbers
 from sweeping import assert_same_bits, outcomes, replicas_started, run
 from test_probes import PARAMS, TRIAL, bits, data_of, plain, problem_of, streams_of, with_state
 
@@ -88,7 +88,7 @@ def test_fewer_trials_first_and_more_later_are_the_same_trials(reference, tmp_pa
     assert outcomes(tmp_path) == outcomes(reference[0])
 
 
-def test_the_way_and_why_is_in_the_files_and_in_the_summary(reference):
+def test_the_execution_mode_and_why_is_in_the_files_and_in_the_summary(reference):
     folder, result = reference
     modes = [
         json.loads((folder / f"points/{place}/hparams/final.json").read_text())
@@ -209,11 +209,11 @@ def alike(one, other):
     }
 
 
-def with_buffers_and_draws():
+def with_buffers_and_random():
     return nn.Sequential(nn.BatchNorm1d(7), nn.Dropout(0.2))
 
 
-@pytest.mark.parametrize("kind", [*PACKABLE, with_buffers_and_draws])
+@pytest.mark.parametrize("kind", [*PACKABLE, with_buffers_and_random])
 def test_a_trial_is_the_same_alone_and_in_any_company(kind):
     problem = problem_of(lambda: nn.Sequential(nn.Linear(3, 7), kind(), nn.Linear(7, 2)))
     known = pack(range(9), problem, samples=10)
@@ -228,7 +228,7 @@ def test_a_trial_is_the_same_alone_and_in_any_company(kind):
     ["sgd", {"name": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3}, "adam"],
     ids=str,
 )
-def test_a_packed_trial_is_the_plain_one_but_for_rounding(optimizer):
+def test_a_packed_trial_is_the_eager_one_but_for_rounding(optimizer):
     problem = problem_of(plain, optimizer=optimizer)
     told = replace(TRIAL, lr_end=0.03)
     for number, found in pack([0, 1], problem, samples=8, lr_end=0.03).items():
@@ -321,7 +321,7 @@ def test_a_usual_model_is_packed_with_every_optimiser():
         assert found(optimizer=optimizer) == ("flat", "its packs agree with eager training")
 
 
-def test_the_way_does_not_depend_on_whether_data_is_held():
+def test_the_execution_mode_does_not_depend_on_whether_data_is_held():
     assert found(data=data_of(held=False))[0] == "flat"
 
 
@@ -486,7 +486,7 @@ ODDITIES = {
 
 
 @pytest.mark.parametrize("oddity", ODDITIES)
-def test_whatever_a_tape_cannot_say_is_trained_plain(oddity):
+def test_whatever_a_trace_cannot_say_is_trained_eagerly(oddity):
     taken, because = found(lambda: Odd(oddity))
     assert taken == "plain"
     assert re.search(ODDITIES[oddity], because), because
@@ -571,7 +571,7 @@ def test_a_set_comes_to_the_same_however_it_is_cut(changes, data):
     assert found(data=data, **changes)[0] == "flat"
 
 
-def test_what_depends_on_how_many_are_evaluated_at_once_is_trained_plain(monkeypatch):
+def test_what_depends_on_how_many_are_evaluated_at_once_is_trained_eagerly(monkeypatch):
     monkeypatch.setattr(reductions, "MOST_WHOLE", 0)
     assert found(loss=Rooted)[0] == "flat"
     taken, because = found(data=data_of(2 * CHUNK), loss=Rooted)
@@ -579,7 +579,7 @@ def test_what_depends_on_how_many_are_evaluated_at_once_is_trained_plain(monkeyp
     assert "depends on how many samples are evaluated at once" in because
 
 
-def test_what_cannot_be_evaluated_in_parts_is_trained_plain():
+def test_what_cannot_be_evaluated_in_parts_is_trained_eagerly():
     def without_memory():
         return nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False), nn.Linear(3, 2))
 
@@ -639,14 +639,14 @@ def test_what_has_two_names_is_packed_and_saved_under_both(how):
     assert found(lambda: Named(how)) == ("flat", "its packs agree with eager training")
     problem = problem_of(lambda: Named(how))
     for number, trained in pack([0, 1], problem).items():
-        plain = train_trial(problem, data_of(), streams_of(number, "trial"), PARAMS, TRIAL, 0, None)
-        saved, expected = trained.model.state_dict(), plain.model.state_dict()
+        eager = train_trial(problem, data_of(), streams_of(number, "trial"), PARAMS, TRIAL, 0, None)
+        saved, expected = trained.model.state_dict(), eager.model.state_dict()
         assert saved.keys() == expected.keys()
         for name, value in expected.items():
             torch.testing.assert_close(saved[name], value, rtol=1e-3, atol=1e-5)
 
 
-def test_what_shares_memory_otherwise_is_trained_plain_and_said_by_name():
+def test_what_shares_memory_otherwise_is_trained_eagerly_and_said_by_name():
     taken, because = found(lambda: Named("views"))
     assert taken == "plain"
     assert "first.weight and second.weight are two tensors that share memory" in because
@@ -730,10 +730,10 @@ def test_a_loss_with_buffers_is_packed_and_its_buffers_are_each_trials_own():
     known = pack(range(3), problem)
     alike(pack([1], problem)[1], known[1])
     for number, one in known.items():
-        plainly = train_trial(
+        eagerly = train_trial(
             problem, data_of(), streams_of(number, "trial"), PARAMS, TRIAL, 0, None
         )
-        assert one.metrics["loss_val"] == pytest.approx(plainly.metrics["loss_val"], rel=1e-4)
+        assert one.metrics["loss_val"] == pytest.approx(eagerly.metrics["loss_val"], rel=1e-4)
 
 
 def test_class_weights_are_packed():
@@ -748,7 +748,7 @@ def test_class_weights_are_packed():
     assert taken == "flat", because
 
 
-def test_a_loss_with_parameters_is_trained_plain():
+def test_a_loss_with_parameters_is_trained_eagerly():
     class Learnt(nn.Module):
         def __init__(self):
             super().__init__()
@@ -918,14 +918,14 @@ def test_a_checkpoint_around_a_dropout_changes_no_bit_of_a_packed_trial():
         alike(trained, kept[number])
 
 
-def test_a_pack_that_counts_its_draws_otherwise_is_found_out(monkeypatch):
+def test_a_pack_that_counts_random_operations_otherwise_is_found_out(monkeypatch):
     """Each draw a new one, also where a checkpoint draws the same again."""
 
     def count(self, drawn):
-        self._drawn.append(drawn)
-        return len(self._drawn) - 1
+        self._operations.append(drawn)
+        return len(self._operations) - 1
 
-    monkeypatch.setattr(draws.Drawn, "_number", count)
+    monkeypatch.setattr(random_numbers.RandomNumbers, "_number", count)
     assert found(lambda: Drawing("once"))[0] == "flat"
     for how in ("checkpoint", "twice"):
         assert found(lambda how=how: Drawing(how)) == (
@@ -934,26 +934,26 @@ def test_a_pack_that_counts_its_draws_otherwise_is_found_out(monkeypatch):
         )
 
 
-def test_packs_that_draw_the_same_where_plain_training_does_not_are_found_out(monkeypatch):
+def test_packs_that_draw_the_same_where_eager_training_does_not_are_found_out(monkeypatch):
     def merge(self, drawn):
-        self._drawn[:] = [drawn]
+        self._operations[:] = [drawn]
         return 0
 
     def twice():
         return nn.Sequential(nn.Linear(3, 8), nn.Dropout(), nn.Dropout(), nn.Linear(8, 2))
 
     assert found(twice)[0] == "flat"
-    monkeypatch.setattr(draws.Drawn, "_number", merge)
+    monkeypatch.setattr(random_numbers.RandomNumbers, "_number", merge)
     assert "repeat other random numbers" in found(twice)[1]
 
 
-def test_a_running_mean_without_a_momentum_is_trained_plain():
+def test_a_running_mean_without_a_momentum_is_trained_eagerly():
     taken, because = found(lambda: nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2, momentum=None)))
     assert taken == "plain"
     assert "depends on the values" in because
 
 
-def test_a_large_model_is_trained_plain(monkeypatch):
+def test_a_large_model_is_trained_eagerly(monkeypatch):
     monkeypatch.setattr(mode, "MOST_PRODUCTS", 1)
     assert "large enough to fill a core" in found()[1]
 
@@ -985,7 +985,7 @@ class Own(torch.optim.SGD):
     ("optimizer", "named"),
     [({"class": Own}, "test_packs.Own"), ({"name": "rprop"}, "rprop"), ("ASGD", "asgd")],
 )
-def test_an_optimiser_without_a_packed_form_is_trained_plain(optimizer, named):
+def test_an_optimiser_without_a_packed_form_is_trained_eagerly(optimizer, named):
     assert found(optimizer=optimizer) == (
         "plain",
         f"its optimiser, {named}, has no packed form",
@@ -1010,7 +1010,7 @@ RECIPES = [
 
 
 @pytest.mark.parametrize("changes", RECIPES)
-def test_groups_and_clipped_gradients_are_packed_and_agree_with_plain_training(changes):
+def test_groups_and_clipped_gradients_are_packed_and_agree_with_eager_training(changes):
     assert found(**changes) == ("flat", "its packs agree with eager training")
     problem = problem_of(plain, **changes)
     told = replace(TRIAL, lr_end=0.03)
@@ -1028,7 +1028,7 @@ def test_groups_and_clipped_gradients_are_packed_and_agree_with_plain_training(c
     assert usual[0].metrics["loss_val"] != packs[0].metrics["loss_val"]
 
 
-def test_groups_that_differ_between_seeds_are_trained_plain():
+def test_groups_that_differ_between_seeds_are_trained_eagerly():
     def groups(model):
         return [{"params": model.parameters(), "lr_scale": abs(model[0].bias[0].item())}]
 
@@ -1122,7 +1122,7 @@ def test_samples_count_among_what_a_pack_holds_in_memory(monkeypatch):
     assert 5 <= most_members(member, "flat") <= 12
 
 
-def test_samples_that_are_not_tensors_are_trained_plain():
+def test_samples_that_are_not_tensors_are_trained_eagerly():
     class Pairs(torch.utils.data.Dataset):
         def __len__(self):
             return 20

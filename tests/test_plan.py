@@ -24,11 +24,10 @@ from sweeper.signature import make_point
 from sweeper.train.tuning.range_plan import (
     MOST_LOWERINGS,
     RangePlan,
-    batch_sizes,
     batches_per_epoch,
     cycle_epochs,
-    learning_rates,
 )
+from sweeper.train.tuning.ranges import batch_sizes, learning_rates
 from sweeper.train.tuning.stages import (
     BATCH_CHOICE,
     BATCH_RANGE,

@@ -19,7 +19,7 @@ from sweeper.train.tuning.ladder import first_rates
 from sweeper.train.tuning.ladder_plan import LadderPlan
 from sweeper.train.tuning.own import Own, OwnData
 from sweeper.train.tuning.point_plan import PointPlan, with_fixed
-from sweeper.train.tuning.range_plan import WAY, RangePlan
+from sweeper.train.tuning.range_plan import CHOOSE_MODE, RangePlan
 from sweeper.train.tuning.trials import Trials
 from test_ladder import ALL_ROUNDS, Probes, plateau
 from test_plan import stages, stored
@@ -102,8 +102,8 @@ def test_a_point_of_the_models_parameters_is_planned_as_it_always_was(params, ch
 @pytest.mark.parametrize("params", [{"label_smoothing": 0.1}, {"opt": "adam"}, {"copies": 2}])
 def test_a_point_with_something_of_its_own_is_described_first(params):
     planned = tune(plan_of(), params, Answers({"optimizer": "adam"}))
-    assert stages(planned) == [DESCRIBE, WAY, *ALL_ROUNDS, TRIAL]
-    assert [one.after for one in planned] == ["", DESCRIBE, WAY, *ALL_ROUNDS]
+    assert stages(planned) == [DESCRIBE, CHOOSE_MODE, *ALL_ROUNDS, TRIAL]
+    assert [one.after for one in planned] == ["", DESCRIBE, CHOOSE_MODE, *ALL_ROUNDS]
     assert planned[1].choice == {"optimizer": "adam"}
     for one in planned[1:]:
         assert Own.read(one.step.payload) == Own("adam")
@@ -113,7 +113,7 @@ def test_a_point_with_something_of_its_own_is_described_first(params):
 
 def test_the_first_point_is_checked_before_it_is_described():
     planned = tune(plan_of(), {"opt": "adam"}, Answers({"optimizer": "adam"}), check=True)
-    assert stages(planned)[:3] == [CHECK, DESCRIBE, WAY]
+    assert stages(planned)[:3] == [CHECK, DESCRIBE, CHOOSE_MODE]
     assert [one.after for one in planned][:3] == ["", CHECK, DESCRIBE]
 
 
@@ -142,7 +142,7 @@ def test_what_cannot_be_described_fails_its_point():
 def test_with_rate_and_batch_size_fixed_nothing_is_tuned():
     answers = Answers({"optimizer": "sgd"}, {"constant": 2.5})
     planned = tune(plan_of(tunings=2), {"lr": 0.1, "batch_size": 16}, answers)
-    assert stages(planned) == [DESCRIBE, WAY, TRIAL]
+    assert stages(planned) == [DESCRIBE, CHOOSE_MODE, TRIAL]
     assert planned[0].step.payload["untuned"]
     told = trials_of(planned)
     assert told.constant == 2.5
@@ -166,7 +166,7 @@ def test_it_is_the_same_whoever_fixes_them(hparams, params):
 def test_a_schedule_and_a_length_of_its_own():
     planned = tune(plan_of(cycle_epochs=5), {"schedule": "cosine", "epochs": 8})
     told = trials_of(planned).first
-    assert stages(planned) == [WAY, *ALL_ROUNDS, TRIAL]
+    assert stages(planned) == [CHOOSE_MODE, *ALL_ROUNDS, TRIAL]
     assert (told.schedule, told.cycle_epochs, told.cycles) == ("cosine", 2, 4)
     assert told.lr_start == pytest.approx(told.lr_end / 100)
 

@@ -32,7 +32,7 @@ from sweeper.train.eager.probes import (
 from sweeper.train.eager.trial import train_trial
 from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Streams
-from sweeper.train.tuning.range_plan import batch_sizes
+from sweeper.train.tuning.ranges import batch_sizes
 from sweeper.train.tuning.stages import BatchChoice, BatchRange, Check, LrRange
 from sweeper.train.tuning.trials import Trial
 

@@ -298,6 +298,10 @@ class Rateless(torch.optim.Optimizer):
             {"accuracy_style": "accuracy"},
             ["accuracy_style is 'accuracy' (a str)", "'classification'"],
         ),
+        (
+            {"accuracy_style": "multilabels"},
+            ["'inv-loss' (did you mean multilabel?)"],
+        ),
         ({"handlers": "log"}, ["handlers is 'log' (a str)", "handlers(trainer, evaluator, trial)"]),
         ({"optimizer": "rmsprob"}, ["optimizer is 'rmsprob' (a str)", "'sgd', 'adam', 'adamw'"]),
         ({"optimizer": {"class": dict}}, ["<class 'dict'> is not known"]),

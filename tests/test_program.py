@@ -573,10 +573,16 @@ def test_a_selector_for_the_four_metrics_of_problems_is_refused_in_words(tmp_pat
         run(programs.number, tmp_path, Classic(XS))
 
 
-def test_a_race_is_refused_in_words(tmp_path):
-    race = sweeper.Race(sweeper.Grid(trials=6, x=[1, 2]), 6)
-    with pytest.raises(SelectorError, match="which a program does not have"):
-        run(programs.number, tmp_path, race)
+def test_a_race_is_run_by_a_metric_of_the_program(tmp_path):
+    def race(**goal):
+        return sweeper.Race(sweeper.Grid(trials=1, x=[1, 2, 3]), 12, **goal)
+
+    with pytest.raises(SelectorError, match="metric='perf_val': choose one of note, acc, loss"):
+        run(programs.drifting, tmp_path / "wrong", race())
+    goal = {"metric": "loss", "direction": "minimize"}
+    results = run(programs.drifting, tmp_path / "out", race(**goal), metrics={"loss": "minimize"})
+    assert results.best().params == {"x": 1}
+    assert sum(map(len, results.trial_numbers)) < 36
 
 
 def test_no_better_needs_a_direction(tmp_path):
@@ -634,7 +640,7 @@ def test_run_compare_and_effects_from_the_shell(tmp_path):
         (["programs:named"], "nothing says what to try"),
         (["programs:named", "--grid", "x=1", "--metric", "acc:up"], "'up' is no direction"),
         (["programs:named", "--grid", "x=1", "--hparams", "slow"], "means nothing for a program"),
-        (["programs:named", "--grid", "x=1", "--race"], "which a program does not have"),
+        (["programs:named", "--grid", "x=1", "--race"], "give --selector race --option metric="),
         (["blobs", "--grid", "hidden=2", "--metric", "f1:max"], "--metric goes with a program"),
     ],
 )

@@ -12,6 +12,8 @@ from scipy import stats
 import sweeper
 from sweeper.errors import UsageError
 from sweeper.search import FixedSweep, Grid, Race
+from sweeper.search.domain import Domain
+from sweeper.search.selector import TrialResults
 from sweeper.stats.sequential import Sample, estimate_means, plan_looks, spend, step_down
 from sweeper.testing import toy
 from sweeper.testing.selectors import results_of
@@ -164,6 +166,18 @@ def test_a_smaller_loss_is_better():
     assert race.left == [(2,)]  # `drive` tells losses that are minus the performance
 
 
+@pytest.mark.parametrize(("direction", "best"), [("maximize", 2), ("minimize", 0)])
+def test_a_race_compares_a_metric_that_the_problem_declares(direction, best):
+    race = race_of(3, 3, metric="f1", direction=direction)
+    race.on_begin(1)
+    while (answer := race.get_next_trials()) is not None:
+        params, trials = answer
+        values = dict.fromkeys(sweeper.results.METRICS, np.zeros(trials))
+        values["f1_val"] = params[0] + 0.01 * np.arange(trials)
+        race.on_results(TrialResults(params, np.arange(trials), values))
+    assert race.left == [(best,)]
+
+
 def test_a_loss_that_is_not_finite_counts_as_the_worst():
     race = race_of(3, 30, metric="loss_val")
     drive(race, lambda params, number: np.nan if params[0] == 2 else better_by(5)(params, number))
@@ -287,7 +301,7 @@ def test_points_are_known_by_their_values():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"selector": [(1,)]}, r"selector=\[\(1,\)\]: a race takes its points from"),
+        ({"selector": 7}, "7 is a int: give a Domain, a list of points, or a selector"),
         ({"selector": race_of(2, 5)}, "not adaptive"),
         ({"max_trials": 2}, "max_trials=2: it must be at least min_trials, which is 3"),
         ({"max_trials": 9.0}, "max_trials=9.0"),
@@ -297,7 +311,8 @@ def test_points_are_known_by_their_values():
         ({"keep": 0}, "keep=0: it must be 1 or more"),
         ({"margin": -1}, "margin=-1: it must be a finite number"),
         ({"margin": float("nan")}, "margin=nan"),
-        ({"metric": "accuracy"}, "metric='accuracy': choose one of perf_train, loss_train"),
+        ({"metric": "f1"}, "metric='f1': is it better when large or small"),
+        ({"direction": "minimize"}, "the direction of perf_val is maximize"),
     ],
 )
 def test_a_race_checks_what_it_is_given(change, said):
@@ -382,3 +397,14 @@ def test_one_that_is_better_by_two_standard_deviations_wins_early():
     found = races(2, 1, 0.0)
     assert sum(race.left == [(3,)] for race, _ in found) >= 29
     assert np.mean([taken for _, taken in found]) <= 0.4 * 300
+
+
+def test_the_points_of_a_race_may_be_given_as_a_domain_or_a_list():
+    def asked(points):
+        race = Race(points, 5)
+        return [race.get_next_trials()[0] for _ in range(3)]
+
+    expected = [{"a": 1}, {"a": 2}, {"a": 3}]
+    assert asked(Grid(trials=1, a=[1, 2, 3])) == expected
+    assert asked(Domain(a=[1, 2, 3])) == expected
+    assert asked(expected) == expected

@@ -99,7 +99,7 @@ def test_an_earlier_name_belongs_to_a_selector_that_is_shipped():
 def test_what_is_not_registered_is_named_with_the_choices():
     with pytest.raises(
         UsageError,
-        match=r"selector 'rase': there is no such selector: .*grid, .*race",
+        match=r"selector 'rase': there is no such selector \(did you mean race\?\): .*grid, .*race",
     ):
         find_selector("rase")
 
@@ -276,7 +276,7 @@ def test_another_packages_selector_is_given_what_it_takes(installed):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ({"selector": "rase"}, "selector 'rase': there is no such selector: choose one of broken"),
+        ({"selector": "zz"}, "selector 'zz': there is no such selector: choose one of broken"),
         ({"options": ["keep=2"]}, "--option keep=2: it needs --selector NAME"),
         ({"selector": "race", "options": ["keep"]}, "--option 'keep': write name=value"),
         ({"selector": "race", "ranges": ["a=0:1"]}, "--range: it needs --points N"),
@@ -292,3 +292,11 @@ def test_what_does_not_go_together_is_said(installed, line, said):
     line = {"grid": (), "random": None, "ranges": (), "trials": None, "seed": 0, **line}
     with pytest.raises(UsageError, match=said):
         choose_selector(Space.read(**line), "toy", "toy.py", ["a"], dict)
+
+
+def test_a_selectors_own_number_of_trials_goes_before_the_default_of_the_command_line():
+    halving = chosen("halving", "max_budget=3", grid=["a=1,2,3"])
+    assert {trials for _, trials in drive(halving)} == {1}
+    halving = chosen("halving", "max_budget=3", grid=["a=1,2,3"], trials=4)
+    assert {trials for _, trials in drive(halving)} == {4}
+    assert drive(chosen("grid", grid=["a=1"])) == [({"a": 1}, 10)], "it has no default"

@@ -12,7 +12,7 @@ import sweeper
 from sweeper.errors import SettingsError
 from sweeper.files import sha256_of_file
 from sweeper.reading import read_problem
-from sweeper.records import TRIAL, WAY, Failure, Job, Outcome, trial_stage
+from sweeper.records import CHOOSE_MODE, EAGER, PACKED, TRIAL, Failure, Job, Outcome, trial_stage
 from sweeper.search import Ask
 from sweeper.show.status import describe_status
 from sweeper.signature import encode
@@ -25,7 +25,7 @@ from sweeper.train.checkpoints import checkpoints_of
 from sweeper.train.job import execute
 from sweeper.train.opened import close
 from sweeper.train.task import Task
-from sweeper.train.tuning.trials import EAGER, PACKED, Trial
+from sweeper.train.tuning.trials import Trial
 from sweeping import assert_same_bits, outcomes, run
 from test_budgets import Asking
 
@@ -65,7 +65,7 @@ def payload_of(target, kind):
     if kind == EAGER:
         return SETTINGS.payload() | {"way": EAGER} | PARAMS
     told = {"trial": SETTINGS.payload()} | PARAMS
-    (found,) = execute(target.context, target.fd, Job(0, POINT, "probe", WAY, (0,), told))
+    (found,) = execute(target.context, target.fd, Job(0, POINT, "probe", CHOOSE_MODE, (0,), told))
     assert found.info["way"] == kind, found
     return SETTINGS.payload() | dict(found.info) | PARAMS
 

@@ -24,6 +24,7 @@ from sweeper import search
 from sweeper.errors import ParamError, UsageError
 from sweeper.records import TRIAL
 from sweeper.search import (
+    Confirm,
     DomainUpdates,
     ExploredGrid,
     FixedSweep,
@@ -165,6 +166,14 @@ SELECTORS = {
     ),
     "manual": manual,
     "explored": lambda: ExploredGrid(Explorer(lambda launch: [launch(a=n) for n in (1, 2)]), 3),
+    "confirm": lambda: Confirm(Grid(trials=2, a=range(6)), 5),
+    "confirm points": lambda: Confirm([(1,), (2,), (1,)], 4, leaders=5),
+    "confirm nobody": lambda: Confirm(FixedSweep([]), 4),
+    "confirm an adaptive one": lambda: Confirm(Climber(3), 2, metric="loss_val"),
+    "confirm halving": lambda: Confirm(
+        SuccessiveHalving([(n,) for n in range(9)], max_budget=9), 3
+    ),
+    "confirm what is only tuned": lambda: Confirm(FixedSweep([((1,), 0), ((2,), 1), ((1,), 0)]), 2),
     "adaptive": lambda: Climber(3),
 }
 

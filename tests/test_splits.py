@@ -278,7 +278,7 @@ def split_data(rule, samples=103):
 
 
 @pytest.mark.parametrize("rule", [0.2, sweeper.KFold(5)], ids=str)
-def test_a_pack_is_plain_training_of_each_members_own_part(rule):
+def test_a_pack_is_eager_training_of_each_members_own_part(rule):
     data, problem = split_data(rule), toy(plain)
     n_train, _ = sizes(rule, 103)
     told = replace(TRIAL, steps=8 * (n_train // 16))

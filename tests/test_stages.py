@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,15 +15,19 @@ from hypothesis import strategies as st
 
 from sweeper.records import (
     CHECK,
+    CHOOSE_MODE,
+    COMPILED,
     DESCRIBE,
+    EAGER,
+    PACKED,
     TRIAL,
-    WAY,
     Rejected,
     Running,
     Step,
     Tuned,
     TunedSettings,
 )
+from sweeper.store.tuned import TrialSettings
 from sweeper.train.tuning.ladder import Candidate
 from sweeper.train.tuning.stages import (
     BATCH_CHOICE,
@@ -36,7 +41,7 @@ from sweeper.train.tuning.stages import (
     read,
     tuned,
 )
-from sweeper.train.tuning.trials import COMPILED, EAGER, PACKED, ExecutionMode, Trial, Trials
+from sweeper.train.tuning.trials import ExecutionMode, Trial, Trials
 
 FOLDERS = sorted(path.parent for path in Path(__file__).parent.glob("data/*/sweep.db"))
 
@@ -72,7 +77,7 @@ RATES = st.floats(1e-9, 1e3) | st.integers(1, 5)
 COUNTS = st.integers(1, 10**6)
 LOSSES = st.none() | st.floats(-10, 10)
 TEXTS = st.text(max_size=5)
-WAY_TEXTS = {
+MODE_TEXTS = {
     "way": st.sampled_from([EAGER, PACKED, COMPILED]),
     "because": TEXTS,
     "tape": TEXTS,
@@ -100,8 +105,8 @@ SETTINGS = {
     "steps": COUNTS,
 }
 OWN = {"schedule": SCHEDULES, "warmup": st.floats(0, 0.5), "for_probes": st.booleans()}
-TRIALS = payloads(SETTINGS, OWN | {"expected": LOSSES} | WAY_TEXTS)
-WAYS = st.dictionaries(COUNTS.map(str), payloads({}, WAY_TEXTS), max_size=2)
+TRIALS = payloads(SETTINGS, OWN | {"expected": LOSSES} | MODE_TEXTS)
+MODES = st.dictionaries(COUNTS.map(str), payloads({}, MODE_TEXTS), max_size=2)
 CANDIDATES = st.tuples(RATES, COUNTS).map(list)
 
 
@@ -114,7 +119,7 @@ def several(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def rounds(draw: st.DrawFn) -> dict[str, Any]:
-    needed = {"round": st.integers(0, 3), "ways": WAYS, "constant": LOSSES}
+    needed = {"round": st.integers(0, 3), "ways": MODES, "constant": LOSSES}
     lists = st.none() | st.lists(LOSSES, min_size=1, max_size=2)
     chosen = st.none() | st.lists(st.none() | CANDIDATES, min_size=1, max_size=2)
     optional = {"lowered": st.integers(0, 2), "chosen": chosen, "expected": lists}
@@ -130,7 +135,9 @@ def rounds(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def told() -> Any:
-    return payloads({"tunings": st.lists(TRIALS, max_size=2), "constant": LOSSES, "ways": WAYS}, {})
+    return payloads(
+        {"tunings": st.lists(TRIALS, max_size=2), "constant": LOSSES, "ways": MODES}, {}
+    )
 
 
 SPAN = {"lr_start": RATES, "lr_end": RATES, "batch_size": COUNTS, "steps": COUNTS}
@@ -152,8 +159,8 @@ CHOICE = {
 KINDS = {
     CHECK: payloads({"batch_size": COUNTS, "steps": COUNTS}, {}),
     DESCRIBE: payloads({"batch_size": COUNTS, "untuned": st.booleans()}, {}),
-    f"{WAY} of one": payloads({"trial": TRIALS}, {}),
-    WAY: payloads({"trials": st.lists(TRIALS, min_size=1, max_size=2)}, {"told": told()}),
+    f"{CHOOSE_MODE} of one": payloads({"trial": TRIALS}, {}),
+    CHOOSE_MODE: payloads({"trials": st.lists(TRIALS, min_size=1, max_size=2)}, {"told": told()}),
     LADDER: rounds(),
     LR_RANGE: payloads(RANGE, {}),
     LR_RESCAN: payloads(RANGE, {}),
@@ -171,6 +178,22 @@ def test_every_payload_is_written_as_it_was_read(kind, data):
     same(stage, payload)
     if stage != TRIAL:
         same(f"{stage}.2", payload)
+
+
+@given(KINDS[TRIAL])
+def test_the_store_reads_of_trials_what_was_written(payload):
+    told, found = Trials.read(payload), TrialSettings.read(payload)
+    first, tunings = told.first, told.tunings
+    assert (found.cycles, found.epochs) == (first.cycles, first.cycles * first.cycle_epochs)
+    assert (found.mode, found.because) == (first.mode.kind, first.mode.because or "")
+    assert found.tunings == tuple(
+        TunedSettings(one.lr_start, one.lr_end, one.batch_size) for one in tunings
+    )
+    assert found.constant == told.constant
+    known = [one.expected for one in tunings if one.expected not in (None, math.inf)]
+    assert list(found.expected) == known
+    assert not found.untuned
+    assert TrialSettings.read(payload | {"own": {"constant": 0.5}}).untuned
 
 
 # -- what is read ---------------------------------------------------------------------------------
@@ -197,9 +220,9 @@ def test_keys_that_earlier_releases_lack_have_defaults():
     assert not Trial.read(SETTLED).mode.is_packed
 
 
-def test_which_stage_finds_the_way_shows_in_its_payload():
-    assert read(WAY, {"trial": SETTLED}) == ChooseMode(Trial.read(SETTLED))
-    assert read(f"{WAY}.1", {"trials": [SETTLED]}) == ChooseModes((Trial.read(SETTLED),))
+def test_which_stage_chooses_the_mode_shows_in_its_payload():
+    assert read(CHOOSE_MODE, {"trial": SETTLED}) == ChooseMode(Trial.read(SETTLED))
+    assert read(f"{CHOOSE_MODE}.1", {"trials": [SETTLED]}) == ChooseModes((Trial.read(SETTLED),))
 
 
 def test_what_a_job_adds_is_no_part_of_a_stage():

@@ -11,13 +11,16 @@ import pytest
 import sweeper
 from sweeper.cli.run import _read_stop_when
 from sweeper.errors import SettingsError, UsageError
-from sweeper.records import TRIAL, Failure
+from sweeper.records import TRIAL, Failure, budget_of, is_trial
+from sweeper.results import METRICS
+from sweeper.search import Ask
 from sweeper.settings import StopWhen
 from sweeper.store.load import read_results
 from sweeper.study.stop_when import StopRule
 from sweeper.testing.loop import memory, sweep
 from sweeper.testing.toy import ToyBackend, never
 from sweeping import assert_same_bits, replicas_started, run
+from test_budgets import Asking
 from tests.toys import Listed
 
 POINTS = [((n,), 3) for n in range(6)]
@@ -53,7 +56,10 @@ def numbers(store):
         ({"trials": 1.5}, r"trials=1\.5: it must be a whole number, 1 or more"),
         ({"points": True}, "points=True"),
         ({"no_better": 0}, "no_better=0"),
-        ({"trails": 3}, "no 'trails': choose from hours, trials, points, no_better"),
+        (
+            {"trails": 3},
+            r"no 'trails' \(did you mean trials\?\): choose from hours, tr",
+        ),
         (3, r"stop_when=3 is a int: give a mapping such as \{'hours': 2\}"),
     ],
 )
@@ -84,6 +90,34 @@ def test_no_better_counts_points_in_a_row_that_are_not_above_the_best():
     assert rule.look(0, 0, 0) == "stopped since 3 points in a row came to no better mean"
     rule.end_point("7", [(0.0, 0.0, 0.9, 0.0)])
     assert rule.look(0, 0, 0).startswith("stopped"), "it changes its mind"
+
+
+def test_points_are_judged_by_those_with_the_same_budget():
+    rule = StopRule(StopWhen(no_better=2), 0)
+
+    def end(name, perf, budget):
+        rule.end_point(name, [(0.0, 0.0, perf, 0.0)], budget)
+        return rule.look(0, 0, 0)
+
+    assert end("0", 0.3, 1) == ""
+    assert end("0", 0.9, 9) == "", "it went on"
+    assert end("1", 0.4, 1) == "", "the best so far of budget 1"
+    assert end("2", 0.5, 1) == ""
+    assert end("2", 0.8, 9) == ""
+    assert end("3", 0.5, 1) == "stopped since 2 points in a row came to no better mean"
+
+
+def test_small_budgets_may_find_better_points_after_a_large_one():
+    def measured(params, _number, stage):
+        value = 0.5 * budget_of(stage) / 9 + 0.001 * params[0]
+        return dict.fromkeys(METRICS, value)
+
+    points = [(n,) for n in range(20)]
+    asks = [Ask((0,), 1, 1), Ask((0,), 1, 9), *(Ask(n, 1, 1) for n in points[1:])]
+    store, backend = memory(), ToyBackend(measured=measured)
+    args = (store, backend, SimpleNamespace(signal=None), backend.clock)
+    sweep(Asking(asks, adaptive=True), 1, *args, stop_when=StopWhen(no_better=3))
+    assert sum(is_trial(outcome.stage) for outcome in store.outcomes()) == 21
 
 
 def test_whichever_limit_comes_first_counts():

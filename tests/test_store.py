@@ -308,7 +308,7 @@ def test_a_commit_that_fails_leaves_nothing_and_says_why(store):
         cursor.execute("INSERT INTO later SELECT 1 FROM meta")
     assert everything(store) == before
     with store.snapshot():  # no transaction is left open
-        assert store.meta == {"selector": SELECTOR}
+        assert store.meta == {"selector": SELECTOR, "compare_by": []}
 
 
 def test_a_killed_writer_leaves_whole_transactions(paths):

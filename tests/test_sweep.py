@@ -397,6 +397,8 @@ def test_usage_errors_come_before_any_worker(tmp_path):
         run(tmp_path, grid, hparams="fats")
     with pytest.raises(SettingsError, match=r"backend='cloud'.*'local' or 'inline'"):
         run(tmp_path, grid, backend="cloud")
+    with pytest.raises(SettingsError, match=r"backend='lokal' \(did you mean local\?\): choose"):
+        run(tmp_path, grid, backend="lokal")
     with pytest.raises(SettingsError, match="save_models='all'"):
         run(tmp_path, grid, save_models="all")
     with pytest.raises(SettingsError, match="cores_per_trial=4096"):

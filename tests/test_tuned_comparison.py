@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
 
 from sweeper.errors import UsageError
-from sweeper.records import FINAL
+from sweeper.records import FINAL, Status
 from sweeper.results import PointResult, SweepResult
 from sweeper.search import TunedComparison
 from sweeper.search.domain import Choice, Domain, IntUniform, Uniform
+from sweeper.show.status import describe_status
 from sweeper.show.table import STAR, results_table
+from sweeper.store.collate import collate
 from sweeper.store.load import read_results
+from sweeper.store.paths import Paths
 from sweeper.testing.loop import memory
 from sweeper.testing.selectors import drive, simulate
 
@@ -202,6 +206,41 @@ def test_the_star_is_at_every_row_that_stands_for_the_best():
     assert [place for place, mark in enumerate(marks) if str(mark) == STAR] == places
 
 
+def test_only_rows_that_are_left_out_count_as_not_compared():
+    assert swept().compare().caveats[-1] == "not compared: 24 rows of other groups or budgets"
+
+
+def test_files_of_the_points_have_all_their_parameters(tmp_path):
+    selector = TunedComparison(VARIANTS, Domain(x=Uniform(0, 1)), 4, 8, tunings=2)
+    store = memory()
+    simulate(selector, 2, store)
+    results = collate(store, Paths(tmp_path))
+    found = pickle.loads(Paths(tmp_path).funcres.read_bytes())
+    finals = results.where(group=FINAL)
+    assert [params for params, *_ in found] == [point.params for point in finals]
+    assert {name for params, *_ in found for name in params} == {"variant", "x"}
+
+
+def test_status_names_the_best_variant():
+    results = swept()
+    best = results.best().params["variant"]
+    status = Status("folder", {}, {}, 0, 0, 0, None, None, None)
+    assert f"best so far  variant={best} " in describe_status(status, results, 0.0)
+
+
+def test_a_variant_may_lack_a_parameter_that_another_has():
+    scientific = Domain(opt=["sgd", "adam"]).when(opt="sgd", momentum=[0, 0.9])
+    store = memory()
+    simulate(TunedComparison(scientific, Domain(x=Uniform(0, 1)), 3, 4, tunings=2), 2, store)
+    results = read_results(store)
+    assert [point.params for point in results.comparable()] == [
+        {"opt": "sgd", "momentum": 0},
+        {"opt": "sgd", "momentum": 0.9},
+        {"opt": "adam"},
+    ]
+    assert len(results.compare().rows) == 2
+
+
 def test_before_any_fresh_trials_nothing_is_compared():
     results = swept().where(group="search")
     assert len(results) == 24
@@ -224,7 +263,7 @@ def test_points_are_taken_together_by_any_parameters():
     assert [point.params for point in results.by("b", "a")] == [
         {"b": b, "a": a} for a in (1, 2) for b in (3, 4)
     ]
-    with pytest.raises(UsageError, match=r"c: a point has no such parameter: choose of a, b"):
+    with pytest.raises(UsageError, match=r"c: no point has such a parameter: choose of a, b"):
         results.by("c")
     with pytest.raises(UsageError, match=r"by\(\): give the names"):
         results.by()

@@ -190,5 +190,9 @@ def test_cores_are_counted_from_one(name, value):
 
 
 def test_an_unknown_preset_lists_the_known_ones():
-    with pytest.raises(SettingsError, match="'fats' is not a preset: choose fastest, fast, slow"):
-        get_settings("fats")
+    with pytest.raises(SettingsError, match="'best' is not a preset: choose fastest, fast, slow"):
+        get_settings("best")
+    with pytest.raises(
+        SettingsError, match=r"'slo' is not a preset \(did you mean slow\?\): choose"
+    ):
+        get_settings("slo")

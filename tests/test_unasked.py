@@ -50,6 +50,40 @@ def test_points_that_are_not_asked_for_now_are_noted_and_can_be_shown():
     assert any(note.startswith("1 point " + NOTE.format("is")) for note in now.notes)
 
 
+def test_trials_of_other_budgets_are_noted_and_can_be_shown():
+    store = memory()
+    asked_for(store, [Ask((0,), 2, 1), Ask((1,), 2, 1), Ask((0,), 1, 3)])
+    now, every = asked_for(store, [Ask((0,), 1), Ask((1,), 1)])
+    (note,) = [note for note in now.notes if "not asked for" in note]
+    assert note.startswith("trials of other budgets of 2 points are not asked for now and not sh")
+    assert rows(now) == [((0,), None, [0]), ((1,), None, [0])]
+    assert rows(every) == [
+        *rows(now),
+        ((0,), 1, [0, 1]),
+        ((0,), 3, [0]),
+        ((1,), 1, [0, 1]),
+    ]
+    assert every.best() in list(now)
+
+
+@pytest.mark.parametrize("now", [(9, ""), (None, "search"), (None, FINAL)])
+def test_they_do_not_decide_which_group_and_budget_is_compared(now):
+    store = memory()
+    asked_for(store, [Ask((n,), 2) for n in (5, 6)])
+    _, every = asked_for(store, [Ask((n,), 2, *now) for n in (0, 1)])
+    assert [point.params for point in every.comparable()] == [(0,), (1,)]
+    assert every.best().params in {(0,), (1,)}
+    kept = every.where({(1,), (6,)})
+    assert [point.params for point in kept.comparable()] == [(1,)]
+
+
+def test_those_of_the_same_group_and_budget_are_compared():
+    store = memory()
+    asked_for(store, [Ask((n,), 2) for n in (5, 6)])
+    _, every = asked_for(store, [Ask((n,), 2) for n in (0, 1)])
+    assert every.comparable() is every
+
+
 def test_ranking_is_the_order_in_which_best_judges():
     now, _ = asked_for(memory(), [Ask((n,), 1) for n in range(6)] + [Ask((9,), 0)])
     for metric, sign in (("perf_val", -1), ("loss_val", 1)):

@@ -1,6 +1,7 @@
 """The `run` command: runs a sweep.
 
-Imports inside functions are late on purpose: the fork server imports torch meanwhile.
+Imports inside functions are late on purpose: the fork server imports torch meanwhile.  The file is
+long because each option is declared with its help text.
 """
 
 from __future__ import annotations
@@ -399,7 +400,10 @@ def _opened(
             )
         return read_problem(module, backend)
     if arguments.race:
-        raise UsageError("--race: a race compares perf_val, which a program does not have")
+        raise UsageError(
+            "--race: it compares perf_val, which a program does not have: give --selector race "
+            "--option metric=NAME --option direction=maximize or minimize"
+        )
     return read_program(module, backend, arguments.metrics)
 
 

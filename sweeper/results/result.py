@@ -72,6 +72,7 @@ class SweepResult(Sequence[Any]):
         budgets: Sequence[int | None] | None = None,
         groups: Sequence[str] | None = None,
         compare_by: Sequence[str] = (),
+        earlier: int = 0,
     ) -> None:
         self._points = tuple(points)
         self.trial_numbers = tuple(trial_numbers)
@@ -113,6 +114,8 @@ class SweepResult(Sequence[Any]):
         """For each point the group in which the selector asked for its trials; "" if in none."""
         self.compare_by = tuple(compare_by)
         """Names of the parameters that points are compared by; empty: by all (see `by`)."""
+        self.earlier = earlier
+        """How many points, the last ones, only earlier runs asked for."""
 
     def __getitem__(self, place: int | slice) -> Any:
         return self._points[place]
@@ -209,20 +212,22 @@ class SweepResult(Sequence[Any]):
         chosen anew by another search.
 
         Raises:
-            UsageError: no name is given, or a point has no parameter of this name.
+            UsageError: no name is given, or no point has a parameter of this name.
         """
-        from sweeper.results.selection import places_by, pooled
+        from sweeper.results.selection import check_names, places_by, pooled
 
         if not names:
             raise UsageError("by(): give the names of the parameters to compare by")
+        check_names(self, names)
         return pooled(self, places_by(self, range(len(self)), names), names)
 
     def comparable(self) -> SweepResult:
         """The points that may be compared: trials of one group and one budget.
 
         They are those of the group `"final"`, or else of the group that was asked for last, and of
-        its largest budget: other groups and smaller budgets have chosen these.  `where` gives any
-        others.  With `compare_by`, points that agree on these parameters are one point.
+        the largest budget with which a trial has ended: other groups and smaller budgets have
+        chosen these.  `where` gives any others.  With `compare_by`, points that agree on these
+        parameters are one point.
         """
         from sweeper.results.selection import judged, only, pooled
 
@@ -358,12 +363,16 @@ class SweepResult(Sequence[Any]):
             UsageError: an unknown metric or `by`, a name that matches no point or several,
                 `generalise` for a metric that is not an accuracy.
         """
+        from sweeper.results.selection import judged
+
         chosen = self.comparable()
         if chosen is not self:
             options: dict[str, Any] = {"by": by, "paired": paired, "generalise": generalise}
             found = chosen.compare(*points, metric=metric, baseline=baseline, **options)
-            others = plural(len(self) - len(chosen), "row")
-            caveat = f"not compared: {others} of other groups or budgets"
+            others = len(self) - sum(map(len, judged(self)))
+            if not others:
+                return found
+            caveat = f"not compared: {plural(others, 'row')} of other groups or budgets"
             return replace(found, caveats=(*found.caveats, caveat))
         measured = self._metric(metric, ranked=True)
         if len(points) not in {0, 2} or (points and baseline is not None):

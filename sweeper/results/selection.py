@@ -52,6 +52,7 @@ def only(results: SweepResult, places: Sequence[int]) -> SweepResult:
         budgets=chosen(results.budgets),
         groups=chosen(results.groups),
         compare_by=results.compare_by,
+        earlier=sum(place >= len(results) - results.earlier for place in places),
     )
 
 
@@ -66,19 +67,26 @@ def _failures(results: SweepResult, places: Sequence[int]) -> list[FailureReport
 def places_by(results: SweepResult, places: Sequence[int], names: Sequence[str]) -> list[list[int]]:
     """The places of points that agree on these parameters, in order.
 
-    Raises:
-        UsageError: a point has no parameter of this name.
+    Points agree on a parameter that none of them has, as in a domain with conditions.
     """
     found: dict[str, list[int]] = {}
     for place in places:
         columns = dict(params_columns(results[place].params))
-        lacking = [name for name in names if name not in columns]
-        if lacking:
-            raise UsageError(
-                f"{lacking[0]}: a point has no such parameter: choose of {', '.join(columns)}"
-            )
-        found.setdefault(repr([columns[name] for name in names]), []).append(place)
+        own = [(name, columns[name]) for name in names if name in columns]
+        found.setdefault(repr(own), []).append(place)
     return list(found.values())
+
+
+def check_names(results: SweepResult, names: Sequence[str]) -> None:
+    """Check that some point has each of these parameters.
+
+    Raises:
+        UsageError: no point has one of them.
+    """
+    known = dict.fromkeys(name for point in results for name, _ in params_columns(point.params))
+    for name in names:
+        if name not in known:
+            raise UsageError(f"{name}: no point has such a parameter: choose of {', '.join(known)}")
 
 
 def pooled(
@@ -94,7 +102,7 @@ def pooled(
         (),
         results.notes,
         [_tunings(results, places) for places in groups],
-        ["; ".join(filter(None, {results.flags[place] for place in places})) for places in groups],
+        ["; ".join(filter(None, _flags(results, places))) for places in groups],
         results.n_val,
         [[one for place in places for one in tuned_settings(results[place])] for places in groups],
         _tested(results, groups),
@@ -110,8 +118,8 @@ def pooled(
 
 def _pooled_point(results: SweepResult, places: Sequence[int], names: Sequence[str]) -> Any:
     first = results[places[0]]
-    params = first.params
-    chosen: Params = {name: dict(params_columns(params))[name] for name in names}
+    columns_of_first = dict(params_columns(first.params))
+    chosen: Params = {name: columns_of_first[name] for name in names if name in columns_of_first}
     if results.of_program:
         measured = results.declared.items()
         return ProgramPoint(chosen, {name: _joined(found, places) for name, found in measured})
@@ -126,6 +134,10 @@ def _joined(values: Sequence[FloatArray], places: Sequence[int]) -> FloatArray:
 def _tunings(results: SweepResult, places: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
     sizes = [len(results.trial_numbers[place]) for place in places]
     return np.repeat(np.arange(len(places), dtype=np.int64), sizes)
+
+
+def _flags(results: SweepResult, places: Sequence[int]) -> list[str]:
+    return list(dict.fromkeys(results.flags[place] for place in places))
 
 
 def _tested(results: SweepResult, groups: Sequence[Sequence[int]]) -> list[Tested] | None:
@@ -146,17 +158,32 @@ def judged(results: SweepResult) -> list[list[int]]:
     """The places of the points that may be compared; points that count as one are together.
 
     Only trials of one group and one budget are compared: those of the group `"final"`, or else of
-    the group that was asked for last, and of its largest budget.  Other groups and smaller budgets
-    have chosen these.
+    the group that was asked for last, and of the largest budget with which a trial has ended.
+    Other groups and smaller budgets have chosen these.  Points that only earlier runs asked for
+    have no say in which group and budget these are.
     """
-    places = list(range(len(results)))
+    asked = range(len(results) - results.earlier) or range(len(results))
+    group = _judging_group(results, asked)
+    budget = _largest([place for place in asked if results.groups[place] == group], results)
+    places = [
+        place
+        for place in range(len(results))
+        if (results.groups[place], results.budgets[place]) == (group, budget)
+    ]
     if results.compare_by:
-        final = [place for place in places if results.groups[place] == FINAL]
-        return places_by(results, final, results.compare_by)
-    if len(set(zip(results.budgets, results.groups, strict=True))) > 1:
-        group = FINAL if FINAL in results.groups else results.groups[-1]
-        own = [place for place in places if results.groups[place] == group]
-        budgets = [results.budgets[place] for place in own]
-        most = None if None in budgets else max(filter(None, budgets))
-        places = [place for place in own if results.budgets[place] == most]
+        return places_by(results, places, results.compare_by)
     return [[place] for place in places]
+
+
+def _judging_group(results: SweepResult, asked: Sequence[int]) -> str:
+    groups = [results.groups[place] for place in asked]
+    if FINAL in groups or (results.compare_by and any(groups)):  # others only choose
+        return FINAL
+    return groups[-1] if groups else ""
+
+
+def _largest(places: Sequence[int], results: SweepResult) -> int | None:
+    """The largest budget of these points with which a trial has ended, or at all."""
+    ended = [place for place in places if len(results.trial_numbers[place])]
+    budgets = [results.budgets[place] for place in ended or places]
+    return None if None in budgets else max(filter(None, budgets), default=None)

@@ -97,6 +97,9 @@ class _Worker:
 class Scheduler:
     """Fills slots from the queue, and tracks which job runs where.
 
+    It has many methods since what is queued, handed and running changes together: half of them are
+    what `dispatch` and the study ask, the others are each one step of a decision.
+
     Args:
         slots: how many jobs may run at once; they are numbered from 0.
         width: the cores of a slot.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.search.selector import Answer, Ask, ParamSelector, SweepListener, TrialResults
 
 if TYPE_CHECKING:
+    from sweeper.search.selectors.confirm import Confirm
     from sweeper.search.selectors.domain_updates import DomainUpdates
     from sweeper.search.selectors.explored import ExploredGrid
     from sweeper.search.selectors.fixed import FixedSweep
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Answer",
     "Ask",
+    "Confirm",
     "DomainUpdates",
     "ExploredGrid",
     "FixedSweep",
@@ -45,6 +47,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "Confirm": "sweeper.search.selectors.confirm",
     "DomainUpdates": "sweeper.search.selectors.domain_updates",
     "ExploredGrid": "sweeper.search.selectors.explored",
     "FixedSweep": "sweeper.search.selectors.fixed",

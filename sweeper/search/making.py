@@ -71,6 +71,16 @@ def takes(name: str, argument: str) -> bool:
     return argument in named or argument == rest
 
 
+def needs(name: str, argument: str) -> bool:
+    """Whether the selector `name` has a parameter `argument` without a default.
+
+    Raises:
+        UsageError: as `find_selector`.
+    """
+    named, _ = _parameters(name)
+    return named.get(argument, False)
+
+
 def make_selector(
     name: str, options: Mapping[str, Any], given: Mapping[str, Any] | None = None
 ) -> ParamSelector:

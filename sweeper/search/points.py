@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import UsageError
 from sweeper.records import Params
 from sweeper.search.checks import check_count, check_params
-from sweeper.search.domain import Domain
 from sweeper.search.selector import ParamSelector, as_ask
 from sweeper.signature import params_key
+
+if TYPE_CHECKING:
+    from sweeper.search.domain import Domain
 
 
 def take_points(source: Any, points: int | None, seed: int) -> list[Params]:
@@ -27,6 +29,8 @@ def take_points(source: Any, points: int | None, seed: int) -> list[Params]:
     """
     if points is not None and check_count("points", points) < 1:
         raise UsageError(f"points={points!r}: it must be 1 or more")
+    from sweeper.search.domain import Domain
+
     if isinstance(source, Domain):
         return _of_domain(source, points, seed)
     unique = {params_key(params): params for params in _listed(source)}
@@ -36,6 +40,19 @@ def take_points(source: Any, points: int | None, seed: int) -> list[Params]:
     if not found:
         raise UsageError(f"{source!r} has no points")
     return found
+
+
+def as_points_selector(given: Any, trials: int) -> ParamSelector:
+    """`given` if it is a selector, or one that asks for `trials` trials of each point given.
+
+    Raises:
+        UsageError: it is neither a selector nor points.
+    """
+    if isinstance(given, ParamSelector):
+        return given
+    from sweeper.search.selectors.fixed import FixedSweep
+
+    return FixedSweep.with_fixed_trials(take_points(given, None, 0), trials)
 
 
 def _of_domain(domain: Domain, points: int | None, seed: int) -> list[Params]:

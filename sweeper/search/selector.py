@@ -196,7 +196,8 @@ class ParamSelector(SweepListener, ABC):
 
     compare_by: tuple[str, ...] = ()
     """Names of parameters that results are compared by: points that agree on them count as one
-    point, which was tuned several times.  Empty: every point is compared."""
+    point, which was tuned several times.  Empty: every point is compared.  If it asks with groups,
+    only trials of the group `"final"` are compared."""
 
     @abstractmethod
     def get_next_trials(self) -> Answer | None:

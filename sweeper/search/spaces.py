@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import ProblemError, SelectorError, UsageError, suggestion
-from sweeper.search.making import make_selector, takes
+from sweeper.search.making import make_selector, needs, takes
 from sweeper.search.selector import ParamSelector, as_ask
 from sweeper.search.selectors.explored import ExploredGrid
 from sweeper.search.selectors.fixed import FixedSweep
-from sweeper.search.selectors.race import DEFAULT_MIN_TRIALS, Race
+from sweeper.search.selectors.race import DEFAULT_MIN_TRIALS, Race, racing_params
 from sweeper.search.values import read_domain, read_grid, read_named, read_ranges, read_value
 
 if TYPE_CHECKING:
@@ -174,8 +174,10 @@ def choose_selector(
     else:
         space.check_names(problem, known)
         given |= _taken(space.name, space)
-    if trials is not None:
-        given |= {"trials": trials, "max_trials": trials}
+    for argument in ("trials", "max_trials"):
+        # A selector's own default goes before that of the command line.
+        if trials is not None and (space.trials is not None or needs(space.name, argument)):
+            given[argument] = trials
     return make_selector(space.name, space.options, given)
 
 
@@ -274,7 +276,8 @@ def race_of(selector: ParamSelector, problem: str) -> Race:
     """A race of the selector's points; `max_trials` is the largest number that it asks for.
 
     Raises:
-        UsageError: the selector is adaptive, or asks for fewer trials than a race needs.
+        UsageError: the selector is adaptive, asks with a budget, or asks for fewer trials than a
+            race needs.
     """
     if selector.adaptive:
         raise UsageError(
@@ -284,7 +287,7 @@ def race_of(selector: ParamSelector, problem: str) -> Race:
     asks = []
     while selector.has_more_trials() and (ask := selector.get_next_trials()) is not None:
         asked = as_ask(ask)
-        asks.append((asked.params, asked.trials))
+        asks.append((racing_params(asked), asked.trials))
     trials = max((trials for _, trials in asks), default=DEFAULT_MIN_TRIALS)
     if trials < DEFAULT_MIN_TRIALS:
         raise UsageError(

@@ -105,9 +105,10 @@ def _when(moment: float | None, now: float) -> str:
 
 
 def _best(results: SweepResult) -> str:
-    if results.judged is None or not any(map(len, results.trial_numbers)):
+    comparable = results.comparable()
+    if results.judged is None or not any(map(len, comparable.trial_numbers)):
         return "-"
-    best = results.best()
-    places = [place for place, point in enumerate(results) if point is best]
-    interval = results.intervals()[places[0]]
+    best = comparable.best()
+    place = next(place for place, point in enumerate(comparable) if point is best)
+    interval = comparable.intervals()[place]
     return f"{name_point(best.params)}  {show_interval(interval)} ({plural(interval.n, 'trial')})"

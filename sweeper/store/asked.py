@@ -63,17 +63,21 @@ def asked_trials(store: Store) -> list[AskedTrials]:
 
 
 def unasked_trials(store: Store, asked: Sequence[AskedTrials]) -> list[AskedTrials]:
-    """The trials of all other points that the folder has results of, in the order of their ids.
+    """The trials of all other points, and of other budgets, in the order of the points' ids.
 
     They were asked for by an earlier run; under which group is not known any more.
     """
-    known = {one.id for one in asked}
+    known = {(one.id, one.stage) for one in asked}
     params = dict(store.encoded_params())
     signatures = store.signatures()
     found: list[AskedTrials] = []
     query = "SELECT point, stage, max(number) FROM outcomes GROUP BY point, stage ORDER BY point"
     for point_id, stage, last in store.connection.execute(query):
-        if point_id not in known and is_trial(stage) and not is_apart(signatures[point_id]):
+        if (
+            (point_id, stage) not in known
+            and is_trial(stage)
+            and not is_apart(signatures[point_id])
+        ):
             one = AskedTrials(point_id, signatures[point_id], params[point_id], budget_of(stage))
             one.add(0, last + 1)
             found.append(one)

@@ -16,11 +16,13 @@ import numpy as np
 from sweeper.files import pack_arrays, unpack_arrays, write_json, write_swapped
 from sweeper.records import TRIAL, Alias, Outcome, Params, Reference, Step, budget_of
 from sweeper.results import METRICS, TEST_METRICS, SweepResult, params_columns
+from sweeper.results.selection import judged
 from sweeper.signature import decode
 from sweeper.store.database import Store
 from sweeper.store.load import read_results
 from sweeper.store.paths import CURVE_FILES, Paths
 from sweeper.store.rows import is_apart
+from sweeper.store.tuned import TrialSettings
 
 FIRST_POINTS = 2_000
 """The first so many points have views of their own by default."""
@@ -49,9 +51,10 @@ def collate(store: Store, paths: Paths, *, every_point: bool = False) -> SweepRe
         _write_lookup(paths, params)
         _write_params_csv(paths, params)
         # Protocol 4 is read by every Python 3.
-        # Readers of this file know no budgets or groups.
+        # Readers of this file know no budgets or groups, and make models of the parameters.
         if not results.of_program:
-            points = [(_plain(point.params), *point[1:]) for point in results.comparable()]
+            places = sorted(itertools.chain(*judged(results)))
+            points = [(_plain(results[place].params), *results[place][1:]) for place in places]
             write_swapped(paths.funcres, pickle.dumps(points, protocol=4))
         for point_id in params:
             if every_point or point_id < FIRST_POINTS or _has_views(paths, point_id):
@@ -146,19 +149,21 @@ def _write_hparams(store: Store, paths: Paths, point_id: int) -> None:
         if file is not None and unpack_arrays(arrays):
             write_swapped(folder / file, arrays)
     if step.found is not None:
-        payload = step.payload
-        final = {
+        told = TrialSettings.read(step.payload)
+        final: dict[str, Any] = {
             "lr_start": step.found.lr_min,
             "lr_end": step.found.lr_max,
             "batch_size": step.found.batch_size,
-            "cycle_size_epochs": payload["cycle_epochs"],
-            "epochs": payload["cycle_epochs"] * payload["cycles"],
+            "cycle_size_epochs": told.cycle_epochs,
+            "epochs": told.epochs,
         }
-        if "way" in payload:
-            final |= {"way": payload["way"], "way_because": payload["because"]}
-        if "tunings" in payload:
-            names = ("lr_start", "lr_end", "batch_size")
-            final["tunings"] = [{name: told[name] for name in names} for told in payload["tunings"]]
+        if told.mode is not None:
+            final |= {"way": told.mode, "way_because": told.because}
+        if told.tunings:
+            final["tunings"] = [
+                {"lr_start": one.lr_min, "lr_end": one.lr_max, "batch_size": one.batch_size}
+                for one in told.tunings
+            ]
         write_json(folder / "final.json", final)
     if choices:
         write_json(folder / "misc.json", {"error": step.error, "steps": choices})

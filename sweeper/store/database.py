@@ -72,14 +72,24 @@ class Store(Database):
 
     # -- events and decisions ---------------------------------------------------------------------
 
-    def begin(self, decisions: Iterable[Decision], selector: str, *, keep_log: bool) -> None:
-        """Set `selector` as the one that asks; its earlier log continues, or is replaced."""
+    def begin(
+        self,
+        decisions: Iterable[Decision],
+        selector: str,
+        *,
+        keep_log: bool,
+        compare_by: Iterable[str] = (),
+    ) -> None:
+        """Set `selector` as the one that asks; its earlier log continues, or is replaced.
+
+        `compare_by` are the parameters by which its points are compared.
+        """
         self._selector = selector
         with self.transaction():
             rows = rows_of(self, selector, decisions)
             if not keep_log:
                 replace_log(self.connection, selector, rows)
-            put_meta(self.connection, {"selector": selector})
+            put_meta(self.connection, {"selector": selector, "compare_by": list(compare_by)})
             insert(self.connection, rows)
 
     def append(self, records: Iterable[Event | Decision]) -> None:

@@ -11,7 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from sweeper.records import CLASSIC, REFUSED, Metric, Outcome, Params, Step, TunedSettings, is_trial
+from sweeper.records import (
+    CLASSIC,
+    COMPILED,
+    EAGER,
+    REFUSED,
+    Metric,
+    Outcome,
+    Params,
+    Step,
+    is_trial,
+)
 from sweeper.results import (
     METRICS,
     TEST_METRICS,
@@ -29,6 +39,7 @@ from sweeper.store.database import Store
 from sweeper.store.flags import flags
 from sweeper.store.paths import Paths
 from sweeper.store.rows import is_apart, read_metrics, read_names
+from sweeper.store.tuned import TrialSettings
 from sweeper.summary import show_params
 
 
@@ -82,6 +93,7 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
     if everything:
         asked += unasked
     seen: set[str] = set()
+    settings = {one.id: TrialSettings.read(steps.get(one.id, Step("")).payload) for one in asked}
     for one in asked:
         step = steps.get(one.id, Step(""))
         kept = [trial for trial in trials[one.signature, one.stage] if trial.number in one]
@@ -92,7 +104,7 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
         if has_test:
             tested.append(Tested(*_columns(kept, TEST_METRICS)))
         numbers.append(np.array([trial.number for trial in kept], dtype=np.int64))
-        tunings.append(numbers[-1] % max(1, len(step.payload.get("tunings", ()))))
+        tunings.append(numbers[-1] % max(1, len(settings[one.id].tunings)))
         params = points[-1].params
         if step.error is not None and one.signature not in seen:
             failures.append(_failed_tuning(params, one, step, failed[one.signature]))
@@ -108,14 +120,14 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
         *filter(None, [store.meta.get("stopped", "")]),
         *store.notes(),
         *_apart(store, steps),
-        *([] if everything else _unasked(unasked)),
+        *([] if everything else _unasked(unasked, asked)),
         *(_unmeasured(points, metrics) if of_program else []),
         *_modes([steps[place] for place in dict.fromkeys(a.id for a in asked) if place in steps]),
     ]
-    told = [steps[one.id].payload if one.id in steps else {} for one in asked]
+    told = [settings[one.id] for one in asked]
     # Trials that are shorter than tuning expects say nothing about it.
     whole = [
-        one.budget is None or one.budget >= each.get("cycles", 1)
+        one.budget is None or one.budget >= (each.cycles or 1)
         for one, each in zip(asked, told, strict=True)
     ]
     losses = [
@@ -124,10 +136,9 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
     ]
     flagged = flags(told, losses)
     n_val = store.meta.get("n_val")
-    settings = [
-        [TunedSettings(*(each[name] for name in _SETTINGS)) for each in told_of.get("tunings", ())]
-        or list(tuned_settings(point))
-        for told_of, point in zip(told, points, strict=True)
+    of_tunings = [
+        list(each.tunings) or list(tuned_settings(point))
+        for each, point in zip(told, points, strict=True)
     ]
     test = tested if has_test else None
     return SweepResult(
@@ -138,12 +149,13 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
         tunings,
         flagged,
         n_val,
-        settings,
+        of_tunings,
         test,
         paired=bool(store.meta.get("paired", False)),
         budgets=[one.budget for one in asked],
         groups=[one.group for one in asked],
         compare_by=read_names(store.meta.get("compare_by", [])),
+        earlier=len(unasked) if everything else 0,
         metrics=metrics if of_program else (*CLASSIC, *metrics),
         declared=None
         if of_program
@@ -197,8 +209,6 @@ def _declared(
     ]
 
 
-_SETTINGS = ("lr_start", "lr_end", "batch_size")
-
 _SHOWN = 5
 """Maximum number of points kept apart that are named."""
 
@@ -215,32 +225,39 @@ def _apart(store: Store, steps: Mapping[int, Step]) -> list[str]:
         return []
     shown = "; ".join(found[:_SHOWN]) + ("; …" if len(found) > _SHOWN else "")
     points = "1 point was" if len(found) == 1 else f"{len(found)} points were"
-    is_kept = "is" if len(found) == 1 else "are"
+    is_kept = _are(len(found))
     how = "`sweeper show FOLDER --code` shows what changed"
     return [f"{points} trained by earlier code and {is_kept} kept apart: {shown} ({how})"]
 
 
-def _unasked(trials: Sequence[AskedTrials]) -> list[str]:
-    """How many points only earlier runs asked for, as a note."""
-    count = len({one.id for one in trials})
-    if not count:
-        return []
-    points = "1 point" if count == 1 else f"{count} points"
-    are = "is" if count == 1 else "are"
-    how = "`sweeper show FOLDER --all` shows every point"
-    return [f"{points} of the folder {are} not asked for now and not shown ({how})"]
+def _unasked(trials: Sequence[AskedTrials], asked: Sequence[AskedTrials]) -> list[str]:
+    """How many points only earlier runs asked for, at all or with other budgets, as notes."""
+    known = {one.id for one in asked}
+    found = {one.id for one in trials}
+    hidden = "not asked for now and not shown (`sweeper show FOLDER --all` shows every point)"
+    notes = []
+    if count := len(found - known):
+        notes.append(f"{plural(count, 'point')} of the folder {_are(count)} {hidden}")
+    if count := len(found & known):
+        notes.append(f"trials of other budgets of {plural(count, 'point')} are {hidden}")
+    return notes
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _modes(steps: list[Step]) -> list[str]:
     """How many points train in packs, and why others do not."""
-    told = [step.payload for step in steps if step.found is not None and "way" in step.payload]
+    found = [TrialSettings.read(step.payload) for step in steps if step.found is not None]
+    told = [one for one in found if one.mode is not None]
     if not told:
         return []
-    why = Counter(payload["because"] for payload in told if payload["way"] == "plain")
-    plain = "".join(f"; {count} one by one: {reason}" for reason, count in why.most_common())
-    compiled = sum(payload["way"] == "compiled" for payload in told)
+    why = Counter(one.because for one in told if one.mode == EAGER)
+    eager = "".join(f"; {count} one by one: {reason}" for reason, count in why.most_common())
+    compiled = sum(one.mode == COMPILED for one in told)
     native = f", {compiled} of them compiled" if compiled else ""
-    return [f"training: {len(told) - why.total()} of {len(told)} points in packs{native}{plain}"]
+    return [f"training: {len(told) - why.total()} of {len(told)} points in packs{native}{eager}"]
 
 
 def _failures(

@@ -23,7 +23,7 @@ _MODEL = "model.pt"
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """The paths of all files in `folder`."""
+    """The paths of all files in `folder`: a method for each, since only here are they named."""
 
     folder: Path
 

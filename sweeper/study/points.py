@@ -195,13 +195,17 @@ class PointState:
         # If tuning was released, the queue must be told that no trials follow.
         return [(TRIAL, ())] if not found and before not in ("", TRIAL) else found
 
-    def measured(self) -> list[Ended]:
-        """What the trials asked for with the largest budget came to, as far as they have ended."""
+    def measured(self) -> tuple[list[Ended], int | None]:
+        """What the trials asked for with the largest budget came to, as far as they have ended.
+
+        Also returns that budget.
+        """
         asked = [series for series in self.series.values() if series.asked]
         if not asked:
-            return []
+            return [], None
         last = max(asked, key=lambda series: series.budget or math.inf)
-        return [last.trials[number] for number in range(last.asked) if number in last.trials]
+        ended = [last.trials[number] for number in range(last.asked) if number in last.trials]
+        return ended, last.budget
 
     def tell_failure(self) -> bool:
         """Whether to tell the selector now that tuning failed: once for all that it asked."""
@@ -344,6 +348,6 @@ class Points:
 
     def _enter(self, state: PointState, phase: str) -> None:
         if phase == "done" and state.phase != phase:
-            self._stop_rule.end_point(state.point.signature, state.measured())
+            self._stop_rule.end_point(state.point.signature, *state.measured())
         self._tracker.move_point(state.phase, phase)
         state.phase = phase

@@ -3,7 +3,7 @@
 A selector that is not adaptive is asked for everything at once and told of each point's trials as
 they complete, in order of number.  An adaptive one has at most `look_ahead` asks open, and is told
 of each ask as a whole, in the order of asking: so what it is told, and when, depends only on the
-results.
+results.  The file is long because both kinds of session, and what they share, follow one protocol.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ from sweeper.summary import show_params
 
 
 class Caller:
-    """Calls a selector, and refuses answers that break the protocol."""
+    """Calls a selector, and refuses answers that break the protocol.
+
+    A façade: the rest of the study calls no selector, so there is a method for each of its calls.
+    """
 
     def __init__(
         self,
@@ -93,6 +96,12 @@ class Caller:
             raise SelectorError(
                 f"selector {self.name}: look_ahead={look_ahead!r}: it must be "
                 "a whole number, 1 or more"
+            )
+        names: Any = self._selector.compare_by
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise SelectorError(
+                f"selector {self.name}: compare_by={names!r}: it must be a tuple of parameters' "
+                'names, such as ("width",)'
             )
         self._call("on_begin", tunings)
 

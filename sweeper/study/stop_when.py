@@ -33,24 +33,33 @@ class StopRule:
                 "one, such as metrics={'acc': 'maximize'}"
             )
         self._began = began
-        self._means: dict[str, float] = {}
-        """Mean merit of each point whose trials have ended, by signature (see `Measures`)."""
-        self._best = -math.inf
+        self._seen: set[tuple[str, int | None]] = set()
+        """Points whose trials have ended, by signature, with the budget of these."""
+        self._best: dict[int | None, float] = {}
+        """By budget: the best mean merit of a point (see `Measures`)."""
         self._since = 0
-        """Points whose trials have ended since the best mean was reached."""
+        """Points whose trials have ended since one was the best of its budget."""
         self.reason = ""
         """Why nothing new may start; empty: it may."""
 
-    def end_point(self, signature: str, trials: Sequence[tuple[float, ...] | Failure]) -> None:
-        """Note that all trials of a point have ended; it may get more, and end again."""
+    def end_point(
+        self,
+        signature: str,
+        trials: Sequence[tuple[float, ...] | Failure],
+        budget: int | None = None,
+    ) -> None:
+        """Note that all trials of a point have ended; it may get more, and end again.
+
+        It is judged by its `trials` with its largest `budget`, against points with the same one.
+        """
         if not trials:
             return
         merits = self._measures.merits([one for one in trials if not isinstance(one, Failure)])
         mean = sum(merits) / len(merits) if merits else -math.inf
-        is_new = signature not in self._means
-        self._means[signature] = mean
-        if mean > self._best:
-            self._best, self._since = mean, 0
+        is_new = (signature, budget) not in self._seen
+        self._seen.add((signature, budget))
+        if mean > self._best.get(budget, -math.inf):
+            self._best[budget], self._since = mean, 0
         else:
             self._since += is_new
 

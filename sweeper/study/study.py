@@ -45,7 +45,7 @@ from sweeper.workload import Planner
 
 
 class Study:
-    """What a sweep does next, decided from the events so far.
+    """What a sweep does next, decided from the events so far: a façade for the loop.
 
     Args:
         selector: Decides which points to try.

@@ -61,8 +61,8 @@ def sweep(
         stop_when=stop_when,
         began=clock(),
     )
-    store.set_meta({"compare_by": list(selector.compare_by)})
-    store.begin(study.begin(), name, keep_log=selector.adaptive)
+    begun = study.begin()
+    store.begin(begun, name, keep_log=selector.adaptive, compare_by=selector.compare_by)
     loop = dispatch(study, Scheduler(slots), backend, interrupts, clock, clock)
     for events in itertools.islice(loop, batches):
         store.append(events)

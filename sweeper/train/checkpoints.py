@@ -23,11 +23,12 @@ import torch
 from torch import Tensor
 
 from sweeper.files import write_swapped
+from sweeper.records import EAGER
 from sweeper.train.mode.snapshot import bytes_of
 from sweeper.train.native.toolchain import processor
 from sweeper.train.problem.spec import TrainContext
 from sweeper.train.task import Task
-from sweeper.train.tuning.trials import EAGER, Trial
+from sweeper.train.tuning.trials import Trial
 
 PART, END = ".part", ".end"
 """Suffixes of files.  When the outcome is durable, the driver removes the part."""

@@ -15,7 +15,7 @@ import torch
 from sweeper.errors import ChangedCodeError
 from sweeper.failures import describe
 from sweeper.files import pack_arrays
-from sweeper.records import Job, Outcome
+from sweeper.records import COMPILED, PACKED, Job, Outcome
 from sweeper.train.checkpoints import checkpoints_of
 from sweeper.train.curves import Trained
 from sweeper.train.eager import probes
@@ -47,7 +47,7 @@ from sweeper.train.tuning.stages import (
     LadderRound,
     LrRange,
 )
-from sweeper.train.tuning.trials import COMPILED, PACKED, Trial, Trials
+from sweeper.train.tuning.trials import Trial, Trials
 from sweeper.train.vectorize.trace import CannotPackError
 
 
@@ -70,7 +70,7 @@ def execute(context: TrainContext, fd: int | None, job: Job) -> Iterator[Outcome
         if task.mode.is_packed:
             yield from _execute_packed(context, fd, task)
         else:
-            yield from _execute_plain(context, fd, task)
+            yield from _execute_eager(context, fd, task)
 
 
 def _parts(task: Task) -> list[Task]:
@@ -84,7 +84,7 @@ def _parts(task: Task) -> list[Task]:
             return [task]
 
 
-def _execute_plain(context: TrainContext, fd: int | None, task: Task) -> Iterator[Outcome]:
+def _execute_eager(context: TrainContext, fd: int | None, task: Task) -> Iterator[Outcome]:
     for number in task.numbers:
         torch.set_num_threads(context.threads)  # the previous replica may have changed it
         work = functools.partial(_train, context, fd, task, number)
@@ -145,7 +145,7 @@ def _execute_probes(
             for number in task.numbers:
                 yield from _execute_probes(context, fd, replace(task, numbers=(number,)), told)
         elif isinstance(error, CannotPackError):
-            yield from _execute_plain(context, fd, task)
+            yield from _execute_eager(context, fd, task)
         else:
             yield _outcome(task, task.numbers[0], started, functools.partial(_raise, error))
         return

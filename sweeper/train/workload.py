@@ -28,6 +28,7 @@ from sweeper.train.tuning.ladder_plan import LadderPlan
 from sweeper.train.tuning.own import Own
 from sweeper.train.tuning.point_plan import PointPlan, with_fixed
 from sweeper.train.tuning.range_plan import RangePlan
+from sweeper.train.tuning.trials import toolchains_of
 from sweeper.workload import Code, Planner, Source
 
 EXECUTE = "sweeper.train.job:execute"
@@ -97,7 +98,7 @@ class ProblemWorkload:
 
 
 class OpenProblem:
-    """See `OpenWorkload`."""
+    """See `OpenWorkload`: a façade, with the methods that this protocol demands."""
 
     def __init__(
         self, spec: ProblemSpec, data: DataRef, place: Place, fd: int | None, threads: int
@@ -168,12 +169,12 @@ class OpenProblem:
 
     def planner(self, settings: SweepSettings, seed: int) -> Planner:
         """How points are tuned, by the method of the settings."""
-        plain_because = self._plain_because(settings)
+        eager_because = self._eager_because(settings)
 
         def method(settings: SweepSettings, own: Own) -> Planner:
             n_train = self.data.n_train if own.data is None else own.data.n_train
             remade = own.data is not None and own.data.remade
-            because = RANDOM if remade and plain_because is None else plain_because
+            because = RANDOM if remade and eager_because is None else eager_because
             if settings.hparams.method == "ranges":
                 return RangePlan(settings, n_train, seed, because)
             optimizer = own.optimizer or self._spec.optimizer
@@ -181,7 +182,7 @@ class OpenProblem:
 
         return PointPlan(self._spec.routes, settings, method)
 
-    def _plain_because(self, settings: SweepSettings) -> str | None:
+    def _eager_because(self, settings: SweepSettings) -> str | None:
         """Why nothing of the sweep is packed; None if it is decided per point."""
         if settings.pack == "off":
             return "packing is off"
@@ -195,12 +196,8 @@ class OpenProblem:
 
     def check_steps(self, payloads: Iterable[Mapping[str, Any]], *, allow: bool) -> None:
         """Check that trials with compiled steps can be resumed here."""
-        found = {
-            told.get("toolchain", "")
-            for payload in payloads
-            for told in payload.get("tunings", [payload])
-        }
-        for toolchain in sorted(found - {""}):
+        found = {toolchain for payload in payloads for toolchain in toolchains_of(payload)}
+        for toolchain in sorted(found):
             check_toolchain(toolchain, allow=allow)
 
     def target(

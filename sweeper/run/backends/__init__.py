@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from sweeper.errors import SettingsError
+from sweeper.errors import SettingsError, suggestion
 from sweeper.records import Message, Start, Target
 from sweeper.run.signals import Interrupts
 
@@ -74,7 +74,9 @@ def find_backend(name: str) -> Capabilities:
         SettingsError: no backend has this name, or it does not run on this system.
     """
     if name not in BACKENDS:
-        raise SettingsError(f"backend={name!r}: choose {names_of()}")
+        raise SettingsError(
+            f"backend={name!r}{suggestion(str(name), BACKENDS)}: choose {names_of()}"
+        )
     found: Capabilities = importlib.import_module(BACKENDS[name]).CAPABILITIES
     if not found.runs_here:
         raise SettingsError(

@@ -42,6 +42,7 @@ class Domain:
     - `0.3 * a + 0.7 * b`: points of both, drawn in this proportion;
     - `a.when(…)`, `a.where(…)`: parameters that only some points have, and constraints.
 
+    It has many methods since the algebra is written by operators, each a method of Python's.
     `len(a)`, `for point in a` and `point in a` are as for a list of dicts.  Domains are equal if
     they are built of the same parts in the same order.
 

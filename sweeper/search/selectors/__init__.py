@@ -16,13 +16,14 @@ import inspect
 from collections.abc import Callable
 from typing import TypeAlias
 
-from sweeper.errors import UsageError
+from sweeper.errors import UsageError, suggestion
 from sweeper.search.selector import ParamSelector
 
 GROUP = "sweeper.selectors"
 """The group of entry points under which packages offer their selectors."""
 
 SHIPPED = {
+    "confirm": "sweeper.search.selectors.confirm:Confirm",
     "explore": "sweeper.search.selectors.explored:ExploredGrid",
     "fixed": "sweeper.search.selectors.fixed:FixedSweep.with_fixed_trials",
     "grid": "sweeper.search.selectors.grid:Grid",
@@ -72,9 +73,10 @@ def find_selector(name: str) -> Maker:
     offered = importlib.metadata.entry_points(group=GROUP, name=name)
     found = {point.value: point for point in offered}  # a package may be on the path twice
     if not found:
-        choices = ", ".join(selector_names())
+        known = selector_names()
         raise UsageError(
-            f"selector {name!r:.60}: there is no such selector: choose one of {choices}"
+            f"selector {name!r:.60}: there is no such selector{suggestion(name, known)}: "
+            f"choose one of {', '.join(known)}"
         )
     if len(found) > 1:
         raise UsageError(

@@ -6,15 +6,16 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sweeper.errors import UsageError
-from sweeper.records import CLASSIC, TRIAL, Params
-from sweeper.results import METRICS
+from sweeper.records import TRIAL, Params
 from sweeper.search.checks import check_count
-from sweeper.search.selector import ParamSelector, TrialResults, as_ask
+from sweeper.search.goals import read_goal
+from sweeper.search.points import as_points_selector
+from sweeper.search.selector import Ask, ParamSelector, TrialResults, as_ask
 from sweeper.signature import params_key
 from sweeper.stats.sequential import (
     Means,
@@ -25,6 +26,9 @@ from sweeper.stats.sequential import (
     step_down,
 )
 from sweeper.summary import show_params
+
+if TYPE_CHECKING:
+    from sweeper.search.domain import Domain
 
 DEFAULT_MIN_TRIALS = 3
 
@@ -92,7 +96,7 @@ class Race(ParamSelector):
 
     Args:
         selector: Gives the points that race; the numbers of trials it asks for are ignored.  It
-            must not be adaptive.
+            must not be adaptive.  Or the points themselves: a finite `Domain`, or a list.
         max_trials: Maximum number of trials per point.
         min_trials: Number of trials of every point before the first decision.
         alpha: The probability of dropping one of the best, and of calling points equivalent that
@@ -100,9 +104,8 @@ class Race(ParamSelector):
         keep: How many of the best are wanted: a point drops out if it is worse than this many.
         margin: The race ends if all points left are equivalent: no two differ by this much.  With 0
             it ends at `max_trials`, or when no more than `keep` are left.
-        metric: The metric to compare: `"perf_val"` or `"perf_train"` (larger is better),
-            `"loss_val"` or `"loss_train"` (smaller is better).  A loss that is not finite counts as
-            the worst loss seen.
+        metric: The metric to compare.  A value that is not finite counts as the worst one seen.
+        direction: `"maximize"` or `"minimize"`, for a metric that the workload declares.
 
     Raises:
         UsageError: an argument breaks its rule.
@@ -115,21 +118,20 @@ class Race(ParamSelector):
 
     def __init__(
         self,
-        selector: ParamSelector,
+        selector: ParamSelector | Domain | list[Params],
         max_trials: int,
         min_trials: int = DEFAULT_MIN_TRIALS,
         alpha: float = 0.05,
         keep: int = 1,
         margin: float = 0.0,
         metric: str = "perf_val",
+        direction: str | None = None,
     ) -> None:
-        _check(selector, max_trials, min_trials, alpha, keep, margin, metric)
-        self._selector = selector
+        _check(selector, max_trials, min_trials, alpha, keep, margin)
+        self._selector = as_points_selector(selector, 1)
         self._min_trials, self._max_trials = int(min_trials), int(max_trials)
         self._alpha, self._keep, self._margin = float(alpha), int(keep), float(margin)
-        self._metric = metric
-        direction = next(one.direction for one in CLASSIC if one.name == metric)
-        self._sign = -1.0 if direction == "minimize" else 1.0
+        self._goal = read_goal(metric, direction)
         self._tunings = 1
         self._looks: tuple[int, ...] = ()
         self._place = 0
@@ -171,12 +173,7 @@ class Race(ParamSelector):
             answer = self._selector.get_next_trials()
             if answer is None:
                 break
-            params, budget = as_ask(answer).params, as_ask(answer).budget
-            if budget is not None:
-                raise UsageError(
-                    f"{show_params(params)}: asked for with budget {budget}: in a race all trials "
-                    "have the same length, that of the settings"
-                )
+            params = racing_params(as_ask(answer))
             self._runners.setdefault(params_key(params), _Runner(params))
         self._queue.extend(self._runners.values())
 
@@ -201,12 +198,7 @@ class Race(ParamSelector):
         """Note the results; if the round is complete, decide who continues."""
         self._selector.on_results(result)
         runner = self._runners[params_key(result.params)]
-        if self._metric not in result.metrics:
-            raise UsageError(
-                f"a race compares {self._metric}, which a program does not have: use another "
-                "selector for a program"
-            )
-        values = self._sign * result.metrics[self._metric]
+        values = self._goal.values(result)
         runner.batch += values.tolist()
         self._count(runner, len(values))
 
@@ -287,6 +279,20 @@ class Race(ParamSelector):
         )
 
 
+def racing_params(ask: Ask) -> Params:
+    """The point of an ask, as one that races.
+
+    Raises:
+        UsageError: it has a budget.
+    """
+    if ask.budget is not None:
+        raise UsageError(
+            f"{show_params(ask.params)}: asked for with budget {ask.budget}: in a race all trials "
+            "have the same length, that of the settings"
+        )
+    return ask.params
+
+
 def _are_equivalent(means: Means, places: list[int], margin: float, level: float) -> bool:
     """Whether no two points differ by the margin.
 
@@ -318,9 +324,9 @@ def _mean(values: list[float]) -> float:
 
 
 def _check(
-    selector: Any, max_trials: Any, min_trials: Any, alpha: Any, keep: Any, margin: Any, metric: Any
+    selector: Any, max_trials: Any, min_trials: Any, alpha: Any, keep: Any, margin: Any
 ) -> None:
-    if not isinstance(selector, ParamSelector) or selector.adaptive:
+    if isinstance(selector, ParamSelector) and selector.adaptive:
         raise UsageError(
             f"selector={selector!r}: a race takes its points from a ParamSelector that is not "
             "adaptive, such as sweeper.Grid or sweeper.FixedSweep"
@@ -337,8 +343,6 @@ def _check(
         raise UsageError(f"alpha={alpha!r}: it must be a number above 0 and below 1")
     if not _is_number(margin) or not 0 <= margin < math.inf:
         raise UsageError(f"margin={margin!r}: it must be a finite number, 0 or more")
-    if metric not in METRICS:
-        raise UsageError(f"metric={metric!r}: choose one of {', '.join(METRICS)}")
 
 
 def _is_number(value: Any) -> bool:

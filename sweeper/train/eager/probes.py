@@ -27,7 +27,8 @@ from sweeper.train.problem.recipe import Clipping
 from sweeper.train.streams import RngFork, Streams
 from sweeper.train.tuning import ladder
 from sweeper.train.tuning.held_out import held_out
-from sweeper.train.tuning.range_plan import batch_sizes, batches_per_epoch, learning_rates
+from sweeper.train.tuning.range_plan import batches_per_epoch
+from sweeper.train.tuning.ranges import batch_sizes, learning_rates
 from sweeper.train.tuning.schedule import Schedule, cycle_ends, rates
 from sweeper.train.tuning.stages import BatchChoice, BatchRange, Check, LrRange
 

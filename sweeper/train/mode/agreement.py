@@ -31,7 +31,7 @@ from sweeper.train.streams import fork_rng
 from sweeper.train.tuning.trials import Trial
 from sweeper.train.vectorize.lowering import batched
 from sweeper.train.vectorize.optimizers import make_stacked
-from sweeper.train.vectorize.random import DRAWS, Mode, is_draw
+from sweeper.train.vectorize.random import RANDOM_RULES, Mode, is_random
 from sweeper.train.vectorize.trace import (
     CannotPackError,
     Trace,
@@ -73,19 +73,19 @@ def check_agreement(
     batches = [tuple(map(_double, next(source))) for _ in range(CHECK_STEPS + 1)]
     stretch = Stretch.of(members, [0, 1], batches, rates_of(trial))
     with InDouble(), fork_rng():
-        plain = [_copied(*pair) for pair in made]
-        (model, loss), *_ = plain
+        eager = [_copied(*pair) for pair in made]
+        (model, loss), *_ = eager
         # Constants may depend on the precision, as the smallest number to divide by does.
         trace, _, _ = record(model, loss, *batches[0])
         if _less_constants(trace) != _less_constants(members[0].trace):
             raise CannotPackError("its step is not the same in double precision")
-        trainings = _Trainings(problem, members[0].params, plain, trace, data.train.labels)
+        trainings = _Trainings(problem, members[0].params, eager, trace, data.train.labels)
         state = trainings.follow(stretch)
         evaluation = PackEvaluation(problem.measure(loss), model)
-        for place in range(len(plain)):
-            _check_outputs(evaluation, plain[place], state, stretch.batches[0], place)
+        for place in range(len(eager)):
+            _check_outputs(evaluation, eager[place], state, stretch.batches[0], place)
         for part in _evaluated(data):
-            _check_evaluation(evaluation, state, plain[0], _Doubled(part))
+            _check_evaluation(evaluation, state, eager[0], _Doubled(part))
 
 
 def _copied(model: nn.Module, loss: Any) -> Pair:
@@ -129,20 +129,20 @@ class _Trainings:
         self,
         problem: Problem,
         params: str,
-        plain: Sequence[Pair],
+        eager: Sequence[Pair],
         trace: Trace,
         labels: Tensor | None,
     ) -> None:
-        self._plain, self._trace = plain, trace
+        self._eager, self._trace = eager, trace
         self._parameters, self._held = stack(
-            [model for model, _ in plain], losses=[loss for _, loss in plain]
+            [model for model, _ in eager], losses=[loss for _, loss in eager]
         )
-        self._draws: dict[int, Tensor] = {}
-        self._step = batched(trace, labels, {name: self._drawn(name) for name in DRAWS})
-        self._update = make_stacked(problem.recipe(plain[0][0], params), self._parameters)
+        self._random: dict[int, Tensor] = {}
+        self._step = batched(trace, labels, {name: self._replayed(name) for name in RANDOM_RULES})
+        self._update = make_stacked(problem.recipe(eager[0][0], params), self._parameters)
         self._clipping = problem.clipping
         optimizer = problem.optimizer(params)
-        self._optimizers = [make_optimizer(optimizer, model, 1.0) for model, _ in plain]
+        self._optimizers = [make_optimizer(optimizer, model, 1.0) for model, _ in eager]
 
     def follow(self, stretch: Stretch) -> list[Tensor]:
         """Make all steps; return the pack's stacked tensors after them.
@@ -154,8 +154,8 @@ class _Trainings:
             CannotPackError: a packed and an eager step differ.
         """
         for (x, y), key, rate in zip(stretch.batches, stretch.keys, stretch.rates, strict=True):
-            found = [self._plain_step(place, x[place], y[place]) for place in range(len(x))]
-            self._draws = _stacked_draws(self._trace, [one.drawn for one in found])
+            found = [self._eager_step(place, x[place], y[place]) for place in range(len(x))]
+            self._random = _stacked_random(self._trace, [one.random for one in found])
             with torch.no_grad():
                 losses, *rest = self._step([*self._parameters, *self._held, x, y, key])
                 gradients, held_after = rest[: len(self._parameters)], rest[len(self._parameters) :]
@@ -167,18 +167,18 @@ class _Trainings:
                 self._compare_update(place, gradients, rate)
         return [*self._parameters, *self._held]
 
-    def _plain_step(self, place: int, x: Tensor, y: Tensor) -> _PlainStep:
-        model, loss = self._plain[place]
-        _load(self._plain[place], [*self._parameters, *self._held], place)
+    def _eager_step(self, place: int, x: Tensor, y: Tensor) -> _EagerStep:
+        model, loss = self._eager[place]
+        _load(self._eager[place], [*self._parameters, *self._held], place)
         self._optimizers[place].zero_grad()
         before = [value.detach().clone() for value in held(model, loss)]
-        with _Draws() as drawn:
+        with _RandomResults() as random:
             value = loss(model(x), y)
             value.backward()
-        return _PlainStep(model, loss, value.detach(), before, drawn)
+        return _EagerStep(model, loss, value.detach(), before, random)
 
     def _compare_update(self, place: int, gradients: Sequence[Tensor], rate: float) -> None:
-        model, _ = self._plain[place]
+        model, _ = self._eager[place]
         for parameter, gradient in zip(trained(model), gradients, strict=True):
             parameter.grad = gradient[place].clone()
         set_rate(self._optimizers[place], rate)
@@ -187,21 +187,21 @@ class _Trainings:
         for (name, own), stacked in zip(_trained(model), self._parameters, strict=True):
             compare(f"{name} after a step", own.detach(), stacked[place])
 
-    def _drawn(self, name: str) -> Any:
-        def draw(keys: Tensor, number: int, *given: Any, **options: Any) -> Tensor:
-            found = self._draws[number]
-            own = DRAWS[name](keys, number, *given, **options)
+    def _replayed(self, name: str) -> Any:
+        def replay(keys: Tensor, number: int, *given: Any, **options: Any) -> Tensor:
+            found = self._random[number]
+            own = RANDOM_RULES[name](keys, number, *given, **options)
             if own.shape != found.shape or own.dtype != found.dtype:
                 raise CannotPackError(
                     f"its packs draw random numbers of shape {tuple(own.shape)} by {name}"
                 )
             return found.clone()
 
-        return draw
+        return replay
 
 
 @dataclass(frozen=True, slots=True)
-class _PlainStep:
+class _EagerStep:
     """The results of one eager step."""
 
     model: nn.Module
@@ -209,7 +209,7 @@ class _PlainStep:
     reached: Tensor
     before: list[Tensor]
     """Frozen parameters and buffers before the step."""
-    drawn: _Draws
+    random: _RandomResults
 
     def compare(self, loss: Tensor, gradients: list[Tensor], held_after: list[Tensor]) -> None:
         """Compare it with the pack's step.
@@ -268,7 +268,7 @@ def _load(pair: Pair, stacked: Sequence[Tensor], place: int) -> None:
 # -- random numbers -------------------------------------------------------------------------------
 
 
-class _Draws(Mode):  # type: ignore[no-untyped-call]
+class _RandomResults(Mode):  # type: ignore[no-untyped-call]
     """Records the results of torch's random operations, in order."""
 
     def __init__(self) -> None:
@@ -281,28 +281,28 @@ class _Draws(Mode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
         found = func(*args, **(kwargs or {}))
-        if is_draw(func):
+        if is_random(func):
             self.names.append(str(func))
             self.values.append(found.detach().clone())
             self.marks.append(bytes(torch.randint(256, (16,), dtype=torch.uint8).tolist()))
         return found
 
 
-def _stacked_draws(trace: Trace, drawn: Sequence[_Draws]) -> dict[int, Tensor]:
+def _stacked_random(trace: Trace, random: Sequence[_RandomResults]) -> dict[int, Tensor]:
     """What eager training drew, stacked, by the number that the trace gives a random operation.
 
     Raises:
         CannotPackError: the trace's random operations are not those of eager training.
     """
-    drawing = [op for op in trace.operations if op.name in DRAWS]
-    names, numbers = [op.name for op in drawing], [op.arguments[1] for op in drawing]
-    for one in drawn:
+    operations = [op for op in trace.operations if op.name in RANDOM_RULES]
+    names, numbers = [op.name for op in operations], [op.arguments[1] for op in operations]
+    for one in random:
         # Numbers may repeat, as where a checkpoint computes something twice.
         if one.names != names or _first(one.marks) != _first(numbers):
             raise CannotPackError(
                 "its packs would repeat other random numbers than eager training does"
             )
-    columns = zip(*(one.values for one in drawn), strict=True)
+    columns = zip(*(one.values for one in random), strict=True)
     return {number: torch.stack(column) for number, column in zip(numbers, columns, strict=True)}
 
 
@@ -316,15 +316,15 @@ def _first(values: Sequence[Any]) -> list[int]:
 
 def _check_outputs(
     evaluation: PackEvaluation,
-    plain: Pair,
+    eager: Pair,
     state: Sequence[Tensor],
     batch: tuple[Tensor, Tensor],
     place: int,
 ) -> None:
     """Check that outputs and loss of a batch agree in evaluation mode."""
-    model, loss = plain
+    model, loss = eager
     reached, packed = evaluation.run(state, *batch)
-    _load(plain, state, place)
+    _load(eager, state, place)
     with torch.no_grad(), evaluating(model, loss):
         output = model(batch[0][place])
         value = loss(output, batch[1][place])
@@ -343,15 +343,15 @@ def _evaluated(data: Data) -> Iterator[SampleSet]:
 
 
 def _check_evaluation(
-    evaluation: PackEvaluation, state: Sequence[Tensor], plain: Pair, samples: SampleSet
+    evaluation: PackEvaluation, state: Sequence[Tensor], eager: Pair, samples: SampleSet
 ) -> None:
     """Check that the loss of a whole set agrees: packs evaluate it in smaller chunks.
 
     It does not agree where the loss is no mean over samples, or leaves some of them out.
     """
-    _load(plain, state, 0)
+    _load(eager, state, 0)
     packed, _ = evaluation.measure(state, samples)[0]
-    whole = _whole_loss(plain, evaluation.judging, samples)
+    whole = _whole_loss(eager, evaluation.judging, samples)
     if not math.isclose(whole, packed, rel_tol=AGREEMENT, abs_tol=1e-30) and not (
         math.isnan(whole) and math.isnan(packed)
     ):
@@ -361,9 +361,9 @@ def _check_evaluation(
         )
 
 
-def _whole_loss(plain: Pair, judging: Measure, samples: SampleSet) -> float:
+def _whole_loss(eager: Pair, judging: Measure, samples: SampleSet) -> float:
     """The loss of a whole set by torch; combined from chunks if the set is too large."""
-    model, loss = plain
+    model, loss = eager
     count = len(samples)
     with torch.no_grad(), evaluating(model, loss):
         parts = samples.batches(in_order(count))
@@ -420,17 +420,17 @@ def _largest(x: Tensor) -> float:
 
 
 def compare(
-    what: str, plain: Tensor, packed: Tensor, scale: float = 0.0, agreement: float = AGREEMENT
+    what: str, eager: Tensor, packed: Tensor, scale: float = 0.0, agreement: float = AGREEMENT
 ) -> None:
     """Compare two tensors; `scale` is the largest number of all tensors computed with them.
 
     Raises:
         CannotPackError: they differ by more than rounding.
     """
-    plain, packed = plain.double(), packed.double()
-    same = (plain == packed) | (plain.isnan() & packed.isnan())  # infinities among them
-    errors = torch.where(same, 0.0, (plain - packed).abs())
-    error, own = float(errors.max()) if errors.numel() else 0.0, _largest(plain)
+    eager, packed = eager.double(), packed.double()
+    same = (eager == packed) | (eager.isnan() & packed.isnan())  # infinities among them
+    errors = torch.where(same, 0.0, (eager - packed).abs())
+    error, own = float(errors.max()) if errors.numel() else 0.0, _largest(eager)
     if not error <= max(agreement * max(own, 1e-30), NOISE * scale):
         precision = "double" if agreement == AGREEMENT else "single"
         raise CannotPackError(

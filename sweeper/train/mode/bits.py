@@ -16,7 +16,7 @@ from sweeper.train.mode.stretch import CHECK_STEPS, Stretch, batches_of, rates_o
 from sweeper.train.native.cache import replicas_of
 from sweeper.train.packs.evaluation import CHUNK, gather
 from sweeper.train.packs.members import Member, gaining, stack_members
-from sweeper.train.packs.step import FlatStep, NativeStep, numbers_of
+from sweeper.train.packs.step import NativeStep, PackedStep, numbers_of
 from sweeper.train.packs.trial import evaluation_of
 from sweeper.train.problem.problem import Problem
 from sweeper.train.problem.recipe import Recipe
@@ -180,7 +180,7 @@ def check_native(members: list[Member], recipe: Recipe, data: Data, trial: Trial
         stretch = Stretch.of(members, kinds, batches, rates)
         pack = [members[kind] for kind in kinds]
         step = NativeStep(trace, recipe, stack_members(pack, size))
-        flat = FlatStep(trace, recipe, stack_members([*pack, pack[-1]]), data.train.labels)
+        packed = PackedStep(trace, recipe, stack_members([*pack, pack[-1]]), data.train.labels)
         for number, ((x, y), keys, settings) in enumerate(
             zip(stretch.batches, stretch.keys, numbers, strict=True)
         ):
@@ -188,7 +188,7 @@ def check_native(members: list[Member], recipe: Recipe, data: Data, trial: Trial
             if number < CHECK_STEPS:
                 more = [torch.cat([part, part[-1:]]) for part in (x, y, keys[:size])]
                 wide = torch.cat([settings, settings[:, -1:]], 1)
-                expected = flat(more[0], more[1], more[2], wide)[:size]
+                expected = packed(more[0], more[1], more[2], wide)[:size]
                 compare("the loss", expected, losses, agreement=NEARNESS)
         for place, kind in enumerate(kinds):
             found = [value[place].numpy().tobytes() for value in step.state]

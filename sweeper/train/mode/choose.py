@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sweeper.records import COMPILED, EAGER, PACKED
 from sweeper.train.data.samples import Data
 from sweeper.train.mode.agreement import check_agreement
 from sweeper.train.mode.bits import check_bits, check_native
@@ -26,7 +27,7 @@ from sweeper.train.packs.members import Member, first_batch
 from sweeper.train.packs.trial import evaluation_of
 from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Streams
-from sweeper.train.tuning.trials import COMPILED, EAGER, PACKED, ExecutionMode, Trial
+from sweeper.train.tuning.trials import ExecutionMode, Trial
 from sweeper.train.vectorize.lowering import StackedFunction, UnknownOperationsError, batched
 from sweeper.train.vectorize.optimizers import find_optimizer
 from sweeper.train.vectorize.places import named_part
@@ -71,14 +72,14 @@ def choose_mode(
         if mode == PACKED and trial.for_probes and _is_worth(members[0], trial, worth):
             later = COMPILED
     except CannotPackError as error:
-        return _plain(str(error))
+        return _eager(str(error))
     except Exception as error:  # noqa: BLE001 - whatever a model does not like about being checked
-        return _plain(f"checking it raised {type(error).__name__}: {error}")
+        return _eager(f"checking it raised {type(error).__name__}: {error}")
     tools = toolchain() if mode == COMPILED else ""
     return ExecutionMode(mode, because, members[0].trace.digest, tools, later)
 
 
-def _plain(because: str) -> ExecutionMode:
+def _eager(because: str) -> ExecutionMode:
     return ExecutionMode(EAGER, because, trace="", toolchain="", later="")
 
 

@@ -21,13 +21,13 @@ LEAST_SPEEDUP = 2.0
 """Compiling must save so many times its cost: half of those trials pay for it, and later sweeps
 have it free."""
 
-SAVED_FLAT, SAVED_NUMBER = 0.5e-6, 0.9e-9
+SAVED_PACKED, SAVED_NUMBER = 0.5e-6, 0.9e-9
 """Seconds that compiling saves per step of a replica that would else be packed.  Per operation
 (2-128-4 and 64-32-10, 30 each: 80 and 61 µs in packs of eight, 37 and 28 in packs of 32, 34 and 16
 compiled), and per number computed, which goes to memory and back (a transformer block without and
 with dropout, 1.05 and 1.49 million: 2180 and 2790 µs in packs, 1260 and 1320 compiled)."""
 
-SAVED_PLAIN, SAVED_UPDATE = 9e-6, 1.2e-9
+SAVED_EAGER, SAVED_UPDATE = 9e-6, 1.2e-9
 """The same for a replica that would else be trained eagerly: per operation, and per trained number
 (784-128-10: 599 µs eager, 215 to 290 compiled)."""
 
@@ -36,7 +36,7 @@ Worth = Callable[[Trace, int, bool, int], bool]
 and the steps of a trial."""
 
 
-def is_worth_compiling(trace: Trace, numbers: int, plain: bool, steps: int) -> bool:
+def is_worth_compiling(trace: Trace, numbers: int, eager: bool, steps: int) -> bool:
     """Whether compiling saves clearly more than it costs.
 
     Convolutions gain nothing: their time is spent in libraries in every mode.
@@ -44,8 +44,8 @@ def is_worth_compiling(trace: Trace, numbers: int, plain: bool, steps: int) -> b
     if any(operation.name.startswith("aten.convolution") for operation in trace.operations):
         return False
     operations = len(trace.operations)
-    if plain:
-        each = SAVED_PLAIN * operations + SAVED_UPDATE * numbers
+    if eager:
+        each = SAVED_EAGER * operations + SAVED_UPDATE * numbers
     else:
-        each = SAVED_FLAT * operations + SAVED_NUMBER * trace.numbers
+        each = SAVED_PACKED * operations + SAVED_NUMBER * trace.numbers
     return each * steps * TRIALS > LEAST_SPEEDUP * COMPILING

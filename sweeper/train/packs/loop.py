@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sweeper.records import COMPILED
 from sweeper.train.data.samples import Data
 from sweeper.train.packs.members import (
     LEAST_REPLICAS,
@@ -20,12 +21,11 @@ from sweeper.train.packs.members import (
     padded,
     stack_members,
 )
-from sweeper.train.packs.step import FlatStep, NativeStep, PackStep, numbers_of
+from sweeper.train.packs.step import NativeStep, PackedStep, TrainingStep, numbers_of
 from sweeper.train.problem.metrics import Measure
 from sweeper.train.problem.problem import Problem
 from sweeper.train.problem.recipe import Recipe
 from sweeper.train.streams import Streams
-from sweeper.train.tuning.trials import COMPILED
 from sweeper.train.vectorize.optimizers import find_optimizer
 from sweeper.train.vectorize.random import step_keys
 from sweeper.train.vectorize.trace import Trace
@@ -41,7 +41,7 @@ Batches = Iterator[tuple[Tensor, Tensor]]
 class Pack:
     """Members in training."""
 
-    step: PackStep
+    step: TrainingStep
     keys: Iterator[Tensor]
     numbers: Iterator[Tensor]
     done: int
@@ -101,7 +101,7 @@ def keys_of(
 ) -> Iterator[Tensor]:
     """The random keys of each step, shape (replicas,)."""
     own = padded([streams.key for streams in seeds], least)
-    if not trace.draws:
+    if not trace.random_count:
         yield from itertools.repeat(torch.zeros(len(own), dtype=torch.int64), steps)
         return
     for first in range(0, steps, _KEYS):
@@ -114,7 +114,7 @@ def make_step(
     recipe: Recipe,
     models: tuple[list[Tensor], list[Tensor]],
     labels: Tensor | None,
-) -> PackStep:
+) -> TrainingStep:
     """The step of stacked models in an execution mode; `labels` are all of the data's, if known.
 
     Raises:
@@ -122,4 +122,4 @@ def make_step(
     """
     if mode == COMPILED:
         return NativeStep(trace, recipe, models)
-    return FlatStep(trace, recipe, models, labels)
+    return PackedStep(trace, recipe, models, labels)

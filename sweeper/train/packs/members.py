@@ -11,6 +11,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from sweeper.records import COMPILED
 from sweeper.train.checkpoints import (
     Checkpoints,
     Saved,
@@ -22,7 +23,6 @@ from sweeper.train.native.cache import replicas_of
 from sweeper.train.packs.evaluation import CHUNK
 from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Streams, fork_rng
-from sweeper.train.tuning.trials import COMPILED
 from sweeper.train.vectorize.trace import Trace, held, record, trained
 
 LEAST_REPLICAS = 2

@@ -21,7 +21,7 @@ _AT_ONCE = 256
 """Steps whose optimiser numbers are made at once."""
 
 
-class PackStep(Protocol):
+class TrainingStep(Protocol):
     """Stacked models in training."""
 
     replicas: int
@@ -41,7 +41,7 @@ class PackStep(Protocol):
         """
 
 
-class FlatStep:
+class PackedStep:
     """A packed step: torch's operations one after the other, each for all replicas."""
 
     def __init__(
@@ -64,16 +64,16 @@ class FlatStep:
 
     @property
     def state(self) -> list[Tensor]:
-        """See `PackStep`."""
+        """See `TrainingStep`."""
         return [*self.parameters, *self.buffers]
 
     @property
     def optimizer(self) -> Sequence[Tensor]:
-        """See `PackStep`."""
+        """See `TrainingStep`."""
         return self._states
 
     def __call__(self, x: Tensor, y: Tensor, keys: Tensor, numbers: Tensor) -> Tensor:
-        """See `PackStep`."""
+        """See `TrainingStep`."""
         count = len(self.parameters)
         with torch.inference_mode():
             losses, *found = self._step([*self.parameters, *self.buffers, x, y, keys])
@@ -96,7 +96,7 @@ class NativeStep:
         self._native: Native | None = None
 
     def __call__(self, x: Tensor, y: Tensor, keys: Tensor, numbers: Tensor) -> Tensor:
-        """See `PackStep`; the first call loads the function or compiles it.
+        """See `TrainingStep`; the first call loads the function or compiles it.
 
         Raises:
             NotCompiledError: it cannot be compiled here.

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sweeper.records import PACKED
 from sweeper.train.checkpoints import Saved, written_generator
 from sweeper.train.curves import (
     Steps,
@@ -27,10 +28,10 @@ from sweeper.train.data.samples import Data, HeldSet, Indices, PartSet, SampleSe
 from sweeper.train.packs.evaluation import LossAndPerformance, PackEvaluation, gather
 from sweeper.train.packs.loop import Pack
 from sweeper.train.packs.members import Member, padded
-from sweeper.train.packs.step import PackStep
+from sweeper.train.packs.step import TrainingStep
 from sweeper.train.problem.problem import Problem
 from sweeper.train.tuning.schedule import cycle_rates
-from sweeper.train.tuning.trials import PACKED, Trial, Trials
+from sweeper.train.tuning.trials import Trial, Trials
 
 _LINE, _GATHERED = 64, 1 << 19
 """Bytes of a cache line, and of the batches gathered at once."""
@@ -72,7 +73,7 @@ def train_pack(
     yield from _finish(problem, members, evaluation, pack.step.state, data, parts)
 
 
-def _restore(step: PackStep, members: Sequence[Member]) -> None:
+def _restore(step: TrainingStep, members: Sequence[Member]) -> None:
     """Set the optimiser's states to those of the members' checkpoints."""
     rows = [member.saved.state.pop("optimizer") for member in members if member.saved is not None]
     for own, column in zip(step.optimizer, zip(*rows, strict=True), strict=True):

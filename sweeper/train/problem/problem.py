@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sweeper.errors import ProblemError
+from sweeper.errors import ProblemError, suggestion
 from sweeper.importing import ModuleRef, import_module
 from sweeper.records import NUMERICS
 from sweeper.signature import decode, encode, find_importable, part_of, without_aliases
@@ -42,7 +42,11 @@ NO_PARAMS = encode(())
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An imported problem."""
+    """An imported problem.
+
+    It has many methods since it is the only reader of the user's module: one for each attribute
+    that a problem may have, which checks it and says what is expected.
+    """
 
     ref: ModuleRef
     module: ModuleType
@@ -59,7 +63,8 @@ class Problem:
         style = getattr(self.module, "accuracy_style", None)
         if not isinstance(style, str) or EARLIER_NAMES.get(style, style) not in ACCURACY_STYLES:
             choices = ", ".join(repr(choice) for choice in ACCURACY_STYLES)
-            raise self.fault("accuracy_style", shown(style), f"one of {choices}")
+            near = suggestion(style, ACCURACY_STYLES) if isinstance(style, str) else ""
+            raise self.fault("accuracy_style", shown(style), f"one of {choices}{near}")
         _ = self.metrics
         object.__setattr__(self, "routes", Routes.of(self.module, self.numerics))
         # What has no defaults is checked with the first point that gives it.

@@ -16,7 +16,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sweeper.files import pack_arrays, unpack_arrays
-from sweeper.records import CHECK, WAY, Outcome, Planned, Point, Rejected, Running, Step
+from sweeper.records import (
+    CHECK,
+    CHOOSE_MODE,
+    EAGER,
+    Outcome,
+    Planned,
+    Point,
+    Rejected,
+    Running,
+    Step,
+)
 from sweeper.settings import SweepSettings
 from sweeper.train.tuning import ladder, schedule
 from sweeper.train.tuning.ladder import Candidate, Tried
@@ -34,11 +44,11 @@ from sweeper.train.tuning.stages import (
     tuned,
 )
 from sweeper.train.tuning.trials import (
-    EAGER,
     NO_MODE,
     ExecutionMode,
     Trial,
     Trials,
+    chosen_mode,
     in_packs,
     steps_of,
     write_modes,
@@ -64,12 +74,13 @@ class LadderPlan:
     """The tuning of every point of one sweep.
 
     `n_train` is the number of training samples, `optimizer` the name of the problem's optimiser.
+    Six methods are `Planner`'s; the others are its steps, each of which depends on the settings.
     """
 
     settings: SweepSettings
     n_train: int
     optimizer: str
-    plain_because: str | None = ""
+    eager_because: str | None = ""
     """Why no point's trials are packed; may be empty.  None: it is decided per point, from its
     model, data and settings."""
     constant: float | None = None
@@ -87,14 +98,14 @@ class LadderPlan:
         if check:
             told = Check(min(BASE_BATCH, self.n_train), steps=1)
             return Planned(point.signature, step_of(CHECK, 1, told))
-        if self.plain_because is None:
+        if self.eager_because is None:
             # Most probes, and probably the trials, have the first size: its step may be compiled.
             trials = tuple(
                 replace(self._trial(self._guess(), size), for_probes=place > 0)
                 for place, size in enumerate(self._batch_sizes())
             )
-            return Planned(point.signature, step_of(WAY, len(trials), ChooseModes(trials)))
-        mode = ExecutionMode(EAGER, self.plain_because) if self.plain_because else NO_MODE
+            return Planned(point.signature, step_of(CHOOSE_MODE, len(trials), ChooseModes(trials)))
+        mode = ExecutionMode(EAGER, self.eager_because) if self.eager_because else NO_MODE
         return Planned(point.signature, self._begin(dict.fromkeys(self._batch_sizes(), mode)))
 
     def next(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
@@ -160,19 +171,16 @@ class LadderPlan:
     def _after_mode(
         self, point: Point, step: Step, told: ChooseModes, outcomes: Sequence[Outcome]
     ) -> Planned:
-        """The step after the modes are chosen; if choosing failed, the mode is eager."""
-        modes: dict[int, ExecutionMode] = {}
-        for trial, outcome in zip(told.trials, outcomes, strict=True):
-            if outcome.failure is not None:
-                found = ExecutionMode(EAGER, f"choosing failed: {outcome.failure.message}")
-            else:
-                found = ExecutionMode.read(outcome.info)
-            modes[trial.batch_size] = found
+        """The step after the modes are chosen."""
+        modes = {
+            trial.batch_size: chosen_mode(outcome)
+            for trial, outcome in zip(told.trials, outcomes, strict=True)
+        }
         if told.told is None:
             following = self._begin(modes)
         else:
             chosen = told.told
-            following = self._told(replace(chosen, modes={**chosen.modes, **modes}))
+            following = _tuned(replace(chosen, modes={**chosen.modes, **modes}))
         return Planned(point.signature, following, step.stage, {"ways": write_modes(modes)})
 
     def _begin(self, modes: Mapping[int, ExecutionMode]) -> Step:
@@ -183,7 +191,7 @@ class LadderPlan:
         size, rate = self._batch_sizes()[0], self.settings.hparams.lr
         if rate is not None and self.settings.hparams.batch_size is not None:
             trial = self._trial(Candidate(rate, size), size)
-            return self._told(Chosen((trial,) * self.tunings, self.constant, modes))
+            return _tuned(Chosen((trial,) * self.tunings, self.constant, modes))
         rates = ladder.first_rates(self.optimizer) if rate is None else [rate]
         candidates = [[Candidate(each, size) for each in rates]] * self.tunings
         return self._round(0, candidates, _Carried(modes))
@@ -328,15 +336,8 @@ class LadderPlan:
             trial for size, trial in by_size.items() if carried.modes.get(size, NO_MODE).later
         )
         if later:
-            return step_of(f"{WAY}.1", len(later), ChooseModes(later, told))
-        return self._told(told)
-
-    def _told(self, told: Chosen) -> Step:
-        """The trials, with the settings of their tunings and the chosen execution modes."""
-        tunings = tuple(
-            replace(trial, mode=told.modes.get(trial.batch_size, NO_MODE)) for trial in told.tunings
-        )
-        return tuned(Trials(tunings[0], tunings, told.constant))
+            return step_of(f"{CHOOSE_MODE}.1", len(later), ChooseModes(later, told))
+        return _tuned(told)
 
 
 def _choice(following: Step) -> dict[str, Any]:
@@ -363,3 +364,11 @@ def read_round(told: LadderRound, outcomes: Sequence[Outcome]) -> list[list[Trie
             tried[-1].append(Tried(one, tuple(losses[place : place + told.inits])))
             place += told.inits
     return tried
+
+
+def _tuned(told: Chosen) -> Step:
+    """The trials, with the settings of their tunings and the chosen execution modes."""
+    tunings = tuple(
+        replace(trial, mode=told.modes.get(trial.batch_size, NO_MODE)) for trial in told.tunings
+    )
+    return tuned(Trials(tunings[0], tunings, told.constant))

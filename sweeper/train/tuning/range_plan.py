@@ -5,7 +5,7 @@
 `check` runs for the first point of a sweep only; the stages after `lr_range` depend on the
 settings.  `way` chooses the execution mode of trials.  A learning-rate stage may be repeated
 (`lr_range.1`, …) with another span.  A step is plain data and carries all that later steps need, so
-a plan can go on from any stored step.
+a plan can go on from any stored step.  The file is long because it has every step of one method.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ import numpy as np
 from sweeper.files import pack_arrays, unpack_arrays
 from sweeper.records import (
     CHECK,
+    CHOOSE_MODE,
     DESCRIBE,
+    EAGER,
     TRIAL,
-    WAY,
     Outcome,
     Planned,
     Point,
@@ -49,7 +50,14 @@ from sweeper.train.tuning.stages import (
     step_of,
     tuned,
 )
-from sweeper.train.tuning.trials import EAGER, ExecutionMode, Trial, Trials, in_packs, steps_of
+from sweeper.train.tuning.trials import (
+    ExecutionMode,
+    Trial,
+    Trials,
+    chosen_mode,
+    in_packs,
+    steps_of,
+)
 
 BASE_BATCH = 64
 """The batch size of the first range run; rates are relative to it."""
@@ -88,13 +96,14 @@ class _Rates(NamedTuple):
 class RangePlan:
     """The tuning of every point of one sweep.
 
-    `n_train` is the number of training samples, `seed` the sweep's.
+    `n_train` is the number of training samples, `seed` the sweep's.  It has many methods since each
+    stage has two, which give its step and what follows it, and all depend on the settings.
     """
 
     settings: SweepSettings
     n_train: int
     seed: int
-    plain_because: str | None = ""
+    eager_because: str | None = ""
     """Why no point's trials are packed; may be empty.  None: it is decided per point, from its
     model, data and settings."""
 
@@ -119,7 +128,7 @@ class RangePlan:
         """
         told = read(step.stage, step.payload)
         if isinstance(told, ChooseMode):
-            return self._after_mode(point, step, told.trial, outcomes[0])
+            return _after_mode(point, step, told.trial, outcomes[0])
         for outcome in outcomes:
             if outcome.failure is not None:
                 error = f"{step.stage} {outcome.number}: {outcome.failure.message}"
@@ -168,7 +177,7 @@ class RangePlan:
             BATCH_RANGE: cycle / 2,
             BATCH_CHOICE: cycle if hparams.batch_pts else 0.0,
             LR_RESCAN: sweep if hparams.rescan_lr_after_bs else 0.0,
-            WAY: 1.0,
+            CHOOSE_MODE: 1.0,
             TRIAL: cycle * hparams.cycles,
         }
         stages = list(steps)
@@ -200,7 +209,7 @@ class RangePlan:
         self, point: Point, step: Step, told: LrRange, outcomes: Sequence[Outcome]
     ) -> Planned:
         found = [unpack_arrays(outcome.arrays) for outcome in outcomes]
-        rates = learning_rates(told.lr_start, told.lr_end, told.steps, told.spacing)
+        rates = ranges.learning_rates(told.lr_start, told.lr_end, told.steps, told.spacing)
         survived = ranges.surviving_steps([len(run["perf"]) for run in found], len(rates))
         kept = len(rates) if survived is None else survived // 2
         raw = np.stack([run["perf"][:kept] for run in found])
@@ -215,10 +224,10 @@ class RangePlan:
                     f"after the end of the range was lowered {MOST_LOWERINGS} times (is there a "
                     "NaN or an infinite value in the data?)"
                 )
-                return self._failed(point, step, reason, choice)
+                return _failed(point, step, reason, choice)
             lower = told.lr_start + max(LEAST_SPAN_STEP * span, kept_span)
             again = replace(told, lr_end=lower, lowered=told.lowered + 1)
-            return self._lr_again(point, step, again, choice)
+            return _again(point, step, again, choice)
         curves = ranges.derive(rates[:kept], raw)
         widest = self.settings.hparams.lr_width_only_gradients
         rising = ranges.rising_range(rates[:kept], curves.derived, widest=widest)
@@ -226,28 +235,16 @@ class RangePlan:
         if rising is None or ranges.is_flat(raw):
             choice["verdict"] = "flat: no learning rate improves it"
             if told.spacing == "linear":
-                return self._lr_again(point, step, replace(told, spacing="log"), choice, arrays)
-            return self._failed(point, step, "no learning rate improves it", choice, arrays)
+                return _again(point, step, replace(told, spacing="log"), choice, arrays)
+            return _failed(point, step, "no learning rate improves it", choice, arrays)
         choice |= {"lr_min": rising.low, "lr_max": rising.high, "at_end": rising.at_end}
         if rising.at_end and survived is None and not told.extended:
             choice["verdict"] = "still rising at the end: run again over four times the span"
             again = replace(told, lr_end=told.lr_start + EXTENSION * span, extended=True)
-            return self._lr_again(point, step, again, choice, arrays)
+            return _again(point, step, again, choice, arrays)
         choice["verdict"] = "found"
         following = self._after_lr_found(step, _Rates(rising.low, rising.high, told.batch_size))
         return Planned(point.signature, following, step.stage, choice, arrays)
-
-    def _lr_again(
-        self,
-        point: Point,
-        step: Step,
-        told: LrRange,
-        choice: Mapping[str, Any],
-        arrays: bytes = b"",
-    ) -> Planned:
-        base, attempt = split_stage(step.stage)
-        again = step_of(f"{base}.{attempt + 1}", step.replicas, told)
-        return Planned(point.signature, again, step.stage, choice, arrays)
 
     def _after_lr_found(self, step: Step, found: _Rates) -> Step:
         base, _ = split_stage(step.stage)
@@ -264,7 +261,7 @@ class RangePlan:
             batch_start=start,
             batch_end=end,
             samples=samples,
-            steps=len(batch_sizes(start, end, samples)),
+            steps=len(ranges.batch_sizes(start, end, samples)),
             **self._warmup(),
         )
         replicas = max(self.settings.cores, hparams.batch_rn_min_inits)
@@ -277,7 +274,7 @@ class RangePlan:
     ) -> Planned:
         hparams = self.settings.hparams
         low, high = told.batch_start, told.batch_end
-        sizes = batch_sizes(low, high, told.samples)
+        sizes = ranges.batch_sizes(low, high, told.samples)
         runs = [unpack_arrays(outcome.arrays)["perf"] for outcome in outcomes]
         diverged = any(len(run) < len(sizes) for run in runs)
         padded = np.stack([np.pad(run, (0, len(sizes) - len(run))) for run in runs])
@@ -352,31 +349,11 @@ class RangePlan:
         cycles = self.settings.hparams.cycles
         per_epoch = batches_per_epoch(self.n_train, batch_size)
         trial = Trial(low, high, batch_size, epochs, cycles, epochs * cycles * per_epoch)
-        if self.plain_because is None:
-            return step_of(WAY, 1, ChooseMode(trial))
-        if self.plain_because:
-            trial = replace(trial, mode=ExecutionMode(EAGER, self.plain_because))
+        if self.eager_because is None:
+            return step_of(CHOOSE_MODE, 1, ChooseMode(trial))
+        if self.eager_because:
+            trial = replace(trial, mode=ExecutionMode(EAGER, self.eager_because))
         return tuned(Trials(trial))
-
-    def _after_mode(self, point: Point, step: Step, trial: Trial, outcome: Outcome) -> Planned:
-        """The trials, after the mode is chosen; if choosing failed, the mode is eager."""
-        if outcome.failure is not None:
-            mode = ExecutionMode(EAGER, f"choosing failed: {outcome.failure.message}")
-        else:
-            mode = ExecutionMode.read(outcome.info)
-        following = tuned(Trials(replace(trial, mode=mode)))
-        return Planned(point.signature, following, step.stage, mode.payload())
-
-    def _failed(
-        self,
-        point: Point,
-        step: Step,
-        reason: str,
-        choice: Mapping[str, Any],
-        arrays: bytes = b"",
-    ) -> Planned:
-        failed = Step.of(Rejected(step.stage, f"{step.stage}: {reason}"))
-        return Planned(point.signature, failed, step.stage, choice, arrays)
 
     def _clip(self, batch_size: int) -> int:
         return min(batch_size, self.n_train)
@@ -401,18 +378,31 @@ class RangePlan:
         )
 
 
-def learning_rates(start: float, end: float, steps: int, spacing: str) -> ranges.Array:
-    """The rates of a range run, shape (steps,): `spacing` is `"linear"` or `"log"`."""
-    if spacing == "log":
-        return np.geomspace(start, end, steps)
-    return np.linspace(start, end, steps)
+def _again(
+    point: Point,
+    step: Step,
+    told: LrRange,
+    choice: Mapping[str, Any],
+    arrays: bytes = b"",
+) -> Planned:
+    base, attempt = split_stage(step.stage)
+    again = step_of(f"{base}.{attempt + 1}", step.replicas, told)
+    return Planned(point.signature, again, step.stage, choice, arrays)
 
 
-def batch_sizes(start: int, end: int, samples: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The sizes of a batch-size range run, shape (steps,): linear in samples consumed."""
-    sizes: list[int] = []
-    consumed = 0
-    while consumed < samples:
-        sizes.append(round(start + (end - start) * consumed / samples))
-        consumed += sizes[-1]
-    return np.array(sizes)
+def _after_mode(point: Point, step: Step, trial: Trial, outcome: Outcome) -> Planned:
+    """The trials, after the mode is chosen."""
+    mode = chosen_mode(outcome)
+    following = tuned(Trials(replace(trial, mode=mode)))
+    return Planned(point.signature, following, step.stage, mode.payload())
+
+
+def _failed(
+    point: Point,
+    step: Step,
+    reason: str,
+    choice: Mapping[str, Any],
+    arrays: bytes = b"",
+) -> Planned:
+    failed = Step.of(Rejected(step.stage, f"{step.stage}: {reason}"))
+    return Planned(point.signature, failed, step.stage, choice, arrays)

@@ -196,3 +196,20 @@ def sampling_weights(sizes: Array, derived: Array, candidates: NDArray[Any]) -> 
         return np.full(len(candidates), 1 / len(candidates))
     weights = np.maximum(slopes, 0.05 * top)
     return np.asarray(weights / weights.sum(), dtype=float)
+
+
+def learning_rates(start: float, end: float, steps: int, spacing: str) -> Array:
+    """The rates of a range run, shape (steps,): `spacing` is `"linear"` or `"log"`."""
+    if spacing == "log":
+        return np.geomspace(start, end, steps)
+    return np.linspace(start, end, steps)
+
+
+def batch_sizes(start: int, end: int, samples: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The sizes of a batch-size range run, shape (steps,): linear in samples consumed."""
+    sizes: list[int] = []
+    consumed = 0
+    while consumed < samples:
+        sizes.append(round(start + (end - start) * consumed / samples))
+        consumed += sizes[-1]
+    return np.array(sizes)

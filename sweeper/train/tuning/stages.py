@@ -16,9 +16,9 @@ from typing import Any, Self, TypeAlias
 
 from sweeper.records import (
     CHECK,
+    CHOOSE_MODE,
     DESCRIBE,
     TRIAL,
-    WAY,
     Running,
     Step,
     Tuned,
@@ -54,7 +54,7 @@ STAGE_CODES = {
     BATCH_CHOICE: 3,
     LR_RESCAN: 4,
     TRIAL: 5,
-    WAY: 6,
+    CHOOSE_MODE: 6,
     FINGERPRINT: 7,
     LADDER: 8,
     DESCRIBE: 9,
@@ -77,7 +77,7 @@ STREAMS = 100_000
 """Stream numbers reserved for each tuning in a round of the ladder."""
 
 
-class _Flat:
+class _Fields:
     """A stage whose payload has one key per field."""
 
     __slots__ = ()
@@ -97,7 +97,7 @@ class _Flat:
 
 
 @dataclass(frozen=True, slots=True)
-class Check(_Flat):
+class Check(_Fields):
     """The check that model, data and loss work together on one batch."""
 
     batch_size: int
@@ -105,7 +105,7 @@ class Check(_Flat):
 
 
 @dataclass(frozen=True, slots=True)
-class Describe(_Flat):
+class Describe(_Fields):
     """What a plan must know of a point that has parameters beside those of its model.
 
     Its loss, optimizer and data are checked with the model, on one batch.
@@ -270,7 +270,7 @@ def _pair(one: Candidate) -> list[Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class LrRange(_Flat):
+class LrRange(_Fields):
     """A range run of the learning rate: `lr_range`, and `lr_rescan`."""
 
     spacing: str
@@ -289,7 +289,7 @@ class LrRange(_Flat):
 
 
 @dataclass(frozen=True, slots=True)
-class BatchRange(_Flat):
+class BatchRange(_Fields):
     """A range run of the batch size."""
 
     lr_min: float
@@ -307,7 +307,7 @@ class BatchRange(_Flat):
 
 
 @dataclass(frozen=True, slots=True)
-class BatchChoice(_Flat):
+class BatchChoice(_Fields):
     """One cycle at each of some batch sizes."""
 
     lr_min: float
@@ -357,7 +357,7 @@ def read(stage: str, payload: Payload) -> Stage:
         KeyError: there is no such stage, or a key is missing that every release stored.
     """
     base, _ = split_stage(stage)
-    if base == WAY:
+    if base == CHOOSE_MODE:
         return ChooseMode.read(payload) if "trial" in payload else ChooseModes.read(payload)
     return _KINDS[base].read(payload)
 

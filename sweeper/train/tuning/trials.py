@@ -10,11 +10,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any, TypeAlias
 
-from sweeper.records import Step
-
-EAGER, PACKED, COMPILED = "plain", "flat", "compiled"
-"""The execution modes: one by one by torch itself, in packs, or in packs by a compiled step.  The
-stored values are the names of earlier releases."""
+from sweeper.records import EAGER, Outcome, Step
 
 Payload: TypeAlias = Mapping[str, Any]
 """Plain data: a replica's settings as they are stored."""
@@ -199,6 +195,19 @@ def in_packs(step: Step) -> bool:
     payload = step.payload
     told = [payload, *payload.get("tunings", ()), *payload.get("ways", {}).values()]
     return any(ExecutionMode.read(one).is_packed for one in told)
+
+
+def chosen_mode(outcome: Outcome) -> ExecutionMode:
+    """The mode that a replica has chosen; if choosing failed, the mode is eager."""
+    if outcome.failure is not None:
+        return ExecutionMode(EAGER, f"choosing failed: {outcome.failure.message}")
+    return ExecutionMode.read(outcome.info)
+
+
+def toolchains_of(payload: Payload) -> set[str]:
+    """The toolchains of the compiled steps that a stored step has chosen."""
+    told = payload.get("tunings", [payload])
+    return {ExecutionMode.read(one).toolchain or "" for one in told} - {""}
 
 
 def read_modes(payload: Mapping[str, Mapping[str, str]]) -> dict[int, ExecutionMode]:

@@ -33,51 +33,51 @@ def _mixed(x: np.ndarray[Any, np.dtype[np.uint64]]) -> np.ndarray[Any, np.dtype[
 
 
 @functools.lru_cache(maxsize=64)
-def _places(draw: int, count: int) -> Tensor:
+def _places(number: int, count: int) -> Tensor:
     """A random word for each place of a random operation's result, shape (count,)."""
-    numbers = np.arange(1, count + 1, dtype=np.uint64) + (np.uint64(draw) << np.uint64(40))
+    numbers = np.arange(1, count + 1, dtype=np.uint64) + (np.uint64(number) << np.uint64(40))
     found = _mixed(numbers * np.uint64(0x9E3779B97F4A7C15))
     return torch.from_numpy((found >> np.uint64(32)).astype(np.uint32).view(np.int32))
 
 
-def _words(keys: Tensor, draw: int, size: Sequence[int]) -> Tensor:
+def _words(keys: Tensor, number: int, size: Sequence[int]) -> Tensor:
     """Random 32-bit numbers, shape (replicas, *size); higher bits of products are cut off."""
     low = (keys & 0xFFFF_FFFF) - 2**31
-    x = _places(draw, math.prod(size)) ^ low.to(torch.int32).unsqueeze(1)
+    x = _places(number, math.prod(size)) ^ low.to(torch.int32).unsqueeze(1)
     x *= (keys >> 32 | 1).to(torch.int32).unsqueeze(1)
     return x.view(len(keys), *size)
 
 
-def bernoulli(keys: Tensor, draw: int, like: Tensor, p: float = 0.5, **_: object) -> Tensor:
+def bernoulli(keys: Tensor, number: int, like: Tensor, p: float = 0.5, **_: object) -> Tensor:
     """Ones with probability p, else zeros; `like` is of shape (replicas, …)."""
     if not 0 < p < 1:
         return torch.full_like(like, p)
     below = round(p * 2**32) - 2**31
-    return torch.lt(_words(keys, draw, like.shape[1:]), below, out=torch.empty_like(like))
+    return torch.lt(_words(keys, number, like.shape[1:]), below, out=torch.empty_like(like))
 
 
-def uniform(keys: Tensor, draw: int, like: Tensor, **_: object) -> Tensor:
+def uniform(keys: Tensor, number: int, like: Tensor, **_: object) -> Tensor:
     """Numbers in [0, 1), at steps that every precision can represent."""
-    words = _words(keys, draw, like.shape[1:]) >> 8
+    words = _words(keys, number, like.shape[1:]) >> 8
     return (words + 2**23).to(like.dtype) * 2.0**-24
 
 
-def chances(keys: Tensor, draw: int, like: Tensor, **_: object) -> Tensor:
+def chances(keys: Tensor, number: int, like: Tensor, **_: object) -> Tensor:
     """Ones with the probability given at their place, else zeros."""
-    return (uniform(keys, draw, like) < like).to(like.dtype)
+    return (uniform(keys, number, like) < like).to(like.dtype)
 
 
 def between(
-    keys: Tensor, draw: int, like: Tensor, low: float = 0.0, high: float = 1.0, **_: object
+    keys: Tensor, number: int, like: Tensor, low: float = 0.0, high: float = 1.0, **_: object
 ) -> Tensor:
     """Numbers in [low, high)."""
-    found = uniform(keys, draw, like) * (high - low)
+    found = uniform(keys, number, like) * (high - low)
     return found + low
 
 
-def _inner(keys: Tensor, draw: int, size: Sequence[int], dtype: torch.dtype) -> Tensor:
+def _inner(keys: Tensor, number: int, size: Sequence[int], dtype: torch.dtype) -> Tensor:
     """Numbers in (-1, 1), at steps that every precision can represent."""
-    words = _words(keys, draw, size) >> 8
+    words = _words(keys, number, size) >> 8
     return (words.to(dtype) + 0.5) * 2.0**-23
 
 
@@ -89,61 +89,61 @@ def _whole(operation: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def normal(
-    keys: Tensor, draw: int, like: Tensor, mean: float = 0.0, deviation: float = 1.0, **_: object
+    keys: Tensor, number: int, like: Tensor, mean: float = 0.0, deviation: float = 1.0, **_: object
 ) -> Tensor:
     """Normally distributed numbers, by the inverse distribution function."""
     dtype = like.dtype
-    found = _whole(torch.erfinv, _inner(keys, draw, like.shape[1:], dtype)) * math.sqrt(2)
+    found = _whole(torch.erfinv, _inner(keys, number, like.shape[1:], dtype)) * math.sqrt(2)
     return found * deviation + mean if (mean, deviation) != (0.0, 1.0) else found
 
 
-def exponential(keys: Tensor, draw: int, like: Tensor, rate: float = 1.0, **_: object) -> Tensor:
+def exponential(keys: Tensor, number: int, like: Tensor, rate: float = 1.0, **_: object) -> Tensor:
     """Exponentially distributed numbers above zero."""
-    found: Tensor = _whole(torch.log, _inner(keys, draw, like.shape[1:], like.dtype) * 0.5 + 0.5)
+    found: Tensor = _whole(torch.log, _inner(keys, number, like.shape[1:], like.dtype) * 0.5 + 0.5)
     return -found / rate
 
 
-def _sized(draw_like: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _sized(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """A random operation that is given a size, not a tensor to resemble."""
 
-    def drawn(
-        keys: Tensor, draw: int, *given: Any, dtype: torch.dtype | None = None, **_: object
+    def sized(
+        keys: Tensor, number: int, *given: Any, dtype: torch.dtype | None = None, **_: object
     ) -> Tensor:
         *settings, size = given
         like = torch.empty((), dtype=dtype).expand(len(keys), *size)
-        return draw_like(keys, draw, like, *settings)
+        return operation(keys, number, like, *settings)
 
-    return drawn
+    return sized
 
 
 def _integers(
-    keys: Tensor, draw: int, *given: Any, dtype: torch.dtype | None = None, **_: object
+    keys: Tensor, number: int, *given: Any, dtype: torch.dtype | None = None, **_: object
 ) -> Tensor:
     """Integers in [low, high); low is 0 by default."""
     *bounds, size = given
     low, high = (0, *bounds)[-2:]
-    words = _words(keys, draw, size).to(torch.int64) + 2**31
+    words = _words(keys, number, size).to(torch.int64) + 2**31
     found: Tensor = (words * (high - low) >> 32) + low
     return found.to(dtype or torch.int64)
 
 
-def _order(keys: Tensor, draw: int, count: int, **_: object) -> Tensor:
+def _order(keys: Tensor, number: int, count: int, **_: object) -> Tensor:
     """The integers below count in random order."""
-    return _words(keys, draw, (count,)).argsort(1)
+    return _words(keys, number, (count,)).argsort(1)
 
 
-def _around(keys: Tensor, draw: int, mean: Any, deviation: Any = 1.0, **_: object) -> Tensor:
+def _around(keys: Tensor, number: int, mean: Any, deviation: Any = 1.0, **_: object) -> Tensor:
     """Normally distributed numbers with given means, standard deviations or both."""
     given = [x for x in (mean, deviation) if isinstance(x, Tensor)]
     rank = max(x.ndim for x in given)
     shaped = [x.reshape(len(x), *[1] * (rank - x.ndim), *x.shape[1:]) for x in given]
     like = torch.zeros_like(shaped[0]) + torch.zeros_like(shaped[-1])
-    found: Tensor = normal(keys, draw, like)
+    found: Tensor = normal(keys, number, like)
     found = found * (shaped[-1] if isinstance(deviation, Tensor) else deviation)
     return found + (shaped[0] if isinstance(mean, Tensor) else mean)
 
 
-DRAWS: Mapping[str, Callable[..., Tensor]] = {
+RANDOM_RULES: Mapping[str, Callable[..., Tensor]] = {
     "aten.bernoulli_.float": bernoulli,
     "aten.bernoulli.default": chances,
     "aten.rand_like.default": uniform,
@@ -168,7 +168,7 @@ _QUIET = "aten::_scaled_dot_product_flash_attention_for_cpu"
 """torch tags it as random for an option that it rejects."""
 
 
-def is_draw(operation: Any) -> bool:
+def is_random(operation: Any) -> bool:
     """Whether torch declares that this operation draws random numbers."""
     tagged = torch.Tag.nondeterministic_seeded in operation.tags
     return tagged and operation._schema.name != _QUIET  # noqa: SLF001
@@ -186,7 +186,7 @@ class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return False
 
 
-class Drawn(Mode):  # type: ignore[no-untyped-call]
+class RandomNumbers(Mode):  # type: ignore[no-untyped-call]
     """Eager training with the random numbers that a pack would use, for a key of shape (1,).
 
     Random operations of the step are told apart by the state of torch's generator, which moves as
@@ -198,16 +198,16 @@ class Drawn(Mode):  # type: ignore[no-untyped-call]
         super().__init__()
         self._key = key
         self._numbers: dict[bytes, int] = {}
-        self._drawn: list[str] = []
+        self._operations: list[str] = []
         self.last = -1
         """Number of the last random operation."""
         self.reason = ""
         """Why random operations cannot be told apart; empty if they can."""
 
     @property
-    def draws(self) -> int:
+    def count(self) -> int:
         """Number of different random operations."""
-        return len(self._drawn)
+        return len(self._operations)
 
     def __enter__(self) -> Self:
         self._before = torch.default_generator.get_state()
@@ -224,12 +224,12 @@ class Drawn(Mode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
         kwargs = kwargs or {}
-        if not is_draw(func):
+        if not is_random(func):
             return func(*args, **kwargs)
         self.last = self._number(_described(func, args, kwargs))
-        rule = DRAWS.get(str(func))
+        rule = RANDOM_RULES.get(str(func))
         found = func(*args, **kwargs)  # called to advance the generator
-        if self.last == len(self._drawn) - 1:
+        if self.last == len(self._operations) - 1:
             self._newest = _state()
         if rule is None:
             return found
@@ -237,16 +237,16 @@ class Drawn(Mode):  # type: ignore[no-untyped-call]
         own: Tensor = rule(self._key, self.last, *stacked, **kwargs)[0]
         return args[0].copy_(own) if func._schema.name.endswith("_") else own  # noqa: SLF001
 
-    def _number(self, drawn: str) -> int:
+    def _number(self, operation: str) -> int:
         """The number of this random operation, by the generator's state before it."""
         state = _state()
         known = self._numbers.get(state)
         if known is None or state == self._newest:
             if state != self._newest:
                 self._refuse("it sets the state of torch's random generator")
-            known = self._numbers[state] = len(self._drawn)
-            self._drawn.append(drawn)
-        elif self._drawn[known] != drawn:
+            known = self._numbers[state] = len(self._operations)
+            self._operations.append(operation)
+        elif self._operations[known] != operation:
             self._refuse("it draws different numbers from one state of torch's random generator")
         return known
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sweeper.train.vectorize.places import Places
-from sweeper.train.vectorize.random import Drawn, Mode, is_draw
+from sweeper.train.vectorize.random import Mode, RandomNumbers, is_random
 
 
 class CannotPackError(Exception):
@@ -56,7 +56,7 @@ class Trace:
 
     inputs: int
     """The number of input tensors; the last are the random keys."""
-    draws: int
+    random_count: int
     """The number of random operations; one that is recomputed counts once."""
     operations: tuple[Operation, ...]
     results: tuple[int, ...]
@@ -85,7 +85,7 @@ def _written(value: Any) -> str:
             )
         case Trace():
             return (
-                f"Tape(inputs={value.inputs!r}, draws={value.draws!r}, "
+                f"Tape(inputs={value.inputs!r}, draws={value.random_count!r}, "
                 f"operations={_written(value.operations)}, results={value.results!r}, "
                 f"products={value.products!r}, numbers={value.numbers!r})"
             )
@@ -139,10 +139,10 @@ def _recorded(
     parameters, keys = trained(model), torch.zeros(1, dtype=torch.int64)
     before = held(model, loss)
     places = Places(model, loss, _OUTERMOST)
-    drawn = Drawn(keys)
-    recorder = Recorder([*parameters, *before, x, y, keys], drawn, places, wanted)
+    random = RandomNumbers(keys)
+    recorder = Recorder([*parameters, *before, x, y, keys], random, places, wanted)
     with _Kept(model, loss) as kept:
-        with recorder.reading, drawn, recorder:
+        with recorder.reading, random, recorder:
             value = loss(model(x), y)
             gradients = torch.autograd.grad(value, parameters, allow_unused=True)
         kept.check()
@@ -181,16 +181,16 @@ def record_evaluation(
     """
     fixed, keys = held(model, loss), torch.zeros(1, dtype=torch.int64)
     inputs = [*trained(model), *fixed]
-    drawn = Drawn(keys)
-    recorder = Recorder([*inputs, x, y, keys], drawn, Places(model, loss, _OUTERMOST))
+    random = RandomNumbers(keys)
+    recorder = Recorder([*inputs, x, y, keys], random, Places(model, loss, _OUTERMOST))
     with _Kept(model, loss) as kept:
-        with recorder.reading, drawn, recorder, torch.no_grad():
+        with recorder.reading, random, recorder, torch.no_grad():
             output = model(x)
             value = loss(output, y)
         kept.check()
         outputs = tensors_of(output)
         trace = recorder.trace([value, *outputs, *held(model, loss)])
-    if trace.draws:
+    if trace.random_count:
         raise CannotPackError("it draws random numbers when it is evaluated")
     end = 1 + len(outputs)
     if trace.results[end:] != tuple(range(len(trained(model)), len(inputs))):
@@ -253,14 +253,14 @@ class Recorder(Mode):  # type: ignore[no-untyped-call]
     """Records what torch computes from the given tensors; the last are the random keys."""
 
     def __init__(
-        self, inputs: Sequence[Tensor], drawn: Drawn, places: Places, wanted: str = ""
+        self, inputs: Sequence[Tensor], random: RandomNumbers, places: Places, wanted: str = ""
     ) -> None:
-        """`drawn` numbers random operations; `places` finds the place of operation `wanted`."""
+        """`random` numbers random operations; `places` finds the place of operation `wanted`."""
         super().__init__()
         self._places, self._wanted, self.place = places, wanted, ""
         self._operations: list[Operation] = []
         self._reason = ""
-        self._inputs, self._drawn = len(inputs), drawn
+        self._inputs, self._random = len(inputs), random
         self._products = self._computed = 0
         # Tensors are compared by id, so every tensor is kept alive.
         self._kept: list[Tensor] = []
@@ -281,14 +281,14 @@ class Recorder(Mode):  # type: ignore[no-untyped-call]
         Raises:
             CannotPackError: it cannot be recorded.
         """
-        if self._reason or self._drawn.reason:
-            raise CannotPackError(self._reason or self._drawn.reason)
+        if self._reason or self._random.reason:
+            raise CannotPackError(self._reason or self._random.reason)
         numbers = [self._numbers.get(id(tensor)) for tensor in results]
         if None in numbers:
             raise CannotPackError("the loss or a gradient is not computed by torch's operations")
         return Trace(
             self._inputs,
-            self._drawn.draws,
+            self._random.count,
             tuple(self._operations),
             tuple(number for number in numbers if number is not None),
             self._products,
@@ -310,8 +310,8 @@ class Recorder(Mode):  # type: ignore[no-untyped-call]
         options = tuple((key, self._written(kwargs[key], name)) for key in sorted(kwargs))
         changed = _changed(func, args, kwargs)
         found = func(*args, **kwargs)
-        if is_draw(func):
-            arguments = (self._keys, self._drawn.last, *arguments)
+        if is_random(func):
+            arguments = (self._keys, self._random.last, *arguments)
         elif not values_in((arguments, options)):
             arguments = (self._keys, *arguments)
         many = isinstance(found, tuple | list)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sweeper.train.vectorize.random import DRAWS
+from sweeper.train.vectorize.random import RANDOM_RULES
 from sweeper.train.vectorize.rules import (
     attention,
     convolutions,
@@ -40,6 +40,6 @@ RULES: Mapping[str, Callable[..., Any]] = {
     **images.RULES,
     **indexing.RULES,
     **losses.RULES,
-    **DRAWS,
+    **RANDOM_RULES,
 }
 """By operation: its implementation for stacked replicas."""

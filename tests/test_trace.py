@@ -1,11 +1,11 @@
-"""A tape's digest, which folders keep."""
+"""A trace's digest, which folders keep."""
 
 import torch
 
 from sweeper.train.vectorize.trace import Operation, Trace, Value
 
 STORED = "0d45eca3d83179df9e70602773f4a16df2551ae757faaf1d84663e3aac06ac1d"
-"""Of the tape below, from a release in which classes and fields had the names that it writes."""
+"""Of the trace below, from a release in which classes and fields had the names that it writes."""
 
 
 def test_a_digest_is_what_earlier_releases_stored():
