@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from sweeper.importing import ModuleRef
 from sweeper.records import COMPILED, PACKED
 from sweeper.signature import encode
 from sweeper.train.data.samples import Data, HeldSet
 from sweeper.train.eager.trial import train_trial
 from sweeper.train.packs.members import Member, most_members, shares
 from sweeper.train.packs.trial import train_pack
-from sweeper.train.problem.importing import ProblemRef
 from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Streams
 from sweeper.train.tuning.trials import Trial, Trials
@@ -161,7 +161,7 @@ def setup(name: str, batch: int) -> tuple[Problem, Data, Trial]:
     each = SAMPLES // batch
     epochs = max(1, STEPS // each)
     told = Trial(1e-3, 1e-2, batch, cycle_epochs=epochs, cycles=1, steps=epochs * each)
-    return Problem(ProblemRef("packing", "packing"), module), data, told
+    return Problem(ModuleRef("packing", "packing"), module), data, told
 
 
 def seconds(work: Callable[[], object]) -> float:

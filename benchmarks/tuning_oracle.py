@@ -33,6 +33,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sweeper.importing import ModuleRef
 from sweeper.signature import encode
 from sweeper.train.data.samples import Data, HeldSet, shuffled
 from sweeper.train.packs.evaluation import gather
@@ -40,7 +41,6 @@ from sweeper.train.packs.loop import keys_of
 from sweeper.train.packs.members import Member, gaining, padded, shares, stack_members
 from sweeper.train.packs.step import PackedStep
 from sweeper.train.packs.trial import evaluation_of
-from sweeper.train.problem.importing import ProblemRef
 from sweeper.train.problem.problem import NO_PARAMS, Problem
 from sweeper.train.streams import Streams
 from sweeper.train.tuning.range_plan import batches_per_epoch
@@ -96,7 +96,7 @@ class Opened:
         """Of `tuning_problems/`."""
         module = importlib.import_module(f"tuning_problems.{name}")
         sets = [HeldSet(*part.tensors) for part in module.dataset()]
-        return cls(Problem(ProblemRef(name, module.__name__), module), Data(*sets))
+        return cls(Problem(ModuleRef(name, module.__name__), module), Data(*sets))
 
     @property
     def samples(self) -> int:

@@ -20,8 +20,8 @@ from sweeper.errors import (
     SweepInterrupted,
     UsageError,
 )
-from sweeper.records import KFold
-from sweeper.results import PointResult, SweepResult
+from sweeper.records import KFold, Metric
+from sweeper.results import PointResult, ProgramPoint, SweepResult
 from sweeper.search import Ask, ParamSelector, SweepListener, TrialResults
 from sweeper.settings import PRESETS, HyperparameterSettings, StopWhen, get_settings
 from sweeper.summary import Summary
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sweeper.api import sweep
     from sweeper.cli.own import main
     from sweeper.folder import SweepFolder, open  # noqa: A004 - as `gzip.open`
+    from sweeper.program.trial import Trial
     from sweeper.search import (
         Confirm,
         DomainUpdates,
@@ -86,6 +87,7 @@ __all__ = [
     "LogIntUniform",
     "LogUniform",
     "ManualSearch",
+    "Metric",
     "Normal",
     "Option",
     "OptunaSearch",
@@ -93,6 +95,7 @@ __all__ = [
     "ParamSelector",
     "PointResult",
     "ProblemError",
+    "ProgramPoint",
     "Race",
     "RandomSearch",
     "SelectorError",
@@ -108,6 +111,7 @@ __all__ = [
     "SweepListener",
     "SweepResult",
     "SweeperError",
+    "Trial",
     "TrialResults",
     "TunedComparison",
     "Uniform",
@@ -123,6 +127,7 @@ _LAZY = {
     "sweep": "sweeper.api",
     "load": "sweeper.store.load",
     "main": "sweeper.cli.own",
+    "Trial": "sweeper.program.trial",
     **dict.fromkeys(("SweepFolder", "open"), "sweeper.folder"),
     **dict.fromkeys(("Explorer", "Launcher"), "sweeper.search.explore"),
     **dict.fromkeys(

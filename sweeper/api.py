@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from sweeper.errors import SettingsError
+from sweeper.importing import UnguardedCall, is_loading
 from sweeper.options import Options, check_tuning_inits, read_pack
-from sweeper.reading import read_problem
-from sweeper.records import Params
+from sweeper.program.objective import is_objective
+from sweeper.program.workload import ProgramWorkload
+from sweeper.reading import read_problem, read_program
+from sweeper.records import Metric, Params
 from sweeper.renamed import accepts_earlier
 from sweeper.results import SweepResult
 from sweeper.run.backends import DEFAULT
@@ -21,7 +25,6 @@ from sweeper.search import ParamSelector
 from sweeper.search.explore import Explorer
 from sweeper.search.making import as_selector
 from sweeper.settings import HyperparameterSettings, Limits, StopWhen, SweepSettings, get_settings
-from sweeper.train.problem.importing import UnguardedCall, is_loading
 from sweeper.train.workload import ProblemWorkload
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
 @accepts_earlier(module_name="module", param_selector="selector", sweep_cores="cores")
 def sweep(
-    module: ModuleType | str | Path | ProblemWorkload,
+    module: ModuleType | str | Path | Callable[..., Any] | ProblemWorkload | ProgramWorkload,
     selector: ParamSelector | Domain | UpdatedDomain | list[Params] | Explorer | str | Path,
     cores: int = 4,
     hparams: str | HyperparameterSettings = "fast",
@@ -54,14 +57,23 @@ def sweep(
     stop_when: StopWhen | Mapping[str, Any] | None = None,
     progress: bool | None = None,
     allow_changed_code: bool = False,
+    metrics: Mapping[str, str] | Sequence[Metric] | None = None,
 ) -> SweepResult:
     """Tune every point that `selector` asks for, train its trials, and return the results.
+
+    A program is not tuned: each trial is one call of its objective.  What only a problem has cannot
+    be given with it: `cores`, `hparams`, `tuning_inits`, `save_models`, `checkpoint_every`,
+    `curve_samples` and `pack`.
 
     To resume an interrupted sweep, call it again with the same folder.
 
     Args:
         module: the problem: a module, a dotted name, `__name__`, or the path of a `.py` file; or
-            one that `read_problem` has opened.
+            one that `read_problem` has opened.  Or a program: an objective, which is a function or
+            a generator function of the parameters in a module or a script, or its name
+            `"pkg.module:name"` or `"path.py:name"`.  It gives a number (the metric `value`) or a
+            dict of named numbers; a generator yields them for each iteration, and the last count.
+            A parameter named `trial` receives a `Trial`.
         selector: decides which points to try; a folder may be resumed with another selector.  Or
             the points themselves: a finite `Domain`, all of whose points are tried, a list, or an
             `Explorer` (or the path of the file that has one).
@@ -70,7 +82,8 @@ def sweep(
             never depends on the machine.
         hparams: tuning preset (`"fastest"`, `"fast"`, `"slow"`, `"slowest"`; `"ranges-fast"` and
             so on tune as earlier releases did) or a `HyperparameterSettings`.
-        folder: where to store everything; default: `out/<problem name>`.
+        folder: where to store everything; default: `out/<problem name>`, or of a program
+            `out/<module>.<name>`.
         trials: number of trials per point; only with a `Domain`, a list of points, or an
             `Explorer` for points that do not say it themselves.
         tuning_inits: with `method="ranges"`, the minimum number of initialisations that a tuning
@@ -106,6 +119,10 @@ def sweep(
             trained anew, and all others are kept.  Failures are tried again, except those that an
             adaptive selector was told of.
 
+        metrics: only with a program: its metrics, such as `{"acc": "maximize", "loss":
+            "minimize"}`, or a list of `Metric`.  By the first that has a direction points are
+            judged.  Others that trials measure are recorded, too, without a direction.
+
     Raises:
         UsageError: the problem, the settings, a parameter or the folder is invalid; the message
             says what to change.
@@ -119,6 +136,24 @@ def sweep(
     """
     if is_loading():
         raise UnguardedCall
+    of_program = isinstance(module, ProgramWorkload) or is_objective(module)
+    if of_program:
+        _check_for_program(
+            cores=cores,
+            hparams=hparams,
+            tuning_inits=tuning_inits,
+            save_models=save_models,
+            checkpoint_every=checkpoint_every,
+            curve_samples=curve_samples,
+            pack=pack,
+        )
+    if metrics is not None and isinstance(module, ProgramWorkload):
+        raise SettingsError(f"metrics={metrics!r}: this program was opened with its own")
+    if metrics is not None and not of_program:
+        raise SettingsError(
+            f"metrics={metrics!r}: a problem declares its own in its module; metrics= goes with a "
+            "program"
+        )
     options = _read_options(
         cores=cores,
         hparams=hparams,
@@ -140,18 +175,40 @@ def sweep(
     )
     chosen = as_selector(selector, trials, seed)
     with contextlib.ExitStack() as stack:
-        workload = (
-            module
-            if isinstance(module, ProblemWorkload)
-            else stack.enter_context(read_problem(module, backend))
-        )
+        workload: ProblemWorkload | ProgramWorkload
+        if isinstance(module, ProblemWorkload | ProgramWorkload):
+            workload = module
+        elif of_program:
+            workload = stack.enter_context(read_program(module, backend, metrics))
+        else:
+            # An objective is a program, so this is none of the callables.
+            workload = stack.enter_context(read_problem(cast("Any", module), backend))
         # This import takes a tenth of a second, during which the fork server imports torch.
         from sweeper.engine import run
 
         return run(workload, chosen, options)
 
 
-def preview(workload: ProblemWorkload, selector: ParamSelector, **arguments: Any) -> Preview:
+def _check_for_program(**given: Any) -> None:
+    """Refuse arguments that mean nothing for a program.
+
+    Raises:
+        SettingsError: one has another value than its default.
+    """
+    for name, value in given.items():
+        usual = inspect.signature(sweep).parameters[name].default
+        # A command line gives settings instead of their preset's name.
+        if value != usual and not (name == "hparams" and value == get_settings(usual)):
+            instead = ": give total_cores= or cores_per_trial=" if name == "cores" else ""
+            raise SettingsError(
+                f"{name}={value!r:.80}: it means nothing for a program, which is not tuned and "
+                f"trains itself{instead}"
+            )
+
+
+def preview(
+    workload: ProblemWorkload | ProgramWorkload, selector: ParamSelector, **arguments: Any
+) -> Preview:
     """What `sweep` would do with these arguments; nothing is trained or written.
 
     Raises:
@@ -164,7 +221,7 @@ def preview(workload: ProblemWorkload, selector: ParamSelector, **arguments: Any
     given.apply_defaults()
     asked = given.arguments
     limits = Limits(*(asked.pop(name) for name in _LIMITS))
-    for name in ("module", "selector", "trials"):
+    for name in ("module", "selector", "trials", "metrics"):
         del asked[name]
     return preview_of(workload, selector, _read_options(limits=limits, **asked))
 

@@ -41,6 +41,7 @@ from sweeper.store.identity import (
     numerics_of,
     settings_begun,
 )
+from sweeper.store.load import is_program, read_learned
 from sweeper.store.logs import log_name
 from sweeper.store.paths import Paths, move_to_history, refuse_links
 from sweeper.study import Study
@@ -98,8 +99,11 @@ def _run(
     used = slots_used(options.backend, len(options.slots))
     name = log_name(store, names_of(selector))
     with uncollected():
-        metrics = [metric.name for metric in opened.metrics]
-        recorded = store.recorded(name, log=selector.adaptive, metrics=metrics)
+        metrics = opened.metrics
+        if is_program(store):
+            metrics += read_learned(store, metrics)
+        names = [metric.name for metric in metrics]
+        recorded = store.recorded(name, log=selector.adaptive, metrics=names)
         payloads = [step.payload for step in recorded.steps.values()]
         opened.check_steps(payloads, allow=options.allow_changed_code)
         study = Study(
@@ -240,7 +244,8 @@ def _bind(
     about, *others = opened.notes
     notes = [about, *(note for note in store.meta.get("notes", ()) if note != about), *others]
     if mixed:
-        notes.append("the problem's code changed during this sweep, and that was allowed")
+        kind = opened.identity.get("workload", "problem")
+        notes.append(f"the {kind}'s code changed during this sweep, and that was allowed")
     notes += filter(None, [machine_note(store.meta, here), numerics_note(store.meta)])
     machine = store.meta.get("machine", here)
     store.set_meta(

@@ -23,6 +23,7 @@ from sweeper.store.asked import asked_trials
 from sweeper.store.database import Store
 from sweeper.store.identity import begins_anew, check_same, identify, settings_begun
 from sweeper.store.paths import Paths
+from sweeper.study.measures import Measures
 from sweeper.study.session import Caller
 from sweeper.summary import show_params
 from sweeper.workload import OpenWorkload, Workload
@@ -144,7 +145,9 @@ def _ask(
     workload: Workload, opened: OpenWorkload, selector: ParamSelector, options: Options
 ) -> Wanted:
     """All that the selector asks for."""
-    caller = Caller(selector, functools.partial(point_of, workload, opened, options), ())
+    caller = Caller(
+        selector, functools.partial(point_of, workload, opened, options), Measures(opened.metrics)
+    )
     caller.begin(opened.planner(options.settings, options.seed).tunings)
     wanted: Wanted = {}
     count = 0
@@ -211,7 +214,7 @@ class _Known:
             elif outcome.stage != CHECK:
                 self._tuning += seconds
         failed = {place for place, step in steps.items() if step.error is not None}
-        over = failed | {place for place, step in steps.items() if step.found is not None}
+        over = failed | {place for place, step in steps.items() if step.is_tuned}
         self._tuned = {signature for signature, place in ids.items() if place in over}
         self._failed = {signature for signature, place in ids.items() if place in failed}
 

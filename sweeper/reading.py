@@ -1,7 +1,7 @@
-"""Opens a problem as a workload, in a helper process.
+"""Opens a problem or a program as a workload, in a helper process.
 
-The driver imports neither the problem nor torch.  A helper process, forked by the fork server, does
-both and ends when the data is read.  So a sweep imports torch once.
+The driver imports neither the problem nor torch, nor a program.  A helper process, forked by the
+fork server, does so and ends when the problem or program is read.  So a sweep imports torch once.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from typing import Any
 
 from sweeper.errors import FolderError
 from sweeper.files import current_folder, nameless_file, open_standard_streams
+from sweeper.importing import find_ref, installed_imports
+from sweeper.program import workload as program
+from sweeper.program.metrics import read_metrics
+from sweeper.program.objective import ObjectiveRef, find_objective
+from sweeper.program.workload import ProgramWorkload
 from sweeper.records import NUMERICS
 from sweeper.run.aside import HelperProcess
 from sweeper.run.backends import find_backend, names_of
 from sweeper.run.backends.local import prepare
 from sweeper.run.worker import resolve
-from sweeper.train.problem.importing import find_ref, installed_imports
 from sweeper.train.problem.spec import environment_of
 from sweeper.train.workload import PRELOAD, Place, ProblemWorkload
 
@@ -62,6 +66,37 @@ def read_problem(given: ModuleType | str | Path, backend: str) -> Iterator[Probl
             yield ProblemWorkload(ref, place, fd)
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def read_program(given: object, backend: str, metrics: object = None) -> Iterator[ProgramWorkload]:
+    """Begin to import a program: a function, a generator function, or `"pkg.module:name"`.
+
+    Args:
+        given: The objective.
+        backend: As `sweep`; one without processes of its own imports it here.
+        metrics: As `sweep`.
+
+    Raises:
+        UsageError: it cannot be found, or `metrics` is invalid.
+    """
+    ref, declared = find_objective(given), read_metrics(metrics)
+    open_standard_streams()
+    fd = nameless_file()
+    try:
+        with contextlib.closing(_place_of_program(ref, backend, fd)) as place:
+            yield ProgramWorkload(ref, place, declared)
+    finally:
+        os.close(fd)
+
+
+def _place_of_program(ref: ObjectiveRef, backend: str, fd: int) -> Place:
+    if not find_backend(backend).own_processes:
+        return _Here(fd)
+    module = ref.module
+    found = module.module if module.path is None else Path(module.path)
+    prepare(program.PRELOAD, installed_imports(found))
+    return HelperProcess("reading the program", fd, program.PRELOAD, {})
 
 
 def _place(given: ModuleType | str | Path, backend: str, fd: int) -> Place:

@@ -179,9 +179,10 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """Tuning has found the settings of trials."""
+    """Trials may run: tuning has found their settings, or there is nothing to tune."""
 
-    found: TunedSettings
+    found: TunedSettings | None
+    """None: the workload has nothing to tune."""
     payload: Mapping[str, Any]
     """The payload of a trial."""
 
@@ -209,8 +210,14 @@ class Step:
     payload: Mapping[str, Any] = field(default_factory=dict)
     """The payload of the stage's replicas."""
     found: TunedSettings | None = None
+    """What tuning has found; None: nothing yet, or there is nothing to tune."""
     error: str | None = None
     """Why tuning failed."""
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether trials may run."""
+        return self.stage == TRIAL and self.error is None
 
     @classmethod
     def of(cls, state: State) -> Step:
@@ -228,7 +235,7 @@ class Step:
         """A stage to run, or how tuning ended."""
         if self.error is not None:
             return Rejected(self.stage, self.error)
-        if self.found is not None:
+        if self.is_tuned:
             return Tuned(self.found, self.payload)
         return Running(self.stage, self.replicas, self.payload)
 
@@ -501,7 +508,7 @@ class RecordedTrials:
     """The results of a point's trials, only what a study needs: there may be a million."""
 
     ended: Mapping[int, tuple[float, ...] | Failure] = field(default_factory=dict)
-    """By trial number, in order: the metrics in the order of `sweeper.results.METRICS`."""
+    """By trial number, in order: the metrics in the order in which the store was asked for them."""
     seconds: float = math.nan
     """Seconds that the last trial without a failure took."""
 
@@ -531,10 +538,11 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The best point so far, by mean validation performance."""
+    """The best point so far."""
 
     params: Params
-    perf_val: float
+    mean: float
+    """Of the metric that points are judged by: of a problem `perf_val`."""
     trials: int
 
 

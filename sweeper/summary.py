@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sweeper.records import Alias, Params, Reference
@@ -23,21 +23,28 @@ class PointSummary:
     """Trials with a result, including those that diverged."""
     diverged: int
     failed: int
-    perf_val: Interval
-    """95 % interval of the mean: by Student's t over the trials, or, if the point was tuned more
-    than once, from both components of variance (`sweeper.stats.estimate_means`).  A trial that
-    diverged counts with performance 0."""
-    perf_train: Interval
+    intervals: Mapping[str, Interval]
+    """By metric, for those that tables show: 95 % interval of the mean, by Student's t over the
+    trials, or, if the point was tuned more than once, from both components of variance
+    (`sweeper.stats.estimate_means`).  A trial that diverged counts with performance 0."""
     tunings: int = 1
     """Tunings that the trials are spread over."""
     flag: str = ""
     """Why its tuning is not to be trusted; "" if it is."""
-    declared: Mapping[str, Interval] = field(default_factory=dict)
-    """As `perf_val`, by name, for the metrics that the problem declares and tables show."""
     budget: int | None = None
     """The budget of these trials; None: the workload's own length."""
     group: str = ""
     """The group in which the selector asked for them."""
+
+    @property
+    def perf_val(self) -> Interval:
+        """Of a problem: the interval of `perf_val`."""
+        return self.intervals["perf_val"]
+
+    @property
+    def perf_train(self) -> Interval:
+        """Of a problem: the interval of `perf_train`."""
+        return self.intervals["perf_train"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +69,12 @@ class Summary:
     notes: tuple[str, ...] = ()
     """How the data was read, and other remarks for readers."""
     comparison: Comparison | None = None
-    """The best point by `perf_val` against the others; None: nothing to compare."""
+    """The best point against the others, by `perf_val` or by the metric that a program declares
+    first; None: nothing to compare."""
     on_test: OnTest | None = None
     """The best point by `perf_val` on the test set; None: no test set."""
+    columns: tuple[str, ...] = ("perf_val",)
+    """The metrics in the table; the first has its standard deviation beside it."""
 
     def __str__(self) -> str:
         rows = self._rows()
@@ -90,18 +100,22 @@ class Summary:
         return "\n".join(lines) + "\n"
 
     def _rows(self) -> list[tuple[str, ...]]:
-        declared = list(self.points[0].declared) if self.points else []
         labels = labels_of(self.points)
-        head = ("params", *labels, "n", "diverged", "failed", "perf_val", "std", *declared)
+        first, others = self.columns[:1], self.columns[1:]
+        spread = ("std",) * len(first)
+        head = ("params", *labels, "n", "diverged", "failed", *first, *spread, *others)
         rows: list[tuple[str, ...]] = [head]
         for place, point in enumerate(self.points):
-            std = f"{point.perf_val.std:.4f}" if point.perf_val.n > 1 else "-"
             counts = (str(point.n), str(point.diverged), str(point.failed))
-            interval = show_interval(point.perf_val)
-            others = [show_interval(point.declared[name]) for name in declared]
+            cells = [show_interval(point.intervals[name]) for name in self.columns]
+            cells[1:1] = [_show_std(point.intervals[name]) for name in first]
             own = [values[place] for values in labels.values()]
-            rows.append((show_params(point.params), *own, *counts, interval, std, *others))
+            rows.append((show_params(point.params), *own, *counts, *cells))
         return rows
+
+
+def _show_std(interval: Interval) -> str:
+    return f"{interval.std:.4f}" if interval.n > 1 else "-"
 
 
 def labels_of(points: Sequence[PointSummary]) -> dict[str, list[str]]:

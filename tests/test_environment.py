@@ -309,7 +309,7 @@ class Tanh(nn.Tanh): pass
 
 if __name__ == "__main__":
     from sweeper.signature import reference
-    from sweeper.train.problem.importing import find_ref
+    from sweeper.importing import find_ref
     print(reference(Tanh), find_ref(__name__).module, find_ref("__main__").path)
 """
 

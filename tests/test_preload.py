@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from sweeper import importing as loading
+from sweeper.importing import installed_imports
 from sweeper.run.server import ForkServer
-from sweeper.train.problem import importing as loading
-from sweeper.train.problem.importing import installed_imports
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from ignite.engine import Events
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from sweeper.importing import ModuleRef
 from sweeper.signature import encode
 from sweeper.train.curves import choose_samples
 from sweeper.train.data.samples import Data, HeldSet, LoadedSet
@@ -29,7 +30,6 @@ from sweeper.train.eager.probes import (
     run_lr_range,
 )
 from sweeper.train.eager.trial import train_trial
-from sweeper.train.problem.importing import ProblemRef
 from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Streams
 from sweeper.train.tuning.ranges import batch_sizes
@@ -77,7 +77,7 @@ def problem_of(model: Any = with_state, **changes: Any) -> Problem:
     }
     for name, value in (good | changes).items():
         setattr(module, name, value)
-    return Problem(ProblemRef("toy", "toy"), module)
+    return Problem(ModuleRef("toy", "toy"), module)
 
 
 def data_of(samples: int = 80, val: int = 40, *, held: bool = True) -> Data:

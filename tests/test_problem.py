@@ -19,10 +19,10 @@ from torch import nn
 from torch.utils.data import IterableDataset, TensorDataset
 
 from sweeper.errors import ParamError, ProblemError
+from sweeper.importing import ModuleRef, find_ref, is_loading
 from sweeper.signature import encode
 from sweeper.train.data.samples import Data, HeldSet
 from sweeper.train.eager.probes import run_check
-from sweeper.train.problem.importing import ProblemRef, find_ref, is_loading
 from sweeper.train.problem.optimizers import make_optimizer, set_rate
 from sweeper.train.problem.problem import NO_PARAMS, Problem, load_problem
 from sweeper.train.problem.recipe import Clipping
@@ -90,7 +90,7 @@ def test_a_problem_has_one_name_however_it_is_given(folder):
     by_relative_path = find_problem("toy_problem.py")
     found = [by_name, by_module, by_path, by_relative_path]
     assert {problem.ref.name for problem in found} == {"toy_problem"}
-    assert by_name.ref == by_module.ref == ProblemRef("toy_problem", "toy_problem")
+    assert by_name.ref == by_module.ref == ModuleRef("toy_problem", "toy_problem")
     assert by_path.ref.path == by_relative_path.ref.path == str(folder / "toy_problem.py")
     assert len({problem.source_sha256() for problem in found}) == 1
     source = (folder / "toy_problem.py").read_bytes()
@@ -99,7 +99,7 @@ def test_a_problem_has_one_name_however_it_is_given(folder):
 
 def test_the_name_is_the_last_component_or_the_modules_own(folder):
     write(folder, "package/inner.py", TOY)
-    assert find_problem("package.inner").ref == ProblemRef("inner", "package.inner")
+    assert find_problem("package.inner").ref == ModuleRef("inner", "package.inner")
     write(folder, "package/named.py", TOY + "name = 'apples'\n")
     for given in ("package.named", "package/named.py"):
         assert find_problem(given).ref.name == "apples"
@@ -123,7 +123,7 @@ def test_a_module_from_a_file_is_swept_where_another_of_its_name_can_be_imported
     path = write(folder, "elsewhere/mine.py", TOY)
     module = loaded_from(path, name)
     ref = find_ref(module if given == "the module" else name)
-    assert ref == ProblemRef("", name, str(path))
+    assert ref == ModuleRef("", name, str(path))
     del sys.modules[name]
     assert load_problem(ref).spec().routes.calls["model"].text == "(hidden=3)"
 
@@ -131,14 +131,14 @@ def test_a_module_from_a_file_is_swept_where_another_of_its_name_can_be_imported
 def test_a_module_that_no_import_finds_is_taken_from_its_file(folder):
     path = write(folder, "elsewhere/mine.py", TOY)
     for name in ("named", "package.nowhere", "nowhere.at.all"):
-        assert find_ref(loaded_from(path, name)) == ProblemRef("", name, str(path))
+        assert find_ref(loaded_from(path, name)) == ModuleRef("", name, str(path))
         del sys.modules[name]
 
 
 def test_a_module_from_a_file_that_an_import_finds_too_goes_by_its_name(folder):
     path = write(folder, "package/inner.py", TOY)
     module = loaded_from(path, "package.inner")
-    assert find_ref(module) == ProblemRef("", "package.inner")
+    assert find_ref(module) == ModuleRef("", "package.inner")
     assert load_problem(find_ref(str(path))).module is not module
 
 
@@ -146,12 +146,12 @@ def test_a_package_that_changes_where_its_parts_are_is_asked(folder):
     write(folder, "package/__init__.py", "__path__.append(__path__[0] + '/more')")
     write(folder, "package/more/inner.py", TOY)
     module = importlib.import_module("package.inner")
-    assert find_ref(module) == ProblemRef("", "package.inner")
+    assert find_ref(module) == ModuleRef("", "package.inner")
 
 
 MAIN = """
 if __name__ == "__main__":
-    from sweeper.train.problem.importing import find_ref
+    from sweeper.importing import find_ref
     from sweeper.train.problem.problem import load_problem
     print(*(load_problem(find_ref(given)).ref.name for given in (__name__, "__main__")))
     print(load_problem(find_ref("__main__")).ref)
@@ -161,8 +161,8 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(
     ("command", "ref"),
     [
-        (["package/script.py"], "ProblemRef(name='script', module='script', path='{folder}/{it}')"),
-        (["-m", "package.script"], "ProblemRef(name='script', module='package.script', path=None)"),
+        (["package/script.py"], "ModuleRef(name='script', module='script', path='{folder}/{it}')"),
+        (["-m", "package.script"], "ModuleRef(name='script', module='package.script', path=None)"),
     ],
 )
 def test_the_running_script_has_the_same_name(folder, request, command, ref):
@@ -258,7 +258,7 @@ def module_of(**changes: Any) -> ModuleType:
 
 
 def problem_of(**changes: Any) -> Problem:
-    return Problem(ProblemRef("apples", "toys.apples"), module_of(**changes))
+    return Problem(ModuleRef("apples", "toys.apples"), module_of(**changes))
 
 
 class Rateless(torch.optim.Optimizer):

@@ -16,6 +16,7 @@ import blobs
 import sweeper
 from sweeper import cli
 from sweeper.errors import ChangedCodeError
+from sweeper.importing import find_ref
 from sweeper.results import METRICS
 from sweeper.settings import SweepSettings
 from sweeper.signature import encode, make_point
@@ -25,7 +26,6 @@ from sweeper.store.revisions import stored_points
 from sweeper.store.sources import Kept, text_of
 from sweeper.train.data.samples import Data, HeldSet, LoadedSet
 from sweeper.train.problem.fingerprint import fingerprint
-from sweeper.train.problem.importing import find_ref
 from sweeper.train.problem.prints import Print
 from sweeper.train.problem.problem import load_problem
 from sweeper.train.streams import _differ, _states
@@ -82,7 +82,7 @@ class Edited:
             sys.modules.pop(name, None)
         options = {"cores": 1, "save_models": "none", "hparams": self.hparams, **options}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("sweeper.train.problem.sources._imported", {})
+            patch.setattr("sweeper.sources._imported", {})
             patch.setattr(sys, "dont_write_bytecode", True)
             selector = selector or sweeper.Grid(trials=2, kind=kinds)
             return run(self.out, selector, self.path, **options)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sweeper.errors import ParamError, ProblemError
+from sweeper.importing import ModuleRef
 from sweeper.signature import encode
-from sweeper.train.problem.importing import ProblemRef
 from sweeper.train.problem.optimizers import make_optimizer
 from sweeper.train.problem.problem import NO_PARAMS, Problem
 from sweeper.train.problem.routing import FUNCTIONS, SETTINGS, Routes
@@ -49,7 +49,7 @@ def routes_of(numerics: int = 3, **changes: Any) -> Routes:
 
 
 def problem_of(**changes: Any) -> Problem:
-    return Problem(ProblemRef("toy", "toys.toy"), SimpleNamespace(**{**PROBLEM, **changes}))  # type: ignore[arg-type]
+    return Problem(ModuleRef("toy", "toys.toy"), SimpleNamespace(**{**PROBLEM, **changes}))  # type: ignore[arg-type]
 
 
 # -- routes ---------------------------------------------------------------------------------------

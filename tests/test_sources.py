@@ -10,13 +10,13 @@ from types import ModuleType
 import pytest
 
 import sweeper
+from sweeper import sources
 from sweeper.errors import ChangedCodeError
+from sweeper.importing import find_ref
+from sweeper.sources import check_sources
 from sweeper.store.sources import Kept, changed_files
-from sweeper.train.problem import sources
-from sweeper.train.problem.importing import find_ref
 from sweeper.train.problem.problem import load_problem
 from sweeper.train.problem.reading import read_spec
-from sweeper.train.problem.sources import check_sources
 from sweeping import run
 
 TOY = """

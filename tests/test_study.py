@@ -969,7 +969,7 @@ def test_the_best_of_what_was_known_is_shown_at_once(gamble):
     results = read_results(gamble.folder.open())
     best = again.study.progress().best
     assert best.params == results.best().params
-    assert best.perf_val == pytest.approx(results.best().perf_val.mean())
+    assert best.mean == pytest.approx(results.best().perf_val.mean())
     assert best.trials == len(results.best().perf_val)
 
 

@@ -27,11 +27,11 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 from sweeper.errors import ProblemError
 from sweeper.files import nameless_file
+from sweeper.importing import ModuleRef
 from sweeper.train.data import reading as data_module
 from sweeper.train.data.checksum import Checksum
 from sweeper.train.data.samples import Data, HeldSet, LoadedSet, endless, in_order, shuffled
 from sweeper.train.data.sharing import open_data, read_data
-from sweeper.train.problem.importing import ProblemRef
 from sweeper.train.problem.problem import Problem
 from sweeper.train.problem.spec import DataRef
 
@@ -55,7 +55,7 @@ def problem_of(dataset: Any) -> Problem:
     module.loss = nn.MSELoss  # type: ignore[attr-defined]
     module.accuracy_style = "inv-loss"  # type: ignore[attr-defined]
     module.dataset = dataset  # type: ignore[attr-defined]
-    return Problem(ProblemRef("toy", "toy"), module)
+    return Problem(ModuleRef("toy", "toy"), module)
 
 
 def opened(problem: Problem, budget: float = BIG, seed: int = 0) -> tuple[Any, Data]:

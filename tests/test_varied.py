@@ -16,6 +16,7 @@ import sweeper
 import varied
 from blobs import LADDER
 from sweeper.errors import ParamError, ProblemError
+from sweeper.importing import ModuleRef
 from sweeper.settings import SweepSettings
 from sweeper.signature import encode, make_point
 from sweeper.train.data.own import open_own, read_own
@@ -24,7 +25,6 @@ from sweeper.train.data.splits import Splits
 from sweeper.train.eager.trial import train_trial
 from sweeper.train.mode.choose import choose_mode
 from sweeper.train.packs.trial import Member, train_pack
-from sweeper.train.problem.importing import ProblemRef
 from sweeper.train.problem.problem import Problem
 from sweeper.train.problem.spec import DataRef
 from sweeper.train.streams import Streams, dataset_seed, seed_globals
@@ -194,7 +194,7 @@ def test_trials_train_on_the_points_own_data(tmp_path, given, monkeypatch):
     assert not results.failures, results.failures
     settings = SweepSettings(LADDER, 2, 1, "off")
     signature = make_point(params, "varied", settings, 0, "varied").signature
-    problem = Problem(ProblemRef("varied", "varied"), varied)
+    problem = Problem(ModuleRef("varied", "varied"), varied)
     streams = Streams(0, signature, "trial", 1)
     seed_globals(dataset_seed(0))
     sets = varied.dataset(**given)
@@ -253,14 +253,14 @@ def test_held_or_loaded_the_data_is_the_same():
 def test_a_data_set_without_defaults_is_refused():
     with pytest.raises(ProblemError, match=r"dataset is .*; expected defaults for all of its"):
         Problem(
-            ProblemRef("varied", "varied"),
+            ModuleRef("varied", "varied"),
             SimpleNamespace(**{**vars(varied), "dataset": lambda copies: None}),
         )
 
 
 # -- one trial ------------------------------------------------------------------------------------
 
-PROBLEM = Problem(ProblemRef("varied", "varied"), varied)
+PROBLEM = Problem(ModuleRef("varied", "varied"), varied)
 PARAMS = encode({"opt": "adamw", "weight_decay": 0.5, "label_smoothing": 0.3})
 TRIAL = Trial(lr_start=0.01, lr_end=0.1, batch_size=8, cycle_epochs=1, cycles=2, steps=16)
 

@@ -67,7 +67,9 @@ def show(
     ] = None,
     top: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Only the N best points, by --sort or perf_val."),
+        typer.Option(
+            metavar="N", help="Only the N best points, by --sort or as points are judged."
+        ),
     ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Also the points that only earlier runs asked for.")
@@ -103,7 +105,7 @@ def _show(
     elif sort is None and top is None:
         print_results(results, folder)
     else:
-        print_results(results, folder, results.ranking(sort or "perf_val")[:top])
+        print_results(results, folder, results.ranking(sort)[:top])
     return 0
 
 
@@ -130,10 +132,11 @@ def _show_code(folder: Path) -> int:
 
 
 _Metric: TypeAlias = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="NAME",
-        help="perf_val, loss_val, perf_train, loss_train, or a metric that the problem declares.",
+        help="A metric, such as loss_val [default: perf_val; of a program, its first with a "
+        "direction].",
     ),
 ]
 
@@ -156,7 +159,7 @@ def compare(
         typer.Argument(metavar="[A B]", help="Two points, each by a unique part of its name."),
     ] = None,
     *,
-    metric: _Metric = "perf_val",
+    metric: _Metric = None,
     baseline: Annotated[
         str | None, typer.Option(metavar="A", help="Compare every point with this point.")
     ] = None,
@@ -187,7 +190,7 @@ def _compare(folder: Path, points: Sequence[str], asked: dict[str, Any], *, mark
 def effects(
     folder: Folder,
     *,
-    metric: _Metric = "perf_val",
+    metric: _Metric = None,
     markdown: Annotated[bool, _markdown("tables")] = False,
 ) -> Command:
     """Show which parameters matter, and each one's share of the variance.
@@ -200,7 +203,7 @@ def effects(
     return functools.partial(_effects, folder, metric, markdown=markdown)
 
 
-def _effects(folder: Path, metric: str, *, markdown: bool) -> int:
+def _effects(folder: Path, metric: str | None, *, markdown: bool) -> int:
     effects = load(folder).effects(metric)
     say(clean((effects.to_markdown() if markdown else str(effects)).rstrip()))
     return 0

@@ -6,11 +6,12 @@ long because each option is declared with its help text.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +29,10 @@ from sweeper.cli.common import (
 from sweeper.cli.manual import how_to_add
 from sweeper.errors import SettingsError, UsageError, suggestion
 from sweeper.files import current_folder
+from sweeper.importing import is_path
+from sweeper.program.objective import is_objective
+from sweeper.program.workload import ProgramWorkload
+from sweeper.records import DIRECTIONS
 from sweeper.run.backends import DEFAULT
 from sweeper.search.selectors import SHIPPED
 from sweeper.search.selectors.manual import ManualSearch
@@ -45,14 +50,16 @@ from sweeper.show.clean import clean
 from sweeper.show.export import json_text
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
-from sweeper.train.problem.importing import is_path
+from sweeper.train.workload import ProblemWorkload
 
 
 def run(
     module: Annotated[
         str,
         typer.Argument(
-            metavar="MODULE", help="The problem: a dotted name, or the path of a .py file."
+            metavar="MODULE",
+            help="The problem: a dotted name, or the path of a .py file. Or a program: a function, "
+            "as pkg.module:name or file.py:name.",
         ),
     ],
     *,
@@ -167,6 +174,15 @@ def run(
         float | None,
         typer.Option(metavar="N", help="Begin nothing new after N minutes."),
     ] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            metavar="NAME:max|min",
+            help="A metric of a program, and which values are better; points are judged by the "
+            "first.",
+        ),
+    ] = None,
     hparams: Annotated[
         str,
         typer.Option(metavar="PRESET", help="Tuning effort: fastest, fast, slow or slowest."),
@@ -227,6 +243,8 @@ def run(
       sweeper run examples.digits --grid hidden=2,8,32 --race --trials 30
       sweeper run examples.digits --explore examples/grids/widths.py --dry-run
       sweeper run examples.digits --grid hidden=2,8,32 --selector race --option margin=0.01
+      sweeper run examples.objective:objective --grid rate=1e-4,3e-4 --grid momentum=0,0.9 \\
+        --metric log_loss:min
 
     A value that looks like an int, a float, true, false or none (null) is read as that, any other
     as text. Quotes make it text, commas included; brackets make a list [16,32], a tuple (16,32) or
@@ -254,6 +272,7 @@ def run(
         seed=seed,
         hparams=hparams,
         fields=tuple(settings or ()),
+        metrics=_read_metrics(metrics or ()),
         folder=folder,
         as_json=as_json,
         quiet=quiet,
@@ -296,6 +315,8 @@ class _Run:
     seed: int
     hparams: str
     fields: tuple[str, ...]
+    metrics: dict[str, str] | None
+    """Of a program: directions by name; None: none is given."""
     folder: Path | None
     as_json: bool
     quiet: bool
@@ -318,18 +339,21 @@ def _run(arguments: _Run) -> int:
         arguments.points,
         arguments.program,
     )
-    from sweeper.reading import read_problem
-
-    with read_problem(arguments.module, arguments.passed_on["backend"]) as reading:
+    with _opened(arguments) as reading:
         import sweeper.engine  # noqa: F401 - needed next; the fork server imports torch meanwhile
         from sweeper.api import preview, sweep
 
-        problem = reading.spec
-        name, own = problem.ref.name, problem.ref.module
-        selector = choose_selector(space, name, own, problem.routes.known, problem.search)
+        name = reading.name
+        if isinstance(reading, ProgramWorkload):
+            # Which parameters it takes is checked with the first point.
+            selector = choose_selector(space, name, reading.module, None, _nothing_own)
+        else:
+            problem = reading.spec
+            known, search = problem.routes.known, problem.search
+            selector = choose_selector(space, name, reading.module, known, search)
         if arguments.race:
             selector = race_of(selector, name)
-        folder = arguments.folder or Path("out") / problem.ref.name
+        folder = arguments.folder or Path("out") / name
         given: dict[str, Any] = {"hparams": settings, "folder": folder, "seed": arguments.seed}
         if arguments.dry_run:
             say(clean(str(preview(reading, selector, **given, **arguments.passed_on))))
@@ -357,6 +381,62 @@ def _run(arguments: _Run) -> int:
     return FAILED if results.failures else 0
 
 
+def _opened(
+    arguments: _Run,
+) -> contextlib.AbstractContextManager[ProblemWorkload | ProgramWorkload]:
+    """The problem or program, being read.
+
+    Raises:
+        UsageError: it cannot be found, or an option means nothing for it.
+    """
+    from sweeper.reading import read_problem, read_program
+
+    module, backend = arguments.module, arguments.passed_on["backend"]
+    if not is_objective(module):
+        if arguments.metrics is not None:
+            raise UsageError(
+                f"--metric {next(iter(arguments.metrics))}: a problem declares its metrics in its "
+                "module; --metric goes with a program, pkg.module:name"
+            )
+        return read_problem(module, backend)
+    if arguments.race:
+        raise UsageError(
+            "--race: it compares perf_val, which a program does not have: give --selector race "
+            "--option metric=NAME --option direction=maximize or minimize"
+        )
+    return read_program(module, backend, arguments.metrics)
+
+
+def _nothing_own() -> Mapping[str, Any]:
+    """The search of a program's module: it has none.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError(
+        "nothing says what to try: give --grid name=a,b, --points N with --range name=low:high, or "
+        "--explore FILE"
+    )
+
+
+_SHORT = {"max": "maximize", "min": "minimize"}
+
+
+def _read_metrics(written: Sequence[str]) -> dict[str, str] | None:
+    """The metrics of `--metric`, by name; one without a direction is neither."""
+    found = {}
+    for text in written:
+        name, colon, direction = text.rpartition(":")
+        if not colon:
+            name, direction = text, "none"
+        if direction not in (*_SHORT, *DIRECTIONS):
+            raise UsageError(
+                f"--metric {text}: {direction!r} is no direction: give {name}:max or {name}:min"
+            )
+        found[name] = _SHORT.get(direction, direction)
+    return found or None
+
+
 def look_in_current_folder(module: str) -> None:
     """Look for modules in the current folder, as `python -m` does.
 
@@ -365,6 +445,8 @@ def look_in_current_folder(module: str) -> None:
     here = current_folder()
     if here is None or sys.path[:1] == [str(here)]:
         return
+    if is_objective(module):
+        module = module.rpartition(":")[0]
     if is_path(module) and Path(module).resolve().parent != here:
         # A script in another folder must not import modules of the current one by accident.
         sys.path.append(str(here))

@@ -8,7 +8,10 @@ from sweeper.results.points import (
     FailureReport,
     FloatArray,
     PointResult,
+    ProgramPoint,
     Tested,
+    is_classic,
+    judged_by,
     params_columns,
 )
 from sweeper.results.result import SweepResult
@@ -21,7 +24,10 @@ __all__ = [
     "FailureReport",
     "FloatArray",
     "PointResult",
+    "ProgramPoint",
     "SweepResult",
     "Tested",
+    "is_classic",
+    "judged_by",
     "params_columns",
 ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.records import CLASSIC, Alias, Params
+from sweeper.records import CLASSIC, Alias, Metric, Params
 from sweeper.summary import printable
 
 FloatArray = NDArray[np.float64]
@@ -24,6 +24,21 @@ TRIAL_COLUMNS = ("trial", "tuning", "lr_min", "lr_max", "batch_size", *METRICS)
 
 TAKEN_NAMES = {"perf", "loss", "params", "n", "diverged", "failed", "std", *TRIAL_COLUMNS}
 """Names that a problem's own metric cannot have."""
+
+
+def is_classic(metrics: Sequence[Metric]) -> bool:
+    """Whether these are the metrics of a problem: the classic four come first."""
+    return tuple(metrics[: len(CLASSIC)]) == CLASSIC
+
+
+def judged_by(metrics: Sequence[Metric]) -> Metric | None:
+    """The metric that points are judged by where none is named; None: there is none.
+
+    Of a problem it is `perf_val`, of a program the first with a direction.
+    """
+    if is_classic(metrics):
+        return next(metric for metric in metrics if metric.name == "perf_val")
+    return next((metric for metric in metrics if metric.direction != "none"), None)
 
 
 class PointResult(NamedTuple):
@@ -42,6 +57,15 @@ class PointResult(NamedTuple):
     loss_train: FloatArray
     perf_val: FloatArray
     loss_val: FloatArray
+
+
+class ProgramPoint(NamedTuple):
+    """One point of a program: its parameters, and its trials in order of number."""
+
+    params: Params
+    """Classes and functions are given as `"module:Name"`."""
+    metrics: Mapping[str, FloatArray]
+    """By name the values of every metric, shape (trials,); NaN where a trial did not measure it."""
 
 
 class Tested(NamedTuple):

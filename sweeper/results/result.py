@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,10 @@ from sweeper.results.points import (
     TRIAL_COLUMNS,
     FailureReport,
     FloatArray,
-    PointResult,
+    ProgramPoint,
     Tested,
+    is_classic,
+    judged_by,
     params_columns,
 )
 from sweeper.stats import (
@@ -46,12 +48,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class SweepResult(Sequence[PointResult]):
-    """The points of a sweep, in the order in which the selector asked for them."""
+class SweepResult(Sequence[Any]):
+    """The points of a sweep, in the order in which the selector asked for them.
+
+    Each is a `PointResult`, or a `ProgramPoint` if a program was swept.
+    """
 
     def __init__(
         self,
-        points: Sequence[PointResult],
+        points: Sequence[Any],
         trial_numbers: Sequence[NDArray[np.int64]],
         failures: Sequence[FailureReport] = (),
         notes: Sequence[str] = (),
@@ -81,12 +86,13 @@ class SweepResult(Sequence[PointResult]):
         """For each point the tuning of each of its trials, shape (trials,)."""
         self.flags = ("",) * len(self._points) if flags is None else tuple(flags)
         """For each point why its tuning cannot be trusted; "" if it can."""
+        self.of_program = not is_classic(metrics)
+        """Whether a program was swept: its metrics are its own, and nothing is tuned."""
         if settings is None:
-            settings = [
-                [TunedSettings(one.lr_min, one.lr_max, one.batch_size)] for one in self._points
-            ]
+            settings = [tuned_settings(point) for point in self._points]
         self.settings = tuple(map(tuple, settings))
-        """For each point the settings of each of its tunings; its `PointResult` has the first's."""
+        """For each point the settings of each of its tunings; its `PointResult` has the first's.
+        Of a program: none."""
         self.n_val = n_val
         """Size of the validation set, or of a split's validation part; None: not known."""
         self.test = None if test is None else tuple(test)
@@ -94,9 +100,13 @@ class SweepResult(Sequence[PointResult]):
         self.paired = paired
         """Whether trials with the same number share their split of the data."""
         self.metrics = tuple(metrics)
-        """The metrics: the classic four, and those that the problem declares."""
+        """The metrics: the classic four, and those that the problem declares; of a program, all
+        that its trials have measured."""
+        if self.of_program:
+            names = [metric.name for metric in self.metrics]
+            declared = {name: [point.metrics[name] for point in self._points] for name in names}
         self.declared = {} if declared is None else {k: tuple(v) for k, v in declared.items()}
-        """By metric that the problem declares: for each point its values, shape (trials,)."""
+        """By metric besides the classic four: for each point its values, shape (trials,)."""
         self.budgets = (None,) * len(self._points) if budgets is None else tuple(budgets)
         """For each point the budget of its trials; None: the workload's own length.  A point whose
         trials have several budgets, or are of several groups, is here once for each of them."""
@@ -107,17 +117,13 @@ class SweepResult(Sequence[PointResult]):
         self.earlier = earlier
         """How many points, the last ones, only earlier runs asked for."""
 
-    @overload
-    def __getitem__(self, place: int) -> PointResult: ...
-    @overload
-    def __getitem__(self, place: slice) -> tuple[PointResult, ...]: ...
-    def __getitem__(self, place: int | slice) -> PointResult | tuple[PointResult, ...]:
+    def __getitem__(self, place: int | slice) -> Any:
         return self._points[place]
 
     def __len__(self) -> int:
         return len(self._points)
 
-    def __iter__(self) -> Iterator[PointResult]:
+    def __iter__(self) -> Iterator[Any]:
         return iter(self._points)
 
     def __repr__(self) -> str:
@@ -127,30 +133,51 @@ class SweepResult(Sequence[PointResult]):
     def summary(self) -> Summary:
         """n, diverged, failed, mean, standard deviation and 95 % interval of each point."""
         failed = Counter(one.key for one in self.failures)
-        intervals = [self.intervals(metric) for metric in ("perf_val", "perf_train")]
-        shown = [one.name for one in self.metrics if one.shown and one.name in self.declared]
-        declared = {name: self.intervals(name) for name in shown}
+        names = self._shown()
+        intervals = {name: self.intervals(name) for name in names}
+        diverged = self._diverged()
         return Summary(
             tuple(
                 PointSummary(
                     params=point.params,
-                    n=len(point.perf_val),
-                    diverged=int(np.sum(~np.isfinite(point.loss_train + point.loss_val))),
+                    n=len(self.trial_numbers[place]),
+                    diverged=diverged[place],
                     failed=failed[self.key(place)],
-                    perf_val=intervals[0][place],
-                    perf_train=intervals[1][place],
+                    intervals={name: found[place] for name, found in intervals.items()},
                     tunings=len(np.unique(self.tunings[place])),
                     flag=self.flags[place],
-                    declared={name: found[place] for name, found in declared.items()},
                     budget=self.budgets[place],
                     group=self.groups[place],
                 )
                 for place, point in enumerate(self)
             ),
             self.notes,
-            self.compare() if len(self.comparable()) > 1 else None,
+            self.compare() if self.judged and len(self.comparable()) > 1 else None,
             self.on_test(),
+            tuple(name for name in names if self.of_program or name != "perf_train"),
         )
+
+    @property
+    def judged(self) -> Metric | None:
+        """The metric that points are judged by where none is named; None: none has a direction."""
+        return judged_by(self.metrics)
+
+    def _shown(self) -> list[str]:
+        """The metrics in the columns of tables, first the one that points are judged by."""
+        shown = [one.name for one in self.metrics if one.shown]
+        first = self.judged.name if self.judged else next(iter(shown), None)
+        return sorted(shown, key=lambda name: name != first)
+
+    def _diverged(self) -> list[int]:
+        """How many of each point's trials have diverged."""
+        names = ["loss_train", "loss_val"]
+        if self.of_program:
+            names = [self.judged.name] if self.judged else []
+        losses = [self.values(name) for name in names]
+        return [
+            int(np.sum(~np.isfinite(sum(loss[place] for loss in losses)))) if losses else 0
+            for place in range(len(self))
+        ]
 
     def where(self, domain: Container[Params] | None = None, /, **values: Any) -> SweepResult:
         """Only the points with these values, as results.
@@ -208,7 +235,7 @@ class SweepResult(Sequence[PointResult]):
             return pooled(self, chosen, self.compare_by)
         return self if len(chosen) == len(self) else only(self, [place for (place,) in chosen])
 
-    def best_places(self, metric: str = "perf_val") -> list[int]:
+    def best_places(self, metric: str | None = None) -> list[int]:
         """The places of the points that `best` stands for: one, or several with `compare_by`.
 
         Raises:
@@ -237,15 +264,36 @@ class SweepResult(Sequence[PointResult]):
             return list(self.declared[metric.name])
         return [getattr(point, metric.name) for point in self]
 
-    def _metric(self, name: str) -> Metric:
-        """The metric of this name; a declared metric's short name, as `f1`, means `f1_val`."""
+    def _metric(self, name: str | None, *, ranked: bool = False) -> Metric:
+        """The metric of this name; a declared metric's short name, as `f1`, means `f1_val`.
+
+        None: the one that points are judged by.  `ranked` says that it needs a direction.
+        """
         known = {metric.name: metric for metric in self.metrics}
+        if name is None:
+            if self.judged is None:
+                one = next(iter(known), "acc")
+                raise UsageError(
+                    f"metric=None: no metric says whether large or small values are better: run "
+                    f"the sweep again with metrics={{{one!r}: 'maximize'}} or 'minimize'"
+                )
+            return self.judged
         found = known.get(name) or known.get(f"{name}_val")
         if found is None:
             raise UsageError(f"metric={name!r}: choose one of {', '.join(known)}")
+        if ranked and found.direction == "none":
+            say = ""
+            if self.of_program:
+                say = (
+                    f"; if they are, run the sweep again with metrics={{{found.name!r}: "
+                    "'maximize'} or 'minimize': no trial runs anew"
+                )
+            raise UsageError(
+                f"metric={found.name!r}: neither large nor small values are better{say}"
+            )
         return found
 
-    def intervals(self, metric: str = "perf_val") -> list[Interval]:
+    def intervals(self, metric: str | None = None) -> list[Interval]:
         """Each point's mean with its 95 % interval.
 
         Points that were tuned more than once are estimated together: they share an estimate of the
@@ -286,7 +334,7 @@ class SweepResult(Sequence[PointResult]):
     def compare(
         self,
         *points: str,
-        metric: str = "perf_val",
+        metric: str | None = None,
         baseline: str | None = None,
         by: By = "best",
         paired: bool | None = None,
@@ -302,7 +350,7 @@ class SweepResult(Sequence[PointResult]):
             points: two points, to compare the first with the second: their names as tables print
                 them, or any part that is unique (`compare("hidden=8", "hidden=32")`).
                 None: all points.
-            metric: name of a metric.
+            metric: name of a metric; None: `perf_val`, or a program's first with a direction.
             baseline: name of a point to compare all others with.
             by: "best": the best point with every other; "all": every pair.
             paired: compare trials with the same number, which share their split of the data; None:
@@ -325,7 +373,7 @@ class SweepResult(Sequence[PointResult]):
                 return found
             caveat = f"not compared: {plural(others, 'row')} of other groups or budgets"
             return replace(found, caveats=(*found.caveats, caveat))
-        measured = self._metric(metric)
+        measured = self._metric(metric, ranked=True)
         if len(points) not in {0, 2} or (points and baseline is not None):
             raise UsageError(
                 f"compare{points!r}: name two points, or a baseline and no points, or neither"
@@ -350,9 +398,10 @@ class SweepResult(Sequence[PointResult]):
             paired=paired,
             n_val=n_val,
             generalise=generalise,
+            is_tuned=not self.of_program,
         )
 
-    def effects(self, metric: str = "perf_val") -> Effects:
+    def effects(self, metric: str | None = None) -> Effects:
         """Which parameters matter, and each one's share of the variance; `print` it.
 
         A grid is analysed by analysis of variance; a random search by functional analysis of
@@ -392,7 +441,7 @@ class SweepResult(Sequence[PointResult]):
             for place, point in enumerate(self)
         ]
 
-    def best(self, metric: str = "perf_val") -> PointResult:
+    def best(self, metric: str | None = None) -> Any:
         """The point with the best mean of `metric`: the highest, or the lowest for a loss.
 
         Means are over finite values.  A point with a trial that diverged comes after all points
@@ -404,11 +453,11 @@ class SweepResult(Sequence[PointResult]):
         if self.comparable() is not self:
             return self.comparable().best(metric)
         ranking = self.ranking(metric)
-        if not any(len(point.perf_val) for point in self):
+        if not any(map(len, self.trial_numbers)):
             raise UsageError("no point has a finished trial yet")
         return self[ranking[0]]
 
-    def ranking(self, metric: str = "perf_val") -> list[int]:
+    def ranking(self, metric: str | None = None) -> list[int]:
         """The places of all points in the order in which `best` judges them, the best first.
 
         Points without trials come last.  Unlike `best` it has points of every budget and group.
@@ -416,9 +465,7 @@ class SweepResult(Sequence[PointResult]):
         Raises:
             UsageError: there is no such metric, or it has no direction.
         """
-        found = self._metric(metric)
-        if found.direction == "none":
-            raise UsageError(f"metric={found.name!r}: neither large nor small values are better")
+        found = self._metric(metric, ranked=True)
         values = self._values(found)
 
         def merit(place: int) -> tuple[Any, ...]:
@@ -444,22 +491,32 @@ class SweepResult(Sequence[PointResult]):
         """One row per trial, as in `to_dataframe`; failed trials have none."""
         rows = []
         has_budgets, has_groups = any(self.budgets), any(self.groups)
-        columns = [*TRIAL_COLUMNS, *self.declared]
+        of_trial = TRIAL_COLUMNS[:1] if self.of_program else TRIAL_COLUMNS
+        columns = [*of_trial, *self.declared]
         columns += [] if self.test is None else TEST_METRICS
         for place, point in enumerate(self):
             named = dict(params_columns(point.params, [*columns, "budget", "group"]))
             named |= {"budget": self.budgets[place]} if has_budgets else {}
             named |= {"group": self.groups[place]} if has_groups else {}
-            measured = [getattr(point, metric) for metric in METRICS]
+            measured = [] if self.of_program else [getattr(point, metric) for metric in METRICS]
             measured += [values[place] for values in self.declared.values()]
             measured += [] if self.test is None else self.test[place]
             pairs = zip(self.trial_numbers[place], self.tunings[place], strict=True)
             for trial, (number, tuning) in enumerate(pairs):
-                found = self.settings[place][int(tuning)]
-                told = (int(number), int(tuning), found.lr_min, found.lr_max, found.batch_size)
+                told: tuple[Any, ...] = (int(number),)
+                if not self.of_program:
+                    found = self.settings[place][int(tuning)]
+                    told += (int(tuning), found.lr_min, found.lr_max, found.batch_size)
                 metrics = [float(values[trial]) for values in measured]
                 rows.append({**named, **dict(zip(columns, [*told, *metrics], strict=True))})
         return rows
+
+
+def tuned_settings(point: Any) -> tuple[TunedSettings, ...]:
+    """The settings with which a point's trials were trained; none for a program."""
+    if isinstance(point, ProgramPoint):
+        return ()
+    return (TunedSettings(point.lr_min, point.lr_max, point.batch_size),)
 
 
 def _setting(column: Mapping[str, Any], name: str) -> Setting:

@@ -8,17 +8,18 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sweeper.errors import UsageError
-from sweeper.records import FINAL, Params, TunedSettings
+from sweeper.records import FINAL, Params
 from sweeper.results.points import (
     METRICS,
     TEST_METRICS,
     FailureReport,
     FloatArray,
     PointResult,
+    ProgramPoint,
     Tested,
     params_columns,
 )
-from sweeper.results.result import SweepResult
+from sweeper.results.result import SweepResult, tuned_settings
 
 T = TypeVar("T")
 
@@ -103,7 +104,7 @@ def pooled(
         [_tunings(results, places) for places in groups],
         ["; ".join(filter(None, _flags(results, places))) for places in groups],
         results.n_val,
-        [[_settings(results[place]) for place in places] for places in groups],
+        [[one for place in places for one in tuned_settings(results[place])] for places in groups],
         _tested(results, groups),
         metrics=results.metrics,
         declared={
@@ -115,10 +116,13 @@ def pooled(
     )
 
 
-def _pooled_point(results: SweepResult, places: Sequence[int], names: Sequence[str]) -> PointResult:
+def _pooled_point(results: SweepResult, places: Sequence[int], names: Sequence[str]) -> Any:
     first = results[places[0]]
     columns_of_first = dict(params_columns(first.params))
     chosen: Params = {name: columns_of_first[name] for name in names if name in columns_of_first}
+    if results.of_program:
+        measured = results.declared.items()
+        return ProgramPoint(chosen, {name: _joined(found, places) for name, found in measured})
     columns = [_joined([getattr(point, metric) for point in results], places) for metric in METRICS]
     return PointResult(chosen, *first[1:4], *columns)
 
@@ -134,10 +138,6 @@ def _tunings(results: SweepResult, places: Sequence[int]) -> np.ndarray[Any, np.
 
 def _flags(results: SweepResult, places: Sequence[int]) -> list[str]:
     return list(dict.fromkeys(results.flags[place] for place in places))
-
-
-def _settings(point: PointResult) -> TunedSettings:
-    return TunedSettings(point.lr_min, point.lr_max, point.batch_size)
 
 
 def _tested(results: SweepResult, groups: Sequence[Sequence[int]]) -> list[Tested] | None:

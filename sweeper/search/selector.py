@@ -27,7 +27,8 @@ class Ask:
     trials: int
     """How many further trials; 0: the point is only tuned."""
     budget: int | None = None
-    """How far they go, in learning-rate cycles of a problem; None: as the settings say.  Trials of
+    """How far they go, in learning-rate cycles of a problem or iterations of a program; None: as
+    the settings say, or as far as the program goes.  Trials of
     each budget are numbered from 0, and trial n with a larger budget continues trial n with a
     smaller one if the schedule allows it."""
     group: str = ""
@@ -52,7 +53,8 @@ class TrialResults:
     """Numbers of the measured trials, shape (trials,)."""
     metrics: Mapping[str, TrialValues]
     """Every metric by name, in the order of `numbers`: the classic four, and those that the problem
-    declares.  A trial that diverged is a measurement, with a loss of NaN."""
+    declares; of a program those that these trials have measured, NaN where one lacks it.  A trial
+    that diverged is a measurement, with a loss of NaN."""
     failures: Mapping[int, str] = field(default_factory=dict)
     """Failed trials by number, with the reason; `on_failed` is told of them, too."""
     budget: int | None = None
@@ -86,7 +88,7 @@ class SweepListener:
     def on_hparams_found(
         self, params: Params, lr_min: float, lr_max: float, batch_size: int
     ) -> None:
-        """The point has been tuned: the settings of its trials.
+        """The point has been tuned: the settings of its trials.  Not told of a program.
 
         Told once per point, before any of its trials.
 
@@ -99,8 +101,8 @@ class SweepListener:
         """
 
     def on_results(self, result: TrialResults) -> None:
-        """Trials of the point have ended; the default calls `on_trials_completed`."""
-        if len(result.numbers):
+        """Trials of the point have ended; the default calls `on_trials_completed` for a problem."""
+        if len(result.numbers) and all(name in result.metrics for name in METRICS):
             self.on_trials_completed(result.params, *(result.metrics[name] for name in METRICS))
 
     def on_trials_completed(

@@ -9,29 +9,26 @@ from dataclasses import asdict
 from typing import Any
 
 from sweeper.records import Alias
-from sweeper.results import METRICS, SweepResult
+from sweeper.results import METRICS, PointResult, SweepResult
 from sweeper.stats import Interval
 
 
 def json_text(identity: Mapping[str, Any], results: SweepResult) -> str:
     """Everything that a `SweepResult` holds, as one JSON document; NaN is null.
 
-    `identity` is the folder's: `problem`, `seed`, `settings`.
+    `identity` is the folder's: `problem`, `seed`, `settings`.  Of a program, points have its own
+    metrics, and `metrics` says which values are better.
     """
     points = []
     for place, (point, summary) in enumerate(zip(results, results.summary().points, strict=True)):
-        fields = {**point._asdict(), **{metric: list(getattr(point, metric)) for metric in METRICS}}
+        fields = _classic(point) if not results.of_program else {"params": point.params}
         fields |= {name: list(values[place]) for name, values in results.declared.items()}
         if results.test is not None:
             tested = results.test[place]._asdict()
             fields |= {metric: list(values) for metric, values in tested.items()}
         params = fields.pop("params")
         counts = {"n": summary.n, "diverged": summary.diverged, "failed": summary.failed}
-        intervals = {
-            "perf_val": _interval(summary.perf_val),
-            "perf_train": _interval(summary.perf_train),
-            **{name: _interval(interval) for name, interval in summary.declared.items()},
-        }
+        intervals = {name: _interval(interval) for name, interval in summary.intervals.items()}
         points.append(
             {
                 "params": _params(params),
@@ -58,14 +55,24 @@ def json_text(identity: Mapping[str, Any], results: SweepResult) -> str:
         for failure in results.failures
     ]
     document = {
-        "problem": identity.get("problem"),
+        "program" if results.of_program else "problem": identity.get("problem"),
         "seed": identity.get("seed"),
         "settings": identity.get("settings"),
+        **({"metrics": _directions(results)} if results.of_program else {}),
         "points": points,
         "failures": failures,
         "notes": list(results.notes),
     }
     return json.dumps(_finite(document), indent=2, allow_nan=False) + "\n"
+
+
+def _classic(point: PointResult) -> dict[str, Any]:
+    """A problem's point: its parameters, its first tuning, and its trials."""
+    return point._asdict() | {metric: list(getattr(point, metric)) for metric in METRICS}
+
+
+def _directions(results: SweepResult) -> dict[str, str]:
+    return {metric.name: metric.direction for metric in results.metrics}
 
 
 def _interval(interval: Interval) -> dict[str, float]:

@@ -110,7 +110,7 @@ def describe(progress: Progress) -> str:
         parts.append(f"failed: {progress.failed} points, {progress.trials_failed} trials")
     if progress.best is not None:
         shown = clean_line(show_params(progress.best.params))
-        parts.append(f"best {shown} {progress.best.perf_val:.4f}")
+        parts.append(f"best {shown} {progress.best.mean:.4f}")
     if progress.seconds_left:
         parts.append(f"about {show_duration(progress.seconds_left)} left")
     return "; ".join(parts)
@@ -181,7 +181,7 @@ def draw(progress: Progress, now: float) -> RenderableType:
         totals.add_row(Text("failed", style="red"), failed, "")
     if progress.best is not None:
         best = progress.best
-        shown = f"{best.perf_val:.4f} over {best.trials} trials"
+        shown = f"{best.mean:.4f} over {best.trials} trials"
         name = Text(clean_line(show_params(best.params)), style="green")
         totals.add_row("best so far", name, shown)
     left = progress.seconds_left

@@ -26,8 +26,7 @@ def describe_status(
     """
     identity = status.identity
     rows = [
-        ("problem", str(identity.get("problem", "not known yet"))),
-        ("settings", describe_settings(identity.get("settings", {}))),
+        *_workload(identity),
         ("seed", str(identity.get("seed", "-"))),
         ("folder", status.folder),
         ("driven by", status.driver or "no process at the moment"),
@@ -42,6 +41,15 @@ def describe_status(
     ]
     lines = [f"{name:<12} {clean_line(text)}".rstrip() for name, text in rows]
     return "\n".join(lines + failure_lines(results, status.folder))
+
+
+def _workload(identity: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is swept, and how it is tuned; a program is not."""
+    name, settings = str(identity.get("problem", "not known yet")), identity.get("settings", {})
+    if identity.get("workload") == "program":
+        cores = settings.get("cores_per_trial", 1)
+        return [("program", name), *([("cores", f"{cores} per trial")] if cores > 1 else [])]
+    return [("problem", name), ("settings", describe_settings(settings))]
 
 
 def describe_settings(settings: Mapping[str, Any]) -> str:
@@ -98,7 +106,7 @@ def _when(moment: float | None, now: float) -> str:
 
 def _best(results: SweepResult) -> str:
     comparable = results.comparable()
-    if not any(len(point.perf_val) for point in comparable):
+    if results.judged is None or not any(map(len, comparable.trial_numbers)):
         return "-"
     best = comparable.best()
     place = next(place for place, point in enumerate(comparable) if point is best)

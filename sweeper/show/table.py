@@ -16,7 +16,7 @@ from sweeper.records import REFUSED, Params, TunedSettings
 from sweeper.results import SweepResult
 from sweeper.show.clean import clean, clean_line
 from sweeper.stats.comparison import plural
-from sweeper.summary import PointSummary, labels_of, show_interval, show_params
+from sweeper.summary import PointSummary, Summary, labels_of, show_interval, show_params
 
 STAR = "★"
 
@@ -36,29 +36,30 @@ def results_table(
 ) -> Table:
     """One row per point: its tuned settings, its trials and their mean with the 95 % interval.
 
-    The best point by mean `perf_val` has a star; one that could not be tuned, an exclamation mark.
+    The best point by the metric that points are judged by has a star; one that could not be tuned,
+    an exclamation mark.
     `perf_train` is left out if the table would be wider than `width` characters; the columns
     diverged and failed appear only if there are any.  `places` are those of the points to show, in
     this order; None: all, as asked for.
     """
-    points = results.summary().points
+    summary = results.summary()
+    points = summary.points
     best = _best(results)
     columns: dict[str, list[str]] = {
         "": [_mark(place in best, flag) for place, flag in enumerate(results.flags)],
         "params": [name_point(point.params) for point in points],
         **{name: list(map(clean_line, cells)) for name, cells in labels_of(points).items()},
-        "learning rate": [_rates(found) for found in results.settings],
-        "batch": [_batches(found) for found in results.settings],
-        "n": [str(point.n) for point in points],
-        "perf_val": [show_interval(point.perf_val) for point in points],
-        "perf_train": [show_interval(point.perf_train) for point in points],
     }
-    for name in points[0].declared if points else ():
-        columns[name] = [show_interval(point.declared[name]) for point in points]
+    if not results.of_program:
+        columns["learning rate"] = [_rates(found) for found in results.settings]
+        columns["batch"] = [_batches(found) for found in results.settings]
+    columns["n"] = [str(point.n) for point in points]
+    for name in _metric_columns(results, summary):
+        columns[name] = [show_interval(point.intervals[name]) for point in points]
     for name, counts in (("diverged", _diverged(points)), ("failed", _failed(points))):
         if any(counts):
             columns[name] = [str(count or "-") for count in counts]
-    if width is not None and _width(columns) > width:
+    if not results.of_program and width is not None and _width(columns) > width:
         del columns["perf_train"]
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in columns:
@@ -73,10 +74,16 @@ def results_table(
     return table
 
 
+def _metric_columns(results: SweepResult, summary: Summary) -> list[str]:
+    """The metrics that have columns: of a problem `perf_train` beside `perf_val`, if it fits."""
+    names = list(summary.columns)
+    return names if results.of_program else [names[0], "perf_train", *names[1:]]
+
+
 def _best(results: SweepResult) -> list[int]:
-    """The places of the points that have a star."""
-    has_trials = any(len(point.perf_val) for point in results.comparable())
-    return results.best_places() if has_trials else []
+    """The places of the points that have a star; none if nothing says what is better."""
+    has_trials = any(map(len, results.comparable().trial_numbers))
+    return results.best_places() if has_trials and results.judged else []
 
 
 def _mark(is_best: bool, flag: str) -> str:
@@ -114,8 +121,8 @@ def _width(columns: dict[str, list[str]]) -> int:
 
 
 def findings(results: SweepResult) -> list[str]:
-    """The verdict on the best point by `perf_val` (see `SweepResult.compare`), and its test."""
-    lines = results.compare().lines() if len(results) > 1 else []
+    """The verdict on the best point (see `SweepResult.compare`), and its test."""
+    lines = results.compare().lines() if len(results) > 1 and results.judged else []
     on_test = results.on_test()
     return [clean(line) for line in [*lines, *([] if on_test is None else [str(on_test)])]]
 

@@ -44,6 +44,7 @@ def compare_points(
     confidence: float = 0.95,
     n_val: int | None = None,
     generalise: bool = False,
+    is_tuned: bool = True,
 ) -> Comparison:
     """Compare points in a metric.
 
@@ -56,6 +57,7 @@ def compare_points(
         confidence: probability that all rows together are true.
         n_val: size of the validation set.
         generalise: include the variance from choosing other validation samples (accuracies only).
+        is_tuned: whether points are tuned; those of a program are not.
 
     Raises:
         UsageError: `generalise` without `n_val` or for a metric that is not an accuracy; `paired`
@@ -97,7 +99,15 @@ def compare_points(
         confidence,
         tuple(_row(pair, points, sign, bounds) for pair in pairs),
         told,
-        _basis(metric.name, means, confidence, n_val, generalise=generalise, paired=paired),
+        _basis(
+            metric.name,
+            means,
+            confidence,
+            n_val,
+            generalise=generalise,
+            paired=paired,
+            is_tuned=is_tuned,
+        ),
         tuple(_caveats(samples, points, means)),
     )
 
@@ -237,6 +247,7 @@ def _basis(
     *,
     generalise: bool,
     paired: bool = False,
+    is_tuned: bool = True,
 ) -> str:
     tuned = max((mean.tunings for mean in means), default=1)
     trials = _range([mean.n for mean in means], "trial")
@@ -244,13 +255,14 @@ def _basis(
     if tuned > 1:
         parts.append(f"{_range([mean.tunings for mean in means], 'tuning')} and {trials} a point")
     else:
-        parts.append(f"one tuning and {trials} a point")
+        parts.append(f"{'one tuning and ' * is_tuned}{trials} a point")
     if paired:
         parts.append("trials of the same number compared, on the same split")
     if n_val is not None:
         samples = f"these {n_val:,} validation samples"
         parts.append(f"on new samples, going by {samples}" if generalise else f"on {samples}")
-    whose = "" if tuned > 1 else " of these points as tuned, not of what another tuning would give"
+    whose = " of these points as tuned, not of what another tuning would give"
+    whose *= is_tuned and tuned == 1
     return f"What can be said in {metric}{whose} ({'; '.join(parts)}):"
 
 

@@ -52,17 +52,20 @@ def collate(store: Store, paths: Paths, *, every_point: bool = False) -> SweepRe
         _write_params_csv(paths, params)
         # Protocol 4 is read by every Python 3.
         # Readers of this file know no budgets or groups, and make models of the parameters.
-        places = sorted(itertools.chain(*judged(results)))
-        points = [(_plain(results[place].params), *results[place][1:]) for place in places]
-        write_swapped(paths.funcres, pickle.dumps(points, protocol=4))
+        if not results.of_program:
+            places = sorted(itertools.chain(*judged(results)))
+            points = [(_plain(results[place].params), *results[place][1:]) for place in places]
+            write_swapped(paths.funcres, pickle.dumps(points, protocol=4))
         for point_id in params:
             if every_point or point_id < FIRST_POINTS or _has_views(paths, point_id):
-                _write_hparams(store, paths, point_id)
+                if not results.of_program:
+                    _write_hparams(store, paths, point_id)
                 trials = store.outcomes(
                     "point = ? AND stage GLOB ? AND failure IS NULL", (point_id, f"{TRIAL}*")
                 )
                 for stage, own in itertools.groupby(trials, operator.attrgetter("stage")):
-                    _write_trials(paths, point_id, budget_of(stage), list(own))
+                    write = _write_measured if results.of_program else _write_trials
+                    write(paths, point_id, budget_of(stage), list(own))
     return results
 
 
@@ -168,13 +171,10 @@ def _write_hparams(store: Store, paths: Paths, point_id: int) -> None:
 
 def _write_trials(paths: Paths, point_id: int, budget: int | None, trials: list[Outcome]) -> None:
     numbers = np.array([trial.number for trial in trials], dtype=np.int64)
-    final = {
-        f"final_{metric}": np.array([trial.metrics[metric] for trial in trials])
-        for metric in METRICS
-    }
     # In the documented order of names.
-    names = [f"final_{metric}" for metric in ("loss_train", "perf_train", "loss_val", "perf_val")]
-    results = {"trial_numbers": numbers, **{name: final[name] for name in names}}
+    names = ("loss_train", "perf_train", "loss_val", "perf_val")
+    final = {f"final_{name}": np.array([trial.metrics[name] for trial in trials]) for name in names}
+    results = {"trial_numbers": numbers, **final}
     declared = [name for name in trials[0].metrics if name not in (*METRICS, *TEST_METRICS)]
     for metric in (*declared, *reversed(TEST_METRICS)):
         if all(metric in trial.metrics for trial in trials):
@@ -189,3 +189,26 @@ def _write_trials(paths: Paths, point_id: int, budget: int | None, trials: list[
         }
         stacked = {"trial_numbers": numbers, "step": curves[0]["step"], **stacked}
         write_swapped(paths.curves(point_id, budget), pack_arrays(stacked))
+
+
+def _write_measured(paths: Paths, point_id: int, budget: int | None, trials: list[Outcome]) -> None:
+    """The metrics of a program's trials, and their histories, shorter ones padded with NaN."""
+    numbers = np.array([trial.number for trial in trials], dtype=np.int64)
+    names = dict.fromkeys(name for trial in trials for name in trial.metrics)
+    final = {
+        f"final_{name}": np.array([trial.metrics.get(name, np.nan) for trial in trials])
+        for name in names
+    }
+    write_swapped(paths.results(point_id, budget), pack_arrays({"trial_numbers": numbers, **final}))
+    histories = [unpack_arrays(trial.arrays) for trial in trials]
+    lengths = [max(map(len, history.values()), default=0) for history in histories]
+    if not any(lengths):
+        return
+    curves = {"trial_numbers": numbers, "iterations": np.array(lengths, dtype=np.int64)}
+    for name in dict.fromkeys(name for history in histories for name in history):
+        table = np.full((len(trials), max(lengths)), np.nan)
+        for row, history in zip(table, histories, strict=True):
+            values = history.get(name, ())
+            row[: len(values)] = values
+        curves[name] = table
+    write_swapped(paths.curves(point_id, budget), pack_arrays(curves))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +20,18 @@ from sweeper.records import (
     Outcome,
     Params,
     Step,
-    TunedSettings,
     is_trial,
 )
-from sweeper.results import METRICS, TEST_METRICS, FailureReport, PointResult, SweepResult, Tested
+from sweeper.results import (
+    METRICS,
+    TEST_METRICS,
+    FailureReport,
+    PointResult,
+    ProgramPoint,
+    SweepResult,
+    Tested,
+)
+from sweeper.results.result import tuned_settings
 from sweeper.signature import decode, encode
 from sweeper.stats.comparison import plural
 from sweeper.store.asked import AskedTrials, asked_trials, unasked_trials
@@ -68,7 +78,11 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
             failed[outcome.point].append(outcome)
         elif is_trial(outcome.stage):
             trials[outcome.point, outcome.stage].append(outcome)
-    points: list[PointResult] = []
+    of_program = is_program(store)
+    metrics = read_metrics(store.meta.get("metrics", []))
+    if of_program:
+        metrics += _learned(itertools.chain.from_iterable(trials.values()), metrics)
+    points: list[Any] = []
     kept_trials: list[list[Outcome]] = []
     has_test, tested = bool(store.meta.get("n_test")), list[Tested]()
     numbers: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
@@ -83,7 +97,9 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
     for one in asked:
         step = steps.get(one.id, Step(""))
         kept = [trial for trial in trials[one.signature, one.stage] if trial.number in one]
-        points.append(_point_result(one, step, kept))
+        points.append(
+            _program_point(one, metrics, kept) if of_program else _point_result(one, step, kept)
+        )
         kept_trials.append(kept)
         if has_test:
             tested.append(Tested(*_columns(kept, TEST_METRICS)))
@@ -105,9 +121,9 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
         *store.notes(),
         *_apart(store, steps),
         *([] if everything else _unasked(unasked, asked)),
+        *(_unmeasured(points, metrics) if of_program else []),
         *_modes([steps[place] for place in dict.fromkeys(a.id for a in asked) if place in steps]),
     ]
-    metrics = read_metrics(store.meta.get("metrics", []))
     told = [settings[one.id] for one in asked]
     # Trials that are shorter than tuning expects say nothing about it.
     whole = [
@@ -115,12 +131,13 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
         for one, each in zip(asked, told, strict=True)
     ]
     losses = [
-        point.loss_train.tolist() if long else [] for point, long in zip(points, whole, strict=True)
+        point.loss_train.tolist() if long and not of_program else []
+        for point, long in zip(points, whole, strict=True)
     ]
     flagged = flags(told, losses)
     n_val = store.meta.get("n_val")
     of_tunings = [
-        list(each.tunings) or [TunedSettings(point.lr_min, point.lr_max, point.batch_size)]
+        list(each.tunings) or list(tuned_settings(point))
         for each, point in zip(told, points, strict=True)
     ]
     test = tested if has_test else None
@@ -139,12 +156,47 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
         groups=[one.group for one in asked],
         compare_by=read_names(store.meta.get("compare_by", [])),
         earlier=len(unasked) if everything else 0,
-        metrics=(*CLASSIC, *metrics),
-        declared={
+        metrics=metrics if of_program else (*CLASSIC, *metrics),
+        declared=None
+        if of_program
+        else {
             metric.name: [np.array(row, dtype=np.float64) for row in rows]
             for metric, rows in zip(metrics, _declared(metrics, kept_trials), strict=True)
         },
     )
+
+
+def is_program(store: Store) -> bool:
+    """Whether the folder's workload is a program."""
+    return bool(store.meta.get("identity", {}).get("workload") == "program")
+
+
+def read_learned(store: Store, declared: Sequence[Metric]) -> tuple[Metric, ...]:
+    """The metrics that trials of a program have measured besides the declared ones.
+
+    Raises:
+        FolderError: the store holds what no sweep writes.
+    """
+    with store.understood():
+        return _learned(store.outcomes(arrays=False), declared)
+
+
+def _learned(trials: Iterable[Outcome], declared: Sequence[Metric]) -> tuple[Metric, ...]:
+    names = dict.fromkeys(name for trial in trials for name in trial.metrics)
+    known = {metric.name for metric in declared}
+    return tuple(Metric(name, "none") for name in names if name not in known)
+
+
+def _unmeasured(points: Sequence[ProgramPoint], metrics: Sequence[Metric]) -> list[str]:
+    """How many trials of a program lack a metric, as notes."""
+    found = []
+    for metric in metrics:
+        values = np.concatenate([np.zeros(0), *(point.metrics[metric.name] for point in points)])
+        lacking = int(np.isnan(values).sum())
+        if lacking:
+            trials = plural(len(values), "trial")
+            found.append(f"{metric.name} is missing or not a number in {lacking} of {trials}")
+    return found
 
 
 def _declared(
@@ -167,7 +219,7 @@ def _apart(store: Store, steps: Mapping[int, Step]) -> list[str]:
     found = [
         show_params(decode(encoded))
         for point_id, encoded in store.encoded_params()
-        if is_apart(names[point_id]) and steps.get(point_id, Step("")).found is not None
+        if is_apart(names[point_id]) and steps.get(point_id, Step("")).is_tuned
     ]
     if not found:
         return []
@@ -244,6 +296,18 @@ def _point_result(asked: AskedTrials, step: Step, trials: list[Outcome]) -> Poin
         0 if found is None else found.batch_size,
         *_columns(trials, METRICS),
     )
+
+
+def _program_point(
+    asked: AskedTrials, metrics: Sequence[Metric], trials: Sequence[Outcome]
+) -> ProgramPoint:
+    values = {
+        metric.name: np.array(
+            [trial.metrics.get(metric.name, math.nan) for trial in trials], dtype=np.float64
+        )
+        for metric in metrics
+    }
+    return ProgramPoint(decode(asked.encoded), values)
 
 
 def _columns(

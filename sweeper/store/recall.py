@@ -151,7 +151,7 @@ def _probes(database: Database, steps: Mapping[int, Step]) -> dict[str, tuple[Ou
     running = {
         point_id: step.stage
         for point_id, step in steps.items()
-        if step.found is None and step.error is None
+        if not step.is_tuned and step.error is None
     }
     with database.understood():
         query = "SELECT DISTINCT point FROM outcomes"

@@ -42,11 +42,14 @@ def in_columns(
 ) -> list[tuple[float, ...]]:
     """The metrics of trials in the order of these names.
 
-    NaN stands for a metric that the problem declared after the trial.
+    NaN stands for a metric that the problem declared after the trial, and for one that a trial of a
+    program did not measure.
     """
-    declared = [name for name in names if name not in METRICS]
-    if declared:
-        lacking = dict.fromkeys(declared, math.nan)
+    if len(names) < len(METRICS):  # of a program; for one name, `itemgetter` gives no tuple
+        return [tuple([one.get(name, math.nan) for name in names]) for one in found]
+    of_problem = tuple(names[: len(METRICS)]) == METRICS
+    lacking = dict.fromkeys(names[len(METRICS) if of_problem else 0 :], math.nan)
+    if lacking:
         found = [{**lacking, **one} for one in found]
     return list(map(operator.itemgetter(*names), found))
 

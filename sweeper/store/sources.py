@@ -22,7 +22,7 @@ LARGEST = 2**24
 
 
 class SourceFile(Protocol):
-    """A file as it was read (see `sweeper.train.problem.sources`)."""
+    """A file as it was read (see `sweeper.sources`)."""
 
     @property
     def label(self) -> str:

@@ -89,7 +89,7 @@ def _count_phases(
         step = steps.get(point_id, Step(""))
         if step.error is not None:
             phases["failed"] += 1
-        elif step.found is not None:
+        elif step.is_tuned:
             enough = ended.trials[signature] >= trials
             phases["done" if enough else "training"] += 1
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from sweeper.records import (
 )
 from sweeper.search import Ask
 from sweeper.study.failures import Retries, Stopping
+from sweeper.study.measures import Measures
 from sweeper.study.progress import Tracker
 from sweeper.study.stop_when import StopRule
 from sweeper.workload import Planner
@@ -121,7 +121,7 @@ class PointState:
     @property
     def is_tuning(self) -> bool:
         """Whether its tuning has neither succeeded nor failed."""
-        return self.step.found is None and self.step.error is None
+        return not self.step.is_tuned and self.step.error is None
 
     @property
     def is_probed(self) -> bool:
@@ -228,7 +228,7 @@ class Points:
     def __init__(
         self,
         planner: Planner,
-        metrics: Sequence[str],
+        measures: Measures,
         recorded: Recorded,
         retries: Retries,
         stopping: Stopping,
@@ -236,7 +236,7 @@ class Points:
         stop_rule: StopRule,
     ) -> None:
         self._planner = planner
-        self._measure: Measure = operator.itemgetter(*metrics)
+        self._measure: Measure = measures.read
         self._recorded = recorded
         self._retries = retries
         self._stopping = stopping
@@ -343,7 +343,7 @@ class Points:
         if step.error is not None and state.phase != "failed":
             self._enter(state, "failed")
             self._tracker.ask(state.completed - state.asked)
-        elif step.found is not None:
+        elif step.is_tuned:
             self._enter(state, "done" if state.completed >= state.asked else "training")
 
     def _enter(self, state: PointState, phase: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sweeper.records import (
     RETRYABLE,
@@ -16,17 +18,16 @@ from sweeper.records import (
     Progress,
     is_trial,
 )
-from sweeper.results import METRICS
+from sweeper.study.measures import Measures
 from sweeper.summary import show_params
-
-_PERF_VAL = METRICS.index("perf_val")
 
 
 class Tracker:
     """Counts points by phase and trials, and estimates the time that is left."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, measures: Measures) -> None:
         self._slots = slots
+        self._measures = measures
         self._phases = dict.fromkeys(("waiting", "tuning", "training", "done", "failed"), 0)
         self._trials_asked = self._trials_done = self._trials_failed = 0
         self._running = Running()
@@ -89,11 +90,12 @@ class Tracker:
         self, point: Point, budget: int | None, ended: Sequence[tuple[float, ...] | Failure]
     ) -> None:
         """Note that asked trials of `point` with this budget have ended."""
-        perfs = [values[_PERF_VAL] for values in ended if not isinstance(values, Failure)]
+        measured = [values for values in ended if not isinstance(values, Failure)]
         self._trials_done += len(ended)
-        self._trials_failed += len(ended) - len(perfs)
-        if perfs:
-            self._ranking.count(point, budget, perfs)
+        self._trials_failed += len(ended) - len(measured)
+        merits = self._measures.merits(measured)
+        if merits:
+            self._ranking.count(point, budget, merits)
 
     def progress(self) -> Progress:
         """The progress so far, as a record for display."""
@@ -104,9 +106,15 @@ class Tracker:
             trials_asked=self._trials_asked,
             running=self._running.shown(),
             slots=self._slots,
-            best=self._ranking.best(),
+            best=self._best(),
             seconds_left=self._seconds_left(),
         )
+
+    def _best(self) -> Best | None:
+        found = self._ranking.best()
+        if found is None or found.mean == -math.inf:  # no trial of the point measured it
+            return None
+        return replace(found, mean=self._measures.value(found.mean))
 
     def _seconds_left(self) -> float | None:
         """The remaining work at the observed speeds, divided by the number of slots."""
@@ -163,7 +171,7 @@ def _described(job: Job, params: Params) -> str:
 
 
 class Ranking:
-    """Ranks points by their mean validation performance, among trials of the largest budget."""
+    """Ranks points by their mean merit, among trials of the largest budget."""
 
     def __init__(self) -> None:
         self._budget: int | None = None
@@ -174,8 +182,8 @@ class Ranking:
         self._unranked: dict[str, None] = {}
         """Points with more trials since they were pushed."""
 
-    def count(self, point: Point, budget: int | None, perfs: Sequence[float]) -> None:
-        """Note the performance of trials."""
+    def count(self, point: Point, budget: int | None, merits: Sequence[float]) -> None:
+        """Note the merits of trials (see `Measures.merits`)."""
         if budget != self._budget:
             if self._means and (budget is None or budget < (self._budget or budget)):
                 return  # trials of another length cannot be compared with these
@@ -183,8 +191,8 @@ class Ranking:
             self._means, self._heap, self._unranked = {}, [], {}
         signature = point.signature
         mean, n, params = self._means.get(signature, (0.0, 0, point.params))
-        mean = (mean * n + sum(perfs)) / (n + len(perfs))
-        n += len(perfs)
+        mean = (mean * n + sum(merits)) / (n + len(merits))
+        n += len(merits)
         self._means[signature] = (mean, n, params)
         self._unranked[signature] = None
 

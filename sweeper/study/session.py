@@ -31,6 +31,7 @@ from sweeper.records import (
 from sweeper.search import Ask, ParamSelector, SweepListener, TrialResults
 from sweeper.search.selector import as_ask
 from sweeper.signature import encode
+from sweeper.study.measures import Measures
 from sweeper.study.points import Points, PointState, Series
 from sweeper.summary import show_params
 
@@ -45,11 +46,11 @@ class Caller:
         self,
         selector: ParamSelector,
         make_point: Callable[[Any], Point],
-        metrics: Sequence[str],
+        measures: Measures,
     ) -> None:
         self._selector = selector
         self._make_point = make_point
-        self._metrics = tuple(metrics)
+        self._measures = measures
         own = [
             name
             for name in ("on_results", "on_trials_completed")
@@ -85,6 +86,11 @@ class Caller:
 
     def begin(self, tunings: int) -> None:
         """Tell it that the sweep begins, and how many times each point is tuned."""
+        if self._hears == "on_trials_completed" and not self._measures.are_classic:
+            raise SelectorError(
+                f"selector {self.name} overrides on_trials_completed, which is told the four "
+                "metrics of a problem: for a program, override on_results(result)"
+            )
         look_ahead = self.look_ahead if self.adaptive else 1
         if isinstance(look_ahead, bool) or not isinstance(look_ahead, int) or look_ahead < 1:
             raise SelectorError(
@@ -163,10 +169,10 @@ class Caller:
                 return []
             self._call("on_failed", point.params, step.stage, step.error)
             return [Told(point.signature, "failed")]
-        if step.found is None:
+        if not step.is_tuned:
             return []
         told: list[Told] = []
-        if state.tell_hparams():
+        if step.found is not None and state.tell_hparams():
             self._tell_found(point, step.found)
             told.append(Told(point.signature, "hparams"))
         for series, until in due:
@@ -201,12 +207,11 @@ class Caller:
         failures: Mapping[int, Failure],
         group: str,
     ) -> TrialResults:
-        table = np.array([series.trials[n] for n in numbers], dtype=float)
-        columns = table.reshape(len(numbers), len(self._metrics)).T
+        ended = [values for n in numbers if isinstance(values := series.trials[n], tuple)]
         return TrialResults(
             params,
             np.array(numbers, dtype=np.int64),
-            {name: column.copy() for name, column in zip(self._metrics, columns, strict=True)},
+            self._measures.columns(ended),
             {number: failure.message for number, failure in failures.items()},
             series.budget,
             group,
@@ -250,7 +255,7 @@ class OpenAsk:
         if step.error is not None:
             return True
         trials = self.series.trials
-        return step.found is not None and all(n in trials for n in range(self.begin, self.end))
+        return step.is_tuned and all(n in trials for n in range(self.begin, self.end))
 
 
 class Session:

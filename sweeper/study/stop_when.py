@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sweeper.records import Failure
-from sweeper.results import METRICS
+from sweeper.errors import SettingsError
+from sweeper.records import CLASSIC, Failure
 from sweeper.settings import StopWhen
 from sweeper.stats.comparison import plural
-
-_PERF_VAL = METRICS.index("perf_val")
+from sweeper.study.measures import Measures
 
 
 class StopRule:
@@ -19,15 +18,25 @@ class StopRule:
     Args:
         when: The limits.
         began: When this run began, in seconds since the epoch.
+        measures: What trials measure; None: the metrics of a problem.
+
+    Raises:
+        SettingsError: `no_better` needs a metric with a direction, and there is none.
     """
 
-    def __init__(self, when: StopWhen, began: float) -> None:
+    def __init__(self, when: StopWhen, began: float, measures: Measures | None = None) -> None:
         self._when = when
+        self._measures = measures or Measures(CLASSIC)
+        if when.no_better is not None and self._measures.judged is None:
+            raise SettingsError(
+                f"stop_when no_better={when.no_better}: no metric says what is better: declare "
+                "one, such as metrics={'acc': 'maximize'}"
+            )
         self._began = began
         self._seen: set[tuple[str, int | None]] = set()
         """Points whose trials have ended, by signature, with the budget of these."""
         self._best: dict[int | None, float] = {}
-        """By budget: the best mean validation performance of a point."""
+        """By budget: the best mean merit of a point (see `Measures`)."""
         self._since = 0
         """Points whose trials have ended since one was the best of its budget."""
         self.reason = ""
@@ -43,10 +52,10 @@ class StopRule:
 
         It is judged by its `trials` with its largest `budget`, against points with the same one.
         """
-        perfs = [values[_PERF_VAL] for values in trials if not isinstance(values, Failure)]
         if not trials:
             return
-        mean = sum(perfs) / len(perfs) if perfs else -math.inf
+        merits = self._measures.merits([one for one in trials if not isinstance(one, Failure)])
+        mean = sum(merits) / len(merits) if merits else -math.inf
         is_new = (signature, budget) not in self._seen
         self._seen.add((signature, budget))
         if mean > self._best.get(budget, -math.inf):

@@ -15,6 +15,7 @@ from typing import Any
 from sweeper.errors import StalledError
 from sweeper.records import (
     CHECK,
+    CLASSIC,
     Decision,
     Event,
     Failure,
@@ -22,6 +23,7 @@ from sweeper.records import (
     GaveUp,
     Job,
     Lost,
+    Metric,
     Outcome,
     Point,
     Progress,
@@ -31,10 +33,10 @@ from sweeper.records import (
     budget_of,
     is_trial,
 )
-from sweeper.results import METRICS
 from sweeper.search import ParamSelector
 from sweeper.settings import Limits, StopWhen
 from sweeper.study.failures import Retries, Stopping, raise_common
+from sweeper.study.measures import Measures
 from sweeper.study.points import Points, PointState
 from sweeper.study.progress import Tracker
 from sweeper.study.session import Caller, Session
@@ -54,6 +56,7 @@ class Study:
         recorded: What the folder has recorded in earlier runs.
         pack: Maximum number of trials trained together.
         limits: When to give up.
+        metrics: Those known before the first trial ends; a program may measure others.
         stop_when: When it has enough; None: when all is done.
         began: When this run began, in seconds since the epoch.
     """
@@ -69,7 +72,7 @@ class Study:
         recorded: Recorded | None = None,
         pack: int = 1,
         limits: Limits | None = None,
-        metrics: Sequence[str] = METRICS,
+        metrics: Sequence[Metric] = CLASSIC,
         stop_when: StopWhen | None = None,
         began: float = 0.0,
     ) -> None:
@@ -79,20 +82,21 @@ class Study:
         self._most_cores = most_cores
         self._pack = pack
         self._log = recorded.log
-        self._tracker = Tracker(slots)
+        measures = Measures(metrics)
+        self._tracker = Tracker(slots, measures)
         self._retries = Retries(limits, recorded.tries)
         self._stopping = Stopping(limits)
-        self._stop_rule = StopRule(stop_when or StopWhen(), began)
+        self._stop_rule = StopRule(stop_when or StopWhen(), began, measures)
         self._points = Points(
             planner,
-            metrics,
+            measures,
             recorded,
             self._retries,
             self._stopping,
             self._tracker,
             self._stop_rule,
         )
-        self._caller = Caller(selector, make_point, metrics)
+        self._caller = Caller(selector, make_point, measures)
         self._session = Session(self._caller, self._points)
         self._again: list[Work] = []
         """Lost replicas that are tried again."""

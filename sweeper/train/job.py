@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from sweeper.errors import ChangedCodeError
+from sweeper.failures import describe
 from sweeper.files import pack_arrays
 from sweeper.records import COMPILED, PACKED, Job, Outcome
 from sweeper.train.checkpoints import checkpoints_of
@@ -20,7 +21,6 @@ from sweeper.train.curves import Trained
 from sweeper.train.eager import probes
 from sweeper.train.eager.constant import constant_loss
 from sweeper.train.eager.describe import describe as describe_point
-from sweeper.train.failures import describe
 from sweeper.train.mode.choose import choose_mode
 from sweeper.train.mode.machine import check_products
 from sweeper.train.models import model_path, save_models

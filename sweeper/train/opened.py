@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
+from sweeper.importing import ModuleRef
+from sweeper.sources import check_sources
 from sweeper.train.data.own import open_own
 from sweeper.train.data.samples import Data
 from sweeper.train.data.sharing import open_data
-from sweeper.train.problem.importing import ProblemRef
 from sweeper.train.problem.problem import NO_PARAMS, Problem, load_problem
-from sweeper.train.problem.sources import check_sources
 from sweeper.train.problem.spec import DataRef, TrainContext
 from sweeper.train.task import Task
 from sweeper.train.tuning.own import OwnData
@@ -29,7 +29,7 @@ def data_of(context: TrainContext, fd: int | None, task: Task) -> tuple[Problem,
 
 
 @lru_cache(maxsize=1)
-def _problem(ref: ProblemRef, sources: tuple[tuple[str, str], ...], numerics: int) -> Problem:
+def _problem(ref: ModuleRef, sources: tuple[tuple[str, str], ...], numerics: int) -> Problem:
     problem = replace(load_problem(ref), numerics=numerics)
     check_sources(sources)
     return problem

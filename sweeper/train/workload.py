@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sweeper.errors import ParamError, SettingsError
+from sweeper.importing import ModuleRef
 from sweeper.records import CLASSIC, KFold, Metric, Params, Target
 from sweeper.settings import SweepSettings
 from sweeper.signature import without_aliases
+from sweeper.sources import read_source
 from sweeper.train.native.toolchain import check_toolchain, processor
-from sweeper.train.problem.importing import ProblemRef
 from sweeper.train.problem.prints import MAKER, Print
-from sweeper.train.problem.sources import read_source
 from sweeper.train.problem.spec import DataRef, ProblemSpec, TrainContext, environment_of
 from sweeper.train.tuning.ladder_plan import LadderPlan
 from sweeper.train.tuning.own import Own
@@ -61,7 +61,7 @@ class Place(Protocol):
 class ProblemWorkload:
     """See `Workload`."""
 
-    def __init__(self, ref: ProblemRef, place: Place, fd: int) -> None:
+    def __init__(self, ref: ModuleRef, place: Place, fd: int) -> None:
         """The problem at `ref`; `fd` is the file that holds the data for all workers."""
         self._ref, self._place, self._fd = ref, place, fd
 

@@ -28,8 +28,8 @@ class SuccessiveHalving(BracketSearch):
         domain: A `Domain`, a list of points, or a selector that is not adaptive, whose points are
             taken.
         points: How many points are drawn from a domain; None: all of a finite one.
-        min_budget: Learning-rate cycles of the first rung.
-        max_budget: Learning-rate cycles of the last rung.
+        min_budget: Learning-rate cycles of the first rung; of a program, iterations.
+        max_budget: As `min_budget`, of the last rung.
         eta: One in so many points goes on.
         trials: Number of trials of each point in each rung; their mean decides.
         metric: The metric that decides; a point of which a trial failed or diverged does not go on.

@@ -15,13 +15,14 @@ import torch
 from torch import nn
 
 from sweeper.errors import ProblemError, suggestion
+from sweeper.importing import ModuleRef, import_module
 from sweeper.records import NUMERICS
 from sweeper.signature import decode, encode, find_importable, part_of, without_aliases
+from sweeper.sources import read_sources, stale_sources
 from sweeper.summary import show_params
 from sweeper.train.data.splits import DEFAULT, Rule, read_rule
 from sweeper.train.mode.machine import libraries
 from sweeper.train.problem.declared import Declared, read_metrics
-from sweeper.train.problem.importing import ProblemRef, import_module
 from sweeper.train.problem.metrics import ACCURACY_STYLES, EARLIER_NAMES, Measure
 from sweeper.train.problem.optimizers import (
     check_optimizer,
@@ -33,7 +34,6 @@ from sweeper.train.problem.recipe import Clipping, Recipe, read_bound
 from sweeper.train.problem.returned import note
 from sweeper.train.problem.routing import Routes
 from sweeper.train.problem.sets import SETS_EXPECTED, check_sets, shown
-from sweeper.train.problem.sources import read_sources, stale_sources
 from sweeper.train.problem.spec import ProblemSpec, said_of_search
 
 NO_PARAMS = encode(())
@@ -48,7 +48,7 @@ class Problem:
     that a problem may have, which checks it and says what is expected.
     """
 
-    ref: ProblemRef
+    ref: ModuleRef
     module: ModuleType
     numerics: int = NUMERICS
     """The numerics release that the sweep's folder was begun with."""
@@ -355,7 +355,7 @@ def _listed(names: list[str]) -> str:
 _MOST_NAMES = 4
 
 
-def load_problem(ref: ProblemRef) -> Problem:
+def load_problem(ref: ModuleRef) -> Problem:
     """Import the problem, by path or by name.
 
     Raises:
@@ -366,18 +366,18 @@ def load_problem(ref: ProblemRef) -> Problem:
     return Problem(_named(ref, module), module)
 
 
-def _named(ref: ProblemRef, module: ModuleType) -> ProblemRef:
+def _named(ref: ModuleRef, module: ModuleType) -> ModuleRef:
     name = getattr(module, "name", None)
     last = ref.module.removesuffix(".__main__").rpartition(".")[2]
     if not isinstance(name, str):
-        return ProblemRef(last, ref.module, ref.path)
+        return ModuleRef(last, ref.module, ref.path)
     # By default the folder has the problem's name.
     if name in ("", ".", "..") or len(name) > _LONGEST_NAME or not _is_file_name(name):
         raise ProblemError(
             f"problem {last}: name is {shown(name)}; expected one that a folder could have, of at "
             f"most {_LONGEST_NAME} characters, without slashes and control characters"
         )
-    return ProblemRef(name, ref.module, ref.path)
+    return ModuleRef(name, ref.module, ref.path)
 
 
 _LONGEST_NAME = 60

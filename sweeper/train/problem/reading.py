@@ -5,16 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from sweeper.importing import ModuleRef
 from sweeper.train.data.own import open_own
 from sweeper.train.data.sharing import open_data, read_data
 from sweeper.train.problem.fingerprint import fingerprint
-from sweeper.train.problem.importing import ProblemRef
 from sweeper.train.problem.problem import NO_PARAMS, load_problem, own_threads
 from sweeper.train.problem.spec import DataRef, ProblemSpec
 from sweeper.train.streams import fork_rng
 
 
-def read_spec(fd: int, ref: ProblemRef) -> ProblemSpec:
+def read_spec(fd: int, ref: ModuleRef) -> ProblemSpec:
     """Import and check the problem.
 
     Raises:
@@ -29,7 +29,7 @@ def read_spec(fd: int, ref: ProblemRef) -> ProblemSpec:
 
 def take_fingerprints(
     fd: int,
-    ref: ProblemRef,
+    ref: ModuleRef,
     data_ref: DataRef,
     threads: int,
     points: Sequence[tuple[str, str]],
@@ -56,7 +56,7 @@ def take_fingerprints(
     return taken
 
 
-def read_shared(fd: int, ref: ProblemRef, seed: int, threads: int) -> DataRef:
+def read_shared(fd: int, ref: ModuleRef, seed: int, threads: int) -> DataRef:
     """Read the data with a worker's number of threads, into the file `fd` if it can be held.
 
     Raises:

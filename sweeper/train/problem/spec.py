@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sweeper.importing import ModuleRef, import_module
 from sweeper.records import NUMERICS, KFold, Metric
-from sweeper.train.problem.importing import ProblemRef, import_module
 from sweeper.train.problem.routing import Routes
 from sweeper.workload import Source
 
@@ -27,7 +27,7 @@ def environment_of(numerics: int) -> Mapping[str, str]:
 class ProblemSpec:
     """A description of a problem that was imported and checked, as plain data."""
 
-    ref: ProblemRef
+    ref: ModuleRef
     source_sha256: str
     """SHA-256 of the module's file."""
     sources: tuple[Source, ...]
@@ -127,7 +127,7 @@ class DataRef:
 class TrainContext:
     """What all jobs of a sweep share."""
 
-    problem: ProblemRef
+    problem: ModuleRef
     sources: tuple[tuple[str, str], ...]
     """Path and SHA-256 of the problem's files when it was read."""
     data: DataRef

@@ -34,7 +34,7 @@ def is_loading() -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class ProblemRef:
+class ModuleRef:
     """The location of a problem, from which any process can import it."""
 
     name: str
@@ -44,7 +44,7 @@ class ProblemRef:
     path: str | None = None
 
 
-def find_ref(given: ModuleType | str | Path) -> ProblemRef:
+def find_ref(given: ModuleType | str | Path) -> ModuleRef:
     """Locate a problem without importing it; its name is not known yet.
 
     Raises:
@@ -66,10 +66,10 @@ def find_ref(given: ModuleType | str | Path) -> ProblemRef:
             path /= "__main__.py"
         if not path.is_file():
             raise ProblemError(f"module={text!r}: there is no such file")
-        return ProblemRef("", name_of_file(path), str(path))
+        return ModuleRef("", name_of_file(path), str(path))
     # If the caller has imported a module of that name, it means that one, from wherever it came.
     known = sys.modules.get(text)
-    return ProblemRef("", text) if _file_in(known) is None else _ref_of(sys.modules[text])
+    return ModuleRef("", text) if _file_in(known) is None else _ref_of(sys.modules[text])
 
 
 def is_path(text: str) -> bool:
@@ -93,11 +93,11 @@ def _file_in(module: object) -> Path | None:
     return None if path is None else Path(path).resolve()
 
 
-def _ref_of(module: ModuleType) -> ProblemRef:
+def _ref_of(module: ModuleType) -> ModuleRef:
     return _ref_to(vars(module), current=sys.modules.get(module.__name__) is module)
 
 
-def _ref_to(names: Mapping[str, Any], *, current: bool) -> ProblemRef:
+def _ref_to(names: Mapping[str, Any], *, current: bool) -> ModuleRef:
     """A reference by name if importing that name gives this module's file, else by file.
 
     `names` is the module's namespace; `current` says that the module is in `sys.modules`.
@@ -121,7 +121,7 @@ def _ref_to(names: Mapping[str, Any], *, current: bool) -> ProblemRef:
         spec = find_importable_spec(name)
         origin = spec and spec.has_location and spec.origin
         by_path = not origin or Path(origin).resolve() != path
-    return ProblemRef("", name, str(path) if by_path else None)
+    return ModuleRef("", name, str(path) if by_path else None)
 
 
 def find_importable_spec(name: str) -> ModuleSpec | None:
@@ -230,7 +230,7 @@ def _is_installed(path: Path) -> bool:
 # -- importing it ---------------------------------------------------------------------------------
 
 
-def import_module(ref: ProblemRef) -> ModuleType:
+def import_module(ref: ModuleRef) -> ModuleType:
     """The module, imported by path or by name.
 
     Raises:
@@ -239,7 +239,7 @@ def import_module(ref: ProblemRef) -> ModuleType:
     return _import_file(ref) if ref.path is not None else _import_name(ref.module)
 
 
-def _import_file(ref: ProblemRef) -> ModuleType:
+def _import_file(ref: ModuleRef) -> ModuleType:
     path = str(ref.path)
     known = sys.modules.get(ref.module)
     if known is not None and str(_file_in(known)) == path:

@@ -41,4 +41,4 @@ def _is_ours(trace: TracebackType) -> bool:
     return trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE)
 
 
-_PACKAGE = str(Path(__file__).parent.parent) + os.sep
+_PACKAGE = str(Path(__file__).parent) + os.sep

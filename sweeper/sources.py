@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 from sweeper.errors import ChangedCodeError
-from sweeper.train.problem.importing import find_importable_spec
+from sweeper.importing import find_importable_spec
 from sweeper.workload import Source
 
 MOST_FILES = 300
@@ -50,6 +50,12 @@ def read_source(path: Path, folder: Path) -> Source:
     kept = zlib.compress(text, 9) if len(text) <= LARGEST else b""
     label = Path(os.path.relpath(path, folder)).as_posix()
     return Source(label, str(path), hashlib.sha256(text).hexdigest(), kept)
+
+
+def imported_by(sources: Iterable[Source]) -> set[str]:
+    """The outermost packages that files may import, at any level of their code."""
+    found = (name for source in sources for name in _imports(Path(source.path), ""))
+    return {name.partition(".")[0] for name in found}
 
 
 _imported: dict[str, str] = {}
@@ -140,7 +146,7 @@ _SITE = re.compile(rf"{re.escape(os.sep)}(site|dist)-packages{re.escape(os.sep)}
 def _installed_folders() -> tuple[str, ...]:
     """Folders of installed modules."""
     names = ("stdlib", "platstdlib", "purelib", "platlib")
-    folders = [Path(sysconfig.get_path(name)) for name in names] + [Path(__file__).parents[2]]
+    folders = [Path(sysconfig.get_path(name)) for name in names] + [Path(__file__).parent]
     return tuple(f"{each}{os.sep}" for folder in folders for each in (folder, folder.resolve()))
 
 

@@ -1,0 +1,167 @@
+"""Where an objective is, how it is imported, and which parameters it takes."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from sweeper.errors import ParamError, UsageError, suggestion
+from sweeper.importing import ModuleRef, find_ref, import_module
+from sweeper.records import Params
+from sweeper.signature import find_importable, main_globals, reference, without_aliases
+
+TRIAL = "trial"
+"""The parameter that receives the `Trial`."""
+
+_GIVE = "give a function, a generator function, or 'pkg.module:name'"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveRef:
+    """The location of an objective, from which any process can import it."""
+
+    module: ModuleRef
+    qualified: str
+    """Its name in the module: `"objective"`, or `"Model.objective"`."""
+
+    @property
+    def name(self) -> str:
+        """The module's last component and the objective's name: `"train.objective"`."""
+        return f"{self.module.module.rpartition('.')[2]}.{self.qualified}"
+
+
+def is_objective(given: object) -> bool:
+    """Whether `sweep` was given an objective, not a problem: a callable, or `"module:name"`."""
+    if not isinstance(given, str):
+        return callable(given) and not isinstance(given, ModuleType)
+    module, _, name = given.rpartition(":")
+    return bool(module) and all(part.isidentifier() for part in name.split("."))
+
+
+def find_objective(given: object) -> ObjectiveRef:
+    """Locate an objective without importing it.
+
+    Raises:
+        UsageError: it is no function, or none that a worker could import.
+    """
+    if isinstance(given, str):
+        module, _, name = given.rpartition(":")
+        return ObjectiveRef(find_ref(module), name)
+    if isinstance(given, type):
+        raise UsageError(f"objective={given!r} is a class, which cannot be swept: {_GIVE}")
+    if not inspect.isroutine(given):
+        raise UsageError(f"objective={given!r} is a {type(given).__name__}: {_GIVE}")
+    try:
+        qualified = reference(given, "objective").partition(":")[2]
+    except ParamError as error:
+        raise UsageError(f"{error}: put it into a module") from None
+    module = given.__module__
+    if module == "__main__" and not main_globals().get("__file__"):
+        raise UsageError(
+            f"objective={given!r} was typed in, or given with -c or on standard input, where no "
+            "worker can import it: put it into a .py file"
+        )
+    found = find_ref("__main__" if module == "__main__" else sys.modules[module])
+    return ObjectiveRef(found, qualified)
+
+
+def load_objective(ref: ObjectiveRef) -> tuple[ModuleType, Callable[..., Any]]:
+    """The module, imported, and the objective in it.
+
+    Raises:
+        UsageError: the module cannot be imported, or has no such function.
+    """
+    module = import_module(ref.module)
+    found: Any = module
+    for part in ref.qualified.split("."):
+        if not hasattr(found, part):
+            near = suggestion(part, [name for name in vars(found) if not name.startswith("_")])
+            raise UsageError(f"objective={ref.name!r}: {found!r} has no {part}{near}")
+        found = getattr(found, part)
+    if isinstance(found, type) or not callable(found):
+        raise UsageError(f"objective={ref.name!r} is {found!r} (a {type(found).__name__}): {_GIVE}")
+    return module, found
+
+
+def find_in(module: ModuleType, ref: ObjectiveRef, name: str) -> Any:
+    """The class or function `"module:Name"`; the objective's own are found in its module."""
+    home, _, qualified = name.partition(":")
+    if home == ref.module.module:
+        found: Any = module
+        for part in qualified.split("."):
+            found = getattr(found, part, None)
+        if found is not None:
+            return found
+    return find_importable(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Takes:
+    """The parameters of an objective, besides `trial`."""
+
+    names: tuple[str, ...]
+    """Those that it names, in order."""
+    required: tuple[str, ...]
+    """Those without a default."""
+    more: bool
+    """Whether it takes any others by name (`**params`)."""
+    trial: bool
+    """Whether it takes a `Trial`, by the name `trial`."""
+
+    @classmethod
+    def of(cls, objective: Callable[..., Any], name: str) -> Takes:
+        """The parameters of this objective; `name` is for the message.
+
+        Raises:
+            UsageError: it has parameters that cannot be given by name.
+        """
+        found = inspect.signature(objective).parameters.values()
+        unnamed = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
+        for one in found:
+            if one.kind in unnamed:
+                raise UsageError(
+                    f"objective={name!r} has the parameter {one}, which cannot be given by name: "
+                    "give each parameter a name"
+                )
+        named = [one for one in found if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        own = [one for one in named if one.name != TRIAL]
+        return cls(
+            tuple(one.name for one in own),
+            tuple(one.name for one in own if one.default is one.empty),
+            more=len(named) < len(found),
+            trial=len(own) < len(named),
+        )
+
+    @property
+    def known(self) -> tuple[str, ...] | None:
+        """The parameters that points may have by name; None: any."""
+        return None if self.more else self.names
+
+    def arguments(self, params: Params) -> dict[str, Any]:
+        """A point's parameters by name; aliases are replaced by their values.
+
+        Raises:
+            ParamError: one is unknown or missing.
+        """
+        params = without_aliases(params)
+        takes = f"the objective takes {', '.join(self.names) or 'none'}"
+        if isinstance(params, Mapping):
+            named = dict(params)
+        elif len(params) <= len(self.names):
+            named = dict(zip(self.names, params, strict=False))
+        else:
+            raise ParamError(f"params={params!r}: these are {len(params)} values, and {takes}")
+        for name in named:
+            if name == TRIAL or (name not in self.names and not self.more):
+                raise ParamError(
+                    f"params={params!r}: no parameter {name!r}{suggestion(name, self.names)}; "
+                    f"{takes}"
+                )
+        lacking = [name for name in self.required if name not in named]
+        if lacking:
+            raise ParamError(f"params={params!r}: {', '.join(lacking)} is missing; {takes}")
+        return named

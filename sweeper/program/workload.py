@@ -1,0 +1,231 @@
+"""A program as a workload.
+
+The driver does not import the program: a helper process reads it, or this one if there is no
+helper.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from sweeper.program.objective import ObjectiveRef
+from sweeper.program.spec import ProgramContext, ProgramSpec
+from sweeper.records import Metric, Outcome, Params, Planned, Point, Step, Target, Tuned
+from sweeper.settings import SweepSettings
+from sweeper.sources import read_source
+from sweeper.workload import Code, OpenWorkload, Planner, Source
+
+EXECUTE = "sweeper.program.job:execute"
+"""The function that workers execute."""
+
+PRELOAD = ("sweeper.program.job", "sweeper.program.reading")
+"""Modules that workers and the helper process import before they begin."""
+
+
+class Place(Protocol):
+    """Where the program is imported; functions get the number of a file first."""
+
+    def call(self, function: str, *arguments: Any) -> Any:
+        """Call `"module:function"` there; exceptions are raised here."""
+
+    def load(self, modules: Sequence[str]) -> None:
+        """Import these modules ahead for workers; may do nothing."""
+
+    def close(self) -> None:
+        """End; no further calls follow."""
+
+
+class ProgramWorkload:
+    """See `Workload`."""
+
+    def __init__(self, ref: ObjectiveRef, place: Place, metrics: Sequence[Metric]) -> None:
+        """The objective at `ref`; `metrics` are those that are declared."""
+        self._ref, self._place, self._metrics = ref, place, tuple(metrics)
+
+    @functools.cached_property
+    def spec(self) -> ProgramSpec:
+        """What is known of the program; waits until it is imported.
+
+        Raises:
+            UsageError: it cannot be imported.
+            BackendError: the helper process cannot be started, or dies.
+        """
+        spec: ProgramSpec = self._place.call("sweeper.program.reading:read_spec", self._ref)
+        return spec
+
+    @property
+    def name(self) -> str:
+        """See `Workload`."""
+        return self._ref.name
+
+    @property
+    def module(self) -> str:
+        """See `Workload`."""
+        return self._ref.module.module
+
+    def expect_tuning(self) -> None:
+        """See `Workload`; nothing is tuned."""
+
+    def open(self, seed: int, threads: int) -> OpenWorkload:
+        """See `Workload`."""
+        del seed, threads
+        if self.spec.uses_torch:  # once, instead of once a worker
+            self._place.load(("torch",))
+        return OpenProgram(self.spec, self._place, self._metrics)
+
+
+class OpenProgram:
+    """See `OpenWorkload`."""
+
+    def __init__(self, spec: ProgramSpec, place: Place, metrics: tuple[Metric, ...]) -> None:
+        self._spec, self._place, self._metrics = spec, place, metrics
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The program's name stands under `problem`, as a problem's does."""
+        return {"workload": "program", "problem": self._spec.ref.name}
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Those that are declared; trials may measure others."""
+        return self._metrics
+
+    @property
+    def data_sha256(self) -> Sequence[str]:
+        """See `OpenWorkload`; what a program reads is not known."""
+        return ("",)
+
+    @property
+    def code(self) -> Code:
+        """See `OpenWorkload`."""
+        spec = self._spec
+        own = next(one.sha256 for one in spec.sources if one.label == spec.own_label)
+        why = "what a program does cannot be compared"
+        return Code(spec.sources, spec.own_label, own, spec.stale, why)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """See `OpenWorkload`."""
+        known = self._spec.takes.known
+        return {
+            "parameters": None if known is None else list(known),
+            "metrics": [dataclasses.asdict(metric) for metric in self._metrics],
+        }
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """See `OpenWorkload`."""
+        return {"python": platform.python_version(), "numpy": np.__version__}
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """See `OpenWorkload`."""
+        kind = "generator" if self._spec.yields else "function"
+        return (f"each trial is one call of the {kind} {self._spec.ref.name}",)
+
+    def check_params(self, params: Params, settings: SweepSettings) -> None:
+        """See `OpenWorkload`."""
+        del settings
+        self._spec.takes.arguments(params)
+
+    def planner(self, settings: SweepSettings, seed: int) -> Planner:
+        """See `OpenWorkload`."""
+        del settings, seed
+        return ProgramPlan()
+
+    def check_steps(self, payloads: Iterable[Mapping[str, Any]], *, allow: bool) -> None:
+        """See `OpenWorkload`; a program's steps say nothing."""
+
+    def target(
+        self,
+        *,
+        seed: int,
+        threads: int,
+        numerics: int,
+        model_path: str,
+        checkpoints: str,
+        checkpoint_every: float,
+        curve_samples: int,
+        save_models: bool,
+        allow_changed_code: bool,
+    ) -> Target:
+        """See `OpenWorkload`."""
+        del numerics, checkpoints, checkpoint_every, curve_samples, save_models, allow_changed_code
+        context = ProgramContext(
+            self._spec.ref,
+            self._spec.takes,
+            tuple((source.path, source.sha256) for source in self._spec.sources),
+            seed=seed,
+            cores=threads,
+            metrics=tuple(metric.name for metric in self._metrics),
+            folder=str(Path(model_path).parent),
+            uses_torch=self._spec.uses_torch,
+        )
+        return Target(EXECUTE, context, None, PRELOAD)
+
+    def in_this_process(self, target: Target) -> contextlib.AbstractContextManager[None]:
+        """See `OpenWorkload`."""
+        from sweeper.program.inline import own_generators
+
+        del target
+        return own_generators()
+
+    def take_fingerprints(self, points: Sequence[tuple[str, str]]) -> Sequence[str | None]:
+        """See `OpenWorkload`; a program has none."""
+        return [None for _ in points]
+
+    def is_comparable(self, fingerprint: str | None) -> bool:
+        """See `OpenWorkload`."""
+        del fingerprint
+        return False
+
+    def is_same(self, fingerprint: str | None, now: str | None) -> bool:
+        """See `OpenWorkload`."""
+        del fingerprint, now
+        return False
+
+    def read_source(self, path: Path, folder: Path) -> Source:
+        """See `OpenWorkload`."""
+        return read_source(path, folder)
+
+    def release(self) -> None:
+        """End the helper process."""
+        self._place.close()
+
+
+class ProgramPlan:
+    """See `Planner`: nothing is tuned, so the first step is that of trials."""
+
+    tunings = 1
+
+    def first(self, point: Point, *, check: bool) -> Planned:
+        """A point's first step."""
+        del check
+        return Planned(point.signature, Step.of(Tuned(None, {})))
+
+    def next(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
+        """See `Planner`; no step of a program is followed by another."""
+        raise AssertionError(f"{point.signature}: {step.stage} has no next step: {outcomes}")
+
+    def steps_of(self, step: Step, budget: int | None = None) -> float:
+        """The iterations of a trial; without a budget, one call."""
+        del step
+        return float(budget or 1)
+
+    def steps_after(self, step: Step) -> float:
+        """See `Planner`."""
+        del step
+        return 0.0
+
+    def in_packs(self, step: Step) -> bool:
+        """See `Planner`."""
+        del step
+        return False
