@@ -36,7 +36,7 @@ from sweeper.store.database import Store
 from sweeper.store.load import load
 from sweeper.store.paths import Paths
 from sweeper.store.schema import SCHEMA_VERSION
-from sweeper.train import job
+from sweeper.train import models
 from sweeping import assert_same_bits, outcomes, python, replicas_started, run
 from test_store import ONE, SELECTOR, THREE, TWO, files_in, fill, finished, trial
 
@@ -184,14 +184,14 @@ def test_a_disk_that_is_full_half_way_loses_nothing(quiet, tmp_path, kind, room)
 
 
 def test_a_disk_that_is_full_while_a_model_is_written_loses_no_trial(quiet, tmp_path, monkeypatch):
-    write, count = job.write_swapped, itertools.count()
+    write, count = models.write_swapped, itertools.count()
 
     def full(path, data, **options):
         if next(count) >= 2:
             raise disk_error(path, "No space left on device", errno.ENOSPC)
         write(path, data, **options)
 
-    monkeypatch.setattr(job, "write_swapped", full)
+    monkeypatch.setattr(models, "write_swapped", full)
     with pytest.raises(StoppedError, match=r"model\.pt .*No space left .*make room on its disk"):
         sweep_grid(tmp_path / "out")
     monkeypatch.undo()
