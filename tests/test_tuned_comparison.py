@@ -11,7 +11,7 @@ import pytest
 
 from sweeper.errors import UsageError
 from sweeper.records import FINAL, Status
-from sweeper.results import PointResult, SweepResult
+from sweeper.results import METRICS, PointResult, SweepResult
 from sweeper.search import TunedComparison
 from sweeper.search.domain import Choice, Domain, IntUniform, Uniform
 from sweeper.show.status import describe_status
@@ -286,3 +286,25 @@ def test_points_are_taken_together_by_any_parameters():
 def test_bad_arguments_are_refused(make, said):
     with pytest.raises(UsageError, match=said):
         make()
+
+
+def test_searches_that_end_at_the_same_point_are_tunings_all_the_same():
+    selector = TunedComparison(VARIANTS, Domain(x=[1, 2]), 2, 12, tunings=4)
+    store = memory()
+    simulate(
+        selector,
+        2,
+        store,
+        measured=lambda params, number, _stage: dict.fromkeys(
+            METRICS, params["x"] + (params["variant"] == "A") + number % 3 / 10
+        ),
+    )
+    results = read_results(store)
+    finals = results.where(group=FINAL)
+    assert [point.params["x"] for point in finals] == [2, 2]
+    assert [own.tolist() for own in finals.asks] == [[0] * 3 + [1] * 3 + [2] * 3 + [3] * 3] * 2
+    judged_finals = results.comparable()
+    assert [len(set(which)) for which in judged_finals.tunings] == [4, 4]
+    assert len(judged_finals.rows()) == 24
+    assert "4 tunings" in results.compare().basis
+    assert said_of_a(results) == "better"

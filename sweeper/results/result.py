@@ -73,6 +73,7 @@ class SweepResult(Sequence[Any]):
         groups: Sequence[str] | None = None,
         compare_by: Sequence[str] = (),
         earlier: int = 0,
+        asks: Sequence[NDArray[np.int64]] | None = None,
     ) -> None:
         self._points = tuple(points)
         self.trial_numbers = tuple(trial_numbers)
@@ -116,6 +117,11 @@ class SweepResult(Sequence[Any]):
         """Names of the parameters that points are compared by; empty: by all (see `by`)."""
         self.earlier = earlier
         """How many points, the last ones, only earlier runs asked for."""
+        if asks is None:
+            asks = [np.zeros(len(numbers), dtype=np.int64) for numbers in trial_numbers]
+        self.asks = tuple(asks)
+        """For each point the ask of each of its trials, from 0, shape (trials,); with `compare_by`
+        only, else all 0."""
 
     def __getitem__(self, place: int | slice) -> Any:
         return self._points[place]

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sweeper.errors import UsageError
-from sweeper.records import FINAL, Params
+from sweeper.records import FINAL, Params, TunedSettings
 from sweeper.results.points import (
     METRICS,
     TEST_METRICS,
@@ -53,6 +53,7 @@ def only(results: SweepResult, places: Sequence[int]) -> SweepResult:
         groups=chosen(results.groups),
         compare_by=results.compare_by,
         earlier=sum(place >= len(results) - results.earlier for place in places),
+        asks=chosen(results.asks),
     )
 
 
@@ -94,7 +95,8 @@ def pooled(
 ) -> SweepResult:
     """Each of these groups of points as one point, with the parameters `names`.
 
-    Each of the points that it stands for is one of its tunings.
+    Each of the points that it stands for is one of its tunings; so is each ask of such a point,
+    since several searches may have chosen the same one.
     """
     return SweepResult(
         [_pooled_point(results, places, names) for places in groups],
@@ -104,7 +106,7 @@ def pooled(
         [_tunings(results, places) for places in groups],
         ["; ".join(filter(None, _flags(results, places))) for places in groups],
         results.n_val,
-        [[one for place in places for one in tuned_settings(results[place])] for places in groups],
+        [_settings(results, places) for places in groups],
         _tested(results, groups),
         metrics=results.metrics,
         declared={
@@ -132,8 +134,22 @@ def _joined(values: Sequence[FloatArray], places: Sequence[int]) -> FloatArray:
 
 
 def _tunings(results: SweepResult, places: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    sizes = [len(results.trial_numbers[place]) for place in places]
-    return np.repeat(np.arange(len(places), dtype=np.int64), sizes)
+    found: list[int] = []
+    for place in places:
+        first = found[-1] + 1 if found else 0
+        _, which = np.unique(results.asks[place], return_inverse=True)
+        found += [first + int(one) for one in which]
+    return np.array(found, dtype=np.int64)
+
+
+def _settings(results: SweepResult, places: Sequence[int]) -> list[TunedSettings]:
+    """The settings of each tuning, in the order of `_tunings`."""
+    return [
+        one
+        for place in places
+        for one in tuned_settings(results[place])
+        for _ in np.unique(results.asks[place])
+    ]
 
 
 def _flags(results: SweepResult, places: Sequence[int]) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sweeper.records import Asked, budget_of, is_trial, trial_stage
@@ -20,6 +21,8 @@ class AskedTrials:
     budget: int | None = None
     group: str = ""
     numbers: list[range] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    """How many of these trials had been asked for after each ask."""
 
     @property
     def stage(self) -> str:
@@ -40,6 +43,19 @@ class AskedTrials:
         if self.numbers and self.numbers[-1].stop == begin:
             begin = self.numbers.pop().start
         self.numbers.append(range(begin, end))
+        self.ends.append(trials + (self.ends[-1] if self.ends else 0))
+
+    def asks_of(self, numbers: Iterable[int]) -> list[int]:
+        """The ask, from 0, with which each of these trials was asked for."""
+        found = []
+        for number in numbers:
+            before = 0
+            for some in self.numbers:
+                if number in some:
+                    found.append(bisect_right(self.ends, before + number - some.start))
+                    break
+                before += len(some)
+        return found
 
 
 def asked_trials(store: Store) -> list[AskedTrials]:

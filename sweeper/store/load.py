@@ -7,7 +7,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -41,6 +41,8 @@ from sweeper.store.paths import Paths
 from sweeper.store.rows import is_apart, read_metrics, read_names
 from sweeper.store.tuned import TrialSettings
 from sweeper.summary import show_params
+
+IntArray: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 def load(folder: str | Path, *, everything: bool = False) -> SweepResult:
@@ -85,8 +87,8 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
     points: list[Any] = []
     kept_trials: list[list[Outcome]] = []
     has_test, tested = bool(store.meta.get("n_test")), list[Tested]()
-    numbers: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
-    tunings: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
+    numbers: list[IntArray] = []
+    tunings: list[IntArray] = []
     failures: list[FailureReport] = []
     asked = asked_trials(store)
     unasked = unasked_trials(store, asked)
@@ -141,6 +143,7 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
         for each, point in zip(told, points, strict=True)
     ]
     test = tested if has_test else None
+    compare_by = read_names(store.meta.get("compare_by", []))
     return SweepResult(
         points,
         numbers,
@@ -154,7 +157,8 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
         paired=bool(store.meta.get("paired", False)),
         budgets=[one.budget for one in asked],
         groups=[one.group for one in asked],
-        compare_by=read_names(store.meta.get("compare_by", [])),
+        compare_by=compare_by,
+        asks=_asks(asked, numbers) if compare_by else None,
         earlier=len(unasked) if everything else 0,
         metrics=metrics if of_program else (*CLASSIC, *metrics),
         declared=None
@@ -197,6 +201,14 @@ def _unmeasured(points: Sequence[ProgramPoint], metrics: Sequence[Metric]) -> li
             trials = plural(len(values), "trial")
             found.append(f"{metric.name} is missing or not a number in {lacking} of {trials}")
     return found
+
+
+def _asks(asked: Sequence[AskedTrials], numbers: Sequence[IntArray]) -> list[IntArray]:
+    """For each point the ask of each of its trials."""
+    return [
+        np.array(one.asks_of(own.tolist()), dtype=np.int64)
+        for one, own in zip(asked, numbers, strict=True)
+    ]
 
 
 def _declared(
