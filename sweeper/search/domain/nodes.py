@@ -135,8 +135,8 @@ class Product(Node):
 
 
 @dataclass(frozen=True)
-class Sum(Node):
-    """Its parts' points, one part after the other."""
+class _OneOfParts(Node):
+    """Each point is one of a part; the first number of a place chooses which."""
 
     parts: tuple[Node, ...]
 
@@ -156,6 +156,11 @@ class Sum(Node):
     @property
     def may_repeat(self) -> bool:
         return True
+
+
+@dataclass(frozen=True)
+class Sum(_OneOfParts):
+    """Its parts' points, one part after the other."""
 
     def points(self, rng: np.random.Generator) -> Iterator[Named]:
         for part in self.parts:
@@ -177,28 +182,10 @@ class Sum(Node):
 
 
 @dataclass(frozen=True)
-class Mixture(Node):
+class Mixture(_OneOfParts):
     """Its parts' points, drawn from the parts in proportion to their weights."""
 
-    parts: tuple[Node, ...]
     weights: tuple[float, ...]
-
-    @functools.cached_property
-    def names(self) -> tuple[str, ...]:
-        return _union(self.parts)
-
-    @functools.cached_property
-    def size(self) -> int | None:
-        sizes = [part.size for part in self.parts]
-        return None if None in sizes else sum(size for size in sizes if size is not None)
-
-    @functools.cached_property
-    def dimensions(self) -> int:
-        return 1 + max(part.dimensions for part in self.parts)
-
-    @property
-    def may_repeat(self) -> bool:
-        return True
 
     def points(self, rng: np.random.Generator) -> Iterator[Named]:
         """In each part its own order; one that is used up leaves its share to the others."""
