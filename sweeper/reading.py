@@ -96,7 +96,7 @@ def _place_of_program(ref: ObjectiveRef, backend: str, fd: int) -> Place:
     module = ref.module
     found = module.module if module.path is None else Path(module.path)
     prepare(program.PRELOAD, installed_imports(found))
-    return HelperProcess("reading the program", fd, program.PRELOAD, {})
+    return HelperProcess("reading the program", fd, program.PRELOAD, program.ENVIRONMENT)
 
 
 def _place(given: ModuleType | str | Path, backend: str, fd: int) -> Place:

@@ -78,6 +78,9 @@ EAGER, PACKED, COMPILED = "plain", "flat", "compiled"
 """The execution modes: one by one by torch itself, in packs, or in packs by a compiled step.  The
 stored values are the names of earlier releases."""
 
+ROOT = "root"
+"""The key, in the payload of a step, of what its replicas share with others (see `Work.root`)."""
+
 UNTRAINED = (CHECK, DESCRIBE, CHOOSE_MODE)
 """The stages that train nothing."""
 
@@ -266,6 +269,9 @@ class Work:
     together: int | None = None
     """Maximum number of replicas per job of this work; None: the queue's default.  No result
     depends on it."""
+    root: str = ""
+    """What its replicas share with others of the same root, so that a worker that has run one has
+    less to do for the next; empty: nothing.  No result depends on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,11 +285,13 @@ class Job:
     numbers: tuple[int, ...]
     payload: Mapping[str, Any] = field(default_factory=dict)
     expected: float | None = None
+    root: str = ""
+    """As `Work.root`."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default of a dataclass with slots takes several times as long, for every job.
         values = (self.id, self.point, self.kind, self.stage, self.numbers, self.payload)
-        return Job, (*values, self.expected)
+        return Job, (*values, self.expected, self.root)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,8 +17,10 @@ import numpy as np
 from sweeper.errors import UsageError
 from sweeper.failures import describe
 from sweeper.files import pack_arrays
+from sweeper.program.branches import branch, forget_roots
 from sweeper.program.metrics import read_values
 from sweeper.program.objective import ObjectiveRef, find_in, load_objective
+from sweeper.program.prepare import prepare
 from sweeper.program.spec import ProgramContext
 from sweeper.program.trial import Trial, in_arrays, last_values
 from sweeper.records import Job, Outcome, budget_of
@@ -60,9 +61,11 @@ def _run(
         context.metrics,
     )
     arguments = context.takes.arguments(params)
+    if isinstance(objective, type):
+        objective, arguments = branch(objective, context, arguments)
     if context.takes.trial:
         arguments["trial"] = trial
-    _prepare(trial, uses_torch=context.uses_torch)
+    prepare(trial.seed, trial.cores, uses_torch=context.uses_torch)
     found = _call(context, objective, arguments, trial)
     for name, value in found.items():
         if np.isnan(value):
@@ -118,8 +121,9 @@ def _opened(
 
 
 def close() -> None:
-    """Forget the objective of the last job."""
+    """Forget the objective of the last job, and what it built."""
     _opened.cache_clear()
+    forget_roots()
 
 
 def _folder(context: ProgramContext, job: Job, number: int) -> Path:
@@ -127,14 +131,3 @@ def _folder(context: ProgramContext, job: Job, number: int) -> Path:
     path = Path(context.folder.format(id=job.payload["id"], number=number))
     budget = budget_of(job.stage)
     return path if budget is None else path.with_name(f"{path.name}@{budget}")
-
-
-def _prepare(trial: Trial, *, uses_torch: bool) -> None:
-    """Seed the global generators, and give torch the trial's cores."""
-    random.seed(trial.seed)
-    np.random.seed(trial.seed)  # noqa: NPY002 - what objectives draw from
-    if uses_torch or "torch" in sys.modules:
-        import torch
-
-        torch.manual_seed(trial.seed)
-        torch.set_num_threads(trial.cores)

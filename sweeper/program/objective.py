@@ -17,7 +17,13 @@ from sweeper.signature import find_importable, main_globals, reference, without_
 TRIAL = "trial"
 """The parameter that receives the `Trial`."""
 
-_GIVE = "give a function, a generator function, or 'pkg.module:name'"
+SETUP, RUN = "setup", "run"
+"""The methods of a class whose trials share what `setup` built."""
+
+_GIVE = (
+    "give a function, a generator function, a class with the methods setup and run, or "
+    "'pkg.module:name'"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +58,8 @@ def find_objective(given: object) -> ObjectiveRef:
         module, _, name = given.rpartition(":")
         return ObjectiveRef(find_ref(module), name)
     if isinstance(given, type):
-        raise UsageError(f"objective={given!r} is a class, which cannot be swept: {_GIVE}")
-    if not inspect.isroutine(given):
+        check_class(given)
+    elif not inspect.isroutine(given):
         raise UsageError(f"objective={given!r} is a {type(given).__name__}: {_GIVE}")
     try:
         qualified = reference(given, "objective").partition(":")[2]
@@ -82,9 +88,24 @@ def load_objective(ref: ObjectiveRef) -> tuple[ModuleType, Callable[..., Any]]:
             near = suggestion(part, [name for name in vars(found) if not name.startswith("_")])
             raise UsageError(f"objective={ref.name!r}: {found!r} has no {part}{near}")
         found = getattr(found, part)
-    if isinstance(found, type) or not callable(found):
+    if isinstance(found, type):
+        check_class(found)
+    elif not callable(found):
         raise UsageError(f"objective={ref.name!r} is {found!r} (a {type(found).__name__}): {_GIVE}")
     return module, found
+
+
+def check_class(objective: type) -> None:
+    """Check that a class has the methods of an objective.
+
+    Raises:
+        UsageError: it lacks one.
+    """
+    for method in (SETUP, RUN):
+        if not callable(getattr(objective, method, None)):
+            raise UsageError(
+                f"objective={objective!r} is a class without a method {method}: {_GIVE}"
+            )
 
 
 def find_in(module: ModuleType, ref: ObjectiveRef, name: str) -> Any:
@@ -111,6 +132,10 @@ class Takes:
     """Whether it takes any others by name (`**params`)."""
     trial: bool
     """Whether it takes a `Trial`, by the name `trial`."""
+    shared: tuple[str, ...] = ()
+    """Of a class: those that `setup` names."""
+    own: tuple[str, ...] = ()
+    """Of a class: those that `run` names."""
 
     @classmethod
     def of(cls, objective: Callable[..., Any], name: str) -> Takes:

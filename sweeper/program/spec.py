@@ -15,11 +15,13 @@ class ProgramSpec:
     ref: ObjectiveRef
     takes: Takes
     yields: bool
-    """Whether it is a generator function."""
+    """Whether it is a generator function, or its `run` is."""
     sources: tuple[Source, ...]
     own_label: str
     stale: tuple[str, ...]
     """Labels of sources of which the process that read it had imported an earlier version."""
+    is_class: bool
+    """Whether it is a class whose trials share what `setup` built."""
     uses_torch: bool
 
 

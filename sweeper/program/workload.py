@@ -10,15 +10,16 @@ import contextlib
 import dataclasses
 import functools
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from sweeper.program.branches import root_of
 from sweeper.program.objective import ObjectiveRef
 from sweeper.program.spec import ProgramContext, ProgramSpec
-from sweeper.records import Metric, Outcome, Params, Planned, Point, Step, Target, Tuned
+from sweeper.records import ROOT, Metric, Outcome, Params, Planned, Point, Step, Target, Tuned
 from sweeper.settings import SweepSettings
 from sweeper.sources import read_source
 from sweeper.workload import Code, OpenWorkload, Planner, Source
@@ -28,6 +29,11 @@ EXECUTE = "sweeper.program.job:execute"
 
 PRELOAD = ("sweeper.program.job", "sweeper.program.reading")
 """Modules that workers and the helper process import before they begin."""
+
+
+ENVIRONMENT = {"MKL_CBWR": "AUTO"}
+"""Without it, on some processors a matrix product depends on where its operands lie in memory, and
+so on the trials that ran before."""
 
 
 class Place(Protocol):
@@ -128,8 +134,17 @@ class OpenProgram:
     @property
     def notes(self) -> Sequence[str]:
         """See `OpenWorkload`."""
+        name = self._spec.ref.name
+        if self._spec.is_class:
+            return (f"each trial is one run of the class {name}; {self._sharing}",)
         kind = "generator" if self._spec.yields else "function"
-        return (f"each trial is one call of the {kind} {self._spec.ref.name}",)
+        return (f"each trial is one call of the {kind} {name}",)
+
+    @property
+    def _sharing(self) -> str:
+        shared = self._spec.takes.shared
+        agree = f"trials that agree on {', '.join(shared)}" if shared else "all trials of a worker"
+        return f"{agree} share its setup"
 
     def check_params(self, params: Params, settings: SweepSettings) -> None:
         """See `OpenWorkload`."""
@@ -139,7 +154,8 @@ class OpenProgram:
     def planner(self, settings: SweepSettings, seed: int) -> Planner:
         """See `OpenWorkload`."""
         del settings, seed
-        return ProgramPlan()
+        takes, ref = self._spec.takes, self._spec.ref
+        return ProgramPlan(functools.partial(root_of, takes, ref) if self._spec.is_class else None)
 
     def check_steps(self, payloads: Iterable[Mapping[str, Any]], *, allow: bool) -> None:
         """See `OpenWorkload`; a program's steps say nothing."""
@@ -169,7 +185,7 @@ class OpenProgram:
             folder=str(Path(model_path).parent),
             uses_torch=self._spec.uses_torch,
         )
-        return Target(EXECUTE, context, None, PRELOAD)
+        return Target(EXECUTE, context, None, PRELOAD, ENVIRONMENT)
 
     def in_this_process(self, target: Target) -> contextlib.AbstractContextManager[None]:
         """See `OpenWorkload`."""
@@ -206,10 +222,15 @@ class ProgramPlan:
 
     tunings = 1
 
+    def __init__(self, root_of: Callable[[Params], str] | None = None) -> None:
+        """`root_of` gives the root of a point's trials; None: they share nothing."""
+        self._root_of = root_of
+
     def first(self, point: Point, *, check: bool) -> Planned:
         """A point's first step."""
         del check
-        return Planned(point.signature, Step.of(Tuned(None, {})))
+        payload = {} if self._root_of is None else {ROOT: self._root_of(point.params)}
+        return Planned(point.signature, Step.of(Tuned(None, payload)))
 
     def next(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
         """See `Planner`; no step of a program is followed by another."""

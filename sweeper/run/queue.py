@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 from sortedcontainers import SortedDict
 
 from sweeper.records import Job, Work
+from sweeper.run.roots import Roots
 
 
 @dataclass(slots=True)
@@ -42,6 +44,8 @@ class _Lane:
     shelf: Any = None
     """The sorted mapping in which `pop` finds this lane; None while none of it may start."""
     key: tuple[Any, ...] = ()
+    root: str = ""
+    """The root under which this lane is also filed; empty: none."""
 
     def add(self, work: Work) -> None:
         if not self.rests:
@@ -112,12 +116,18 @@ class Queue:
         self._begun = SortedDict()
         self._fresh = SortedDict()
         self._trials = SortedDict()
+        self._roots = Roots()
         self._queued = 0
         self._next_id = 0
 
     def __len__(self) -> int:
         """The number of queued replicas."""
         return self._queued
+
+    @property
+    def shares(self) -> bool:
+        """Whether work waits that has a root."""
+        return bool(self._roots)
 
     def add(self, work: Work) -> None:
         """Queue the work's replicas behind those of the same point and kind.
@@ -135,11 +145,16 @@ class Queue:
         self._queued += len(work.numbers)
         self._file(point)
 
-    def pop(self, free_slots: int = 1) -> Job | None:
+    def pop(self, free_slots: int = 1, root: str = "", others: Collection[str] = ()) -> Job | None:
         """The job to start now in a free slot; None if nothing may start.
 
         With several free slots the job gets at most its share of the queued replicas of its point
         and kind, so that no slot stays free while another slot's job has several.
+
+        Args:
+            free_slots: how many slots are free.
+            root: the root that the slot's worker holds; empty: none.
+            others: the roots that other workers hold.
         """
         if self._begun:
             shelf, kind = self._begun, "tuning"
@@ -149,7 +164,9 @@ class Queue:
             shelf, kind = self._trials, "trial"
         else:
             return None
-        point: _Point = shelf.peekitem(0)[1]
+        key, point = shelf.peekitem(0)
+        if kind == "trial":
+            point = self._roots.choose(root, others, key) or point
         lane = point.tuning if kind == "tuning" else point.trials
         share = math.ceil(lane.queued / free_slots)
         together = lane.rests[0].work.together or self._per_job
@@ -167,6 +184,7 @@ class Queue:
             numbers=numbers,
             payload=work.payload,
             expected=work.expected,
+            root=work.root,
         )
         self._next_id += 1
         return job
@@ -207,4 +225,13 @@ class Queue:
             del lane.shelf[lane.key]
         if shelf is not None:
             shelf[key] = point
+        self._file_by_root(point, lane, shelf, key)
         lane.shelf, lane.key = shelf, key
+
+    def _file_by_root(self, point: _Point, lane: _Lane, shelf: Any, key: tuple[Any, ...]) -> None:
+        """As `_shelve`, for trials that share a root with other points' trials."""
+        if lane.root and lane.shelf is not None:
+            self._roots.remove(lane.root, lane.key)
+        lane.root = lane.rests[0].work.root if shelf is self._trials else ""
+        if lane.root:
+            self._roots.add(lane.root, key, point)

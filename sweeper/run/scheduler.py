@@ -50,6 +50,8 @@ class _Worker:
 
     jobs: deque[Job] = field(default_factory=deque)
     """In order of execution: the first one runs."""
+    root: str = ""
+    """The root of the last job that it was handed."""
     open: set[int] = field(default_factory=set)
     """The numbers of the first job that have no outcome yet."""
     replicas: int = 0
@@ -67,6 +69,7 @@ class _Worker:
         if not self.jobs:
             self.open = set(job.numbers)
         self.jobs.append(job)
+        self.root = job.root or self.root
         self.replicas += len(job.numbers)
 
     def drop(self) -> Job:
@@ -149,10 +152,12 @@ class Scheduler:
         """Jobs to hand to workers now, idle slots first; the slots count as busy from now on."""
         started: list[Start] = []
         while self._idle:
-            job = self._next(len(self._idle))
+            slot: int = self._idle[0]
+            job = self._next(len(self._idle), slot)
             if job is None:
                 return started
-            slot: int = self._idle.pop(0)
+            slot = self._holder(job, slot)
+            self._idle.remove(slot)
             self._running[slot] = job
             self._hasty.add(slot)
             self._new.add(slot)
@@ -189,8 +194,20 @@ class Scheduler:
             worker.due, worker.stopped = math.inf, worker.jobs[0]
         return slots
 
-    def _next(self, free_slots: int) -> Job | None:
-        return self._returned.popleft() if self._returned else self._queue.pop(free_slots)
+    def _next(self, free_slots: int, slot: int) -> Job | None:
+        """The next job for a slot."""
+        if self._returned:
+            return self._returned.popleft()
+        if not self._queue.shares:
+            return self._queue.pop(free_slots)
+        held = self._workers[slot].root
+        others = {one.root for one in self._workers if one.root not in ("", held)}
+        return self._queue.pop(free_slots, held, others)
+
+    def _holder(self, job: Job, slot: int) -> int:
+        """The idle slot whose worker holds the job's root, or `slot`."""
+        holders = (one for one in self._idle if self._workers[one].root == job.root)
+        return next(holders, slot) if job.root else slot
 
     def _hand(self, slot: int, job: Job) -> Start:
         self._workers[slot].take(job)
@@ -205,7 +222,7 @@ class Scheduler:
         if min(worker.room, share) < worker.replicas:
             return started
         while min(worker.room, share) > 0:
-            job = self._next(len(self._workers))
+            job = self._next(len(self._workers), slot)
             if job is None:
                 break
             started.append(self._hand(slot, job))
