@@ -95,7 +95,7 @@ def _place_of_program(ref: ObjectiveRef, backend: str, fd: int) -> Place:
         return _Here(fd)
     module = ref.module
     found = module.module if module.path is None else Path(module.path)
-    prepare(program.PRELOAD, installed_imports(found))
+    prepare(program.PRELOAD, installed_imports(found) if ref.carried is None else ())
     return HelperProcess("reading the program", fd, program.PRELOAD, program.ENVIRONMENT)
 
 

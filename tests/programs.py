@@ -140,7 +140,3 @@ def as_many_as_its_number(x, trial):
 
 def positional(x, /):
     return x
-
-
-def make_closure():
-    return lambda x: x

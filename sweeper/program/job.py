@@ -18,6 +18,7 @@ from sweeper.errors import UsageError
 from sweeper.failures import describe
 from sweeper.files import pack_arrays
 from sweeper.program.branches import branch, forget_roots
+from sweeper.program.carried import unpack
 from sweeper.program.metrics import read_values
 from sweeper.program.objective import ObjectiveRef, find_in, load_objective
 from sweeper.program.prepare import prepare
@@ -63,6 +64,8 @@ def _run(
     arguments = context.takes.arguments(params)
     if isinstance(objective, type):
         objective, arguments = branch(objective, context, arguments)
+    elif context.ref.carried is not None:
+        objective = unpack(context.ref.carried)
     if context.takes.trial:
         arguments["trial"] = trial
     prepare(trial.seed, trial.cores, uses_torch=context.uses_torch)

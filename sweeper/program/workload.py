@@ -36,6 +36,12 @@ ENVIRONMENT = {"MKL_CBWR": "AUTO"}
 so on the trials that ran before."""
 
 
+_CARRIED = (
+    "no module has it, so workers get a copy: its identity is the hash of its code and of the "
+    "values that it uses"
+)
+
+
 class Place(Protocol):
     """Where the program is imported; functions get the number of a file first."""
 
@@ -134,11 +140,15 @@ class OpenProgram:
     @property
     def notes(self) -> Sequence[str]:
         """See `OpenWorkload`."""
+        return (self._about, _CARRIED) if self._spec.ref.carried is not None else (self._about,)
+
+    @property
+    def _about(self) -> str:
         name = self._spec.ref.name
         if self._spec.is_class:
-            return (f"each trial is one run of the class {name}; {self._sharing}",)
+            return f"each trial is one run of the class {name}; {self._sharing}"
         kind = "generator" if self._spec.yields else "function"
-        return (f"each trial is one call of the {kind} {name}",)
+        return f"each trial is one call of the {kind} {name}"
 
     @property
     def _sharing(self) -> str:
@@ -178,7 +188,7 @@ class OpenProgram:
         context = ProgramContext(
             self._spec.ref,
             self._spec.takes,
-            tuple((source.path, source.sha256) for source in self._spec.sources),
+            tuple((source.path, source.sha256) for source in self._files),
             seed=seed,
             cores=threads,
             metrics=tuple(metric.name for metric in self._metrics),
@@ -186,6 +196,14 @@ class OpenProgram:
             uses_torch=self._spec.uses_torch,
         )
         return Target(EXECUTE, context, None, PRELOAD, ENVIRONMENT)
+
+    @property
+    def _files(self) -> Sequence[Source]:
+        """The sources that are files: an objective that is carried is none."""
+        spec = self._spec
+        if spec.ref.carried is None:
+            return spec.sources
+        return [source for source in spec.sources if source.label != spec.own_label]
 
     def in_this_process(self, target: Target) -> contextlib.AbstractContextManager[None]:
         """See `OpenWorkload`."""
