@@ -109,6 +109,12 @@ def test_a_class_that_needs_arguments_fails_with_pythons_words(tmp_path):
     assert "missing 1 required positional argument: 'size'" in results.failures[0].message
 
 
+@pytest.mark.parametrize("given", [3, [{"head": 1}]])
+def test_branches_by_number_or_list_are_refused_with_what_to_write(tmp_path, given):
+    with pytest.raises(UsageError, match=r"branches=.*write them as points, Domain\(width="):
+        run(branches.Heads, tmp_path, branches=given)
+
+
 # -- the same bits, however it is run --------------------------------------------------------------
 
 
