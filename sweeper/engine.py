@@ -137,7 +137,10 @@ def _run(
         allow_changed_code=options.allow_changed_code,
     )
     try:
-        with _workers(opened, options, target, paths) as (backend, interrupts):
+        with (
+            _as_worker(opened, options, numerics),
+            _workers(options, target, paths) as (backend, interrupts),
+        ):
             width, timeout = options.settings.cores_per_trial, options.limits.trial_timeout
             scheduler = Scheduler(used, width, timeout=timeout)
             tidy = functools.partial(remove_checkpoints, paths)
@@ -207,14 +210,18 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-@contextlib.contextmanager
-def _workers(
-    opened: OpenWorkload, options: Options, target: Target, paths: Paths
-) -> Iterator[tuple[Any, Interrupts]]:
-    """A backend and its interrupts; on exit no worker is left."""
+def _as_worker(
+    opened: OpenWorkload, options: Options, numerics: int
+) -> contextlib.AbstractContextManager[None]:
+    """Context in which this process is a worker, if the backend has no processes of its own."""
     apart = find_backend(options.backend).own_processes
-    here = contextlib.nullcontext() if apart else opened.in_this_process(target)
-    with Interrupts() as interrupts, here:
+    return contextlib.nullcontext() if apart else opened.in_this_process(numerics)
+
+
+@contextlib.contextmanager
+def _workers(options: Options, target: Target, paths: Paths) -> Iterator[tuple[Any, Interrupts]]:
+    """A backend and its interrupts; on exit no worker is left."""
+    with Interrupts() as interrupts:
         backend = make_backend(
             options.backend,
             options.slots,
@@ -239,8 +246,11 @@ def _bind(
     """Check that the folder belongs to this sweep, and note what continues it."""
     identity = identify(opened.identity, options.settings, options.seed, options.curve_samples)
     bind(store, paths, identity, data_sha256=opened.data_sha256)
-    here = dict(opened.versions)
-    mixed = _follow_code(opened, selector, options, store, paths, view)
+    numerics = numerics_of(store.meta, paths.folder)
+    here = dict(opened.versions(numerics))
+    # Fingerprints are taken by matrix products, whose kernels a process chooses at its first one.
+    with _as_worker(opened, options, numerics):
+        mixed = _follow_code(opened, selector, options, store, paths, view)
     about, *others = opened.notes
     notes = [about, *(note for note in store.meta.get("notes", ()) if note != about), *others]
     if mixed:

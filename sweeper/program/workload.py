@@ -120,9 +120,9 @@ class OpenProgram:
             "metrics": [dataclasses.asdict(metric) for metric in self._metrics],
         }
 
-    @property
-    def versions(self) -> Mapping[str, str]:
+    def versions(self, numerics: int) -> Mapping[str, str]:
         """See `OpenWorkload`."""
+        del numerics
         return {"python": platform.python_version(), "numpy": np.__version__}
 
     @property
@@ -171,11 +171,11 @@ class OpenProgram:
         )
         return Target(EXECUTE, context, None, PRELOAD)
 
-    def in_this_process(self, target: Target) -> contextlib.AbstractContextManager[None]:
+    def in_this_process(self, numerics: int) -> contextlib.AbstractContextManager[None]:
         """See `OpenWorkload`."""
         from sweeper.program.inline import own_generators
 
-        del target
+        del numerics
         return own_generators()
 
     def take_fingerprints(self, points: Sequence[tuple[str, str]]) -> Sequence[str | None]:
