@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sweeper.errors import SettingsError
 from sweeper.importing import UnguardedCall, is_loading
 from sweeper.options import Options, check_tuning_inits, read_pack
+from sweeper.program.command import Command
 from sweeper.program.objective import is_objective
 from sweeper.program.workload import ProgramWorkload
 from sweeper.reading import read_problem, read_program
@@ -34,7 +35,13 @@ if TYPE_CHECKING:
 
 @accepts_earlier(module_name="module", param_selector="selector", sweep_cores="cores")
 def sweep(
-    module: ModuleType | str | Path | Callable[..., Any] | ProblemWorkload | ProgramWorkload,
+    module: ModuleType
+    | str
+    | Path
+    | Callable[..., Any]
+    | Command
+    | ProblemWorkload
+    | ProgramWorkload,
     selector: ParamSelector | Domain | UpdatedDomain | list[Params] | Explorer | str | Path,
     cores: int = 4,
     hparams: str | HyperparameterSettings = "fast",
@@ -61,9 +68,9 @@ def sweep(
 ) -> SweepResult:
     """Tune every point that `selector` asks for, train its trials, and return the results.
 
-    A program is not tuned: each trial is one call of its objective.  What only a problem has cannot
-    be given with it: `cores`, `hparams`, `tuning_inits`, `save_models`, `checkpoint_every`,
-    `curve_samples` and `pack`.
+    A program is not tuned: each trial is one call of its objective, or one run of its command.
+    What only a problem has cannot be given with it: `cores`, `hparams`, `tuning_inits`,
+    `save_models`, `checkpoint_every`, `curve_samples` and `pack`.
 
     To resume an interrupted sweep, call it again with the same folder.
 
@@ -73,7 +80,7 @@ def sweep(
             a generator function of the parameters in a module or a script, or its name
             `"pkg.module:name"` or `"path.py:name"`.  It gives a number (the metric `value`) or a
             dict of named numbers; a generator yields them for each iteration, and the last count.
-            A parameter named `trial` receives a `Trial`.
+            A parameter named `trial` receives a `Trial`.  Or a `Command`: any executable.
         selector: decides which points to try; a folder may be resumed with another selector.  Or
             the points themselves: a finite `Domain`, all of whose points are tried, a list, or an
             `Explorer` (or the path of the file that has one).
@@ -83,7 +90,7 @@ def sweep(
         hparams: tuning preset (`"fastest"`, `"fast"`, `"slow"`, `"slowest"`; `"ranges-fast"` and
             so on tune as earlier releases did) or a `HyperparameterSettings`.
         folder: where to store everything; default: `out/<problem name>`, or of a program
-            `out/<module>.<name>`.
+            `out/<module>.<name>`, of a command `out/<script>`.
         trials: number of trials per point; only with a `Domain`, a list of points, or an
             `Explorer` for points that do not say it themselves.
         tuning_inits: with `method="ranges"`, the minimum number of initialisations that a tuning
@@ -136,7 +143,7 @@ def sweep(
     """
     if is_loading():
         raise UnguardedCall
-    of_program = isinstance(module, ProgramWorkload) or is_objective(module)
+    of_program = isinstance(module, ProgramWorkload | Command) or is_objective(module)
     if of_program:
         _check_for_program(
             cores=cores,

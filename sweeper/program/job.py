@@ -1,4 +1,4 @@
-"""Executes a job in a worker: calls the objective for each trial and yields the outcomes."""
+"""Executes a job in a worker: one call, or one run, for each trial, and yields the outcomes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ import numpy as np
 from sweeper.errors import UsageError
 from sweeper.failures import describe
 from sweeper.files import pack_arrays
+from sweeper.program.command import Command
 from sweeper.program.metrics import read_values
 from sweeper.program.objective import ObjectiveRef, find_in, load_objective
+from sweeper.program.process import CommandFailed, run_command
 from sweeper.program.spec import ProgramContext
 from sweeper.program.trial import Trial, in_arrays, last_values
-from sweeper.records import Job, Outcome, budget_of
+from sweeper.records import Job, Outcome, Params, budget_of
 from sweeper.signature import decode, seed_sequence
 from sweeper.sources import check_sources
 
@@ -38,6 +40,8 @@ def execute(context: ProgramContext, fd: int | None, job: Job) -> Iterator[Outco
             outcome = replace(outcome, metrics=metrics, arrays=pack_arrays(history))
         except KeyboardInterrupt:
             raise
+        except CommandFailed as error:
+            outcome = replace(outcome, failure=error.failure)
         except BaseException as error:  # noqa: BLE001 - one that calls sys.exit fails, too
             outcome = replace(outcome, failure=describe(error))
         yield replace(outcome, ended=time.time())
@@ -47,18 +51,13 @@ def _run(
     context: ProgramContext, job: Job, number: int
 ) -> tuple[dict[str, float], Mapping[str, Any]]:
     """A trial's metrics, and its history by metric."""
-    module, objective = _opened(context.ref, context.sources)
-    params = decode(job.payload["params"], lambda name: find_in(module, context.ref, name))
-    sequence = seed_sequence(context.seed, job.point, number)
-    trial = Trial(
-        number,
-        int(sequence.generate_state(1, np.uint32)[0]) >> 1,
-        params,
-        _folder(context, job, number),
-        context.cores,
-        budget_of(job.stage),
-        context.metrics,
-    )
+    ref = context.ref
+    if isinstance(ref, Command):
+        trial = _trial(context, job, number, decode(job.payload["params"]))
+        return run_command(ref, trial, context.sources, context.metrics), {}
+    module, objective = _opened(ref, context.sources)
+    params = decode(job.payload["params"], lambda name: find_in(module, ref, name))
+    trial = _trial(context, job, number, params)
     arguments = context.takes.arguments(params)
     if context.takes.trial:
         arguments["trial"] = trial
@@ -68,6 +67,19 @@ def _run(
         if np.isnan(value):
             sys.stderr.write(f"sweeper: trial {number}: {name} is NaN\n")
     return found, in_arrays(trial.history)
+
+
+def _trial(context: ProgramContext, job: Job, number: int, params: Params) -> Trial:
+    sequence = seed_sequence(context.seed, job.point, number)
+    return Trial(
+        number,
+        int(sequence.generate_state(1, np.uint32)[0]) >> 1,
+        params,
+        _folder(context, job, number),
+        context.cores,
+        budget_of(job.stage),
+        context.metrics,
+    )
 
 
 def _call(

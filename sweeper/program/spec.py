@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sweeper.program.command import Command
 from sweeper.program.objective import ObjectiveRef, Takes
 from sweeper.workload import Source
 
@@ -12,7 +13,7 @@ from sweeper.workload import Source
 class ProgramSpec:
     """What the driver knows of a program."""
 
-    ref: ObjectiveRef
+    ref: ObjectiveRef | Command
     takes: Takes
     yields: bool
     """Whether it is a generator function."""
@@ -27,7 +28,7 @@ class ProgramSpec:
 class ProgramContext:
     """What all trials of a sweep share."""
 
-    ref: ObjectiveRef
+    ref: ObjectiveRef | Command
     takes: Takes
     sources: tuple[tuple[str, str], ...]
     """Path and SHA-256 of the program's files when it was read."""

@@ -1,7 +1,7 @@
 """A program as a workload.
 
 The driver does not import the program: a helper process reads it, or this one if there is no
-helper.
+helper.  A command is not imported at all.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sweeper.program.command import Command
 from sweeper.program.objective import ObjectiveRef
 from sweeper.program.spec import ProgramContext, ProgramSpec
 from sweeper.records import Metric, Outcome, Params, Planned, Point, Step, Target, Tuned
@@ -46,16 +47,18 @@ class Place(Protocol):
 class ProgramWorkload:
     """See `Workload`."""
 
-    def __init__(self, ref: ObjectiveRef, place: Place, metrics: Sequence[Metric]) -> None:
-        """The objective at `ref`; `metrics` are those that are declared."""
+    def __init__(
+        self, ref: ObjectiveRef | Command, place: Place, metrics: Sequence[Metric]
+    ) -> None:
+        """The objective at `ref`, or a command; `metrics` are those that are declared."""
         self._ref, self._place, self._metrics = ref, place, tuple(metrics)
 
     @functools.cached_property
     def spec(self) -> ProgramSpec:
-        """What is known of the program; waits until it is imported.
+        """What is known of the program; waits until an objective is imported.
 
         Raises:
-            UsageError: it cannot be imported.
+            UsageError: it cannot be imported, or a command cannot be started.
             BackendError: the helper process cannot be started, or dies.
         """
         spec: ProgramSpec = self._place.call("sweeper.program.reading:read_spec", self._ref)
@@ -69,7 +72,7 @@ class ProgramWorkload:
     @property
     def module(self) -> str:
         """See `Workload`."""
-        return self._ref.module.module
+        return "" if isinstance(self._ref, Command) else self._ref.module.module
 
     def expect_tuning(self) -> None:
         """See `Workload`; nothing is tuned."""
@@ -91,7 +94,11 @@ class OpenProgram:
     @property
     def identity(self) -> Mapping[str, Any]:
         """The program's name stands under `problem`, as a problem's does."""
-        return {"workload": "program", "problem": self._spec.ref.name}
+        ref = self._spec.ref
+        own: dict[str, Any] = {"workload": "program", "problem": ref.name}
+        if isinstance(ref, Command):
+            own |= {"command": list(ref.argv), "patterns": ref.metrics}
+        return own
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -128,13 +135,19 @@ class OpenProgram:
     @property
     def notes(self) -> Sequence[str]:
         """See `OpenWorkload`."""
+        ref = self._spec.ref
+        if isinstance(ref, Command):
+            return (f"each trial is one run of the command {ref.shown}",)
         kind = "generator" if self._spec.yields else "function"
-        return (f"each trial is one call of the {kind} {self._spec.ref.name}",)
+        return (f"each trial is one call of the {kind} {ref.name}",)
 
     def check_params(self, params: Params, settings: SweepSettings) -> None:
         """See `OpenWorkload`."""
         del settings
-        self._spec.takes.arguments(params)
+        if isinstance(self._spec.ref, Command):
+            self._spec.ref.check(params)
+        else:
+            self._spec.takes.arguments(params)
 
     def planner(self, settings: SweepSettings, seed: int) -> Planner:
         """See `OpenWorkload`."""
