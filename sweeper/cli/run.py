@@ -31,6 +31,7 @@ from sweeper.errors import SettingsError, UsageError, suggestion
 from sweeper.files import current_folder
 from sweeper.importing import is_path
 from sweeper.program.objective import is_objective
+from sweeper.program.spec import RAISE
 from sweeper.program.workload import ProgramWorkload
 from sweeper.records import DIRECTIONS
 from sweeper.run.backends import DEFAULT
@@ -183,6 +184,14 @@ def run(
             "first.",
         ),
     ] = None,
+    on_error: Annotated[
+        str,
+        typer.Option(
+            metavar="raise|record",
+            help="What an exception in an iteration of a generator does: the trial fails, or ends "
+            "with what it yielded before.",
+        ),
+    ] = RAISE,
     hparams: Annotated[
         str,
         typer.Option(metavar="PRESET", help="Tuning effort: fastest, fast, slow or slowest."),
@@ -273,6 +282,7 @@ def run(
         hparams=hparams,
         fields=tuple(settings or ()),
         metrics=_read_metrics(metrics or ()),
+        on_error=on_error,
         folder=folder,
         as_json=as_json,
         quiet=quiet,
@@ -317,6 +327,7 @@ class _Run:
     fields: tuple[str, ...]
     metrics: dict[str, str] | None
     """Of a program: directions by name; None: none is given."""
+    on_error: str
     folder: Path | None
     as_json: bool
     quiet: bool
@@ -398,13 +409,17 @@ def _opened(
                 f"--metric {next(iter(arguments.metrics))}: a problem declares its metrics in its "
                 "module; --metric goes with a program, pkg.module:name"
             )
+        if arguments.on_error != RAISE:
+            raise UsageError(
+                f"--on-error {arguments.on_error}: it goes with a program, pkg.module:name"
+            )
         return read_problem(module, backend)
     if arguments.race:
         raise UsageError(
             "--race: it compares perf_val, which a program does not have: give --selector race "
             "--option metric=NAME --option direction=maximize or minimize"
         )
-    return read_program(module, backend, arguments.metrics)
+    return read_program(module, backend, arguments.metrics, arguments.on_error)
 
 
 def _nothing_own() -> Mapping[str, Any]:
