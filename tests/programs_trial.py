@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +15,7 @@ def walk(rate, trial, upto=6, every=1):
     saved = trial.load()
     place = 0.0 if saved is None else float(saved["place"])
     for step in range(len(trial.history), trial.budget or upto):
+        note(step)
         die(trial, step)
         place += rate * random.random() + np.random.random()  # noqa: NPY002
         yield {"place": place}
@@ -26,6 +28,7 @@ def reported_walk(rate, trial, upto=6):
     saved = trial.load()
     place = 0.0 if saved is None else float(saved["place"])
     for step in range(len(trial.history), trial.budget or upto):
+        note(step)
         die(trial, step)
         place += rate * random.random() + np.random.random()  # noqa: NPY002
         trial.report(place=place)
@@ -36,6 +39,7 @@ def endless_walk(rate, trial):
     saved = trial.load()
     place = 0.0 if saved is None else float(saved["place"])
     while True:
+        note(len(trial.history))
         place += random.random()
         yield {"place": place}
         trial.save(place=place)
@@ -53,3 +57,14 @@ def die(trial, step):
         mark.touch()
         os.kill(int(os.environ.get("PROGRAMS_DRIVER", os.getpid())), signal.SIGKILL)
         signal.pause()  # the worker ends with its driver
+
+
+def note(step):
+    """Append the step to the file PROGRAMS_STEPS, if that is set."""
+    if path := os.environ.get("PROGRAMS_STEPS"):
+        with Path(path).open("a") as file:
+            file.write(f"{step}\n")
+
+
+def with_artifacts(x, trial):
+    return x, {"odd": np.array([1, 3])} if x else {}

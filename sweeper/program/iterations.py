@@ -36,7 +36,7 @@ def iterate(iterations: Generator[Any, Any, Any], trial: Trial, *, record: bool)
             raised = describe(cause).detail
         if not trial.history:
             raise ValueError("the objective has yielded nothing: expected a dict of named numbers")
-        if not raised and trial.should_stop and trial.has_saved:
+        if not raised and trial.should_stop and _may_save(iterations, trial):
             _let_save(iterations, trial)
     return raised
 
@@ -56,6 +56,11 @@ def _take(iterations: Generator[Any, Any, Any], trial: Trial) -> None:
         except Exception as error:  # noqa: BLE001 - whatever the objective raises
             raise _IterationError(error) from None
         trial.keep(values)
+
+
+def _may_save(iterations: Generator[Any, Any, Any], trial: Trial) -> bool:
+    """Whether the objective has saved, or names `save`: no other is run on in vain."""
+    return trial.has_saved or "save" in iterations.gi_code.co_names
 
 
 def _let_save(iterations: Generator[Any, Any, Any], trial: Trial) -> None:

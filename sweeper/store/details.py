@@ -33,10 +33,7 @@ class StoredTrials:
 
     def histories(self) -> Mapping[int, Mapping[str, Array]]:
         """See `TrialRecords`."""
-        return {
-            one.number: history_of(one)
-            for one in self._outcomes("failure IS NULL", ())
-        }
+        return {one.number: history_of(one) for one in self._outcomes("failure IS NULL", ())}
 
     def artifacts(self) -> Mapping[int, tuple[Path, str]]:
         """See `TrialRecords`."""
@@ -72,7 +69,8 @@ def note_of_raised(store: Store) -> list[str]:
     lines = str(first.info[RAISED]).strip().splitlines()
     which = f"trial {first.number}" + (f" with budget {budget}" if budget else "")
     they = "counts with what it" if len(found) == 1 else "count with what they"
-    return [
+    note = (
         f"{plural(len(found), 'trial')} raised an exception in an iteration and {they} yielded "
         f"before; the first, {which} of {show_params(decode(params))}: {lines[-1]}"
-    ]
+    )
+    return [note]
