@@ -14,6 +14,7 @@ from sweeper.importing import UnguardedCall, is_loading
 from sweeper.options import Options, check_tuning_inits, read_pack
 from sweeper.program.command import Command
 from sweeper.program.objective import is_objective
+from sweeper.program.spec import RAISE
 from sweeper.program.workload import ProgramWorkload
 from sweeper.reading import read_problem, read_program
 from sweeper.records import Metric, Params
@@ -65,6 +66,7 @@ def sweep(
     progress: bool | None = None,
     allow_changed_code: bool = False,
     metrics: Mapping[str, str] | Sequence[Metric] | None = None,
+    on_error: str = RAISE,
 ) -> SweepResult:
     """Tune every point that `selector` asks for, train its trials, and return the results.
 
@@ -129,6 +131,9 @@ def sweep(
         metrics: only with a program: its metrics, such as `{"acc": "maximize", "loss":
             "minimize"}`, or a list of `Metric`.  By the first that has a direction points are
             judged.  Others that trials measure are recorded, too, without a direction.
+        on_error: only with a program: what an exception in one iteration of a generator does.
+            `"raise"`: the trial fails.  `"record"`: the trial ends there, with what it yielded
+            before as its result, and the exception is stored with it; a note counts them.
 
     Raises:
         UsageError: the problem, the settings, a parameter or the folder is invalid; the message
@@ -154,13 +159,7 @@ def sweep(
             curve_samples=curve_samples,
             pack=pack,
         )
-    if metrics is not None and isinstance(module, ProgramWorkload):
-        raise SettingsError(f"metrics={metrics!r}: this program was opened with its own")
-    if metrics is not None and not of_program:
-        raise SettingsError(
-            f"metrics={metrics!r}: a problem declares its own in its module; metrics= goes with a "
-            "program"
-        )
+    _check_of_program(module, of_program=of_program, metrics=metrics, on_error=on_error)
     options = _read_options(
         cores=cores,
         hparams=hparams,
@@ -186,7 +185,7 @@ def sweep(
         if isinstance(module, ProblemWorkload | ProgramWorkload):
             workload = module
         elif of_program:
-            workload = stack.enter_context(read_program(module, backend, metrics))
+            workload = stack.enter_context(read_program(module, backend, metrics, on_error))
         else:
             # An objective is a program, so this is none of the callables.
             workload = stack.enter_context(read_problem(cast("Any", module), backend))
@@ -213,6 +212,22 @@ def _check_for_program(**given: Any) -> None:
             )
 
 
+def _check_of_program(module: object, *, of_program: bool, metrics: object, on_error: str) -> None:
+    """Refuse arguments that go with a program which `sweep` is to open.
+
+    Raises:
+        SettingsError: one is given with a problem, or with a program that is open.
+    """
+    given = {"metrics": metrics} if metrics is not None else {}
+    given |= {"on_error": on_error} if on_error != RAISE else {}
+    for name, value in given.items():
+        if isinstance(module, ProgramWorkload):
+            raise SettingsError(f"{name}={value!r}: this program was opened with its own")
+        if not of_program:
+            own = "a problem declares its own in its module; " if name == "metrics" else ""
+            raise SettingsError(f"{name}={value!r}: {own}{name}= goes with a program")
+
+
 def preview(
     workload: ProblemWorkload | ProgramWorkload, selector: ParamSelector, **arguments: Any
 ) -> Preview:
@@ -228,7 +243,7 @@ def preview(
     given.apply_defaults()
     asked = given.arguments
     limits = Limits(*(asked.pop(name) for name in _LIMITS))
-    for name in ("module", "selector", "trials", "metrics"):
+    for name in ("module", "selector", "trials", "metrics", "on_error"):
         del asked[name]
     return preview_of(workload, selector, _read_options(limits=limits, **asked))
 

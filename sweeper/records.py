@@ -31,6 +31,13 @@ class Reference(str):
 ADDED = "added"
 """The folder, inside a sweep's, of points that another process has added."""
 
+ARTIFACTS = "artifacts.npz"
+"""The file, in a trial's folder, of the arrays that a program returned beside its metrics."""
+
+ARTIFACTS_SHA256, RAISED = "sweeper.artifacts_sha256", "sweeper.raised"
+"""Texts that an outcome of a program may have: the checksum of that file, and the traceback of an
+exception in an iteration that ended the trial and was recorded.  No metric has such a name."""
+
 FINAL = "final"
 """The group of the trials that judge: fresh ones of the points that earlier groups have chosen."""
 

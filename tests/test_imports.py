@@ -40,9 +40,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     # A module's file is found under the name that its classes are stored by.
     "importing": BASE | {"signature"},
     "sources": BASE | {"importing", "workload"},
-    # Results sum themselves up, with intervals.
+    # Results sum themselves up, with intervals, and read artifacts.
     "summary": BASE | {"stats"},
-    "results": BASE | {"stats", "summary"},
+    "results": BASE | {"stats", "summary", "files"},
     **{folder: LEAVES | {folder} for folder in FOLDERS},
     "study": LEAVES | FOLDERS,
     # The engine knows a workload, not what it is.

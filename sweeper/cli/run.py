@@ -33,6 +33,7 @@ from sweeper.files import current_folder
 from sweeper.importing import is_path
 from sweeper.program import command as program
 from sweeper.program.objective import is_objective
+from sweeper.program.spec import RAISE
 from sweeper.program.workload import ProgramWorkload
 from sweeper.run.backends import DEFAULT
 from sweeper.search.selectors import SHIPPED
@@ -186,6 +187,14 @@ def run(
             "first. Of a command also a regular expression, see below.",
         ),
     ] = None,
+    on_error: Annotated[
+        str,
+        typer.Option(
+            metavar="raise|record",
+            help="What an exception in an iteration of a generator does: the trial fails, or ends "
+            "with what it yielded before.",
+        ),
+    ] = RAISE,
     hparams: Annotated[
         str,
         typer.Option(metavar="PRESET", help="Tuning effort: fastest, fast, slow or slowest."),
@@ -294,6 +303,7 @@ def run(
         hparams=hparams,
         fields=tuple(settings or ()),
         metrics=read_metrics(metrics or ()),
+        on_error=on_error,
         folder=folder,
         as_json=as_json,
         quiet=quiet,
@@ -340,6 +350,7 @@ class _Run:
     fields: tuple[str, ...]
     metrics: Metrics
     """Of a program."""
+    on_error: str
     folder: Path | None
     as_json: bool
     quiet: bool
@@ -423,13 +434,17 @@ def _opened(
                 f"--metric {next(iter(metrics.directions))}: a problem declares its metrics in its "
                 "module; --metric goes with a program, pkg.module:name"
             )
+        if arguments.on_error != RAISE:
+            raise UsageError(
+                f"--on-error {arguments.on_error}: it goes with a program, pkg.module:name"
+            )
         return read_problem(given, backend)
     if arguments.race:
         raise UsageError(
             "--race: it compares perf_val, which a program does not have: give --selector race "
             "--option metric=NAME --option direction=maximize or minimize"
         )
-    return read_program(given, backend, metrics.directions)
+    return read_program(given, backend, metrics.directions, arguments.on_error)
 
 
 def _given(arguments: _Run) -> str | program.Command:

@@ -24,6 +24,11 @@ class ProgramSpec:
     uses_torch: bool
 
 
+RAISE, RECORD = ON_ERROR = ("raise", "record")
+"""What an exception in one iteration of a generator does: it fails the trial; or the trial ends
+there, with what it has yielded before as its result, and the exception is stored with it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProgramContext:
     """What all trials of a sweep share."""
@@ -36,6 +41,10 @@ class ProgramContext:
     cores: int
     metrics: tuple[str, ...]
     """The names of the declared metrics."""
+    on_error: str
+    """What an exception in an iteration of a generator does (see `ON_ERROR`)."""
+    checkpoints: str
+    """The folder of checkpoints."""
     folder: str
     """The path of a trial's own folder, with placeholders for `id` and `number`."""
     uses_torch: bool

@@ -16,9 +16,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sweeper.errors import SettingsError
 from sweeper.program.command import Command
 from sweeper.program.objective import ObjectiveRef
-from sweeper.program.spec import ProgramContext, ProgramSpec
+from sweeper.program.spec import ON_ERROR, RAISE, ProgramContext, ProgramSpec
 from sweeper.records import Metric, Outcome, Params, Planned, Point, Step, Target, Tuned
 from sweeper.settings import SweepSettings
 from sweeper.sources import read_source
@@ -48,10 +49,22 @@ class ProgramWorkload:
     """See `Workload`."""
 
     def __init__(
-        self, ref: ObjectiveRef | Command, place: Place, metrics: Sequence[Metric]
+        self,
+        ref: ObjectiveRef | Command,
+        place: Place,
+        metrics: Sequence[Metric],
+        on_error: str = RAISE,
     ) -> None:
-        """The objective at `ref`, or a command; `metrics` are those that are declared."""
+        """The objective at `ref`, or a command; `metrics` are those that are declared.
+
+        Raises:
+            SettingsError: `on_error` is none of `ON_ERROR`.
+        """
+        if on_error not in ON_ERROR:
+            choices = " or ".join(map(repr, ON_ERROR))
+            raise SettingsError(f"on_error={on_error!r}: choose {choices}")
         self._ref, self._place, self._metrics = ref, place, tuple(metrics)
+        self._on_error = on_error
 
     @functools.cached_property
     def spec(self) -> ProgramSpec:
@@ -82,14 +95,17 @@ class ProgramWorkload:
         del seed, threads
         if self.spec.uses_torch:  # once, instead of once a worker
             self._place.load(("torch",))
-        return OpenProgram(self.spec, self._place, self._metrics)
+        return OpenProgram(self.spec, self._place, self._metrics, self._on_error)
 
 
 class OpenProgram:
     """See `OpenWorkload`."""
 
-    def __init__(self, spec: ProgramSpec, place: Place, metrics: tuple[Metric, ...]) -> None:
+    def __init__(
+        self, spec: ProgramSpec, place: Place, metrics: tuple[Metric, ...], on_error: str
+    ) -> None:
         self._spec, self._place, self._metrics = spec, place, metrics
+        self._on_error = on_error
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -171,7 +187,7 @@ class OpenProgram:
         allow_changed_code: bool,
     ) -> Target:
         """See `OpenWorkload`."""
-        del numerics, checkpoints, checkpoint_every, curve_samples, save_models, allow_changed_code
+        del numerics, checkpoint_every, curve_samples, save_models, allow_changed_code
         context = ProgramContext(
             self._spec.ref,
             self._spec.takes,
@@ -179,6 +195,8 @@ class OpenProgram:
             seed=seed,
             cores=threads,
             metrics=tuple(metric.name for metric in self._metrics),
+            on_error=self._on_error,
+            checkpoints=checkpoints,
             folder=str(Path(model_path).parent),
             uses_torch=self._spec.uses_torch,
         )

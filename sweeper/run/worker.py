@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.errors import BackendError, DiskError, SweeperError
-from sweeper.files import current_folder, explained
+from sweeper.files import current_folder, explained, open_standard_streams
 from sweeper.records import Job, Outcome, Target
 from sweeper.run.channel import Channel
 
@@ -167,10 +167,7 @@ def _settle(setup: Setup) -> None:
         os.sched_setaffinity(0, setup.cores)
     if setup.log is not None:
         with explained(Path(setup.log)):
-            log = os.open(setup.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        for stream in (1, 2):
-            os.dup2(log, stream)
-        os.close(log)
+            _print_to(setup.log)
         # Line buffering, so that output before a crash is kept.
         for text in (sys.stdout, sys.stderr):
             if isinstance(text, io.TextIOWrapper):  # a module may have replaced it
@@ -181,15 +178,49 @@ def _settle(setup: Setup) -> None:
 def _settle_again(setup: Setup) -> None:
     """Undo what the last job changed in the process, so that the next one does not see it."""
     _go_to(setup.folder)
-    with contextlib.suppress(OSError):  # the model closed its output, or the log is gone
-        printed = os.fstat(1)
-        # A model may have redirected its output to a file of its own.
-        ours = setup.log is not None and os.path.samestat(printed, Path(setup.log).stat())
-        if ours and printed.st_size > MOST_LOGGED:
-            os.ftruncate(1, 0)
+    if setup.log is not None:
+        with contextlib.suppress(OSError):  # the log's folder is gone
+            _print_again_to(setup.log)
     if setup.cores:
         with contextlib.suppress(OSError):  # the system has taken these cores away
             os.sched_setaffinity(0, setup.cores)
+
+
+def _print_to(log: str) -> None:
+    """Let the descriptors 1 and 2 be the end of this file."""
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    os.close(file)
+
+
+def _print_again_to(log: str) -> None:
+    """Undo what the last job did to the output: closed it, redirected it, or filled the log."""
+    if not all(map(_is_open, (0, 1, 2))):
+        open_standard_streams()
+    if not all(_is_file(fd, log) for fd in (1, 2)):
+        _print_to(log)
+    for fd, name in ((1, "stdout"), (2, "stderr")):
+        first = getattr(sys, f"__{name}__")
+        if first is None or first.closed:
+            first = open(fd, "w", buffering=1, closefd=False, encoding="utf-8")  # noqa: SIM115
+            setattr(sys, f"__{name}__", first)
+        setattr(sys, name, first)
+    if os.fstat(1).st_size > MOST_LOGGED:
+        os.ftruncate(1, 0)
+
+
+def _is_open(fd: int) -> bool:
+    with contextlib.suppress(OSError):
+        os.fstat(fd)
+        return True
+    return False
+
+
+def _is_file(fd: int, path: str) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.fstat(fd), os.stat(path))  # noqa: PTH116 - fast
+    return False
 
 
 def _go_to(folder: str | None) -> None:
