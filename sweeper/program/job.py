@@ -55,9 +55,10 @@ def _run(
         int(sequence.generate_state(1, np.uint32)[0]) >> 1,
         params,
         _folder(context, job, number),
-        context.cores,
+        job.width,
         budget_of(job.stage),
         context.metrics,
+        context.devices,
     )
     arguments = context.takes.arguments(params)
     if context.takes.trial:

@@ -25,6 +25,7 @@ class Trial:
         cores: int,
         budget: int | None = None,
         declared: Sequence[str] = (),
+        devices: int = 0,
     ) -> None:
         self.number = number
         """From 0, within its point."""
@@ -35,6 +36,9 @@ class Trial:
         """The point's parameters, as the selector gave them."""
         self.cores = cores
         """How many cores it has."""
+        self.devices = tuple(f"cuda:{place}" for place in range(devices))
+        """The names of its devices: they are the only ones that its process sees, so the first is
+        `"cuda:0"` in every trial.  Empty: the sweep deals out none."""
         self.budget = budget
         """How many iterations it was asked for; None: as many as it likes."""
         self.history: list[dict[str, float]] = []

@@ -156,15 +156,24 @@ class OpenProgram:
         curve_samples: int,
         save_models: bool,
         allow_changed_code: bool,
+        devices: int = 0,
     ) -> Target:
         """See `OpenWorkload`."""
-        del numerics, checkpoints, checkpoint_every, curve_samples, save_models, allow_changed_code
+        del (
+            threads,
+            numerics,
+            checkpoints,
+            checkpoint_every,
+            curve_samples,
+            save_models,
+            allow_changed_code,
+        )
         context = ProgramContext(
             self._spec.ref,
             self._spec.takes,
             tuple((source.path, source.sha256) for source in self._spec.sources),
             seed=seed,
-            cores=threads,
+            devices=devices,
             metrics=tuple(metric.name for metric in self._metrics),
             folder=str(Path(model_path).parent),
             uses_torch=self._spec.uses_torch,
