@@ -156,8 +156,11 @@ class OpenWorkload(Protocol):
         curve_samples: int,
         save_models: bool,
         allow_changed_code: bool,
+        devices: int = 0,
     ) -> Target:
         """What workers execute, with its context, descriptors and environment.
+
+        `devices` is how many each trial gets.
 
         Trials are saved in the folder `checkpoints`, where `checkpoint_every` seconds have passed.
         """

@@ -86,10 +86,11 @@ def _trial(context: ProgramContext, job: Job, number: int, params: Params) -> Tr
         int(sequence.generate_state(1, np.uint32)[0]) >> 1,
         params,
         _folder(context, job, number),
-        context.cores,
+        job.width,
         budget_of(job.stage),
         context.metrics,
         _checkpoints(context, job, number) if context.takes.trial else None,
+        context.devices,
     )
 
 
@@ -146,7 +147,7 @@ def _checkpoints(context: ProgramContext, job: Job, number: int) -> Checkpoints:
         "params": job.payload["params"],
         "number": number,
         "seed": context.seed,
-        "cores": context.cores,
+        "cores": job.width,
         "budget": budget is not None,  # how large it is only says how far it goes
         "sources": sorted(sha256 for _, sha256 in context.sources),
     }

@@ -38,7 +38,8 @@ class ProgramContext:
     sources: tuple[tuple[str, str], ...]
     """Path and SHA-256 of the program's files when it was read."""
     seed: int
-    cores: int
+    devices: int
+    """How many each trial gets."""
     metrics: tuple[str, ...]
     """The names of the declared metrics."""
     on_error: str

@@ -185,15 +185,16 @@ class OpenProgram:
         curve_samples: int,
         save_models: bool,
         allow_changed_code: bool,
+        devices: int = 0,
     ) -> Target:
         """See `OpenWorkload`."""
-        del numerics, checkpoint_every, curve_samples, save_models, allow_changed_code
+        del threads, numerics, checkpoint_every, curve_samples, save_models, allow_changed_code
         context = ProgramContext(
             self._spec.ref,
             self._spec.takes,
             tuple((source.path, source.sha256) for source in self._spec.sources),
             seed=seed,
-            cores=threads,
+            devices=devices,
             metrics=tuple(metric.name for metric in self._metrics),
             on_error=self._on_error,
             checkpoints=checkpoints,

@@ -212,8 +212,10 @@ class OpenProblem:
         curve_samples: int,
         save_models: bool,
         allow_changed_code: bool,
+        devices: int = 0,
     ) -> Target:
         """See `OpenWorkload`."""
+        del devices
         context = TrainContext(
             problem=self._spec.ref,
             sources=tuple((source.path, source.sha256) for source in self._spec.sources),
