@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -75,15 +75,20 @@ def root_of(takes: Takes, ref: ObjectiveRef, params: Params) -> str:
 
 
 def branch(
-    objective: type, context: ProgramContext, arguments: Mapping[str, Any]
+    objective: type,
+    ref: ObjectiveRef,
+    context: ProgramContext,
+    arguments: Mapping[str, Any],
+    cores: int,
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
     """The method `run` of an object of the trial's own, set up, and the arguments that it gets."""
     takes = context.takes
-    key = (objective, context.seed, shared_key(takes, context.ref, arguments))
+    # With other threads it may differ in its last bits.
+    key = (objective, context.seed, cores, shared_key(takes, ref, arguments))
     if key not in _ROOTS:
         _ROOTS.clear()  # before the next is built: both may be large
         shared = {name: arguments[name] for name in takes.shared if name in arguments}
-        _ROOTS[key] = _set_up(objective, context, key[2], shared)
+        _ROOTS[key] = _set_up(objective, context, key, shared)
     try:
         own = copy.deepcopy(_ROOTS[key])
     except Exception as error:  # noqa: BLE001 - copying runs the user's code
@@ -103,7 +108,9 @@ def branch(
     return getattr(own, RUN), others
 
 
-_ROOTS: dict[tuple[type, int, str], Any] = {}
+_Key: TypeAlias = tuple[type, int, int, str]
+
+_ROOTS: dict[_Key, Any] = {}
 """The last root, or none."""
 
 
@@ -112,10 +119,11 @@ def forget_roots() -> None:
     _ROOTS.clear()
 
 
-def _set_up(objective: type, context: ProgramContext, key: str, shared: Mapping[str, Any]) -> Any:
-    """A root: a function of the sweep's seed and the shared parameters alone."""
-    seed = int(seed_sequence(context.seed, key).generate_state(1, np.uint32)[0]) >> 1
-    prepare(seed, context.cores, uses_torch=context.uses_torch)
+def _set_up(objective: type, context: ProgramContext, key: _Key, shared: Mapping[str, Any]) -> Any:
+    """A root: a function of the sweep's seed, the shared parameters and the cores alone."""
+    _, sweep_seed, cores, shared_sha256 = key
+    seed = int(seed_sequence(sweep_seed, shared_sha256).generate_state(1, np.uint32)[0]) >> 1
+    prepare(seed, cores, uses_torch=context.uses_torch)
     root = objective()
     root.setup(**shared)
     return root

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import random
 import sys
 from typing import Any
 
-import numpy as np
+from sweeper.program.random_state import seed_random
 
 THREADS = tuple(
     f"{library}_NUM_THREADS" for library in ("OMP", "MKL", "OPENBLAS", "BLIS", "NUMEXPR")
@@ -20,13 +19,11 @@ def prepare(seed: int, cores: int, *, uses_torch: bool) -> None:
 
     torch is imported if the program uses it, so that it is seeded before the program imports it.
     """
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - what objectives draw from
+    seed_random(seed, with_torch=uses_torch)
     set_threads(cores)
-    if uses_torch or "torch" in sys.modules:
+    if "torch" in sys.modules:
         import torch
 
-        torch.manual_seed(seed)
         torch.set_num_threads(cores)
 
 
@@ -42,8 +39,8 @@ def set_threads(cores: int) -> None:
     """
     if cores in _limits:
         return
+    restore_threads()
     os.environ.update(dict.fromkeys(THREADS, str(cores)))
-    _limits.clear()
     try:
         from threadpoolctl import threadpool_limits
     except ImportError:

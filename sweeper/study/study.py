@@ -263,6 +263,7 @@ class Study:
             most_cores=self._most_cores if tuning else None,
             together=self._pack if self._planner.in_packs(step) else None,
             root=step.payload.get(ROOT, ""),
+            width=point.width,
         )
 
     def _work_again(self, job: Job, numbers: tuple[int, ...]) -> Work:
@@ -280,6 +281,7 @@ class Study:
             most_cores=self._most_cores if job.kind == "tuning" else None,
             together=1,
             root=job.root,
+            width=job.width,
         )
 
     def _after(self, state: PointState) -> float | None:
