@@ -196,9 +196,12 @@ def run(
         ),
     ] = RAISE,
     hparams: Annotated[
-        str,
-        typer.Option(metavar="PRESET", help="Tuning effort: fastest, fast, slow or slowest."),
-    ] = "fast",
+        str | None,
+        typer.Option(
+            metavar="PRESET",
+            help="Tuning effort: fastest, fast, slow or slowest [default: fast].",
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Change one field of the preset."),
@@ -206,7 +209,7 @@ def run(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Show what would be trained and how long it takes; train nothing."
+            "--dry-run", help="Show what would be run and how long it takes; run nothing."
         ),
     ] = False,
     folder: Annotated[
@@ -346,7 +349,7 @@ class _Run:
     selector: str | None
     options: tuple[str, ...]
     seed: int
-    hparams: str
+    hparams: str | None
     fields: tuple[str, ...]
     metrics: Metrics
     """Of a program."""
@@ -521,7 +524,10 @@ def _read_stop_when(written: Sequence[str], minutes: float | None) -> StopWhen:
     return StopWhen.read({**limits, "hours": minutes / 60})
 
 
-def _read_settings(preset: str, written: Sequence[str]) -> HyperparameterSettings:
+def _read_settings(preset: str | None, written: Sequence[str]) -> HyperparameterSettings | None:
+    """The settings of --hparams and --set; None: neither is given."""
+    if preset is None and not written:
+        return None
     settings = get_settings(preset)
     known = [field.name for field in dataclasses.fields(settings)]
     changes = read_named("--set", written)

@@ -6,7 +6,6 @@ import hashlib
 import inspect
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -21,13 +20,15 @@ from sweeper.errors import UsageError
 from sweeper.failures import describe
 from sweeper.files import pack_arrays
 from sweeper.program.artifacts import save_artifacts, split
+from sweeper.program.branches import branch, forget_roots
+from sweeper.program.carried import unpack
 from sweeper.program.checkpoints import Checkpoints
 from sweeper.program.command import Command
 from sweeper.program.iterations import iterate
 from sweeper.program.metrics import read_values
 from sweeper.program.objective import ObjectiveRef, find_in, load_objective
+from sweeper.program.prepare import prepare
 from sweeper.program.process import CommandFailed, run_command
-from sweeper.program.random_state import seed_random
 from sweeper.program.spec import RECORD, ProgramContext
 from sweeper.program.trial import Trial, in_arrays, last_values
 from sweeper.records import ARTIFACTS_SHA256, RAISED, Job, Outcome, Params, budget_of
@@ -70,9 +71,13 @@ def _run(context: ProgramContext, job: Job, number: int) -> Result:
     params = decode(job.payload["params"], lambda name: find_in(module, ref, name))
     trial = _trial(context, job, number, params)
     arguments = context.takes.arguments(params)
+    if isinstance(objective, type):
+        objective, arguments = branch(objective, ref, context, arguments, job.width)
+    elif ref.carried is not None:
+        objective = unpack(ref.carried)
     if context.takes.trial:
         arguments["trial"] = trial
-    _prepare(trial, uses_torch=context.uses_torch)
+    prepare(trial.seed, trial.cores, uses_torch=context.uses_torch)
     trial.begin()
     metrics, texts = _call(context, objective, arguments, trial)
     trial.end()
@@ -130,8 +135,9 @@ def _opened(
 
 
 def close() -> None:
-    """Forget the objective of the last job."""
+    """Forget the objective of the last job, and what it built."""
     _opened.cache_clear()
+    forget_roots()
 
 
 def _folder(context: ProgramContext, job: Job, number: int) -> Path:
@@ -150,6 +156,7 @@ def _checkpoints(context: ProgramContext, job: Job, number: int) -> Checkpoints:
         "cores": job.width,
         "budget": budget is not None,  # how large it is only says how far it goes
         "sources": sorted(sha256 for _, sha256 in context.sources),
+        "carried": getattr(getattr(context.ref, "carried", None), "sha256", ""),
     }
     identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     folder = Path(context.checkpoints) / job.point
@@ -159,12 +166,3 @@ def _checkpoints(context: ProgramContext, job: Job, number: int) -> Checkpoints:
 def _name(number: int, budget: int | None) -> str:
     """Of a trial's files; each budget has its own."""
     return str(number) if budget is None else f"{number}@{budget}"
-
-
-def _prepare(trial: Trial, *, uses_torch: bool) -> None:
-    """Seed the random generators, and give torch the trial's cores."""
-    seed_random(trial.seed, with_torch=uses_torch)
-    if "torch" in sys.modules:
-        import torch
-
-        torch.set_num_threads(trial.cores)
