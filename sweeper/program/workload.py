@@ -125,7 +125,7 @@ class OpenProgram:
         ref = self._spec.ref
         own: dict[str, Any] = {"workload": "program", "problem": ref.name}
         if isinstance(ref, Command):
-            own |= {"command": list(ref.argv), "patterns": ref.metrics}
+            own |= {"command": list(ref.argv), "patterns": dict(ref.metrics or {})}
         return own
 
     @property
