@@ -11,6 +11,7 @@ import pytest
 
 import sweeper
 from simulation import outcome, trials
+from sweeper import cli
 from sweeper.errors import BackendError, SettingsError
 from sweeper.records import Died, Failure, Job, Outcome, Recorded, Result, Start, Target
 from sweeper.run.backends.local import LocalBackend
@@ -328,6 +329,24 @@ def test_a_sweep_without_room_on_any_device_ends_and_can_go_on(gpus, tmp_path) -
     gpus.write_text("0, GPU-aaa, 5000, 24576\n")
     results = run(tmp_path, devices=1, min_free_memory="1 GiB", device_wait=0)
     assert len(results.to_dataframe()) == 8
+
+
+def test_the_command_line_deals_out_devices_and_widths(gpus, tmp_path) -> None:
+    module = tmp_path / "seen.py"
+    module.write_text(
+        "import os\n"
+        "def objective(w, *, trial):\n"
+        "    return {'cores': trial.cores, 'seen': os.environ['CUDA_VISIBLE_DEVICES'] == 'GPU-ccc'}\n"
+    )
+    told = (
+        "--grid w=1 --trials 1 --devices cuda:2 --cores-per-trial w --min-free-memory 2GiB --quiet"
+    )
+    arguments = ["run", f"{module}:objective", *told.split(), "--folder", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as ended:
+        cli.run_and_exit(arguments)
+    assert ended.value.code == 0
+    frame = sweeper.load(tmp_path / "out").to_dataframe()
+    assert (list(frame["cores"]), list(frame["seen"])) == ([1.0], [1.0])
 
 
 def test_what_has_no_worker_processes_or_is_a_problem_has_no_devices(gpus, tmp_path) -> None:
