@@ -22,12 +22,21 @@ from sweeper.cli.command import Metrics, read_metrics
 from sweeper.cli.common import (
     FAILED,
     Command,
-    CoresPerTrial,
     TotalCores,
     print_results,
     say,
 )
 from sweeper.cli.manual import how_to_add
+from sweeper.cli.resources import (
+    Devices,
+    DevicesPerTrial,
+    DeviceWait,
+    MinFreeMemory,
+    PerDevice,
+    Width,
+    read_devices,
+    read_width,
+)
 from sweeper.errors import SettingsError, UsageError, suggestion
 from sweeper.files import current_folder
 from sweeper.importing import is_path
@@ -138,7 +147,12 @@ def run(
         ),
     ] = None,
     total_cores: TotalCores = None,
-    cores_per_trial: CoresPerTrial = 1,
+    cores_per_trial: Width = "1",
+    devices: Devices = None,
+    per_device: PerDevice = 1,
+    devices_per_trial: DevicesPerTrial = 1,
+    min_free_memory: MinFreeMemory = None,
+    device_wait: DeviceWait = 60.0,
     pack: Annotated[
         str,
         typer.Option(
@@ -315,7 +329,12 @@ def run(
             "cores": cores,
             "tuning_inits": tuning_inits,
             "total_cores": total_cores,
-            "cores_per_trial": cores_per_trial,
+            "cores_per_trial": read_width(cores_per_trial),
+            "devices": read_devices(devices),
+            "per_device": per_device,
+            "devices_per_trial": devices_per_trial,
+            "min_free_memory": min_free_memory,
+            "device_wait": device_wait,
             "pack": int(pack) if pack.isdecimal() and len(pack) < 10 else pack,
             "max_tries": max_tries,
             "stop_after_failures": stop_after_failures,
