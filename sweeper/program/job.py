@@ -8,7 +8,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -41,32 +40,34 @@ def execute(context: ProgramContext, fd: int | None, job: Job) -> Iterator[Outco
     del fd
     for number in job.numbers:
         started, own = time.time(), os.getpid()
-        outcome = Outcome(job.point, job.stage, number, started, started)
+        result: Result = {}, b"", {}
+        failure = None
         try:
-            metrics, history, texts = _run(context, job, number)
-            outcome = replace(outcome, metrics=metrics, arrays=pack_arrays(history), info=texts)
+            result = _run(context, job, number)
         except KeyboardInterrupt:
             raise
         except CommandFailed as error:
-            outcome = replace(outcome, failure=error.failure)
+            failure = error.failure
         except BaseException as error:  # noqa: BLE001 - one that calls sys.exit fails, too
-            outcome = replace(outcome, failure=describe(error))
+            failure = describe(error)
         if os.getpid() != own:  # the objective has forked, and this child came back from it
             os._exit(0)
-        yield replace(outcome, ended=time.time())
+        metrics, arrays, texts = result
+        when = started, time.time()
+        yield Outcome(job.point, job.stage, number, *when, metrics, arrays, failure, texts)
 
 
 Texts = dict[str, str]
 
-Result = tuple[dict[str, float], Mapping[str, Any], Texts]
-"""A trial's metrics, its history by metric, and texts by name (see `records.RAISED`)."""
+Result = tuple[dict[str, float], bytes, Texts]
+"""A trial's metrics, its history as arrays, and texts by name (see `records.RAISED`)."""
 
 
 def _run(context: ProgramContext, job: Job, number: int) -> Result:
     ref = context.ref
     if isinstance(ref, Command):
         trial = _trial(context, job, number, decode(job.payload["params"]))
-        return run_command(ref, trial, context.sources, context.metrics), {}, {}
+        return run_command(ref, trial, context.sources, context.metrics), b"", {}
     module, objective = _opened(ref, context.sources)
     params = decode(job.payload["params"], lambda name: find_in(module, ref, name))
     trial = _trial(context, job, number, params)
@@ -78,10 +79,11 @@ def _run(context: ProgramContext, job: Job, number: int) -> Result:
     if context.takes.trial:
         arguments["trial"] = trial
     prepare(trial.seed, trial.cores, uses_torch=context.uses_torch)
-    trial.begin()
+    if context.takes.trial:
+        trial.begin()
     metrics, texts = _call(context, objective, arguments, trial)
     trial.end()
-    return metrics, in_arrays(trial.history), texts
+    return metrics, pack_arrays(in_arrays(trial.history)), texts
 
 
 def _trial(context: ProgramContext, job: Job, number: int, params: Params) -> Trial:
@@ -108,6 +110,8 @@ def _call(
     """The metrics of one call: of a generator, and of a function that only reports, the last."""
     given = objective(**arguments)
     if inspect.isgenerator(given):
+        if not context.takes.trial:
+            trial.begin()
         raised = iterate(given, trial, record=context.on_error == RECORD)
         return last_values(trial.history), ({RAISED: raised} if raised else {})
     if trial.budget is not None and not context.takes.trial:
@@ -140,9 +144,9 @@ def close() -> None:
     forget_roots()
 
 
-def _folder(context: ProgramContext, job: Job, number: int) -> Path:
-    path = Path(context.folder.format(id=job.payload["id"], number=number))
-    return path.with_name(_name(number, budget_of(job.stage)))
+def _folder(context: ProgramContext, job: Job, number: int) -> str:
+    name = _name(number, budget_of(job.stage))
+    return context.folder.format(id=job.payload["id"], number=name)
 
 
 def _checkpoints(context: ProgramContext, job: Job, number: int) -> Checkpoints:
