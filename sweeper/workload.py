@@ -157,10 +157,12 @@ class OpenWorkload(Protocol):
         curve_samples: int,
         save_models: bool,
         allow_changed_code: bool,
+        keep_ends: bool = False,
     ) -> Target:
         """What workers execute, with its context, descriptors and environment.
 
-        Trials are saved in the folder `checkpoints`, where `checkpoint_every` seconds have passed.
+        Trials are saved in the folder `checkpoints`, where `checkpoint_every` seconds have passed;
+        with `keep_ends` also each one's end, for others to begin from it.
         """
 
     def in_this_process(self, target: Target) -> contextlib.AbstractContextManager[None]:

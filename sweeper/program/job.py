@@ -22,8 +22,8 @@ from sweeper.program.metrics import read_values
 from sweeper.program.objective import ObjectiveRef, find_in, load_objective
 from sweeper.program.spec import ProgramContext
 from sweeper.program.trial import Trial, in_arrays, last_values
-from sweeper.records import Job, Outcome, budget_of
-from sweeper.signature import decode, seed_sequence
+from sweeper.records import Job, Outcome, budget_of, file_suffix
+from sweeper.signature import decode, lineage_numbers, seed_sequence
 from sweeper.sources import check_sources
 
 
@@ -49,15 +49,16 @@ def _run(
     """A trial's metrics, and its history by metric."""
     module, objective = _opened(context.ref, context.sources)
     params = decode(job.payload["params"], lambda name: find_in(module, context.ref, name))
-    sequence = seed_sequence(context.seed, job.point, number)
+    sequence = seed_sequence(context.seed, job.point, number, *lineage_numbers(job.stage))
     trial = Trial(
         number,
         int(sequence.generate_state(1, np.uint32)[0]) >> 1,
         params,
-        _folder(context, job, number),
+        _folder(context, job.payload["id"], job.stage, number),
         context.cores,
         budget_of(job.stage),
         context.metrics,
+        _parent_folder(context, job),
     )
     arguments = context.takes.arguments(params)
     if context.takes.trial:
@@ -122,11 +123,18 @@ def close() -> None:
     _opened.cache_clear()
 
 
-def _folder(context: ProgramContext, job: Job, number: int) -> Path:
-    """A trial's own folder; each budget has its own."""
-    path = Path(context.folder.format(id=job.payload["id"], number=number))
-    budget = budget_of(job.stage)
-    return path if budget is None else path.with_name(f"{path.name}@{budget}")
+def _folder(context: ProgramContext, point_id: int, stage: str, number: int) -> Path:
+    """A trial's own folder; each budget and each parent has its own."""
+    path = Path(context.folder.format(id=point_id, number=number))
+    return path.with_name(path.name + file_suffix(stage))
+
+
+def _parent_folder(context: ProgramContext, job: Job) -> Path | None:
+    """The folder of the trial that the job's begin from."""
+    parent = job.payload.get("parent")
+    if parent is None:
+        return None
+    return _folder(context, parent["payload"]["id"], parent["stage"], parent["number"])
 
 
 def _prepare(trial: Trial, *, uses_torch: bool) -> None:

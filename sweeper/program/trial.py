@@ -25,18 +25,23 @@ class Trial:
         cores: int,
         budget: int | None = None,
         declared: Sequence[str] = (),
+        parent_folder: Path | None = None,
     ) -> None:
         self.number = number
         """From 0, within its point."""
         self.seed = seed
-        """Its own seed, from 0 to 2**31 - 1: it depends on the sweep's seed, the point and the
-        number alone.  random, numpy and torch are seeded from it where they are imported."""
+        """Its own seed, from 0 to 2**31 - 1: it depends on the sweep's seed, the point, the number
+        and its parents alone.  random, numpy and torch are seeded from it where they are
+        imported."""
         self.params = params
         """The point's parameters, as the selector gave them."""
         self.cores = cores
         """How many cores it has."""
         self.budget = budget
         """How many iterations it was asked for; None: as many as it likes."""
+        self.parent_folder = parent_folder
+        """The folder of the trial that it begins from, to be read only; None: it begins from
+        nothing.  It exists if that trial has asked for its own."""
         self.history: list[dict[str, float]] = []
         """What was reported or yielded, an entry per iteration."""
         self._folder, self._declared = folder, declared

@@ -156,9 +156,11 @@ class OpenProgram:
         curve_samples: int,
         save_models: bool,
         allow_changed_code: bool,
+        keep_ends: bool = False,
     ) -> Target:
         """See `OpenWorkload`."""
         del numerics, checkpoints, checkpoint_every, curve_samples, save_models, allow_changed_code
+        del keep_ends  # what a trial writes into its folder stays there
         context = ProgramContext(
             self._spec.ref,
             self._spec.takes,

@@ -212,6 +212,7 @@ class OpenProblem:
         curve_samples: int,
         save_models: bool,
         allow_changed_code: bool,
+        keep_ends: bool = False,
     ) -> Target:
         """See `OpenWorkload`."""
         context = TrainContext(
@@ -227,6 +228,7 @@ class OpenProblem:
             checkpoint_every=checkpoint_every,
             numerics=numerics,
             allow_changed_code=allow_changed_code,
+            keep_ends=keep_ends,
         )
         return Target(EXECUTE, context, self._fd, PRELOAD, environment_of(numerics))
 
