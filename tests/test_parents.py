@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import sweeper
+from sweeper.errors import UsageError
 from sweeper.records import (
     Asked,
     Parent,
@@ -17,12 +22,15 @@ from sweeper.records import (
     lineage_of,
     trial_stage,
 )
-from sweeper.search import Ask, ParamSelector
+from sweeper.results import METRICS
+from sweeper.search import Ask, ParamSelector, Perturb, PopulationBasedTraining, Truncate
+from sweeper.show.export import json_text
 from sweeper.store.database import Store
+from sweeper.store.load import read_results
 from sweeper.store.paths import Paths
-from sweeper.testing.loop import memory
+from sweeper.testing.loop import memory, sweep
 from sweeper.testing.selectors import simulate
-from sweeper.testing.toy import point_of
+from sweeper.testing.toy import ToyBackend, never, point_of
 from sweeper.train.checkpoints import Checkpoints
 from sweeper.train.data.samples import shuffled
 from sweeper.train.streams import Streams
@@ -66,6 +74,14 @@ def family(params, child=None, trials=2, children=3):
 
 
 # -- identity -------------------------------------------------------------------------------------
+
+
+def test_a_child_does_not_draw_what_its_parent_drew():
+    stages = ("trial@2", trial_stage(2, "1-" + "5e" * 8), trial_stage(1, "1-" + "5f" * 8))
+    drawn = [
+        Streams(0, "5e" * 32, stage, 0).generator("order").integers(1 << 40) for stage in stages
+    ]
+    assert len(set(drawn)) == len(drawn)
 
 
 def test_stages_have_the_lineage():
@@ -257,3 +273,143 @@ class Forgetful(ParamSelector):
         assert paths
         for path in paths:
             path.unlink()
+
+
+@pytest.mark.parametrize("pack", ["off", "auto"])
+def test_a_child_of_another_shape_or_optimiser_fails_with_words(pack, tmp_path):
+    source = PROBLEM.replace(
+        "weight_decay: float = 0.0", 'weight_decay: float = 0.0, opt="adamw"'
+    ).replace('"adamw", "weight', 'opt, "weight')
+    selector = Family(
+        lambda _: Ask({"hidden": 3}, 1, 1),
+        lambda told: Ask({"hidden": 5}, 1, 1, told[0].as_parent(0)),
+        lambda told: Ask({"hidden": 3, "opt": "sgd"}, 1, 1, told[0].as_parent(0)),
+    )
+    shape, optimiser = swept(tmp_path / "out", selector, source, pack=pack).failures
+    assert "0.weight is float32 of shape (5, 2), in its parent float32 of shape (3, 2)" in str(
+        shape
+    )
+    assert "its optimiser is sgd, its parent's is adamw" in str(optimiser)
+    assert generation_of(shape.key[-1]) == 1
+
+
+def test_a_lineage_keeps_the_split_of_its_first_trial():
+    jobs = []
+
+    class Noting(ToyBackend):
+        def start_one(self, start):
+            jobs.append(start.job)
+            super().start_one(start)
+
+    backend = Noting(0, 0.0, never)
+    interrupts = SimpleNamespace(signal=None)
+    sweep(family((1, "x")), 2, memory(), backend, interrupts, backend.clock)
+    found = [job for job in jobs if "parent" in job.payload]
+    assert {generation_of(lineage_of(job.stage)) for job in found} == {1, 2}
+    assert {job.payload["parent"]["first"] for job in found} == {1}
+
+
+# -- results --------------------------------------------------------------------------------------
+
+
+def test_rows_of_different_parents_stay_apart():
+    store = memory()
+    selector = Family(
+        lambda _: Ask((1, "x"), 2, 2),
+        lambda told: Ask((2, "x"), 2, 2, told[0].as_parent(0)),
+        lambda told: Ask((2, "x"), 2, 2, told[0].as_parent(1)),
+        lambda told: Ask((2, "x"), 1, 2, told[0].as_parent(1)),
+    )
+    simulate(selector, 2, store)
+    results = read_results(store)
+    assert [len(numbers) for numbers in results.trial_numbers] == [2, 2, 3]
+    assert [one and one.trial for one in results.parents] == [None, 0, 1]
+    assert len({results.key(place) for place in range(3)}) == 3
+    # What is compared are the trials of the last generation, and those of each parent are a point.
+    assert len(results.comparable()) == 2
+    assert results.best().params == (2, "x")
+    assert [len(one.perf_val) for one in results.comparable().by("param_0")] == [5]
+    assert "1 row of other groups, budgets or generations" in str(results.compare())
+    rows = results.rows()
+    assert [row["parent"] for row in rows] == [""] * 2 + ["1 x #0"] * 2 + ["1 x #1"] * 3
+    assert [row["generation"] for row in rows] == [0] * 2 + [1] * 5
+    assert len(results.where(generation=1)) == 2
+    assert "generation  parent" in str(results.summary())
+    first, second, _ = json.loads(json_text({}, results))["points"]
+    assert "lineage" not in first
+    assert second["parent"]["trial"] == 0
+    assert second["generation"] == 1
+
+
+# -- population-based training --------------------------------------------------------------------
+
+
+def far(params, number, stage):
+    """The objective is how near a setting is to 4; every generation shows it anew."""
+    return dict.fromkeys(METRICS, -abs(params[0] - 4))
+
+
+def test_a_population_moves_to_the_best_settings():
+    store = memory()
+    points = [(float(value),) for value in (1, 2, 3, 9, 20)]
+    made = PopulationBasedTraining(points, "perf_val", 5, 12, Truncate(0.4), budget=2)
+    simulate(made, 3, store, measured=far)
+    results = read_results(store)
+    last = results.comparable()
+    assert {generation_of(lineage) for lineage in last.lineages} == {11}
+    assert abs(last.best().params[0] - 4) < 0.3
+    assert min(abs(value - 4) for (value,) in points) == 1
+
+
+@pytest.mark.parametrize("factors", [(0.0, 1.0), (2.0, 1.0), ("a", 1.0)])
+def test_factors_that_make_no_range_are_refused(factors):
+    with pytest.raises(UsageError):
+        Perturb(*factors)
+
+
+def test_only_numbers_are_perturbed():
+    generator = np.random.default_rng(0)
+    assert [Perturb()(value, generator) for value in (True, "x", None)] == [True, "x", None]
+    assert isinstance(Perturb()(50, generator), int)
+    assert 0.8 <= Perturb()(1.0, generator) <= 1.2
+
+
+@pytest.mark.parametrize("backend", ["inline", "local"])
+def test_a_program_begins_where_its_parent_ended(backend, tmp_path):
+    selector = PopulationBasedTraining(
+        [{"rate": 1.0}, {"rate": 2.0}, {"rate": 3.0}], "value", 3, 3, direction="maximize", seed=1
+    )
+    found = sweeper.sweep(climbs, selector, folder=tmp_path, backend=backend, progress=False)
+    assert not found.failures
+    # Each generation adds its rate to what its parent had come to.
+    rates = {}
+    for place, point in enumerate(found):
+        (value,), parent = point.metrics["value"], found.parents[place]
+        before = 0.0 if parent is None else rates[parent.params["rate"], parent.lineage]
+        rates[point.params["rate"], found.lineages[place]] = value
+        assert value == before + point.params["rate"]
+    assert len(found) == 9
+
+
+def climbs(rate, trial):
+    before = 0.0
+    if trial.parent_folder is not None:
+        before = float((trial.parent_folder / "value").read_text())
+    (trial.folder / "value").write_text(repr(before + rate))
+    return before + rate
+
+
+def test_a_population_of_a_problem_is_the_same_killed_and_resumed_on_two_cores(tmp_path):
+    points = [{"hidden": 3, "lr": rate} for rate in (0.001, 0.05, 0.2)]
+
+    def population(generations=3):
+        return PopulationBasedTraining(
+            points, "loss_val", 3, generations, Truncate(0.34), direction="minimize"
+        )
+
+    quiet = swept(tmp_path / "quiet", population())
+    assert not quiet.failures
+    swept(tmp_path / "out", population(2), backend="local", total_cores=2)
+    swept(tmp_path / "out", population(), backend="local", total_cores=2, checkpoint_every=0)
+    assert outcomes(tmp_path / "out") == outcomes(tmp_path / "quiet")
+    assert [name for name in quiet.lineages if name]
