@@ -59,6 +59,7 @@ def only(results: SweepResult, places: Sequence[int]) -> SweepResult:
         compare_by=results.compare_by,
         earlier=sum(place >= len(results) - results.earlier for place in places),
         asks=chosen(results.asks),
+        records=chosen(results.records) if results.records else None,
     )
 
 

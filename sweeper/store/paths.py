@@ -95,9 +95,9 @@ class Paths:
         """The curves of a point's trials of this stage."""
         return self.points / str(point_id) / f"curves{file_suffix(stage)}.npz"
 
-    def trial(self, point_id: int, number: int) -> Path:
-        """A trial's own folder."""
-        return self.points / str(point_id) / f"{TRIAL}s" / str(number)
+    def trial(self, point_id: int, number: int, stage: str = TRIAL) -> Path:
+        """A trial's own folder; of a program each budget and each parent has its own."""
+        return self.points / str(point_id) / f"{TRIAL}s" / f"{number}{file_suffix(stage)}"
 
     def model(self, point_id: int, number: int, stage: str = TRIAL) -> Path:
         """A trial's weights: a `state_dict`.  Each budget and each parent has its own."""
