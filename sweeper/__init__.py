@@ -20,7 +20,7 @@ from sweeper.errors import (
     SweepInterrupted,
     UsageError,
 )
-from sweeper.records import KFold, Metric
+from sweeper.records import KFold, Metric, Parent
 from sweeper.results import PointResult, ProgramPoint, SweepResult
 from sweeper.search import Ask, ParamSelector, SweepListener, TrialResults
 from sweeper.settings import PRESETS, HyperparameterSettings, StopWhen, get_settings
@@ -41,10 +41,13 @@ if TYPE_CHECKING:
         Hyperband,
         ManualSearch,
         OptunaSearch,
+        Perturb,
+        PopulationBasedTraining,
         Race,
         RandomSearch,
         SobolSearch,
         SuccessiveHalving,
+        Truncate,
         TunedComparison,
     )
     from sweeper.search.domain import (
@@ -95,7 +98,10 @@ __all__ = [
     "OptunaSearch",
     "ParamError",
     "ParamSelector",
+    "Parent",
+    "Perturb",
     "PointResult",
+    "PopulationBasedTraining",
     "ProblemError",
     "ProgramPoint",
     "Race",
@@ -115,6 +121,7 @@ __all__ = [
     "SweeperError",
     "Trial",
     "TrialResults",
+    "Truncate",
     "TunedComparison",
     "Uniform",
     "UsageError",
@@ -143,10 +150,13 @@ _LAZY = {
             "Hyperband",
             "ManualSearch",
             "OptunaSearch",
+            "Perturb",
+            "PopulationBasedTraining",
             "Race",
             "RandomSearch",
             "SobolSearch",
             "SuccessiveHalving",
+            "Truncate",
             "TunedComparison",
         ),
         "sweeper.search",

@@ -140,6 +140,7 @@ def _run(
         curve_samples=options.curve_samples,
         save_models=options.save_models == "final",
         allow_changed_code=options.allow_changed_code,
+        keep_ends=selector.uses_parents,
         devices=options.devices.per_trial if options.devices else 0,
     )
     try:
@@ -162,20 +163,20 @@ def _run(
                 interrupts,
                 store,
                 view,
-                tidy=functools.partial(remove_checkpoints, paths),
+                tidy=functools.partial(remove_checkpoints, paths, keep_ends=selector.uses_parents),
                 devices=DeviceWatch(options.devices, pool) if options.devices and pool else None,
             )
     except DiskError:
         raise  # nothing can be written any more
     except BaseException as error:
-        _finish(store, paths)
+        _finish(store, paths, keep_ends=selector.uses_parents)
         if isinstance(error, StoppedError):
             raise StoppedError(f"stopped: {error}. {_kept(study, paths)}") from None
         raise
     if study.stop_reason and not interrupted:
         store.set_meta({"stopped": _note_of_stop(study)})
         view.note(_note_of_stop(study))
-    results = _finish(store, paths)
+    results = _finish(store, paths, keep_ends=selector.uses_parents)
     if interrupted:
         raise SweepInterrupted(f"interrupted: {_kept(study, paths)}")
     if not study.stop_reason:
@@ -192,12 +193,12 @@ def _note_of_stop(study: Study) -> str:
     )
 
 
-def _finish(store: Store, paths: Paths) -> SweepResult:
+def _finish(store: Store, paths: Paths, *, keep_ends: bool) -> SweepResult:
     """Make the last decisions durable and write the views, however the sweep ended."""
     store.append(())
     if paths.checkpoints.is_dir():
         # A driver may have been killed before it removed them.
-        remove_checkpoints(paths, store.outcomes(arrays=False))
+        remove_checkpoints(paths, store.outcomes(arrays=False), keep_ends=keep_ends)
         remove_empty_folders(paths)
     return collate(store, paths)
 

@@ -59,7 +59,7 @@ class SweepFolder:
         """
         self._check_free()
         self._check_names(params)
-        inbox.add(self._paths.folder, Ask(params, trials, budget, group))
+        inbox.add(self._paths.folder, Ask(params, trials, budget, group=group))
 
     def finish(self) -> None:
         """Say that no more points come: the search ends when those that were added are done.
@@ -119,7 +119,9 @@ class SweepFolder:
         search.on_opened(self._paths.folder)
         for entry in store.log(ManualSearch.name):
             if isinstance(entry, Asked) and entry.point is not None:
-                search.repeat_ask(Ask(entry.point.params, entry.trials, entry.budget, entry.group))
+                search.repeat_ask(
+                    Ask(entry.point.params, entry.trials, entry.budget, entry.parent, entry.group)
+                )
         refused = {encode(params) for params, _ in store.refused(ManualSearch.name)}
         while (ask := search.get_next_trials()) is not None:
             if encode(ask.params) not in refused:

@@ -8,6 +8,7 @@ other: whoever follows an outcome through sweeper reads it from top to bottom.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -96,20 +97,49 @@ REFUSED = "refused"
 """What `FailureReport` has as the stage of a point whose parameters do not fit."""
 
 
-def trial_stage(budget: int | None) -> str:
-    """The stage name of trials with a budget: `"trial"` for None, `"trial@3"` for 3."""
-    return TRIAL if budget is None else f"{TRIAL}@{budget}"
+def trial_stage(budget: int | None, lineage: str = "") -> str:
+    """The stage name of trials with a budget: `"trial"` for None, `"trial@3"` for 3.
+
+    The lineage of trials that begin from others follows: `"trial@3+1-0123456789abcdef"`.
+    """
+    stage = TRIAL if budget is None else f"{TRIAL}@{budget}"
+    return f"{stage}+{lineage}" if lineage else stage
 
 
 def is_trial(stage: str) -> bool:
     """Whether a stage is one of trials; every other stage is a stage of tuning."""
-    return stage == TRIAL or stage.startswith(f"{TRIAL}@")
+    return stage == TRIAL or stage.startswith((f"{TRIAL}@", f"{TRIAL}+"))
 
 
 def budget_of(stage: str) -> int | None:
     """The budget of a stage of trials; None: the workload's own length."""
-    _, at, budget = stage.partition("@")
+    _, at, budget = stage.partition("+")[0].partition("@")
     return int(budget) if at else None
+
+
+def lineage_of(stage: str) -> str:
+    """The lineage of a stage of trials; empty: they begin from nothing."""
+    return stage.partition("+")[2]
+
+
+def file_suffix(stage: str) -> str:
+    """What names of files of a stage's trials end with: empty for those of `"trial"`."""
+    return stage.removeprefix(TRIAL)
+
+
+def descend(signature: str, stage: str, number: int) -> str:
+    """The lineage of trials that begin from this one: their generation, and a digest of it.
+
+    The stage has the lineage of the parent itself, so the digest is one of the whole chain.
+    """
+    text = f"{signature}\n{stage}\n{number}"
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"{generation_of(lineage_of(stage)) + 1}-{digest}"
+
+
+def generation_of(lineage: str) -> int:
+    """How many trials lie before those of this lineage, one begun from the other."""
+    return int(lineage.partition("-")[0]) if lineage else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +156,10 @@ class KFold:
 
     def __str__(self) -> str:
         return f"KFold({self.folds})"
+
+
+LABELS = ("budget", "group", "generation", "parent", "lineage")
+"""The columns of results that say of which trials of its point a row is, where any row has one."""
 
 
 # -- points, and what is done for them ------------------------------------------------------------
@@ -169,6 +203,28 @@ class Point:
     width: int = 1
     """The cores, and compute threads, of each of its jobs; part of the signature, since it changes
     the last bits of results."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A finished trial from which others begin.
+
+    `TrialResults.as_parent` gives it for each trial that a selector is told of.
+    """
+
+    params: Params
+    """Of its point."""
+    trial: int
+    """Its number, from 0 in the order of asking."""
+    budget: int | None = None
+    """Its budget, as asked for."""
+    lineage: str = ""
+    """The trials that it began from itself (see `descend`); empty: from nothing."""
+
+    @property
+    def stage(self) -> str:
+        """The stage of the trial."""
+        return trial_stage(self.budget, self.lineage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -479,6 +535,15 @@ class Asked:
     """The budget of these trials; None: the workload's own length."""
     group: str = ""
     """The selector's label for them."""
+    parent: Parent | None = None
+    """The trial that they begin from."""
+    lineage: str = ""
+    """Their lineage: what `parent` stands for, as part of their identity."""
+
+    @property
+    def stage(self) -> str:
+        """The stage of these trials."""
+        return trial_stage(self.budget, self.lineage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -493,6 +558,8 @@ class Told:
     numbers: tuple[int, ...] = ()
     budget: int | None = None
     """The budget of these trials."""
+    lineage: str = ""
+    """Their lineage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -548,8 +615,8 @@ class Recorded:
     """By signature: where the point's tuning stands."""
     trials: Mapping[str, RecordedTrials] = field(default_factory=dict)
     """By signature, where there are any: trials without a budget."""
-    budgeted: Mapping[str, Mapping[int, RecordedTrials]] = field(default_factory=dict)
-    """By signature and budget, where there are any."""
+    staged: Mapping[str, Mapping[str, RecordedTrials]] = field(default_factory=dict)
+    """By signature and stage, where there are any: trials with a budget or a parent."""
     probes: Mapping[str, tuple[Outcome, ...]] = field(default_factory=dict)
     """By signature, where there are any: the probes of the current stage of tuning."""
     tries: Mapping[tuple[str, str, int], tuple[Failure, ...]] = field(default_factory=dict)

@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sweeper.errors import ParamError
-from sweeper.records import Alias, Params, Point, Reference
+from sweeper.records import Alias, Params, Point, Reference, lineage_of
 from sweeper.settings import SweepSettings
 
 T = TypeVar("T")
@@ -458,3 +458,9 @@ def seed_sequence(seed: int, signature: str, *numbers: int) -> np.random.SeedSeq
     """The root of all random streams of a replica, or of a choice, of the point `signature`."""
     words = [int(signature[place : place + 8], 16) for place in range(0, len(signature), 8)]
     return np.random.SeedSequence(seed, spawn_key=(*words, *numbers))
+
+
+def lineage_numbers(stage: str) -> list[int]:
+    """What the lineage of a stage of trials adds to the numbers of `seed_sequence`."""
+    digest = lineage_of(stage).partition("-")[2]
+    return [int(digest[place : place + 8], 16) for place in range(0, len(digest), 8)]

@@ -35,6 +35,10 @@ class PointSummary:
     """The budget of these trials; None: the workload's own length."""
     group: str = ""
     """The group in which the selector asked for them."""
+    parent: str = ""
+    """The trial that they began from; "" if from nothing."""
+    generation: int = 0
+    """How many trials lie before them, one begun from the other."""
 
     @property
     def perf_val(self) -> Interval:
@@ -119,10 +123,12 @@ def _show_std(interval: Interval) -> str:
 
 
 def labels_of(points: Sequence[PointSummary]) -> dict[str, list[str]]:
-    """The columns `budget` and `group` of a table, if any point has one."""
+    """The columns of a table beside the parameters, such as `budget`, if any point has one."""
     columns = {
         "budget": ["-" if one.budget is None else str(one.budget) for one in points],
         "group": [one.group or "-" for one in points],
+        "generation": [str(one.generation or "-") for one in points],
+        "parent": [one.parent or "-" for one in points],
     }
     return {name: values for name, values in columns.items() if set(values) - {"-"}}
 

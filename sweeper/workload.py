@@ -157,12 +157,14 @@ class OpenWorkload(Protocol):
         save_models: bool,
         allow_changed_code: bool,
         devices: int = 0,
+        keep_ends: bool = False,
     ) -> Target:
         """What workers execute, with its context, descriptors and environment.
 
         `devices` is how many each trial gets.
 
-        Trials are saved in the folder `checkpoints`, where `checkpoint_every` seconds have passed.
+        Trials are saved in the folder `checkpoints`, where `checkpoint_every` seconds have passed;
+        with `keep_ends` also each one's end, for others to begin from it.
         """
 
     def in_this_process(self, numerics: int) -> contextlib.AbstractContextManager[None]:

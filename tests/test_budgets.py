@@ -25,13 +25,13 @@ from sweeper.testing.selectors import check_selector, simulate
 from sweeper.testing.toy import metrics_of, point_of
 
 ASKS = [
-    Ask((0,), 2, 1, "search"),
-    Ask((1,), 2, 1, "search"),
-    Ask((0,), 1, 3, "search"),
-    Ask((0,), 2, 1, "again"),
-    Ask((1,), 2, None, "final"),
-    Ask((0,), 3, None, "final"),
-    Ask((1,), 1, 1, "search"),
+    Ask((0,), 2, 1, group="search"),
+    Ask((1,), 2, 1, group="search"),
+    Ask((0,), 1, 3, group="search"),
+    Ask((0,), 2, 1, group="again"),
+    Ask((1,), 2, None, group="final"),
+    Ask((0,), 3, None, group="final"),
+    Ask((1,), 1, 1, group="search"),
 ]
 
 
@@ -156,7 +156,7 @@ def test_what_is_compared_has_one_budget_and_one_group():
     # Without a group "final": the last group, and its largest budget.
     rungs = results_of([Ask((n,), 2, 1) for n in range(4)] + [Ask((n,), 1, 3) for n in (1, 2)])
     assert set(rungs.comparable().budgets) == {3}
-    same = results_of([Ask((n,), 2, 5, "all") for n in range(2)])
+    same = results_of([Ask((n,), 2, 5, group="all") for n in range(2)])
     assert same.comparable() is same
     assert same.compare().caveats == ()
 
@@ -178,10 +178,10 @@ def test_a_budget_is_compared_once_a_trial_with_it_has_ended():
 
 
 def test_a_group_is_compared_once_a_trial_of_it_has_ended():
-    asks = [*(Ask((n,), 2, None, "wide") for n in range(2)), Ask((0,), 0, None, "narrow")]
+    asks = [*(Ask((n,), 2, group="wide") for n in range(2)), Ask((0,), 0, group="narrow")]
     assert set(results_of(asks).comparable().groups) == {"wide"}
     # But what has chosen the final trials is never compared in their place.
-    asks = [*(Ask((n,), 2, None, "search") for n in range(2)), Ask((0,), 0, None, "final")]
+    asks = [*(Ask((n,), 2, group="search") for n in range(2)), Ask((0,), 0, group="final")]
     assert set(results_of(asks).comparable().groups) == {"final"}
 
 
@@ -197,7 +197,7 @@ def test_other_selectors_may_compare_by_parameters_too():
     assert [point.params for point in plain.comparable()] == [{"param_0": 0}, {"param_0": 1}]
     assert [len(point.perf_val) for point in plain.comparable()] == [4, 4]
     assert plain.compare().caveats == ()
-    asks = [Ask(each, 2, budget, "final") for budget in (1, 3) for each in points]
+    asks = [Ask(each, 2, budget, group="final") for budget in (1, 3) for each in points]
     rungs = read_results(swept(By(asks)))
     assert set(rungs.comparable().budgets) == {3}
     assert [len(point.perf_val) for point in rungs.comparable()] == [4, 4]
@@ -291,8 +291,8 @@ def test_status_counts_trials_of_every_budget():
         (Ask((0,), 1, 2.0), "budget=2.0; expected"),
         (Ask((0,), 1, True), "budget=True; expected"),
         (Ask((0,), -1, 2), "asked for -1 trials"),
-        (Ask((0,), 1, None, 7), "group=7; expected"),
-        (Ask((0,), 1, None, "a\nb"), "group='a\\\\nb'; expected"),
+        (Ask((0,), 1, group=7), "group=7; expected"),
+        (Ask((0,), 1, group="a\nb"), "group='a\\\\nb'; expected"),
         (((0,), 1, 2), "expected \\(params, trials\\), an Ask, or None"),
     ],
 )

@@ -50,7 +50,7 @@ def test_a_point_asked_for_twice_is_judged_by_all_its_trials():
 def test_after_halving_the_leaders_of_the_largest_budget_are_confirmed_at_it():
     halving = SuccessiveHalving([(n,) for n in range(9)], max_budget=9)
     found = finals(Confirm(halving, 4), measured=lambda params, *_: params[0])
-    assert found == [Ask((8,), 4, 9, FINAL)]
+    assert found == [Ask((8,), 4, 9, group=FINAL)]
 
 
 def test_what_the_leader_reached_is_too_high_and_what_fresh_trials_say_is_not():

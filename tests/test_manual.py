@@ -18,7 +18,7 @@ from sweeper.testing.loop import memory
 from sweeper.testing.selectors import check_selector, drive, simulate
 from sweeping import replicas_started, run
 
-POINTS = [Ask((1,), 2), Ask((2,), 1, 3, "search"), Ask((1,), 1), Ask((3,), 0)]
+POINTS = [Ask((1,), 2), Ask((2,), 1, 3, group="search"), Ask((1,), 1), Ask((3,), 0)]
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def search_in(folder):
 
 def asked_of(store):
     return [
-        Ask(one.point.params, one.trials, one.budget, one.group)
+        Ask(one.point.params, one.trials, one.budget, group=one.group)
         for one in store.log("manual")
         if isinstance(one, Asked) and one.point
     ]
@@ -125,12 +125,12 @@ def test_all_points_that_were_added_are_open_at_once(tmp_path):
 
 def test_what_is_read_is_what_was_added(tmp_path):
     params = {"b": (1, [2.5, None]), "a": "x,y", "act": Path}
-    inbox.add(tmp_path, Ask(params, 3, 2, "final"))
+    inbox.add(tmp_path, Ask(params, 3, 2, group="final"))
     inbox.add(tmp_path, Ask([1, True], 1))
     inbox.finish(tmp_path)
     first, second, end = inbox.read(tmp_path)
     assert list(first.ask.params) == ["b", "a", "act"]
-    assert first.ask == Ask({**params, "act": "pathlib:Path"}, 3, 2, "final")
+    assert first.ask == Ask({**params, "act": "pathlib:Path"}, 3, 2, group="final")
     assert second.ask == Ask((1, True), 1)
     assert (end.number, end.ask) == (3, None)
     assert inbox.read(tmp_path, after=2) == [end]
@@ -165,7 +165,7 @@ def test_several_processes_may_add_at_once(tmp_path):
         (Ask((1,), -1), "trials=-1"),
         (Ask((1,), True), "trials=True"),
         (Ask((1,), 1, 0), "budget=0: it must be a whole number, 1 or more"),
-        (Ask((1,), 1, None, "a\n"), r"group='a\\n'"),
+        (Ask((1,), 1, group="a\n"), r"group='a\\n'"),
         (Ask((float("nan"),), 1), "NaN"),
         (Ask(({1, 2},), 1), "is a set"),
     ],

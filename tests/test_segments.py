@@ -88,7 +88,7 @@ def test_a_job_with_a_larger_budget_goes_on_from_those_with_a_smaller(kind, targ
     # Each budget has its own file of weights, which its outcome names.
     paths = Paths(tmp_path / "one")
     for budget, found in ((1, first), (3, through)):
-        assert sha256_of(found[1]) == sha256_of_file(paths.model(0, 1, budget))
+        assert sha256_of(found[1]) == sha256_of_file(paths.model(0, 1, trial_stage(budget)))
     without, same = trained(one, payload, None, (1,)), trained(one, payload, 2, (1,))
     assert sha256_of(without[1]) == sha256_of(same[1]) == sha256_of_file(paths.model(0, 1))
 

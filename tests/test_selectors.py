@@ -33,6 +33,8 @@ from sweeper.search import (
     ManualSearch,
     OptunaSearch,
     ParamSelector,
+    Perturb,
+    PopulationBasedTraining,
     Race,
     RandomSearch,
     SobolSearch,
@@ -148,6 +150,12 @@ SELECTORS = {
     "halving": lambda: SuccessiveHalving([(n,) for n in range(27)], max_budget=9),
     "halving, twice each": lambda: SuccessiveHalving(
         Grid(trials=1, a=range(7)), 5, 2, 9, eta=2, trials=2, metric="loss_val"
+    ),
+    "population": lambda: PopulationBasedTraining(
+        Domain(width=IntUniform(10, 99), rate=Uniform(0, 1)), population_size=5, max_generations=4
+    ),
+    "population of alike": lambda: PopulationBasedTraining(
+        [(1, "x"), (2, "y"), (3, "x"), (4, "y")], "loss_val", 4, 3, explore=Perturb(1, 1), budget=2
     ),
     "halving of one": lambda: SuccessiveHalving([(1,)]),
     "hyperband": lambda: Hyperband([(n,) for n in range(30)], max_budget=9),

@@ -30,8 +30,17 @@ from sweeper.program.prepare import prepare
 from sweeper.program.process import CommandFailed, run_command
 from sweeper.program.spec import RECORD, ProgramContext
 from sweeper.program.trial import Trial, in_arrays, last_values
-from sweeper.records import ARTIFACTS_SHA256, RAISED, Job, Outcome, Params, budget_of
-from sweeper.signature import decode, seed_sequence
+from sweeper.records import (
+    ARTIFACTS_SHA256,
+    RAISED,
+    Job,
+    Outcome,
+    Params,
+    budget_of,
+    file_suffix,
+    lineage_of,
+)
+from sweeper.signature import decode, lineage_numbers, seed_sequence
 from sweeper.sources import check_sources
 
 
@@ -87,17 +96,18 @@ def _run(context: ProgramContext, job: Job, number: int) -> Result:
 
 
 def _trial(context: ProgramContext, job: Job, number: int, params: Params) -> Trial:
-    sequence = seed_sequence(context.seed, job.point, number)
+    sequence = seed_sequence(context.seed, job.point, number, *lineage_numbers(job.stage))
     return Trial(
         number,
         int(sequence.generate_state(1, np.uint32)[0]) >> 1,
         params,
-        _folder(context, job, number),
+        _folder(context, job.payload["id"], job.stage, number),
         job.width,
         budget_of(job.stage),
         context.metrics,
         _checkpoints(context, job, number) if context.takes.trial else None,
         context.devices,
+        _parent_folder(context, job),
     )
 
 
@@ -144,9 +154,18 @@ def close() -> None:
     forget_roots()
 
 
-def _folder(context: ProgramContext, job: Job, number: int) -> str:
-    name = _name(number, budget_of(job.stage))
-    return context.folder.format(id=job.payload["id"], number=name)
+def _folder(context: ProgramContext, point_id: int, stage: str, number: int) -> str:
+    """A trial's own folder; each budget and each parent has its own."""
+    return context.folder.format(id=point_id, number=f"{number}{file_suffix(stage)}")
+
+
+def _parent_folder(context: ProgramContext, job: Job) -> Path | None:
+    """The folder of the trial that the job's begin from."""
+    parent = job.payload.get("parent")
+    if parent is None:
+        return None
+    found = _folder(context, parent["payload"]["id"], parent["stage"], parent["number"])
+    return Path(found)
 
 
 def _checkpoints(context: ProgramContext, job: Job, number: int) -> Checkpoints:
@@ -162,11 +181,8 @@ def _checkpoints(context: ProgramContext, job: Job, number: int) -> Checkpoints:
         "sources": sorted(sha256 for _, sha256 in context.sources),
         "carried": getattr(getattr(context.ref, "carried", None), "sha256", ""),
     }
+    if lineage := lineage_of(job.stage):
+        parts["lineage"] = lineage
     identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     folder = Path(context.checkpoints) / job.point
-    return Checkpoints(folder, _name(number, budget), identity, budget)
-
-
-def _name(number: int, budget: int | None) -> str:
-    """Of a trial's files; each budget has its own."""
-    return str(number) if budget is None else f"{number}@{budget}"
+    return Checkpoints(folder, f"{number}{file_suffix(job.stage)}", identity, budget)

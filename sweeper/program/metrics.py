@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweeper.errors import SettingsError
-from sweeper.records import DIRECTIONS, Metric
+from sweeper.records import DIRECTIONS, LABELS, Metric
 
 VALUE = "value"
 """The name of the metric of an objective that gives one number."""
@@ -15,7 +15,7 @@ VALUE = "value"
 OWN = "sweeper."
 """What names begin with that are stored beside those of metrics."""
 
-TAKEN = ("trial", "params", "budget", "group", "n", "diverged", "failed", "std")
+TAKEN = ("trial", "params", *LABELS, "n", "diverged", "failed", "std")
 """Columns of tables: no metric has such a name."""
 
 

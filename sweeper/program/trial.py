@@ -30,9 +30,6 @@ class BudgetUsed(BaseException):
 class Trial:
     """One trial, for an objective with a parameter named `trial`."""
 
-    parent_folder: Path | None = None
-    """The folder of the trial that it goes on from, if the selector named one; None."""
-
     def __init__(
         self,
         number: int,
@@ -44,13 +41,15 @@ class Trial:
         declared: Sequence[str] = (),
         checkpoints: Checkpoints | None = None,
         devices: int = 0,
+        parent_folder: Path | None = None,
     ) -> None:
         """`declared` are the names of the metrics; without `checkpoints` nothing can be saved."""
         self.number = number
         """From 0, within its point."""
         self.seed = seed
-        """Its own seed, from 0 to 2**31 - 1: it depends on the sweep's seed, the point and the
-        number alone.  random, numpy and torch are seeded from it where they are imported."""
+        """Its own seed, from 0 to 2**31 - 1: it depends on the sweep's seed, the point, the number
+        and its parents alone.  random, numpy and torch are seeded from it where they are
+        imported."""
         self.params = params
         """The point's parameters, as the selector gave them."""
         self.cores = cores
@@ -60,6 +59,9 @@ class Trial:
         `"cuda:0"` in every trial.  Empty: the sweep deals out none."""
         self.budget = budget
         """How many iterations it was asked for; None: as many as it likes."""
+        self.parent_folder = parent_folder
+        """The folder of the trial that it begins from, to be read only; None: it begins from
+        nothing.  It exists if that trial has asked for its own."""
         self.history: list[dict[str, float]] = []
         """What was reported or yielded, an entry per iteration; of a trial that was resumed, also
         what was reported before its last save."""

@@ -214,9 +214,11 @@ class OpenProgram:
         save_models: bool,
         allow_changed_code: bool,
         devices: int = 0,
+        keep_ends: bool = False,
     ) -> Target:
         """See `OpenWorkload`."""
         del threads, numerics, checkpoint_every, curve_samples, save_models, allow_changed_code
+        del keep_ends  # what a trial writes into its folder stays there
         context = ProgramContext(
             self._spec.ref,
             self._spec.takes,

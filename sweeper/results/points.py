@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.records import CLASSIC, Alias, Metric, Params
-from sweeper.summary import printable
+from sweeper.records import CLASSIC, LABELS, Alias, Metric, Params, Parent, generation_of
+from sweeper.summary import printable, show_params
 
 FloatArray = NDArray[np.float64]
 
@@ -22,7 +22,12 @@ TEST_METRICS = ("perf_test", "loss_test")
 TRIAL_COLUMNS = ("trial", "tuning", "lr_min", "lr_max", "batch_size", *METRICS)
 """The columns of a trial's row besides its parameters and the metrics that its problem declares."""
 
-TAKEN_NAMES = {"perf", "loss", "params", "n", "diverged", "failed", "std", *TRIAL_COLUMNS}
+ALWAYS_TAKEN = LABELS[:2]
+"""Those that a parameter cannot have as its column's name, whether they are shown or not."""
+
+_OF_TABLES = {"perf", "loss", "params", "n", "diverged", "failed", "std"}
+
+TAKEN_NAMES = {*_OF_TABLES, *LABELS[2:], *TRIAL_COLUMNS}
 """Names that a problem's own metric cannot have."""
 
 
@@ -88,15 +93,28 @@ class FailureReport:
     budget: int | None = None
     """The budget of the trials asked for, as the next one."""
     group: str = ""
+    lineage: str = ""
 
     @property
-    def key(self) -> tuple[str, int | None, str]:
+    def key(self) -> tuple[str, int | None, str, str]:
         """The `SweepResult.key` of the point that it belongs to."""
-        return repr(self.params), self.budget, self.group
+        return repr(self.params), self.budget, self.group, self.lineage
 
     def __str__(self) -> str:
         which = self.stage if self.number is None else f"{self.stage} {self.number}"
         return printable(f"{self.params} {which}: {self.message}")
+
+
+def label_columns(
+    budget: int | None, group: str, lineage: str, parent: Parent | None
+) -> dict[str, Any]:
+    """What else than its parameters distinguishes a point's row, by the names of columns.
+
+    `parent` is shown by its parameters and number; `lineage` has all that came before.
+    """
+    shown = f"{show_params(parent.params)} #{parent.trial}" if parent else ""
+    own = {"generation": generation_of(lineage), "parent": shown, "lineage": lineage}
+    return {"budget": budget, "group": group, **own}
 
 
 def params_columns(params: Params, taken: Collection[str] = ()) -> list[tuple[str, Any]]:

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.errors import UsageError
-from sweeper.records import CLASSIC, Metric, Params, TunedSettings
+from sweeper.records import CLASSIC, LABELS, Metric, Params, Parent, TunedSettings, generation_of
 from sweeper.results.artifacts import Artifacts, TrialRecords
 from sweeper.results.points import (
+    ALWAYS_TAKEN,
     METRICS,
     TEST_METRICS,
     TRIAL_COLUMNS,
@@ -27,6 +28,7 @@ from sweeper.results.points import (
     Tested,
     is_classic,
     judged_by,
+    label_columns,
     params_columns,
 )
 from sweeper.stats import (
@@ -75,6 +77,8 @@ class SweepResult(Sequence[Any]):
         compare_by: Sequence[str] = (),
         earlier: int = 0,
         asks: Sequence[NDArray[np.int64]] | None = None,
+        lineages: Sequence[str] | None = None,
+        parents: Sequence[Parent | None] | None = None,
         records: Sequence[TrialRecords] | None = None,
     ) -> None:
         self._points = tuple(points)
@@ -112,9 +116,16 @@ class SweepResult(Sequence[Any]):
         """By metric besides the classic four: for each point its values, shape (trials,)."""
         self.budgets = (None,) * len(self._points) if budgets is None else tuple(budgets)
         """For each point the budget of its trials; None: the workload's own length.  A point whose
-        trials have several budgets, or are of several groups, is here once for each of them."""
+        trials have several budgets or parents, or are of several groups, is here once for each of
+        them."""
         self.groups = ("",) * len(self._points) if groups is None else tuple(groups)
         """For each point the group in which the selector asked for its trials; "" if in none."""
+        self.lineages = ("",) * len(self._points) if lineages is None else tuple(lineages)
+        """For each point what its trials began from: the number of their generation and a digest of
+        all parents; "" if they began from nothing."""
+        self.parents = (None,) * len(self._points) if parents is None else tuple(parents)
+        """For each point the trial that its trials began from; None: from nothing, or from one that
+        only an earlier run asked for."""
         self.compare_by = tuple(compare_by)
         """Names of the parameters that points are compared by; empty: by all (see `by`)."""
         self.earlier = earlier
@@ -159,6 +170,8 @@ class SweepResult(Sequence[Any]):
                     flag=self.flags[place],
                     budget=self.budgets[place],
                     group=self.groups[place],
+                    parent=str(self.labels(place)["parent"] or self.lineages[place]),
+                    generation=generation_of(self.lineages[place]),
                 )
                 for place, point in enumerate(self)
             ),
@@ -195,7 +208,8 @@ class SweepResult(Sequence[Any]):
 
         Args:
             domain: Anything that knows which parameters are in it, such as a `sweeper.Domain`.
-            values: By the names of columns in `rows`: parameters, `budget` and `group`.
+            values: By the names of columns in `rows`: parameters, `budget`, `group`; where trials
+                began from others also `generation`, `parent` and `lineage`.
 
         Raises:
             UsageError: no point has a column of this name.
@@ -233,11 +247,14 @@ class SweepResult(Sequence[Any]):
         return pooled(self, places_by(self, range(len(self)), names), names)
 
     def comparable(self) -> SweepResult:
-        """The points that may be compared: trials of one group and one budget.
+        """The points that may be compared: trials of one group, one budget and one generation.
 
-        They are those of the group `"final"`, or else of the last group, and of the largest budget,
-        of which a trial has ended: other groups and smaller budgets have chosen these.  `where`
-        gives any others.  With `compare_by`, points that agree on these parameters are one point.
+        They are those of the group `"final"`, or else of the last group; of its last generation,
+        where trials began from others; and of the largest budget of these, of which a trial has
+        ended: other groups, earlier generations and smaller budgets have chosen these.  Trials that
+        began from different parents are no repeats of one another: each is a point of its own, and
+        `by` pools them.  `where` gives any others.  With `compare_by`, points that agree on these
+        parameters are one point.
         """
         from sweeper.results.selection import judged, only, pooled
 
@@ -258,9 +275,18 @@ class SweepResult(Sequence[Any]):
         best = comparable.best(metric)
         return judged(self)[next(at for at, point in enumerate(comparable) if point is best)]
 
-    def key(self, place: int) -> tuple[str, int | None, str]:
-        """What distinguishes a point's row: its parameters, budget and group."""
-        return repr(self[place].params), self.budgets[place], self.groups[place]
+    def key(self, place: int) -> tuple[str, int | None, str, str]:
+        """What distinguishes a point's row: its parameters, budget, group and lineage."""
+        own = (self.budgets[place], self.groups[place], self.lineages[place])
+        return repr(self[place].params), *own
+
+    def labels(self, place: int) -> dict[str, Any]:
+        """The columns of a point's row beside its parameters, from `budget` to `lineage`.
+
+        A parent is shown by its parameters and number.
+        """
+        own = (self.budgets[place], self.groups[place], self.lineages[place])
+        return label_columns(*own, self.parents[place])
 
     def values(self, metric: str) -> list[FloatArray]:
         """Each point's values of a metric, in order of trial number; of shape (trials,).
@@ -365,7 +391,8 @@ class SweepResult(Sequence[Any]):
             baseline: name of a point to compare all others with.
             by: "best": the best point with every other; "all": every pair.
             paired: compare trials with the same number, which share their split of the data; None:
-                if they do (`self.paired`), but not with `by="all"` or `generalise`.
+                if they do (`self.paired`), but not with `by="all"` or `generalise`, nor where
+                trials began from others, whose split they have.
             generalise: include the variance from choosing other validation samples (accuracies
                 only; the bound is conservative).
 
@@ -382,7 +409,8 @@ class SweepResult(Sequence[Any]):
             others = len(self) - sum(map(len, judged(self)))
             if not others:
                 return found
-            caveat = f"not compared: {plural(others, 'row')} of other groups or budgets"
+            what = "groups, budgets or generations" if any(self.lineages) else "groups or budgets"
+            caveat = f"not compared: {plural(others, 'row')} of other {what}"
             return replace(found, caveats=(*found.caveats, caveat))
         measured = self._metric(metric, ranked=True)
         if len(points) not in {0, 2} or (points and baseline is not None):
@@ -399,6 +427,7 @@ class SweepResult(Sequence[Any]):
             samples, place = [samples[at] for at in pair], 1
         if paired is None:
             paired = self.paired and not generalise and (by != "all" or place is not None)
+            paired = paired and not any(self.lineages)
         # If each trial has its own split, paired differences already vary with the samples.
         n_val = self.n_val if generalise or not self.paired else None
         return compare_points(
@@ -502,7 +531,8 @@ class SweepResult(Sequence[Any]):
                 points as one (`by`).
             FolderError: `history`, and the folder is gone or damaged.
 
-        `budget` and `group` are columns if the selector asked with any.
+        `budget` and `group` are columns if the selector asked with any; so are `generation`,
+        `parent` and `lineage`.
         Metrics that the problem declares follow the classic four; with a test set, `perf_test` and
         `loss_test` come last.  A parameter with the name of another column becomes `param_…`.
         Needs pandas (`pip install 'sweeper[analysis]'`).
@@ -535,14 +565,14 @@ class SweepResult(Sequence[Any]):
     def rows(self) -> list[dict[str, Any]]:
         """One row per trial, as in `to_dataframe`; failed trials have none."""
         rows = []
-        has_budgets, has_groups = any(self.budgets), any(self.groups)
+        labels = [self.labels(place) for place in range(len(self))]
+        used = [name for name in LABELS if any(row[name] for row in labels)]
         of_trial = TRIAL_COLUMNS[:1] if self.of_program else TRIAL_COLUMNS
         columns = [*of_trial, *self.declared]
         columns += [] if self.test is None else TEST_METRICS
         for place, point in enumerate(self):
-            named = dict(params_columns(point.params, [*columns, "budget", "group"]))
-            named |= {"budget": self.budgets[place]} if has_budgets else {}
-            named |= {"group": self.groups[place]} if has_groups else {}
+            named = dict(params_columns(point.params, [*columns, *ALWAYS_TAKEN, *used]))
+            named |= {name: labels[place][name] for name in used}
             measured = [] if self.of_program else [getattr(point, metric) for metric in METRICS]
             measured += [values[place] for values in self.declared.values()]
             measured += [] if self.test is None else self.test[place]

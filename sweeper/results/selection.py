@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sweeper.errors import UsageError
-from sweeper.records import FINAL, Params, TunedSettings
+from sweeper.records import FINAL, Params, TunedSettings, generation_of
 from sweeper.results.points import (
+    ALWAYS_TAKEN,
     METRICS,
     TEST_METRICS,
     FailureReport,
@@ -25,8 +26,10 @@ T = TypeVar("T")
 
 
 def columns_of(results: SweepResult, place: int) -> dict[str, Any]:
-    """A point's parameters, its budget and its group, by the names of columns."""
-    own = {"budget": results.budgets[place], "group": results.groups[place]}
+    """A point's parameters, its budget, group and parent, by the names of columns."""
+    own = results.labels(place)
+    if not any(results.lineages):
+        own = {name: own[name] for name in ALWAYS_TAKEN}
     return dict(params_columns(results[place].params, own)) | own
 
 
@@ -51,6 +54,8 @@ def only(results: SweepResult, places: Sequence[int]) -> SweepResult:
         declared={name: chosen(found) for name, found in results.declared.items()},
         budgets=chosen(results.budgets),
         groups=chosen(results.groups),
+        lineages=chosen(results.lineages),
+        parents=chosen(results.parents),
         compare_by=results.compare_by,
         earlier=sum(place >= len(results) - results.earlier for place in places),
         asks=chosen(results.asks),
@@ -174,19 +179,19 @@ def _tested(results: SweepResult, groups: Sequence[Sequence[int]]) -> list[Teste
 def judged(results: SweepResult) -> list[list[int]]:
     """The places of the points that may be compared; points that count as one are together.
 
-    Only trials of one group and one budget are compared: those of the group `"final"`, or else of
-    the last group, and of the largest budget, of which a trial has ended.  Other groups and smaller
-    budgets have chosen these.  Points that only earlier runs asked for have no say in which group
-    and budget these are.
+    Only trials of one group, generation and budget are compared: those of the group `"final"`, or
+    else of the last group, of its last generation, and of the largest budget in it, of which a
+    trial has ended.  Others have chosen these.  Points that only earlier runs asked for have no say
+    in which group, generation and budget these are.
     """
     asked = range(len(results) - results.earlier) or range(len(results))
     group = _judging_group(results, asked)
-    budget = _largest([place for place in asked if results.groups[place] == group], results)
-    places = [
-        place
-        for place in range(len(results))
-        if (results.groups[place], results.budgets[place]) == (group, budget)
-    ]
+    generations = [generation_of(lineage) for lineage in results.lineages]
+    chosen = [place for place in asked if results.groups[place] == group]
+    last = max((generations[place] for place in _ended(chosen, results)), default=0)
+    budget = _largest([place for place in chosen if generations[place] == last], results)
+    own = zip(results.groups, generations, results.budgets, strict=True)
+    places = [place for place, one in enumerate(own) if one == (group, last, budget)]
     if results.compare_by:
         return places_by(results, places, results.compare_by)
     return [[place] for place in places]
@@ -202,6 +207,10 @@ def _judging_group(results: SweepResult, asked: Sequence[int]) -> str:
 
 def _largest(places: Sequence[int], results: SweepResult) -> int | None:
     """The largest budget of these points with which a trial has ended, or at all."""
-    ended = [place for place in places if len(results.trial_numbers[place])]
-    budgets = [results.budgets[place] for place in ended or places]
+    budgets = [results.budgets[place] for place in _ended(places, results)]
     return None if None in budgets else max(filter(None, budgets), default=None)
+
+
+def _ended(places: Sequence[int], results: SweepResult) -> Sequence[int]:
+    """Those of these points of which a trial has ended; all, if none has."""
+    return [place for place in places if len(results.trial_numbers[place])] or places

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from sweeper.search.selectors.hyperband import Hyperband
     from sweeper.search.selectors.manual import ManualSearch
     from sweeper.search.selectors.optuna_search import OptunaSearch
+    from sweeper.search.selectors.population_training import (
+        Perturb,
+        PopulationBasedTraining,
+        Truncate,
+    )
     from sweeper.search.selectors.race import Race
     from sweeper.search.selectors.random_search import RandomSearch
     from sweeper.search.selectors.sobol_search import SobolSearch
@@ -37,12 +42,15 @@ __all__ = [
     "ManualSearch",
     "OptunaSearch",
     "ParamSelector",
+    "Perturb",
+    "PopulationBasedTraining",
     "Race",
     "RandomSearch",
     "SobolSearch",
     "SuccessiveHalving",
     "SweepListener",
     "TrialResults",
+    "Truncate",
     "TunedComparison",
 ]
 
@@ -55,10 +63,13 @@ _LAZY = {
     "Hyperband": "sweeper.search.selectors.hyperband",
     "ManualSearch": "sweeper.search.selectors.manual",
     "OptunaSearch": "sweeper.search.selectors.optuna_search",
+    "Perturb": "sweeper.search.selectors.population_training",
+    "PopulationBasedTraining": "sweeper.search.selectors.population_training",
     "Race": "sweeper.search.selectors.race",
     "RandomSearch": "sweeper.search.selectors.random_search",
     "SobolSearch": "sweeper.search.selectors.sobol_search",
     "SuccessiveHalving": "sweeper.search.selectors.successive_halving",
+    "Truncate": "sweeper.search.selectors.population_training",
     "TunedComparison": "sweeper.search.selectors.tuned_comparison",
 }
 

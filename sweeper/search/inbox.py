@@ -46,6 +46,8 @@ def add(folder: Path, ask: Ask) -> None:
         raise UsageError("budget=0: it must be a whole number, 1 or more")
     if not isinstance(ask.group, str) or not ask.group.isprintable():
         raise UsageError(f"group={ask.group!r}: it must be a text of printable characters")
+    if ask.parent is not None:
+        raise UsageError("parent: points that are added begin from nothing")
     encoded = encode(_normalised(params), as_given=True)
     _put(folder, {"params": encoded, "trials": trials, "budget": budget, "group": ask.group})
 
@@ -106,4 +108,4 @@ def _read_ask(told: dict[str, Any]) -> Ask:
     if not (named or isinstance(params, tuple)) or not isinstance(group, str):
         raise ValueError(told)
     budget = None if told["budget"] is None else check_count("budget", told["budget"])
-    return Ask(params, check_count("trials", told["trials"]), budget, group)
+    return Ask(params, check_count("trials", told["trials"]), budget, group=group)

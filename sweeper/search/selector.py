@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.records import Params
+from sweeper.records import Params, Parent
 from sweeper.results import METRICS
 
 TrialValues: TypeAlias = npt.NDArray[np.float64]
@@ -31,6 +31,10 @@ class Ask:
     the settings say, or as far as the program goes.  Trials of
     each budget are numbered from 0, and trial n with a larger budget continues trial n with a
     smaller one if the schedule allows it."""
+    parent: Parent | None = None
+    """A finished trial that they begin from, with its weights and the state of its optimiser: see
+    `TrialResults.as_parent` and `ParamSelector.uses_parents`.  Trials of each parent are numbered
+    from 0, too."""
     group: str = ""
     """A label that results, tables and exports keep, such as `"search"` or `"final"`."""
 
@@ -61,6 +65,12 @@ class TrialResults:
     """The budget of these trials, as asked for."""
     group: str = ""
     """The group of these trials, as asked for."""
+    lineage: str = ""
+    """What they began from; empty: from nothing."""
+
+    def as_parent(self, number: int) -> Parent:
+        """The trial with this number, for others to begin from it."""
+        return Parent(self.params, int(number), self.budget, self.lineage)
 
 
 class SweepListener:
@@ -193,6 +203,12 @@ class ParamSelector(SweepListener, ABC):
     A larger number keeps more cores busy; with a smaller one each decision knows more results.  It
     never depends on the machine, since results would then depend on it.
     """
+
+    uses_parents: bool = False
+    """Whether it asks for trials that begin from others (`Ask.parent`): only if it is adaptive.
+
+    The checkpoints of all trials are then kept.  A parent must be a trial that it was told of and
+    that has not failed."""
 
     compare_by: tuple[str, ...] = ()
     """Names of parameters that results are compared by: points that agree on them count as one

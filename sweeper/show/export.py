@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sweeper.records import Alias
+from sweeper.records import Alias, generation_of
 from sweeper.results import METRICS, PointResult, SweepResult
 from sweeper.stats import Interval
 
@@ -34,6 +34,7 @@ def json_text(identity: Mapping[str, Any], results: SweepResult) -> str:
                 "params": _params(params),
                 "budget": results.budgets[place],
                 "group": results.groups[place],
+                **_origin(results, place),
                 **fields,
                 "trial_numbers": [int(number) for number in results.trial_numbers[place]],
                 "tunings": [int(tuning) for tuning in results.tunings[place]],
@@ -47,6 +48,7 @@ def json_text(identity: Mapping[str, Any], results: SweepResult) -> str:
             "params": _params(failure.params),
             "budget": failure.budget,
             "group": failure.group,
+            **({"lineage": failure.lineage} if failure.lineage else {}),
             "stage": failure.stage,
             "number": failure.number,
             "message": failure.message,
@@ -64,6 +66,18 @@ def json_text(identity: Mapping[str, Any], results: SweepResult) -> str:
         "notes": list(results.notes),
     }
     return json.dumps(_finite(document), indent=2, allow_nan=False) + "\n"
+
+
+def _origin(results: SweepResult, place: int) -> dict[str, Any]:
+    """What a point's trials began from; nothing if they began from nothing."""
+    lineage, parent = results.lineages[place], results.parents[place]
+    if not lineage:
+        return {}
+    found = {"generation": generation_of(lineage), "lineage": lineage}
+    if parent is None:
+        return found
+    own = {"trial": parent.trial, "budget": parent.budget, "lineage": parent.lineage}
+    return {**found, "parent": {"params": _params(parent.params), **own}}
 
 
 def _classic(point: PointResult) -> dict[str, Any]:

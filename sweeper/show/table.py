@@ -22,6 +22,9 @@ STAR = "★"
 
 _LONGEST_MESSAGE = 200
 
+_NUMBERS = {"budget", "generation", "batch", "n", "diverged", "failed"}
+"""The columns with numbers, which stand to the right."""
+
 
 def name_point(params: Params) -> str:
     """A point's parameters as one clean line."""
@@ -65,7 +68,7 @@ def results_table(
     for name in columns:
         table.add_column(
             Text(name),
-            justify="right" if name in {"budget", "batch", "n", "diverged", "failed"} else "left",
+            justify="right" if name in _NUMBERS else "left",
             style="dim" if name == "perf_train" else "",
         )
     rows = list(zip(*columns.values(), strict=True))

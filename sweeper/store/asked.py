@@ -6,20 +6,23 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from sweeper.records import Asked, budget_of, is_trial, trial_stage
+from sweeper.records import Asked, Parent, Point, budget_of, is_trial, lineage_of, trial_stage
 from sweeper.store.database import Store
 from sweeper.store.rows import is_apart
 
 
 @dataclass(slots=True)
 class AskedTrials:
-    """The trials of a point that were asked for with the same budget and group."""
+    """The trials of a point that were asked for with the same budget, group and parent."""
 
     id: int
     signature: str
     encoded: str
     budget: int | None = None
     group: str = ""
+    lineage: str = ""
+    parent: Parent | None = None
+    """The trial that they begin from; None also where it is not known any more."""
     numbers: list[range] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
     """How many of these trials had been asked for after each ask."""
@@ -27,7 +30,7 @@ class AskedTrials:
     @property
     def stage(self) -> str:
         """The stage of these trials."""
-        return trial_stage(self.budget)
+        return trial_stage(self.budget, self.lineage)
 
     @property
     def trials(self) -> int:
@@ -61,27 +64,33 @@ class AskedTrials:
 def asked_trials(store: Store) -> list[AskedTrials]:
     """What the last selector asked for, in the order of first asking.
 
-    Trials of a point with the same budget are numbered in the order of asking, whatever the group.
+    Trials of a point with the same budget and parent are numbered in the order of asking, whatever
+    the group.
     """
-    found: dict[tuple[str, int | None, str], AskedTrials] = {}
-    counts: dict[tuple[str, int | None], int] = {}
+    found: dict[tuple[str, str, str], AskedTrials] = {}
+    counts: dict[tuple[str, str], int] = {}
     for entry in store.log(store.meta.get("selector", "")):
         if not isinstance(entry, Asked) or not entry.point or is_apart(entry.point.signature):
             continue
-        point, budget, group = entry.point, entry.budget, entry.group
-        key = (point.signature, budget, group)
+        point = entry.point
+        key = (point.signature, entry.stage, entry.group)
         if key not in found:
-            found[key] = AskedTrials(entry.id, point.signature, point.encoded, budget, group)
+            found[key] = _of(entry, point)
         begin = counts.get(key[:2], 0)
         found[key].add(begin, entry.trials)
         counts[key[:2]] = begin + entry.trials
     return list(found.values())
 
 
-def unasked_trials(store: Store, asked: Sequence[AskedTrials]) -> list[AskedTrials]:
-    """The trials of all other points, and of other budgets, in the order of the points' ids.
+def _of(entry: Asked, point: Point) -> AskedTrials:
+    own = (entry.id, point.signature, point.encoded)
+    return AskedTrials(*own, entry.budget, entry.group, entry.lineage, entry.parent)
 
-    They were asked for by an earlier run; under which group is not known any more.
+
+def unasked_trials(store: Store, asked: Sequence[AskedTrials]) -> list[AskedTrials]:
+    """The trials of all other points, budgets and parents, in the order of the points' ids.
+
+    They were asked for by an earlier run; with which group and parent is not known any more.
     """
     known = {(one.id, one.stage) for one in asked}
     params = dict(store.encoded_params())
@@ -94,7 +103,8 @@ def unasked_trials(store: Store, asked: Sequence[AskedTrials]) -> list[AskedTria
             and is_trial(stage)
             and not is_apart(signatures[point_id])
         ):
-            one = AskedTrials(point_id, signatures[point_id], params[point_id], budget_of(stage))
+            own = (point_id, signatures[point_id], params[point_id])
+            one = AskedTrials(*own, budget_of(stage), lineage=lineage_of(stage))
             one.add(0, last + 1)
             found.append(one)
     return found

@@ -1,7 +1,7 @@
 """Checkpoints in a sweep's folder: which of them are still needed, and their size.
 
 Workers write them (`sweeper.train.checkpoints`): `checkpoints/SIGNATURE/NUMBER.part`, with a budget
-`NUMBER@BUDGET.part`, and `NUMBER@BUDGET.end` of its end.
+`NUMBER@BUDGET.part`, with a parent `NUMBER@BUDGET+LINEAGE.part`; and `….end` of a trial's end.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from sweeper.records import Outcome, budget_of, is_trial
+from sweeper.records import TRIAL, Outcome, budget_of, file_suffix, is_trial, lineage_of
 from sweeper.store.paths import Paths
 
 PART, END = ".part", ".end"
@@ -21,32 +21,38 @@ def checkpoint_files(paths: Paths) -> list[Path]:
     return [path for path in paths.checkpoints.glob("*/*") if path.suffix in {PART, END}]
 
 
-def remove_checkpoints(paths: Paths, outcomes: Iterable[Outcome]) -> None:
+def remove_checkpoints(
+    paths: Paths, outcomes: Iterable[Outcome], *, keep_ends: bool = False
+) -> None:
     """Remove the checkpoints that trials with these outcomes no longer need.
 
-    The end of a trial with a budget is kept until one with a larger budget has ended, too.
+    The end of a trial with a budget is kept until one with a larger budget has ended, too; with
+    `keep_ends`, any end, since other trials may begin from it.
     """
     if not paths.checkpoints.is_dir():
         return
     for outcome in outcomes:
         if is_trial(outcome.stage):
-            for path in _unneeded(paths.checkpoints / outcome.point, outcome):
+            folder = paths.checkpoints / outcome.point
+            unneeded = [folder / f"{outcome.number}{file_suffix(outcome.stage)}{PART}"]
+            if not keep_ends and outcome.failure is None:
+                unneeded += _smaller_ends(folder, outcome)
+            for path in unneeded:
                 with contextlib.suppress(OSError):  # it only takes space
                     path.unlink(missing_ok=True)
 
 
-def _unneeded(folder: Path, outcome: Outcome) -> Iterator[Path]:
+def _smaller_ends(folder: Path, outcome: Outcome) -> Iterator[Path]:
+    """The ends of the same trial with smaller budgets."""
     budget, number = budget_of(outcome.stage), outcome.number
     if budget is None:
-        yield folder / f"{number}{PART}"
-        return
-    yield folder / f"{number}@{budget}{PART}"
-    if outcome.failure is not None:
         return
     for path in folder.glob(f"{number}@*{END}"):
-        _, _, other = path.stem.partition("@")
-        if other.isdecimal() and int(other) < budget:
-            yield path
+        stage = f"{TRIAL}@{path.stem.partition('@')[2]}"
+        with contextlib.suppress(ValueError):  # no file of ours
+            smaller = (budget_of(stage) or budget) < budget
+            if smaller and lineage_of(stage) == lineage_of(outcome.stage):
+                yield path
 
 
 def remove_empty_folders(paths: Paths) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sweeper.files import pack_arrays, unpack_arrays, write_json, write_swapped
-from sweeper.records import TRIAL, Alias, Outcome, Params, Reference, Step, budget_of
+from sweeper.records import TRIAL, Alias, Outcome, Params, Reference, Step
 from sweeper.results import METRICS, TEST_METRICS, SweepResult, params_columns
 from sweeper.results.selection import judged
 from sweeper.signature import decode
@@ -66,7 +66,7 @@ def collate(store: Store, paths: Paths, *, every_point: bool = False) -> SweepRe
                 )
                 for stage, own in itertools.groupby(trials, operator.attrgetter("stage")):
                     write = _write_measured if results.of_program else _write_trials
-                    write(paths, point_id, budget_of(stage), list(own))
+                    write(paths, point_id, stage, list(own))
     return results
 
 
@@ -170,7 +170,7 @@ def _write_hparams(store: Store, paths: Paths, point_id: int) -> None:
         write_json(folder / "misc.json", {"error": step.error, "steps": choices})
 
 
-def _write_trials(paths: Paths, point_id: int, budget: int | None, trials: list[Outcome]) -> None:
+def _write_trials(paths: Paths, point_id: int, stage: str, trials: list[Outcome]) -> None:
     numbers = np.array([trial.number for trial in trials], dtype=np.int64)
     # In the documented order of names.
     names = ("loss_train", "perf_train", "loss_val", "perf_val")
@@ -180,7 +180,7 @@ def _write_trials(paths: Paths, point_id: int, budget: int | None, trials: list[
     for metric in (*declared, *reversed(TEST_METRICS)):
         if all(metric in trial.metrics for trial in trials):
             results[f"final_{metric}"] = np.array([trial.metrics[metric] for trial in trials])
-    write_swapped(paths.results(point_id, budget), pack_arrays(results))
+    write_swapped(paths.results(point_id, stage), pack_arrays(results))
     curves = [unpack_arrays(trial.arrays) for trial in trials]
     if all("step" in curve for curve in curves):
         stacked = {
@@ -189,10 +189,10 @@ def _write_trials(paths: Paths, point_id: int, budget: int | None, trials: list[
             if name in METRICS
         }
         stacked = {"trial_numbers": numbers, "step": curves[0]["step"], **stacked}
-        write_swapped(paths.curves(point_id, budget), pack_arrays(stacked))
+        write_swapped(paths.curves(point_id, stage), pack_arrays(stacked))
 
 
-def _write_measured(paths: Paths, point_id: int, budget: int | None, trials: list[Outcome]) -> None:
+def _write_measured(paths: Paths, point_id: int, stage: str, trials: list[Outcome]) -> None:
     """The metrics of a program's trials, and their histories, shorter ones padded with NaN."""
     numbers = np.array([trial.number for trial in trials], dtype=np.int64)
     names = dict.fromkeys(name for trial in trials for name in trial.metrics)
@@ -200,7 +200,7 @@ def _write_measured(paths: Paths, point_id: int, budget: int | None, trials: lis
         f"final_{name}": np.array([trial.metrics.get(name, np.nan) for trial in trials])
         for name in names
     }
-    write_swapped(paths.results(point_id, budget), pack_arrays({"trial_numbers": numbers, **final}))
+    write_swapped(paths.results(point_id, stage), pack_arrays({"trial_numbers": numbers, **final}))
     histories = [history_of(trial) for trial in trials]
     lengths = [max(map(len, history.values()), default=0) for history in histories]
     if not any(lengths):
@@ -212,4 +212,4 @@ def _write_measured(paths: Paths, point_id: int, budget: int | None, trials: lis
             values = history.get(name, ())
             row[: len(values)] = values
         curves[name] = table
-    write_swapped(paths.curves(point_id, budget), pack_arrays(curves))
+    write_swapped(paths.curves(point_id, stage), pack_arrays(curves))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sweeper.files import unpack_arrays
-from sweeper.records import ARTIFACTS, ARTIFACTS_SHA256, RAISED, Outcome, budget_of, trial_stage
+from sweeper.records import ARTIFACTS, ARTIFACTS_SHA256, RAISED, Outcome, budget_of
 from sweeper.signature import decode
 from sweeper.stats.comparison import plural
 from sweeper.store.database import Store
@@ -25,11 +25,11 @@ _HAS_TEXT = "failure IS NULL AND instr(arrays, ?) > 0"
 
 @dataclass(frozen=True, slots=True)
 class StoredTrials:
-    """See `TrialRecords`: of a point's trials with one budget, in the folder of a database."""
+    """See `TrialRecords`: of a point's trials of one stage, in the folder of a database."""
 
     database: Path
     point_id: int
-    budget: int | None
+    stage: str
 
     def histories(self) -> Mapping[int, Mapping[str, Array]]:
         """See `TrialRecords`."""
@@ -40,7 +40,7 @@ class StoredTrials:
         paths = Paths(self.database.parent)
         return {
             one.number: (
-                paths.trial(self.point_id, one.number, self.budget) / ARTIFACTS,
+                paths.trial(self.point_id, one.number, self.stage) / ARTIFACTS,
                 str(one.info[ARTIFACTS_SHA256]),
             )
             for one in self._outcomes(_HAS_TEXT, (ARTIFACTS_SHA256.encode(),))
@@ -48,7 +48,7 @@ class StoredTrials:
 
     def _outcomes(self, where: str, values: tuple[Any, ...]) -> list[Outcome]:
         with Store.read(self.database) as store, store.understood():
-            which = (self.point_id, trial_stage(self.budget), *values)
+            which = (self.point_id, self.stage, *values)
             return list(store.outcomes(f"point = ? AND stage = ? AND {where}", which))
 
 

@@ -27,6 +27,7 @@ from sweeper.records import (
     Started,
     Told,
 )
+from sweeper.signature import encode
 from sweeper.store.connection import Database
 from sweeper.store.damage import seal, seal_outcome, seal_text
 from sweeper.store.schema import COLUMNS
@@ -109,17 +110,25 @@ def _sealed(*values: Any) -> tuple[Any, ...]:
 
 
 def _asked_text(asked: Asked) -> str:
-    """The number of trials; an object if they have a budget or a group."""
-    if asked.budget is None and not asked.group:
+    """The number of trials; an object if they have a budget, a group or a parent."""
+    parent = asked.parent
+    if asked.budget is None and not asked.group and parent is None:
         return _counts_text(asked.trials)
-    return json.dumps({"trials": asked.trials, "budget": asked.budget, "group": asked.group})
+    told = {"trials": asked.trials, "budget": asked.budget, "group": asked.group}
+    if parent is None:
+        return json.dumps(told)
+    params = encode(parent.params, as_given=True)
+    own = {"params": params, "trial": parent.trial, "budget": parent.budget}
+    of_parent = {**own, "lineage": parent.lineage}
+    return json.dumps({**told, "parent": of_parent, "lineage": asked.lineage})
 
 
 def _told_text(told: Told) -> str:
-    """The numbers of the trials; an object if they have a budget."""
-    if told.budget is None:
+    """The numbers of the trials; an object if they have a budget or a parent."""
+    if told.budget is None and not told.lineage:
         return _counts_text(told.numbers)
-    return json.dumps({"numbers": told.numbers, "budget": told.budget})
+    found = {"numbers": told.numbers, "budget": told.budget}
+    return json.dumps({**found, "lineage": told.lineage} if told.lineage else found)
 
 
 @functools.lru_cache(maxsize=1_000)

@@ -158,9 +158,11 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
         paired=bool(store.meta.get("paired", False)),
         budgets=[one.budget for one in asked],
         groups=[one.group for one in asked],
+        lineages=[one.lineage for one in asked],
+        parents=[one.parent for one in asked],
         compare_by=compare_by,
         asks=_asks(asked, numbers) if compare_by else None,
-        records=[StoredTrials(store.path, one.id, one.budget) for one in asked],
+        records=[StoredTrials(store.path, one.id, one.stage) for one in asked],
         earlier=len(unasked) if everything else 0,
         metrics=metrics if of_program else (*CLASSIC, *metrics),
         declared=None
@@ -245,7 +247,7 @@ def _apart(store: Store, steps: Mapping[int, Step]) -> list[str]:
 
 
 def _unasked(trials: Sequence[AskedTrials], asked: Sequence[AskedTrials]) -> list[str]:
-    """How many points only earlier runs asked for, at all or with other budgets, as notes."""
+    """How many points only earlier runs asked for, at all or otherwise, as notes."""
     known = {one.id for one in asked}
     found = {one.id for one in trials}
     hidden = "not asked for now and not shown (`sweeper show FOLDER --all` shows every point)"
@@ -253,7 +255,7 @@ def _unasked(trials: Sequence[AskedTrials], asked: Sequence[AskedTrials]) -> lis
     if count := len(found - known):
         notes.append(f"{plural(count, 'point')} of the folder {_are(count)} {hidden}")
     if count := len(found & known):
-        notes.append(f"trials of other budgets of {plural(count, 'point')} are {hidden}")
+        notes.append(f"trials of other budgets or parents of {plural(count, 'point')} are {hidden}")
     return notes
 
 
@@ -284,7 +286,7 @@ def _failures(
             continue
         if outcome.stage == asked.stage and outcome.number in asked:
             what = (outcome.stage, outcome.number, failure.message, failure.detail)
-            yield FailureReport(params, *what, asked.budget, asked.group)
+            yield FailureReport(params, *what, asked.budget, asked.group, asked.lineage)
 
 
 def _failed_tuning(
@@ -298,7 +300,7 @@ def _failed_tuning(
         and outcome.stage == step.stage
     ]
     what = (step.stage, None, step.error or "", "".join(probes[:1]))
-    return FailureReport(params, *what, asked.budget, asked.group)
+    return FailureReport(params, *what, asked.budget, asked.group, asked.lineage)
 
 
 def _point_result(asked: AskedTrials, step: Step, trials: list[Outcome]) -> PointResult:

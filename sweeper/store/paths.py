@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweeper.files import refuse_link
-from sweeper.records import ADDED, TRIAL
+from sweeper.records import ADDED, TRIAL, file_suffix
 
 CURVE_FILES = {
     "lr_range": "lr_vs_perf.npz",
@@ -71,7 +71,7 @@ class Paths:
     def checkpoints(self) -> Path:
         """Checkpoints of trials, of those that have not ended or that others may go on from.
 
-        May be deleted: such trials are then trained from their start.
+        May be deleted: such trials are then trained from their start, and parents again.
         """
         return self.folder / "checkpoints"
 
@@ -87,26 +87,26 @@ class Paths:
         """The folder of a point's tuning."""
         return self.points / str(point_id) / "hparams"
 
-    def results(self, point_id: int, budget: int | None = None) -> Path:
-        """The final numbers of a point's trials with this budget."""
-        return self.points / str(point_id) / f"results{_suffix(budget)}.npz"
+    def results(self, point_id: int, stage: str = TRIAL) -> Path:
+        """The final numbers of a point's trials of this stage."""
+        return self.points / str(point_id) / f"results{file_suffix(stage)}.npz"
 
-    def curves(self, point_id: int, budget: int | None = None) -> Path:
-        """The curves of a point's trials with this budget."""
-        return self.points / str(point_id) / f"curves{_suffix(budget)}.npz"
+    def curves(self, point_id: int, stage: str = TRIAL) -> Path:
+        """The curves of a point's trials of this stage."""
+        return self.points / str(point_id) / f"curves{file_suffix(stage)}.npz"
 
-    def trial(self, point_id: int, number: int, budget: int | None = None) -> Path:
-        """A trial's own folder; of a program each budget has its own."""
-        return self.points / str(point_id) / f"{TRIAL}s" / f"{number}{_suffix(budget)}"
+    def trial(self, point_id: int, number: int, stage: str = TRIAL) -> Path:
+        """A trial's own folder; of a program each budget and each parent has its own."""
+        return self.points / str(point_id) / f"{TRIAL}s" / f"{number}{file_suffix(stage)}"
 
-    def model(self, point_id: int, number: int, budget: int | None = None) -> Path:
-        """A trial's weights: a `state_dict`.  Each budget has its own."""
+    def model(self, point_id: int, number: int, stage: str = TRIAL) -> Path:
+        """A trial's weights: a `state_dict`.  Each budget and each parent has its own."""
         path = self.trial(point_id, number) / _MODEL
-        return path.with_stem(path.stem + _suffix(budget))
+        return path.with_stem(path.stem + file_suffix(stage))
 
     @property
     def model_pattern(self) -> str:
-        """`model`, without a budget, with places for `id` and `number`."""
+        """`model`, without a budget or a parent, with places for `id` and `number`."""
         folder = str(self.points).replace("{", "{{").replace("}", "}}")
         return f"{folder}/{{id}}/{TRIAL}s/{{number}}/{_MODEL}"
 
@@ -114,10 +114,6 @@ class Paths:
     def history(self) -> Path:
         """Earlier contents of the folder."""
         return self.folder / "history"
-
-
-def _suffix(budget: int | None) -> str:
-    return "" if budget is None else f"@{budget}"
 
 
 def refuse_links(paths: Paths) -> None:

@@ -28,7 +28,6 @@ from sweeper.records import (
     RecordedTrials,
     Step,
     Told,
-    budget_of,
 )
 from sweeper.results import METRICS
 from sweeper.store.connection import Database
@@ -61,7 +60,7 @@ def recorded(
             if not is_apart(signatures[point_id])
         },
         trials=_trials(database, metrics),
-        budgeted=_budgeted(database, metrics),
+        staged=_staged(database, metrics),
         probes=_probes(database, steps),
         tries={key: tuple(found) for key, found in _tries(database).items()},
         ids=dict(database.ids()),
@@ -109,24 +108,23 @@ def _trials(database: Database, metrics: Sequence[str]) -> dict[str, RecordedTri
         }
 
 
-def _budgeted(database: Database, metrics: Sequence[str]) -> dict[str, dict[int, RecordedTrials]]:
-    """By signature and budget: the results of trials with a budget."""
-    found: dict[str, dict[int, dict[int, tuple[float, ...] | Failure]]] = {}
-    took: dict[tuple[str, int], float] = {}
-    for one in read_outcomes(database, "stage GLOB ?", (f"{TRIAL}@*",), arrays=False):
-        budget = budget_of(one.stage) or 0
-        among = found.setdefault(one.point, {}).setdefault(budget, {})
+def _staged(database: Database, metrics: Sequence[str]) -> dict[str, dict[str, RecordedTrials]]:
+    """By signature and stage: the results of trials with a budget or a parent."""
+    found: dict[str, dict[str, dict[int, tuple[float, ...] | Failure]]] = {}
+    took: dict[tuple[str, str], float] = {}
+    for one in read_outcomes(database, "stage GLOB ?", (f"{TRIAL}[@+]*",), arrays=False):
+        among = found.setdefault(one.point, {}).setdefault(one.stage, {})
         if one.failure is None:
             (among[one.number],) = in_columns([one.metrics], metrics)
-            took[one.point, budget] = one.ended - one.started
+            took[one.point, one.stage] = one.ended - one.started
         else:
             among[one.number] = one.failure
     return {
         point: {
-            budget: RecordedTrials(ended, took.get((point, budget), math.nan))
-            for budget, ended in by_budget.items()
+            stage: RecordedTrials(ended, took.get((point, stage), math.nan))
+            for stage, ended in by_stage.items()
         }
-        for point, by_budget in found.items()
+        for point, by_stage in found.items()
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import operator
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from sweeper.records import (
     Failure,
     Metric,
     Params,
+    Parent,
     Point,
     Step,
     Told,
@@ -94,14 +96,33 @@ def read_entry(points: Mapping[int, Point], kind: str, point_id: Any, value: str
         told = found if isinstance(found, dict) else {"numbers": found, "budget": None}
         expect(_is_budget(told["budget"]), "a budget", told)
         numbers = tuple(told["numbers"])
-        return Told(point.signature, kind, numbers, told["budget"])  # type: ignore[arg-type]
+        lineage = _read_lineage(told)
+        return Told(point.signature, kind, numbers, told["budget"], lineage)  # type: ignore[arg-type]
     if not isinstance(found, dict):
         found = {"trials": found, "budget": None, "group": ""}
     trials, budget, group = found["trials"], found["budget"], found["group"]
     expect(isinstance(trials, int) and trials >= 0, "trials asked for", trials)
     expect(_is_budget(budget), "a budget", budget)
     expect(isinstance(group, str), "a group", group)
-    return Asked(point, trials, point_id, budget, group)
+    parent = None if "parent" not in found else _read_parent(found["parent"])
+    return Asked(point, trials, point_id, budget, group, parent, _read_lineage(found))
+
+
+def _read_parent(found: Mapping[str, Any]) -> Parent:
+    """The trial that others begin from."""
+    budget, number = found["budget"], found["trial"]
+    expect(_is_budget(budget), "a budget", budget)
+    expect(type(number) is int and number >= 0, "a trial", number)
+    return Parent(read_params(found["params"]), number, budget, _read_lineage(found))
+
+
+def _read_lineage(found: Mapping[str, Any]) -> str:
+    lineage = found.get("lineage", "")
+    expect(isinstance(lineage, str) and bool(_LINEAGE.fullmatch(lineage)), "a lineage", lineage)
+    return str(lineage)
+
+
+_LINEAGE = re.compile(r"([1-9][0-9]{0,8}-[0-9a-f]{16})?")
 
 
 def _is_budget(value: object) -> bool:

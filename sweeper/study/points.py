@@ -21,7 +21,10 @@ from sweeper.records import (
     RecordedTrials,
     Step,
     budget_of,
+    descend,
+    generation_of,
     is_trial,
+    lineage_of,
     trial_stage,
 )
 from sweeper.search import Ask
@@ -41,11 +44,21 @@ StepsOf: TypeAlias = Callable[[Step, int | None], float]
 """Training steps of a replica: see `Planner.steps_of`."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Origin:
+    """The trial that a series begins from."""
+
+    state: PointState
+    """Of the trial's point."""
+    series: Series
+    number: int
+
+
 @dataclass(slots=True, eq=False)
 class Series:
-    """The trials of one point with one budget, numbered from 0."""
+    """The trials of one point with one budget and one parent, numbered from 0."""
 
-    budget: int | None
+    stage: str
     trials: dict[int, Ended] = field(default_factory=dict)
     """By trial number, including trials not asked for yet."""
     asked: int = 0
@@ -56,6 +69,18 @@ class Series:
     """For each run of asks of the same group, the number after its last trial."""
     groups: list[str] = field(default_factory=list)
     """The group of each such run."""
+    origin: Origin | None = None
+    """Set once they are asked for; None: they begin from nothing."""
+
+    @property
+    def budget(self) -> int | None:
+        """Their budget."""
+        return budget_of(self.stage)
+
+    @property
+    def lineage(self) -> str:
+        """Their lineage."""
+        return lineage_of(self.stage)
 
     def ask(self, trials: int, group: str) -> int:
         """Add trials of a group; returns the number of the first."""
@@ -104,14 +129,14 @@ class PointState:
     steps_of: StepsOf
     probes: dict[int, Outcome] = field(default_factory=dict)
     """Outcomes of the current stage of tuning."""
-    series: dict[int | None, Series] = field(default_factory=dict)
-    """Its trials, by budget."""
+    series: dict[str, Series] = field(default_factory=dict)
+    """Its trials, by stage."""
     asked: int = 0
-    """Trials of all budgets."""
+    """Trials of all stages."""
     completed: int = 0
     """How many of the asked trials have ended."""
     released: str = ""
-    """The stage released last; `"trial"` for trials of any budget."""
+    """The stage released last; `"trial"` for trials of any stage."""
     hparams_told: bool = False
     failure_told: int = -1
     """How many trials had been asked for when the failure was told."""
@@ -128,17 +153,17 @@ class PointState:
         """Whether all probes of the current stage of tuning have outcomes."""
         return len(self.probes) == self.step.replicas
 
-    def series_of(self, budget: int | None) -> Series:
-        """The trials with this budget."""
-        found = self.series.get(budget)
+    def series_of(self, stage: str) -> Series:
+        """The trials of this stage."""
+        found = self.series.get(stage)
         if found is None:
-            found = self.series[budget] = Series(budget)
+            found = self.series[stage] = Series(stage)
         return found
 
-    def restore(self, budget: int | None, trials: RecordedTrials) -> None:
+    def restore(self, stage: str, trials: RecordedTrials) -> None:
         """Take in the trials stored in the folder."""
-        self.series_of(budget).trials = dict(trials.ended)
-        self._time(trials.seconds, self.steps_of(self.step, budget))
+        self.series_of(stage).trials = dict(trials.ended)
+        self._time(trials.seconds, self.steps_of(self.step, budget_of(stage)))
 
     def keep(self, outcome: Outcome) -> bool:
         """Take in an outcome; False if it is already known, or of a stage that is over."""
@@ -156,7 +181,7 @@ class PointState:
 
     def _keep_trial(self, outcome: Outcome) -> bool:
         budget, number = budget_of(outcome.stage), outcome.number
-        trials = self.series_of(budget).trials
+        trials = self.series_of(outcome.stage).trials
         if number in trials:
             return False
         if outcome.failure is not None:
@@ -188,22 +213,23 @@ class PointState:
         self.released = TRIAL
         found: list[tuple[str, tuple[int, ...]]] = []
         if self.step.error is None:
-            for budget, series in self.series.items():
+            for stage, series in self.series.items():
                 numbers = series.release()
                 if numbers:
-                    found.append((trial_stage(budget), numbers))
+                    found.append((stage, numbers))
         # If tuning was released, the queue must be told that no trials follow.
         return [(TRIAL, ())] if not found and before not in ("", TRIAL) else found
 
     def measured(self) -> tuple[list[Ended], int | None]:
         """What the trials asked for with the largest budget came to, as far as they have ended.
 
-        Also returns that budget.
+        Of those that begin from others, the trials of the last generation count.  Also returns that
+        budget.
         """
         asked = [series for series in self.series.values() if series.asked]
         if not asked:
             return [], None
-        last = max(asked, key=lambda series: series.budget or math.inf)
+        last = max(asked, key=lambda one: (generation_of(one.lineage), one.budget or math.inf))
         ended = [last.trials[number] for number in range(last.asked) if number in last.trials]
         return ended, last.budget
 
@@ -220,6 +246,13 @@ class PointState:
             return False
         self.hparams_told = True
         return True
+
+
+def lineage_from(origin: Origin | None) -> str:
+    """The lineage of trials that begin from this one; None: from nothing."""
+    if origin is None:
+        return ""
+    return descend(origin.state.point.signature, origin.series.stage, origin.number)
 
 
 class Points:
@@ -264,14 +297,20 @@ class Points:
         self._changed.clear()
         return changed
 
-    def ask(self, point: Point, ask: Ask) -> tuple[PointState, list[Decision]]:
-        """Add trials of a point, which may be new; returns the decisions."""
-        trials = ask.trials
+    def ask(
+        self, point: Point, ask: Ask, origin: Origin | None = None
+    ) -> tuple[PointState, Series, list[Decision]]:
+        """Add trials of a point, which may be new; returns the decisions.
+
+        They begin from `origin`, if there is one.
+        """
+        trials, stage = ask.trials, trial_stage(ask.budget, lineage_from(origin))
         state = self._states.get(point.signature)
         planned: list[Decision] = []
         if state is None:
             state, planned = self._add(point)
-        series = state.series_of(ask.budget)
+        series = state.series_of(stage)
+        series.origin = origin
         begin = series.ask(trials, ask.group)
         state.asked += trials
         if state.phase != "failed":
@@ -280,7 +319,7 @@ class Points:
             ended = [known[n] for n in range(begin, series.asked) if n in known]
             self.complete(state, series, ended)
         self.settle(state)
-        return state, planned
+        return state, series, planned
 
     def _add(self, point: Point) -> tuple[PointState, list[Decision]]:
         recorded = self._recorded
@@ -297,13 +336,11 @@ class Points:
         state = PointState(point, point_id, order, step, self._measure, steps_of)
         self._states[signature] = state
         self._tracker.add_point()
-        stored: list[tuple[int | None, RecordedTrials]] = [
-            *recorded.budgeted.get(signature, {}).items()
-        ]
+        stored = [*recorded.staged.get(signature, {}).items()]
         if signature in recorded.trials:
-            stored.append((None, recorded.trials[signature]))
-        for budget, trials in stored:
-            state.restore(budget, trials)
+            stored.append((TRIAL, recorded.trials[signature]))
+        for stage, trials in stored:
+            state.restore(stage, trials)
             self._stopping.note_known(trials.ended.values())
         for outcome in recorded.probes.get(signature, ()):
             state.keep(outcome)
@@ -334,7 +371,7 @@ class Points:
     def complete(self, state: PointState, series: Series, ended: Sequence[Ended]) -> None:
         """Count asked trials that have ended."""
         state.completed += len(ended)
-        self._tracker.complete(state.point, series.budget, ended)
+        self._tracker.complete(state.point, series.stage, ended)
 
     def settle(self, state: PointState) -> None:
         """Mark the point as changed, and move it to the phase of its state."""

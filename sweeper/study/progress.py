@@ -16,7 +16,10 @@ from sweeper.records import (
     Params,
     Point,
     Progress,
+    budget_of,
+    generation_of,
     is_trial,
+    lineage_of,
 )
 from sweeper.study.measures import Measures
 from sweeper.summary import show_params
@@ -87,15 +90,15 @@ class Tracker:
         self._trials_asked += trials
 
     def complete(
-        self, point: Point, budget: int | None, ended: Sequence[tuple[float, ...] | Failure]
+        self, point: Point, stage: str, ended: Sequence[tuple[float, ...] | Failure]
     ) -> None:
-        """Note that asked trials of `point` with this budget have ended."""
+        """Note that asked trials of `point` of this stage have ended."""
         measured = [values for values in ended if not isinstance(values, Failure)]
         self._trials_done += len(ended)
         self._trials_failed += len(ended) - len(measured)
         merits = self._measures.merits(measured)
         if merits:
-            self._ranking.count(point, budget, merits)
+            self._ranking.count(point, stage, merits)
 
     def progress(self) -> Progress:
         """The progress so far, as a record for display."""
@@ -171,10 +174,14 @@ def _described(job: Job, params: Params) -> str:
 
 
 class Ranking:
-    """Ranks points by their mean merit, among trials of the largest budget."""
+    """Ranks points by their mean merit, among trials of the largest budget.
+
+    Of those that begin from others, the last generation is ranked.
+    """
 
     def __init__(self) -> None:
-        self._budget: int | None = None
+        self._length = (0, 0)
+        """The generation of the trials that are ranked, and their budget, 0 for none."""
         self._means: dict[str, tuple[float, int, Params]] = {}
         """By signature: the mean, its number of trials, and the parameters."""
         self._heap: list[tuple[float, int, str]] = []
@@ -182,12 +189,13 @@ class Ranking:
         self._unranked: dict[str, None] = {}
         """Points with more trials since they were pushed."""
 
-    def count(self, point: Point, budget: int | None, merits: Sequence[float]) -> None:
+    def count(self, point: Point, stage: str, merits: Sequence[float]) -> None:
         """Note the merits of trials (see `Measures.merits`)."""
-        if budget != self._budget:
-            if self._means and (budget is None or budget < (self._budget or budget)):
+        length = (generation_of(lineage_of(stage)), budget_of(stage) or 0)
+        if length != self._length:
+            if self._means and length < self._length:
                 return  # trials of another length cannot be compared with these
-            self._budget = budget
+            self._length = length
             self._means, self._heap, self._unranked = {}, [], {}
         signature = point.signature
         mean, n, params = self._means.get(signature, (0.0, 0, point.params))

@@ -23,6 +23,7 @@ from sweeper.records import (
     Decision,
     Failure,
     Params,
+    Parent,
     Point,
     Refused,
     Told,
@@ -32,7 +33,7 @@ from sweeper.search import Ask, ParamSelector, SweepListener, TrialResults
 from sweeper.search.selector import as_ask
 from sweeper.signature import encode
 from sweeper.study.measures import Measures
-from sweeper.study.points import Points, PointState, Series
+from sweeper.study.points import Origin, Points, PointState, Series, lineage_from
 from sweeper.summary import show_params
 
 
@@ -97,6 +98,11 @@ class Caller:
                 f"selector {self.name}: look_ahead={look_ahead!r}: it must be "
                 "a whole number, 1 or more"
             )
+        if self._selector.uses_parents and not self.adaptive:
+            raise SelectorError(
+                f"selector {self.name}: uses_parents=True: a parent is a trial that it was told "
+                "of, so it must be adaptive, too: set adaptive = True"
+            )
         names: Any = self._selector.compare_by
         if isinstance(names, str) or not all(isinstance(name, str) for name in names):
             raise SelectorError(
@@ -126,7 +132,7 @@ class Caller:
     def repeat(self, entry: Asked) -> tuple[Point, Ask] | None:
         """As `next`, when an entry of the log is replayed."""
         point = entry.point
-        logged = point and Ask(point.params, entry.trials, entry.budget, entry.group)
+        logged = point and Ask(point.params, entry.trials, entry.budget, entry.parent, entry.group)
         return self._read("repeat_ask", self._call("repeat_ask", logged))
 
     def _read(self, method: str, answer: Any) -> tuple[Point, Ask] | None:
@@ -158,8 +164,39 @@ class Caller:
             )
         if not isinstance(group, str) or not group.isprintable():
             raise SelectorError(f"{asked} group={group!r}; expected a text of printable characters")
+        parent = answer.parent
+        if parent is not None and not isinstance(parent, Parent):
+            raise SelectorError(
+                f"{asked} parent={parent!r}; expected a Parent, as TrialResults.as_parent gives it"
+            )
+        if parent is not None and not self._selector.uses_parents:
+            raise SelectorError(f"{asked} a parent: set uses_parents = True, to keep checkpoints")
         budget = None if budget is None else int(budget)
-        return self._make_point(answer.params), Ask(answer.params, int(trials), budget, group)
+        ask = Ask(answer.params, int(trials), budget, parent, group)
+        return self._make_point(answer.params), ask
+
+    def origin(self, parent: Parent | None, points: Points) -> Origin | None:
+        """The trial that a parent names; None: none is named.
+
+        Raises:
+            SelectorError: there is no such trial, or none that others may begin from.
+        """
+        if parent is None:
+            return None
+        state = points.get(self._make_point(parent.params).signature)
+        series = None if state is None else state.series.get(parent.stage)
+        asked = f"selector {self.name}: parent={parent!r}"
+        if state is None or series is None or parent.trial not in range(series.asked):
+            raise SelectorError(f"{asked}: it has not asked for this trial")
+        if parent.trial >= series.told:
+            raise SelectorError(
+                f"{asked}: this trial is not finished, or it has not been told of it: a parent is "
+                "a trial of which on_results has told"
+            )
+        ended = series.trials[parent.trial]
+        if isinstance(ended, Failure):
+            raise SelectorError(f"{asked}: this trial has failed: {ended.message}")
+        return Origin(state, series, parent.trial)
 
     def tell(self, state: PointState, due: Iterable[tuple[Series, int]]) -> list[Told]:
         """Tell what is new: settings, failures, and of each of these series the trials below."""
@@ -185,7 +222,7 @@ class Caller:
         self._call("on_hparams_found", point.params, *values)
 
     def _tell_trials(self, point: Point, series: Series, group: str, numbers: range) -> list[Told]:
-        signature, trials, budget = point.signature, series.trials, series.budget
+        signature, trials = point.signature, series.trials
         told: list[Told] = []
         failures = {n: end for n in numbers if isinstance(end := trials[n], Failure)}
         done = tuple(n for n in numbers if n not in failures) if failures else tuple(numbers)
@@ -193,10 +230,10 @@ class Caller:
             result = self._results(point.params, done, series, failures, group)
             self._call("on_results", result, named=self._hears)
         if done:
-            told.append(Told(signature, "trials", done, budget))
+            told.append(Told(signature, "trials", done, series.budget, series.lineage))
         for number, failure in failures.items():
             self._call("on_failed", point.params, TRIAL, failure.message)
-            told.append(Told(signature, "failed", (number,), budget))
+            told.append(Told(signature, "failed", (number,), series.budget, series.lineage))
         return told
 
     def _results(
@@ -215,6 +252,7 @@ class Caller:
             {number: failure.message for number, failure in failures.items()},
             series.budget,
             group,
+            series.lineage,
         )
 
     def _call(self, method: str, *values: Any, named: str = "") -> Any:
@@ -326,9 +364,9 @@ class Session:
             self._waits = False
             self._count_untold()
             point, ask = answer
-            state, planned = self._add(point, ask)
+            state, series, planned = self._add(point, ask)
             # An ask adds the point to the folder, so it goes first.
-            asked = Asked(point, ask.trials, state.id, ask.budget, ask.group)
+            asked = _asked(point, ask, state.id, series.lineage)
             decisions += [asked, *planned]
 
     def _wait(self, decisions: list[Decision]) -> None:
@@ -348,12 +386,12 @@ class Session:
                 "adaptive = True to be asked as results arrive, or a larger most_untold if it ends"
             )
 
-    def _add(self, point: Point, ask: Ask) -> tuple[PointState, list[Decision]]:
-        state, planned = self._points.ask(point, ask)
+    def _add(self, point: Point, ask: Ask) -> tuple[PointState, Series, list[Decision]]:
+        origin = self._caller.origin(ask.parent, self._points)
+        state, series, planned = self._points.ask(point, ask, origin)
         if self._caller.adaptive:
-            series = state.series_of(ask.budget)
             self._asks.append(OpenAsk(state, series, series.asked - ask.trials, series.asked))
-        return state, planned
+        return state, series, planned
 
     def _tell_asks(self, decisions: list[Decision]) -> None:
         while self._asks and self._asks[0].is_complete:
@@ -397,7 +435,8 @@ class Session:
         asked = Asked(None)
         if answer is not None:
             point, ask = answer
-            asked = Asked(point, ask.trials, entry.id, ask.budget, ask.group)
+            origin = self._caller.origin(ask.parent, self._points)
+            asked = _asked(point, ask, entry.id, lineage_from(origin))
         if not self.has_more or _identity(asked) != _identity(entry):
             now = _shown(asked) if self.has_more else "that it has no more trials"
             raise SelectorError(
@@ -409,7 +448,7 @@ class Session:
         self._waits = answer is None
         if answer is None:
             return []
-        _, planned = self._add(*answer)
+        _, _, planned = self._add(*answer)
         return planned
 
     def _replay_telling(self, log: deque[Asked | Told]) -> None:
@@ -428,7 +467,11 @@ def _identity(asked: Asked) -> tuple[Any, ...] | None:
     """What must be the same when an ask is replayed; None: it waits."""
     if asked.point is None:
         return None
-    return asked.point.signature, asked.trials, asked.budget, asked.group
+    return asked.point.signature, asked.trials, asked.stage, asked.group
+
+
+def _asked(point: Point, ask: Ask, point_id: int, lineage: str) -> Asked:
+    return Asked(point, ask.trials, point_id, ask.budget, ask.group, ask.parent, lineage)
 
 
 def _shown(asked: Asked) -> str:
@@ -437,4 +480,5 @@ def _shown(asked: Asked) -> str:
         return "to wait for results"
     budget = "" if asked.budget is None else f" with budget {asked.budget}"
     group = f" of group {asked.group!r}" if asked.group else ""
-    return f"{asked.trials} trials{budget}{group} of {show_params(asked.point.params)}"
+    parent = f" from lineage {asked.lineage}" if asked.lineage else ""
+    return f"{asked.trials} trials{budget}{group}{parent} of {show_params(asked.point.params)}"

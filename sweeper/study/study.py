@@ -38,7 +38,7 @@ from sweeper.search import ParamSelector
 from sweeper.settings import Limits, StopWhen
 from sweeper.study.failures import Retries, Stopping, raise_common
 from sweeper.study.measures import Measures
-from sweeper.study.points import Points, PointState
+from sweeper.study.points import Points, PointState, Series
 from sweeper.study.progress import Tracker
 from sweeper.study.session import Caller, Session
 from sweeper.study.stop_when import StopRule
@@ -219,7 +219,7 @@ class Study:
         self._points.settle(state)
 
     def _end_trial(self, state: PointState, trial: Outcome) -> None:
-        series = state.series_of(budget_of(trial.stage))
+        series = state.series_of(trial.stage)
         if trial.number < series.asked:
             self._points.complete(state, series, [series.trials[trial.number]])
         if trial.failure is not None:
@@ -257,7 +257,7 @@ class Study:
             kind="tuning" if tuning else "trial",
             stage=stage,
             numbers=numbers,
-            payload={**step.payload, "params": point.encoded, "id": state.id},
+            payload=_payload(state, state.series.get(stage)),
             expected=_finite(state.seconds_per_step * steps),
             after=self._after(state),
             most_cores=self._most_cores if tuning else None,
@@ -287,6 +287,23 @@ class Study:
     def _after(self, state: PointState) -> float | None:
         """Expected seconds after the point's current stage."""
         return _finite(state.seconds_per_step * self._planner.steps_after(state.step))
+
+
+def _payload(state: PointState, series: Series | None) -> dict[str, Any]:
+    """What a worker is told of a point's replicas; with a parent, also how that was trained.
+
+    All samples of a trial are those of the first trial of its lineage: another split would
+    validate on samples that its parents were trained on.
+    """
+    payload = {**state.step.payload, "params": state.point.encoded, "id": state.id}
+    origin = None if series is None else series.origin
+    if origin is None:
+        return payload
+    own = _payload(origin.state, origin.series)
+    first = own["parent"]["first"] if "parent" in own else origin.number
+    point, stage = origin.state.point.signature, origin.series.stage
+    parent = {"point": point, "stage": stage, "number": origin.number, "first": first}
+    return payload | {"parent": {**parent, "payload": own}}
 
 
 def _finite(value: float) -> float | None:

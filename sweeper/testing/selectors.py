@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.errors import SelectorError, StalledError
-from sweeper.records import Asked, Params, Told, is_trial
+from sweeper.records import Asked, Params, Parent, Told, descend, is_trial, trial_stage
 from sweeper.results import METRICS
 from sweeper.search import Ask, ParamSelector, SweepListener, TrialResults
 from sweeper.search.names import names_of
@@ -28,6 +28,9 @@ Measure: TypeAlias = Callable[[Params, int, int | None], float]
 
 Make: TypeAlias = Callable[[], ParamSelector]
 """Makes a new selector, the same each time."""
+
+Counts: TypeAlias = dict[tuple[str, str], int]
+"""By point and stage: how many trials there are."""
 
 SLOTS = (1, 2, 8)
 """Numbers of cores on which a selector must ask the same."""
@@ -85,7 +88,7 @@ def drive(
     assert selector.look_ahead >= 1, f"look_ahead={selector.look_ahead!r}: it must be 1 or more"
     selector.on_begin(1)
     asked: list[Ask] = []
-    counts: dict[tuple[str, int | None], int] = {}
+    counts: Counts = {}
     open_asks: deque[Ask] = deque()
     limit = selector.look_ahead if selector.adaptive else most
     while True:
@@ -129,25 +132,36 @@ def ask(selector: ParamSelector) -> Ask | None:
 def tell(
     selector: ParamSelector,
     asked: Ask,
-    counts: dict[tuple[str, int | None], int],
+    counts: Counts,
     measured: Measure,
 ) -> None:
     """Tell everything about one ask at once; trial numbers continue after the point's last.
 
-    `counts` are the trials of each point and budget so far, and are updated.
+    `counts` are the trials of each point and stage so far, and are updated.
     """
     params, trials, budget = asked.params, asked.trials, asked.budget
-    known = params_key(params)
-    if (known, 0) not in counts:
-        counts[known, 0] = 0  # tuned
+    known, lineage = params_key(params), _lineage(asked.parent, counts)
+    if (known, "") not in counts:
+        counts[known, ""] = 0  # tuned
         selector.on_hparams_found(params, 0.01, 0.1, 32)
-    first = counts.setdefault((known, budget), 0)
-    counts[known, budget] += trials
+    stage = trial_stage(budget, lineage)
+    first = counts.setdefault((known, stage), 0)
+    counts[known, stage] += trials
     if trials:
         numbers = range(first, first + trials)
         perfs = np.array([measured(params, number, budget) for number in numbers])
         results = results_of(params, first, perfs, 1 - perfs, perfs, 1 - perfs)
-        selector.on_results(replace(results, budget=budget, group=asked.group))
+        told = replace(results, budget=budget, group=asked.group, lineage=lineage)
+        selector.on_results(told)
+
+
+def _lineage(parent: Parent | None, counts: Counts) -> str:
+    """The lineage of trials with this parent, which must have been told."""
+    if parent is None:
+        return ""
+    told = counts.get((params_key(parent.params), parent.stage), 0)
+    assert parent.trial in range(told), f"it asks for a parent that it was not told of: {parent}"
+    return descend(point_of(parent.params).signature, parent.stage, parent.trial)
 
 
 def results_of(params: Params, first: int, *columns: NDArray[np.float64]) -> TrialResults:

@@ -23,9 +23,10 @@ import torch
 from torch import Tensor
 
 from sweeper.files import write_swapped
-from sweeper.records import EAGER
+from sweeper.records import EAGER, lineage_of
 from sweeper.train.mode.snapshot import bytes_of
 from sweeper.train.native.toolchain import processor
+from sweeper.train.parents import Inheritance
 from sweeper.train.problem.spec import TrainContext
 from sweeper.train.task import Task
 from sweeper.train.tuning.trials import Trial
@@ -47,7 +48,9 @@ class Saved:
     """Its curves so far, arrays by name."""
     state: dict[str, Any]
     """What its execution mode restores: tensors, numbers and texts, in lists and dicts.  It takes
-    out what it has restored, to free memory."""
+    out what it has restored, to free memory.  Empty: it cannot be restored."""
+    inherited: Inheritance | None = None
+    """What trials take that begin from it; at its end only."""
 
 
 @functools.cache
@@ -66,6 +69,8 @@ class Checkpoints:
     trial: Trial
     every: float
     """Seconds after which the end of a cycle is saved."""
+    keeps_end: bool = False
+    """Whether others may begin from its end."""
     watches_data: bool = False
     """Whether samples may depend on what was read before, so that the datasets are part of it."""
     _last: float = field(default_factory=time.monotonic)
@@ -73,10 +78,11 @@ class Checkpoints:
     def is_due(self, cycles: int) -> bool:
         """Whether to save the end of this cycle.
 
-        The last one is saved only if a trial with a larger budget may go on from there.
+        The last one is saved only if a trial with a larger budget may go on from there, or others
+        may begin from it.
         """
         if cycles == self.trial.cycles:
-            return self.trial.goes_on
+            return self.trial.goes_on or self.keeps_end
         return time.monotonic() - self._last >= self.every
 
     def write(self, saved: Saved) -> None:
@@ -87,7 +93,10 @@ class Checkpoints:
         """
         curves = {name: torch.from_numpy(curve) for name, curve in saved.curves.items()}
         buffer = io.BytesIO()
-        torch.save({"cycles": saved.cycles, "curves": curves, "state": saved.state}, buffer)
+        found = {"cycles": saved.cycles, "curves": curves, "state": saved.state}
+        if saved.inherited is not None:
+            found["inherited"] = saved.inherited.payload()
+        torch.save(found, buffer)
         data = self.identity().encode() + buffer.getvalue()
         path = self.base.with_suffix(END if saved.cycles == self.trial.cycles else PART)
         write_swapped(path, hashlib.sha256(data).digest() + data, sync=True)
@@ -96,7 +105,7 @@ class Checkpoints:
     def read(self) -> Saved | None:
         """The checkpoint with the most cycles from which this trial may go on, if any."""
         found = [saved for path in self._paths() if (saved := self._read(path)) is not None]
-        usable = [saved for saved in found if saved.cycles <= self.trial.cycles]
+        usable = [saved for saved in found if saved.state and saved.cycles <= self.trial.cycles]
         return max(usable, key=lambda saved: saved.cycles, default=None)
 
     def _paths(self) -> Iterable[Path]:
@@ -104,7 +113,14 @@ class Checkpoints:
         if not self.trial.goes_on:
             return [self.base.with_suffix(PART)]
         number, _, _ = self.base.name.partition("@")
-        return sorted(self.base.parent.glob(f"{number}@*"))
+        found = sorted(self.base.parent.glob(f"{number}@*"))
+        lineage = lineage_of(self.base.name)
+        return [path for path in found if lineage_of(path.stem) == lineage]
+
+    def read_end(self) -> Inheritance | None:
+        """What trials take that begin from this one; None: its end is not there."""
+        saved = self._read(self.base.with_suffix(END))
+        return None if saved is None else saved.inherited
 
     def _read(self, path: Path) -> Saved | None:
         if path.is_symlink() or not path.is_file():  # reading a pipe would never end
@@ -118,7 +134,8 @@ class Checkpoints:
                 return None
             found = torch.load(io.BytesIO(data[body:]), weights_only=True)
             curves = {name: curve.numpy() for name, curve in found["curves"].items()}
-            return Saved(found["cycles"], curves, found["state"])
+            inherited = Inheritance(**found["inherited"]) if "inherited" in found else None
+            return Saved(found["cycles"], curves, found["state"], inherited)
         except Exception:  # noqa: BLE001 - whatever is in the file
             return None
 
@@ -136,7 +153,8 @@ def checkpoints_of(
     identity = functools.partial(_identity, context, task, number, trial, trace)
     own = task.own.data
     remade = context.data.remade if own is None else own.remade
-    return Checkpoints(base, identity, trial, context.checkpoint_every, remade)
+    every, keeps_end = context.checkpoint_every, context.keep_ends
+    return Checkpoints(base, identity, trial, every, keeps_end, remade)
 
 
 def _identity(context: TrainContext, task: Task, number: int, trial: Trial, trace: str) -> str:
@@ -169,6 +187,8 @@ def _identity(context: TrainContext, task: Task, number: int, trial: Trial, trac
         "processor": _processor(),
         "MKL_CBWR": os.environ.get("MKL_CBWR", ""),
     }
+    if lineage := lineage_of(task.stage):
+        parts["lineage"] = lineage
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -16,6 +16,7 @@ from sweeper.errors import ChangedCodeError
 from sweeper.failures import describe
 from sweeper.files import pack_arrays
 from sweeper.records import COMPILED, PACKED, Job, Outcome
+from sweeper.train.beginning import inheritance_of
 from sweeper.train.checkpoints import checkpoints_of
 from sweeper.train.curves import Trained
 from sweeper.train.eager import probes
@@ -196,8 +197,7 @@ def _execute_packs(
         started = time.time()
         try:
             member = _member(context, fd, task, told, number)
-            if member.trace.digest != task.mode.trace:
-                raise CannotPackError("its trace differs from the point's")  # noqa: TRY301 - one way out
+            _begin_member(context, fd, task, told, member)
         except CannotPackError:
             work = functools.partial(_train, context, fd, task, number)
             yield _outcome(task, number, started, work)
@@ -206,8 +206,6 @@ def _execute_packs(
         except BaseException as error:  # noqa: BLE001 - as above
             yield _outcome(task, number, started, functools.partial(_raise, error))
         else:
-            trial, trace = told.of(number), task.mode.trace or ""
-            member.resume(checkpoints_of(context, task, number, trial, trace))
             members.append(member)
             most = most_members(member, mode)
     for begins in sorted({member.begins for member in members}):
@@ -257,6 +255,26 @@ def _member(context: TrainContext, fd: int | None, task: Task, told: Trials, num
     problem, data = data_of(context, fd, task)
     streams = Streams(context.seed, task.point, task.stage, number)
     return Member.make(problem, data, streams, task.params, told.first.batch_size)
+
+
+def _begin_member(
+    context: TrainContext, fd: int | None, task: Task, told: Trials, member: Member
+) -> None:
+    """Let a member go on from its checkpoint, or begin from its parent.
+
+    Raises:
+        CannotPackError: its trace differs from the point's, or its parent has other states.
+        ParentError: nothing can begin from the parent.
+    """
+    if member.trace.digest != task.mode.trace:
+        raise CannotPackError("its trace differs from the point's")
+    number = member.streams.number
+    member.split = task.split_of(number)
+    member.resume(checkpoints_of(context, task, number, told.of(number), task.mode.trace or ""))
+    inherited = inheritance_of(context, fd, task, execute)
+    if inherited is not None:
+        problem, _ = data_of(context, fd, task)
+        member.inherit(inherited, problem.recipe(member.model, task.params))
 
 
 def _raise(error: BaseException) -> _Found:
@@ -324,10 +342,13 @@ def _train_trial(
     # Imports ignite, which takes as long as torch, so not before it is needed.
     from sweeper.train.eager.trial import train_trial
 
-    own, samples = data.of_trial(number), context.curve_samples
+    inherited = inheritance_of(context, fd, task, execute)
+    own, samples = data.of_trial(task.split_of(number)), context.curve_samples
     # What handlers keep in variables of their own cannot be restored.
     kept = None if problem.handlers is not None else checkpoints_of(context, task, number, trial)
-    trained = train_trial(problem, own, streams, task.params, trial, samples, folder, kept)
+    trained = train_trial(
+        problem, own, streams, task.params, trial, samples, folder, kept, inherited
+    )
     return _kept(context, task, number, trained)
 
 

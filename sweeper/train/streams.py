@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from sweeper.signature import STREAMS, seed_sequence
+from sweeper.signature import STREAMS, lineage_numbers, seed_sequence
 from sweeper.train.tuning.stages import STAGE_CODES, split_stage
 
 
@@ -32,9 +32,9 @@ class Streams:
     def sequence(self, stream: str) -> np.random.SeedSequence:
         """The root of a stream: `"init"`, `"order"`, `"inside"` or `"evaluation"`."""
         base, attempt = split_stage(self.stage)
-        return seed_sequence(
-            self.seed, self.signature, STAGE_CODES[base], attempt, self.number, STREAMS[stream]
-        )
+        which = (STAGE_CODES[base], attempt, self.number, STREAMS[stream])
+        # One that begins from another must not see its parent's order of the data again.
+        return seed_sequence(self.seed, self.signature, *which, *lineage_numbers(self.stage))
 
     def generator(self, stream: str) -> np.random.Generator:
         """A new generator at the start of the stream."""

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from sweeper.records import Job, budget_of
+from sweeper.records import Job, budget_of, file_suffix
 from sweeper.train.tuning.own import Own
 from sweeper.train.tuning.stages import Stage, read
 from sweeper.train.tuning.trials import NO_MODE, ExecutionMode, Trials
+
+
+@dataclass(frozen=True, slots=True)
+class ParentTask:
+    """The trial that a task's trials begin from."""
+
+    job: Job
+    """Trains it."""
+    first: int
+    """The number of the first trial of its lineage, whose split of the data all have."""
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any]) -> ParentTask:
+        """Read what a payload has under `parent`."""
+        job = Job(0, told["point"], "trial", told["stage"], (told["number"],), told["payload"])
+        return cls(job, told["first"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +46,20 @@ class Task:
     """What the point has of its own."""
     mode: ExecutionMode = NO_MODE
     """How these replicas are trained."""
+    parent: ParentTask | None = None
+    """What its trials begin from; None: from nothing."""
 
     @property
     def suffix(self) -> str:
         """What names of files of its trials end with: `"@3"` for a budget of 3, else empty."""
-        budget = budget_of(self.stage)
-        return "" if budget is None else f"@{budget}"
+        return file_suffix(self.stage)
+
+    def split_of(self, number: int) -> int:
+        """The number of the trial whose split of the data a trial has: its own, or its parents'.
+
+        With another one it would be judged by samples that its parents were trained on.
+        """
+        return number if self.parent is None else self.parent.first
 
     @classmethod
     def read(cls, job: Job) -> Task:
@@ -48,4 +74,5 @@ class Task:
             told = told if budget is None else told.with_budget(budget)
         params, point_id = job.payload["params"], job.payload["id"]
         own = Own.read(job.payload)
-        return cls(job.point, job.stage, job.numbers, told, params, point_id, own, mode)
+        parent = ParentTask.read(job.payload["parent"]) if "parent" in job.payload else None
+        return cls(job.point, job.stage, job.numbers, told, params, point_id, own, mode, parent)

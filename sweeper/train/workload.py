@@ -213,6 +213,7 @@ class OpenProblem:
         save_models: bool,
         allow_changed_code: bool,
         devices: int = 0,
+        keep_ends: bool = False,
     ) -> Target:
         """See `OpenWorkload`."""
         del devices
@@ -229,6 +230,7 @@ class OpenProblem:
             checkpoint_every=checkpoint_every,
             numerics=numerics,
             allow_changed_code=allow_changed_code,
+            keep_ends=keep_ends,
         )
         return Target(EXECUTE, context, self._fd, PRELOAD, environment_of(numerics))
 

@@ -31,6 +31,7 @@ SHIPPED = {
     "hyperband": "sweeper.search.selectors.hyperband:Hyperband",
     "manual": "sweeper.search.selectors.manual:ManualSearch",
     "optuna": "sweeper.search.selectors.optuna_search:OptunaSearch",
+    "population": "sweeper.search.selectors.population_training:PopulationBasedTraining",
     "race": "sweeper.search.selectors.race:Race",
     "random": "sweeper.search.selectors.fixed:FixedSweep.with_random_trials",
     "random_search": "sweeper.search.selectors.random_search:RandomSearch",

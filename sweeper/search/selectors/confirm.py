@@ -106,7 +106,8 @@ class Confirm(ParamSelector):
         }
         ranked = sorted(means, key=lambda key: -means[key])  # stable: the first asked goes before
         return [
-            Ask(self._params[key], self._trials, budget, FINAL) for key in ranked[: self._leaders]
+            Ask(self._params[key], self._trials, budget, group=FINAL)
+            for key in ranked[: self._leaders]
         ]
 
     # -- telling ----------------------------------------------------------------------------------

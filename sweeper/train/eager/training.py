@@ -18,6 +18,13 @@ from sweeper.train.checkpoints import (
     written_generator,
 )
 from sweeper.train.mode.snapshot import described
+from sweeper.train.parents import (
+    Inheritance,
+    named_tensors,
+    states_of,
+    take_states,
+    take_tensors,
+)
 from sweeper.train.problem.optimizers import make_optimizer
 from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Streams, restore_globals, written_globals
@@ -80,16 +87,24 @@ class Training:
         restore_globals(state["globals"])
         return True
 
+    def inheritance(self, optimizer: str, steps: int) -> Inheritance:
+        """What trials take that begin from here; `steps` are all that its optimiser has made."""
+        own = {name: tensor.detach() for name, tensor in self._tensors()}
+        states = states_of(self.optimizer, dict(self._tensors()))
+        return Inheritance(optimizer, steps, own, states)
+
+    def inherit(self, inherited: Inheritance, optimizer: str) -> None:
+        """Begin from a parent.
+
+        Raises:
+            ParentError: it does not fit.
+        """
+        own = dict(self._tensors())
+        take_tensors(inherited, optimizer, own)
+        take_states(inherited, self.optimizer, own)
+
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """The parameters and buffers of both models and the loss, each once, by name."""
-        seen: set[int] = set()
-        for part, whole in (("full", self.full), ("model", self.model), ("loss", self.loss)):
-            if not isinstance(whole, nn.Module):
-                continue
-            for name, tensor in (*whole.named_parameters(), *whole.named_buffers()):
-                if id(tensor) not in seen:
-                    seen.add(id(tensor))
-                    yield f"{part}.{name}", tensor
+        return named_tensors(self.full, self.model, self.loss)
 
     def _other(self, watched: Sequence[Any]) -> str | None:
         """A digest of all other state: attributes of modules, loss, optimiser and watched objects.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,10 @@ from sweeper.train.data.samples import (
     shuffled,
 )
 from sweeper.train.eager.training import Training
+from sweeper.train.parents import Inheritance
 from sweeper.train.problem.inputs import call_model
 from sweeper.train.problem.metrics import Measure, Tally, evaluating
-from sweeper.train.problem.optimizers import set_rate
+from sweeper.train.problem.optimizers import read_optimizer, set_rate
 from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import RngFork, Streams
 from sweeper.train.tuning.range_plan import batches_per_epoch
@@ -78,12 +79,17 @@ def train_trial(
     curve_samples: int,
     folder: Path,
     checkpoints: Checkpoints | None = None,
+    inherited: Inheritance | None = None,
 ) -> Trained:
     """Train a trial as planned; a loss that is not finite ends it, and counts as a result.
 
-    `params` are the point's, encoded.  It goes on from the latest of its `checkpoints` that fits.
+    `params` are the point's, encoded.  It goes on from the latest of its `checkpoints` that fits,
+    or else begins from its parent.
+
+    Raises:
+        ParentError: the parent does not fit.
     """
-    training, saved = _begin(problem, data, streams, params, told, checkpoints)
+    training, saved = _begin(problem, data, streams, params, told, checkpoints, inherited)
     model, loss, optimizer = training.model, training.loss, training.optimizer
     judging = problem.measure(loss)
 
@@ -122,7 +128,12 @@ def train_trial(
         problem.handlers(trainer, evaluator.engine, trial)
     if checkpoints is not None:
         watched = _watched(data, checkpoints)
-        _save_cycles(trainer, evaluator, training, watched, told, curves, checkpoints)
+        name, before = _optimizer_name(problem, params), inherited.steps if inherited else 0
+
+        def end() -> Inheritance:
+            return training.inheritance(name, before + told.steps)
+
+        _save_cycles(trainer, evaluator, training, watched, told, curves, checkpoints, end)
     model.train()
     diverged = _run(trainer, epochs, told, saved)
     metrics: dict[str, float] = {}
@@ -141,13 +152,22 @@ def _begin(
     params: str,
     told: Settings,
     checkpoints: Checkpoints | None,
+    inherited: Inheritance | None,
 ) -> tuple[Training, Saved | None]:
-    """A training at its start, or where a checkpoint goes on."""
+    """A training at its start, where its parent ended, or where a checkpoint goes on."""
     saved = None if checkpoints is None else checkpoints.read()
     training = Training.make(problem, streams, params, told.lr_start)
-    if saved is None or training.restore(saved.state, _watched(data, checkpoints)):
-        return training, saved
-    return Training.make(problem, streams, params, told.lr_start), None
+    if saved is not None:
+        if training.restore(saved.state, _watched(data, checkpoints)):
+            return training, saved
+        training = Training.make(problem, streams, params, told.lr_start)
+    if inherited is not None:
+        training.inherit(inherited, _optimizer_name(problem, params))
+    return training, None
+
+
+def _optimizer_name(problem: Problem, params: str) -> str:
+    return read_optimizer(problem.optimizer(params)).name
 
 
 def _watched(data: Data, checkpoints: Checkpoints | None) -> list[Any]:
@@ -166,16 +186,19 @@ def _save_cycles(
     told: Settings,
     curves: Mapping[str, Any],
     checkpoints: Checkpoints,
+    end: Callable[[], Inheritance],
 ) -> None:
-    """Save each cycle's end, where that is due."""
+    """Save each cycle's end, where that is due; `end` gives what others begin from."""
 
     def save(engine: Engine) -> None:
         cycles = engine.state.epoch // told.cycle_epochs
         if checkpoints.is_due(cycles):
-            state = training.state(watched)
-            if state is not None:
+            state = training.state(watched) or {}
+            if state:
                 state[_DRAWS] = evaluator.rng_fork.draws
-                checkpoints.write(Saved(cycles, curves, state))
+            inherited = end() if checkpoints.keeps_end and cycles == told.cycles else None
+            if state or inherited:
+                checkpoints.write(Saved(cycles, curves, state, inherited))
 
     trainer.add_event_handler(Events.EPOCH_COMPLETED(every=told.cycle_epochs), save)
 

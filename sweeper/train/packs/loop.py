@@ -61,6 +61,8 @@ class Pack:
     ) -> Pack:
         """Members that have made `done` steps; `rates` has a row of all steps for each.
 
+        All have parents that have made the same number of steps.
+
         Raises:
             CannotPackError: an operation or an option has no rule.
         """
@@ -68,7 +70,8 @@ class Pack:
         least = least_of(trace, mode)
         step = make_step(mode, trace, recipe, stack_members(members, least), data.train.labels)
         every = np.stack(padded(rates, least), axis=1)
-        numbers = numbers_of(find_optimizer(recipe), every, step.replicas, torch.float32)
+        optimizer, before = find_optimizer(recipe), members[0].before
+        numbers = numbers_of(optimizer, every, step.replicas, torch.float32, before)
         keys = keys_of([member.streams for member in members], trace, len(every), least)
         # What earlier steps had is made again and left out, since it is made many steps at once.
         left = set(range(len(members)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -21,8 +21,18 @@ from sweeper.train.checkpoints import (
 from sweeper.train.data.samples import Data, Indices
 from sweeper.train.native.cache import replicas_of
 from sweeper.train.packs.evaluation import CHUNK
+from sweeper.train.parents import (
+    Inheritance,
+    named_tensors,
+    stacked_states,
+    take_tensors,
+    trained_names,
+    unstacked_states,
+)
 from sweeper.train.problem.problem import Problem
+from sweeper.train.problem.recipe import Recipe
 from sweeper.train.streams import Streams, fork_rng
+from sweeper.train.vectorize.optimizers import find_optimizer
 from sweeper.train.vectorize.trace import Trace, held, record, trained
 
 LEAST_REPLICAS = 2
@@ -63,6 +73,12 @@ class Member:
     """Where it is saved; None: nowhere."""
     saved: Saved | None = None
     """The checkpoint from which it goes on."""
+    before: int = 0
+    """Steps that its parents have made."""
+    states: list[Tensor] | None = None
+    """The optimiser's states with which it begins; None: those of an optimiser that is new."""
+    split: int | None = None
+    """The number of the trial whose split of the data it has; None: its own."""
 
     @property
     def begins(self) -> int:
@@ -104,7 +120,39 @@ class Member:
         if saved is not None and restore_tensors(
             state_of(self.model, self.loss), saved.state.pop("tensors")
         ):
-            self.saved = saved
+            self.saved, self.states = saved, saved.state.pop("optimizer")
+
+    def inherit(self, inherited: Inheritance, recipe: Recipe) -> None:
+        """Begin from a parent; `recipe` has the optimiser.
+
+        Raises:
+            CannotPackError: the parent's optimiser has other states than a pack keeps.
+            ParentError: the parent does not fit.
+        """
+        self.before = inherited.steps
+        if self.saved is None:
+            parts = (self.full, self.model, self.loss)
+            take_tensors(inherited, recipe.name, dict(named_tensors(*parts)))
+            names = trained_names(*parts)
+            self.states = unstacked_states(inherited, find_optimizer(recipe), names)
+
+    def inheritance(self, recipe: Recipe, state: Mapping[str, Any], steps: int) -> Inheritance:
+        """What trials take that begin from its end, after so many steps; `state` is as saved."""
+        parts = (self.full, self.model, self.loss)
+        names = {id(tensor): name for name, tensor in named_tensors(*parts)}
+        own = [names[id(tensor)] for tensor in state_of(self.model, self.loss)]
+        tensors = dict(zip(own, state["tensors"], strict=True))
+        # What the model to save has beside the one that is trained stays as it was made.
+        rest = {name: tensor.detach() for name, tensor in named_tensors(*parts)}
+        made = self.before + steps
+        given = (trained_names(*parts), state["optimizer"], made)
+        states = stacked_states(find_optimizer(recipe), *given)
+        return Inheritance(recipe.name, made, {**rest, **tensors}, states)
+
+    @property
+    def split_number(self) -> int:
+        """The number of the trial whose split of the data it has."""
+        return self.streams.number if self.split is None else self.split
 
     def take(self, state: Sequence[Tensor], place: int) -> None:
         """Copy the weights and buffers at a place of the stack into the model.

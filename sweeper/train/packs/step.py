@@ -116,15 +116,16 @@ def numbers_of(
     rates: NDArray[np.float64] | Sequence[float],
     replicas: int,
     dtype: torch.dtype,
+    before: int = 0,
 ) -> Iterator[Tensor]:
     """Numbers that the optimiser needs in each step, shape (numbers, replicas).
 
-    `rates` has shape (steps,), or (steps, replicas) if each replica has its own.
+    `rates` has shape (steps,), or (steps, replicas) if each replica has its own.  The optimiser has
+    made `before` steps before these.
     """
     of_each = np.asarray(rates, dtype=np.float64)
     of_each = of_each[:, None] if of_each.ndim == 1 else of_each
     for first in range(0, len(of_each), _AT_ONCE):
         some = of_each[first : first + _AT_ONCE]
-        yield from optimizer.numbers_of(first + 1, np.broadcast_to(some, (len(some), replicas))).to(
-            dtype
-        )
+        spread = np.broadcast_to(some, (len(some), replicas))
+        yield from optimizer.numbers_of(before + first + 1, spread).to(dtype)

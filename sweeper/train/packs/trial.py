@@ -52,10 +52,9 @@ def train_pack(
     trial, begins = trials.first, members[0].begins
     rates = [cycle_rates(trials.of(member.streams.number)) for member in members]
     pack = Pack.make(problem, data, members, rates, mode, begins * trial.cycle_steps)
-    if begins:
-        _restore(pack.step, members)
+    _restore(pack.step, members)
     evaluation = evaluation_of(problem, members[0])
-    parts = [data.of_trial(member.streams.number) for member in members]
+    parts = [data.of_trial(member.split_number) for member in members]
     wanted = _prepare_curves(members, parts, trial, curve_samples)
     place_of = {int(number): place for place, number in enumerate(wanted)}
     orders = [member.order for member in members]
@@ -69,19 +68,28 @@ def train_pack(
         if number in place_of and pack.left:
             _note_curves(members, pack.left, evaluation, pack.step.state, data, place_of[number])
         if number % trial.cycle_steps == 0:
-            _save(pack, members, orders, number // trial.cycle_steps)
+            _save(pack, members, orders, number // trial.cycle_steps, problem, trial)
     yield from _finish(problem, members, evaluation, pack.step.state, data, parts)
 
 
 def _restore(step: TrainingStep, members: Sequence[Member]) -> None:
-    """Set the optimiser's states to those of the members' checkpoints."""
-    rows = [member.saved.state.pop("optimizer") for member in members if member.saved is not None]
+    """Set the optimiser's states to those with which the members begin."""
+    rows = [member.states for member in members if member.states is not None]
+    if not rows:
+        return
     for own, column in zip(step.optimizer, zip(*rows, strict=True), strict=True):
         own.copy_(torch.stack(padded(column, len(own))))
+    for member in members:
+        member.states = None  # to free memory
 
 
 def _save(
-    pack: Pack, members: Sequence[Member], orders: Sequence[np.random.Generator], cycles: int
+    pack: Pack,
+    members: Sequence[Member],
+    orders: Sequence[np.random.Generator],
+    cycles: int,
+    problem: Problem,
+    trial: Trial,
 ) -> None:
     """Save the members that have not diverged, where that is due."""
     step = pack.step
@@ -93,7 +101,11 @@ def _save(
                 "optimizer": [value[place].clone() for value in step.optimizer],
                 "order": written_generator(orders[place]),
             }
-            member.checkpoints.write(Saved(cycles, member.curves, state))
+            inherited = None
+            if member.checkpoints.keeps_end and cycles == trial.cycles:
+                recipe = problem.recipe(member.model, member.params)
+                inherited = member.inheritance(recipe, state, trial.steps)
+            member.checkpoints.write(Saved(cycles, member.curves, state, inherited))
 
 
 def evaluation_of(problem: Problem, member: Member) -> PackEvaluation:

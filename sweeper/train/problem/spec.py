@@ -145,3 +145,5 @@ class TrainContext:
     """The numerics release that the folder was begun with."""
     allow_changed_code: bool = False
     """Whether trials of a point may be compiled with different toolchains."""
+    keep_ends: bool = False
+    """Whether the end of each trial is saved, since others may begin from it."""

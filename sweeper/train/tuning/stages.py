@@ -65,7 +65,8 @@ STAGE_CODES = {
 def split_stage(stage: str) -> tuple[str, int]:
     """A stage's base name and attempt: `"lr_range.2"` is `("lr_range", 2)`.
 
-    Trials are one stage whatever their budget, so that they share their random streams.
+    Trials are one stage whatever their budget, so that they share their random streams; what they
+    began from is added to these elsewhere.
     """
     if is_trial(stage):
         return TRIAL, 0

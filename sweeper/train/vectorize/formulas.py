@@ -25,8 +25,8 @@ Betas = tuple[float, float]
 class Formula:
     """How parameters change in a step."""
 
-    states: int
-    """Number of state tensors per parameter, each of its shape."""
+    kept: tuple[str, ...]
+    """torch's names of the state tensors of a parameter, each of its shape."""
     numbers: Callable[[Doubles, Doubles], list[Doubles]]
     """From step numbers (1, 2, …), shape (steps, 1), and rates, shape (steps, replicas): the other
     numbers that the formula needs, each of shape (steps, replicas)."""
@@ -36,6 +36,16 @@ class Formula:
     numbers shaped for broadcasting."""
     start: float = 0.0
     """Initial value of the states."""
+    scalars: Callable[[int], dict[str, float]] = lambda steps: {"step": float(steps)}
+    """The numbers that torch keeps beside these tensors after so many steps, by its names."""
+
+    @property
+    def states(self) -> int:
+        """Number of state tensors per parameter."""
+        return len(self.kept)
+
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def _sgd(
@@ -63,7 +73,8 @@ def _sgd(
             change = _sum(change, _scaled(velocities, momentum)) if nesterov else velocities
         torch._foreach_sub_(parameters, _times(change, numbers[0]))
 
-    return Formula(1 if momentum else 0, numbers, apply)
+    kept = ("momentum_buffer",) if momentum else ()
+    return Formula(kept, numbers, apply, scalars=lambda _: {})
 
 
 def _adam(
@@ -101,7 +112,8 @@ def _adam(
         torch._foreach_div_(above, below)
         torch._foreach_sub_(parameters, above)
 
-    return Formula(3 if amsgrad else 2, numbers, apply)
+    largest = ("max_exp_avg_sq",) if amsgrad else ()
+    return Formula((*_MOMENTS, *largest), numbers, apply)
 
 
 def _nadam(
@@ -118,10 +130,16 @@ def _nadam(
     def mu(steps: Doubles) -> Doubles:
         return betas[0] * (1 - 0.5 * 0.96 ** (steps * momentum_decay))
 
-    def numbers(steps: Doubles, rates: Doubles) -> list[Doubles]:
+    def products_until(step: float) -> Doubles:
         # torch keeps their product in single precision.
-        past = mu(np.arange(1, steps[-1, 0] + 1)).astype(np.float32)
-        products = np.multiply.accumulate(past)[-len(steps) :, None].astype(np.float64)
+        past = mu(np.arange(1, step + 1)).astype(np.float32)
+        return np.multiply.accumulate(past).astype(np.float64)
+
+    def scalars(steps: int) -> dict[str, float]:
+        return {"step": float(steps), "mu_product": float(products_until(steps)[-1])}
+
+    def numbers(steps: Doubles, rates: Doubles) -> list[Doubles]:
+        products = products_until(steps[-1, 0])[-len(steps) :, None]
         following = mu(steps + 1)
         found = [
             rates * (1 - mu(steps)) / (1 - products),
@@ -145,7 +163,7 @@ def _nadam(
         torch._foreach_sub_(parameters, _over(_times(change, numbers[0]), below))
         torch._foreach_sub_(parameters, _over(_times(first, numbers[1]), below))
 
-    return Formula(2, numbers, apply)
+    return Formula(_MOMENTS, numbers, apply, scalars=scalars)
 
 
 def _radam(
@@ -188,7 +206,7 @@ def _radam(
         torch._foreach_sub_(parameters, _over(_times(first, numbers[0]), below))
         torch._foreach_sub_(parameters, _times(first, numbers[1]))
 
-    return Formula(2, numbers, apply)
+    return Formula(_MOMENTS, numbers, apply)
 
 
 def _adamax(
@@ -214,7 +232,7 @@ def _adamax(
         torch._foreach_maximum_(largest, sizes)
         torch._foreach_sub_(parameters, _over(_times(first, numbers[0]), largest))
 
-    return Formula(2, numbers, apply)
+    return Formula(("exp_avg", "exp_inf"), numbers, apply)
 
 
 def _rmsprop(
@@ -249,7 +267,8 @@ def _rmsprop(
         else:
             torch._foreach_sub_(parameters, _over(_times(change, numbers[0]), below))
 
-    return Formula(1 + bool(momentum) + centered, lambda _, rates: [rates], apply)
+    kept = ("square_avg", *["grad_avg"] * centered, *["momentum_buffer"] * bool(momentum))
+    return Formula(kept, lambda _, rates: [rates], apply)
 
 
 def _adadelta(
@@ -271,7 +290,7 @@ def _adadelta(
         torch._foreach_add_(changes, _scaled(_times(change, change), 1 - rho))
         torch._foreach_sub_(parameters, _times(change, numbers[0]))
 
-    return Formula(2, lambda _, rates: [rates], apply)
+    return Formula(("square_avg", "acc_delta"), lambda _, rates: [rates], apply)
 
 
 def _adagrad(
@@ -295,7 +314,7 @@ def _adagrad(
         torch._foreach_add_(below, eps)
         torch._foreach_sub_(parameters, _over(_times(change, numbers[0]), below))
 
-    return Formula(1, numbers, apply, initial_accumulator_value)
+    return Formula(("sum",), numbers, apply, initial_accumulator_value)
 
 
 FORMULAS: Mapping[str, Callable[..., Formula]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -46,6 +46,22 @@ class Optimizer:
     def states_of(self, items: Sequence[Item]) -> list[Item]:
         """The item of each state's parameter, in the order of the states."""
         return [item for part in self.parts for item in part.own(items) * part.formula.states]
+
+    def torch_states(self, parameters: int) -> list[tuple[int, str]]:
+        """The place of each state's parameter, and torch's name of it, in the order of `start`."""
+        return [
+            (place, name)
+            for part in self.parts
+            for name in part.formula.kept
+            for place in part.own(range(parameters))
+        ]
+
+    def torch_scalars(self, parameters: int, steps: int) -> Iterator[tuple[int, dict[str, float]]]:
+        """For each parameter's place: the other numbers that torch keeps after so many steps."""
+        for part in self.parts:
+            scalars = part.formula.scalars(steps)
+            for place in part.own(range(parameters)):
+                yield place, scalars
 
     def start(self, parameters: Sequence[Tensor]) -> Tensors:
         """The states before the first step."""
