@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any, cast
 from sweeper.errors import SettingsError
 from sweeper.importing import UnguardedCall, is_loading
 from sweeper.options import Options, check_tuning_inits, read_pack
+from sweeper.program.command import Command
 from sweeper.program.objective import is_objective
 from sweeper.program.spec import RAISE
 from sweeper.program.workload import ProgramWorkload
 from sweeper.reading import read_problem, read_program
 from sweeper.records import Metric, Params
-from sweeper.renamed import accepts_earlier
+from sweeper.renamed import accepts_earlier, refuses_earlier
 from sweeper.results import SweepResult
 from sweeper.run.backends import DEFAULT
 from sweeper.run.cores import slots
-from sweeper.run.topology import usable_cores
+from sweeper.run.devices import read_devices
+from sweeper.run.topology import Topology, usable_cores
+from sweeper.run.widths import Width, Widths, read_widths
 from sweeper.search import ParamSelector
 from sweeper.search.explore import Explorer
 from sweeper.search.making import as_selector
@@ -33,18 +36,34 @@ if TYPE_CHECKING:
     from sweeper.search.domain import Domain, UpdatedDomain
 
 
+@refuses_earlier(
+    branches="points share what the setup of a class built, however many agree on its parameters: "
+    "write them as points, Domain(width=[8, 64]) * Domain(head=['a', 'b']), and sweep a class with "
+    "setup(self, width) and run(self, head)"
+)
 @accepts_earlier(module_name="module", param_selector="selector", sweep_cores="cores")
 def sweep(
-    module: ModuleType | str | Path | Callable[..., Any] | ProblemWorkload | ProgramWorkload,
+    module: ModuleType
+    | str
+    | Path
+    | Callable[..., Any]
+    | Command
+    | ProblemWorkload
+    | ProgramWorkload,
     selector: ParamSelector | Domain | UpdatedDomain | list[Params] | Explorer | str | Path,
-    cores: int = 4,
-    hparams: str | HyperparameterSettings = "fast",
+    cores: Width = 4,
+    hparams: str | HyperparameterSettings | None = None,
     folder: str | Path | None = None,
     *,
     trials: int | None = None,
     tuning_inits: int | None = None,
     total_cores: int | None = None,
-    cores_per_trial: int = 1,
+    cores_per_trial: Width = 1,
+    devices: int | Sequence[str | int] | None = None,
+    per_device: int = 1,
+    devices_per_trial: int = 1,
+    min_free_memory: int | str | None = None,
+    device_wait: float = 60.0,
     seed: int = 0,
     backend: str = DEFAULT,
     resume: bool = True,
@@ -63,9 +82,9 @@ def sweep(
 ) -> SweepResult:
     """Tune every point that `selector` asks for, train its trials, and return the results.
 
-    A program is not tuned: each trial is one call of its objective.  What only a problem has cannot
-    be given with it: `cores`, `hparams`, `tuning_inits`, `save_models`, `checkpoint_every`,
-    `curve_samples` and `pack`.
+    A program is not tuned: each trial is one call of its objective, or one run of its command.
+    What only a problem has cannot be given with it: `cores`, `hparams`, `tuning_inits`,
+    `save_models`, `checkpoint_every`, `curve_samples` and `pack`.
 
     To resume an interrupted sweep, call it again with the same folder.
 
@@ -75,17 +94,17 @@ def sweep(
             a generator function of the parameters in a module or a script, or its name
             `"pkg.module:name"` or `"path.py:name"`.  It gives a number (the metric `value`) or a
             dict of named numbers; a generator yields them for each iteration, and the last count.
-            A parameter named `trial` receives a `Trial`.
+            A parameter named `trial` receives a `Trial`.  Or a `Command`: any executable.
         selector: decides which points to try; a folder may be resumed with another selector.  Or
             the points themselves: a finite `Domain`, all of whose points are tried, a list, or an
             `Explorer` (or the path of the file that has one).
         cores: maximum number of cores that one point's tuning uses at once.  Unless `tuning_inits`
             is given, it stands for that, too, and is part of the folder's identity, so the default
-            never depends on the machine.
+            never depends on the machine.  Of a program: a function or a name, as `cores_per_trial`.
         hparams: tuning preset (`"fastest"`, `"fast"`, `"slow"`, `"slowest"`; `"ranges-fast"` and
-            so on tune as earlier releases did) or a `HyperparameterSettings`.
+            so on tune as earlier releases did) or a `HyperparameterSettings`; default: `"fast"`.
         folder: where to store everything; default: `out/<problem name>`, or of a program
-            `out/<module>.<name>`.
+            `out/<module>.<name>`, of a command `out/<script>`.
         trials: number of trials per point; only with a `Domain`, a list of points, or an
             `Explorer` for points that do not say it themselves.
         tuning_inits: with `method="ranges"`, the minimum number of initialisations that a tuning
@@ -93,6 +112,16 @@ def sweep(
         total_cores: maximum number of physical cores to use; default: all that the process may
             use.
         cores_per_trial: cores, and compute threads, per job.  It changes the last bits of results.
+            With a program each point may have its own: a function of its parameters that gives a
+            number, or the name of a parameter that has it.
+        devices: only with a program: GPUs to deal out to trials, as a number or a list such as
+            `["cuda:0", "cuda:1"]`.  A trial sees its own alone (`CUDA_VISIBLE_DEVICES`,
+            `trial.devices`).
+        per_device: how many trials may share a device.
+        devices_per_trial: how many devices each trial gets.
+        min_free_memory: bytes that a device must have free when a trial gets it, or a text such as
+            `"4 GiB"`; trials wait until one has.
+        device_wait: seconds to wait while no device has `min_free_memory` and no trial runs.
         seed: random seed, 0 or more.
         backend: `"local"` (worker processes) or `"inline"` (this process, for debugging).
         resume: False first moves the folder's contents to `history/`, then starts a new sweep.
@@ -135,16 +164,18 @@ def sweep(
         StalledError: nothing can start, and the selector is not done.
         DiskError: the disk is full, failing or read-only, or the folder is gone; finished work is
             kept.
+        BackendError: workers cannot be started, or no device had `min_free_memory` for
+            `device_wait` seconds; finished work is kept.
         StoppedError: too many failures (see `stop_after_failures`), the first three trials all
             failed in the same way, or the disk is full; finished work is on disk.
         SweepInterrupted: Ctrl-C, SIGTERM or SIGHUP; finished work is on disk.
     """
     if is_loading():
         raise UnguardedCall
-    of_program = isinstance(module, ProgramWorkload) or is_objective(module)
+    of_program = isinstance(module, ProgramWorkload | Command) or is_objective(module)
     if of_program:
         _check_for_program(
-            cores=cores,
+            cores=4 if _is_width(cores) else cores,
             hparams=hparams,
             tuning_inits=tuning_inits,
             save_models=save_models,
@@ -154,11 +185,17 @@ def sweep(
         )
     _check_of_program(module, of_program=of_program, metrics=metrics, on_error=on_error)
     options = _read_options(
+        of_program=of_program,
         cores=cores,
         hparams=hparams,
         tuning_inits=tuning_inits,
         total_cores=total_cores,
         cores_per_trial=cores_per_trial,
+        devices=devices,
+        per_device=per_device,
+        devices_per_trial=devices_per_trial,
+        min_free_memory=min_free_memory,
+        device_wait=device_wait,
         pack=pack,
         limits=Limits(max_tries, stop_after_failures, trial_timeout),
         stop_when=stop_when,
@@ -196,8 +233,7 @@ def _check_for_program(**given: Any) -> None:
     """
     for name, value in given.items():
         usual = inspect.signature(sweep).parameters[name].default
-        # A command line gives settings instead of their preset's name.
-        if value != usual and not (name == "hparams" and value == get_settings(usual)):
+        if value != usual:
             instead = ": give total_cores= or cores_per_trial=" if name == "cores" else ""
             raise SettingsError(
                 f"{name}={value!r:.80}: it means nothing for a program, which is not tuned and "
@@ -238,6 +274,7 @@ def preview(
     limits = Limits(*(asked.pop(name) for name in _LIMITS))
     for name in ("module", "selector", "trials", "metrics", "on_error"):
         del asked[name]
+    asked["of_program"] = isinstance(workload, ProgramWorkload)
     return preview_of(workload, selector, _read_options(limits=limits, **asked))
 
 
@@ -246,26 +283,72 @@ _LIMITS = ("max_tries", "stop_after_failures", "trial_timeout")
 
 def _read_options(
     *,
-    cores: int,
-    hparams: str | HyperparameterSettings,
+    of_program: bool,
+    cores: Width,
+    hparams: str | HyperparameterSettings | None,
     tuning_inits: int | None,
     total_cores: int | None,
-    cores_per_trial: int,
+    cores_per_trial: Width,
     pack: int | str,
     stop_when: StopWhen | Mapping[str, Any] | None,
+    devices: object,
+    per_device: int,
+    devices_per_trial: int,
+    min_free_memory: int | str | None,
+    device_wait: float,
     **others: Any,
 ) -> Options:
     """The options of `sweep`, checked; `others` are those that are fields of `Options`."""
     most_in_pack = read_pack(pack)
     mode = "off" if pack == "off" else "auto"
-    inits = cores if tuning_inits is None else check_tuning_inits(tuning_inits)
     topology = usable_cores(total_cores)
+    widths = _read_widths(cores, cores_per_trial, topology, of_program=of_program)
+    if _is_width(cores):
+        cores = 4
+    inits = cores if tuning_inits is None else check_tuning_inits(tuning_inits)
+    width = 1 if widths else cores_per_trial
+    dealt = read_devices(devices, per_device, devices_per_trial, min_free_memory, device_wait)
+    if dealt and not of_program:
+        raise SettingsError(
+            f"devices={devices!r}: a problem is trained on cores; devices go with a program"
+        )
     return Options(
-        settings=SweepSettings(get_settings(hparams), inits, cores_per_trial, mode),
-        tuning_cores=cores,
+        settings=SweepSettings(get_settings(hparams), cast("int", inits), cast("int", width), mode),
+        tuning_cores=cast("int", cores),
         pack=most_in_pack,
         stop_when=StopWhen.read(stop_when),
-        slots=slots(topology, cores_per_trial),
+        slots=slots(topology, cast("int", width)),
         topology=topology,
+        widths=widths,
+        devices=dealt,
         **others,
     )
+
+
+def _is_width(cores: Width) -> bool:
+    """Whether `cores` gives each point a width, as `cores_per_trial` does."""
+    return isinstance(cores, str) or callable(cores)
+
+
+def _read_widths(
+    cores: Width, cores_per_trial: Width, topology: Topology, *, of_program: bool
+) -> Widths | None:
+    """The widths of the points, given by either name; None: all have the same.
+
+    Raises:
+        SettingsError: both give them, or they are those of a problem.
+    """
+    name, given = "cores_per_trial", cores_per_trial
+    if _is_width(cores):
+        if cores_per_trial != 1:
+            raise SettingsError(
+                f"cores={cores!r} and cores_per_trial={cores_per_trial!r} mean the same: give one"
+            )
+        name, given = "cores", cores
+    widths = read_widths(given, name, topology)
+    if widths and not of_program:
+        raise SettingsError(
+            f"{name}={given!r}: all points of a problem have the same width: give a number; a "
+            "width for each point goes with a program"
+        )
+    return widths

@@ -9,7 +9,7 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from sweeper.records import Point, Target
 from sweeper.results import SweepResult
 from sweeper.revision import follow_code
 from sweeper.run.backends import find_backend, make_backend, slots_used
+from sweeper.run.cores import packages_of
+from sweeper.run.devices import DeviceWatch
 from sweeper.run.scheduler import Scheduler
 from sweeper.run.signals import Interrupts
 from sweeper.search import ParamSelector
@@ -122,7 +124,10 @@ def _run(
         study.opened(paths.folder.resolve())
         begun = study.begin()
         store.begin(begun, name, keep_log=selector.adaptive, compare_by=selector.compare_by)
-    view.note(f"{workload.name} in {paths.folder}: {options.topology.reason}; {opened.notes[0]}")
+    devices = f"; {options.devices.note}" if options.devices else ""
+    view.note(
+        f"{workload.name} in {paths.folder}: {options.topology.reason}{devices}; {opened.notes[0]}"
+    )
     view.update(study.progress())
     resolved = Paths(paths.folder.resolve())
     target = opened.target(
@@ -135,13 +140,31 @@ def _run(
         curve_samples=options.curve_samples,
         save_models=options.save_models == "final",
         allow_changed_code=options.allow_changed_code,
+        devices=options.devices.per_trial if options.devices else 0,
     )
     try:
-        with _workers(opened, options, target, paths) as (backend, interrupts):
-            width, timeout = options.settings.cores_per_trial, options.limits.trial_timeout
-            scheduler = Scheduler(used, width, timeout=timeout)
-            tidy = functools.partial(remove_checkpoints, paths)
-            interrupted = drive(study, scheduler, backend, interrupts, store, view, tidy=tidy)
+        with (
+            _as_worker(opened, options, numerics),
+            _workers(options, target, paths) as (backend, interrupts),
+        ):
+            pool = options.devices.pool() if options.devices else None
+            scheduler = Scheduler(
+                used,
+                options.settings.cores_per_trial,
+                timeout=options.limits.trial_timeout,
+                packages=packages_of(options.topology, options.slots),
+                devices=pool,
+            )
+            interrupted = drive(
+                study,
+                scheduler,
+                backend,
+                interrupts,
+                store,
+                view,
+                tidy=functools.partial(remove_checkpoints, paths),
+                devices=DeviceWatch(options.devices, pool) if options.devices and pool else None,
+            )
     except DiskError:
         raise  # nothing can be written any more
     except BaseException as error:
@@ -207,14 +230,18 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-@contextlib.contextmanager
-def _workers(
-    opened: OpenWorkload, options: Options, target: Target, paths: Paths
-) -> Iterator[tuple[Any, Interrupts]]:
-    """A backend and its interrupts; on exit no worker is left."""
+def _as_worker(
+    opened: OpenWorkload, options: Options, numerics: int
+) -> contextlib.AbstractContextManager[None]:
+    """Context in which this process is a worker, if the backend has no processes of its own."""
     apart = find_backend(options.backend).own_processes
-    here = contextlib.nullcontext() if apart else opened.in_this_process(target)
-    with Interrupts() as interrupts, here:
+    return contextlib.nullcontext() if apart else opened.in_this_process(numerics)
+
+
+@contextlib.contextmanager
+def _workers(options: Options, target: Target, paths: Paths) -> Iterator[tuple[Any, Interrupts]]:
+    """A backend and its interrupts; on exit no worker is left."""
+    with Interrupts() as interrupts:
         backend = make_backend(
             options.backend,
             options.slots,
@@ -237,10 +264,13 @@ def _bind(
     view: View,
 ) -> None:
     """Check that the folder belongs to this sweep, and note what continues it."""
-    identity = identify(opened.identity, options.settings, options.seed, options.curve_samples)
+    identity = identity_of(opened.identity, options)
     bind(store, paths, identity, data_sha256=opened.data_sha256)
-    here = dict(opened.versions)
-    mixed = _follow_code(opened, selector, options, store, paths, view)
+    numerics = numerics_of(store.meta, paths.folder)
+    here = dict(opened.versions(numerics))
+    # Fingerprints are taken by matrix products, whose kernels a process chooses at its first one.
+    with _as_worker(opened, options, numerics):
+        mixed = _follow_code(opened, selector, options, store, paths, view)
     about, *others = opened.notes
     notes = [about, *(note for note in store.meta.get("notes", ()) if note != about), *others]
     if mixed:
@@ -300,6 +330,17 @@ def _follow_code(
     return found.mixed
 
 
+def identity_of(own: Mapping[str, Any], options: Options) -> dict[str, Any]:
+    """What all runs of the sweep's folder share; `own`: the workload's part."""
+    return identify(
+        own,
+        options.settings,
+        options.seed,
+        options.curve_samples,
+        widths_differ=options.widths is not None,
+    )
+
+
 def folder_of(workload: Workload, options: Options) -> Path:
     """The sweep's folder: the given one, or `out/<problem name>`."""
     return Path("out", workload.name) if options.folder is None else Path(options.folder)
@@ -310,7 +351,11 @@ def point_of(workload: Workload, opened: OpenWorkload, options: Options, params:
 
     Raises:
         ParamError: they cannot be stored, or do not fit.
+        SettingsError: the point's width breaks its rule.
     """
     point = make_point(params, workload.name, options.settings, options.seed, workload.module)
-    opened.check_params(point.params, options.settings)
+    settings = options.settings_of(point.params)
+    if settings is not options.settings:
+        point = make_point(params, workload.name, settings, options.seed, workload.module)
+    opened.check_params(point.params, settings)
     return point

@@ -18,6 +18,7 @@ from sweeper.errors import FolderError
 from sweeper.files import current_folder, nameless_file, open_standard_streams
 from sweeper.importing import find_ref, installed_imports
 from sweeper.program import workload as program
+from sweeper.program.command import Command
 from sweeper.program.metrics import read_metrics
 from sweeper.program.objective import ObjectiveRef, find_objective
 from sweeper.program.spec import RAISE
@@ -76,7 +77,7 @@ def read_program(
     """Begin to import a program: a function, a generator function, or `"pkg.module:name"`.
 
     Args:
-        given: The objective.
+        given: The objective; or a `Command`, of which nothing is imported.
         backend: As `sweep`; one without processes of its own imports it here.
         metrics: As `sweep`.
         on_error: As `sweep`.
@@ -84,7 +85,8 @@ def read_program(
     Raises:
         UsageError: it cannot be found, or `metrics` or `on_error` is invalid.
     """
-    ref, declared = find_objective(given), read_metrics(metrics)
+    ref = given if isinstance(given, Command) else find_objective(given)
+    declared = read_metrics(metrics)
     open_standard_streams()
     fd = nameless_file()
     try:
@@ -94,13 +96,16 @@ def read_program(
         os.close(fd)
 
 
-def _place_of_program(ref: ObjectiveRef, backend: str, fd: int) -> Place:
+def _place_of_program(ref: ObjectiveRef | Command, backend: str, fd: int) -> Place:
     if not find_backend(backend).own_processes:
+        return _Here(fd)
+    if isinstance(ref, Command):
+        prepare(program.PRELOAD)
         return _Here(fd)
     module = ref.module
     found = module.module if module.path is None else Path(module.path)
-    prepare(program.PRELOAD, installed_imports(found))
-    return HelperProcess("reading the program", fd, program.PRELOAD, {})
+    prepare(program.PRELOAD, installed_imports(found) if ref.carried is None else ())
+    return HelperProcess("reading the program", fd, program.PRELOAD, program.ENVIRONMENT)
 
 
 def _place(given: ModuleType | str | Path, backend: str, fd: int) -> Place:

@@ -85,6 +85,9 @@ EAGER, PACKED, COMPILED = "plain", "flat", "compiled"
 """The execution modes: one by one by torch itself, in packs, or in packs by a compiled step.  The
 stored values are the names of earlier releases."""
 
+ROOT = "root"
+"""The key, in the payload of a step, of what its replicas share with others (see `Work.root`)."""
+
 UNTRAINED = (CHECK, DESCRIBE, CHOOSE_MODE)
 """The stages that train nothing."""
 
@@ -163,6 +166,9 @@ class Point:
     """As the selector gave them, with numpy scalars converted to Python's."""
     encoded: str
     """The stored encoding of `params` (see `sweeper.signature`), names in the given order."""
+    width: int = 1
+    """The cores, and compute threads, of each of its jobs; part of the signature, since it changes
+    the last bits of results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +279,11 @@ class Work:
     together: int | None = None
     """Maximum number of replicas per job of this work; None: the queue's default.  No result
     depends on it."""
+    width: int = 1
+    """The cores, and compute threads, of each job."""
+    root: str = ""
+    """What its replicas share with others of the same root, so that a worker that has run one has
+    less to do for the next; empty: nothing.  No result depends on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,11 +297,15 @@ class Job:
     numbers: tuple[int, ...]
     payload: Mapping[str, Any] = field(default_factory=dict)
     expected: float | None = None
+    width: int = 1
+    """Its cores, and compute threads."""
+    root: str = ""
+    """As `Work.root`."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default of a dataclass with slots takes several times as long, for every job.
         values = (self.id, self.point, self.kind, self.stage, self.numbers, self.payload)
-        return Job, (*values, self.expected)
+        return Job, (*values, self.expected, self.width, self.root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +314,11 @@ class Start:
 
     job: Job
     slot: int
+    """The slot whose worker runs it."""
+    others: tuple[int, ...] = ()
+    """Further slots whose cores the job owns, while their workers are idle."""
+    devices: tuple[str, ...] = ()
+    """Identifiers of the devices that the worker may use; empty: devices are not dealt out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import typer
 
 from sweeper import __version__
 from sweeper.cli import doctor, look, manual, run
+from sweeper.cli.command import WithCommand
 from sweeper.cli.common import (
     BROKEN_PIPE,
     FAILED,
@@ -136,7 +137,7 @@ def _sweeper(
 
 
 # Help lists the commands in this order.
-app.command("run", short_help="Run a sweep, or resume it.")(run.run)
+app.command("run", cls=WithCommand, short_help="Run a sweep, or resume it.")(run.run)
 app.command("status", short_help="Show how far a sweep has come.")(look.status)
 app.command("show", short_help="Print the table of results.")(look.show)
 app.command("add", short_help="Add a point to a manual search.")(manual.add)

@@ -18,22 +18,32 @@ from typing import Annotated, Any
 
 import typer
 
+from sweeper.cli.command import Metrics, read_metrics
 from sweeper.cli.common import (
     FAILED,
     Command,
-    CoresPerTrial,
     TotalCores,
     print_results,
     say,
 )
 from sweeper.cli.manual import how_to_add
+from sweeper.cli.resources import (
+    Devices,
+    DevicesPerTrial,
+    DeviceWait,
+    MinFreeMemory,
+    PerDevice,
+    Width,
+    read_devices,
+    read_width,
+)
 from sweeper.errors import SettingsError, UsageError, suggestion
 from sweeper.files import current_folder
 from sweeper.importing import is_path
+from sweeper.program import command as program
 from sweeper.program.objective import is_objective
 from sweeper.program.spec import RAISE
 from sweeper.program.workload import ProgramWorkload
-from sweeper.records import DIRECTIONS
 from sweeper.run.backends import DEFAULT
 from sweeper.search.selectors import SHIPPED
 from sweeper.search.selectors.manual import ManualSearch
@@ -55,14 +65,16 @@ from sweeper.train.workload import ProblemWorkload
 
 
 def run(
+    context: typer.Context,
     module: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="MODULE",
+            metavar="MODULE | -- COMMAND …",
             help="The problem: a dotted name, or the path of a .py file. Or a program: a function, "
-            "as pkg.module:name or file.py:name.",
+            "as pkg.module:name or file.py:name; or, after --, any command.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     *,
     grid: Annotated[
         list[str] | None,
@@ -135,7 +147,12 @@ def run(
         ),
     ] = None,
     total_cores: TotalCores = None,
-    cores_per_trial: CoresPerTrial = 1,
+    cores_per_trial: Width = "1",
+    devices: Devices = None,
+    per_device: PerDevice = 1,
+    devices_per_trial: DevicesPerTrial = 1,
+    min_free_memory: MinFreeMemory = None,
+    device_wait: DeviceWait = 60.0,
     pack: Annotated[
         str,
         typer.Option(
@@ -181,7 +198,7 @@ def run(
             "--metric",
             metavar="NAME:max|min",
             help="A metric of a program, and which values are better; points are judged by the "
-            "first.",
+            "first. Of a command also a regular expression, see below.",
         ),
     ] = None,
     on_error: Annotated[
@@ -193,9 +210,12 @@ def run(
         ),
     ] = RAISE,
     hparams: Annotated[
-        str,
-        typer.Option(metavar="PRESET", help="Tuning effort: fastest, fast, slow or slowest."),
-    ] = "fast",
+        str | None,
+        typer.Option(
+            metavar="PRESET",
+            help="Tuning effort: fastest, fast, slow or slowest [default: fast].",
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Change one field of the preset."),
@@ -203,7 +223,7 @@ def run(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Show what would be trained and how long it takes; train nothing."
+            "--dry-run", help="Show what would be run and how long it takes; run nothing."
         ),
     ] = False,
     folder: Annotated[
@@ -254,6 +274,23 @@ def run(
       sweeper run examples.digits --grid hidden=2,8,32 --selector race --option margin=0.01
       sweeper run examples.objective:objective --grid rate=1e-4,3e-4 --grid momentum=0,0.9 \\
         --metric log_loss:min
+      sweeper run --grid lr=0.1,0.01 --trials 5 --metric 'accuracy ([\\d.]+)' \\
+        -- python train.py --lr {lr} --seed {seed}
+
+    What stands after -- is run once for each trial. {lr} is the value of a parameter; without any
+    such, parameters are appended as --name value. {seed}, {trial}, {folder}, {cores} and {budget}
+    are the trial's; {{ and }} are braces. The environment has all of these, too (SWEEPER_PARAM_LR,
+    SWEEPER_SEED). Metrics are the numbers of the last line that is a JSON object, or of
+    metrics.json in {folder}, or what regular expressions find, the last match of each:
+
+    \b
+      --metric 'accuracy ([\\d.]+)'        named by the last word before the group: accuracy
+      --metric 'acc=accuracy ([\\d.]+)'    named acc
+      --metric 'acc:max=accuracy ([\\d.]+)', or also --metric acc:max: larger values are better
+      --metric '^([\\d.]+)$'               without a word: named value
+
+    Unless it is said, larger values are better of what has acc, accuracy, auc or f1 in its name,
+    and smaller ones where it has loss or error.
 
     A value that looks like an int, a float, true, false or none (null) is read as that, any other
     as text. Quotes make it text, commas included; brackets make a list [16,32], a tuple (16,32) or
@@ -269,6 +306,7 @@ def run(
     """  # noqa: D301 - typer keeps the lines of a paragraph after \b
     arguments = _Run(
         module=module,
+        command=context.obj,
         grid=tuple(grid or ()),
         random=random,
         points=points,
@@ -281,7 +319,7 @@ def run(
         seed=seed,
         hparams=hparams,
         fields=tuple(settings or ()),
-        metrics=_read_metrics(metrics or ()),
+        metrics=read_metrics(metrics or ()),
         on_error=on_error,
         folder=folder,
         as_json=as_json,
@@ -291,7 +329,12 @@ def run(
             "cores": cores,
             "tuning_inits": tuning_inits,
             "total_cores": total_cores,
-            "cores_per_trial": cores_per_trial,
+            "cores_per_trial": read_width(cores_per_trial),
+            "devices": read_devices(devices),
+            "per_device": per_device,
+            "devices_per_trial": devices_per_trial,
+            "min_free_memory": min_free_memory,
+            "device_wait": device_wait,
             "pack": int(pack) if pack.isdecimal() and len(pack) < 10 else pack,
             "max_tries": max_tries,
             "stop_after_failures": stop_after_failures,
@@ -312,7 +355,9 @@ def run(
 class _Run:
     """The arguments of `run`, as given."""
 
-    module: str
+    module: str | None
+    command: tuple[str, ...] | None
+    """What stands after `--`."""
     grid: tuple[str, ...]
     random: int | None
     points: int | None
@@ -323,10 +368,10 @@ class _Run:
     selector: str | None
     options: tuple[str, ...]
     seed: int
-    hparams: str
+    hparams: str | None
     fields: tuple[str, ...]
-    metrics: dict[str, str] | None
-    """Of a program: directions by name; None: none is given."""
+    metrics: Metrics
+    """Of a program."""
     on_error: str
     folder: Path | None
     as_json: bool
@@ -337,7 +382,8 @@ class _Run:
 
 
 def _run(arguments: _Run) -> int:
-    look_in_current_folder(arguments.module)
+    if arguments.module is not None:
+        look_in_current_folder(arguments.module)
     settings = _read_settings(arguments.hparams, arguments.fields)
     space = Space.read(
         arguments.grid,
@@ -402,24 +448,54 @@ def _opened(
     """
     from sweeper.reading import read_problem, read_program
 
-    module, backend = arguments.module, arguments.passed_on["backend"]
-    if not is_objective(module):
-        if arguments.metrics is not None:
+    given, backend = _given(arguments), arguments.passed_on["backend"]
+    metrics = arguments.metrics
+    if isinstance(given, str) and not is_objective(given):
+        if metrics.directions is not None:
             raise UsageError(
-                f"--metric {next(iter(arguments.metrics))}: a problem declares its metrics in its "
+                f"--metric {next(iter(metrics.directions))}: a problem declares its metrics in its "
                 "module; --metric goes with a program, pkg.module:name"
             )
         if arguments.on_error != RAISE:
             raise UsageError(
                 f"--on-error {arguments.on_error}: it goes with a program, pkg.module:name"
             )
-        return read_problem(module, backend)
+        return read_problem(given, backend)
     if arguments.race:
         raise UsageError(
             "--race: it compares perf_val, which a program does not have: give --selector race "
             "--option metric=NAME --option direction=maximize or minimize"
         )
-    return read_program(module, backend, arguments.metrics, arguments.on_error)
+    return read_program(given, backend, metrics.directions, arguments.on_error)
+
+
+def _given(arguments: _Run) -> str | program.Command:
+    """The module, or the command.
+
+    Raises:
+        UsageError: there is neither, or both, or an option that goes with the other.
+    """
+    patterns = arguments.metrics.patterns
+    if arguments.command is None:
+        if arguments.module is None:
+            raise UsageError("what to sweep is missing: give MODULE, or a command after --")
+        if patterns is not None:
+            raise UsageError(
+                f"--metric {next(iter(patterns.values()))}: a regular expression reads what a "
+                "command prints: it goes with a command after --"
+            )
+        return arguments.module
+    if arguments.module is not None:
+        raise UsageError(
+            f"{arguments.module} and a command after -- exclude each other: give one of them"
+        )
+    if not arguments.quiet:
+        for name in arguments.metrics.guessed:
+            better = (arguments.metrics.directions or {})[name]
+            other = "min" if better == "maximize" else "max"
+            said = f"{name}: {better}, as its name says; --metric {name}:{other} says otherwise"
+            say(clean(said), sys.stderr)
+    return program.Command(arguments.command, patterns)
 
 
 def _nothing_own() -> Mapping[str, Any]:
@@ -432,24 +508,6 @@ def _nothing_own() -> Mapping[str, Any]:
         "nothing says what to try: give --grid name=a,b, --points N with --range name=low:high, or "
         "--explore FILE"
     )
-
-
-_SHORT = {"max": "maximize", "min": "minimize"}
-
-
-def _read_metrics(written: Sequence[str]) -> dict[str, str] | None:
-    """The metrics of `--metric`, by name; one without a direction is neither."""
-    found = {}
-    for text in written:
-        name, colon, direction = text.rpartition(":")
-        if not colon:
-            name, direction = text, "none"
-        if direction not in (*_SHORT, *DIRECTIONS):
-            raise UsageError(
-                f"--metric {text}: {direction!r} is no direction: give {name}:max or {name}:min"
-            )
-        found[name] = _SHORT.get(direction, direction)
-    return found or None
 
 
 def look_in_current_folder(module: str) -> None:
@@ -485,7 +543,10 @@ def _read_stop_when(written: Sequence[str], minutes: float | None) -> StopWhen:
     return StopWhen.read({**limits, "hours": minutes / 60})
 
 
-def _read_settings(preset: str, written: Sequence[str]) -> HyperparameterSettings:
+def _read_settings(preset: str | None, written: Sequence[str]) -> HyperparameterSettings | None:
+    """The settings of --hparams and --set; None: neither is given."""
+    if preset is None and not written:
+        return None
     settings = get_settings(preset)
     known = [field.name for field in dataclasses.fields(settings)]
     changes = read_named("--set", written)

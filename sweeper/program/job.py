@@ -1,4 +1,4 @@
-"""Executes a job in a worker: calls the objective for each trial and yields the outcomes."""
+"""Executes a job in a worker: one call, or one run, for each trial, and yields the outcomes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import inspect
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
@@ -20,11 +19,15 @@ from sweeper.errors import UsageError
 from sweeper.failures import describe
 from sweeper.files import pack_arrays
 from sweeper.program.artifacts import save_artifacts, split
+from sweeper.program.branches import branch, forget_roots
+from sweeper.program.carried import unpack
 from sweeper.program.checkpoints import Checkpoints
+from sweeper.program.command import Command
 from sweeper.program.iterations import iterate
 from sweeper.program.metrics import read_values
 from sweeper.program.objective import ObjectiveRef, find_in, load_objective
-from sweeper.program.random_state import seed_random
+from sweeper.program.prepare import prepare
+from sweeper.program.process import CommandFailed, run_command
 from sweeper.program.spec import RECORD, ProgramContext
 from sweeper.program.trial import Trial, in_arrays, last_values
 from sweeper.records import ARTIFACTS_SHA256, RAISED, Job, Outcome, Params, budget_of
@@ -43,6 +46,8 @@ def execute(context: ProgramContext, fd: int | None, job: Job) -> Iterator[Outco
             result = _run(context, job, number)
         except KeyboardInterrupt:
             raise
+        except CommandFailed as error:
+            failure = error.failure
         except BaseException as error:  # noqa: BLE001 - one that calls sys.exit fails, too
             failure = describe(error)
         if os.getpid() != own:  # the objective has forked, and this child came back from it
@@ -59,13 +64,21 @@ Result = tuple[dict[str, float], bytes, Texts]
 
 
 def _run(context: ProgramContext, job: Job, number: int) -> Result:
-    module, objective = _opened(context.ref, context.sources)
-    params = decode(job.payload["params"], lambda name: find_in(module, context.ref, name))
+    ref = context.ref
+    if isinstance(ref, Command):
+        trial = _trial(context, job, number, decode(job.payload["params"]))
+        return run_command(ref, trial, context.sources, context.metrics), b"", {}
+    module, objective = _opened(ref, context.sources)
+    params = decode(job.payload["params"], lambda name: find_in(module, ref, name))
     trial = _trial(context, job, number, params)
     arguments = context.takes.arguments(params)
+    if isinstance(objective, type):
+        objective, arguments = branch(objective, ref, context, arguments, job.width)
+    elif ref.carried is not None:
+        objective = unpack(ref.carried)
     if context.takes.trial:
         arguments["trial"] = trial
-    _prepare(trial, uses_torch=context.uses_torch)
+    prepare(trial.seed, trial.cores, uses_torch=context.uses_torch)
     if context.takes.trial:
         trial.begin()
     metrics, texts = _call(context, objective, arguments, trial)
@@ -80,10 +93,11 @@ def _trial(context: ProgramContext, job: Job, number: int, params: Params) -> Tr
         int(sequence.generate_state(1, np.uint32)[0]) >> 1,
         params,
         _folder(context, job, number),
-        context.cores,
+        job.width,
         budget_of(job.stage),
         context.metrics,
         _checkpoints(context, job, number) if context.takes.trial else None,
+        context.devices,
     )
 
 
@@ -125,8 +139,9 @@ def _opened(
 
 
 def close() -> None:
-    """Forget the objective of the last job."""
+    """Forget the objective of the last job, and what it built."""
     _opened.cache_clear()
+    forget_roots()
 
 
 def _folder(context: ProgramContext, job: Job, number: int) -> str:
@@ -142,9 +157,10 @@ def _checkpoints(context: ProgramContext, job: Job, number: int) -> Checkpoints:
         "params": job.payload["params"],
         "number": number,
         "seed": context.seed,
-        "cores": context.cores,
+        "cores": job.width,
         "budget": budget is not None,  # how large it is only says how far it goes
         "sources": sorted(sha256 for _, sha256 in context.sources),
+        "carried": getattr(getattr(context.ref, "carried", None), "sha256", ""),
     }
     identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     folder = Path(context.checkpoints) / job.point
@@ -154,12 +170,3 @@ def _checkpoints(context: ProgramContext, job: Job, number: int) -> Checkpoints:
 def _name(number: int, budget: int | None) -> str:
     """Of a trial's files; each budget has its own."""
     return str(number) if budget is None else f"{number}@{budget}"
-
-
-def _prepare(trial: Trial, *, uses_torch: bool) -> None:
-    """Seed the random generators, and give torch the trial's cores."""
-    seed_random(trial.seed, with_torch=uses_torch)
-    if "torch" in sys.modules:
-        import torch
-
-        torch.set_num_threads(trial.cores)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sweeper.program.command import Command
 from sweeper.program.objective import ObjectiveRef, Takes
 from sweeper.workload import Source
 
@@ -12,15 +13,17 @@ from sweeper.workload import Source
 class ProgramSpec:
     """What the driver knows of a program."""
 
-    ref: ObjectiveRef
+    ref: ObjectiveRef | Command
     takes: Takes
     yields: bool
-    """Whether it is a generator function."""
+    """Whether it is a generator function, or its `run` is."""
     sources: tuple[Source, ...]
     own_label: str
     stale: tuple[str, ...]
     """Labels of sources of which the process that read it had imported an earlier version."""
     uses_torch: bool
+    is_class: bool = False
+    """Whether it is a class whose trials share what `setup` built."""
 
 
 RAISE, RECORD = ON_ERROR = ("raise", "record")
@@ -32,12 +35,13 @@ there, with what it has yielded before as its result, and the exception is store
 class ProgramContext:
     """What all trials of a sweep share."""
 
-    ref: ObjectiveRef
+    ref: ObjectiveRef | Command
     takes: Takes
     sources: tuple[tuple[str, str], ...]
     """Path and SHA-256 of the program's files when it was read."""
     seed: int
-    cores: int
+    devices: int
+    """How many each trial gets."""
     metrics: tuple[str, ...]
     """The names of the declared metrics."""
     on_error: str

@@ -30,8 +30,6 @@ class BudgetUsed(BaseException):
 class Trial:
     """One trial, for an objective with a parameter named `trial`."""
 
-    devices: tuple[str, ...] = ()
-    """The devices that it may use; none."""
     parent_folder: Path | None = None
     """The folder of the trial that it goes on from, if the selector named one; None."""
 
@@ -45,6 +43,7 @@ class Trial:
         budget: int | None = None,
         declared: Sequence[str] = (),
         checkpoints: Checkpoints | None = None,
+        devices: int = 0,
     ) -> None:
         """`declared` are the names of the metrics; without `checkpoints` nothing can be saved."""
         self.number = number
@@ -56,6 +55,9 @@ class Trial:
         """The point's parameters, as the selector gave them."""
         self.cores = cores
         """How many cores it has."""
+        self.devices = tuple(f"cuda:{place}" for place in range(devices))
+        """The names of its devices: they are the only ones that its process sees, so the first is
+        `"cuda:0"` in every trial.  Empty: the sweep deals out none."""
         self.budget = budget
         """How many iterations it was asked for; None: as many as it likes."""
         self.history: list[dict[str, float]] = []
@@ -171,7 +173,7 @@ class Trial:
 
     def end(self) -> None:
         """Keep the last save for larger budgets."""
-        if self.has_saved and self._checkpoints is not None:
+        if (self.has_saved or self.resumed) and self._checkpoints is not None:
             self._checkpoints.end()
 
 

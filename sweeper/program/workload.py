@@ -1,7 +1,7 @@
 """A program as a workload.
 
 The driver does not import the program: a helper process reads it, or this one if there is no
-helper.
+helper.  A command is not imported at all.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ import contextlib
 import dataclasses
 import functools
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from sweeper.errors import SettingsError
+from sweeper.program.branches import root_of
+from sweeper.program.command import Command
 from sweeper.program.objective import ObjectiveRef
 from sweeper.program.spec import ON_ERROR, RAISE, ProgramContext, ProgramSpec
-from sweeper.records import Metric, Outcome, Params, Planned, Point, Step, Target, Tuned
+from sweeper.records import ROOT, Metric, Outcome, Params, Planned, Point, Step, Target, Tuned
 from sweeper.settings import SweepSettings
 from sweeper.sources import read_source
 from sweeper.workload import Code, OpenWorkload, Planner, Source
@@ -29,6 +31,17 @@ EXECUTE = "sweeper.program.job:execute"
 
 PRELOAD = ("sweeper.program.job", "sweeper.program.reading")
 """Modules that workers and the helper process import before they begin."""
+
+
+ENVIRONMENT = {"MKL_CBWR": "AUTO"}
+"""Without it, on some processors a matrix product depends on where its operands lie in memory, and
+so on the trials that ran before."""
+
+
+_CARRIED = (
+    "no module has it, so workers get a copy: its identity is the hash of its code and of the "
+    "values that it uses"
+)
 
 
 class Place(Protocol):
@@ -48,9 +61,13 @@ class ProgramWorkload:
     """See `Workload`."""
 
     def __init__(
-        self, ref: ObjectiveRef, place: Place, metrics: Sequence[Metric], on_error: str = RAISE
+        self,
+        ref: ObjectiveRef | Command,
+        place: Place,
+        metrics: Sequence[Metric],
+        on_error: str = RAISE,
     ) -> None:
-        """The objective at `ref`; `metrics` are those that are declared.
+        """The objective at `ref`, or a command; `metrics` are those that are declared.
 
         Raises:
             SettingsError: `on_error` is none of `ON_ERROR`.
@@ -63,10 +80,10 @@ class ProgramWorkload:
 
     @functools.cached_property
     def spec(self) -> ProgramSpec:
-        """What is known of the program; waits until it is imported.
+        """What is known of the program; waits until an objective is imported.
 
         Raises:
-            UsageError: it cannot be imported.
+            UsageError: it cannot be imported, or a command cannot be started.
             BackendError: the helper process cannot be started, or dies.
         """
         spec: ProgramSpec = self._place.call("sweeper.program.reading:read_spec", self._ref)
@@ -80,7 +97,7 @@ class ProgramWorkload:
     @property
     def module(self) -> str:
         """See `Workload`."""
-        return self._ref.module.module
+        return "" if isinstance(self._ref, Command) else self._ref.module.module
 
     def expect_tuning(self) -> None:
         """See `Workload`; nothing is tuned."""
@@ -105,7 +122,11 @@ class OpenProgram:
     @property
     def identity(self) -> Mapping[str, Any]:
         """The program's name stands under `problem`, as a problem's does."""
-        return {"workload": "program", "problem": self._spec.ref.name}
+        ref = self._spec.ref
+        own: dict[str, Any] = {"workload": "program", "problem": ref.name}
+        if isinstance(ref, Command):
+            own |= {"command": list(ref.argv), "patterns": dict(ref.metrics or {})}
+        return own
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -134,26 +155,48 @@ class OpenProgram:
             "metrics": [dataclasses.asdict(metric) for metric in self._metrics],
         }
 
-    @property
-    def versions(self) -> Mapping[str, str]:
+    def versions(self, numerics: int) -> Mapping[str, str]:
         """See `OpenWorkload`."""
+        del numerics
         return {"python": platform.python_version(), "numpy": np.__version__}
 
     @property
     def notes(self) -> Sequence[str]:
         """See `OpenWorkload`."""
+        ref = self._spec.ref
+        if isinstance(ref, Command):
+            return (f"each trial is one run of the command {ref.shown}",)
+        return (self._about, _CARRIED) if ref.carried is not None else (self._about,)
+
+    @property
+    def _about(self) -> str:
+        name = self._spec.ref.name
+        if self._spec.is_class:
+            return f"each trial is one run of the class {name}; {self._sharing}"
         kind = "generator" if self._spec.yields else "function"
-        return (f"each trial is one call of the {kind} {self._spec.ref.name}",)
+        return f"each trial is one call of the {kind} {name}"
+
+    @property
+    def _sharing(self) -> str:
+        shared = self._spec.takes.shared
+        agree = f"trials that agree on {', '.join(shared)}" if shared else "all trials of a worker"
+        return f"{agree} share its setup"
 
     def check_params(self, params: Params, settings: SweepSettings) -> None:
         """See `OpenWorkload`."""
         del settings
-        self._spec.takes.arguments(params)
+        if isinstance(self._spec.ref, Command):
+            self._spec.ref.check(params)
+        else:
+            self._spec.takes.arguments(params)
 
     def planner(self, settings: SweepSettings, seed: int) -> Planner:
         """See `OpenWorkload`."""
         del settings, seed
-        return ProgramPlan()
+        takes, ref = self._spec.takes, self._spec.ref
+        if not self._spec.is_class or isinstance(ref, Command):
+            return ProgramPlan()
+        return ProgramPlan(functools.partial(root_of, takes, ref))
 
     def check_steps(self, payloads: Iterable[Mapping[str, Any]], *, allow: bool) -> None:
         """See `OpenWorkload`; a program's steps say nothing."""
@@ -170,28 +213,37 @@ class OpenProgram:
         curve_samples: int,
         save_models: bool,
         allow_changed_code: bool,
+        devices: int = 0,
     ) -> Target:
         """See `OpenWorkload`."""
-        del numerics, checkpoint_every, curve_samples, save_models, allow_changed_code
+        del threads, numerics, checkpoint_every, curve_samples, save_models, allow_changed_code
         context = ProgramContext(
             self._spec.ref,
             self._spec.takes,
-            tuple((source.path, source.sha256) for source in self._spec.sources),
+            tuple((source.path, source.sha256) for source in self._files),
             seed=seed,
-            cores=threads,
+            devices=devices,
             metrics=tuple(metric.name for metric in self._metrics),
             on_error=self._on_error,
             checkpoints=checkpoints,
             folder=str(Path(model_path).parent),
             uses_torch=self._spec.uses_torch,
         )
-        return Target(EXECUTE, context, None, PRELOAD)
+        return Target(EXECUTE, context, None, PRELOAD, ENVIRONMENT)
 
-    def in_this_process(self, target: Target) -> contextlib.AbstractContextManager[None]:
+    @property
+    def _files(self) -> Sequence[Source]:
+        """The sources that are files: an objective that is carried is none."""
+        spec = self._spec
+        if isinstance(spec.ref, Command) or spec.ref.carried is None:
+            return spec.sources
+        return [source for source in spec.sources if source.label != spec.own_label]
+
+    def in_this_process(self, numerics: int) -> contextlib.AbstractContextManager[None]:
         """See `OpenWorkload`."""
         from sweeper.program.inline import own_generators
 
-        del target
+        del numerics
         return own_generators()
 
     def take_fingerprints(self, points: Sequence[tuple[str, str]]) -> Sequence[str | None]:
@@ -222,10 +274,15 @@ class ProgramPlan:
 
     tunings = 1
 
+    def __init__(self, root_of: Callable[[Params], str] | None = None) -> None:
+        """`root_of` gives the root of a point's trials; None: they share nothing."""
+        self._root_of = root_of
+
     def first(self, point: Point, *, check: bool) -> Planned:
         """A point's first step."""
         del check
-        return Planned(point.signature, Step.of(Tuned(None, {})))
+        payload = {} if self._root_of is None else {ROOT: self._root_of(point.params)}
+        return Planned(point.signature, Step.of(Tuned(None, payload)))
 
     def next(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
         """See `Planner`; no step of a program is followed by another."""

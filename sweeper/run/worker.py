@@ -12,8 +12,8 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,14 @@ class Unfit:
 
 
 @dataclass(frozen=True, slots=True)
+class Bound:
+    """A message to a worker: from now on it has these cores."""
+
+    cores: tuple[int, ...]
+    """Logical CPUs."""
+
+
+@dataclass(frozen=True, slots=True)
 class Setup:
     """The first message to a worker."""
 
@@ -70,15 +78,21 @@ class Setup:
     target: Target
 
     @classmethod
-    def here(cls, target: Target, cores: tuple[int, ...] = (), log: str | None = None) -> Setup:
-        """The set-up that reproduces this process's environment."""
+    def here(
+        cls,
+        target: Target,
+        cores: tuple[int, ...] = (),
+        log: str | None = None,
+        own: Mapping[str, str] | None = None,
+    ) -> Setup:
+        """The set-up that reproduces this process's environment, with `own` variables besides."""
         here = current_folder()
         return cls(
             sys_path=tuple(sys.path),
             argv=tuple(sys.argv),
             environment={
                 name: value
-                for name, value in (dict(target.environment) | os.environ).items()
+                for name, value in {**target.environment, **os.environ, **(own or {})}.items()
                 if name not in FIXED_ENVIRONMENT
             },
             folder=None if here is None else str(here),
@@ -141,7 +155,11 @@ def serve(connection: int, lifeline: int, fd: int | None) -> None:
             channel.send(Unfit.because(error))
             return
         while True:
-            job: Job = channel.receive()
+            job: Job | Bound = channel.receive()
+            if isinstance(job, Bound):
+                setup = replace(setup, cores=job.cores)
+                _bind(job.cores)
+                continue
             _settle_again(setup)
             for outcome in execute(setup.target.context, fd, job):
                 channel.send(outcome)
@@ -164,7 +182,7 @@ def _settle(setup: Setup) -> None:
     os.environ.update(setup.environment)
     go_to(setup.folder)
     if setup.cores:
-        os.sched_setaffinity(0, setup.cores)
+        _bind(setup.cores)
     if setup.log is not None:
         with explained(Path(setup.log)):
             _print_to(setup.log)
@@ -173,6 +191,14 @@ def _settle(setup: Setup) -> None:
             if isinstance(text, io.TextIOWrapper):  # a module may have replaced it
                 text.reconfigure(line_buffering=True)
         faulthandler.enable(2)
+
+
+def _bind(cores: Collection[int]) -> None:
+    """Bind the process to these cores, with the compute threads that earlier jobs have started."""
+    os.sched_setaffinity(0, cores)
+    with contextlib.suppress(OSError):  # a thread ends, or the system does not list them
+        for thread in Path("/proc/self/task").iterdir():
+            os.sched_setaffinity(int(thread.name), cores)
 
 
 def _settle_again(setup: Setup) -> None:

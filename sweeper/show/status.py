@@ -48,7 +48,7 @@ def _workload(identity: Mapping[str, Any]) -> list[tuple[str, str]]:
     name, settings = str(identity.get("problem", "not known yet")), identity.get("settings", {})
     if identity.get("workload") == "program":
         cores = settings.get("cores_per_trial", 1)
-        return [("program", name), *([("cores", f"{cores} per trial")] if cores > 1 else [])]
+        return [("program", name), *([("cores", f"{cores} per trial")] if cores != 1 else [])]
     return [("problem", name), ("settings", describe_settings(settings))]
 
 
@@ -83,7 +83,9 @@ def _flagged(results: SweepResult) -> list[str]:
 
 
 def _points(phases: Mapping[str, int]) -> str:
-    counted = ", ".join(f"{count:,} {phase}" for phase, count in phases.items() if count)
+    said = {"training": "running"}  # as a program's trials do, too
+    named = [(count, said.get(phase, phase)) for phase, count in phases.items() if count]
+    counted = ", ".join(f"{count:,} {phase}" for count, phase in named)
     total = sum(phases.values())
     return f"{total:,}: {counted}" if total else "none asked for yet"
 

@@ -16,11 +16,25 @@ from sweeper.store.paths import Paths
 ELSEWHERE = "use another folder, or resume=False (--no-resume) to move it to history/"
 
 
+OF_EACH_POINT = "of each point"
+"""In place of the cores of a trial, where points differ in them."""
+
+
 def identify(
-    own: Mapping[str, Any], settings: SweepSettings, seed: int, curve_samples: int
+    own: Mapping[str, Any],
+    settings: SweepSettings,
+    seed: int,
+    curve_samples: int,
+    *,
+    widths_differ: bool = False,
 ) -> dict[str, Any]:
-    """The identity that all runs of a folder share, as plain data; `own`: the workload's part."""
+    """The identity that all runs of a folder share, as plain data; `own`: the workload's part.
+
+    Where points differ in width, the width of each is part of its signature.
+    """
     fields = dataclasses.asdict(settings)
+    if widths_differ:
+        fields["cores_per_trial"] = OF_EACH_POINT
     return {
         **own,
         "seed": seed,
@@ -43,7 +57,8 @@ def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
         if isinstance(now, Mapping):
             found += differences(before, now)
         elif before != now or type(before) is not type(now):
-            found.append(f"{name} is {before!r} in the folder and {now!r} here")
+            said = wanted.get("workload", name) if name == "problem" else name
+            found.append(f"{said} is {before!r} in the folder and {now!r} here")
     return found
 
 
