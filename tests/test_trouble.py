@@ -46,6 +46,25 @@ OUTCOMES = {
 """By case: the metric `value` of the trial that makes trouble, or what its failure says."""
 
 
+class OneByOne(sweeper.ParamSelector):
+    """Both trials of a point before the next point: so each looks around where the other was."""
+
+    adaptive = True
+    look_ahead = 1
+
+    def __init__(self, points):
+        self.points = list(points)
+
+    def has_more_trials(self):
+        return bool(self.points)
+
+    def get_next_trials(self):
+        return self.points.pop(0), 2
+
+    def on_results(self, result):
+        pass
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory) -> SweepResult:
     """Each case once, and after it, on the same core, a trial that looks around."""
@@ -53,8 +72,7 @@ def swept(tmp_path_factory) -> SweepResult:
     points = [{"case": case} for case in OUTCOMES]
     return sweeper.sweep(
         programs_trouble.objective,
-        points,
-        trials=2,
+        OneByOne(points),
         folder=tmp_path_factory.mktemp("trouble"),
         progress=False,
         total_cores=1,

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator
 from types import GeneratorType
-from typing import Any, cast
+from typing import Any
 
 from sweeper.errors import SweeperError
 from sweeper.failures import describe
 from sweeper.program.trial import BudgetUsed, Trial
 
 
-def iterate(iterations: Generator[Any, Any, Any], trial: Trial, *, record: bool) -> str:
+def iterate(iterations: GeneratorType[Any, Any, Any], trial: Trial, *, record: bool) -> str:
     """Take what it yields until it ends or its budget is used up.
 
     Args:
@@ -46,7 +45,7 @@ class _IterationError(Exception):
     """An exception of the objective's own, in one of its iterations."""
 
 
-def _take(iterations: Generator[Any, Any, Any], trial: Trial) -> None:
+def _take(iterations: GeneratorType[Any, Any, Any], trial: Trial) -> None:
     while not trial.should_stop:
         try:
             values = next(iterations)
@@ -59,15 +58,12 @@ def _take(iterations: Generator[Any, Any, Any], trial: Trial) -> None:
         trial.keep(values)
 
 
-def _may_save(iterations: Generator[Any, Any, Any], trial: Trial) -> bool:
+def _may_save(iterations: GeneratorType[Any, Any, Any], trial: Trial) -> bool:
     """Whether the objective has saved, or names `save`: no other is run on in vain."""
-    return (
-        trial.has_saved
-        or "save" in cast("GeneratorType[Any, Any, Any]", iterations).gi_code.co_names
-    )
+    return trial.has_saved or "save" in iterations.gi_code.co_names
 
 
-def _let_save(iterations: Generator[Any, Any, Any], trial: Trial) -> None:
+def _let_save(iterations: GeneratorType[Any, Any, Any], trial: Trial) -> None:
     """Run the objective on to its next save: it comes after what was yielded last.
 
     So a larger budget goes on from the end of this one.  Whatever follows the save, or an exception

@@ -175,7 +175,7 @@ class Trial:
 
     def end(self) -> None:
         """Keep the last save for larger budgets."""
-        if self.has_saved and self._checkpoints is not None:
+        if (self.has_saved or self.resumed) and self._checkpoints is not None:
             self._checkpoints.end()
 
 
