@@ -1,5 +1,6 @@
 """Classes with `setup` and `run`: trials that share a root, and how they are kept together."""
 
+import importlib
 import itertools
 import random
 import signal
@@ -12,6 +13,9 @@ import branches
 import sweeper
 from simulation import name
 from sweeper.errors import UsageError
+from sweeper.importing import ModuleRef
+from sweeper.program.branches import shared_key
+from sweeper.program.objective import ObjectiveRef, Takes
 from sweeper.records import Died, Failure, Job, Outcome, Result, Work
 from sweeper.run.scheduler import Scheduler
 from sweeping import check_nothing_was_repeated, outcomes, python
@@ -107,6 +111,16 @@ def test_a_class_that_cannot_be_swept_is_refused_in_words(tmp_path, objective, s
 def test_a_class_that_needs_arguments_fails_with_pythons_words(tmp_path):
     results = run(branches.NeedsArguments, tmp_path, POINTS[:1])
     assert "missing 1 required positional argument: 'size'" in results.failures[0].message
+
+
+def test_a_root_is_the_same_by_whatever_name_its_module_is_imported():
+    takes = Takes(("kind",), (), more=False, trial=False, shared=("kind",))
+    keys = {
+        shared_key(takes, ObjectiveRef(ModuleRef("", module.__name__), "Heads"), {"kind": kind})
+        for module in (branches, importlib.import_module("tests.branches"))
+        for kind in (module.Heads, module.Spoils)
+    }
+    assert len(keys) == 2
 
 
 @pytest.mark.parametrize("given", [3, [{"head": 1}]])

@@ -1,8 +1,10 @@
 """Objectives without a module: closures, lambdas, and what is typed in."""
 
+import ast
 import random
 import subprocess
 import threading
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import branches
 import programs
 import sweeper
 from sweeper.errors import ChangedCodeError, UsageError
+from sweeper.program.carried import Carried, sources_of
 from sweeper.program.identity import read_code
 from sweeping import outcomes, python
 
@@ -115,6 +118,19 @@ def test_a_changed_lambda_is_changed_code(tmp_path):
         run(lambda x: x + 2, tmp_path, trials=3)
 
 
+def test_its_text_is_never_compared_as_python():
+    carried = Carried(b"", "00", (), "def objective(x):\n    return x + caught\n")
+    (source,) = sources_of(carried, "objective (no file)")
+    with pytest.raises(SyntaxError):
+        ast.parse(zlib.decompress(source.text))
+
+
+def test_the_same_text_with_another_value_is_changed_code(tmp_path):
+    run(adding(10), tmp_path)
+    with pytest.raises(ChangedCodeError, match=r"adding.objective \(no file\)' has changed"):
+        run(adding(11), tmp_path, trials=3)
+
+
 @pytest.mark.parametrize("make", [threading.Lock, endless, opened])
 def test_what_cannot_be_carried_is_named(tmp_path, make):
     held = make()
@@ -144,7 +160,7 @@ def local_class(number):
 
 VALUES = [
     lambda n: n,
-    lambda n: [n, {n}],
+    lambda n: {n, "a", "b"},
     lambda n: {"key": (n, b"0")},
     lambda n: np.arange(4) * n,
     lambda n: torch.arange(4) * n,
