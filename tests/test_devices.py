@@ -336,7 +336,8 @@ def test_the_command_line_deals_out_devices_and_widths(gpus, tmp_path) -> None:
     module.write_text(
         "import os\n"
         "def objective(w, *, trial):\n"
-        "    return {'cores': trial.cores, 'seen': os.environ['CUDA_VISIBLE_DEVICES'] == 'GPU-ccc'}\n"
+        "    seen = os.environ['CUDA_VISIBLE_DEVICES'] == 'GPU-ccc'\n"
+        "    return {'cores': trial.cores, 'seen': seen}\n"
     )
     told = (
         "--grid w=1 --trials 1 --devices cuda:2 --cores-per-trial w --min-free-memory 2GiB --quiet"
