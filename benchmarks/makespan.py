@@ -262,8 +262,9 @@ def report_widths() -> None:
         f"As above, but the points of a program, which are not tuned: {TRIALS} trials each. "
         f"{JOBS_A_CORE[-1]} jobs a core, where a job of two cores counts as two; widths are drawn "
         "from those shown, alike often, and lower than the number of cores or equal. The bound "
-        "is also, for each width, the time of all jobs as wide or wider over how many fit beside each other. *Estimated* is what a sweep does once a trial "
-        "of each point has ended. Goal, of its medians: at most 1.1.\n"
+        "is also, for each width, the time of all jobs as wide or wider over how many fit beside "
+        "each other. *Estimated* is what a sweep does once a trial of each point has ended. Goal, "
+        "of its medians: at most 1.1.\n"
     )
     print("| cores | widths | one point 5 × as long | durations " + " | ".join(RULES) + " |")
     print("| --- " * (3 + len(RULES)) + "|")
