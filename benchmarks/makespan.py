@@ -5,10 +5,11 @@
 A made-up sweep of points whose durations are lognormal from point to point; each point is tuned in
 two stages and then trained.  The scheduler is told durations as the study tells them: nothing
 before a point's first stage has ended, then an estimate that is 20 % off.  The makespan is compared
-with its lower bound, max(work / cores, longest chain of stages and a trial).  Simulated with the
-real scheduler, the figures are the same on every machine.  On real cores it is the study, the
-scheduler, pinned workers and the database of a sweep; its jobs keep a core busy for as long as they
-were made up to take.
+with its lower bound, max(work / cores, longest chain of stages and a trial).  In the second table
+the points of a program, which are not tuned, differ in width; work is in core-seconds.  Simulated
+with the real scheduler, the figures are the same on every machine.  On real cores it is the study,
+the scheduler, pinned workers and the database of a sweep; its jobs keep a core busy for as long as
+they were made up to take.
 """
 
 from __future__ import annotations
@@ -70,6 +71,13 @@ DRAWS = 5
 CORES = (2, 8, 64, 1024)
 JOBS_A_CORE = (10, 20)
 MOST_CORES = 4
+WIDTHS = {
+    "1": lambda _cores: (1,),
+    "1, 1, 2, 4, 8": lambda cores: [width for width in (1, 1, 2, 4, 8) if width <= cores],
+    "1, 3": lambda cores: (1, min(3, cores)),
+    "1, 1, 1, cores / 2": lambda cores: (1, 1, 1, max(2, cores // 2)),
+}
+"""The widths of points, drawn alike often, by how they are shown."""
 RULES = ("unknown", "estimated", "exact")
 REAL_CORES = 2
 REAL_DRAWS = 10
@@ -85,30 +93,53 @@ class MadeUp:
 
     probes: list[list[list[float]]]
     trials: list[list[float]]
+    widths: list[int]
 
     @classmethod
-    def draw(cls, rng: random.Random, points: int, *, one_long: bool) -> MadeUp:
-        """Durations of so many points; one of them five times the median, if told so."""
+    def draw(
+        cls, rng: random.Random, points: int, *, one_long: bool, widths: Sequence[int] = ()
+    ) -> MadeUp:
+        """Durations of so many points; one of them five times the median, if told so.
+
+        With `widths` they are those of a program, without stages of tuning, and the widths of all
+        points but that one are drawn from these, alike often.
+        """
+        drawn = rng.choices(widths, k=points) if widths else [1] * points
+        stages = 0 if widths else STAGES
         seconds = [rng.lognormvariate(0, SPREAD) for _ in range(points)]
         if one_long:
-            seconds[rng.randrange(points)] = LONG
+            long = rng.randrange(points)
+            seconds[long], drawn[long] = LONG, 1
 
         def some(count: int, mean: float) -> list[float]:
             return [mean * rng.lognormvariate(0, JITTER) for _ in range(count)]
 
         return cls(
-            [[some(PROBES, PROBE_SHARE * mean) for _ in range(STAGES)] for mean in seconds],
+            [[some(PROBES, PROBE_SHARE * mean) for _ in range(stages)] for mean in seconds],
             [some(TRIALS, mean) for mean in seconds],
+            drawn,
         )
 
     def bound(self, cores: int) -> float:
         """No order is faster than this."""
-        work = sum(sum(map(sum, stages)) for stages in self.probes) + sum(map(sum, self.trials))
+        work = sum(
+            width * (sum(map(sum, stages)) + sum(trials))
+            for width, stages, trials in zip(self.widths, self.probes, self.trials, strict=True)
+        )
         chains = (
             sum(map(max, stages)) + max(trials)
             for stages, trials in zip(self.probes, self.trials, strict=True)
         )
-        return max(work / cores, *chains)
+        return max(work / cores, *chains, *(self._beside(width, cores) for width in self.widths))
+
+    def _beside(self, width: int, cores: int) -> float:
+        """What all jobs as wide as that, or wider, take if as many run at once as fit."""
+        seconds = sum(
+            sum(map(sum, stages)) + sum(trials)
+            for own, stages, trials in zip(self.widths, self.probes, self.trials, strict=True)
+            if own >= width
+        )
+        return seconds / (cores // width)
 
 
 class Sweep:
@@ -127,16 +158,17 @@ class Sweep:
             trial *= self.rng.lognormvariate(0, ERROR)
         probe = PROBE_SHARE * trial
         work = Work(str(point), point, "tuning", str(stage), tuple(range(PROBES)))
-        if stage < STAGES:
-            later = (STAGES - 1 - stage) * probe + trial
+        stages = len(self.made_up.probes[point])
+        if stage < stages:
+            later = (stages - 1 - stage) * probe + trial
             work = dataclasses.replace(work, expected=probe, after=later, most_cores=MOST_CORES)
         else:
             numbers = tuple(range(TRIALS))
             work = Work(str(point), point, "trial", TRIAL, numbers, expected=trial, after=0.0)
-        if self.rule == "unknown" or (self.rule == "estimated" and stage == 0):
+        if self.rule == "unknown" or (self.rule == "estimated" and stages and stage == 0):
             work = dataclasses.replace(work, expected=None, after=None)
         self.open[point] = len(work.numbers)
-        return work
+        return dataclasses.replace(work, width=self.made_up.widths[point])
 
     def seconds(self, start: Start) -> float:
         """What the job's one replica takes."""
@@ -177,13 +209,17 @@ def makespan(made_up: MadeUp, cores: int, rule: str, seed: int) -> float:
                 scheduler.add(sweep.take(event.outcome))
 
 
-def ratios(cores: int, jobs_a_core: int, rule: str, *, one_long: bool) -> list[float]:
-    """Makespan over its lower bound, for each draw, sorted."""
+def ratios(
+    cores: int, jobs_a_core: int, rule: str, *, one_long: bool, widths: Sequence[int] = ()
+) -> list[float]:
+    """Makespan over its lower bound, for each draw, sorted; see `MadeUp.draw`."""
     points = max(1, cores * jobs_a_core // JOBS)
+    if widths:  # a job of two cores counts as two
+        points = round(cores * jobs_a_core / TRIALS / statistics.fmean(widths))
     found = []
     for seed in range(DRAWS):
         rng = random.Random(f"{seed} {points}")  # noqa: S311 - draws durations
-        made_up = MadeUp.draw(rng, points, one_long=one_long)
+        made_up = MadeUp.draw(rng, points, one_long=one_long, widths=widths)
         ratio = makespan(made_up, cores, rule, seed) / made_up.bound(cores)
         if ratio < 1 - 1e-9:
             raise SystemExit(f"a makespan of {ratio:.3f} lower bounds: the simulation is wrong")
@@ -217,6 +253,33 @@ def report_simulated(most: int) -> None:
         print(f"| {cores} | {jobs} | {yes} | " + " | ".join(cells) + " |", flush=True)
     shown = ", ".join(f"{middle:.3f} at {jobs} jobs a core" for jobs, middle in worst.items())
     print(f"\nThe worst medians of *estimated*: {shown}.")
+
+
+def report_widths() -> None:
+    """Print the table of points that differ in width, as Markdown."""
+    print("\n## Makespan over its lower bound, wide and narrow trials (simulated)\n")
+    print(
+        f"As above, but the points of a program, which are not tuned: {TRIALS} trials each. "
+        f"{JOBS_A_CORE[-1]} jobs a core, where a job of two cores counts as two; widths are drawn "
+        "from those shown, alike often, and lower than the number of cores or equal. The bound "
+        "is also, for each width, the time of all jobs as wide or wider over how many fit beside "
+        "each other. *Estimated* is what a sweep does once a trial of each point has ended. Goal, "
+        "of its medians: at most 1.1.\n"
+    )
+    print("| cores | widths | one point 5 × as long | durations " + " | ".join(RULES) + " |")
+    print("| --- " * (3 + len(RULES)) + "|")
+    worst = 0.0
+    for cores, shown, one_long in itertools.product(CORES[:3], WIDTHS, (False, True)):
+        cells = []
+        for rule in RULES:
+            widths = WIDTHS[shown](cores)
+            found = ratios(cores, JOBS_A_CORE[-1], rule, one_long=one_long, widths=widths)
+            middle = statistics.median(found)
+            cells.append(f"{found[0]:.3f} / **{middle:.3f}** / {found[-1]:.3f}")
+            worst = max(worst, middle) if rule == "estimated" else worst
+        yes = "yes" if one_long else "no"
+        print(f"| {cores} | {shown} | {yes} | " + " | ".join(cells) + " |", flush=True)
+    print(f"\nThe worst median of *estimated*: {worst:.3f}.")
 
 
 # -- on real cores --------------------------------------------------------------------------------
@@ -294,6 +357,7 @@ def as_it_was(made_up: MadeUp, outcomes: Sequence[Outcome], order: Sequence[str]
             [took[point, TRIAL, number] for number in range(len(trials))]
             for point, trials in zip(order, made_up.trials, strict=True)
         ],
+        made_up.widths,
     )
 
 
@@ -373,6 +437,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.only != "real":
         report_simulated(64 if options.quick else max(CORES))
+        report_widths()
     if options.only is None:
         print()
     if options.only != "simulated":

@@ -17,12 +17,16 @@ from hypothesis import strategies as st
 import sweeper
 from simulation import MadeUpStudy, Plan, Simulation, World, outcome, trials, tuning
 from sweeper.errors import FolderError, SettingsError
-from sweeper.records import TRIAL, Job, Outcome, Result, Start, Work
+from sweeper.program.workload import ProgramPlan
+from sweeper.records import TRIAL, Finished, Job, Outcome, Result, Start, Work
 from sweeper.run.cores import choose
 from sweeper.run.queue import OVERTAKEN
 from sweeper.run.scheduler import STREAK, Scheduler
 from sweeper.run.topology import Topology, usable_cores
 from sweeper.run.widths import read_widths
+from sweeper.search import FixedSweep
+from sweeper.study import Study
+from sweeper.testing.toy import point_of as toy_point
 from test_scheduler import check_complete
 
 MACHINE = Topology((0, 1), pinned=True, reason="2 cores used, all there are")
@@ -234,6 +238,19 @@ def test_wide_and_narrow_trials_end_within_a_tenth_of_the_least_possible_time(co
         ratios.append(makespan(points, cores, rng) / bound)
     assert min(ratios) >= 1.0
     assert max(ratios) <= 1.1
+
+
+def test_trials_that_wait_learn_what_the_first_of_their_point_took() -> None:
+    study = Study(
+        FixedSweep([((1,), 3)]), ProgramPlan(), toy_point, most_cores=4, slots=1, metrics=()
+    )
+    study.begin()
+    (work,) = study.release()
+    assert (work.numbers, work.expected) == ((0, 1, 2), None)
+    study.tell([Finished(9.0, Outcome(work.point, TRIAL, 0, started=2.0, ended=9.0))])
+    assert study.release() == [replace(work, numbers=(), expected=7.0, after=0.0)]
+    study.tell([Finished(9.0, Outcome(work.point, TRIAL, 1, started=2.0, ended=9.0))])
+    assert study.release() == []
 
 
 # -- the widths that a sweep is given -------------------------------------------------------------

@@ -207,9 +207,12 @@ class Study:
             return
         if outcome.failure is not None:
             raise_common(outcome.stage, outcome.failure)
+        timed = math.isfinite(state.seconds_per_step)
         if not state.keep(outcome):
             return
         if is_trial(outcome.stage):
+            if not timed:  # nothing was tuned: the trials that wait learn what they take
+                self._again.append(self._work_of(state, outcome.stage, ()))
             self._end_trial(state, outcome)
         elif state.is_probed:
             decisions.append(self._points.advance(state))
