@@ -58,6 +58,7 @@ def sweep(
     progress: bool | None = None,
     allow_changed_code: bool = False,
     metrics: Mapping[str, str] | Sequence[Metric] | None = None,
+    detach: bool = False,
 ) -> SweepResult:
     """Tune every point that `selector` asks for, train its trials, and return the results.
 
@@ -122,6 +123,10 @@ def sweep(
         metrics: only with a program: its metrics, such as `{"acc": "maximize", "loss":
             "minimize"}`, or a list of `Metric`.  By the first that has a direction points are
             judged.  Others that trials measure are recorded, too, without a direction.
+        detach: run the sweep in a process of its own, which goes on when this one, or its terminal,
+            has ended, and return a `SweepFolder` as soon as it has begun; it prints into
+            `driver.log` in the folder.  The problem or program must be found by name or file there,
+            and the selector must be made of what a module has.
 
     Raises:
         UsageError: the problem, the settings, a parameter or the folder is invalid; the message
@@ -134,8 +139,13 @@ def sweep(
             failed in the same way, or the disk is full; finished work is on disk.
         SweepInterrupted: Ctrl-C, SIGTERM or SIGHUP; finished work is on disk.
     """
+    given = dict(locals())
     if is_loading():
         raise UnguardedCall
+    if given.pop("detach"):
+        from sweeper.detach import sweep_detached
+
+        return cast("SweepResult", sweep_detached(given))  # the type of all other calls
     of_program = isinstance(module, ProgramWorkload) or is_objective(module)
     if of_program:
         _check_for_program(
@@ -221,7 +231,7 @@ def preview(
     given.apply_defaults()
     asked = given.arguments
     limits = Limits(*(asked.pop(name) for name in _LIMITS))
-    for name in ("module", "selector", "trials", "metrics"):
+    for name in ("module", "selector", "trials", "metrics", "detach"):
         del asked[name]
     return preview_of(workload, selector, _read_options(limits=limits, **asked))
 

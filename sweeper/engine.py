@@ -22,6 +22,7 @@ from sweeper.options import Options
 from sweeper.records import Point, Target
 from sweeper.results import SweepResult
 from sweeper.revision import follow_code
+from sweeper.run import detached
 from sweeper.run.backends import find_backend, make_backend, slots_used
 from sweeper.run.scheduler import Scheduler
 from sweeper.run.signals import Interrupts
@@ -124,6 +125,7 @@ def _run(
         store.begin(begun, name, keep_log=selector.adaptive, compare_by=selector.compare_by)
     view.note(f"{workload.name} in {paths.folder}: {options.topology.reason}; {opened.notes[0]}")
     view.update(study.progress())
+    detached.confirm(paths.folder, paths.driver_log)
     resolved = Paths(paths.folder.resolve())
     target = opened.target(
         seed=options.seed,
@@ -263,7 +265,7 @@ def _bind(
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "python": platform.python_version(),
-            "slots": options.slots,
+            "slots": options.slots[: slots_used(options.backend, len(options.slots))],
             **here,
         },
     )

@@ -573,6 +573,32 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class FolderProgress(Progress):
+    """How far a sweep has come, as any process finds it in its folder."""
+
+    folder: str
+    workload: str
+    """What is swept, by name."""
+    state: Literal["running", "resting", "finished"]
+    """running: a process drives it.  finished: nothing is left to train, and no points are awaited.
+    resting: any other; the same call goes on."""
+    driver: str | None
+    """The process that drives the folder."""
+    seen: float
+    """When the folder was read."""
+    last: float | None
+    """When the last replica ended."""
+    trials_per_hour: float | None
+    """Of the run that goes on, or else of the last one; None: no trial has ended in it."""
+
+    @property
+    def ends(self) -> float | None:
+        """The estimated end, in seconds since the epoch; None: it does not run, or is not known."""
+        running = self.state == "running" and self.seconds_left is not None
+        return self.seen + (self.seconds_left or 0.0) if running else None
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """How far a folder has come, whether its sweep runs or not."""
 

@@ -27,6 +27,7 @@ from sweeper.cli.common import (
     say,
 )
 from sweeper.cli.manual import how_to_add
+from sweeper.cli.steer import how_to_steer
 from sweeper.errors import SettingsError, UsageError, suggestion
 from sweeper.files import current_folder
 from sweeper.importing import is_path
@@ -232,6 +233,13 @@ def run(
         bool, typer.Option("--json", help="Write the results as JSON instead of a table.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    detach: Annotated[
+        bool,
+        typer.Option(
+            "--detach",
+            help="Run it in a process of its own, which goes on when this terminal is closed.",
+        ),
+    ] = False,
 ) -> Command:
     """Tune and train every point of a search; the same command resumes it.
 
@@ -241,6 +249,7 @@ def run(
       sweeper run problem.py --points 20 --range hidden=8:128:log --grid act=Tanh,ReLU --trials 5
       sweeper run examples.digits --hparams fastest --set cycles=1 --folder out/quick
       sweeper run examples.digits --grid hidden=2,8,32 --race --trials 30
+      sweeper run examples.digits --grid hidden=2,8,32 --detach
       sweeper run examples.digits --explore examples/grids/widths.py --dry-run
       sweeper run examples.digits --grid hidden=2,8,32 --selector race --option margin=0.01
       sweeper run examples.objective:objective --grid rate=1e-4,3e-4 --grid momentum=0,0.9 \\
@@ -258,7 +267,7 @@ def run(
     `selector` or `points` are used. Progress is printed to standard error, the table (or JSON) to
     standard output.
     """  # noqa: D301 - typer keeps the lines of a paragraph after \b
-    arguments = _Run(
+    arguments = Run(
         module=module,
         grid=tuple(grid or ()),
         random=random,
@@ -295,11 +304,11 @@ def run(
             "allow_changed_code": allow_changed_code,
         },
     )
-    return functools.partial(_run, arguments)
+    return functools.partial(execute_detached if detach else execute, arguments)
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class Run:
     """The arguments of `run`, as given."""
 
     module: str
@@ -325,7 +334,8 @@ class _Run:
     """Passed to `sweep` unchanged."""
 
 
-def _run(arguments: _Run) -> int:
+def execute(arguments: Run) -> int:
+    """Run the sweep; returns the exit code."""
     look_in_current_folder(arguments.module)
     settings = _read_settings(arguments.hparams, arguments.fields)
     space = Space.read(
@@ -381,8 +391,21 @@ def _run(arguments: _Run) -> int:
     return FAILED if results.failures else 0
 
 
+def execute_detached(arguments: Run) -> int:
+    """Run the sweep in a process of its own; returns when it has begun."""
+    for given, option in ((arguments.dry_run, "--dry-run"), (arguments.as_json, "--json")):
+        if given:
+            raise UsageError(f"--detach: {option} prints what nobody would wait for: give only one")
+    from sweeper.run import detached
+
+    folder = detached.start("sweeper.cli:run_here", (arguments,))
+    if not arguments.quiet:
+        say(clean(f"the sweep in {folder} has begun and goes on. {how_to_steer(folder)}"))
+    return 0
+
+
 def _opened(
-    arguments: _Run,
+    arguments: Run,
 ) -> contextlib.AbstractContextManager[ProblemWorkload | ProgramWorkload]:
     """The problem or program, being read.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeper.files import refuse_link
+from sweeper.files import explained, refuse_link
 from sweeper.records import ADDED, TRIAL
 
 CURVE_FILES = {
@@ -19,6 +21,9 @@ CURVE_FILES = {
 """By stage of tuning: the file that holds its curves."""
 
 _MODEL = "model.pt"
+
+OPTUNA = "optuna.db"
+"""The view that `OptunaSearch` writes; SQLite may leave files beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,11 @@ class Paths:
     def logs(self) -> Path:
         """Output of the workers."""
         return self.folder / "logs"
+
+    @property
+    def driver_log(self) -> Path:
+        """Output of a driver that goes on without a terminal."""
+        return self.folder / "driver.log"
 
     @property
     def added(self) -> Path:
@@ -126,7 +136,7 @@ def refuse_links(paths: Paths) -> None:
     Raises:
         FolderError: one is; the message says which.
     """
-    ours = (paths.logs, paths.points, paths.checkpoints, paths.added, paths.history)
+    ours = (paths.driver_log, paths.history, *_folders(paths))
     for path in (*ours, *_database_files(paths)):
         refuse_link(path)
     if paths.logs.is_dir():
@@ -139,7 +149,7 @@ def move_to_history(paths: Paths) -> Path | None:
 
     The database is moved last, so that after a crash the move can be repeated.
     """
-    theirs = (paths.points, paths.checkpoints, paths.logs, paths.added, *_database_files(paths))
+    theirs = (*_folders(paths), *_database_files(paths))
     found = [path for path in theirs if path.exists()]
     if not found:
         return None
@@ -155,8 +165,30 @@ def move_to_history(paths: Paths) -> Path | None:
     return target
 
 
+def remove_sweep(paths: Paths) -> bool:
+    """Delete all that a sweep has written, and the folder if nothing else is in it.
+
+    Links are removed, not followed.  Returns whether the folder is gone.
+
+    Raises:
+        DiskError: something cannot be deleted.
+    """
+    views = [paths.folder / f"{OPTUNA}{end}" for end in ("", "-wal", "-shm", "-journal")]
+    theirs = (*_folders(paths), paths.history, paths.driver_log, *views)
+    with explained(paths.folder):
+        # The database last: until it is gone, this can be repeated.
+        for path in (*theirs, *_database_files(paths), paths.lock):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it has other files, which are not ours
+            paths.folder.rmdir()
+    return not paths.folder.exists()
+
+
 def _folders(paths: Paths) -> tuple[Path, ...]:
-    return paths.points, paths.checkpoints, paths.logs
+    return paths.points, paths.checkpoints, paths.logs, paths.added
 
 
 def _database_files(paths: Paths) -> tuple[Path, ...]:

@@ -1,0 +1,60 @@
+"""`sweep(detach=True)`: the sweep goes on in another process, without this one and its terminal."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from sweeper.errors import UsageError
+from sweeper.folder import SweepFolder
+from sweeper.importing import find_ref
+from sweeper.program.objective import find_objective, is_objective
+from sweeper.run import detached
+
+
+def sweep_detached(arguments: Mapping[str, Any]) -> SweepFolder:
+    """Have another process call `sweep` with these arguments, and wait until the sweep has begun.
+
+    Raises:
+        UsageError: an argument cannot be carried to another process.
+        BaseException: what `sweep` raised there before the sweep had begun.
+    """
+    carried = {**arguments, "module": _name_of(arguments["module"])}
+    for name, value in carried.items():
+        _check_carried(name, value)
+    return SweepFolder(detached.start("sweeper.detach:sweep_here", (carried,)))
+
+
+def sweep_here(arguments: Mapping[str, Any]) -> None:
+    """Run the sweep in this process, and print its summary."""
+    from sweeper.api import sweep
+
+    print(sweep(**arguments).summary())  # noqa: T201 - into the log
+
+
+def _name_of(module: Any) -> Any:
+    """What is swept, by the name under which another process finds it.
+
+    What has no such name is carried itself.
+    """
+    if isinstance(module, ModuleType) or (isinstance(module, str) and not is_objective(module)):
+        ref = find_ref(module)
+        return ref.path or ref.module
+    if inspect.isroutine(module) or isinstance(module, type):
+        found = find_objective(module)
+        return f"{found.module.path or found.module.module}:{found.qualified}"
+    return module
+
+
+def _check_carried(name: str, value: Any) -> None:
+    try:
+        pickle.dumps(value)
+    except Exception as error:  # pickling runs the value's own code
+        raise UsageError(
+            f"{name}={value!r:.80}: it cannot be carried to another process ({error}), as "
+            "detach=True must: put the classes and functions that it is made of into a module, or "
+            "sweep without detach"
+        ) from error
