@@ -59,6 +59,7 @@ def sweep(
     allow_changed_code: bool = False,
     metrics: Mapping[str, str] | Sequence[Metric] | None = None,
     detach: bool = False,
+    redirect: str | None = None,
 ) -> SweepResult:
     """Tune every point that `selector` asks for, train its trials, and return the results.
 
@@ -127,6 +128,10 @@ def sweep(
             has ended, and return a `SweepFolder` as soon as it has begun; it prints into
             `driver.log` in the folder.  The problem or program must be found by name or file there,
             and the selector must be made of what a module has.
+        redirect: only with a program: where what a trial prints goes, and what its child processes
+            do.  `"trial"`: into `stdout.txt` and `stderr.txt` in the trial's own folder; `"sweep"`:
+            into two such files in the sweep's `logs/`; `"both"`; or `"none"`: into the log of its
+            worker.  None: `"trial"`, but `"none"` with `backend="inline"`.
 
     Raises:
         UsageError: the problem, the settings, a parameter or the folder is invalid; the message
@@ -164,6 +169,8 @@ def sweep(
             f"metrics={metrics!r}: a problem declares its own in its module; metrics= goes with a "
             "program"
         )
+    if redirect is not None and (not of_program or isinstance(module, ProgramWorkload)):
+        raise SettingsError(f"redirect={redirect!r}: it goes with a program, where it is opened")
     options = _read_options(
         cores=cores,
         hparams=hparams,
@@ -189,7 +196,7 @@ def sweep(
         if isinstance(module, ProblemWorkload | ProgramWorkload):
             workload = module
         elif of_program:
-            workload = stack.enter_context(read_program(module, backend, metrics))
+            workload = stack.enter_context(read_program(module, backend, metrics, redirect))
         else:
             # An objective is a program, so this is none of the callables.
             workload = stack.enter_context(read_problem(cast("Any", module), backend))
@@ -231,7 +238,7 @@ def preview(
     given.apply_defaults()
     asked = given.arguments
     limits = Limits(*(asked.pop(name) for name in _LIMITS))
-    for name in ("module", "selector", "trials", "metrics", "detach"):
+    for name in ("module", "selector", "trials", "metrics", "detach", "redirect"):
         del asked[name]
     return preview_of(workload, selector, _read_options(limits=limits, **asked))
 

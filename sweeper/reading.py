@@ -20,6 +20,7 @@ from sweeper.importing import find_ref, installed_imports
 from sweeper.program import workload as program
 from sweeper.program.metrics import read_metrics
 from sweeper.program.objective import ObjectiveRef, find_objective
+from sweeper.program.redirect import check_redirect
 from sweeper.program.workload import ProgramWorkload
 from sweeper.records import NUMERICS
 from sweeper.run.aside import HelperProcess
@@ -69,23 +70,27 @@ def read_problem(given: ModuleType | str | Path, backend: str) -> Iterator[Probl
 
 
 @contextlib.contextmanager
-def read_program(given: object, backend: str, metrics: object = None) -> Iterator[ProgramWorkload]:
+def read_program(
+    given: object, backend: str, metrics: object = None, redirect: str | None = None
+) -> Iterator[ProgramWorkload]:
     """Begin to import a program: a function, a generator function, or `"pkg.module:name"`.
 
     Args:
         given: The objective.
         backend: As `sweep`; one without processes of its own imports it here.
         metrics: As `sweep`.
+        redirect: As `sweep`.
 
     Raises:
-        UsageError: it cannot be found, or `metrics` is invalid.
+        UsageError: it cannot be found, or `metrics` or `redirect` is invalid.
     """
     ref, declared = find_objective(given), read_metrics(metrics)
+    redirect = check_redirect(redirect, own_processes=find_backend(backend).own_processes)
     open_standard_streams()
     fd = nameless_file()
     try:
         with contextlib.closing(_place_of_program(ref, backend, fd)) as place:
-            yield ProgramWorkload(ref, place, declared)
+            yield ProgramWorkload(ref, place, declared, redirect)
     finally:
         os.close(fd)
 

@@ -31,6 +31,12 @@ class Reference(str):
 ADDED = "added"
 """The folder, inside a sweep's, of points that another process has added."""
 
+LOGS = "logs"
+"""The folder, inside a sweep's, of what workers and programs print."""
+
+PRINTED = (".stdout.log", ".stderr.log")
+"""How the names of the files end, beside a worker's log, that a program's trial prints into."""
+
 FINAL = "final"
 """The group of the trials that judge: fresh ones of the points that earlier groups have chosen."""
 

@@ -233,6 +233,14 @@ def run(
         bool, typer.Option("--json", help="Write the results as JSON instead of a table.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    redirect: Annotated[
+        str | None,
+        typer.Option(
+            metavar="trial|sweep|both|none",
+            help="Where what a program's trials print goes: files of each trial, two files of the "
+            "sweep, both, or the workers' logs [default: trial].",
+        ),
+    ] = None,
     detach: Annotated[
         bool,
         typer.Option(
@@ -282,6 +290,7 @@ def run(
         hparams=hparams,
         fields=tuple(settings or ()),
         metrics=_read_metrics(metrics or ()),
+        redirect=redirect,
         folder=folder,
         as_json=as_json,
         quiet=quiet,
@@ -326,6 +335,7 @@ class Run:
     fields: tuple[str, ...]
     metrics: dict[str, str] | None
     """Of a program: directions by name; None: none is given."""
+    redirect: str | None
     folder: Path | None
     as_json: bool
     quiet: bool
@@ -421,13 +431,15 @@ def _opened(
                 f"--metric {next(iter(arguments.metrics))}: a problem declares its metrics in its "
                 "module; --metric goes with a program, pkg.module:name"
             )
+        if arguments.redirect is not None:
+            raise UsageError(f"--redirect {arguments.redirect}: it goes with a program")
         return read_problem(module, backend)
     if arguments.race:
         raise UsageError(
             "--race: it compares perf_val, which a program does not have: give --selector race "
             "--option metric=NAME --option direction=maximize or minimize"
         )
-    return read_program(module, backend, arguments.metrics)
+    return read_program(module, backend, arguments.metrics, arguments.redirect)
 
 
 def _nothing_own() -> Mapping[str, Any]:

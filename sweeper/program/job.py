@@ -20,6 +20,7 @@ from sweeper.failures import describe
 from sweeper.files import pack_arrays
 from sweeper.program.metrics import read_values
 from sweeper.program.objective import ObjectiveRef, find_in, load_objective
+from sweeper.program.redirect import Printed, redirected
 from sweeper.program.spec import ProgramContext
 from sweeper.program.trial import Trial, in_arrays, last_values
 from sweeper.records import Job, Outcome, budget_of
@@ -33,13 +34,18 @@ def execute(context: ProgramContext, fd: int | None, job: Job) -> Iterator[Outco
     for number in job.numbers:
         started = time.time()
         outcome = Outcome(job.point, job.stage, number, started, started)
+        own, shared = _folder(context, job, number), Path(context.shared)
+        printed = Printed()
         try:
-            metrics, history = _run(context, job, number)
+            with redirected(context.redirect, own, shared) as printed:
+                metrics, history = _run(context, job, number)
             outcome = replace(outcome, metrics=metrics, arrays=pack_arrays(history))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - one that calls sys.exit fails, too
-            outcome = replace(outcome, failure=describe(error))
+            failure = describe(error)
+            failure = replace(failure, detail=failure.detail + printed.end())
+            outcome = replace(outcome, failure=failure)
         yield replace(outcome, ended=time.time())
 
 

@@ -17,8 +17,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from sweeper.program.objective import ObjectiveRef
+from sweeper.program.redirect import NONE
 from sweeper.program.spec import ProgramContext, ProgramSpec
-from sweeper.records import Metric, Outcome, Params, Planned, Point, Step, Target, Tuned
+from sweeper.records import LOGS, Metric, Outcome, Params, Planned, Point, Step, Target, Tuned
 from sweeper.settings import SweepSettings
 from sweeper.sources import read_source
 from sweeper.workload import Code, OpenWorkload, Planner, Source
@@ -46,9 +47,15 @@ class Place(Protocol):
 class ProgramWorkload:
     """See `Workload`."""
 
-    def __init__(self, ref: ObjectiveRef, place: Place, metrics: Sequence[Metric]) -> None:
-        """The objective at `ref`; `metrics` are those that are declared."""
+    def __init__(
+        self, ref: ObjectiveRef, place: Place, metrics: Sequence[Metric], redirect: str = NONE
+    ) -> None:
+        """The objective at `ref`; `metrics` are those that are declared.
+
+        `redirect` says where a trial's output goes (see `redirect.CHOICES`).
+        """
         self._ref, self._place, self._metrics = ref, place, tuple(metrics)
+        self._redirect = redirect
 
     @functools.cached_property
     def spec(self) -> ProgramSpec:
@@ -79,14 +86,17 @@ class ProgramWorkload:
         del seed, threads
         if self.spec.uses_torch:  # once, instead of once a worker
             self._place.load(("torch",))
-        return OpenProgram(self.spec, self._place, self._metrics)
+        return OpenProgram(self.spec, self._place, self._metrics, self._redirect)
 
 
 class OpenProgram:
     """See `OpenWorkload`."""
 
-    def __init__(self, spec: ProgramSpec, place: Place, metrics: tuple[Metric, ...]) -> None:
+    def __init__(
+        self, spec: ProgramSpec, place: Place, metrics: tuple[Metric, ...], redirect: str
+    ) -> None:
         self._spec, self._place, self._metrics = spec, place, metrics
+        self._redirect = redirect
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -158,7 +168,7 @@ class OpenProgram:
         allow_changed_code: bool,
     ) -> Target:
         """See `OpenWorkload`."""
-        del numerics, checkpoints, checkpoint_every, curve_samples, save_models, allow_changed_code
+        del numerics, checkpoint_every, curve_samples, save_models, allow_changed_code
         context = ProgramContext(
             self._spec.ref,
             self._spec.takes,
@@ -168,6 +178,8 @@ class OpenProgram:
             metrics=tuple(metric.name for metric in self._metrics),
             folder=str(Path(model_path).parent),
             uses_torch=self._spec.uses_torch,
+            redirect=self._redirect,
+            shared=str(Path(checkpoints).with_name(LOGS)),
         )
         return Target(EXECUTE, context, None, PRELOAD)
 
