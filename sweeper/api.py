@@ -60,6 +60,7 @@ def sweep(
     metrics: Mapping[str, str] | Sequence[Metric] | None = None,
     detach: bool = False,
     redirect: str | None = None,
+    record_environment: bool | None = None,
 ) -> SweepResult:
     """Tune every point that `selector` asks for, train its trials, and return the results.
 
@@ -132,6 +133,9 @@ def sweep(
             do.  `"trial"`: into `stdout.txt` and `stderr.txt` in the trial's own folder; `"sweep"`:
             into two such files in the sweep's `logs/`; `"both"`; or `"none"`: into the log of its
             worker.  None: `"trial"`, but `"none"` with `backend="inline"`.
+        record_environment: keep the command line, versions, installed packages, and the commit,
+            status and differences of the code's git repository, in `sweep.db` and in the folder's
+            `environment/`.  Environment variables are not kept.  None: only of a program.
 
     Raises:
         UsageError: the problem, the settings, a parameter or the folder is invalid; the message
@@ -189,6 +193,7 @@ def sweep(
         curve_samples=curve_samples,
         allow_changed_code=allow_changed_code,
         progress=progress,
+        record_environment=record_environment,
     )
     chosen = as_selector(selector, trials, seed)
     with contextlib.ExitStack() as stack:

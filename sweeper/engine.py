@@ -9,7 +9,7 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from sweeper.errors import DiskError, FolderError, StoppedError, SweepInterrupte
 from sweeper.files import current_folder
 from sweeper.locking import folder_lock
 from sweeper.options import Options
-from sweeper.records import Point, Target
+from sweeper.records import Outcome, Point, Target
 from sweeper.results import SweepResult
 from sweeper.revision import follow_code
 from sweeper.run import detached
 from sweeper.run.backends import find_backend, make_backend, slots_used
+from sweeper.run.environment import Environment
 from sweeper.run.scheduler import Scheduler
 from sweeper.run.signals import Interrupts
 from sweeper.search import ParamSelector
@@ -34,6 +35,7 @@ from sweeper.stats.comparison import plural
 from sweeper.store.checkpoints import remove_checkpoints, remove_empty_folders
 from sweeper.store.collate import collate
 from sweeper.store.database import Store, fold_log
+from sweeper.store.environment import save_environment
 from sweeper.store.identity import (
     bind,
     identify,
@@ -138,23 +140,28 @@ def _run(
         save_models=options.save_models == "final",
         allow_changed_code=options.allow_changed_code,
     )
+    environment = _environment_of(opened, options)
     try:
         with _workers(opened, options, target, paths) as (backend, interrupts):
             width, timeout = options.settings.cores_per_trial, options.limits.trial_timeout
             scheduler = Scheduler(used, width, timeout=timeout)
-            tidy = functools.partial(remove_checkpoints, paths)
+
+            def tidy(outcomes: Iterable[Outcome]) -> None:
+                remove_checkpoints(paths, outcomes)
+                _save(environment, store, paths)
+
             interrupted = drive(study, scheduler, backend, interrupts, store, view, tidy=tidy)
     except DiskError:
         raise  # nothing can be written any more
     except BaseException as error:
-        _finish(store, paths)
+        _finish(store, paths, environment)
         if isinstance(error, StoppedError):
             raise StoppedError(f"stopped: {error}. {_kept(study, paths)}") from None
         raise
     if study.stop_reason and not interrupted:
         store.set_meta({"stopped": _note_of_stop(study)})
         view.note(_note_of_stop(study))
-    results = _finish(store, paths)
+    results = _finish(store, paths, environment)
     if interrupted:
         raise SweepInterrupted(f"interrupted: {_kept(study, paths)}")
     if not study.stop_reason:
@@ -171,9 +178,27 @@ def _note_of_stop(study: Study) -> str:
     )
 
 
-def _finish(store: Store, paths: Paths) -> SweepResult:
+def _environment_of(opened: OpenWorkload, options: Options) -> Environment | None:
+    """What the sweep runs in, being read; None: that is not to be recorded."""
+    of_program = opened.identity.get("workload") == "program"
+    wanted = of_program if options.record_environment is None else options.record_environment
+    code = Path(opened.code.own.path).parent
+    return Environment(code, opened.versions) if wanted else None
+
+
+def _save(
+    environment: Environment | None, store: Store, paths: Paths, *, wait: bool = False
+) -> None:
+    """Store the environment once it is known, or now."""
+    texts = None if environment is None else environment.take(wait=wait)
+    if texts is not None:
+        save_environment(store, paths, texts)
+
+
+def _finish(store: Store, paths: Paths, environment: Environment | None) -> SweepResult:
     """Make the last decisions durable and write the views, however the sweep ended."""
     store.append(())
+    _save(environment, store, paths, wait=True)
     if paths.checkpoints.is_dir():
         # A driver may have been killed before it removed them.
         remove_checkpoints(paths, store.outcomes(arrays=False))

@@ -19,6 +19,7 @@ from sweeper.search.selectors.manual import ManualSearch
 from sweeper.signature import encode
 from sweeper.stats.comparison import plural
 from sweeper.store.database import Store
+from sweeper.store.environment import read_environment
 from sweeper.store.load import load, read_results
 from sweeper.store.paths import Paths, remove_sweep
 from sweeper.store.progress import read_progress
@@ -96,6 +97,17 @@ class SweepFolder:
             state: Literal["running", "resting", "finished"]
             state = "running" if driver else "finished" if finished else "resting"
             return read_progress(store, results, state, driver, time.time())
+
+    def environment(self) -> dict[str, str]:
+        """What the last run was in, as texts by the names of the files in `environment/`.
+
+        Empty if that was not recorded (see `record_environment` of `sweep`).
+
+        Raises:
+            FolderError: there is no sweep in the folder, or it is damaged.
+        """
+        with Store.read(self._paths.database) as store:
+            return read_environment(store)
 
     @property
     def failures(self) -> tuple[FailureReport, ...]:

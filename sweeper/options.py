@@ -48,6 +48,8 @@ class Options:
     stop_when: StopWhen
     progress: bool | None
     """None: shown on standard error."""
+    record_environment: bool | None
+    """None: of programs."""
 
     def __post_init__(self) -> None:
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:

@@ -336,6 +336,26 @@ class Failure:
     """The traceback, or the likely cause and where to look."""
 
 
+USAGE = "usage"
+"""The name of the text of an `Outcome` that says what it used, as JSON (see `Usage`): stored apart
+from its arrays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a trial of a program used, and where it ran."""
+
+    started: float
+    ended: float
+    cpu_seconds: float
+    """Of its process and of child processes that have ended."""
+    peak_bytes: int
+    """Peak resident memory of its process and children together, as far as it was seen."""
+    host: str
+    cores: tuple[int, ...]
+    """The logical CPUs that it was bound to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The outcome of one replica: its metrics, arrays and texts, or its failure."""

@@ -241,6 +241,14 @@ def run(
             "sweep, both, or the workers' logs [default: trial].",
         ),
     ] = None,
+    record_environment: Annotated[
+        bool | None,
+        typer.Option(
+            "--record-environment/--no-record-environment",
+            help="Keep command line, versions, packages and the state of the git repository "
+            "[default: of programs].",
+        ),
+    ] = None,
     detach: Annotated[
         bool,
         typer.Option(
@@ -311,6 +319,7 @@ def run(
             "checkpoint_every": checkpoint_every,
             "curve_samples": curve_samples,
             "allow_changed_code": allow_changed_code,
+            "record_environment": record_environment,
         },
     )
     return functools.partial(execute_detached if detach else execute, arguments)

@@ -18,12 +18,14 @@ import numpy as np
 from sweeper.errors import UsageError
 from sweeper.failures import describe
 from sweeper.files import pack_arrays
+from sweeper.program import usage
 from sweeper.program.metrics import read_values
 from sweeper.program.objective import ObjectiveRef, find_in, load_objective
 from sweeper.program.redirect import Printed, redirected
 from sweeper.program.spec import ProgramContext
 from sweeper.program.trial import Trial, in_arrays, last_values
-from sweeper.records import Job, Outcome, budget_of
+from sweeper.program.usage import Meter
+from sweeper.records import USAGE, Job, Outcome, budget_of
 from sweeper.signature import decode, seed_sequence
 from sweeper.sources import check_sources
 
@@ -35,7 +37,7 @@ def execute(context: ProgramContext, fd: int | None, job: Job) -> Iterator[Outco
         started = time.time()
         outcome = Outcome(job.point, job.stage, number, started, started)
         own, shared = _folder(context, job, number), Path(context.shared)
-        printed = Printed()
+        printed, meter = Printed(), Meter()
         try:
             with redirected(context.redirect, own, shared) as printed:
                 metrics, history = _run(context, job, number)
@@ -46,7 +48,7 @@ def execute(context: ProgramContext, fd: int | None, job: Job) -> Iterator[Outco
             failure = describe(error)
             failure = replace(failure, detail=failure.detail + printed.end())
             outcome = replace(outcome, failure=failure)
-        yield replace(outcome, ended=time.time())
+        yield replace(outcome, ended=time.time(), info={**outcome.info, USAGE: meter.text()})
 
 
 def _run(
@@ -126,6 +128,7 @@ def _opened(
 def close() -> None:
     """Forget the objective of the last job."""
     _opened.cache_clear()
+    usage.close()
 
 
 def _folder(context: ProgramContext, job: Job, number: int) -> Path:

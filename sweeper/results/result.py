@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.errors import UsageError
-from sweeper.records import CLASSIC, Metric, Params, TunedSettings
+from sweeper.records import CLASSIC, Metric, Params, TunedSettings, Usage
 from sweeper.results.points import (
     METRICS,
     TEST_METRICS,
     TRIAL_COLUMNS,
+    USAGE_COLUMNS,
     FailureReport,
     FloatArray,
     ProgramPoint,
@@ -27,6 +28,7 @@ from sweeper.results.points import (
     is_classic,
     judged_by,
     params_columns,
+    usage_columns,
 )
 from sweeper.stats import (
     By,
@@ -74,6 +76,7 @@ class SweepResult(Sequence[Any]):
         compare_by: Sequence[str] = (),
         earlier: int = 0,
         asks: Sequence[NDArray[np.int64]] | None = None,
+        usage: Sequence[Sequence[Usage | None]] | None = None,
     ) -> None:
         self._points = tuple(points)
         self.trial_numbers = tuple(trial_numbers)
@@ -122,6 +125,11 @@ class SweepResult(Sequence[Any]):
         self.asks = tuple(asks)
         """For each point the ask of each of its trials, from 0, shape (trials,); with `compare_by`
         only, else all 0."""
+        if usage is None:
+            usage = [[None] * len(numbers) for numbers in trial_numbers]
+        self.usage = tuple(map(tuple, usage))
+        """For each point what each of its trials used; None where that was not recorded, as for
+        problems."""
 
     def __getitem__(self, place: int | slice) -> Any:
         return self._points[place]
@@ -481,27 +489,33 @@ class SweepResult(Sequence[Any]):
 
         return sorted(range(len(self)), key=merit, reverse=True)
 
-    def to_dataframe(self) -> pd.DataFrame:
+    def to_dataframe(self, *, usage: bool = False) -> pd.DataFrame:
         """One row per trial: the parameters (a column each), trial number, settings, metrics.
 
         `budget` and `group` are columns if the selector asked with any.
         Metrics that the problem declares follow the classic four; with a test set, `perf_test` and
         `loss_test` come last.  A parameter with the name of another column becomes `param_…`.
         Needs pandas (`pip install 'sweeper[analysis]'`).
+
+        Args:
+            usage: Whether to add what each trial of a program used, and where: the columns
+                `started` and `ended` in seconds since the epoch, `cpu_seconds`, `peak_mib`, `host`
+                and `cores`.
         """
         import pandas as pd
 
-        return pd.DataFrame(self.rows())
+        return pd.DataFrame(self.rows(usage=usage))
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self, *, usage: bool = False) -> list[dict[str, Any]]:
         """One row per trial, as in `to_dataframe`; failed trials have none."""
         rows = []
         has_budgets, has_groups = any(self.budgets), any(self.groups)
         of_trial = TRIAL_COLUMNS[:1] if self.of_program else TRIAL_COLUMNS
         columns = [*of_trial, *self.declared]
         columns += [] if self.test is None else TEST_METRICS
+        taken = [*columns, "budget", "group", *(USAGE_COLUMNS if usage else ())]
         for place, point in enumerate(self):
-            named = dict(params_columns(point.params, [*columns, "budget", "group"]))
+            named = dict(params_columns(point.params, taken))
             named |= {"budget": self.budgets[place]} if has_budgets else {}
             named |= {"group": self.groups[place]} if has_groups else {}
             measured = [] if self.of_program else [getattr(point, metric) for metric in METRICS]
@@ -514,7 +528,8 @@ class SweepResult(Sequence[Any]):
                     found = self.settings[place][int(tuning)]
                     told += (int(tuning), found.lr_min, found.lr_max, found.batch_size)
                 metrics = [float(values[trial]) for values in measured]
-                rows.append({**named, **dict(zip(columns, [*told, *metrics], strict=True))})
+                used = usage_columns(self.usage[place][trial]) if usage else {}
+                rows.append({**named, **used, **dict(zip(columns, [*told, *metrics], strict=True))})
         return rows
 
 

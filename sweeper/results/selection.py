@@ -54,6 +54,7 @@ def only(results: SweepResult, places: Sequence[int]) -> SweepResult:
         compare_by=results.compare_by,
         earlier=sum(place >= len(results) - results.earlier for place in places),
         asks=chosen(results.asks),
+        usage=chosen(results.usage),
     )
 
 
@@ -115,6 +116,7 @@ def pooled(
         },
         budgets=[results.budgets[places[0]] for places in groups],
         groups=[results.groups[places[0]] for places in groups],
+        usage=[[one for place in places for one in results.usage[place]] for places in groups],
     )
 
 

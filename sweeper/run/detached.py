@@ -49,7 +49,7 @@ def start(function: str, arguments: Sequence[Any]) -> Path:
         with theirs:
             process = _launch(theirs.fileno(), printed)
         try:
-            channel.send((tuple(sys.argv), function, tuple(arguments)))
+            channel.send(((sys.argv, sys.orig_argv), function, tuple(arguments)))
             reply: Reply | None = channel.receive()
         except (EOFError, OSError):
             reply = None
@@ -121,7 +121,7 @@ def main(connection: int) -> None:
 
 def _receive(channel: Channel) -> tuple[str, tuple[Any, ...]]:
     try:
-        sys.argv[:], function, arguments = channel.receive()
+        (sys.argv[:], sys.orig_argv[:]), function, arguments = channel.receive()
     except (AttributeError, ImportError, pickle.UnpicklingError) as error:
         raise UsageError(
             f"an argument cannot be carried to another process ({error}): put the classes and "

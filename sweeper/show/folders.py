@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sweeper.records import FolderProgress
 from sweeper.show.clean import clean_line
+from sweeper.show.columns import in_columns
 from sweeper.show.progress import show_duration
 
 _HEAD = ("folder", "sweeps", "state", "trials", "failed", "left", "last result")
@@ -17,11 +18,7 @@ def folders_table(read: Sequence[tuple[Path, FolderProgress | str]], now: float)
 
     `now` is in seconds since the epoch.
     """
-    rows = [_HEAD, *(_row(folder, found, now) for folder, found in read)]
-    widths = [
-        max(len(row[at]) for row in rows if at < len(row) - 1) for at in range(len(_HEAD) - 1)
-    ]
-    return [_line(row, widths) for row in rows]
+    return in_columns([_HEAD, *(_row(folder, found, now) for folder, found in read)])
 
 
 def _row(folder: Path, found: FolderProgress | str, now: float) -> tuple[str, ...]:
@@ -38,9 +35,3 @@ def _row(folder: Path, found: FolderProgress | str, now: float) -> tuple[str, ..
         "-" if left is None else show_duration(left),
         "-" if found.last is None else f"{show_duration(max(0.0, now - found.last))} ago",
     )
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    """The cells in their columns; the last cell is as long as it likes."""
-    cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False)]
-    return "  ".join([*cells, row[-1]]).rstrip()

@@ -53,6 +53,11 @@ class Paths:
         return self.folder / "driver.log"
 
     @property
+    def environment(self) -> Path:
+        """What the last run was in: texts for people, also stored in the database."""
+        return self.folder / "environment"
+
+    @property
     def added(self) -> Path:
         """Points that another process has added, for a manual search."""
         return self.folder / ADDED
@@ -188,7 +193,7 @@ def remove_sweep(paths: Paths) -> bool:
 
 
 def _folders(paths: Paths) -> tuple[Path, ...]:
-    return paths.points, paths.checkpoints, paths.logs, paths.added
+    return paths.points, paths.checkpoints, paths.logs, paths.added, paths.environment
 
 
 def _database_files(paths: Paths) -> tuple[Path, ...]:
