@@ -61,6 +61,7 @@ def sweep(
     detach: bool = False,
     redirect: str | None = None,
     record_environment: bool | None = None,
+    profile: bool = False,
 ) -> SweepResult:
     """Tune every point that `selector` asks for, train its trials, and return the results.
 
@@ -136,6 +137,9 @@ def sweep(
         record_environment: keep the command line, versions, installed packages, and the commit,
             status and differences of the code's git repository, in `sweep.db` and in the folder's
             `environment/`.  Environment variables are not kept.  None: only of a program.
+        profile: only with a program: profile each trial (`cProfile`, the thread that calls the
+            objective) into `profile.csv` and `profile.pstats` in its folder, and all together into
+            `profile.txt` in the sweep's.  Trials take longer.
 
     Raises:
         UsageError: the problem, the settings, a parameter or the folder is invalid; the message
@@ -175,6 +179,8 @@ def sweep(
         )
     if redirect is not None and (not of_program or isinstance(module, ProgramWorkload)):
         raise SettingsError(f"redirect={redirect!r}: it goes with a program, where it is opened")
+    if profile and (not of_program or isinstance(module, ProgramWorkload)):
+        raise SettingsError(f"profile={profile!r}: it goes with a program, where it is opened")
     options = _read_options(
         cores=cores,
         hparams=hparams,
@@ -201,7 +207,8 @@ def sweep(
         if isinstance(module, ProblemWorkload | ProgramWorkload):
             workload = module
         elif of_program:
-            workload = stack.enter_context(read_program(module, backend, metrics, redirect))
+            program = read_program(module, backend, metrics, redirect, profile=profile)
+            workload = stack.enter_context(program)
         else:
             # An objective is a program, so this is none of the callables.
             workload = stack.enter_context(read_problem(cast("Any", module), backend))
@@ -243,7 +250,7 @@ def preview(
     given.apply_defaults()
     asked = given.arguments
     limits = Limits(*(asked.pop(name) for name in _LIMITS))
-    for name in ("module", "selector", "trials", "metrics", "detach", "redirect"):
+    for name in ("module", "selector", "trials", "metrics", "detach", "redirect", "profile"):
         del asked[name]
     return preview_of(workload, selector, _read_options(limits=limits, **asked))
 

@@ -71,7 +71,12 @@ def read_problem(given: ModuleType | str | Path, backend: str) -> Iterator[Probl
 
 @contextlib.contextmanager
 def read_program(
-    given: object, backend: str, metrics: object = None, redirect: str | None = None
+    given: object,
+    backend: str,
+    metrics: object = None,
+    redirect: str | None = None,
+    *,
+    profile: bool = False,
 ) -> Iterator[ProgramWorkload]:
     """Begin to import a program: a function, a generator function, or `"pkg.module:name"`.
 
@@ -80,6 +85,7 @@ def read_program(
         backend: As `sweep`; one without processes of its own imports it here.
         metrics: As `sweep`.
         redirect: As `sweep`.
+        profile: As `sweep`.
 
     Raises:
         UsageError: it cannot be found, or `metrics` or `redirect` is invalid.
@@ -90,7 +96,7 @@ def read_program(
     fd = nameless_file()
     try:
         with contextlib.closing(_place_of_program(ref, backend, fd)) as place:
-            yield ProgramWorkload(ref, place, declared, redirect)
+            yield ProgramWorkload(ref, place, declared, redirect, profile=profile)
     finally:
         os.close(fd)
 

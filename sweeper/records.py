@@ -37,6 +37,12 @@ LOGS = "logs"
 PRINTED = (".stdout.log", ".stderr.log")
 """How the names of the files end, beside a worker's log, that a program's trial prints into."""
 
+PROFILE = "profile.csv"
+"""The file, in a trial's folder, of what it was profiled to spend."""
+
+PROFILE_COLUMNS = ("function", "calls", "own_seconds", "seconds")
+"""Its columns; `seconds` are with all that the function called."""
+
 FINAL = "final"
 """The group of the trials that judge: fresh ones of the points that earlier groups have chosen."""
 

@@ -241,6 +241,10 @@ def run(
             "sweep, both, or the workers' logs [default: trial].",
         ),
     ] = None,
+    profile: Annotated[
+        bool,
+        typer.Option("--profile", help="Profile each trial of a program, and all together."),
+    ] = False,
     record_environment: Annotated[
         bool | None,
         typer.Option(
@@ -299,6 +303,7 @@ def run(
         fields=tuple(settings or ()),
         metrics=_read_metrics(metrics or ()),
         redirect=redirect,
+        profile=profile,
         folder=folder,
         as_json=as_json,
         quiet=quiet,
@@ -345,6 +350,7 @@ class Run:
     metrics: dict[str, str] | None
     """Of a program: directions by name; None: none is given."""
     redirect: str | None
+    profile: bool
     folder: Path | None
     as_json: bool
     quiet: bool
@@ -442,13 +448,16 @@ def _opened(
             )
         if arguments.redirect is not None:
             raise UsageError(f"--redirect {arguments.redirect}: it goes with a program")
+        if arguments.profile:
+            raise UsageError("--profile: it goes with a program")
         return read_problem(module, backend)
     if arguments.race:
         raise UsageError(
             "--race: it compares perf_val, which a program does not have: give --selector race "
             "--option metric=NAME --option direction=maximize or minimize"
         )
-    return read_program(module, backend, arguments.metrics, arguments.redirect)
+    asked = (module, backend, arguments.metrics, arguments.redirect)
+    return read_program(*asked, profile=arguments.profile)
 
 
 def _nothing_own() -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import random
 import sys
@@ -21,6 +22,7 @@ from sweeper.files import pack_arrays
 from sweeper.program import usage
 from sweeper.program.metrics import read_values
 from sweeper.program.objective import ObjectiveRef, find_in, load_objective
+from sweeper.program.profiling import profiled
 from sweeper.program.redirect import Printed, redirected
 from sweeper.program.spec import ProgramContext
 from sweeper.program.trial import Trial, in_arrays, last_values
@@ -71,7 +73,8 @@ def _run(
     if context.takes.trial:
         arguments["trial"] = trial
     _prepare(trial, uses_torch=context.uses_torch)
-    found = _call(context, objective, arguments, trial)
+    with _profiled(context, job, number):
+        found = _call(context, objective, arguments, trial)
     for name, value in found.items():
         if np.isnan(value):
             sys.stderr.write(f"sweeper: trial {number}: {name} is NaN\n")
@@ -114,6 +117,12 @@ def _iterate(iterations: Any, trial: Trial) -> None:
         iterations.close()
     if not trial.history:
         raise ValueError("the objective has yielded nothing: expected a dict of named numbers")
+
+
+def _profiled(
+    context: ProgramContext, job: Job, number: int
+) -> contextlib.AbstractContextManager[None]:
+    return profiled(_folder(context, job, number)) if context.profile else contextlib.nullcontext()
 
 
 @lru_cache(maxsize=1)

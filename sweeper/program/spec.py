@@ -43,3 +43,5 @@ class ProgramContext:
     """Where a trial's output goes (see `redirect.CHOICES`)."""
     shared: str = ""
     """The folder of the sweep's files of output."""
+    profile: bool = False
+    """Whether trials are profiled."""

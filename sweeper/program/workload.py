@@ -48,14 +48,21 @@ class ProgramWorkload:
     """See `Workload`."""
 
     def __init__(
-        self, ref: ObjectiveRef, place: Place, metrics: Sequence[Metric], redirect: str = NONE
+        self,
+        ref: ObjectiveRef,
+        place: Place,
+        metrics: Sequence[Metric],
+        redirect: str = NONE,
+        *,
+        profile: bool = False,
     ) -> None:
         """The objective at `ref`; `metrics` are those that are declared.
 
-        `redirect` says where a trial's output goes (see `redirect.CHOICES`).
+        `redirect` says where a trial's output goes (see `redirect.CHOICES`), `profile` whether it
+        is profiled.
         """
         self._ref, self._place, self._metrics = ref, place, tuple(metrics)
-        self._redirect = redirect
+        self._redirect, self._profile = redirect, profile
 
     @functools.cached_property
     def spec(self) -> ProgramSpec:
@@ -86,17 +93,25 @@ class ProgramWorkload:
         del seed, threads
         if self.spec.uses_torch:  # once, instead of once a worker
             self._place.load(("torch",))
-        return OpenProgram(self.spec, self._place, self._metrics, self._redirect)
+        return OpenProgram(
+            self.spec, self._place, self._metrics, self._redirect, profile=self._profile
+        )
 
 
 class OpenProgram:
     """See `OpenWorkload`."""
 
     def __init__(
-        self, spec: ProgramSpec, place: Place, metrics: tuple[Metric, ...], redirect: str
+        self,
+        spec: ProgramSpec,
+        place: Place,
+        metrics: tuple[Metric, ...],
+        redirect: str,
+        *,
+        profile: bool,
     ) -> None:
         self._spec, self._place, self._metrics = spec, place, metrics
-        self._redirect = redirect
+        self._redirect, self._profile = redirect, profile
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -128,6 +143,7 @@ class OpenProgram:
         return {
             "parameters": None if known is None else list(known),
             "metrics": [dataclasses.asdict(metric) for metric in self._metrics],
+            **({"profile": True} if self._profile else {}),
         }
 
     @property
@@ -179,6 +195,7 @@ class OpenProgram:
             folder=str(Path(model_path).parent),
             uses_torch=self._spec.uses_torch,
             redirect=self._redirect,
+            profile=self._profile,
             shared=str(Path(checkpoints).with_name(LOGS)),
         )
         return Target(EXECUTE, context, None, PRELOAD)

@@ -53,6 +53,11 @@ class Paths:
         return self.folder / "driver.log"
 
     @property
+    def profile(self) -> Path:
+        """What all trials were profiled to spend, added up: a view."""
+        return self.folder / "profile.txt"
+
+    @property
     def environment(self) -> Path:
         """What the last run was in: texts for people, also stored in the database."""
         return self.folder / "environment"
@@ -141,7 +146,7 @@ def refuse_links(paths: Paths) -> None:
     Raises:
         FolderError: one is; the message says which.
     """
-    ours = (paths.driver_log, paths.history, *_folders(paths))
+    ours = (paths.driver_log, paths.profile, paths.history, *_folders(paths))
     for path in (*ours, *_database_files(paths)):
         refuse_link(path)
     if paths.logs.is_dir():
@@ -154,7 +159,7 @@ def move_to_history(paths: Paths) -> Path | None:
 
     The database is moved last, so that after a crash the move can be repeated.
     """
-    theirs = (*_folders(paths), *_database_files(paths))
+    theirs = (*_folders(paths), paths.profile, *_database_files(paths))
     found = [path for path in theirs if path.exists()]
     if not found:
         return None
@@ -179,7 +184,7 @@ def remove_sweep(paths: Paths) -> bool:
         DiskError: something cannot be deleted.
     """
     views = [paths.folder / f"{OPTUNA}{end}" for end in ("", "-wal", "-shm", "-journal")]
-    theirs = (*_folders(paths), paths.history, paths.driver_log, *views)
+    theirs = (*_folders(paths), paths.history, paths.driver_log, paths.profile, *views)
     with explained(paths.folder):
         # The database last: until it is gone, this can be repeated.
         for path in (*theirs, *_database_files(paths), paths.lock):
