@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sweeper.api import sweep
     from sweeper.cli.own import main
     from sweeper.folder import SweepFolder, open  # noqa: A004 - as `gzip.open`
+    from sweeper.program.command import Command
     from sweeper.program.trial import Trial
     from sweeper.search import (
         Confirm,
@@ -70,6 +71,7 @@ __all__ = [
     "Ask",
     "BackendError",
     "Choice",
+    "Command",
     "Confirm",
     "Constant",
     "DiskError",
@@ -129,6 +131,7 @@ _LAZY = {
     "sweep": "sweeper.api",
     "load": "sweeper.store.load",
     "main": "sweeper.cli.own",
+    "Command": "sweeper.program.command",
     "Trial": "sweeper.program.trial",
     **dict.fromkeys(("SweepFolder", "open"), "sweeper.folder"),
     **dict.fromkeys(("Explorer", "Launcher"), "sweeper.search.explore"),

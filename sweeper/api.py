@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, cast
 from sweeper.errors import SettingsError
 from sweeper.importing import UnguardedCall, is_loading
 from sweeper.options import Options, check_tuning_inits, read_pack
+from sweeper.program.command import Command
 from sweeper.program.objective import is_objective
+from sweeper.program.spec import RAISE
 from sweeper.program.workload import ProgramWorkload
 from sweeper.reading import read_problem, read_program
 from sweeper.records import Metric, Params
@@ -20,7 +22,9 @@ from sweeper.renamed import accepts_earlier
 from sweeper.results import SweepResult
 from sweeper.run.backends import DEFAULT
 from sweeper.run.cores import slots
-from sweeper.run.topology import usable_cores
+from sweeper.run.devices import read_devices
+from sweeper.run.topology import Topology, usable_cores
+from sweeper.run.widths import Width, Widths, read_widths
 from sweeper.search import ParamSelector
 from sweeper.search.explore import Explorer
 from sweeper.search.making import as_selector
@@ -34,16 +38,27 @@ if TYPE_CHECKING:
 
 @accepts_earlier(module_name="module", param_selector="selector", sweep_cores="cores")
 def sweep(
-    module: ModuleType | str | Path | Callable[..., Any] | ProblemWorkload | ProgramWorkload,
+    module: ModuleType
+    | str
+    | Path
+    | Callable[..., Any]
+    | Command
+    | ProblemWorkload
+    | ProgramWorkload,
     selector: ParamSelector | Domain | UpdatedDomain | list[Params] | Explorer | str | Path,
-    cores: int = 4,
+    cores: Width = 4,
     hparams: str | HyperparameterSettings = "fast",
     folder: str | Path | None = None,
     *,
     trials: int | None = None,
     tuning_inits: int | None = None,
     total_cores: int | None = None,
-    cores_per_trial: int = 1,
+    cores_per_trial: Width = 1,
+    devices: int | Sequence[str | int] | None = None,
+    per_device: int = 1,
+    devices_per_trial: int = 1,
+    min_free_memory: int | str | None = None,
+    device_wait: float = 60.0,
     seed: int = 0,
     backend: str = DEFAULT,
     resume: bool = True,
@@ -58,6 +73,7 @@ def sweep(
     progress: bool | None = None,
     allow_changed_code: bool = False,
     metrics: Mapping[str, str] | Sequence[Metric] | None = None,
+    on_error: str = RAISE,
     detach: bool = False,
     redirect: str | None = None,
     record_environment: bool | None = None,
@@ -65,9 +81,9 @@ def sweep(
 ) -> SweepResult:
     """Tune every point that `selector` asks for, train its trials, and return the results.
 
-    A program is not tuned: each trial is one call of its objective.  What only a problem has cannot
-    be given with it: `cores`, `hparams`, `tuning_inits`, `save_models`, `checkpoint_every`,
-    `curve_samples` and `pack`.
+    A program is not tuned: each trial is one call of its objective, or one run of its command.
+    What only a problem has cannot be given with it: `cores`, `hparams`, `tuning_inits`,
+    `save_models`, `checkpoint_every`, `curve_samples` and `pack`.
 
     To resume an interrupted sweep, call it again with the same folder.
 
@@ -77,17 +93,17 @@ def sweep(
             a generator function of the parameters in a module or a script, or its name
             `"pkg.module:name"` or `"path.py:name"`.  It gives a number (the metric `value`) or a
             dict of named numbers; a generator yields them for each iteration, and the last count.
-            A parameter named `trial` receives a `Trial`.
+            A parameter named `trial` receives a `Trial`.  Or a `Command`: any executable.
         selector: decides which points to try; a folder may be resumed with another selector.  Or
             the points themselves: a finite `Domain`, all of whose points are tried, a list, or an
             `Explorer` (or the path of the file that has one).
         cores: maximum number of cores that one point's tuning uses at once.  Unless `tuning_inits`
             is given, it stands for that, too, and is part of the folder's identity, so the default
-            never depends on the machine.
+            never depends on the machine.  Of a program: a function or a name, as `cores_per_trial`.
         hparams: tuning preset (`"fastest"`, `"fast"`, `"slow"`, `"slowest"`; `"ranges-fast"` and
             so on tune as earlier releases did) or a `HyperparameterSettings`.
         folder: where to store everything; default: `out/<problem name>`, or of a program
-            `out/<module>.<name>`.
+            `out/<module>.<name>`, of a command `out/<script>`.
         trials: number of trials per point; only with a `Domain`, a list of points, or an
             `Explorer` for points that do not say it themselves.
         tuning_inits: with `method="ranges"`, the minimum number of initialisations that a tuning
@@ -95,6 +111,16 @@ def sweep(
         total_cores: maximum number of physical cores to use; default: all that the process may
             use.
         cores_per_trial: cores, and compute threads, per job.  It changes the last bits of results.
+            With a program each point may have its own: a function of its parameters that gives a
+            number, or the name of a parameter that has it.
+        devices: only with a program: GPUs to deal out to trials, as a number or a list such as
+            `["cuda:0", "cuda:1"]`.  A trial sees its own alone (`CUDA_VISIBLE_DEVICES`,
+            `trial.devices`).
+        per_device: how many trials may share a device.
+        devices_per_trial: how many devices each trial gets.
+        min_free_memory: bytes that a device must have free when a trial gets it, or a text such as
+            `"4 GiB"`; trials wait until one has.
+        device_wait: seconds to wait while no device has `min_free_memory` and no trial runs.
         seed: random seed, 0 or more.
         backend: `"local"` (worker processes) or `"inline"` (this process, for debugging).
         resume: False first moves the folder's contents to `history/`, then starts a new sweep.
@@ -126,6 +152,9 @@ def sweep(
         metrics: only with a program: its metrics, such as `{"acc": "maximize", "loss":
             "minimize"}`, or a list of `Metric`.  By the first that has a direction points are
             judged.  Others that trials measure are recorded, too, without a direction.
+        on_error: only with a program: what an exception in one iteration of a generator does.
+            `"raise"`: the trial fails.  `"record"`: the trial ends there, with what it yielded
+            before as its result, and the exception is stored with it; a note counts them.
         detach: run the sweep in a process of its own, which goes on when this one, or its terminal,
             has ended, and return a `SweepFolder` as soon as it has begun; it prints into
             `driver.log` in the folder.  The problem or program must be found by name or file there,
@@ -148,6 +177,8 @@ def sweep(
         StalledError: nothing can start, and the selector is not done.
         DiskError: the disk is full, failing or read-only, or the folder is gone; finished work is
             kept.
+        BackendError: workers cannot be started, or no device had `min_free_memory` for
+            `device_wait` seconds; finished work is kept.
         StoppedError: too many failures (see `stop_after_failures`), the first three trials all
             failed in the same way, or the disk is full; finished work is on disk.
         SweepInterrupted: Ctrl-C, SIGTERM or SIGHUP; finished work is on disk.
@@ -159,10 +190,10 @@ def sweep(
         from sweeper.detach import sweep_detached
 
         return cast("SweepResult", sweep_detached(given))  # the type of all other calls
-    of_program = isinstance(module, ProgramWorkload) or is_objective(module)
+    of_program = isinstance(module, ProgramWorkload | Command) or is_objective(module)
     if of_program:
         _check_for_program(
-            cores=cores,
+            cores=4 if _is_width(cores) else cores,
             hparams=hparams,
             tuning_inits=tuning_inits,
             save_models=save_models,
@@ -170,23 +201,26 @@ def sweep(
             curve_samples=curve_samples,
             pack=pack,
         )
-    if metrics is not None and isinstance(module, ProgramWorkload):
-        raise SettingsError(f"metrics={metrics!r}: this program was opened with its own")
-    if metrics is not None and not of_program:
-        raise SettingsError(
-            f"metrics={metrics!r}: a problem declares its own in its module; metrics= goes with a "
-            "program"
-        )
-    if redirect is not None and (not of_program or isinstance(module, ProgramWorkload)):
-        raise SettingsError(f"redirect={redirect!r}: it goes with a program, where it is opened")
-    if profile and (not of_program or isinstance(module, ProgramWorkload)):
-        raise SettingsError(f"profile={profile!r}: it goes with a program, where it is opened")
+    _check_of_program(
+        module,
+        of_program=of_program,
+        metrics=metrics,
+        on_error=on_error,
+        redirect=redirect,
+        profile=profile,
+    )
     options = _read_options(
+        of_program=of_program,
         cores=cores,
         hparams=hparams,
         tuning_inits=tuning_inits,
         total_cores=total_cores,
         cores_per_trial=cores_per_trial,
+        devices=devices,
+        per_device=per_device,
+        devices_per_trial=devices_per_trial,
+        min_free_memory=min_free_memory,
+        device_wait=device_wait,
         pack=pack,
         limits=Limits(max_tries, stop_after_failures, trial_timeout),
         stop_when=stop_when,
@@ -207,8 +241,8 @@ def sweep(
         if isinstance(module, ProblemWorkload | ProgramWorkload):
             workload = module
         elif of_program:
-            program = read_program(module, backend, metrics, redirect, profile=profile)
-            workload = stack.enter_context(program)
+            asked = (module, backend, metrics, on_error, redirect)
+            workload = stack.enter_context(read_program(*asked, profile=profile))
         else:
             # An objective is a program, so this is none of the callables.
             workload = stack.enter_context(read_problem(cast("Any", module), backend))
@@ -235,6 +269,32 @@ def _check_for_program(**given: Any) -> None:
             )
 
 
+def _check_of_program(
+    module: object,
+    *,
+    of_program: bool,
+    metrics: object,
+    on_error: str,
+    redirect: str | None,
+    profile: bool,
+) -> None:
+    """Refuse arguments that go with a program which `sweep` is to open.
+
+    Raises:
+        SettingsError: one is given with a problem, or with a program that is open.
+    """
+    given = {"metrics": metrics} if metrics is not None else {}
+    given |= {"on_error": on_error} if on_error != RAISE else {}
+    given |= {"redirect": redirect} if redirect is not None else {}
+    given |= {"profile": profile} if profile else {}
+    for name, value in given.items():
+        if isinstance(module, ProgramWorkload):
+            raise SettingsError(f"{name}={value!r}: this program was opened with its own")
+        if not of_program:
+            own = "a problem declares its own in its module; " if name == "metrics" else ""
+            raise SettingsError(f"{name}={value!r}: {own}{name}= goes with a program")
+
+
 def preview(
     workload: ProblemWorkload | ProgramWorkload, selector: ParamSelector, **arguments: Any
 ) -> Preview:
@@ -250,8 +310,10 @@ def preview(
     given.apply_defaults()
     asked = given.arguments
     limits = Limits(*(asked.pop(name) for name in _LIMITS))
-    for name in ("module", "selector", "trials", "metrics", "detach", "redirect", "profile"):
+    of_program = ("metrics", "on_error", "redirect", "profile")
+    for name in ("module", "selector", "trials", "detach", *of_program):
         del asked[name]
+    asked["of_program"] = isinstance(workload, ProgramWorkload)
     return preview_of(workload, selector, _read_options(limits=limits, **asked))
 
 
@@ -260,26 +322,72 @@ _LIMITS = ("max_tries", "stop_after_failures", "trial_timeout")
 
 def _read_options(
     *,
-    cores: int,
+    of_program: bool,
+    cores: Width,
     hparams: str | HyperparameterSettings,
     tuning_inits: int | None,
     total_cores: int | None,
-    cores_per_trial: int,
+    cores_per_trial: Width,
     pack: int | str,
     stop_when: StopWhen | Mapping[str, Any] | None,
+    devices: object,
+    per_device: int,
+    devices_per_trial: int,
+    min_free_memory: int | str | None,
+    device_wait: float,
     **others: Any,
 ) -> Options:
     """The options of `sweep`, checked; `others` are those that are fields of `Options`."""
     most_in_pack = read_pack(pack)
     mode = "off" if pack == "off" else "auto"
-    inits = cores if tuning_inits is None else check_tuning_inits(tuning_inits)
     topology = usable_cores(total_cores)
+    widths = _read_widths(cores, cores_per_trial, topology, of_program=of_program)
+    if _is_width(cores):
+        cores = 4
+    inits = cores if tuning_inits is None else check_tuning_inits(tuning_inits)
+    width = 1 if widths else cores_per_trial
+    dealt = read_devices(devices, per_device, devices_per_trial, min_free_memory, device_wait)
+    if dealt and not of_program:
+        raise SettingsError(
+            f"devices={devices!r}: a problem is trained on cores; devices go with a program"
+        )
     return Options(
-        settings=SweepSettings(get_settings(hparams), inits, cores_per_trial, mode),
-        tuning_cores=cores,
+        settings=SweepSettings(get_settings(hparams), cast("int", inits), cast("int", width), mode),
+        tuning_cores=cast("int", cores),
         pack=most_in_pack,
         stop_when=StopWhen.read(stop_when),
-        slots=slots(topology, cores_per_trial),
+        slots=slots(topology, cast("int", width)),
         topology=topology,
+        widths=widths,
+        devices=dealt,
         **others,
     )
+
+
+def _is_width(cores: Width) -> bool:
+    """Whether `cores` gives each point a width, as `cores_per_trial` does."""
+    return isinstance(cores, str) or callable(cores)
+
+
+def _read_widths(
+    cores: Width, cores_per_trial: Width, topology: Topology, *, of_program: bool
+) -> Widths | None:
+    """The widths of the points, given by either name; None: all have the same.
+
+    Raises:
+        SettingsError: both give them, or they are those of a problem.
+    """
+    name, given = "cores_per_trial", cores_per_trial
+    if _is_width(cores):
+        if cores_per_trial != 1:
+            raise SettingsError(
+                f"cores={cores!r} and cores_per_trial={cores_per_trial!r} mean the same: give one"
+            )
+        name, given = "cores", cores
+    widths = read_widths(given, name, topology)
+    if widths and not of_program:
+        raise SettingsError(
+            f"{name}={given!r}: all points of a problem have the same width: give a number; a "
+            "width for each point goes with a program"
+        )
+    return widths

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from sweeper.records import Finished, Interrupted, Outcome
 from sweeper.run.backends import Backend
+from sweeper.run.devices import DeviceWatch
 from sweeper.run.dispatch import dispatch
 from sweeper.run.scheduler import Scheduler
 from sweeper.run.signals import Interrupts
@@ -25,12 +26,13 @@ def drive(
     clock: Callable[[], float] = time.time,
     ticks: Callable[[], float] = time.monotonic,
     tidy: Callable[[Iterable[Outcome]], None] = lambda _outcomes: None,
+    devices: DeviceWatch | None = None,
 ) -> bool:
     """Drive a study that has begun until nothing runs and nothing can start.
 
     `clock` gives the time of day, `ticks` measures durations (see `dispatch`); `tidy` is told of
-    outcomes once they are durable.  When this returns or raises, the last decisions may not be
-    durable yet.
+    outcomes once they are durable; `devices` says which may be dealt out.  When this returns or
+    raises, the last decisions may not be durable yet.
 
     Returns:
         Whether it was interrupted.
@@ -39,9 +41,10 @@ def drive(
         ProblemError: the check of the sweep's first point failed.
         SelectorError: the selector raised.
         StoppedError: too much has failed to go on.
+        BackendError: no device has room for a trial (see `DeviceWatch`).
     """
     interrupted = False
-    for events in dispatch(study, scheduler, backend, interrupts, clock, ticks):
+    for events in dispatch(study, scheduler, backend, interrupts, clock, ticks, devices):
         store.append(events)
         tidy(event.outcome for event in events if isinstance(event, Finished))
         store.decide(study.tell(events))

@@ -9,7 +9,7 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from sweeper.results import SweepResult
 from sweeper.revision import follow_code
 from sweeper.run import detached
 from sweeper.run.backends import find_backend, make_backend, slots_used
+from sweeper.run.cores import packages_of
+from sweeper.run.devices import DeviceWatch
 from sweeper.run.environment import Environment
 from sweeper.run.scheduler import Scheduler
 from sweeper.run.signals import Interrupts
@@ -125,7 +127,10 @@ def _run(
         study.opened(paths.folder.resolve())
         begun = study.begin()
         store.begin(begun, name, keep_log=selector.adaptive, compare_by=selector.compare_by)
-    view.note(f"{workload.name} in {paths.folder}: {options.topology.reason}; {opened.notes[0]}")
+    devices = f"; {options.devices.note}" if options.devices else ""
+    view.note(
+        f"{workload.name} in {paths.folder}: {options.topology.reason}{devices}; {opened.notes[0]}"
+    )
     view.update(study.progress())
     detached.confirm(paths.folder, paths.driver_log)
     resolved = Paths(paths.folder.resolve())
@@ -139,18 +144,33 @@ def _run(
         curve_samples=options.curve_samples,
         save_models=options.save_models == "final",
         allow_changed_code=options.allow_changed_code,
+        devices=options.devices.per_trial if options.devices else 0,
     )
-    environment = _environment_of(opened, options)
+    environment = _environment_of(opened, options, numerics)
     try:
-        with _workers(opened, options, target, paths) as (backend, interrupts):
-            width, timeout = options.settings.cores_per_trial, options.limits.trial_timeout
-            scheduler = Scheduler(used, width, timeout=timeout)
+        with (
+            _as_worker(opened, options, numerics),
+            _workers(options, target, paths) as (backend, interrupts),
+        ):
+            pool = options.devices.pool() if options.devices else None
+            scheduler = Scheduler(
+                used,
+                options.settings.cores_per_trial,
+                timeout=options.limits.trial_timeout,
+                packages=packages_of(options.topology, options.slots),
+                devices=pool,
+            )
 
-            def tidy(outcomes: Iterable[Outcome]) -> None:
-                remove_checkpoints(paths, outcomes)
-                _save(environment, store, paths)
-
-            interrupted = drive(study, scheduler, backend, interrupts, store, view, tidy=tidy)
+            interrupted = drive(
+                study,
+                scheduler,
+                backend,
+                interrupts,
+                store,
+                view,
+                tidy=functools.partial(_tidy, paths, store, environment),
+                devices=DeviceWatch(options.devices, pool) if options.devices and pool else None,
+            )
     except DiskError:
         raise  # nothing can be written any more
     except BaseException as error:
@@ -178,12 +198,20 @@ def _note_of_stop(study: Study) -> str:
     )
 
 
-def _environment_of(opened: OpenWorkload, options: Options) -> Environment | None:
+def _environment_of(opened: OpenWorkload, options: Options, numerics: int) -> Environment | None:
     """What the sweep runs in, being read; None: that is not to be recorded."""
     of_program = opened.identity.get("workload") == "program"
     wanted = of_program if options.record_environment is None else options.record_environment
     code = Path(opened.code.own.path).parent
-    return Environment(code, opened.versions) if wanted else None
+    return Environment(code, opened.versions(numerics)) if wanted else None
+
+
+def _tidy(
+    paths: Paths, store: Store, environment: Environment | None, outcomes: Iterable[Outcome]
+) -> None:
+    """What follows once outcomes are durable."""
+    remove_checkpoints(paths, outcomes)
+    _save(environment, store, paths)
 
 
 def _save(
@@ -234,14 +262,18 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-@contextlib.contextmanager
-def _workers(
-    opened: OpenWorkload, options: Options, target: Target, paths: Paths
-) -> Iterator[tuple[Any, Interrupts]]:
-    """A backend and its interrupts; on exit no worker is left."""
+def _as_worker(
+    opened: OpenWorkload, options: Options, numerics: int
+) -> contextlib.AbstractContextManager[None]:
+    """Context in which this process is a worker, if the backend has no processes of its own."""
     apart = find_backend(options.backend).own_processes
-    here = contextlib.nullcontext() if apart else opened.in_this_process(target)
-    with Interrupts() as interrupts, here:
+    return contextlib.nullcontext() if apart else opened.in_this_process(numerics)
+
+
+@contextlib.contextmanager
+def _workers(options: Options, target: Target, paths: Paths) -> Iterator[tuple[Any, Interrupts]]:
+    """A backend and its interrupts; on exit no worker is left."""
+    with Interrupts() as interrupts:
         backend = make_backend(
             options.backend,
             options.slots,
@@ -264,10 +296,13 @@ def _bind(
     view: View,
 ) -> None:
     """Check that the folder belongs to this sweep, and note what continues it."""
-    identity = identify(opened.identity, options.settings, options.seed, options.curve_samples)
+    identity = identity_of(opened.identity, options)
     bind(store, paths, identity, data_sha256=opened.data_sha256)
-    here = dict(opened.versions)
-    mixed = _follow_code(opened, selector, options, store, paths, view)
+    numerics = numerics_of(store.meta, paths.folder)
+    here = dict(opened.versions(numerics))
+    # Fingerprints are taken by matrix products, whose kernels a process chooses at its first one.
+    with _as_worker(opened, options, numerics):
+        mixed = _follow_code(opened, selector, options, store, paths, view)
     about, *others = opened.notes
     notes = [about, *(note for note in store.meta.get("notes", ()) if note != about), *others]
     if mixed:
@@ -327,6 +362,17 @@ def _follow_code(
     return found.mixed
 
 
+def identity_of(own: Mapping[str, Any], options: Options) -> dict[str, Any]:
+    """What all runs of the sweep's folder share; `own`: the workload's part."""
+    return identify(
+        own,
+        options.settings,
+        options.seed,
+        options.curve_samples,
+        widths_differ=options.widths is not None,
+    )
+
+
 def folder_of(workload: Workload, options: Options) -> Path:
     """The sweep's folder: the given one, or `out/<problem name>`."""
     return Path("out", workload.name) if options.folder is None else Path(options.folder)
@@ -337,7 +383,11 @@ def point_of(workload: Workload, opened: OpenWorkload, options: Options, params:
 
     Raises:
         ParamError: they cannot be stored, or do not fit.
+        SettingsError: the point's width breaks its rule.
     """
     point = make_point(params, workload.name, options.settings, options.seed, workload.module)
-    opened.check_params(point.params, options.settings)
+    settings = options.settings_of(point.params)
+    if settings is not options.settings:
+        point = make_point(params, workload.name, settings, options.seed, workload.module)
+    opened.check_params(point.params, settings)
     return point

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sweeper.errors import SettingsError
+from sweeper.records import Params
 from sweeper.run.backends import find_backend, names_of
+from sweeper.run.devices import Devices
 from sweeper.run.topology import Topology
+from sweeper.run.widths import Widths
 from sweeper.settings import Limits, StopWhen, SweepSettings
 
 SAVE_MODELS = ("final", "none")
@@ -50,6 +53,11 @@ class Options:
     """None: shown on standard error."""
     record_environment: bool | None
     """None: of programs."""
+    widths: Widths | None = None
+    """The width of each point; None: that of the settings."""
+    devices: Devices | None = None
+    """None: trials have none."""
+    _by_width: dict[int, SweepSettings] = field(default_factory=dict, init=False, compare=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
@@ -62,21 +70,40 @@ class Options:
             raise SettingsError(
                 f"checkpoint_every={every!r}: it must be a number of seconds, 0 or more"
             )
+        backend, timeout = find_backend(self.backend), self.limits.trial_timeout
         cores = self.tuning_cores
         if isinstance(cores, bool) or not isinstance(cores, int) or cores < 1:
             raise SettingsError(f"cores={cores!r}: it must be a whole number, 1 or more")
+        if self.devices is not None and not backend.own_processes:
+            raise SettingsError(
+                f"devices: backend={self.backend!r} runs trials in this process, to which devices "
+                f"cannot be dealt out: use {names_of(own_processes=True)}"
+            )
         for name, value in (("curve_samples", samples), ("cores", cores)):
             if value > MOST_OF_EACH:
                 raise SettingsError(f"{name}={value!r:.40}: it must be at most {MOST_OF_EACH:,}")
         if self.save_models not in SAVE_MODELS:
             choices = " or ".join(repr(choice) for choice in SAVE_MODELS)
             raise SettingsError(f"save_models={self.save_models!r}: choose {choices}")
-        backend, timeout = find_backend(self.backend), self.limits.trial_timeout
         if timeout is not None and not backend.stops_jobs:
             raise SettingsError(
                 f"trial_timeout={timeout!r}: backend={self.backend!r} cannot stop a training: use "
                 f"{names_of(stops_jobs=True)}"
             )
+
+    def settings_of(self, params: Params) -> SweepSettings:
+        """The settings of a point: as in a sweep of which all points have its width.
+
+        Raises:
+            SettingsError: its width breaks its rule (see `Widths.of`).
+        """
+        if self.widths is None:
+            return self.settings
+        width = self.widths.of(params)
+        if width not in self._by_width:
+            # One object for each width: signatures look settings up by identity.
+            self._by_width[width] = replace(self.settings, cores_per_trial=width)
+        return self._by_width[width]
 
 
 def check_tuning_inits(inits: object) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
-from sweeper.engine import folder_of, point_of
+from sweeper.engine import folder_of, identity_of, point_of
 from sweeper.errors import SelectorError, UsageError
 from sweeper.options import Options
 from sweeper.records import CHECK, Params, Point, Refused, budget_of, is_trial, trial_stage
@@ -21,7 +21,7 @@ from sweeper.signature import decode
 from sweeper.stats.comparison import plural
 from sweeper.store.asked import asked_trials
 from sweeper.store.database import Store
-from sweeper.store.identity import begins_anew, check_same, identify, settings_begun
+from sweeper.store.identity import begins_anew, check_same, settings_begun
 from sweeper.store.paths import Paths
 from sweeper.study.measures import Measures
 from sweeper.study.session import Caller
@@ -127,7 +127,7 @@ def preview(workload: Workload, selector: ParamSelector, options: Options) -> Pr
         with Store.read(paths.database) as store, store.snapshot():
             options = replace(options, settings=settings_begun(store, options.settings))
             own = opened.identity
-            identity = identify(own, options.settings, options.seed, options.curve_samples)
+            identity = identity_of(own, options)
             anew = begins_anew(store, identity)
             if not anew:
                 check_same(store, paths, identity, data_sha256=opened.data_sha256)

@@ -18,9 +18,11 @@ from sweeper.errors import FolderError
 from sweeper.files import current_folder, nameless_file, open_standard_streams
 from sweeper.importing import find_ref, installed_imports
 from sweeper.program import workload as program
+from sweeper.program.command import Command
 from sweeper.program.metrics import read_metrics
 from sweeper.program.objective import ObjectiveRef, find_objective
 from sweeper.program.redirect import check_redirect
+from sweeper.program.spec import RAISE
 from sweeper.program.workload import ProgramWorkload
 from sweeper.records import NUMERICS
 from sweeper.run.aside import HelperProcess
@@ -74,6 +76,7 @@ def read_program(
     given: object,
     backend: str,
     metrics: object = None,
+    on_error: str = RAISE,
     redirect: str | None = None,
     *,
     profile: bool = False,
@@ -81,28 +84,33 @@ def read_program(
     """Begin to import a program: a function, a generator function, or `"pkg.module:name"`.
 
     Args:
-        given: The objective.
+        given: The objective; or a `Command`, of which nothing is imported.
         backend: As `sweep`; one without processes of its own imports it here.
         metrics: As `sweep`.
+        on_error: As `sweep`.
         redirect: As `sweep`.
         profile: As `sweep`.
 
     Raises:
-        UsageError: it cannot be found, or `metrics` or `redirect` is invalid.
+        UsageError: it cannot be found, or `metrics`, `on_error` or `redirect` is invalid.
     """
-    ref, declared = find_objective(given), read_metrics(metrics)
+    ref = given if isinstance(given, Command) else find_objective(given)
+    declared = read_metrics(metrics)
     redirect = check_redirect(redirect, own_processes=find_backend(backend).own_processes)
     open_standard_streams()
     fd = nameless_file()
     try:
         with contextlib.closing(_place_of_program(ref, backend, fd)) as place:
-            yield ProgramWorkload(ref, place, declared, redirect, profile=profile)
+            yield ProgramWorkload(ref, place, declared, on_error, redirect, profile=profile)
     finally:
         os.close(fd)
 
 
-def _place_of_program(ref: ObjectiveRef, backend: str, fd: int) -> Place:
+def _place_of_program(ref: ObjectiveRef | Command, backend: str, fd: int) -> Place:
     if not find_backend(backend).own_processes:
+        return _Here(fd)
+    if isinstance(ref, Command):
+        prepare(program.PRELOAD)
         return _Here(fd)
     module = ref.module
     found = module.module if module.path is None else Path(module.path)

@@ -31,6 +31,13 @@ class Reference(str):
 ADDED = "added"
 """The folder, inside a sweep's, of points that another process has added."""
 
+ARTIFACTS = "artifacts.npz"
+"""The file, in a trial's folder, of the arrays that a program returned beside its metrics."""
+
+ARTIFACTS_SHA256, RAISED = "sweeper.artifacts_sha256", "sweeper.raised"
+"""Texts that an outcome of a program may have: the checksum of that file, and the traceback of an
+exception in an iteration that ended the trial and was recorded.  No metric has such a name."""
+
 LOGS = "logs"
 """The folder, inside a sweep's, of what workers and programs print."""
 
@@ -168,6 +175,9 @@ class Point:
     """As the selector gave them, with numpy scalars converted to Python's."""
     encoded: str
     """The stored encoding of `params` (see `sweeper.signature`), names in the given order."""
+    width: int = 1
+    """The cores, and compute threads, of each of its jobs; part of the signature, since it changes
+    the last bits of results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +288,8 @@ class Work:
     together: int | None = None
     """Maximum number of replicas per job of this work; None: the queue's default.  No result
     depends on it."""
+    width: int = 1
+    """The cores, and compute threads, of each job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,11 +303,13 @@ class Job:
     numbers: tuple[int, ...]
     payload: Mapping[str, Any] = field(default_factory=dict)
     expected: float | None = None
+    width: int = 1
+    """Its cores, and compute threads."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default of a dataclass with slots takes several times as long, for every job.
         values = (self.id, self.point, self.kind, self.stage, self.numbers, self.payload)
-        return Job, (*values, self.expected)
+        return Job, (*values, self.expected, self.width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +318,11 @@ class Start:
 
     job: Job
     slot: int
+    """The slot whose worker runs it."""
+    others: tuple[int, ...] = ()
+    """Further slots whose cores the job owns, while their workers are idle."""
+    devices: tuple[str, ...] = ()
+    """Identifiers of the devices that the worker may use; empty: devices are not dealt out."""
 
 
 @dataclass(frozen=True, slots=True)

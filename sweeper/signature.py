@@ -377,7 +377,10 @@ class _Around:
 
 
 _LAST: list[_Around] = []
-"""The shared part of the last point: one item, or none yet."""
+"""The shared parts of the last points: points of one sweep may differ in width."""
+
+_KEPT = 8
+"""How many of them are kept."""
 
 
 def _around(problem: str, settings: SweepSettings, seed: int) -> _Around:
@@ -386,8 +389,9 @@ def _around(problem: str, settings: SweepSettings, seed: int) -> _Around:
         if known.settings is settings and known.problem == problem and known.seed == seed:
             return known
     after = f"{encode_settings(settings)}\n{encode(seed)}"
-    _LAST[:] = [_Around(problem, settings, seed, f"{encode(problem)}\n", f"\n{after}")]
-    return _LAST[0]
+    found = _Around(problem, settings, seed, f"{encode(problem)}\n", f"\n{after}")
+    _LAST[:] = [found, *_LAST[: _KEPT - 1]]
+    return found
 
 
 def encode_settings(settings: SweepSettings) -> str:
@@ -444,7 +448,7 @@ def make_point(
     # For tuples of plain values, of which there may be a million, the two are the same.
     plain = isinstance(normalised, tuple) and all(map(is_plain, normalised))
     kept = canonical if plain else encode(normalised, as_given=True)
-    return Point(signature, normalised, kept)
+    return Point(signature, normalised, kept, settings.cores_per_trial)
 
 
 # -- seeds ----------------------------------------------------------------------------------------

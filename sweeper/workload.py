@@ -119,8 +119,7 @@ class OpenWorkload(Protocol):
     def facts(self) -> Mapping[str, Any]:
         """Facts to store for readers of the folder: plain data, by key of `meta`."""
 
-    @property
-    def versions(self) -> Mapping[str, str]:
+    def versions(self, numerics: int) -> Mapping[str, str]:
         """What the last bits of results depend on besides its code: versions by name."""
 
     @property
@@ -157,14 +156,17 @@ class OpenWorkload(Protocol):
         curve_samples: int,
         save_models: bool,
         allow_changed_code: bool,
+        devices: int = 0,
     ) -> Target:
         """What workers execute, with its context, descriptors and environment.
+
+        `devices` is how many each trial gets.
 
         Trials are saved in the folder `checkpoints`, where `checkpoint_every` seconds have passed.
         """
 
-    def in_this_process(self, target: Target) -> contextlib.AbstractContextManager[None]:
-        """Context in which jobs run in the driver's process as in a worker; restores it on exit."""
+    def in_this_process(self, numerics: int) -> contextlib.AbstractContextManager[None]:
+        """Context in which the driver's process computes as a worker does; restores it on exit."""
 
     def take_fingerprints(self, points: Sequence[tuple[str, str]]) -> Sequence[str | None]:
         """The fingerprints of points, given their signatures and encoded parameters.

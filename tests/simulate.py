@@ -36,7 +36,18 @@ from pathlib import Path
 
 from sweeper.drive import drive
 from sweeper.errors import DiskError, StoppedError
-from sweeper.records import CHECK, NOT_ITS_FAULT, TRIAL, Died, Failure, Job, Outcome, Result, Start
+from sweeper.records import (
+    CHECK,
+    NOT_ITS_FAULT,
+    TRIAL,
+    Died,
+    Failure,
+    Job,
+    Outcome,
+    Point,
+    Result,
+    Start,
+)
 from sweeper.run.scheduler import SHORT_SECONDS, STREAK, Scheduler
 from sweeper.search import ParamSelector
 from sweeper.settings import Limits
@@ -91,6 +102,8 @@ class Scenario:
     adaptive: str
     asks: tuple[tuple[tuple[int], int], ...]
     slots: int
+    widths: int
+    """Points have 1 to so many cores."""
     per_job: int
     limits: Limits
     seconds: tuple[float, ...]
@@ -113,6 +126,7 @@ class Scenario:
             adaptive,
             tuple(MANY_ASKS if short else ASKS),
             slots=rng.choice((1, 2, 3, 8)),
+            widths=rng.choice((1, 1, 3)),
             per_job=1 if short else rng.choice((1, 1, 3)),
             limits=Limits(
                 rng.choice((1, 2, 3)), rng.choice((None, None, 3)), 20.0 if hangs else None
@@ -139,6 +153,10 @@ class Scenario:
         if self.adaptive == "Gambler":
             return Gambler(8)
         return {"Listed": Listed, "Script": Script}[self.adaptive](self.asks)
+
+    def point(self, params: tuple[int]) -> Point:
+        """The point of these params, with its width."""
+        return dataclasses.replace(point_of(params), width=1 + params[0] % self.widths)
 
     def fate(self, params: tuple[int], stage: str, number: int) -> str:
         """What always comes of this replica."""
@@ -252,6 +270,8 @@ class Workers:
         """How many workers each slot has had before the one it has."""
         self.open: list[deque[set[Replica]]] = [deque() for _ in self.worker]
         """What each has been handed and has not ended, job by job."""
+        self.owned: list[tuple[int, ...]] = [() for _ in self.worker]
+        """The slots that each one's jobs own, from when it was last handed some."""
         self.free_at = [0.0] * len(self.worker)
         self.last: list[deque[float]] = [deque(maxlen=STREAK) for _ in self.worker]
         """The seconds of each one's last replicas."""
@@ -276,6 +296,14 @@ class Workers:
         """No core is given twice, and nothing is run again that has ended or runs."""
         hasty = len(self.last[start.slot]) == STREAK and max(self.last[start.slot]) < SHORT_SECONDS
         must(not self.open[start.slot] or hasty, f"slot {start.slot} is given twice")
+        slots = (start.slot, *start.others)
+        must(len(slots) == min(start.job.width, len(self.worker)), f"{slots} are not its cores")
+        if not self.open[start.slot]:
+            self.owned[start.slot] = slots
+        must(self.owned[start.slot] == slots, f"handed ahead to {slots}")
+        for slot, jobs in enumerate(self.open):
+            shared = set(slots) & set(self.owned[slot]) if jobs and slot != start.slot else ()
+            must(not shared, f"slots {shared} are given twice")
         for replica in replicas_of(start.job):
             twice = any(replica in job for jobs in self.open for job in jobs)
             must(not twice, f"{replica} runs twice at once")
@@ -544,7 +572,7 @@ def drive_to_end(
     study = Study(
         selector,
         ToyPlan(),
-        point_of,
+        scenario.point,
         most_cores=4,
         slots=slots,
         recorded=store.recorded(name, log=selector.adaptive),

@@ -31,6 +31,7 @@ from sweeper.records import (
     Start,
     Work,
 )
+from sweeper.run.queue import OVERTAKEN
 from sweeper.run.scheduler import HANDED_REPLICAS, Scheduler
 
 CRASH = Failure("crash", "the worker was killed by signal 9")
@@ -84,6 +85,8 @@ class Entry:
     paths: dict[str, float] = field(default_factory=dict)
     """Seconds from the start of what waits to the end of the point, by kind."""
     most_cores: int | None = None
+    taken: int = 1
+    """How many slots its jobs take."""
     ahead: bool = False
     tuned: bool = False
 
@@ -96,6 +99,12 @@ class Ledger:
         self.width = width
         self.most_ahead = max(4, 2 * slots)
         self.most_ahead_seen = 0
+        self.owned: dict[int, tuple[int, ...]] = {}
+        """The slots that the jobs in each busy slot own, itself among them."""
+        self.overtaken: dict[tuple[str, int], int] = {}
+        """By kind and slots: how many jobs have started since one of these that wait."""
+        self.mixed = False
+        """Whether any job takes several slots: the order of widths goes before that of paths."""
         self.busy: dict[int, deque[Job]] = {}
         """What each slot was handed, in order: the first one runs."""
         self.returned: deque[Job] = deque()
@@ -112,7 +121,8 @@ class Ledger:
 
     def released(self, releases: Iterable[Work]) -> None:
         for release in releases:
-            entry = self.entries.setdefault(release.point, Entry())
+            entry = self.entries.setdefault(release.point, Entry(taken=self.taken_by(release)))
+            self.mixed |= entry.taken > 1
             waiting = entry.tuning if release.kind == "tuning" else entry.trials
             if not waiting:
                 entry.paths[release.kind] = math.inf
@@ -140,10 +150,38 @@ class Ledger:
             entry.ahead = True
         self._settle(job.point)
 
+    def taken_by(self, work: Work | Job) -> int:
+        """How many slots a job takes."""
+        return min(self.slots, math.ceil(work.width / self.width))
+
+    @property
+    def idle(self) -> set[int]:
+        """The slots that no job owns."""
+        return set(range(self.slots)).difference(*self.owned.values())
+
     def handed(self, start: Start) -> None:
+        slots = (start.slot, *start.others)
+        assert len(slots) == self.taken_by(start.job), "not as many slots as its cores need"
+        if start.slot not in self.busy:
+            assert self.idle.issuperset(slots), "a slot is given twice"
+            self.owned[start.slot] = slots
+        assert self.owned[start.slot] == slots, "handed ahead to other slots"
         jobs = self.busy.setdefault(start.slot, deque())
         self.handed_ahead += bool(jobs)
         jobs.append(start.job)
+
+    def waiting_widths(self) -> set[tuple[str, int]]:
+        """What may start as far as slots go: by kind and slots."""
+        ahead = len(self.ahead) < self.most_ahead
+        tunable = self.begun_tuning | (self.fresh_tuning if ahead else set())
+        waiting = {("tuning", self.entries[point].taken) for point in tunable}
+        return waiting | {("trial", self.entries[point].taken) for point in self.waiting_trials}
+
+    def count_overtaken(self, job: Job) -> None:
+        """Note which widths a job that starts has overtaken."""
+        waiting = self.waiting_widths()
+        self.overtaken = {one: self.overtaken.get(one, 0) + 1 for one in waiting}
+        self.overtaken[job.kind, self.taken_by(job)] = 0
 
     def ended(self, slot: int, *, died: bool = False) -> None:
         """The job that ran there is over; with its worker, what it was handed ahead comes back."""
@@ -153,7 +191,7 @@ class Ledger:
             self.waiting += sum(len(other.numbers) for other in self.busy[slot])
             self.busy[slot].clear()
         if not self.busy[slot]:
-            del self.busy[slot]
+            del self.busy[slot], self.owned[slot]
         if job.kind == "tuning":
             self.entries[job.point].running -= 1
         self._settle(job.point)
@@ -162,7 +200,8 @@ class Ledger:
         """Whether the point's tuning, with so many jobs more, owns no more cores than it may."""
         if entry.most_cores is None:
             return True
-        return (entry.running + more) * self.width <= max(self.width, entry.most_cores)
+        width = entry.taken * self.width
+        return (entry.running + more) * width <= max(width, entry.most_cores)
 
     @property
     def tuning_may_start(self) -> bool:
@@ -199,9 +238,10 @@ def check_invariants(ledger: Ledger, scheduler: Scheduler, starts: Sequence[Star
 
     Enters them into the ledger on the way.
     """
-    idle = [slot for slot in range(ledger.slots) if slot not in ledger.busy]
+    idle = sorted(ledger.idle)
     first, ahead = starts[: len(idle)], starts[len(idle) :]
-    assert [start.slot for start in first] == idle[: len(first)], "a busy slot, or out of order"
+    if not ledger.mixed:
+        assert [start.slot for start in first] == idle[: len(first)], "a busy slot, or out of order"
     for start in starts:
         job, entry = start.job, ledger.entries[start.job.point]
         ledger.handed(start)
@@ -210,22 +250,29 @@ def check_invariants(ledger: Ledger, scheduler: Scheduler, starts: Sequence[Star
             ledger.returned.remove(job)
             ledger.waiting -= len(job.numbers)
             continue
-        if job.kind == "trial":
+        ledger.count_overtaken(job)
+        if ledger.mixed:
+            pass  # what fits goes before what does not
+        elif job.kind == "trial":
             assert not ledger.tuning_may_start, "a trial before tuning"
         elif not entry.ahead:
             assert not ledger.begun_tuning, "a new point before one whose tuning has begun"
-        assert ledger.is_longest(job), "a shorter path before a longer one"
+        assert ledger.mixed or ledger.is_longest(job), "a shorter path before a longer one"
         assert job.numbers, "a job without replicas"
         ledger.started(job)  # each replica once, in its turn
         assert len(ledger.ahead) <= ledger.most_ahead, "too many points tuned ahead"
         assert job.kind == "trial" or ledger.keeps_most_cores(entry), "more than most_cores"
     assert dict(scheduler.running) == {slot: jobs[0] for slot, jobs in ledger.busy.items()}
-    for slot in {start.slot for start in ahead}:
+    for slot in {start.slot for start in ahead} & set(ledger.busy):
         replicas = sum(len(job.numbers) for job in list(ledger.busy[slot])[:-1])
         assert replicas <= HANDED_REPLICAS, "too much handed ahead"
-    assert scheduler.idle_slots == ledger.slots - len(ledger.busy)
+    assert scheduler.idle_slots == len(ledger.idle)
     assert scheduler.queued == ledger.waiting
-    if scheduler.idle_slots:
+    if ledger.mixed:
+        fitting = any(taken <= scheduler.idle_slots for _, taken in ledger.waiting_widths())
+        kept = any(count >= OVERTAKEN * ledger.slots for count in ledger.overtaken.values())
+        assert not fitting or kept or ledger.returned, "idle while something waits that fits"
+    elif scheduler.idle_slots:
         assert not ledger.waiting_trials, "idle while trials wait"
         assert not ledger.tuning_may_start, "idle while tuning waits"
         packs = [start for start in starts if len(start.job.numbers) > 1]
@@ -253,6 +300,7 @@ class Plan:
     """How many probes each stage of tuning has; none: tuned in an earlier run."""
     trials: int
     expected: float | None = None
+    width: int = 1
 
 
 class MadeUpStudy:
@@ -311,6 +359,7 @@ class MadeUpStudy:
             work = tuning(point, replicas, label, self._most_cores, expected, expected)
         else:
             work = trials(point, plan.trials, plan.expected)
+        work = replace(work, width=plan.width)
         self._open[point] = {(work.point, work.stage, number) for number in work.numbers}
         self._pending.append(work)
         if not work.numbers:
@@ -345,7 +394,7 @@ class MadeUpStudy:
         again = tuning(point, numbers, job.stage, self._most_cores)
         if job.kind == "trial":
             again = trials(point, numbers, self._plans[point].expected)
-        self._pending.append(again)
+        self._pending.append(replace(again, width=job.width))
 
 
 # -- a made-up world ------------------------------------------------------------------------------

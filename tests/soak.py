@@ -379,7 +379,12 @@ class Soak:
             must(workers, "there are outcomes and no worker")
             oldest = workers[0]
             while time.monotonic() < until and not driver.wait(SAMPLE):
-                samples.append((driver.trials(), occupied(driver, oldest)))
+                sizes = occupied(driver, oldest)
+                if sizes is None:
+                    # All trials are done: workers end first, and the driver writes its files.
+                    must(driver.wait(HANGS), "a process that nobody killed has ended")
+                    break
+                samples.append((driver.trials(), sizes))
                 if len(samples) % 30 == 0:
                     self.say(f"{samples[-1][0]:,} trials; {described(samples[-1][1])}")
                 others = [one for one in driver.workers() if one.pid != oldest.pid]
@@ -439,14 +444,19 @@ def mean(samples: list[tuple[int, dict[str, float]]], name: str) -> float:
     return sum(sizes[name] for _, sizes in samples) / len(samples)
 
 
-def occupied(driver: Driver, oldest: psutil.Process) -> dict[str, float]:
-    """MiB of resident memory."""
-    processes = {
-        "driver": psutil.Process(driver.process.pid),
-        "server": driver.server(),
-        "oldest worker": oldest,
-    }
-    return {name: one.memory_info().rss / 2**20 for name, one in processes.items()}
+def occupied(driver: Driver, oldest: psutil.Process) -> dict[str, float] | None:
+    """MiB of resident memory; None once one of the processes has ended."""
+    server = driver.server()
+    if server is None:
+        return None
+    with contextlib.suppress(psutil.NoSuchProcess):
+        processes = {
+            "driver": psutil.Process(driver.process.pid),
+            "server": server,
+            "oldest worker": oldest,
+        }
+        return {name: one.memory_info().rss / 2**20 for name, one in processes.items()}
+    return None
 
 
 def described(sizes: dict[str, float]) -> str:

@@ -41,9 +41,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     # A module's file is found under the name that its classes are stored by.
     "importing": BASE | {"signature"},
     "sources": BASE | {"importing", "workload"},
-    # Results sum themselves up, with intervals.
+    # Results sum themselves up, with intervals, and read artifacts.
     "summary": BASE | {"stats"},
-    "results": BASE | {"stats", "summary"},
+    "results": BASE | {"stats", "summary", "files"},
     **{folder: LEAVES | {folder} for folder in FOLDERS},
     "study": LEAVES | FOLDERS,
     # The engine knows a workload, not what it is.
@@ -85,9 +85,17 @@ NO_TORCH_IN = (
 )
 
 PROCESSES = ("subprocess", "signal", "multiprocessing", "torch.multiprocessing")
-# A compiler is a program that runs to its end inside a job; it trains nothing.  The contract of
-# backends is about workers that die, and about signals.
-PROCESSES_IN = ("run/", "train/native/toolchain.py", "testing/backends.py", "testing/jobs.py")
+# A compiler is a program that runs to its end inside a job; it trains nothing.  A command is a
+# program of the user's that is itself the job, with a supervisor that ends it with its worker.  The
+# contract of backends is about workers that die, and about signals.
+PROCESSES_IN = (
+    "run/",
+    "train/native/toolchain.py",
+    "program/process.py",
+    "program/supervisor.py",
+    "testing/backends.py",
+    "testing/jobs.py",
+)
 PROCESS_CALLS = {
     f"os.{name}"
     for name in ("fork", "forkpty", "kill", "killpg", "posix_spawn", "sched_setaffinity", "system")
@@ -211,6 +219,7 @@ def test_every_arrow_points_the_right_way(file):
         ("api.py", "from sqlite3 import connect"),
         ("cli/__init__.py", "import signal"),
         ("program/script.py", "from subprocess import run"),
+        ("program/command.py", "import signal"),
         ("train/job.py", "import torch.multiprocessing as mp"),
         ("train/job.py", "from torch import multiprocessing"),
         ("files.py", "from multiprocessing.connection import Connection"),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -185,3 +188,43 @@ def test_a_folder_of_earlier_numerics_goes_on_with_them(tmp_path):
     for unknown in (NUMERICS + 1, 0, "2"):
         with pytest.raises(FolderError, match=f"numerics {unknown!r}"):
             numerics_of({"numerics": unknown}, tmp_path)
+
+
+# -- the process that is its own worker -----------------------------------------------------------
+
+FUSSY = """
+import os
+import blobs
+from blobs import *  # the whole problem
+
+def model(hidden):
+    assert os.environ.get("MKL_CBWR") == "AUTO", "before the setting"
+    return blobs.model(hidden)
+"""
+DRIVER = """
+import os, sys
+os.environ.pop("MKL_CBWR", None)
+import sweeper
+from sweeping import run
+for _ in range(2):
+    found = run("out", sweeper.Grid(trials=1, hidden=[2]), "fussy")
+print(len(found.failures), found.notes)
+"""
+
+
+def test_inline_what_needs_a_setting_comes_after_it(tmp_path):
+    """In processes of their own: MKL reads its setting once, at the first matrix product."""
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    for edit in ("", "def unused(): pass\n"):
+        (tmp_path / "fussy.py").write_text(FUSSY + edit)
+        found = subprocess.run(
+            [sys.executable, "-c", DRIVER],
+            check=False,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+        )
+        assert found.returncode == 0, found.stderr
+        assert found.stdout.startswith("0 ")
+        assert "begun with" not in found.stdout

@@ -47,7 +47,7 @@ def test_a_generator_is_profiled_while_it_is_iterated_also_where_it_raises(tmp_p
 def test_without_it_there_is_none_and_a_problem_has_none(tmp_path):
     run(profiled_program.objective, tmp_path)
     assert not list(tmp_path.rglob("profile*"))
-    with pytest.raises(SettingsError, match="profile=True: it goes with a program"):
+    with pytest.raises(SettingsError, match="profile=True: profile= goes with a program"):
         sweeper.sweep("blobs", [{"hidden": 2}], folder=tmp_path / "f", profile=True)
 
 

@@ -233,7 +233,7 @@ def test_an_objective_that_raises_fails_its_trials_alone(tmp_path):
     [
         ("nothing", "gave None"),
         ("text", "gave '0.9' .a str."),
-        ("list", "expected a number, or a dict"),
+        ("list", "expected a number, a dict of named numbers"),
         ("empty", "empty dict"),
         ("taken", "have a column 'budget'"),
         ("no name", "is no name of a metric"),

@@ -88,11 +88,12 @@ def test_it_is_stored_anew_only_where_it_differs(code, tmp_path):
 
 
 def test_of_a_problem_it_is_recorded_where_that_is_asked_for(tmp_path):
-    grid = sweeper.Grid(trials=0, hidden=[2])
-    sweep_problem(tmp_path / "f", grid)
-    assert sweeper.open(tmp_path / "f").environment() == {}
-    sweep_problem(tmp_path / "f", grid, record_environment=True)
-    assert "packages.txt" in sweeper.open(tmp_path / "f").environment()
+    folder = sweeper.open(tmp_path / "f")
+    folder.finish()
+    sweep_problem(folder.folder, sweeper.ManualSearch())
+    assert folder.environment() == {}
+    sweep_problem(folder.folder, sweeper.ManualSearch(), record_environment=True)
+    assert "packages.txt" in folder.environment()
 
 
 def test_the_packages_are_those_that_an_import_finds():

@@ -137,5 +137,5 @@ def test_the_choice_depends_on_the_backend(tmp_path):
         run(printing.silent, tmp_path, redirect="file")
     with pytest.raises(SettingsError, match="redirect='trial': this backend runs trials in"):
         run(printing.silent, tmp_path, redirect="trial", backend="inline")
-    with pytest.raises(SettingsError, match="redirect='trial': it goes with a program"):
+    with pytest.raises(SettingsError, match="redirect='trial': redirect= goes with a program"):
         sweeper.sweep("blobs", [{"hidden": 2}], folder=tmp_path, redirect="trial")

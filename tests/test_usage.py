@@ -37,9 +37,10 @@ def test_each_trial_has_its_own_peak_of_memory(tmp_path):
 
 
 def test_processor_time_is_that_of_the_trial_and_its_children(tmp_path):
-    results = run(using.works, tmp_path, [{"seconds": 0.0}, {"seconds": 0.2}], backend="inline")
-    little, much = (used.cpu_seconds for (used,) in results.usage)
-    assert much - little > 0.3  # the child's interpreter starts in both
+    points = [{"seconds": 0.2}, {"seconds": 0.0}]
+    results = run(using.works, tmp_path, points, backend="inline")
+    much, little = (used.cpu_seconds for (used,) in results.usage)
+    assert much >= 0.4 > little
 
 
 def test_a_child_counts_while_it_lives():

@@ -17,7 +17,9 @@ def allocates(mib):
 
 def works(seconds):
     """Processor time of its own and of a child that has ended."""
-    burn = "import time\nwhile time.process_time() < {}: pass".format
+    burn = (
+        "import time\nend = time.process_time() + {}\nwhile time.process_time() < end: pass".format
+    )
     subprocess.run([sys.executable, "-c", burn(seconds)], check=True)
     end = time.process_time() + seconds
     while time.process_time() < end:

@@ -16,6 +16,7 @@ import typer
 
 from sweeper import __version__
 from sweeper.cli import doctor, look, manual, run, steer
+from sweeper.cli.command import WithCommand
 from sweeper.cli.common import (
     BROKEN_PIPE,
     FAILED,
@@ -152,7 +153,7 @@ def _sweeper(
 
 
 # Help lists the commands in this order.
-app.command("run", short_help="Run a sweep, or resume it.")(run.run)
+app.command("run", cls=WithCommand, short_help="Run a sweep, or resume it.")(run.run)
 app.command("status", short_help="Show how far a sweep has come.")(look.status)
 app.command("list", short_help="Show all sweeps below a folder.")(steer.list_sweeps)
 app.command("attach", short_help="Show the table of a sweep that runs.")(steer.attach)

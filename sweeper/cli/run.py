@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sweeper.cli.command import Metrics, read_metrics
 from sweeper.cli.common import (
     FAILED,
     Command,
@@ -31,9 +32,10 @@ from sweeper.cli.steer import how_to_steer
 from sweeper.errors import SettingsError, UsageError, suggestion
 from sweeper.files import current_folder
 from sweeper.importing import is_path
+from sweeper.program import command as program
 from sweeper.program.objective import is_objective
+from sweeper.program.spec import RAISE
 from sweeper.program.workload import ProgramWorkload
-from sweeper.records import DIRECTIONS
 from sweeper.run.backends import DEFAULT
 from sweeper.search.selectors import SHIPPED
 from sweeper.search.selectors.manual import ManualSearch
@@ -55,14 +57,16 @@ from sweeper.train.workload import ProblemWorkload
 
 
 def run(
+    context: typer.Context,
     module: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="MODULE",
+            metavar="MODULE | -- COMMAND …",
             help="The problem: a dotted name, or the path of a .py file. Or a program: a function, "
-            "as pkg.module:name or file.py:name.",
+            "as pkg.module:name or file.py:name; or, after --, any command.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     *,
     grid: Annotated[
         list[str] | None,
@@ -181,9 +185,17 @@ def run(
             "--metric",
             metavar="NAME:max|min",
             help="A metric of a program, and which values are better; points are judged by the "
-            "first.",
+            "first. Of a command also a regular expression, see below.",
         ),
     ] = None,
+    on_error: Annotated[
+        str,
+        typer.Option(
+            metavar="raise|record",
+            help="What an exception in an iteration of a generator does: the trial fails, or ends "
+            "with what it yielded before.",
+        ),
+    ] = RAISE,
     hparams: Annotated[
         str,
         typer.Option(metavar="PRESET", help="Tuning effort: fastest, fast, slow or slowest."),
@@ -274,6 +286,23 @@ def run(
       sweeper run examples.digits --grid hidden=2,8,32 --selector race --option margin=0.01
       sweeper run examples.objective:objective --grid rate=1e-4,3e-4 --grid momentum=0,0.9 \\
         --metric log_loss:min
+      sweeper run --grid lr=0.1,0.01 --trials 5 --metric 'accuracy ([\\d.]+)' \\
+        -- python train.py --lr {lr} --seed {seed}
+
+    What stands after -- is run once for each trial. {lr} is the value of a parameter; without any
+    such, parameters are appended as --name value. {seed}, {trial}, {folder}, {cores} and {budget}
+    are the trial's; {{ and }} are braces. The environment has all of these, too (SWEEPER_PARAM_LR,
+    SWEEPER_SEED). Metrics are the numbers of the last line that is a JSON object, or of
+    metrics.json in {folder}, or what regular expressions find, the last match of each:
+
+    \b
+      --metric 'accuracy ([\\d.]+)'        named by the last word before the group: accuracy
+      --metric 'acc=accuracy ([\\d.]+)'    named acc
+      --metric 'acc:max=accuracy ([\\d.]+)', or also --metric acc:max: larger values are better
+      --metric '^([\\d.]+)$'               without a word: named value
+
+    Unless it is said, larger values are better of what has acc, accuracy, auc or f1 in its name,
+    and smaller ones where it has loss or error.
 
     A value that looks like an int, a float, true, false or none (null) is read as that, any other
     as text. Quotes make it text, commas included; brackets make a list [16,32], a tuple (16,32) or
@@ -289,6 +318,7 @@ def run(
     """  # noqa: D301 - typer keeps the lines of a paragraph after \b
     arguments = Run(
         module=module,
+        command=context.obj,
         grid=tuple(grid or ()),
         random=random,
         points=points,
@@ -301,7 +331,8 @@ def run(
         seed=seed,
         hparams=hparams,
         fields=tuple(settings or ()),
-        metrics=_read_metrics(metrics or ()),
+        metrics=read_metrics(metrics or ()),
+        on_error=on_error,
         redirect=redirect,
         profile=profile,
         folder=folder,
@@ -334,7 +365,9 @@ def run(
 class Run:
     """The arguments of `run`, as given."""
 
-    module: str
+    module: str | None
+    command: tuple[str, ...] | None
+    """What stands after `--`."""
     grid: tuple[str, ...]
     random: int | None
     points: int | None
@@ -347,8 +380,9 @@ class Run:
     seed: int
     hparams: str
     fields: tuple[str, ...]
-    metrics: dict[str, str] | None
-    """Of a program: directions by name; None: none is given."""
+    metrics: Metrics
+    """Of a program."""
+    on_error: str
     redirect: str | None
     profile: bool
     folder: Path | None
@@ -361,7 +395,8 @@ class Run:
 
 def execute(arguments: Run) -> int:
     """Run the sweep; returns the exit code."""
-    look_in_current_folder(arguments.module)
+    if arguments.module is not None:
+        look_in_current_folder(arguments.module)
     settings = _read_settings(arguments.hparams, arguments.fields)
     space = Space.read(
         arguments.grid,
@@ -439,25 +474,59 @@ def _opened(
     """
     from sweeper.reading import read_problem, read_program
 
-    module, backend = arguments.module, arguments.passed_on["backend"]
-    if not is_objective(module):
-        if arguments.metrics is not None:
+    given, backend = _given(arguments), arguments.passed_on["backend"]
+    metrics = arguments.metrics
+    if isinstance(given, str) and not is_objective(given):
+        if metrics.directions is not None:
             raise UsageError(
-                f"--metric {next(iter(arguments.metrics))}: a problem declares its metrics in its "
+                f"--metric {next(iter(metrics.directions))}: a problem declares its metrics in its "
                 "module; --metric goes with a program, pkg.module:name"
             )
         if arguments.redirect is not None:
             raise UsageError(f"--redirect {arguments.redirect}: it goes with a program")
         if arguments.profile:
             raise UsageError("--profile: it goes with a program")
-        return read_problem(module, backend)
+        if arguments.on_error != RAISE:
+            raise UsageError(
+                f"--on-error {arguments.on_error}: it goes with a program, pkg.module:name"
+            )
+        return read_problem(given, backend)
     if arguments.race:
         raise UsageError(
             "--race: it compares perf_val, which a program does not have: give --selector race "
             "--option metric=NAME --option direction=maximize or minimize"
         )
-    asked = (module, backend, arguments.metrics, arguments.redirect)
-    return read_program(*asked, profile=arguments.profile)
+    asked = {name: getattr(arguments, name) for name in ("on_error", "redirect", "profile")}
+    return read_program(given, backend, metrics.directions, **asked)
+
+
+def _given(arguments: Run) -> str | program.Command:
+    """The module, or the command.
+
+    Raises:
+        UsageError: there is neither, or both, or an option that goes with the other.
+    """
+    patterns = arguments.metrics.patterns
+    if arguments.command is None:
+        if arguments.module is None:
+            raise UsageError("what to sweep is missing: give MODULE, or a command after --")
+        if patterns is not None:
+            raise UsageError(
+                f"--metric {next(iter(patterns.values()))}: a regular expression reads what a "
+                "command prints: it goes with a command after --"
+            )
+        return arguments.module
+    if arguments.module is not None:
+        raise UsageError(
+            f"{arguments.module} and a command after -- exclude each other: give one of them"
+        )
+    if not arguments.quiet:
+        for name in arguments.metrics.guessed:
+            better = (arguments.metrics.directions or {})[name]
+            other = "min" if better == "maximize" else "max"
+            said = f"{name}: {better}, as its name says; --metric {name}:{other} says otherwise"
+            say(clean(said), sys.stderr)
+    return program.Command(arguments.command, patterns)
 
 
 def _nothing_own() -> Mapping[str, Any]:
@@ -470,24 +539,6 @@ def _nothing_own() -> Mapping[str, Any]:
         "nothing says what to try: give --grid name=a,b, --points N with --range name=low:high, or "
         "--explore FILE"
     )
-
-
-_SHORT = {"max": "maximize", "min": "minimize"}
-
-
-def _read_metrics(written: Sequence[str]) -> dict[str, str] | None:
-    """The metrics of `--metric`, by name; one without a direction is neither."""
-    found = {}
-    for text in written:
-        name, colon, direction = text.rpartition(":")
-        if not colon:
-            name, direction = text, "none"
-        if direction not in (*_SHORT, *DIRECTIONS):
-            raise UsageError(
-                f"--metric {text}: {direction!r} is no direction: give {name}:max or {name}:min"
-            )
-        found[name] = _SHORT.get(direction, direction)
-    return found or None
 
 
 def look_in_current_folder(module: str) -> None:

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import sys
 from collections.abc import Iterator
 
-import numpy as np
-
 from sweeper.program.job import close
+from sweeper.program.random_state import read_random, restore_random
 
 
 @contextlib.contextmanager
 def own_generators() -> Iterator[None]:
     """Restore the global generators of Python, numpy and torch, and torch's threads, on exit."""
     torch = sys.modules.get("torch")
-    python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002 - as a program's
-    tensors = torch and (torch.get_rng_state(), torch.get_num_threads())
+    states, threads = read_random(), torch and torch.get_num_threads()
     try:
         yield
     finally:
-        random.setstate(python)
-        np.random.set_state(arrays)  # noqa: NPY002
-        if torch and tensors:
-            torch.set_rng_state(tensors[0])
-            torch.set_num_threads(tensors[1])
+        restore_random(states)
+        if torch and threads:
+            torch.set_num_threads(threads)
         close()

@@ -1,10 +1,12 @@
-"""Executes a job in a worker: calls the objective for each trial and yields the outcomes."""
+"""Executes a job in a worker: one call, or one run, for each trial, and yields the outcomes."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import inspect
-import random
+import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,14 +22,20 @@ from sweeper.errors import UsageError
 from sweeper.failures import describe
 from sweeper.files import pack_arrays
 from sweeper.program import usage
+from sweeper.program.artifacts import save_artifacts, split
+from sweeper.program.checkpoints import Checkpoints
+from sweeper.program.command import Command
+from sweeper.program.iterations import iterate
 from sweeper.program.metrics import read_values
 from sweeper.program.objective import ObjectiveRef, find_in, load_objective
+from sweeper.program.process import CommandFailed, run_command
 from sweeper.program.profiling import profiled
-from sweeper.program.redirect import Printed, redirected
-from sweeper.program.spec import ProgramContext
+from sweeper.program.random_state import seed_random
+from sweeper.program.redirect import NONE, Printed, redirected
+from sweeper.program.spec import RECORD, ProgramContext
 from sweeper.program.trial import Trial, in_arrays, last_values
 from sweeper.program.usage import Meter
-from sweeper.records import USAGE, Job, Outcome, budget_of
+from sweeper.records import ARTIFACTS_SHA256, RAISED, USAGE, Job, Outcome, Params, budget_of
 from sweeper.signature import decode, seed_sequence
 from sweeper.sources import check_sources
 
@@ -35,50 +43,68 @@ from sweeper.sources import check_sources
 def execute(context: ProgramContext, fd: int | None, job: Job) -> Iterator[Outcome]:
     """Run the job's trials one after the other; yield each outcome, also failures."""
     del fd
+    shared = Path(context.shared)
+    # A command's output goes into its trial's files anyway.
+    redirect = NONE if isinstance(context.ref, Command) else context.redirect
     for number in job.numbers:
-        started = time.time()
+        started, own = time.time(), os.getpid()
         outcome = Outcome(job.point, job.stage, number, started, started)
-        own, shared = _folder(context, job, number), Path(context.shared)
         printed, meter = Printed(), Meter()
         try:
-            with redirected(context.redirect, own, shared) as printed:
-                metrics, history = _run(context, job, number)
-            outcome = replace(outcome, metrics=metrics, arrays=pack_arrays(history))
+            with redirected(redirect, _folder(context, job, number), shared) as printed:
+                metrics, history, texts = _run(context, job, number)
+            outcome = replace(outcome, metrics=metrics, arrays=pack_arrays(history), info=texts)
         except KeyboardInterrupt:
             raise
+        except CommandFailed as error:
+            outcome = replace(outcome, failure=error.failure)
         except BaseException as error:  # noqa: BLE001 - one that calls sys.exit fails, too
             failure = describe(error)
             failure = replace(failure, detail=failure.detail + printed.end())
             outcome = replace(outcome, failure=failure)
+        if os.getpid() != own:  # the objective has forked, and this child came back from it
+            os._exit(0)
         yield replace(outcome, ended=time.time(), info={**outcome.info, USAGE: meter.text()})
 
 
-def _run(
-    context: ProgramContext, job: Job, number: int
-) -> tuple[dict[str, float], Mapping[str, Any]]:
-    """A trial's metrics, and its history by metric."""
-    module, objective = _opened(context.ref, context.sources)
-    params = decode(job.payload["params"], lambda name: find_in(module, context.ref, name))
-    sequence = seed_sequence(context.seed, job.point, number)
-    trial = Trial(
-        number,
-        int(sequence.generate_state(1, np.uint32)[0]) >> 1,
-        params,
-        _folder(context, job, number),
-        context.cores,
-        budget_of(job.stage),
-        context.metrics,
-    )
+Texts = dict[str, str]
+
+Result = tuple[dict[str, float], Mapping[str, Any], Texts]
+"""A trial's metrics, its history by metric, and texts by name (see `records.RAISED`)."""
+
+
+def _run(context: ProgramContext, job: Job, number: int) -> Result:
+    ref = context.ref
+    if isinstance(ref, Command):
+        trial = _trial(context, job, number, decode(job.payload["params"]))
+        return run_command(ref, trial, context.sources, context.metrics), {}, {}
+    module, objective = _opened(ref, context.sources)
+    params = decode(job.payload["params"], lambda name: find_in(module, ref, name))
+    trial = _trial(context, job, number, params)
     arguments = context.takes.arguments(params)
     if context.takes.trial:
         arguments["trial"] = trial
     _prepare(trial, uses_torch=context.uses_torch)
+    trial.begin()
     with _profiled(context, job, number):
-        found = _call(context, objective, arguments, trial)
-    for name, value in found.items():
-        if np.isnan(value):
-            sys.stderr.write(f"sweeper: trial {number}: {name} is NaN\n")
-    return found, in_arrays(trial.history)
+        metrics, texts = _call(context, objective, arguments, trial)
+    trial.end()
+    return metrics, in_arrays(trial.history), texts
+
+
+def _trial(context: ProgramContext, job: Job, number: int, params: Params) -> Trial:
+    sequence = seed_sequence(context.seed, job.point, number)
+    return Trial(
+        number,
+        int(sequence.generate_state(1, np.uint32)[0]) >> 1,
+        params,
+        _folder(context, job, number),
+        job.width,
+        budget_of(job.stage),
+        context.metrics,
+        _checkpoints(context, job, number) if context.takes.trial else None,
+        context.devices,
+    )
 
 
 def _call(
@@ -86,37 +112,25 @@ def _call(
     objective: Callable[..., Any],
     arguments: Mapping[str, Any],
     trial: Trial,
-) -> dict[str, float]:
+) -> tuple[dict[str, float], Texts]:
     """The metrics of one call: of a generator, and of a function that only reports, the last."""
     given = objective(**arguments)
     if inspect.isgenerator(given):
-        _iterate(given, trial)
-        given = None
-    elif trial.budget is not None and not context.takes.trial:
+        raised = iterate(given, trial, record=context.on_error == RECORD)
+        return last_values(trial.history), ({RAISED: raised} if raised else {})
+    if trial.budget is not None and not context.takes.trial:
         raise UsageError(
             f"budget={trial.budget}: the objective neither yields nor takes trial.budget, so "
             "nothing could bound it: ask for trials without a budget"
         )
+    given, artifacts = split(given)
     if given is None and trial.history:
-        return last_values(trial.history)
-    return read_values(given, context.metrics)
-
-
-def _iterate(iterations: Any, trial: Trial) -> None:
-    """Take what a generator yields, until it ends or its budget is used up.
-
-    Raises:
-        ValueError: it yields nothing.
-    """
-    try:
-        for count, values in enumerate(iterations, start=1):
-            trial.keep(values)
-            if count == trial.budget:
-                break
-    finally:
-        iterations.close()
-    if not trial.history:
-        raise ValueError("the objective has yielded nothing: expected a dict of named numbers")
+        metrics = last_values(trial.history)
+    else:
+        metrics = read_values(given, context.metrics)
+    if not artifacts:
+        return metrics, {}
+    return metrics, {ARTIFACTS_SHA256: save_artifacts(artifacts, trial.folder)}
 
 
 def _profiled(
@@ -141,18 +155,36 @@ def close() -> None:
 
 
 def _folder(context: ProgramContext, job: Job, number: int) -> Path:
-    """A trial's own folder; each budget has its own."""
     path = Path(context.folder.format(id=job.payload["id"], number=number))
+    return path.with_name(_name(number, budget_of(job.stage)))
+
+
+def _checkpoints(context: ProgramContext, job: Job, number: int) -> Checkpoints:
     budget = budget_of(job.stage)
-    return path if budget is None else path.with_name(f"{path.name}@{budget}")
+    parts = {
+        "program": context.ref.name,
+        "point": job.point,
+        "params": job.payload["params"],
+        "number": number,
+        "seed": context.seed,
+        "cores": job.width,
+        "budget": budget is not None,  # how large it is only says how far it goes
+        "sources": sorted(sha256 for _, sha256 in context.sources),
+    }
+    identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    folder = Path(context.checkpoints) / job.point
+    return Checkpoints(folder, _name(number, budget), identity, budget)
+
+
+def _name(number: int, budget: int | None) -> str:
+    """Of a trial's files; each budget has its own."""
+    return str(number) if budget is None else f"{number}@{budget}"
 
 
 def _prepare(trial: Trial, *, uses_torch: bool) -> None:
-    """Seed the global generators, and give torch the trial's cores."""
-    random.seed(trial.seed)
-    np.random.seed(trial.seed)  # noqa: NPY002 - what objectives draw from
-    if uses_torch or "torch" in sys.modules:
+    """Seed the random generators, and give torch the trial's cores."""
+    seed_random(trial.seed, with_torch=uses_torch)
+    if "torch" in sys.modules:
         import torch
 
-        torch.manual_seed(trial.seed)
         torch.set_num_threads(trial.cores)

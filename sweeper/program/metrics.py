@@ -12,6 +12,9 @@ from sweeper.records import DIRECTIONS, Metric
 VALUE = "value"
 """The name of the metric of an objective that gives one number."""
 
+OWN = "sweeper."
+"""What names begin with that are stored beside those of metrics."""
+
 TAKEN = ("trial", "params", "budget", "group", "n", "diverged", "failed", "std")
 """Columns of tables: no metric has such a name."""
 
@@ -47,6 +50,8 @@ def name_fault(name: object) -> str:
     """Why a metric cannot have this name; empty if it can."""
     if not isinstance(name, str) or not name or not name.isprintable():
         return "is no name of a metric: it must be a text of printable characters"
+    if name.startswith(OWN):
+        return f"is no name of a metric: those that begin with {OWN!r} are sweeper's own"
     if name in TAKEN:
         return f"is no name of a metric: tables have a column {name!r}; choose another"
     return ""
@@ -71,8 +76,8 @@ def read_values(given: Any, declared: Sequence[str]) -> dict[str, float]:
     value = as_number(given)
     if value is None:
         raise TypeError(
-            f"the objective gave {given!r:.80} (a {type(given).__name__}): expected a number, or a "
-            "dict of named numbers"
+            f"the objective gave {given!r:.80} (a {type(given).__name__}){_why(given)}: expected a "
+            "number, a dict of named numbers, or a pair of these and a dict of arrays"
         )
     if declared and VALUE not in declared:
         raise ValueError(
@@ -80,6 +85,15 @@ def read_values(given: Any, declared: Sequence[str]) -> dict[str, float]:
             f"{', '.join(declared)}: give {{{declared[0]!r}: …}} instead"
         )
     return {VALUE: value}
+
+
+def _why(given: Any) -> str:
+    """What is wrong with what an objective gave, where a person may wonder."""
+    if given is None:
+        return ", so nothing that could be compared"
+    count = getattr(given, "size", None)  # of an array; of a tensor it is a method
+    count = given.numel() if callable(getattr(given, "numel", None)) else count
+    return f", which holds {count} numbers, not one" if isinstance(count, int) else ""
 
 
 def _number(value: Any) -> float:

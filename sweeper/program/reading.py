@@ -1,22 +1,27 @@
-"""Reads a program for the driver, in a helper process: the driver does not import it."""
+"""Reads a program for the driver, an objective in a helper process: the driver imports none."""
 
 from __future__ import annotations
 
 import inspect
 import sys
 
+from sweeper.program.command import Command
+from sweeper.program.command_reading import read_command
 from sweeper.program.objective import ObjectiveRef, Takes, load_objective
 from sweeper.program.spec import ProgramSpec
 from sweeper.sources import imported_by, read_sources, stale_sources
 
 
-def read_spec(fd: int, ref: ObjectiveRef) -> ProgramSpec:
-    """Import the objective, and find what the driver must know of it.
+def read_spec(fd: int, ref: ObjectiveRef | Command) -> ProgramSpec:
+    """Import the objective, or look at the command, for what the driver must know of it.
 
     Raises:
-        UsageError: it cannot be imported, or cannot be called with named parameters.
+        UsageError: it cannot be imported, cannot be called with named parameters, or cannot be
+            started.
     """
     del fd
+    if isinstance(ref, Command):
+        return read_command(ref)
     before = set(sys.modules)
     module, objective = load_objective(ref)
     sources = read_sources(module, [name for name in list(sys.modules) if name not in before])

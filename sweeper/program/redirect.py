@@ -86,14 +86,14 @@ def redirected(redirect: str, own: Path, shared: Path) -> Iterator[Printed]:
         yield Printed()
         return
     files = _open_files(shared, own=redirect != SWEEP)
-    begun = files.sizes()
+    begun, pid = files.sizes(), os.getpid()
     printed = Printed()
     with files.in_place():
         try:
             yield printed
         finally:
             _flush()
-            if redirect != SWEEP:
+            if redirect != SWEEP and os.getpid() == pid:  # else it is a fork that came back
                 more = shared if redirect == BOTH else None
                 printed.files = files.move(begun, own, more)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sweeper.program.command import Command
 from sweeper.program.objective import ObjectiveRef, Takes
 from sweeper.program.redirect import NONE
 from sweeper.workload import Source
@@ -13,7 +14,7 @@ from sweeper.workload import Source
 class ProgramSpec:
     """What the driver knows of a program."""
 
-    ref: ObjectiveRef
+    ref: ObjectiveRef | Command
     takes: Takes
     yields: bool
     """Whether it is a generator function."""
@@ -24,18 +25,28 @@ class ProgramSpec:
     uses_torch: bool
 
 
+RAISE, RECORD = ON_ERROR = ("raise", "record")
+"""What an exception in one iteration of a generator does: it fails the trial; or the trial ends
+there, with what it has yielded before as its result, and the exception is stored with it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProgramContext:
     """What all trials of a sweep share."""
 
-    ref: ObjectiveRef
+    ref: ObjectiveRef | Command
     takes: Takes
     sources: tuple[tuple[str, str], ...]
     """Path and SHA-256 of the program's files when it was read."""
     seed: int
-    cores: int
+    devices: int
+    """How many each trial gets."""
     metrics: tuple[str, ...]
     """The names of the declared metrics."""
+    on_error: str
+    """What an exception in an iteration of a generator does (see `ON_ERROR`)."""
+    checkpoints: str
+    """The folder of checkpoints."""
     folder: str
     """The path of a trial's own folder, with placeholders for `id` and `number`."""
     uses_torch: bool

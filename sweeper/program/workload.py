@@ -1,7 +1,7 @@
 """A program as a workload.
 
 The driver does not import the program: a helper process reads it, or this one if there is no
-helper.
+helper.  A command is not imported at all.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sweeper.errors import SettingsError
+from sweeper.program.command import Command
 from sweeper.program.objective import ObjectiveRef
 from sweeper.program.redirect import NONE
-from sweeper.program.spec import ProgramContext, ProgramSpec
+from sweeper.program.spec import ON_ERROR, RAISE, ProgramContext, ProgramSpec
 from sweeper.records import LOGS, Metric, Outcome, Params, Planned, Point, Step, Target, Tuned
 from sweeper.settings import SweepSettings
 from sweeper.sources import read_source
@@ -49,27 +51,34 @@ class ProgramWorkload:
 
     def __init__(
         self,
-        ref: ObjectiveRef,
+        ref: ObjectiveRef | Command,
         place: Place,
         metrics: Sequence[Metric],
+        on_error: str = RAISE,
         redirect: str = NONE,
         *,
         profile: bool = False,
     ) -> None:
-        """The objective at `ref`; `metrics` are those that are declared.
+        """The objective at `ref`, or a command; `metrics` are those that are declared.
 
         `redirect` says where a trial's output goes (see `redirect.CHOICES`), `profile` whether it
         is profiled.
+
+        Raises:
+            SettingsError: `on_error` is none of `ON_ERROR`.
         """
+        if on_error not in ON_ERROR:
+            choices = " or ".join(map(repr, ON_ERROR))
+            raise SettingsError(f"on_error={on_error!r}: choose {choices}")
         self._ref, self._place, self._metrics = ref, place, tuple(metrics)
-        self._redirect, self._profile = redirect, profile
+        self._on_error, self._redirect, self._profile = on_error, redirect, profile
 
     @functools.cached_property
     def spec(self) -> ProgramSpec:
-        """What is known of the program; waits until it is imported.
+        """What is known of the program; waits until an objective is imported.
 
         Raises:
-            UsageError: it cannot be imported.
+            UsageError: it cannot be imported, or a command cannot be started.
             BackendError: the helper process cannot be started, or dies.
         """
         spec: ProgramSpec = self._place.call("sweeper.program.reading:read_spec", self._ref)
@@ -83,7 +92,7 @@ class ProgramWorkload:
     @property
     def module(self) -> str:
         """See `Workload`."""
-        return self._ref.module.module
+        return "" if isinstance(self._ref, Command) else self._ref.module.module
 
     def expect_tuning(self) -> None:
         """See `Workload`; nothing is tuned."""
@@ -93,9 +102,8 @@ class ProgramWorkload:
         del seed, threads
         if self.spec.uses_torch:  # once, instead of once a worker
             self._place.load(("torch",))
-        return OpenProgram(
-            self.spec, self._place, self._metrics, self._redirect, profile=self._profile
-        )
+        how = (self._on_error, self._redirect)
+        return OpenProgram(self.spec, self._place, self._metrics, *how, profile=self._profile)
 
 
 class OpenProgram:
@@ -106,17 +114,22 @@ class OpenProgram:
         spec: ProgramSpec,
         place: Place,
         metrics: tuple[Metric, ...],
+        on_error: str,
         redirect: str,
         *,
         profile: bool,
     ) -> None:
         self._spec, self._place, self._metrics = spec, place, metrics
-        self._redirect, self._profile = redirect, profile
+        self._on_error, self._redirect, self._profile = on_error, redirect, profile
 
     @property
     def identity(self) -> Mapping[str, Any]:
         """The program's name stands under `problem`, as a problem's does."""
-        return {"workload": "program", "problem": self._spec.ref.name}
+        ref = self._spec.ref
+        own: dict[str, Any] = {"workload": "program", "problem": ref.name}
+        if isinstance(ref, Command):
+            own |= {"command": list(ref.argv), "patterns": ref.metrics}
+        return own
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -146,21 +159,27 @@ class OpenProgram:
             **({"profile": True} if self._profile else {}),
         }
 
-    @property
-    def versions(self) -> Mapping[str, str]:
+    def versions(self, numerics: int) -> Mapping[str, str]:
         """See `OpenWorkload`."""
+        del numerics
         return {"python": platform.python_version(), "numpy": np.__version__}
 
     @property
     def notes(self) -> Sequence[str]:
         """See `OpenWorkload`."""
+        ref = self._spec.ref
+        if isinstance(ref, Command):
+            return (f"each trial is one run of the command {ref.shown}",)
         kind = "generator" if self._spec.yields else "function"
-        return (f"each trial is one call of the {kind} {self._spec.ref.name}",)
+        return (f"each trial is one call of the {kind} {ref.name}",)
 
     def check_params(self, params: Params, settings: SweepSettings) -> None:
         """See `OpenWorkload`."""
         del settings
-        self._spec.takes.arguments(params)
+        if isinstance(self._spec.ref, Command):
+            self._spec.ref.check(params)
+        else:
+            self._spec.takes.arguments(params)
 
     def planner(self, settings: SweepSettings, seed: int) -> Planner:
         """See `OpenWorkload`."""
@@ -182,16 +201,19 @@ class OpenProgram:
         curve_samples: int,
         save_models: bool,
         allow_changed_code: bool,
+        devices: int = 0,
     ) -> Target:
         """See `OpenWorkload`."""
-        del numerics, checkpoint_every, curve_samples, save_models, allow_changed_code
+        del threads, numerics, checkpoint_every, curve_samples, save_models, allow_changed_code
         context = ProgramContext(
             self._spec.ref,
             self._spec.takes,
             tuple((source.path, source.sha256) for source in self._spec.sources),
             seed=seed,
-            cores=threads,
+            devices=devices,
             metrics=tuple(metric.name for metric in self._metrics),
+            on_error=self._on_error,
+            checkpoints=checkpoints,
             folder=str(Path(model_path).parent),
             uses_torch=self._spec.uses_torch,
             redirect=self._redirect,
@@ -200,11 +222,11 @@ class OpenProgram:
         )
         return Target(EXECUTE, context, None, PRELOAD)
 
-    def in_this_process(self, target: Target) -> contextlib.AbstractContextManager[None]:
+    def in_this_process(self, numerics: int) -> contextlib.AbstractContextManager[None]:
         """See `OpenWorkload`."""
         from sweeper.program.inline import own_generators
 
-        del target
+        del numerics
         return own_generators()
 
     def take_fingerprints(self, points: Sequence[tuple[str, str]]) -> Sequence[str | None]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sweeper.errors import UsageError
 from sweeper.records import CLASSIC, Metric, Params, TunedSettings, Usage
+from sweeper.results.artifacts import Artifacts, TrialRecords
 from sweeper.results.points import (
     METRICS,
     TEST_METRICS,
@@ -77,6 +78,7 @@ class SweepResult(Sequence[Any]):
         earlier: int = 0,
         asks: Sequence[NDArray[np.int64]] | None = None,
         usage: Sequence[Sequence[Usage | None]] | None = None,
+        records: Sequence[TrialRecords] | None = None,
     ) -> None:
         self._points = tuple(points)
         self.trial_numbers = tuple(trial_numbers)
@@ -130,6 +132,9 @@ class SweepResult(Sequence[Any]):
         self.usage = tuple(map(tuple, usage))
         """For each point what each of its trials used; None where that was not recorded, as for
         problems."""
+        self.records = () if records is None else tuple(records)
+        """For each point what its folder has of its trials besides metrics; empty if these results
+        were not read from a folder, or are of several points as one."""
 
     def __getitem__(self, place: int | slice) -> Any:
         return self._points[place]
@@ -489,8 +494,22 @@ class SweepResult(Sequence[Any]):
 
         return sorted(range(len(self)), key=merit, reverse=True)
 
-    def to_dataframe(self, *, usage: bool = False) -> pd.DataFrame:
+    def to_dataframe(
+        self, *, history: bool = False, pivot: bool = True, usage: bool = False
+    ) -> pd.DataFrame:
         """One row per trial: the parameters (a column each), trial number, settings, metrics.
+
+        Args:
+            history: One row per iteration of a program, numbered from 1 in the column `iteration`,
+                with what it reported; NaN where it did not report a metric.  Of a problem: one per
+                point of its curves, at the training step in the column `step`.
+            pivot: True: a column a metric.  False: a row a metric, with its name in the column
+                `metric` and its number in `value`; those that are NaN are left out.
+
+        Raises:
+            UsageError: `history`, and the results were not read from a folder, or are of several
+                points as one (`by`).
+            FolderError: `history`, and the folder is gone or damaged.
 
         `budget` and `group` are columns if the selector asked with any.
         Metrics that the problem declares follow the classic four; with a test set, `perf_test` and
@@ -504,7 +523,28 @@ class SweepResult(Sequence[Any]):
         """
         import pandas as pd
 
-        return pd.DataFrame(self.rows(usage=usage))
+        from sweeper.results.history import history_rows, unpivoted
+
+        rows = history_rows(self) if history else self.rows(usage=usage)
+        if pivot:
+            return pd.DataFrame(rows)
+        names = [*([] if self.of_program else METRICS), *self.declared]
+        names += [] if self.test is None else TEST_METRICS
+        return pd.DataFrame(unpivoted(rows, names))
+
+    def artifacts(self) -> dict[tuple[int, int], Artifacts]:
+        """The arrays that trials of a program returned beside their metrics.
+
+        By the place of the point in these results and the trial's number; each is a mapping from
+        names to arrays, which are read when they are asked for.
+
+        Raises:
+            UsageError: as `to_dataframe`.
+            FolderError: the folder is gone or damaged.
+        """
+        from sweeper.results.history import find_artifacts
+
+        return find_artifacts(self)
 
     def rows(self, *, usage: bool = False) -> list[dict[str, Any]]:
         """One row per trial, as in `to_dataframe`; failed trials have none."""

@@ -55,6 +55,7 @@ def only(results: SweepResult, places: Sequence[int]) -> SweepResult:
         earlier=sum(place >= len(results) - results.earlier for place in places),
         asks=chosen(results.asks),
         usage=chosen(results.usage),
+        records=chosen(results.records) if results.records else None,
     )
 
 

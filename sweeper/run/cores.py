@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 
 from sweeper.errors import SettingsError
@@ -33,6 +34,31 @@ def slots(topology: Topology, width: int) -> tuple[tuple[int, ...], ...]:
     # Cores left over in their packages are combined across packages.
     sets = sorted(within + _cut(left_over, width))
     return tuple(tuple(topology.cores[place] for place in members) for members in sets)
+
+
+def choose(free: Sequence[int], count: int, packages: Sequence[int] = ()) -> tuple[int, ...]:
+    """Which `count` of the `free` slots a job takes: the lowest of one package, if it has as many.
+
+    Of several such packages it is the one with the fewest free slots, so that others stay whole.
+
+    Args:
+        free: the free slots, sorted; at least `count`.
+        count: how many the job takes.
+        packages: the package of each slot; empty: all are of one.
+    """
+    if count == 1 or not packages:
+        return tuple(free[:count])
+    within: dict[int, list[int]] = {}
+    for slot in free:
+        within.setdefault(packages[slot], []).append(slot)
+    whole = [slots for slots in within.values() if len(slots) >= count]
+    return tuple(min(whole, key=len, default=list(free))[:count])
+
+
+def packages_of(topology: Topology, slots: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The package of each slot's first core; empty: not known."""
+    of_core = dict(zip(topology.cores, topology.packages, strict=False))
+    return tuple(of_core[cores[0]] for cores in slots) if of_core else ()
 
 
 def _cut(places: list[int], width: int) -> list[tuple[int, ...]]:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from sweeper.records import Event, Finished, Interrupted, Message, Started, Tick, Work
 from sweeper.run.backends import Backend
+from sweeper.run.devices import LOOK_AGAIN, DeviceWatch
 from sweeper.run.scheduler import Scheduler
 from sweeper.run.signals import Interrupts
 
@@ -47,12 +48,14 @@ def dispatch(
     interrupts: Interrupts,
     clock: Callable[[], float],
     ticks: Callable[[], float] = time.monotonic,
+    devices: DeviceWatch | None = None,
 ) -> Iterator[list[Event]]:
     """Keep the slots busy; yields batches of events, which the caller stores and tells the study.
 
-    `clock` gives the time of day, for people; `ticks` is monotonic, for durations.  Work that
-    follows from outcomes is released only after the caller has taken their batch.  Ends when the
-    source has finished, when nothing runs and nothing can start (the caller can tell the two
+    `clock` gives the time of day, for people; `ticks` is monotonic, for durations.  `devices`
+    says which may be dealt out, and raises BackendError where none has room for too long.  Work
+    that follows from outcomes is released only after the caller has taken their batch.  Ends when
+    the source has finished, when nothing runs and nothing can start (the caller can tell the two
     apart), when nothing runs and the source has stopped, or at once after an `Interrupted`.
     """
     batch: list[Event] = []
@@ -65,9 +68,11 @@ def dispatch(
         stopped = bool(source.stopped(clock()))
         if not stopped:
             scheduler.add(source.release())
-        batch += _start(source, scheduler, backend, interrupts, clock(), ticks)
+        batch += _start(source, scheduler, backend, interrupts, clock(), ticks, devices)
         idle = not scheduler.running
-        if idle and not batch and (source.finished or not source.waiting_outside or stopped):
+        blocked = devices is not None and devices.waiting and not stopped
+        over = source.finished or stopped or not (source.waiting_outside or blocked)
+        if idle and not batch and over:
             return
         deadline = ticks() + COMMIT_AFTER
         finished = 0
@@ -75,12 +80,14 @@ def dispatch(
             patience = max(0.0, deadline - ticks()) if batch else None
             if not batch and source.waiting_outside:
                 patience = LOOK_OUTSIDE
+            if blocked:
+                patience = LOOK_AGAIN if patience is None else min(patience, LOOK_AGAIN)
             messages = _wait(scheduler, backend, interrupts, ticks, patience)
             if not batch:
                 deadline = ticks() + COMMIT_AFTER
             reacted = scheduler.react(messages, clock())
             batch += reacted
-            batch += _start(source, scheduler, backend, interrupts, clock(), ticks)
+            batch += _start(source, scheduler, backend, interrupts, clock(), ticks, devices)
             ended = sum(isinstance(event, Finished) for event in reacted)
             finished += ended
             # A worker would be idle, and its next job may follow from this batch.
@@ -98,9 +105,12 @@ def _start(
     interrupts: Interrupts,
     now: float,
     ticks: Callable[[], float],
+    devices: DeviceWatch | None,
 ) -> list[Event]:
     if interrupts.signal is not None or source.stopped(now):  # nothing new starts
         return []
+    if devices is not None:
+        devices.look(ticks(), scheduler.queued)
     starts = scheduler.starts()
     if starts:
         backend.start(starts)

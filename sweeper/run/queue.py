@@ -3,8 +3,14 @@
 Tuning goes before trials, since it unlocks them; but the number of points tuned ahead of their
 trials is limited, so that results come early.  Within each kind the longest remaining path in time
 goes first, so that the sweep does not end with one core on a long trial.  While durations are not
-known, tuning goes in the order of asking, and trials by the number of replicas left.  Pure: no
-clock, no process, no file.  Every operation is logarithmic in the number of points.
+known, tuning goes in the order of asking, and trials by the number of replicas left.
+
+Jobs may take several slots.  Within a kind the widest that fits goes first, and narrower ones fill
+the slots beside it; but a path as long as all that is queued takes on all slots goes before.  When
+others have overtaken the jobs of one width too often, these come next, and free slots are kept
+until one fits.
+
+Pure: no clock, no process, no file.  Every operation is logarithmic in the number of points.
 """
 
 from __future__ import annotations
@@ -16,7 +22,11 @@ from typing import Any
 
 from sortedcontainers import SortedDict
 
-from sweeper.records import Job, Work
+from sweeper.records import Job, Kind, Work
+
+OVERTAKEN = 4
+"""So many jobs for each slot may start before one of another width that has waited, too; then slots
+are kept free until that fits.  Keeping them costs time: a wide job waits for several to end."""
 
 
 @dataclass(slots=True)
@@ -39,17 +49,25 @@ class _Lane:
     path: float | None = None
     """Seconds of the longest path from the start of a queued replica to the end of its point, from
     the most recent estimate."""
-    shelf: Any = None
-    """The sorted mapping in which `pop` finds this lane; None while none of it may start."""
+    seconds: float | None = None
+    """Seconds of a queued replica, from the most recent estimate."""
+    load: float = 0.0
+    """Slots times seconds of all queued replicas, as far as known."""
+    shelf: _Shelf | None = None
+    """Where `pop` finds this lane; None while none of it may start."""
+    taken: int = 1
+    """How many slots a job takes: its place on the shelf."""
     key: tuple[Any, ...] = ()
+    """Its place among those that take as many."""
 
     def add(self, work: Work) -> None:
         if not self.rests:
-            self.path = None
+            self.path = self.seconds = None
         if work.numbers:
             self.rests.append(_Rest(work))
             self.queued += len(work.numbers)
         if work.expected is not None:
+            self.seconds = work.expected
             self.path = work.expected + (work.after or 0.0)
 
     def cut(self, most: int) -> tuple[Work, tuple[int, ...]]:
@@ -63,17 +81,48 @@ class _Lane:
         self.running += 1
         return rest.work, numbers
 
-    def may_start(self, width: int) -> bool:
-        """Whether one more job stays within the cores that the work may own."""
-        if not self.rests:
-            return False
-        most_cores = self.rests[0].work.most_cores
-        return most_cores is None or self.running < max(1, most_cores // width)
-
     @property
     def urgency(self) -> float:
         """Sort key: the longest path first; an unknown one before all, since it may be long."""
         return -math.inf if self.path is None else -self.path
+
+
+class _Shelf:
+    """The points of one kind of work that may start, by how many slots a job takes."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind: Kind = kind
+        self.rows: dict[int, Any] = {}
+        """By slots: a sorted mapping, the most urgent first; none is empty."""
+        self.overtaken: dict[int, int] = {}
+        """By slots: how many other jobs have started since one of these has, or could have."""
+
+    def put(self, taken: int, key: tuple[Any, ...], point: _Point) -> None:
+        if taken not in self.rows:
+            self.rows[taken], self.overtaken[taken] = SortedDict(), 0
+        self.rows[taken][key] = point
+
+    def remove(self, taken: int, key: tuple[Any, ...]) -> None:
+        del self.rows[taken][key]
+        if not self.rows[taken]:
+            del self.rows[taken], self.overtaken[taken]
+
+    def first(self, taken: int) -> _Point:
+        """The most urgent point whose jobs take so many slots."""
+        point: _Point = self.rows[taken].peekitem(0)[1]
+        return point
+
+    def next(self, free: int, critical: float) -> int:
+        """How many slots the next job takes that fits into `free` ones; 0: none fits.
+
+        It is the longest path, if that takes `critical` seconds or more, else the widest.
+        """
+        fitting = [taken for taken in self.rows if taken <= free]
+        if len(fitting) < 2:
+            return fitting[0] if fitting else 0
+        paths = {taken: -self.rows[taken].peekitem(0)[0][0] for taken in fitting}
+        known = {taken: path for taken, path in paths.items() if critical <= path < math.inf}
+        return max(known or fitting, key=lambda taken: (known.get(taken, 0.0), taken))
 
 
 @dataclass(slots=True, eq=False)
@@ -94,25 +143,28 @@ class _Point:
 
 
 class Queue:
-    """Work that waits for cores.
+    """Work that waits for slots.
 
     Args:
-        slots: how many jobs may run at once.
-        width: the cores of a job.
+        slots: how many there are: so many jobs may run at once, or fewer that take several.
+        width: the cores of a slot.
         per_job: maximum number of replicas per job, for work without a maximum of its own; no
             result depends on it.
     """
 
     def __init__(self, slots: int, width: int = 1, per_job: int = 1) -> None:
+        self._slots = slots
         self._width = width
         self._per_job = per_job
         self._most_ahead = max(4, 2 * slots)
         self._ahead = 0
         self._points: dict[str, _Point] = {}
-        self._begun = SortedDict()
-        self._fresh = SortedDict()
-        self._trials = SortedDict()
+        self._begun = _Shelf("tuning")
+        self._fresh = _Shelf("tuning")
+        self._trials = _Shelf("trial")
         self._queued = 0
+        self._load = 0.0
+        """The sum of all lanes' loads."""
         self._next_id = 0
 
     def __len__(self) -> int:
@@ -135,26 +187,28 @@ class Queue:
         self._queued += len(work.numbers)
         self._file(point)
 
-    def pop(self, free_slots: int = 1) -> Job | None:
-        """The job to start now in a free slot; None if nothing may start.
+    def taken_by(self, job: Job | Work) -> int:
+        """How many slots a job takes: enough for its cores, if there are as many."""
+        return min(self._slots, -(-job.width // self._width))
+
+    def pop(self, free_slots: int = 1, only: int | None = None) -> Job | None:
+        """The job to start now in free slots; None if nothing may start, or nothing fits.
 
         With several free slots the job gets at most its share of the queued replicas of its point
-        and kind, so that no slot stays free while another slot's job has several.
+        and kind, so that no slot stays free while another slot's job has several.  `only`: a job
+        that takes so many slots, whatever else waits.
         """
-        if self._begun:
-            shelf, kind = self._begun, "tuning"
-        elif self._fresh and self._ahead < self._most_ahead:
-            shelf, kind = self._fresh, "tuning"
-        elif self._trials:
-            shelf, kind = self._trials, "trial"
-        else:
+        found = self._choose(free_slots, only)
+        if found is None:
             return None
-        point: _Point = shelf.peekitem(0)[1]
-        lane = point.tuning if kind == "tuning" else point.trials
-        share = math.ceil(lane.queued / free_slots)
+        shelf, taken = found
+        point = shelf.first(taken)
+        lane = point.tuning if shelf.kind == "tuning" else point.trials
+        share = math.ceil(lane.queued / max(1, free_slots // taken))
         together = lane.rests[0].work.together or self._per_job
         work, numbers = lane.cut(min(share, together))
-        if kind == "tuning" and not point.ahead:
+        self._overtake(shelf, taken)
+        if shelf.kind == "tuning" and not point.ahead:
             point.ahead = True
             self._ahead += 1
         self._queued -= len(numbers)
@@ -167,6 +221,7 @@ class Queue:
             numbers=numbers,
             payload=work.payload,
             expected=work.expected,
+            width=work.width,
         )
         self._next_id += 1
         return job
@@ -180,6 +235,37 @@ class Queue:
         lane = point.tuning if job.kind == "tuning" else point.trials
         lane.running -= 1
         self._file(point)
+
+    def _shelves(self) -> list[_Shelf]:
+        """Where something may start, the most urgent kind first."""
+        fresh = [self._fresh] if self._ahead < self._most_ahead else []
+        return [shelf for shelf in (self._begun, *fresh, self._trials) if shelf.rows]
+
+    def _choose(self, free: int, only: int | None) -> tuple[_Shelf, int] | None:
+        """The shelf of the next job, and how many slots the job takes."""
+        shelves = self._shelves()
+        for shelf in shelves:
+            for taken, overtaken in shelf.overtaken.items():
+                if overtaken >= OVERTAKEN * self._slots:
+                    fits = taken <= free and only in (None, taken)
+                    return (shelf, taken) if fits else None
+        for shelf in shelves:
+            if only in shelf.rows:
+                return shelf, only
+            taken = 0 if only else shelf.next(free, self._load / self._slots)
+            if taken:
+                return shelf, taken
+        return None
+
+    def _overtake(self, started: _Shelf, by: int) -> None:
+        """Note that a job starts that takes `by` slots, and which others it overtakes."""
+        for shelf in self._shelves():
+            for taken in shelf.overtaken:
+                shelf.overtaken[taken] += 1
+            if shelf is started:
+                break
+        if by in started.overtaken:
+            started.overtaken[by] = 0
 
     def _file(self, point: _Point) -> None:
         """Put the point where `pop` finds it; called after every change to the point."""
@@ -198,13 +284,23 @@ class Queue:
         if point.forgettable:
             del self._points[point.signature]
 
-    def _shelve(self, point: _Point, lane: _Lane, shelf: Any, key: tuple[Any, ...]) -> None:
-        if not lane.may_start(self._width):
-            shelf = None
-        if lane.shelf is shelf and lane.key == key:
+    def _shelve(self, point: _Point, lane: _Lane, wanted: _Shelf, key: tuple[Any, ...]) -> None:
+        taken = self.taken_by(lane.rests[0].work) if lane.rests else 1
+        load = lane.queued * taken * (lane.seconds or 0.0)
+        self._load += load - lane.load
+        lane.load = load
+        shelf = wanted if self._may_start(lane, taken) else None
+        if (lane.shelf, lane.taken, lane.key) == (shelf, taken, key):
             return
         if lane.shelf is not None:
-            del lane.shelf[lane.key]
+            lane.shelf.remove(lane.taken, lane.key)
         if shelf is not None:
-            shelf[key] = point
-        lane.shelf, lane.key = shelf, key
+            shelf.put(taken, key, point)
+        lane.shelf, lane.taken, lane.key = shelf, taken, key
+
+    def _may_start(self, lane: _Lane, taken: int) -> bool:
+        """Whether one more job of the lane stays within the cores that its work may own."""
+        if not lane.rests:
+            return False
+        most_cores = lane.rests[0].work.most_cores
+        return most_cores is None or lane.running < max(1, most_cores // (taken * self._width))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -31,6 +31,8 @@ from sweeper.records import (
     Start,
     Work,
 )
+from sweeper.run.cores import choose
+from sweeper.run.dealing import DevicePool
 from sweeper.run.queue import Queue
 
 SHORT_SECONDS = 0.005
@@ -101,15 +103,24 @@ class Scheduler:
     what `dispatch` and the study ask, the others are each one step of a decision.
 
     Args:
-        slots: how many jobs may run at once; they are numbered from 0.
+        slots: how many jobs may run at once; they are numbered from 0.  A job with more cores than
+            a slot takes several, and runs in the worker of the first.
         width: the cores of a slot.
         per_job: maximum number of replicas per job; no result depends on it.
         timeout: the seconds that a job may take per replica.  Replicas may be trained together, so
             the limit applies to the job as a whole.
+        packages: the package of each slot; empty: all are of one.
+        devices: deals out devices to jobs; None: jobs have none.
     """
 
     def __init__(
-        self, slots: int, width: int = 1, per_job: int = 1, timeout: float | None = None
+        self,
+        slots: int,
+        width: int = 1,
+        per_job: int = 1,
+        timeout: float | None = None,
+        packages: Sequence[int] = (),
+        devices: DevicePool | None = None,
     ) -> None:
         self._queue = Queue(slots, width, per_job)
         self._timeout = timeout
@@ -119,6 +130,10 @@ class Scheduler:
         """Busy slots whose first job has just begun."""
         self._workers = [_Worker() for _ in range(slots)]
         self._idle = SortedSet(range(slots))
+        self._packages = packages
+        self._devices = devices
+        self._owned: dict[int, Start] = {}
+        """For each busy slot: the start since which it is busy, with all that its jobs own."""
         self._running: dict[int, Job] = {}
         self._hasty: set[int] = set()
         """Busy slots that may have room for jobs ahead."""
@@ -148,18 +163,20 @@ class Scheduler:
     def starts(self) -> list[Start]:
         """Jobs to hand to workers now, idle slots first; the slots count as busy from now on."""
         started: list[Start] = []
-        while self._idle:
+        while self._idle and (self._devices is None or self._devices.may_take):
             job = self._next(len(self._idle))
             if job is None:
-                return started
-            slot: int = self._idle.pop(0)
-            self._running[slot] = job
-            self._hasty.add(slot)
-            self._new.add(slot)
-            started.append(self._hand(slot, job))
+                break
+            start = self._own(job)
+            self._running[start.slot] = job
+            self._hasty.add(start.slot)
+            self._new.add(start.slot)
+            self._workers[start.slot].take(job)
+            started.append(start)
         for slot in sorted(self._hasty):
             started += self._hand_ahead(slot)
-        self._hasty.clear()
+        if not self._idle:
+            self._hasty.clear()
         return started
 
     def begun(self, ticks: float) -> None:
@@ -189,15 +206,27 @@ class Scheduler:
             worker.due, worker.stopped = math.inf, worker.jobs[0]
         return slots
 
-    def _next(self, free_slots: int) -> Job | None:
-        return self._returned.popleft() if self._returned else self._queue.pop(free_slots)
+    def _next(self, free_slots: int, only: int | None = None) -> Job | None:
+        """The next job that fits; `only` one that takes so many slots."""
+        if not self._returned:
+            return self._queue.pop(free_slots, only)
+        taken = self._queue.taken_by(self._returned[0])
+        if taken > free_slots or only not in (None, taken):
+            return None  # its slots have just become free, so it soon fits
+        return self._returned.popleft()
 
-    def _hand(self, slot: int, job: Job) -> Start:
-        self._workers[slot].take(job)
-        return Start(job, slot)
+    def _own(self, job: Job) -> Start:
+        """Start a job in idle slots, which it owns from now on, with its devices."""
+        slot, *others = choose(self._idle, self._queue.taken_by(job), self._packages)
+        for each in (slot, *others):
+            self._idle.remove(each)
+        devices = () if self._devices is None else self._devices.take(slot)
+        self._owned[slot] = Start(job, slot, tuple(others), devices)
+        return self._owned[slot]
 
     def _hand_ahead(self, slot: int) -> list[Start]:
-        worker = self._workers[slot]
+        worker, owned = self._workers[slot], self._owned[slot]
+        taken = 1 + len(owned.others)
         started: list[Start] = []
         # At the end of a sweep each worker gets its share.
         share = self.queued // len(self._workers)
@@ -205,10 +234,11 @@ class Scheduler:
         if min(worker.room, share) < worker.replicas:
             return started
         while min(worker.room, share) > 0:
-            job = self._next(len(self._workers))
+            job = self._next(len(self._workers), taken)
             if job is None:
                 break
-            started.append(self._hand(slot, job))
+            worker.take(job)
+            started.append(replace(owned, job=job))
             share -= len(job.numbers)
         return started
 
@@ -288,5 +318,9 @@ class Scheduler:
         else:
             self._new.discard(slot)
             del self._running[slot]
-            self._idle.add(slot)
+            owned = self._owned.pop(slot)
+            for each in (slot, *owned.others):
+                self._idle.add(each)
+            if self._devices is not None:
+                self._devices.give_back(owned.devices)
             self._hasty.discard(slot)

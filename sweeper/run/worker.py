@@ -12,13 +12,13 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sweeper.errors import BackendError, DiskError, SweeperError
-from sweeper.files import current_folder, explained
+from sweeper.files import current_folder, explained, open_standard_streams
 from sweeper.records import Job, Outcome, Target
 from sweeper.run.channel import Channel
 
@@ -53,6 +53,14 @@ class Unfit:
 
 
 @dataclass(frozen=True, slots=True)
+class Bound:
+    """A message to a worker: from now on it has these cores."""
+
+    cores: tuple[int, ...]
+    """Logical CPUs."""
+
+
+@dataclass(frozen=True, slots=True)
 class Setup:
     """The first message to a worker."""
 
@@ -70,15 +78,21 @@ class Setup:
     target: Target
 
     @classmethod
-    def here(cls, target: Target, cores: tuple[int, ...] = (), log: str | None = None) -> Setup:
-        """The set-up that reproduces this process's environment."""
+    def here(
+        cls,
+        target: Target,
+        cores: tuple[int, ...] = (),
+        log: str | None = None,
+        own: Mapping[str, str] | None = None,
+    ) -> Setup:
+        """The set-up that reproduces this process's environment, with `own` variables besides."""
         here = current_folder()
         return cls(
             sys_path=tuple(sys.path),
             argv=tuple(sys.argv),
             environment={
                 name: value
-                for name, value in (dict(target.environment) | os.environ).items()
+                for name, value in {**target.environment, **os.environ, **(own or {})}.items()
                 if name not in FIXED_ENVIRONMENT
             },
             folder=None if here is None else str(here),
@@ -141,7 +155,11 @@ def serve(connection: int, lifeline: int, fd: int | None) -> None:
             channel.send(Unfit.because(error))
             return
         while True:
-            job: Job = channel.receive()
+            job: Job | Bound = channel.receive()
+            if isinstance(job, Bound):
+                setup = replace(setup, cores=job.cores)
+                _bind(job.cores)
+                continue
             _settle_again(setup)
             for outcome in execute(setup.target.context, fd, job):
                 channel.send(outcome)
@@ -164,13 +182,10 @@ def _settle(setup: Setup) -> None:
     os.environ.update(setup.environment)
     _go_to(setup.folder)
     if setup.cores:
-        os.sched_setaffinity(0, setup.cores)
+        _bind(setup.cores)
     if setup.log is not None:
         with explained(Path(setup.log)):
-            log = os.open(setup.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        for stream in (1, 2):
-            os.dup2(log, stream)
-        os.close(log)
+            _print_to(setup.log)
         # Line buffering, so that output before a crash is kept.
         for text in (sys.stdout, sys.stderr):
             if isinstance(text, io.TextIOWrapper):  # a module may have replaced it
@@ -178,18 +193,60 @@ def _settle(setup: Setup) -> None:
         faulthandler.enable(2)
 
 
+def _bind(cores: Collection[int]) -> None:
+    """Bind the process to these cores, with the compute threads that earlier jobs have started."""
+    os.sched_setaffinity(0, cores)
+    with contextlib.suppress(OSError):  # a thread ends, or the system does not list them
+        for thread in Path("/proc/self/task").iterdir():
+            os.sched_setaffinity(int(thread.name), cores)
+
+
 def _settle_again(setup: Setup) -> None:
     """Undo what the last job changed in the process, so that the next one does not see it."""
     _go_to(setup.folder)
-    with contextlib.suppress(OSError):  # the model closed its output, or the log is gone
-        printed = os.fstat(1)
-        # A model may have redirected its output to a file of its own.
-        ours = setup.log is not None and os.path.samestat(printed, Path(setup.log).stat())
-        if ours and printed.st_size > MOST_LOGGED:
-            os.ftruncate(1, 0)
+    if setup.log is not None:
+        with contextlib.suppress(OSError):  # the log's folder is gone
+            _print_again_to(setup.log)
     if setup.cores:
         with contextlib.suppress(OSError):  # the system has taken these cores away
             os.sched_setaffinity(0, setup.cores)
+
+
+def _print_to(log: str) -> None:
+    """Let the descriptors 1 and 2 be the end of this file."""
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    os.close(file)
+
+
+def _print_again_to(log: str) -> None:
+    """Undo what the last job did to the output: closed it, redirected it, or filled the log."""
+    if not all(map(_is_open, (0, 1, 2))):
+        open_standard_streams()
+    if not all(_is_file(fd, log) for fd in (1, 2)):
+        _print_to(log)
+    for fd, name in ((1, "stdout"), (2, "stderr")):
+        first = getattr(sys, f"__{name}__")
+        if first is None or first.closed:
+            first = open(fd, "w", buffering=1, closefd=False, encoding="utf-8")  # noqa: SIM115
+            setattr(sys, f"__{name}__", first)
+        setattr(sys, name, first)
+    if os.fstat(1).st_size > MOST_LOGGED:
+        os.ftruncate(1, 0)
+
+
+def _is_open(fd: int) -> bool:
+    with contextlib.suppress(OSError):
+        os.fstat(fd)
+        return True
+    return False
+
+
+def _is_file(fd: int, path: str) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.fstat(fd), os.stat(path))  # noqa: PTH116 - fast
+    return False
 
 
 def _go_to(folder: str | None) -> None:

@@ -48,7 +48,7 @@ def _workload(identity: Mapping[str, Any]) -> list[tuple[str, str]]:
     name, settings = str(identity.get("problem", "not known yet")), identity.get("settings", {})
     if identity.get("workload") == "program":
         cores = settings.get("cores_per_trial", 1)
-        return [("program", name), *([("cores", f"{cores} per trial")] if cores > 1 else [])]
+        return [("program", name), *([("cores", f"{cores} per trial")] if cores != 1 else [])]
     return [("problem", name), ("settings", describe_settings(settings))]
 
 

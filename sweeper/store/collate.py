@@ -19,6 +19,7 @@ from sweeper.results import METRICS, TEST_METRICS, SweepResult, params_columns
 from sweeper.results.selection import judged
 from sweeper.signature import decode
 from sweeper.store.database import Store
+from sweeper.store.details import history_of
 from sweeper.store.load import read_results
 from sweeper.store.paths import CURVE_FILES, Paths
 from sweeper.store.profiles import write_profile
@@ -203,7 +204,7 @@ def _write_measured(paths: Paths, point_id: int, budget: int | None, trials: lis
         for name in names
     }
     write_swapped(paths.results(point_id, budget), pack_arrays({"trial_numbers": numbers, **final}))
-    histories = [unpack_arrays(trial.arrays) for trial in trials]
+    histories = [history_of(trial) for trial in trials]
     lengths = [max(map(len, history.values()), default=0) for history in histories]
     if not any(lengths):
         return

@@ -16,11 +16,25 @@ from sweeper.store.paths import Paths
 ELSEWHERE = "use another folder, or resume=False (--no-resume) to move it to history/"
 
 
+OF_EACH_POINT = "of each point"
+"""In place of the cores of a trial, where points differ in them."""
+
+
 def identify(
-    own: Mapping[str, Any], settings: SweepSettings, seed: int, curve_samples: int
+    own: Mapping[str, Any],
+    settings: SweepSettings,
+    seed: int,
+    curve_samples: int,
+    *,
+    widths_differ: bool = False,
 ) -> dict[str, Any]:
-    """The identity that all runs of a folder share, as plain data; `own`: the workload's part."""
+    """The identity that all runs of a folder share, as plain data; `own`: the workload's part.
+
+    Where points differ in width, the width of each is part of its signature.
+    """
     fields = dataclasses.asdict(settings)
+    if widths_differ:
+        fields["cores_per_trial"] = OF_EACH_POINT
     return {
         **own,
         "seed": seed,

@@ -36,6 +36,7 @@ from sweeper.signature import decode, encode
 from sweeper.stats.comparison import plural
 from sweeper.store.asked import AskedTrials, asked_trials, unasked_trials
 from sweeper.store.database import Store
+from sweeper.store.details import StoredTrials, note_of_raised
 from sweeper.store.flags import flags
 from sweeper.store.paths import Paths
 from sweeper.store.rows import is_apart, read_metrics, read_names
@@ -124,7 +125,7 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
         *store.notes(),
         *_apart(store, steps),
         *([] if everything else _unasked(unasked, asked)),
-        *(_unmeasured(points, metrics) if of_program else []),
+        *(_unmeasured(points, metrics) + note_of_raised(store) if of_program else []),
         *_modes([steps[place] for place in dict.fromkeys(a.id for a in asked) if place in steps]),
     ]
     told = [settings[one.id] for one in asked]
@@ -161,6 +162,7 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
         groups=[one.group for one in asked],
         compare_by=compare_by,
         asks=_asks(asked, numbers) if compare_by else None,
+        records=[StoredTrials(store.path, one.id, one.budget) for one in asked],
         earlier=len(unasked) if everything else 0,
         usage=[[usage_of(trial, used) for trial in kept] for kept in kept_trials] if used else None,
         metrics=metrics if of_program else (*CLASSIC, *metrics),

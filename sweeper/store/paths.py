@@ -115,9 +115,9 @@ class Paths:
         """The curves of a point's trials with this budget."""
         return self.points / str(point_id) / f"curves{_suffix(budget)}.npz"
 
-    def trial(self, point_id: int, number: int) -> Path:
-        """A trial's own folder."""
-        return self.points / str(point_id) / f"{TRIAL}s" / str(number)
+    def trial(self, point_id: int, number: int, budget: int | None = None) -> Path:
+        """A trial's own folder; of a program each budget has its own."""
+        return self.points / str(point_id) / f"{TRIAL}s" / f"{number}{_suffix(budget)}"
 
     def model(self, point_id: int, number: int, budget: int | None = None) -> Path:
         """A trial's weights: a `state_dict`.  Each budget has its own."""

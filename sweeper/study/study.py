@@ -261,6 +261,7 @@ class Study:
             after=self._after(state),
             most_cores=self._most_cores if tuning else None,
             together=self._pack if self._planner.in_packs(step) else None,
+            width=point.width,
         )
 
     def _work_again(self, job: Job, numbers: tuple[int, ...]) -> Work:
@@ -277,6 +278,7 @@ class Study:
             after=self._after(state),
             most_cores=self._most_cores if job.kind == "tuning" else None,
             together=1,
+            width=job.width,
         )
 
     def _after(self, state: PointState) -> float | None:

@@ -143,14 +143,14 @@ class OpenProblem:
             "metrics": [dataclasses.asdict(metric) for metric in self._spec.metrics],
         }
 
-    @property
-    def versions(self) -> Mapping[str, str]:
-        """See `OpenWorkload`."""
+    def versions(self, numerics: int) -> Mapping[str, str]:
+        """See `OpenWorkload`; `MKL_CBWR` is empty where it is what workers have by default."""
+        setting, usual = os.environ.get("MKL_CBWR", ""), environment_of(numerics).get("MKL_CBWR")
         return {
             "processor": processor(),
             "torch": importlib.metadata.version("torch"),
             "libraries": self._spec.libraries,
-            "MKL_CBWR": os.environ.get("MKL_CBWR", ""),
+            "MKL_CBWR": "" if setting == usual else setting,
         }
 
     @property
@@ -212,8 +212,10 @@ class OpenProblem:
         curve_samples: int,
         save_models: bool,
         allow_changed_code: bool,
+        devices: int = 0,
     ) -> Target:
         """See `OpenWorkload`."""
+        del devices
         context = TrainContext(
             problem=self._spec.ref,
             sources=tuple((source.path, source.sha256) for source in self._spec.sources),
@@ -230,11 +232,11 @@ class OpenProblem:
         )
         return Target(EXECUTE, context, self._fd, PRELOAD, environment_of(numerics))
 
-    def in_this_process(self, target: Target) -> contextlib.AbstractContextManager[None]:
+    def in_this_process(self, numerics: int) -> contextlib.AbstractContextManager[None]:
         """See `OpenWorkload`."""
         from sweeper.train.inline import as_worker  # the only import of torch
 
-        return as_worker(target.environment)
+        return as_worker(environment_of(numerics))
 
     def take_fingerprints(self, points: Sequence[tuple[str, str]]) -> Sequence[str | None]:
         """See `OpenWorkload`."""

@@ -25,9 +25,18 @@ from sweeper.files import last_lines, open_standard_streams
 from sweeper.records import PRINTED, Died, Failure, Message, Result, Start, Target
 from sweeper.run.backends import Capabilities
 from sweeper.run.channel import Channel
+from sweeper.run.devices import environment_of
 from sweeper.run.server import ForkServer, ServerGoneError
 from sweeper.run.signals import Interrupts
-from sweeper.run.worker import FIXED_ENVIRONMENT, Setup, Unfit, command, prints_to, starting_folder
+from sweeper.run.worker import (
+    FIXED_ENVIRONMENT,
+    Bound,
+    Setup,
+    Unfit,
+    command,
+    prints_to,
+    starting_folder,
+)
 
 StartMethod = Literal["forkserver", "spawn"]
 
@@ -168,6 +177,8 @@ class LocalBackend:
         self._logs = logs
         self._start_method = start_method or default_start_method()
         self._workers: dict[int, LocalProcess] = {}
+        self._owned: dict[int, tuple[tuple[int, ...], tuple[str, ...]]] = {}
+        """The cores and the devices of each worker."""
         self._selector = selectors.DefaultSelector()
         """The data of each key is the slot of the worker's channel or status pipe."""
         self._interrupts: Interrupts | None = None
@@ -181,10 +192,7 @@ class LocalBackend:
     def start(self, starts: Sequence[Start]) -> None:
         """See `Backend`."""
         for start in starts:
-            worker = self._workers.get(start.slot)
-            if worker is None:
-                worker = self._workers[start.slot] = self._make_worker(start.slot)
-            worker.channel.put(start.job)
+            self._worker_for(start).channel.put(start.job)
         for slot in {start.slot for start in starts}:
             self._flush(slot)
 
@@ -261,15 +269,40 @@ class LocalBackend:
     def _log(self, slot: int) -> Path:
         return self._logs / f"worker-{slot}.log"
 
-    def _make_worker(self, slot: int) -> LocalProcess:
+    def _worker_for(self, start: Start) -> LocalProcess:
+        """The slot's worker, on the cores and with the devices of this start.
+
+        Devices are visible from a process's beginning on, so other ones need another process.
+        """
+        slot = start.slot
+        cores = self._slots[slot]
+        for other in start.others:
+            cores += self._slots[other]
+        worker, owned = self._workers.get(slot), self._owned.get(slot)
+        if worker is not None and owned is not None and owned[1] != start.devices:
+            worker.kill()
+            self._bury(slot)
+            worker = None
+        if worker is None:
+            worker = self._make_worker(slot, cores, start.devices)
+        elif owned != (cores, start.devices) and self._pinned:
+            worker.channel.put(Bound(cores))
+        self._owned[slot] = cores, start.devices
+        return worker
+
+    def _make_worker(
+        self, slot: int, cores: tuple[int, ...], devices: tuple[str, ...]
+    ) -> LocalProcess:
         setup = Setup.here(
             self._target,
-            cores=self._slots[slot] if self._pinned else (),
+            cores=cores if self._pinned else (),
             log=str(self._log(slot).resolve()),
+            own=environment_of(devices),
         )
         worker = make_process(setup, self._lifeline, self._start_method)
         for file in (worker.channel, worker.status):
             self._selector.register(file, selectors.EVENT_READ, slot)
+        self._workers[slot] = worker
         return worker
 
     def _bury(self, slot: int) -> Failure:

@@ -1,0 +1,73 @@
+"""What a folder has of trials besides their metrics: histories and artifacts, read when needed."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from sweeper.errors import FolderError
+from sweeper.files import explained, unpack_arrays
+
+Array = np.ndarray[Any, Any]
+
+
+class TrialRecords(Protocol):
+    """The records of one point's trials with one budget."""
+
+    def histories(self) -> Mapping[int, Mapping[str, Array]]:
+        """By trial number: arrays by name, each of shape (iterations,).
+
+        Raises:
+            FolderError: the folder is gone or damaged.
+        """
+
+    def artifacts(self) -> Mapping[int, tuple[Path, str]]:
+        """By trial number, where there are any: the file of artifacts and its SHA-256.
+
+        Raises:
+            FolderError: as `histories`.
+        """
+
+
+class Artifacts(Mapping[str, Array]):
+    """The arrays of one trial by name; read, and kept, when the first is asked for.
+
+    Raises:
+        DiskError: the file is gone, or cannot be read.
+        FolderError: it is not the one that the trial wrote.
+    """
+
+    def __init__(self, path: Path, sha256: str) -> None:
+        self.path = path
+        """An `.npz` in the trial's folder."""
+        self.sha256 = sha256
+        """Its checksum, which the trial's outcome has."""
+
+    def __repr__(self) -> str:
+        return f"<Artifacts: {self.path}>"
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    @functools.cached_property
+    def _arrays(self) -> dict[str, Array]:
+        with explained(self.path):
+            data = self.path.read_bytes()
+        found = hashlib.sha256(data).hexdigest()
+        if found != self.sha256:
+            raise FolderError(
+                f"{self.path} is not the file that its trial wrote: its SHA-256 is {found}, and "
+                f"the outcome has {self.sha256}"
+            )
+        return unpack_arrays(data)
