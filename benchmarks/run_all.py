@@ -45,6 +45,7 @@ SECTIONS = {
     "vs_optuna": Section(python="peers"),
     "vs_ray_tune": Section(python="peers"),
     "overhead": Section(python="peers"),
+    "programs": Section(),
     "makespan": Section(),
     "scale": Section(("--plot", str(HERE / "scale.png"))),
     "packing": Section(title="What a pack gains"),

@@ -18,7 +18,7 @@ from sweeper.program.spec import RAISE
 from sweeper.program.workload import ProgramWorkload
 from sweeper.reading import read_problem, read_program
 from sweeper.records import Metric, Params
-from sweeper.renamed import accepts_earlier
+from sweeper.renamed import accepts_earlier, refuses_earlier
 from sweeper.results import SweepResult
 from sweeper.run.backends import DEFAULT
 from sweeper.run.cores import slots
@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from sweeper.search.domain import Domain, UpdatedDomain
 
 
+@refuses_earlier(
+    branches="points share what the setup of a class built, however many agree on its parameters: "
+    "write them as points, Domain(width=[8, 64]) * Domain(head=['a', 'b']), and sweep a class with "
+    "setup(self, width) and run(self, head)"
+)
 @accepts_earlier(module_name="module", param_selector="selector", sweep_cores="cores")
 def sweep(
     module: ModuleType
@@ -47,7 +52,7 @@ def sweep(
     | ProgramWorkload,
     selector: ParamSelector | Domain | UpdatedDomain | list[Params] | Explorer | str | Path,
     cores: Width = 4,
-    hparams: str | HyperparameterSettings = "fast",
+    hparams: str | HyperparameterSettings | None = None,
     folder: str | Path | None = None,
     *,
     trials: int | None = None,
@@ -101,7 +106,7 @@ def sweep(
             is given, it stands for that, too, and is part of the folder's identity, so the default
             never depends on the machine.  Of a program: a function or a name, as `cores_per_trial`.
         hparams: tuning preset (`"fastest"`, `"fast"`, `"slow"`, `"slowest"`; `"ranges-fast"` and
-            so on tune as earlier releases did) or a `HyperparameterSettings`.
+            so on tune as earlier releases did) or a `HyperparameterSettings`; default: `"fast"`.
         folder: where to store everything; default: `out/<problem name>`, or of a program
             `out/<module>.<name>`, of a command `out/<script>`.
         trials: number of trials per point; only with a `Domain`, a list of points, or an
@@ -157,8 +162,8 @@ def sweep(
             before as its result, and the exception is stored with it; a note counts them.
         detach: run the sweep in a process of its own, which goes on when this one, or its terminal,
             has ended, and return a `SweepFolder` as soon as it has begun; it prints into
-            `driver.log` in the folder.  The problem or program must be found by name or file there,
-            and the selector must be made of what a module has.
+            `driver.log` in the folder.  A problem must be found by name or file there, and the
+            selector must be made of what a module has.
         redirect: only with a program: where what a trial prints goes, and what its child processes
             do.  `"trial"`: into `stdout.txt` and `stderr.txt` in the trial's own folder; `"sweep"`:
             into two such files in the sweep's `logs/`; `"both"`; or `"none"`: into the log of its
@@ -260,8 +265,7 @@ def _check_for_program(**given: Any) -> None:
     """
     for name, value in given.items():
         usual = inspect.signature(sweep).parameters[name].default
-        # A command line gives settings instead of their preset's name.
-        if value != usual and not (name == "hparams" and value == get_settings(usual)):
+        if value != usual:
             instead = ": give total_cores= or cores_per_trial=" if name == "cores" else ""
             raise SettingsError(
                 f"{name}={value!r:.80}: it means nothing for a program, which is not tuned and "
@@ -324,7 +328,7 @@ def _read_options(
     *,
     of_program: bool,
     cores: Width,
-    hparams: str | HyperparameterSettings,
+    hparams: str | HyperparameterSettings | None,
     tuning_inits: int | None,
     total_cores: int | None,
     cores_per_trial: Width,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import pickle
 from collections.abc import Mapping
 from types import ModuleType
@@ -22,7 +21,7 @@ def sweep_detached(arguments: Mapping[str, Any]) -> SweepFolder:
         UsageError: an argument cannot be carried to another process.
         BaseException: what `sweep` raised there before the sweep had begun.
     """
-    carried = {**arguments, "module": _name_of(arguments["module"])}
+    carried = {**arguments, "module": _located(arguments["module"])}
     for name, value in carried.items():
         _check_carried(name, value)
     return SweepFolder(detached.start("sweeper.detach:sweep_here", (carried,)))
@@ -35,17 +34,13 @@ def sweep_here(arguments: Mapping[str, Any]) -> None:
     print(sweep(**arguments).summary())  # noqa: T201 - into the log
 
 
-def _name_of(module: Any) -> Any:
-    """What is swept, by the name under which another process finds it.
-
-    What has no such name is carried itself.
-    """
-    if isinstance(module, ModuleType) or (isinstance(module, str) and not is_objective(module)):
+def _located(module: Any) -> Any:
+    """What is swept, as another process finds it; what needs no finding is carried itself."""
+    if is_objective(module):
+        return find_objective(module)
+    if isinstance(module, ModuleType | str):
         ref = find_ref(module)
         return ref.path or ref.module
-    if inspect.isroutine(module) or isinstance(module, type):
-        found = find_objective(module)
-        return f"{found.module.path or found.module.module}:{found.qualified}"
     return module
 
 

@@ -244,12 +244,12 @@ class SweepFolder:
         with Store.read(self._paths.database) as store:
             known = store.meta.get("parameters")
             identity = store.meta.get("identity", {})
-        what = f"{identity.get('workload', 'problem')} {identity.get('problem')}"
         if not isinstance(known, list):
             return
         for name in params:
             if name not in known:
                 takes = f"it took {', '.join(known)}" if known else "it took none by name"
+                what = f"{identity.get('workload', 'problem')} {identity.get('problem')}"
                 raise UsageError(
                     f"{name}={params[name]!r}: {what} had no such parameter "
                     f"when it last ran here{suggestion(str(name), known)}; {takes}. If its code "

@@ -110,7 +110,8 @@ def _ref_to(names: Mapping[str, Any], *, current: bool) -> ModuleRef:
         program = " (typed in, given with -c or on standard input, or in an archive)"
         raise ProblemError(
             f"module {name}{program if is_main else ''} has no file that a worker could import: "
-            "put model, dataset, loss and accuracy_style into a .py file, and give its path"
+            "put model, dataset, loss and accuracy_style into a .py file, and give its path (in a "
+            "notebook, a cell that begins with %%writefile problem.py makes one)"
         )
     spec = names.get("__spec__")
     by_path = not current

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
+from typing import NamedTuple
 
 from sweeper.engine import folder_of, identity_of, point_of
 from sweeper.errors import SelectorError, UsageError
@@ -46,7 +47,7 @@ class PreviewPoint:
 
     @property
     def left(self) -> int:
-        """How many trials would be trained."""
+        """How many trials would be run."""
         return 0 if self.failed else self.trials - self.done
 
     @property
@@ -78,7 +79,7 @@ class Preview:
 
     @property
     def trials(self) -> int:
-        """How many trials would be trained."""
+        """How many trials would be run."""
         return sum(point.left for point in self.added)
 
     @property
@@ -94,14 +95,14 @@ class Preview:
 
     def _cost(self) -> str:
         if not self.added:
-            return "nothing would be trained"
+            return "nothing would be run"
         tuning = f", after tuning {plural(self.tunings, 'point')}" if self.tunings else ""
         time = (
-            "how long it takes is not known before something has been trained here"
+            "how long it takes is not known before something has run here"
             if self.seconds is None
             else f"about {show_duration(self.seconds)} on {plural(self.slots, 'core')}"
         )
-        return f"{plural(self.trials, 'trial')} would be trained{tuning}: {time}"
+        return f"{plural(self.trials, 'trial')} would be run{tuning}: {time}"
 
 
 def preview(workload: Workload, selector: ParamSelector, options: Options) -> Preview:
@@ -122,8 +123,7 @@ def preview(workload: Workload, selector: ParamSelector, options: Options) -> Pr
     try:
         slots = slots_used(options.backend, len(options.slots))
         if not (options.resume and paths.database.exists()):
-            wanted = _ask(workload, opened, selector, options)
-            return _compare(paths.folder, wanted, None, slots)
+            return _compare(paths.folder, _ask(workload, opened, selector, options), None, slots)
         with Store.read(paths.database) as store, store.snapshot():
             options = replace(options, settings=settings_begun(store, options.settings))
             own = opened.identity
@@ -137,8 +137,17 @@ def preview(workload: Workload, selector: ParamSelector, options: Options) -> Pr
         opened.release()
 
 
-Wanted = dict[tuple[str, int | None], tuple[Point, int]]
-"""By signature and budget: the point, and its number of trials."""
+class _Asked(NamedTuple):
+    """A point that is asked for."""
+
+    point: Point
+    trials: int
+    ready: bool
+    """Whether its trials need no tuning, as those of a program."""
+
+
+Wanted = dict[tuple[str, int | None], _Asked]
+"""By signature and budget."""
 
 
 def _ask(
@@ -148,7 +157,8 @@ def _ask(
     caller = Caller(
         selector, functools.partial(point_of, workload, opened, options), Measures(opened.metrics)
     )
-    caller.begin(opened.planner(options.settings, options.seed).tunings)
+    planner = opened.planner(options.settings, options.seed)
+    caller.begin(planner.tunings)
     wanted: Wanted = {}
     count = 0
     while caller.has_more() and (answer := caller.next()) is not None:
@@ -156,8 +166,10 @@ def _ask(
             continue
         point, ask = answer
         key = (point.signature, ask.budget)
-        _, trials = wanted.get(key, (point, 0))
-        wanted[key] = point, trials + ask.trials
+        known = wanted.get(key)
+        ready = planner.first(point, check=False).step.is_tuned if known is None else known.ready
+        trials = ask.trials if known is None else known.trials + ask.trials
+        wanted[key] = _Asked(point, trials, ready)
         count += 1
         if count > selector.most_untold:
             raise SelectorError(
@@ -170,14 +182,14 @@ def _compare(folder: Path, wanted: Wanted, store: Store | None, slots: int) -> P
     """What is wanted, against what the folder has; without a store, it has nothing."""
     if store is None:
         added = [
-            PreviewPoint(point.params, budget, trials, 0, tuned=False, failed=False)
-            for (_, budget), (point, trials) in wanted.items()
+            PreviewPoint(one.point.params, budget, one.trials, 0, tuned=one.ready, failed=False)
+            for (_, budget), one in wanted.items()
         ]
         return Preview(folder, tuple(added), (), (), None, slots)
     known = _Known(store)
     found = [
-        known.point(signature, budget, point.params, trials)
-        for (signature, budget), (point, trials) in wanted.items()
+        known.point(signature, budget, one.point.params, one.trials, ready=one.ready)
+        for (signature, budget), one in wanted.items()
     ]
     added = [point for point in found if point.is_new]
     before: Counter[tuple[str, int | None]] = Counter()
@@ -219,12 +231,18 @@ class _Known:
         self._failed = {signature for signature, place in ids.items() if place in failed}
 
     def point(
-        self, signature: str, budget: int | None, params: Params, trials: int
+        self,
+        signature: str,
+        budget: int | None,
+        params: Params,
+        trials: int,
+        *,
+        ready: bool = False,
     ) -> PreviewPoint:
         """What would become of a point of which so many trials are asked for."""
         stage = trial_stage(budget)
         done = sum((signature, stage, number) in self._ended for number in range(trials))
-        tuned, failed = signature in self._tuned, signature in self._failed
+        tuned, failed = ready or signature in self._tuned, signature in self._failed
         return PreviewPoint(params, budget, trials, done, tuned, failed)
 
     def seconds(self, added: Sequence[PreviewPoint], tunings: int, slots: int) -> float | None:

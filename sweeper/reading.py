@@ -114,8 +114,8 @@ def _place_of_program(ref: ObjectiveRef | Command, backend: str, fd: int) -> Pla
         return _Here(fd)
     module = ref.module
     found = module.module if module.path is None else Path(module.path)
-    prepare(program.PRELOAD, installed_imports(found))
-    return HelperProcess("reading the program", fd, program.PRELOAD, {})
+    prepare(program.PRELOAD, installed_imports(found) if ref.carried is None else ())
+    return HelperProcess("reading the program", fd, program.PRELOAD, program.ENVIRONMENT)
 
 
 def _place(given: ModuleType | str | Path, backend: str, fd: int) -> Place:

@@ -97,6 +97,9 @@ EAGER, PACKED, COMPILED = "plain", "flat", "compiled"
 """The execution modes: one by one by torch itself, in packs, or in packs by a compiled step.  The
 stored values are the names of earlier releases."""
 
+ROOT = "root"
+"""The key, in the payload of a step, of what its replicas share with others (see `Work.root`)."""
+
 UNTRAINED = (CHECK, DESCRIBE, CHOOSE_MODE)
 """The stages that train nothing."""
 
@@ -290,6 +293,9 @@ class Work:
     depends on it."""
     width: int = 1
     """The cores, and compute threads, of each job."""
+    root: str = ""
+    """What its replicas share with others of the same root, so that a worker that has run one has
+    less to do for the next; empty: nothing.  No result depends on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,11 +311,13 @@ class Job:
     expected: float | None = None
     width: int = 1
     """Its cores, and compute threads."""
+    root: str = ""
+    """As `Work.root`."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default of a dataclass with slots takes several times as long, for every job.
         values = (self.id, self.point, self.kind, self.stage, self.numbers, self.payload)
-        return Job, (*values, self.expected, self.width)
+        return Job, (*values, self.expected, self.width, self.root)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Accepts arguments by the names that they had in older tools, with a warning."""
+"""Arguments by the names that they had in older tools: accepted with a warning, or refused."""
 
 from __future__ import annotations
 
@@ -32,5 +32,23 @@ def accepts_earlier(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
             return function(*args, **kwargs)
 
         return accepting
+
+    return decorate
+
+
+def refuses_earlier(**instead: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorator: refuses arguments of older tools that nothing here stands for.
+
+    The function raises `UsageError` with what to write instead, by argument.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def refusing(*args: P.args, **kwargs: P.kwargs) -> R:
+            for name in instead.keys() & kwargs.keys():
+                raise UsageError(f"{name}={kwargs[name]!r:.80}: {instead[name]}")
+            return function(*args, **kwargs)
+
+        return refusing
 
     return decorate

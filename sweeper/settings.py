@@ -246,12 +246,14 @@ PRESETS: Mapping[str, HyperparameterSettings] = {
 """By name; `ranges-fast` and so on are what `fast` and so on meant in earlier releases."""
 
 
-def get_settings(hparams: str | HyperparameterSettings) -> HyperparameterSettings:
-    """The settings of a preset, or the settings given.
+def get_settings(hparams: str | HyperparameterSettings | None) -> HyperparameterSettings:
+    """The settings of a preset, or the settings given; None: those of `"fast"`.
 
     Raises:
         SettingsError: neither a preset's name nor settings.
     """
+    if hparams is None:
+        return PRESETS["fast"]
     if isinstance(hparams, HyperparameterSettings):
         return hparams
     if isinstance(hparams, str) and hparams in PRESETS:

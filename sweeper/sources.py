@@ -35,13 +35,22 @@ def read_sources(module: ModuleType, imported: Iterable[str] = ()) -> tuple[Sour
     computed name cannot be read off the files.
     """
     own = Path(str(module.__file__)).resolve()
-    search = _Search(own, module)
+    search = _Search(module)
     search.go_on()
     for name in imported:
         search.see(name)
     search.go_on()
     files = search.files[:MOST_FILES]
     return tuple(sorted((read_source(path, own.parent) for path in files), key=lambda it: it.label))
+
+
+def read_imported(names: Iterable[str], folder: Path) -> tuple[Source, ...]:
+    """The files of modules, and of those that they import, labelled by the path from `folder`."""
+    search = _Search(None)
+    for name in names:
+        search.see(name)
+    search.go_on()
+    return tuple(read_source(path, folder) for path in search.files[:MOST_FILES])
 
 
 def read_source(path: Path, folder: Path) -> Source:
@@ -95,11 +104,15 @@ def check_sources(files: Iterable[tuple[str, str]]) -> None:
 class _Search:
     """Follows imports from file to file without running them."""
 
-    def __init__(self, own: Path, module: ModuleType) -> None:
+    def __init__(self, module: ModuleType | None) -> None:
+        """`module` is the problem's; None: it has no file."""
         self._installed = _installed_folders()
-        self._own = _package_folder(own, module.__package__ or "")
-        self._files: dict[Path, str] = {own: module.__package__ or ""}
+        self._own: str | None = None
+        self._files: dict[Path, str] = {}
         """Files in the order in which they were found, each with its package."""
+        if module is not None:
+            own, package = Path(str(module.__file__)).resolve(), module.__package__ or ""
+            self._own, self._files[own] = _package_folder(own, package), package
         self._read = 0
         self._seen: set[str] = set()
 
@@ -135,7 +148,7 @@ class _Search:
             self._files[path] = name if is_package else name.rpartition(".")[0]
 
     def _is_own(self, path: str) -> bool:
-        if path.startswith(self._own):
+        if self._own is not None and path.startswith(self._own):
             return True
         return not path.startswith(self._installed) and not _SITE.search(path)
 

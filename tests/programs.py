@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_info
 
 
 def number(x):
@@ -24,6 +25,16 @@ def named(x, shift=0.0):
 def drifting(x):
     """More of `acc` and of `loss` with x, and a little noise."""
     return {"note": 1.0, "acc": x + random.random() / 10, "loss": x + random.random() / 10}
+
+
+def noisy(x, shift):
+    return {"acc": x + shift + random.gauss(0, 0.1)}
+
+
+def threads(x):
+    found = {one["num_threads"] for one in threadpool_info()}
+    named = {name: int(os.environ[f"{name}_NUM_THREADS"]) for name in ("OMP", "OPENBLAS")}
+    return {"loaded": found.pop() if len(found) == 1 else math.nan, **named}
 
 
 def differs(x):
@@ -140,7 +151,3 @@ def as_many_as_its_number(x, trial):
 
 def positional(x, /):
     return x
-
-
-def make_closure():
-    return lambda x: x

@@ -5,16 +5,25 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import sweeper
 from simulation import outcome, trials
+from sweeper import cli
 from sweeper.errors import BackendError, SettingsError
-from sweeper.records import Died, Failure, Result
+from sweeper.records import Died, Failure, Job, Outcome, Recorded, Result, Start, Target
+from sweeper.run.backends.local import LocalBackend
 from sweeper.run.dealing import DevicePool
 from sweeper.run.devices import FILE, Devices, DeviceWatch, probe, read_bytes, read_devices
+from sweeper.run.dispatch import dispatch
 from sweeper.run.scheduler import Scheduler
+from sweeper.run.signals import Interrupts
+from sweeper.search import FixedSweep
+from sweeper.study import Study
+from sweeper.testing.toy import ToyBackend, ToyPlan
+from sweeper.testing.toy import point_of as toy_point
 
 GPUS = """\
 0, GPU-aaa, 20000, 24576
@@ -171,6 +180,14 @@ def test_a_slot_gets_the_devices_that_it_had_so_that_its_worker_stays() -> None:
     assert dealt(scheduler.starts()) == [(0, ("a",)), (1, ("b",))]
 
 
+def test_a_slot_gets_what_it_had_though_another_comes_first() -> None:
+    pool = DevicePool(["a", "b"])
+    assert (pool.take(0), pool.take(1)) == (("a",), ("b",))
+    for one in "ab":
+        pool.give_back([one])
+    assert pool.take(1) == ("b",)
+
+
 def test_the_devices_of_a_dead_worker_are_free_again() -> None:
     scheduler = Scheduler(2, devices=DevicePool(["a"]))
     scheduler.add([trials(0, 9)])
@@ -215,11 +232,70 @@ def test_it_is_an_error_only_once_no_trial_has_a_device(gpus) -> None:
         looking.look(107.0, queued=1)
 
 
+class Filling(ToyBackend):
+    """Workers beside which somebody else frees a device's memory, some seconds after the start."""
+
+    file: Path
+
+    def wait(self, timeout, interrupts):
+        if self.ticks == 3:
+            self.file.write_text(GPUS)
+        return super().wait(timeout, interrupts)
+
+
+def test_a_sweep_waits_until_a_device_has_room(gpus) -> None:
+    gpus.write_text(GPUS.replace("20000", "30"))
+    looking, pool, _ = watch(device_wait=10)
+    backend = Filling()
+    backend.file = gpus
+    study = Study(
+        FixedSweep([((1,), 3)]), ToyPlan(), toy_point, most_cores=4, slots=2, recorded=Recorded()
+    )
+    study.begin()
+    scheduler = Scheduler(2, devices=pool)
+    undisturbed = SimpleNamespace(signal=None)
+    clocks = (backend.clock, backend.clock)
+    for events in dispatch(study, scheduler, backend, undisturbed, *clocks, looking):
+        study.tell(events)
+    study.check_stalled()
+    assert study.progress().trials_done == 3
+    assert backend.ticks > 3
+
+
 def test_nothing_is_waited_for_where_nothing_is_queued(gpus) -> None:
     gpus.write_text("0, GPU-aaa, 1, 24576\n1, GPU-bbb, 1, 24576\n")
     looking, _, _ = watch(device_wait=0)
     looking.look(0.0, queued=0)
     assert not looking.waiting
+
+
+# -- workers --------------------------------------------------------------------------------------
+
+
+def tell(_context, _fd, job):
+    """What a worker sees."""
+    seen = float("abc".index(os.environ["CUDA_VISIBLE_DEVICES"][-1]))
+    yield Outcome(
+        job.point, job.stage, job.numbers[0], 0.0, 1.0, {"seen": seen, "pid": os.getpid()}
+    )
+
+
+def test_a_worker_whose_devices_change_is_replaced(tmp_path) -> None:
+    target = Target("test_devices:tell")
+    backend = LocalBackend([()], pinned=False, target=target, logs=tmp_path)
+    found = []
+    try:
+        with Interrupts() as interrupts:
+            for number, device in enumerate("aabb"):
+                job = Job(number, "p", "trial", "trial", (number,))
+                backend.start([Start(job, 0, devices=(f"GPU-{device}",))])
+                (message,) = backend.wait(100.0, interrupts)
+                found.append(message.outcome.metrics)
+    finally:
+        backend.close()
+    assert [one["seen"] for one in found] == [0.0, 0.0, 1.0, 1.0]
+    pids = [one["pid"] for one in found]
+    assert (pids[0] == pids[1], pids[1] == pids[2], pids[2] == pids[3]) == (True, False, True)
 
 
 # -- sweeps ---------------------------------------------------------------------------------------
@@ -253,6 +329,25 @@ def test_a_sweep_without_room_on_any_device_ends_and_can_go_on(gpus, tmp_path) -
     gpus.write_text("0, GPU-aaa, 5000, 24576\n")
     results = run(tmp_path, devices=1, min_free_memory="1 GiB", device_wait=0)
     assert len(results.to_dataframe()) == 8
+
+
+def test_the_command_line_deals_out_devices_and_widths(gpus, tmp_path) -> None:
+    module = tmp_path / "seen.py"
+    module.write_text(
+        "import os\n"
+        "def objective(w, *, trial):\n"
+        "    seen = os.environ['CUDA_VISIBLE_DEVICES'] == 'GPU-ccc'\n"
+        "    return {'cores': trial.cores, 'seen': seen}\n"
+    )
+    told = (
+        "--grid w=1 --trials 1 --devices cuda:2 --cores-per-trial w --min-free-memory 2GiB --quiet"
+    )
+    arguments = ["run", f"{module}:objective", *told.split(), "--folder", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as ended:
+        cli.run_and_exit(arguments)
+    assert ended.value.code == 0
+    frame = sweeper.load(tmp_path / "out").to_dataframe()
+    assert (list(frame["cores"]), list(frame["seen"])) == ([1.0], [1.0])
 
 
 def test_what_has_no_worker_processes_or_is_a_problem_has_no_devices(gpus, tmp_path) -> None:

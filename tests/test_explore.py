@@ -271,7 +271,7 @@ def test_a_dry_run_says_what_is_added_kept_and_dropped_and_changes_nothing(tmp_p
     said = str(found).splitlines()
     assert said[:2] == ["add  hidden=4: 2 of 5 trials done", "add  hidden=5: 0 of 1 trial done"]
     assert said[-2].endswith(": 3 to add, 1 to keep, 1 to drop")
-    assert said[-1].startswith("4 trials would be trained, after tuning 2 points: about ")
+    assert said[-1].startswith("4 trials would be run, after tuning 2 points: about ")
 
 
 def test_its_time_is_that_of_the_mean_trial_and_tuning(tmp_path):
@@ -291,7 +291,7 @@ def test_nothing_to_do_and_nothing_known_are_said(tmp_path):
     assert not (tmp_path / "none").exists()
     run(tmp_path, sweeper.FixedSweep([({"hidden": 2}, 1)]))
     same = dry(tmp_path, sweeper.FixedSweep([({"hidden": 2}, 1)]))
-    assert str(same).endswith("1 to keep, 0 to drop\nnothing would be trained")
+    assert str(same).endswith("1 to keep, 0 to drop\nnothing would be run")
     anew = dry(tmp_path, sweeper.FixedSweep([({"hidden": 2}, 1)]), resume=False)
     assert len(anew.added) == 1
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import random
 import re
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import threadpoolctl
 import torch
 
 import programs
@@ -102,8 +104,7 @@ def test_parameters_that_do_not_fit_are_refused(tmp_path, params, said):
     ("objective", "said"),
     [
         (programs.Kind, "is a class"),
-        (programs.make_closure(), "put it into a module"),
-        (programs.Kind.__call__, "cannot be imported by name|put it into a module"),
+        (programs.Kind.__call__, "cannot be given by name"),
         ("programs:missing", "has no missing"),
         ("programs:nam", "did you mean named"),
         ("programs:Kind", "give a function"),
@@ -123,6 +124,7 @@ def test_what_is_no_objective_is_refused_in_words(tmp_path, objective, said):
     [
         ("cores", 2),
         ("hparams", "slow"),
+        ("hparams", "fast"),  # the default, but given
         ("tuning_inits", 3),
         ("save_models", "none"),
         ("checkpoint_every", 1.0),
@@ -159,6 +161,16 @@ def test_another_seed_gives_other_numbers(tmp_path):
     one = run(programs.drawn, tmp_path / "one")
     other = run(programs.drawn, tmp_path / "other", seed=1)
     assert one[0].metrics["python"][0] != other[0].metrics["python"][0]
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_numeric_libraries_have_the_threads_of_a_trial(tmp_path, cores, monkeypatch):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
+    info = threadpoolctl.threadpool_info()
+    results = run(programs.threads, tmp_path, [{"x": 1}], 1, cores_per_trial=cores)
+    assert {results.values(name)[0][0] for name in ("loaded", "OMP", "OPENBLAS")} == {cores}
+    assert threadpoolctl.threadpool_info() == info
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "7"
 
 
 def test_a_seed_fits_every_library(tmp_path):
@@ -207,12 +219,6 @@ def test_a_script_sweeps_a_function_of_its_own(tmp_path):
     process = python(str(script), stdout=subprocess.PIPE, cwd=tmp_path)
     assert process.communicate()[0].strip() == "{'x': 5} 0.0"
     assert process.returncode == 0
-
-
-def test_a_function_that_was_typed_in_is_refused(tmp_path):
-    code = "import sweeper\ndef f(x): return x\nsweeper.sweep(f, [{'x': 1}], trials=1)"
-    process = python("-c", code, stderr=subprocess.PIPE, cwd=tmp_path)
-    assert "put it into a .py file" in process.communicate()[1]
 
 
 # -- failures, kills, resume -----------------------------------------------------------------------
@@ -291,7 +297,7 @@ def test_edited_code_is_refused_unless_it_is_allowed(tmp_path):
 
 def test_a_folder_belongs_to_one_program(tmp_path):
     run(programs.number, tmp_path)
-    with pytest.raises(FolderError, match=r"problem is 'programs.number' in the folder"):
+    with pytest.raises(FolderError, match=r"program is 'programs.number' in the folder"):
         run(programs.named, tmp_path)
 
 
@@ -405,6 +411,23 @@ def test_status_names_the_program_and_its_best_point(tmp_path):
 def test_wrong_metrics_are_refused(given, said):
     with pytest.raises(SettingsError, match=re.escape(said)):
         read_metrics(given)
+
+
+def test_effects_of_a_program_go_by_its_trials(tmp_path):
+    points = [{"x": x, "shift": shift} for x in (1, 2, 3) for shift in (0.0, 0.1, 0.2, 0.3)]
+    results = run(programs.noisy, tmp_path / "out", points, 3, metrics=ACC)
+    effects = results.effects()
+    assert "12 points, 3 trials each; compared with what varies between trials;" in str(effects)
+    assert [one.name for one in effects.effects] == ["x", "shift", "x × shift", "seed"]
+    assert "tun" not in f"{effects}{results.summary()}{results.compare()}"
+    once = run(programs.noisy, tmp_path / "once", points, 1, metrics=ACC).effects()
+    assert "1 trial each; compared with what is left of points;" in str(once)
+    assert once.effects[-1].name == "what is left of points (pairs too), and seed"
+    lost = run(
+        programs.gaps, tmp_path / "lost", [{"x": 1}, {"x": 2}], 5, metrics={"loss": "minimize"}
+    )
+    assert "4 trials without a number left out" in lost.effects().caveats
+    assert "4 trials without a number left out" in lost.compare().caveats
 
 
 def test_metrics_may_have_bounds(tmp_path):
@@ -629,6 +652,9 @@ def test_run_compare_and_effects_from_the_shell(tmp_path):
     assert "★ x=3 reached" in swept
     assert "What can be said in loss" in command("compare", tmp_path, "--metric", "loss")
     assert "★ x=3 reached" in command("compare", tmp_path)
+    effects = command("effects", tmp_path)
+    assert "4 trials each; compared with what varies between trials; 95 %" in effects
+    assert "tun" not in effects
     best_first = command("show", tmp_path, "--sort", "loss", "--top", "1")
     assert "x=1" in best_first.splitlines()[3]
 
@@ -639,7 +665,7 @@ def test_run_compare_and_effects_from_the_shell(tmp_path):
         (["programs:named", "--grid", "y=1"], "no parameter 'y'"),
         (["programs:named"], "nothing says what to try"),
         (["programs:named", "--grid", "x=1", "--metric", "acc:up"], "'up' is no direction"),
-        (["programs:named", "--grid", "x=1", "--hparams", "slow"], "means nothing for a program"),
+        (["programs:named", "--grid", "x=1", "--hparams", "fast"], "means nothing for a program"),
         (["programs:named", "--grid", "x=1", "--race"], "give --selector race --option metric="),
         (["blobs", "--grid", "hidden=2", "--metric", "f1:max"], "--metric goes with a program"),
     ],
@@ -651,4 +677,4 @@ def test_wrong_command_lines_are_refused(tmp_path, arguments, said):
 
 def test_a_dry_run_of_a_program(tmp_path):
     given = ("run", "programs:named", "--grid", "x=1,2", "--trials", "3", "--folder", tmp_path)
-    assert "6 trials would be trained" in command(*given, "--dry-run", "--backend", "inline")
+    assert "6 trials would be run: how long" in command(*given, "--dry-run", "--backend", "inline")

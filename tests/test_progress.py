@@ -34,7 +34,7 @@ HALF = Progress(
 
 def test_a_line_says_how_far_it_is():
     line = describe(HALF)
-    for part in ("trials 10/40", "1 tuning, 2 training, 3 done of 11", "about 12 min left"):
+    for part in ("trials 10/40", "1 tuning, 2 running, 3 done of 11", "about 12 min left"):
         assert part in line
     assert "hidden=8 name=ared 0.9123" in line
     assert "failed: 1 points, 2 trials" in line

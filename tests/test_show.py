@@ -254,7 +254,7 @@ def test_status_says_what_is_known():
     assert fields["settings"] == "fast, cycles=1"
     assert fields["seed"] == "3"
     assert fields["driven"] == "by process 7 on box"
-    assert fields["points"] == "6: 1 tuning, 2 training, 3 done"
+    assert fields["points"] == "6: 1 tuning, 2 running, 3 done"
     assert fields["trials"] == "9 of 24 done, 1 of them failed"
     assert fields["began"].endswith("(10 min ago)")
     assert "9 min ago" in fields["last"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pickle
 import pty
 import select
 import signal
@@ -22,8 +23,10 @@ import handled
 import programs
 import sweeper
 from sweeper import cli
+from sweeper.detach import _located
 from sweeper.errors import FolderError, ParamError, StillRunningError, UsageError
 from sweeper.locking import Holder, folder_lock, read_lock
+from sweeper.program.objective import find_objective, is_objective, load_objective
 from sweeper.run import stopping
 from sweeper.store.paths import Paths
 from sweeping import HERE, outcomes, python
@@ -172,6 +175,15 @@ def test_errors_before_the_start_are_raised_where_it_was_called(tmp_path):
     with pytest.raises(UsageError, match=r"selector=.*cannot be carried to another process"):
         detached([{"x": lambda: 1}])
     assert not (tmp_path / "f/driver.log").exists()
+
+
+def test_what_is_swept_is_carried_as_another_process_finds_it():
+    (number,) = (pickle.loads(pickle.dumps(_located(given))) for given in (programs.number,))
+    assert number == find_objective("programs:number") == find_objective(number)
+    assert is_objective(number)
+    double = pickle.loads(pickle.dumps(_located(lambda x: 2 * x)))
+    assert load_objective(double)[1](3) == 6
+    assert _located(programs) == "programs" == _located("programs")
 
 
 def test_what_only_the_main_script_has_is_refused_with_words(tmp_path):

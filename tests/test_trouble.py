@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import pytest
 import programs_trouble
 import sweeper
 from sweeper.results import SweepResult
-from test_program import Asks
+from sweeping import python
+from test_program import Asks, run
 
 OUTCOMES = {
     # -- what it gives
@@ -169,3 +171,24 @@ def test_what_hangs_and_what_never_ends_are_ended_after_their_time(tmp_path, obj
         trial_timeout=0.2,
     )
     assert "exceeded its time (trial_timeout=0.2)" in results.failures[0].message
+
+
+def test_a_trial_in_this_process_changes_no_folder_for_the_others(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results = run(programs_trouble.objective, "out", [{"case": "changes folder"}], 1)
+    assert not results.failures
+    assert Path.cwd() == tmp_path
+    assert (tmp_path / "out" / "points" / "0" / "results.npz").is_file()
+
+
+def test_a_sweep_leaves_the_random_generator_alone(tmp_path):
+    """Also where it is the first in its process, and imports rich."""
+    script = (
+        "import random, sweeper, programs\n"
+        "random.seed(1)\n"
+        "expected = random.getstate()\n"
+        "sweeper.sweep(programs.drawn, [{'x': 1}], trials=1, progress=False,\n"
+        f"              folder={str(tmp_path)!r}, backend='inline')\n"
+        "print(random.getstate() == expected)"
+    )
+    assert python("-c", script, stdout=subprocess.PIPE).communicate()[0] == "True\n"

@@ -22,12 +22,21 @@ from sweeper.cli.command import Metrics, read_metrics
 from sweeper.cli.common import (
     FAILED,
     Command,
-    CoresPerTrial,
     TotalCores,
     print_results,
     say,
 )
 from sweeper.cli.manual import how_to_add
+from sweeper.cli.resources import (
+    Devices,
+    DevicesPerTrial,
+    DeviceWait,
+    MinFreeMemory,
+    PerDevice,
+    Width,
+    read_devices,
+    read_width,
+)
 from sweeper.cli.steer import how_to_steer
 from sweeper.errors import SettingsError, UsageError, suggestion
 from sweeper.files import current_folder
@@ -139,7 +148,12 @@ def run(
         ),
     ] = None,
     total_cores: TotalCores = None,
-    cores_per_trial: CoresPerTrial = 1,
+    cores_per_trial: Width = "1",
+    devices: Devices = None,
+    per_device: PerDevice = 1,
+    devices_per_trial: DevicesPerTrial = 1,
+    min_free_memory: MinFreeMemory = None,
+    device_wait: DeviceWait = 60.0,
     pack: Annotated[
         str,
         typer.Option(
@@ -197,9 +211,12 @@ def run(
         ),
     ] = RAISE,
     hparams: Annotated[
-        str,
-        typer.Option(metavar="PRESET", help="Tuning effort: fastest, fast, slow or slowest."),
-    ] = "fast",
+        str | None,
+        typer.Option(
+            metavar="PRESET",
+            help="Tuning effort: fastest, fast, slow or slowest [default: fast].",
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Change one field of the preset."),
@@ -207,7 +224,7 @@ def run(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Show what would be trained and how long it takes; train nothing."
+            "--dry-run", help="Show what would be run and how long it takes; run nothing."
         ),
     ] = False,
     folder: Annotated[
@@ -343,7 +360,12 @@ def run(
             "cores": cores,
             "tuning_inits": tuning_inits,
             "total_cores": total_cores,
-            "cores_per_trial": cores_per_trial,
+            "cores_per_trial": read_width(cores_per_trial),
+            "devices": read_devices(devices),
+            "per_device": per_device,
+            "devices_per_trial": devices_per_trial,
+            "min_free_memory": min_free_memory,
+            "device_wait": device_wait,
             "pack": int(pack) if pack.isdecimal() and len(pack) < 10 else pack,
             "max_tries": max_tries,
             "stop_after_failures": stop_after_failures,
@@ -378,7 +400,7 @@ class Run:
     selector: str | None
     options: tuple[str, ...]
     seed: int
-    hparams: str
+    hparams: str | None
     fields: tuple[str, ...]
     metrics: Metrics
     """Of a program."""
@@ -574,7 +596,10 @@ def _read_stop_when(written: Sequence[str], minutes: float | None) -> StopWhen:
     return StopWhen.read({**limits, "hours": minutes / 60})
 
 
-def _read_settings(preset: str, written: Sequence[str]) -> HyperparameterSettings:
+def _read_settings(preset: str | None, written: Sequence[str]) -> HyperparameterSettings | None:
+    """The settings of --hparams and --set; None: neither is given."""
+    if preset is None and not written:
+        return None
     settings = get_settings(preset)
     known = [field.name for field in dataclasses.fields(settings)]
     changes = read_named("--set", written)

@@ -34,10 +34,11 @@ class Command:
     """An executable to sweep as it is: each trial is one run of it.
 
     Where an argument has a parameter in braces, as in `"{lr}"`, it is replaced by the parameter's
-    value.  Where none has, all parameters are appended as `--name value`: True as `--name` alone,
-    False and None not at all, a list as several values.  In every case the environment has them
-    (`SWEEPER_PARAM_LR`).  `{seed}`, `{trial}` (its number), `{folder}` (its own), `{cores}` and
-    `{budget}` are replaced, too; `{{` and `}}` are braces.
+    value.  Where none has, all parameters are appended as `--name value` (`--name=value` if the
+    value begins with `-`): True as `--name` alone, False and None not at all, a list as several
+    values.  In every case the environment has them (`SWEEPER_PARAM_LR`).  `{seed}`, `{trial}` (its
+    number), `{folder}` (its own), `{cores}` and `{budget}` are replaced, too; `{{` and `}}` are
+    braces.
 
     Raises:
         UsageError: `argv` is no list of texts, or has a brace that begins no placeholder.
@@ -260,8 +261,11 @@ def _option(name: str, value: Any) -> list[str]:
         return []
     if value is True:
         return [f"--{name}"]
-    values = value if isinstance(value, list | tuple) else [value]
-    return [f"--{name}", *(_text(name, each) for each in values)]
+    if isinstance(value, list | tuple):
+        return [f"--{name}", *(_text(name, each) for each in value)]
+    text = _text(name, value)
+    # Alone, -1e-05 or -x would be read as an option.
+    return [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
 
 
 def _text(name: str, value: Any) -> str:

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 
 from sweeper.program.job import close
+from sweeper.program.prepare import THREADS, restore_threads
 from sweeper.program.random_state import read_random, restore_random
 
 
 @contextlib.contextmanager
 def own_generators() -> Iterator[None]:
-    """Restore the global generators of Python, numpy and torch, and torch's threads, on exit."""
+    """Restore the global generators of Python, numpy and torch, and all threads, on exit."""
     torch = sys.modules.get("torch")
     states, threads = read_random(), torch and torch.get_num_threads()
+    variables = {name: os.environ.get(name) for name in THREADS}
     try:
         yield
     finally:
+        restore_threads()
+        for name, value in variables.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
         restore_random(states)
         if torch and threads:
             torch.set_num_threads(threads)

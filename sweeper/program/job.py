@@ -7,7 +7,6 @@ import hashlib
 import inspect
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -23,14 +22,16 @@ from sweeper.failures import describe
 from sweeper.files import pack_arrays
 from sweeper.program import usage
 from sweeper.program.artifacts import save_artifacts, split
+from sweeper.program.branches import branch, forget_roots
+from sweeper.program.carried import unpack
 from sweeper.program.checkpoints import Checkpoints
 from sweeper.program.command import Command
 from sweeper.program.iterations import iterate
 from sweeper.program.metrics import read_values
 from sweeper.program.objective import ObjectiveRef, find_in, load_objective
+from sweeper.program.prepare import prepare
 from sweeper.program.process import CommandFailed, run_command
 from sweeper.program.profiling import profiled
-from sweeper.program.random_state import seed_random
 from sweeper.program.redirect import NONE, Printed, redirected
 from sweeper.program.spec import RECORD, ProgramContext
 from sweeper.program.trial import Trial, in_arrays, last_values
@@ -48,48 +49,55 @@ def execute(context: ProgramContext, fd: int | None, job: Job) -> Iterator[Outco
     redirect = NONE if isinstance(context.ref, Command) else context.redirect
     for number in job.numbers:
         started, own = time.time(), os.getpid()
-        outcome = Outcome(job.point, job.stage, number, started, started)
+        result: Result = {}, b"", {}
+        failure = None
         printed, meter = Printed(), Meter()
         try:
-            with redirected(redirect, _folder(context, job, number), shared) as printed:
-                metrics, history, texts = _run(context, job, number)
-            outcome = replace(outcome, metrics=metrics, arrays=pack_arrays(history), info=texts)
+            with redirected(redirect, Path(_folder(context, job, number)), shared) as printed:
+                result = _run(context, job, number)
         except KeyboardInterrupt:
             raise
         except CommandFailed as error:
-            outcome = replace(outcome, failure=error.failure)
+            failure = error.failure
         except BaseException as error:  # noqa: BLE001 - one that calls sys.exit fails, too
             failure = describe(error)
             failure = replace(failure, detail=failure.detail + printed.end())
-            outcome = replace(outcome, failure=failure)
         if os.getpid() != own:  # the objective has forked, and this child came back from it
             os._exit(0)
-        yield replace(outcome, ended=time.time(), info={**outcome.info, USAGE: meter.text()})
+        metrics, arrays, texts = result
+        texts = {**texts, USAGE: meter.text()}
+        when = started, time.time()
+        yield Outcome(job.point, job.stage, number, *when, metrics, arrays, failure, texts)
 
 
 Texts = dict[str, str]
 
-Result = tuple[dict[str, float], Mapping[str, Any], Texts]
-"""A trial's metrics, its history by metric, and texts by name (see `records.RAISED`)."""
+Result = tuple[dict[str, float], bytes, Texts]
+"""A trial's metrics, its history as arrays, and texts by name (see `records.RAISED`)."""
 
 
 def _run(context: ProgramContext, job: Job, number: int) -> Result:
     ref = context.ref
     if isinstance(ref, Command):
         trial = _trial(context, job, number, decode(job.payload["params"]))
-        return run_command(ref, trial, context.sources, context.metrics), {}, {}
+        return run_command(ref, trial, context.sources, context.metrics), b"", {}
     module, objective = _opened(ref, context.sources)
     params = decode(job.payload["params"], lambda name: find_in(module, ref, name))
     trial = _trial(context, job, number, params)
     arguments = context.takes.arguments(params)
+    if isinstance(objective, type):
+        objective, arguments = branch(objective, ref, context, arguments, job.width)
+    elif ref.carried is not None:
+        objective = unpack(ref.carried)
     if context.takes.trial:
         arguments["trial"] = trial
-    _prepare(trial, uses_torch=context.uses_torch)
-    trial.begin()
+    prepare(trial.seed, trial.cores, uses_torch=context.uses_torch)
+    if context.takes.trial:
+        trial.begin()
     with _profiled(context, job, number):
         metrics, texts = _call(context, objective, arguments, trial)
     trial.end()
-    return metrics, in_arrays(trial.history), texts
+    return metrics, pack_arrays(in_arrays(trial.history)), texts
 
 
 def _trial(context: ProgramContext, job: Job, number: int, params: Params) -> Trial:
@@ -116,6 +124,8 @@ def _call(
     """The metrics of one call: of a generator, and of a function that only reports, the last."""
     given = objective(**arguments)
     if inspect.isgenerator(given):
+        if not context.takes.trial:
+            trial.begin()
         raised = iterate(given, trial, record=context.on_error == RECORD)
         return last_values(trial.history), ({RAISED: raised} if raised else {})
     if trial.budget is not None and not context.takes.trial:
@@ -136,7 +146,9 @@ def _call(
 def _profiled(
     context: ProgramContext, job: Job, number: int
 ) -> contextlib.AbstractContextManager[None]:
-    return profiled(_folder(context, job, number)) if context.profile else contextlib.nullcontext()
+    if not context.profile:
+        return contextlib.nullcontext()
+    return profiled(Path(_folder(context, job, number)))
 
 
 @lru_cache(maxsize=1)
@@ -149,14 +161,15 @@ def _opened(
 
 
 def close() -> None:
-    """Forget the objective of the last job."""
+    """Forget the objective of the last job, and what it built."""
     _opened.cache_clear()
     usage.close()
+    forget_roots()
 
 
-def _folder(context: ProgramContext, job: Job, number: int) -> Path:
-    path = Path(context.folder.format(id=job.payload["id"], number=number))
-    return path.with_name(_name(number, budget_of(job.stage)))
+def _folder(context: ProgramContext, job: Job, number: int) -> str:
+    name = _name(number, budget_of(job.stage))
+    return context.folder.format(id=job.payload["id"], number=name)
 
 
 def _checkpoints(context: ProgramContext, job: Job, number: int) -> Checkpoints:
@@ -170,6 +183,7 @@ def _checkpoints(context: ProgramContext, job: Job, number: int) -> Checkpoints:
         "cores": job.width,
         "budget": budget is not None,  # how large it is only says how far it goes
         "sources": sorted(sha256 for _, sha256 in context.sources),
+        "carried": getattr(getattr(context.ref, "carried", None), "sha256", ""),
     }
     identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     folder = Path(context.checkpoints) / job.point
@@ -179,12 +193,3 @@ def _checkpoints(context: ProgramContext, job: Job, number: int) -> Checkpoints:
 def _name(number: int, budget: int | None) -> str:
     """Of a trial's files; each budget has its own."""
     return str(number) if budget is None else f"{number}@{budget}"
-
-
-def _prepare(trial: Trial, *, uses_torch: bool) -> None:
-    """Seed the random generators, and give torch the trial's cores."""
-    seed_random(trial.seed, with_torch=uses_torch)
-    if "torch" in sys.modules:
-        import torch
-
-        torch.set_num_threads(trial.cores)

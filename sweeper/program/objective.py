@@ -6,27 +6,43 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from sweeper.errors import ParamError, UsageError, suggestion
 from sweeper.importing import ModuleRef, find_ref, import_module
+from sweeper.program.carried import Carried, carry, module_of, unpack
 from sweeper.records import Params
-from sweeper.signature import find_importable, main_globals, reference, without_aliases
+from sweeper.signature import (
+    find_importable,
+    main_globals,
+    reference,
+    script_name,
+    without_aliases,
+)
 
 TRIAL = "trial"
 """The parameter that receives the `Trial`."""
 
-_GIVE = "give a function, a generator function, or 'pkg.module:name'"
+SETUP, RUN = "setup", "run"
+"""The methods of a class whose trials share what `setup` built."""
+
+_GIVE = (
+    "give a function, a generator function, a class with the methods setup and run, or "
+    "'pkg.module:name'"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveRef:
-    """The location of an objective, from which any process can import it."""
+    """The location of an objective, from which any process can import it, or itself."""
 
     module: ModuleRef
     qualified: str
     """Its name in the module: `"objective"`, or `"Model.objective"`."""
+    carried: Carried | None = None
+    """What is sent to workers, if they cannot import it."""
 
     @property
     def name(self) -> str:
@@ -37,36 +53,44 @@ class ObjectiveRef:
 def is_objective(given: object) -> bool:
     """Whether `sweep` was given an objective, not a problem: a callable, or `"module:name"`."""
     if not isinstance(given, str):
-        return callable(given) and not isinstance(given, ModuleType)
+        found = isinstance(given, ObjectiveRef) or callable(given)
+        return found and not isinstance(given, ModuleType)
     module, _, name = given.rpartition(":")
     return bool(module) and all(part.isidentifier() for part in name.split("."))
 
 
 def find_objective(given: object) -> ObjectiveRef:
-    """Locate an objective without importing it.
+    """Locate an objective without importing it; one that was located stays so.
 
     Raises:
-        UsageError: it is no function, or none that a worker could import.
+        UsageError: it is no function, or uses something that no worker could be given.
     """
+    if isinstance(given, ObjectiveRef):
+        return given
     if isinstance(given, str):
         module, _, name = given.rpartition(":")
         return ObjectiveRef(find_ref(module), name)
     if isinstance(given, type):
-        raise UsageError(f"objective={given!r} is a class, which cannot be swept: {_GIVE}")
-    if not inspect.isroutine(given):
+        check_class(given)
+    elif not inspect.isroutine(given):
         raise UsageError(f"objective={given!r} is a {type(given).__name__}: {_GIVE}")
+    module = getattr(given, "__module__", None) or "__main__"
     try:
         qualified = reference(given, "objective").partition(":")[2]
-    except ParamError as error:
-        raise UsageError(f"{error}: put it into a module") from None
-    module = given.__module__
-    if module == "__main__" and not main_globals().get("__file__"):
-        raise UsageError(
-            f"objective={given!r} was typed in, or given with -c or on standard input, where no "
-            "worker can import it: put it into a .py file"
-        )
+    except ParamError:
+        return _carry(given)
+    if module == "__main__" and not Path(main_globals().get("__file__") or "").is_file():
+        return _carry(given)
     found = find_ref("__main__" if module == "__main__" else sys.modules[module])
     return ObjectiveRef(found, qualified)
+
+
+def _carry(given: Any) -> ObjectiveRef:
+    """The reference of an objective that no worker could import."""
+    module = getattr(given, "__module__", None) or "__main__"
+    home = script_name() if module == "__main__" else module
+    qualified = given.__qualname__.replace("<locals>.", "").replace("<lambda>", "lambda")
+    return ObjectiveRef(ModuleRef("", home), qualified, carry(given))
 
 
 def load_objective(ref: ObjectiveRef) -> tuple[ModuleType, Callable[..., Any]]:
@@ -75,6 +99,9 @@ def load_objective(ref: ObjectiveRef) -> tuple[ModuleType, Callable[..., Any]]:
     Raises:
         UsageError: the module cannot be imported, or has no such function.
     """
+    if ref.carried is not None:
+        objective = unpack(ref.carried)
+        return module_of(objective, ref.module.module), objective
     module = import_module(ref.module)
     found: Any = module
     for part in ref.qualified.split("."):
@@ -82,9 +109,24 @@ def load_objective(ref: ObjectiveRef) -> tuple[ModuleType, Callable[..., Any]]:
             near = suggestion(part, [name for name in vars(found) if not name.startswith("_")])
             raise UsageError(f"objective={ref.name!r}: {found!r} has no {part}{near}")
         found = getattr(found, part)
-    if isinstance(found, type) or not callable(found):
+    if isinstance(found, type):
+        check_class(found)
+    elif not callable(found):
         raise UsageError(f"objective={ref.name!r} is {found!r} (a {type(found).__name__}): {_GIVE}")
     return module, found
+
+
+def check_class(objective: type) -> None:
+    """Check that a class has the methods of an objective.
+
+    Raises:
+        UsageError: it lacks one.
+    """
+    for method in (SETUP, RUN):
+        if not callable(getattr(objective, method, None)):
+            raise UsageError(
+                f"objective={objective!r} is a class without a method {method}: {_GIVE}"
+            )
 
 
 def find_in(module: ModuleType, ref: ObjectiveRef, name: str) -> Any:
@@ -111,6 +153,10 @@ class Takes:
     """Whether it takes any others by name (`**params`)."""
     trial: bool
     """Whether it takes a `Trial`, by the name `trial`."""
+    shared: tuple[str, ...] = ()
+    """Of a class: those that `setup` names."""
+    own: tuple[str, ...] = ()
+    """Of a class: those that `run` names."""
 
     @classmethod
     def of(cls, objective: Callable[..., Any], name: str) -> Takes:

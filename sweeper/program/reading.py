@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 import sys
+from pathlib import Path
 
+from sweeper.program.branches import takes_of
+from sweeper.program.carried import sources_of
 from sweeper.program.command import Command
 from sweeper.program.command_reading import read_command
-from sweeper.program.objective import ObjectiveRef, Takes, load_objective
+from sweeper.program.objective import RUN, ObjectiveRef, load_objective
 from sweeper.program.spec import ProgramSpec
 from sweeper.sources import imported_by, read_sources, stale_sources
 
@@ -24,15 +27,28 @@ def read_spec(fd: int, ref: ObjectiveRef | Command) -> ProgramSpec:
         return read_command(ref)
     before = set(sys.modules)
     module, objective = load_objective(ref)
-    sources = read_sources(module, [name for name in list(sys.modules) if name not in before])
-    own = inspect.getfile(module)
+    if ref.carried is not None:
+        own = f"{ref.name} (no file)"
+        sources = sources_of(ref.carried, own)
+    else:
+        own = Path(inspect.getfile(module)).name
+        sources = read_sources(module, [name for name in list(sys.modules) if name not in before])
+    is_class = isinstance(objective, type)
     return ProgramSpec(
         ref,
-        Takes.of(objective, ref.name),
-        inspect.isgeneratorfunction(objective),
+        takes_of(objective, ref.name),
+        inspect.isgeneratorfunction(getattr(objective, RUN) if is_class else objective),
         sources,
-        next(one.label for one in sources if one.label == own.rpartition("/")[2]),
-        stale_sources(sources),
+        next(one.label for one in sources if one.label == own),
+        # What is typed in again is carried again.
+        stale_sources(one for one in sources if ref.carried is None or one.label != own),
         # One that imports torch while it runs must find it seeded, too.
-        uses_torch="torch" in sys.modules or "torch" in imported_by(sources),
+        is_class=is_class,
+        uses_torch="torch" in {*sys.modules, *imported_by(sources), *_packages(ref)},
     )
+
+
+def _packages(ref: ObjectiveRef) -> set[str]:
+    """The outermost packages of the modules that a carried objective uses."""
+    modules = () if ref.carried is None else ref.carried.modules
+    return {name.partition(".")[0] for name in modules}

@@ -17,12 +17,14 @@ class ProgramSpec:
     ref: ObjectiveRef | Command
     takes: Takes
     yields: bool
-    """Whether it is a generator function."""
+    """Whether it is a generator function, or its `run` is."""
     sources: tuple[Source, ...]
     own_label: str
     stale: tuple[str, ...]
     """Labels of sources of which the process that read it had imported an earlier version."""
     uses_torch: bool
+    is_class: bool = False
+    """Whether it is a class whose trials share what `setup` built."""
 
 
 RAISE, RECORD = ON_ERROR = ("raise", "record")

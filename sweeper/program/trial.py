@@ -38,7 +38,7 @@ class Trial:
         number: int,
         seed: int,
         params: Params,
-        folder: Path,
+        folder: str | Path,
         cores: int,
         budget: int | None = None,
         declared: Sequence[str] = (),
@@ -76,8 +76,9 @@ class Trial:
 
         A trial that is tried again finds there what it wrote before.
         """
-        make_folder(self._folder)
-        return self._folder
+        folder = Path(self._folder)
+        make_folder(folder)
+        return folder
 
     @property
     def should_stop(self) -> bool:
@@ -149,7 +150,7 @@ class Trial:
     def begin(self) -> None:
         """Take over the history of an earlier attempt that was saved; forget any other."""
         saved = self._checkpoints.read() if self._checkpoints else None
-        path = self._folder / HISTORY
+        path = Path(self._folder, HISTORY)
         if saved is not None:
             self.resumed, self.history = True, saved.history
             write_swapped(path, "".join(map(_line, self.history)).encode())
@@ -162,8 +163,8 @@ class Trial:
             raise BudgetUsed
         found = read_values(values, self._declared)
         if not self.history:
-            make_folder(self._folder)
-        _append(self._folder / HISTORY, _line(found))
+            make_folder(Path(self._folder))
+        _append(Path(self._folder, HISTORY), _line(found))
         self.history.append(found)
 
     def let_save(self) -> None:

@@ -10,18 +10,30 @@ import contextlib
 import dataclasses
 import functools
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from sweeper.errors import SettingsError
+from sweeper.program.branches import root_of
 from sweeper.program.command import Command
 from sweeper.program.objective import ObjectiveRef
 from sweeper.program.redirect import NONE
 from sweeper.program.spec import ON_ERROR, RAISE, ProgramContext, ProgramSpec
-from sweeper.records import LOGS, Metric, Outcome, Params, Planned, Point, Step, Target, Tuned
+from sweeper.records import (
+    LOGS,
+    ROOT,
+    Metric,
+    Outcome,
+    Params,
+    Planned,
+    Point,
+    Step,
+    Target,
+    Tuned,
+)
 from sweeper.settings import SweepSettings
 from sweeper.sources import read_source
 from sweeper.workload import Code, OpenWorkload, Planner, Source
@@ -31,6 +43,17 @@ EXECUTE = "sweeper.program.job:execute"
 
 PRELOAD = ("sweeper.program.job", "sweeper.program.reading")
 """Modules that workers and the helper process import before they begin."""
+
+
+ENVIRONMENT = {"MKL_CBWR": "AUTO"}
+"""Without it, on some processors a matrix product depends on where its operands lie in memory, and
+so on the trials that ran before."""
+
+
+_CARRIED = (
+    "no module has it, so workers get a copy: its identity is the hash of its code and of the "
+    "values that it uses"
+)
 
 
 class Place(Protocol):
@@ -128,7 +151,7 @@ class OpenProgram:
         ref = self._spec.ref
         own: dict[str, Any] = {"workload": "program", "problem": ref.name}
         if isinstance(ref, Command):
-            own |= {"command": list(ref.argv), "patterns": ref.metrics}
+            own |= {"command": list(ref.argv), "patterns": dict(ref.metrics or {})}
         return own
 
     @property
@@ -170,8 +193,21 @@ class OpenProgram:
         ref = self._spec.ref
         if isinstance(ref, Command):
             return (f"each trial is one run of the command {ref.shown}",)
+        return (self._about, _CARRIED) if ref.carried is not None else (self._about,)
+
+    @property
+    def _about(self) -> str:
+        name = self._spec.ref.name
+        if self._spec.is_class:
+            return f"each trial is one run of the class {name}; {self._sharing}"
         kind = "generator" if self._spec.yields else "function"
-        return (f"each trial is one call of the {kind} {ref.name}",)
+        return f"each trial is one call of the {kind} {name}"
+
+    @property
+    def _sharing(self) -> str:
+        shared = self._spec.takes.shared
+        agree = f"trials that agree on {', '.join(shared)}" if shared else "all trials of a worker"
+        return f"{agree} share its setup"
 
     def check_params(self, params: Params, settings: SweepSettings) -> None:
         """See `OpenWorkload`."""
@@ -184,7 +220,10 @@ class OpenProgram:
     def planner(self, settings: SweepSettings, seed: int) -> Planner:
         """See `OpenWorkload`."""
         del settings, seed
-        return ProgramPlan()
+        takes, ref = self._spec.takes, self._spec.ref
+        if not self._spec.is_class or isinstance(ref, Command):
+            return ProgramPlan()
+        return ProgramPlan(functools.partial(root_of, takes, ref))
 
     def check_steps(self, payloads: Iterable[Mapping[str, Any]], *, allow: bool) -> None:
         """See `OpenWorkload`; a program's steps say nothing."""
@@ -208,7 +247,7 @@ class OpenProgram:
         context = ProgramContext(
             self._spec.ref,
             self._spec.takes,
-            tuple((source.path, source.sha256) for source in self._spec.sources),
+            tuple((source.path, source.sha256) for source in self._files),
             seed=seed,
             devices=devices,
             metrics=tuple(metric.name for metric in self._metrics),
@@ -220,7 +259,15 @@ class OpenProgram:
             profile=self._profile,
             shared=str(Path(checkpoints).with_name(LOGS)),
         )
-        return Target(EXECUTE, context, None, PRELOAD)
+        return Target(EXECUTE, context, None, PRELOAD, ENVIRONMENT)
+
+    @property
+    def _files(self) -> Sequence[Source]:
+        """The sources that are files: an objective that is carried is none."""
+        spec = self._spec
+        if isinstance(spec.ref, Command) or spec.ref.carried is None:
+            return spec.sources
+        return [source for source in spec.sources if source.label != spec.own_label]
 
     def in_this_process(self, numerics: int) -> contextlib.AbstractContextManager[None]:
         """See `OpenWorkload`."""
@@ -257,10 +304,15 @@ class ProgramPlan:
 
     tunings = 1
 
+    def __init__(self, root_of: Callable[[Params], str] | None = None) -> None:
+        """`root_of` gives the root of a point's trials; None: they share nothing."""
+        self._root_of = root_of
+
     def first(self, point: Point, *, check: bool) -> Planned:
         """A point's first step."""
         del check
-        return Planned(point.signature, Step.of(Tuned(None, {})))
+        payload = {} if self._root_of is None else {ROOT: self._root_of(point.params)}
+        return Planned(point.signature, Step.of(Tuned(None, payload)))
 
     def next(self, point: Point, step: Step, outcomes: Sequence[Outcome]) -> Planned:
         """See `Planner`; no step of a program is followed by another."""

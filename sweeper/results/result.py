@@ -444,6 +444,7 @@ class SweepResult(Sequence[Any]):
             },
             measured,
             self.n_val,
+            is_tuned=not self.of_program,
         )
 
     def _samples(self, metric: Metric) -> list[Sample]:

@@ -70,7 +70,7 @@ def dispatch(
             scheduler.add(source.release())
         batch += _start(source, scheduler, backend, interrupts, clock(), ticks, devices)
         idle = not scheduler.running
-        blocked = devices is not None and devices.waiting and not stopped
+        blocked = devices is not None and devices.waiting
         over = source.finished or stopped or not (source.waiting_outside or blocked)
         if idle and not batch and over:
             return
@@ -80,7 +80,7 @@ def dispatch(
             patience = max(0.0, deadline - ticks()) if batch else None
             if not batch and source.waiting_outside:
                 patience = LOOK_OUTSIDE
-            if blocked:
+            if devices is not None and devices.waiting:
                 patience = LOOK_AGAIN if patience is None else min(patience, LOOK_AGAIN)
             messages = _wait(scheduler, backend, interrupts, ticks, patience)
             if not batch:

@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 from sortedcontainers import SortedDict
 
 from sweeper.records import Job, Kind, Work
+from sweeper.run.roots import Roots
 
 OVERTAKEN = 4
 """So many jobs for each slot may start before one of another width that has waited, too; then slots
@@ -59,6 +61,8 @@ class _Lane:
     """How many slots a job takes: its place on the shelf."""
     key: tuple[Any, ...] = ()
     """Its place among those that take as many."""
+    root: str = ""
+    """The root under which this lane is also filed; empty: none."""
 
     def add(self, work: Work) -> None:
         if not self.rests:
@@ -162,6 +166,7 @@ class Queue:
         self._begun = _Shelf("tuning")
         self._fresh = _Shelf("tuning")
         self._trials = _Shelf("trial")
+        self._roots = Roots()
         self._queued = 0
         self._load = 0.0
         """The sum of all lanes' loads."""
@@ -170,6 +175,11 @@ class Queue:
     def __len__(self) -> int:
         """The number of queued replicas."""
         return self._queued
+
+    @property
+    def shares(self) -> bool:
+        """Whether work waits that has a root."""
+        return bool(self._roots)
 
     def add(self, work: Work) -> None:
         """Queue the work's replicas behind those of the same point and kind.
@@ -191,18 +201,32 @@ class Queue:
         """How many slots a job takes: enough for its cores, if there are as many."""
         return min(self._slots, -(-job.width // self._width))
 
-    def pop(self, free_slots: int = 1, only: int | None = None) -> Job | None:
+    def pop(
+        self,
+        free_slots: int = 1,
+        only: int | None = None,
+        idle: Collection[str] = (),
+        busy: Collection[str] = (),
+    ) -> Job | None:
         """The job to start now in free slots; None if nothing may start, or nothing fits.
 
         With several free slots the job gets at most its share of the queued replicas of its point
-        and kind, so that no slot stays free while another slot's job has several.  `only`: a job
-        that takes so many slots, whatever else waits.
+        and kind, so that no slot stays free while another slot's job has several.
+
+        Args:
+            free_slots: how many slots are free.
+            only: a job that takes so many slots, whatever else waits; None: any.
+            idle: the roots that the workers hold which may take it.
+            busy: the roots that other workers hold.
         """
         found = self._choose(free_slots, only)
         if found is None:
             return None
         shelf, taken = found
         point = shelf.first(taken)
+        if shelf is self._trials:
+            top = shelf.rows[taken].peekitem(0)[0]
+            point = self._roots.choose(taken, idle, busy, top) or point
         lane = point.tuning if shelf.kind == "tuning" else point.trials
         share = math.ceil(lane.queued / max(1, free_slots // taken))
         together = lane.rests[0].work.together or self._per_job
@@ -222,6 +246,7 @@ class Queue:
             payload=work.payload,
             expected=work.expected,
             width=work.width,
+            root=work.root,
         )
         self._next_id += 1
         return job
@@ -296,7 +321,23 @@ class Queue:
             lane.shelf.remove(lane.taken, lane.key)
         if shelf is not None:
             shelf.put(taken, key, point)
+        self._file_by_root(point, lane, shelf, taken, key)
         lane.shelf, lane.taken, lane.key = shelf, taken, key
+
+    def _file_by_root(
+        self,
+        point: _Point,
+        lane: _Lane,
+        shelf: _Shelf | None,
+        taken: int,
+        key: tuple[Any, ...],
+    ) -> None:
+        """As `_shelve`, for trials that share a root with other points' trials."""
+        if lane.root:
+            self._roots.remove(lane.taken, lane.root, lane.key)
+        lane.root = lane.rests[0].work.root if shelf is self._trials else ""
+        if lane.root:
+            self._roots.add(taken, lane.root, key, point)
 
     def _may_start(self, lane: _Lane, taken: int) -> bool:
         """Whether one more job of the lane stays within the cores that its work may own."""

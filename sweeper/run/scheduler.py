@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -52,6 +52,8 @@ class _Worker:
 
     jobs: deque[Job] = field(default_factory=deque)
     """In order of execution: the first one runs."""
+    root: str = ""
+    """The root of the last job that it was handed."""
     open: set[int] = field(default_factory=set)
     """The numbers of the first job that have no outcome yet."""
     replicas: int = 0
@@ -69,6 +71,7 @@ class _Worker:
         if not self.jobs:
             self.open = set(job.numbers)
         self.jobs.append(job)
+        self.root = job.root or self.root
         self.replicas += len(job.numbers)
 
     def drop(self) -> Job:
@@ -206,23 +209,42 @@ class Scheduler:
             worker.due, worker.stopped = math.inf, worker.jobs[0]
         return slots
 
-    def _next(self, free_slots: int, only: int | None = None) -> Job | None:
-        """The next job that fits; `only` one that takes so many slots."""
+    def _next(
+        self, free_slots: int, only: int | None = None, slot: int | None = None
+    ) -> Job | None:
+        """The next job that fits; `only` one that takes so many slots, for the worker of `slot`."""
         if not self._returned:
-            return self._queue.pop(free_slots, only)
+            idle, busy = self._roots(self._idle if slot is None else (slot,))
+            return self._queue.pop(free_slots, only, idle, busy)
         taken = self._queue.taken_by(self._returned[0])
         if taken > free_slots or only not in (None, taken):
             return None  # its slots have just become free, so it soon fits
         return self._returned.popleft()
 
+    def _roots(self, mine: Collection[int]) -> tuple[set[str], set[str]]:
+        """The roots that the workers of these slots hold, and those that only others hold."""
+        if not self._queue.shares:
+            return set(), set()
+        own = {self._workers[slot].root for slot in mine} - {""}
+        return own, {worker.root for worker in self._workers} - own - {""}
+
     def _own(self, job: Job) -> Start:
         """Start a job in idle slots, which it owns from now on, with its devices."""
-        slot, *others = choose(self._idle, self._queue.taken_by(job), self._packages)
+        slot, *others = self._slots_for(job)
         for each in (slot, *others):
             self._idle.remove(each)
         devices = () if self._devices is None else self._devices.take(slot)
         self._owned[slot] = Start(job, slot, tuple(others), devices)
         return self._owned[slot]
+
+    def _slots_for(self, job: Job) -> Sequence[int]:
+        """The idle slots that a job takes: if that is one, the one whose worker holds its root."""
+        taken = self._queue.taken_by(job)
+        if job.root and taken == 1:
+            for slot in self._idle:
+                if self._workers[slot].root == job.root:
+                    return (slot,)
+        return choose(self._idle, taken, self._packages)
 
     def _hand_ahead(self, slot: int) -> list[Start]:
         worker, owned = self._workers[slot], self._owned[slot]
@@ -234,7 +256,7 @@ class Scheduler:
         if min(worker.room, share) < worker.replicas:
             return started
         while min(worker.room, share) > 0:
-            job = self._next(len(self._workers), taken)
+            job = self._next(len(self._workers), taken, slot)
             if job is None:
                 break
             worker.take(job)

@@ -180,7 +180,7 @@ def _settle(setup: Setup) -> None:
     for name in set(os.environ) - set(setup.environment) - set(FIXED_ENVIRONMENT):
         del os.environ[name]
     os.environ.update(setup.environment)
-    _go_to(setup.folder)
+    go_to(setup.folder)
     if setup.cores:
         _bind(setup.cores)
     if setup.log is not None:
@@ -203,7 +203,7 @@ def _bind(cores: Collection[int]) -> None:
 
 def _settle_again(setup: Setup) -> None:
     """Undo what the last job changed in the process, so that the next one does not see it."""
-    _go_to(setup.folder)
+    go_to(setup.folder)
     if setup.log is not None:
         with contextlib.suppress(OSError):  # the log's folder is gone
             _print_again_to(setup.log)
@@ -222,9 +222,8 @@ def _print_to(log: str) -> None:
 
 def _print_again_to(log: str) -> None:
     """Undo what the last job did to the output: closed it, redirected it, or filled the log."""
-    if not all(map(_is_open, (0, 1, 2))):
+    if not _prints_to(log):
         open_standard_streams()
-    if not all(_is_file(fd, log) for fd in (1, 2)):
         _print_to(log)
     for fd, name in ((1, "stdout"), (2, "stderr")):
         first = getattr(sys, f"__{name}__")
@@ -236,20 +235,17 @@ def _print_again_to(log: str) -> None:
         os.ftruncate(1, 0)
 
 
-def _is_open(fd: int) -> bool:
-    with contextlib.suppress(OSError):
-        os.fstat(fd)
-        return True
-    return False
+def _prints_to(log: str) -> bool:
+    """Whether the descriptors 1 and 2 are this file, and 0 is open."""
+    try:
+        os.fstat(0)
+        out, err, file = os.fstat(1), os.fstat(2), os.stat(log)  # noqa: PTH116 - before each job
+    except OSError:
+        return False
+    return os.path.samestat(out, file) and os.path.samestat(err, file)
 
 
-def _is_file(fd: int, path: str) -> bool:
-    with contextlib.suppress(OSError):
-        return os.path.samestat(os.fstat(fd), os.stat(path))  # noqa: PTH116 - fast
-    return False
-
-
-def _go_to(folder: str | None) -> None:
+def go_to(folder: str | None) -> None:
     """Change to `folder`, or to the root if it is gone.
 
     torch cannot be imported in a folder that has been removed.

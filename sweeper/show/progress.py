@@ -101,10 +101,7 @@ def describe(progress: Progress) -> str:
     """Progress in one line."""
     parts = [
         f"trials {progress.trials_done}/{progress.trials_asked}",
-        (
-            f"points: {progress.tuning} tuning, {progress.training} training, "
-            f"{progress.done} done of {progress.points}"
-        ),
+        (f"points: {_busy(progress)}{progress.done} done of {progress.points}"),
     ]
     if progress.failed or progress.trials_failed:
         parts.append(f"failed: {progress.failed} points, {progress.trials_failed} trials")
@@ -114,6 +111,12 @@ def describe(progress: Progress) -> str:
     if progress.seconds_left:
         parts.append(f"about {show_duration(progress.seconds_left)} left")
     return "; ".join(parts)
+
+
+def _busy(progress: Progress) -> str:
+    """The points that are tuned, if any, and those whose trials run; a program is not tuned."""
+    tuning = f"{progress.tuning} tuning, " if progress.tuning else ""
+    return f"{tuning}{progress.training} running, "
 
 
 def show_duration(seconds: float) -> str:
@@ -161,7 +164,7 @@ class LiveView:
 
     def _render(self) -> RenderableType:
         if self._progress is None:
-            return Text("reading the problem and its data …", style="dim")
+            return Text("reading what is swept …", style="dim")
         return draw(self._progress, self._clock())
 
 
@@ -172,8 +175,7 @@ def draw(progress: Progress, now: float) -> RenderableType:
     totals.add_row("trials", bar, f"{progress.trials_done} of {progress.trials_asked}")
     totals.add_row(
         "points",
-        f"{progress.waiting} waiting, {progress.tuning} tuning, {progress.training} training, "
-        f"{progress.done} done",
+        f"{progress.waiting} waiting, {_busy(progress)}{progress.done} done",
         f"of {progress.points}",
     )
     if progress.failed or progress.trials_failed:

@@ -83,7 +83,9 @@ def _flagged(results: SweepResult) -> list[str]:
 
 
 def _points(phases: Mapping[str, int]) -> str:
-    counted = ", ".join(f"{count:,} {phase}" for phase, count in phases.items() if count)
+    said = {"training": "running"}  # as a program's trials do, too
+    named = [(count, said.get(phase, phase)) for phase, count in phases.items() if count]
+    counted = ", ".join(f"{count:,} {phase}" for count, phase in named)
     total = sum(phases.values())
     return f"{total:,}: {counted}" if total else "none asked for yet"
 

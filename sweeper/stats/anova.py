@@ -109,7 +109,11 @@ class Analysis:
 
 
 def analyse(
-    means: Sequence[Estimate], levels: Mapping[str, NDArray[np.int64]], confidence: float = 0.95
+    means: Sequence[Estimate],
+    levels: Mapping[str, NDArray[np.int64]],
+    confidence: float = 0.95,
+    *,
+    is_tuned: bool = True,
 ) -> Analysis | None:
     """The analysis of variance of the points' means; None: there are too few.
 
@@ -118,19 +122,22 @@ def analyse(
         levels: for each parameter the index of each point's value, shape (points,), 0, 1, …; two
             values or more.
         confidence: confidence level of the intervals.
+        is_tuned: whether points are tuned.  Trials of a single tuning have that tuning in common;
+            those of a program have nothing in common, and are what its terms are compared with.
     """
     y = np.array([one.mean for one in means])
     design = _Design(levels)
     within = np.array([one.variance for one in means])
     tuned = any(one.tunings > 1 for one in means)
     known = bool(np.isfinite(within).all() and within.sum() > _NOTHING * float((y**2).sum()))
+    from_left = not tuned and (is_tuned or not known)
     pairs = design.pairs_are_told()
     left = design.left(pairs=pairs)
     enough = _LEFT_OVER if known else 1
-    if not tuned and left < _LEFT_OVER and design.left(pairs=False) >= enough:
-        pairs = False  # with one tuning each, pairs are the only error to compare with
+    if from_left and left < _LEFT_OVER and design.left(pairs=False) >= enough:
+        pairs = False  # pairs are the only error to compare with
         left = design.left(pairs=False)
-    if not tuned and left >= enough:
+    if from_left and left >= enough:
         error = "left"
     elif known:
         error = "tunings" if tuned else "trials"

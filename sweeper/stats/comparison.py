@@ -25,6 +25,11 @@ MOST_SHOWN = 10
 """Maximum number of comparisons in words; the rest is counted."""
 
 
+WITHOUT_NUMBER = {True: "that diverged, without a loss,", False: "without a number"}
+"""What is said of trials without a number, by whether points are tuned: of those of a program it is
+not known why."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """A point's trials in one metric, for comparison."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sweeper.records import Metric
 from sweeper.stats.anova import Analysis, Marginal, Term, analyse
 from sweeper.stats.compare import holm_p_values
-from sweeper.stats.comparison import Sample, plural
+from sweeper.stats.comparison import WITHOUT_NUMBER, Sample, plural
 from sweeper.stats.components import Estimate, estimate_means
 from sweeper.stats.effects_table import MOST_SHOWN
 from sweeper.stats.forest import FEWEST, Importance, grow
@@ -44,6 +44,8 @@ def find_effects(
     columns: Mapping[str, Sequence[Setting]],
     metric: Metric,
     n_val: int | None = None,
+    *,
+    is_tuned: bool = True,
 ) -> Effects:
     """Which parameters matter in a metric.
 
@@ -52,6 +54,7 @@ def find_effects(
         columns: for each parameter its value in each point.
         metric: the metric, with its direction and bounds.
         n_val: size of the validation set.
+        is_tuned: whether points are tuned; those of a program are not.
 
     Raises:
         UsageError: a random search without scikit-learn.
@@ -64,7 +67,8 @@ def find_effects(
     some = any(one.enough for one in all_means)
     used = [place for place, one in estimates.items() if (one.enough if some else one.n > 0)]
     means = [estimates[place] for place in used]
-    caveats = list(_caveats(samples, used, tuned=any(one.tunings > 1 for one in means)))
+    tuned = any(one.tunings > 1 for one in means)
+    caveats = list(_caveats(samples, used, tuned=tuned, is_tuned=is_tuned))
     levels, texts, numbers = _levels(
         {name: [one[at] for at in used] for name, one in columns.items()}
     )
@@ -81,13 +85,13 @@ def find_effects(
                 metric.name, f"a random search needs {FEWEST} points, not {len(used)}", caveats
             )
         importance = grow(means, levels, numbers)
-        return _by_forest(importance, means, metric, texts, n_val, caveats)
-    analysis = analyse(means, levels)
+        return _by_forest(importance, means, metric, texts, n_val, caveats, is_tuned=is_tuned)
+    analysis = analyse(means, levels, is_tuned=is_tuned)
     if analysis is None:
         tried = any(one.n > 1 for one in means)
         reason = "no variation was seen between trials" if tried else "one trial of each point"
         return _nothing(metric.name, f"{reason}, and nothing else to compare with", caveats)
-    return _by_anova(analysis, means, metric, texts, n_val, caveats)
+    return _by_anova(analysis, means, metric, texts, n_val, caveats, is_tuned=is_tuned)
 
 
 def _levels(
@@ -132,18 +136,20 @@ def _by_anova(
     texts: Mapping[str, Sequence[str]],
     n_val: int | None,
     caveats: list[str],
+    *,
+    is_tuned: bool,
 ) -> Effects:
-    tuned = any(one.tunings > 1 for one in means)
     names = [" × ".join(term) for term in analysis.terms]
     adjusted = holm_p_values([one.p_value for one in analysis.tests])
     tested = [
         (one.freedom, one.error_freedom, one.statistic, p_value)
         for one, p_value in zip(analysis.tests, adjusted, strict=True)
     ]
+    all_pairs = analysis.pairs or len(analysis.terms) < 2
     rows = [
         *zip(names, map(_kind, analysis.terms), tested[:-1], strict=True),
         ("what these say only together", "shared", ()),
-        *_rest(means, tested[-1], pairs=analysis.pairs or len(analysis.terms) < 2),
+        *_rest(means, tested[-1], pairs=all_pairs, is_tuned=is_tuned),
     ]
     shares = analysis.shares
     effects = [
@@ -162,17 +168,19 @@ def _by_anova(
             f"{_list(analysis.aliased)}"
         )
     if not analysis.pairs and len(texts) > 1:
-        once = analysis.error == "left" and any(one.n > 1 for one in means)
+        once = is_tuned and analysis.error == "left" and any(one.n > 1 for one in means)
         lack = "points were tuned once" if once else "there are too few points or trials"
         caveats.append(f"{lack}, so that pairs cannot be separated from what is left")
     whose = {
         "tunings": "compared with what varies between tunings",
-        "trials": "compared with what varies between trials, so of these points as tuned",
+        "trials": "compared with what varies between trials"
+        + ", so of these points as tuned" * is_tuned,
         "left": "compared with what is left of points",
     }[analysis.error]
+    spread = _spread(means, is_tuned=is_tuned)
     basis = (
         f"What matters in {metric.name} (analysis of variance of {plural(len(means), 'point')}, "
-        f"{_spread(means, tuned=tuned)}; {whose}; 95 % for all verdicts together{_samples(n_val)}):"
+        f"{spread}; {whose}; 95 % for all verdicts together{_samples(n_val)}):"
     )
     return Effects(metric.name, "anova", basis, tuple(effects), tuple(levels), tuple(caveats))
 
@@ -184,12 +192,13 @@ def _by_forest(
     texts: Mapping[str, Sequence[str]],
     n_val: int | None,
     caveats: list[str],
+    *,
+    is_tuned: bool,
 ) -> Effects:
-    tuned = any(one.tunings > 1 for one in means)
     names = [" × ".join(term) for term in importance.terms]
     rows = [
         *zip(names, map(_kind, importance.terms), [()] * len(names), strict=True),
-        *_rest(means, (), pairs=True),
+        *_rest(means, (), pairs=True, is_tuned=is_tuned),
     ]
     ends = zip(importance.share, importance.low, importance.high, strict=True)
     effects = [
@@ -209,7 +218,7 @@ def _by_forest(
         )
     basis = (
         f"What matters in {metric.name} (functional analysis of variance over a random forest, "
-        f"{plural(len(means), 'point')}, {_spread(means, tuned=tuned)}; it predicts "
+        f"{plural(len(means), 'point')}, {_spread(means, is_tuned=is_tuned)}; it predicts "
         f"{100 * max(0.0, importance.explained):.0f} % of the variance of points left out of "
         f"trees; intervals by bootstrap over points, 95 % each{_samples(n_val)}):"
     )
@@ -221,7 +230,7 @@ def _kind(term: Term) -> str:
 
 
 def _rest(
-    means: Sequence[Estimate], test: tuple[float, ...], *, pairs: bool
+    means: Sequence[Estimate], test: tuple[float, ...], *, pairs: bool, is_tuned: bool
 ) -> list[tuple[str, str, tuple[float, ...]]]:
     """Name, kind and test of the residual of points, of tuning and of seed.
 
@@ -231,7 +240,9 @@ def _rest(
     repeated = any(one.n > one.tunings for one in means)
     left = "what is left of points" if pairs else "what is left of points (pairs too)"
     tuning, seed = "", "seed" if repeated else ""
-    if tuned:
+    if not is_tuned:
+        left = left if repeated else f"{left}, and seed"
+    elif tuned:
         tuning = "tuning" if repeated else "tuning and seed"
     else:
         left = f"{left}, and tuning" if repeated else f"{left}, tuning and seed"
@@ -254,17 +265,20 @@ def _nothing(metric: str, reason: str, caveats: Sequence[str]) -> Effects:
     return Effects(metric, "", basis, (), (), tuple(caveats))
 
 
-def _caveats(samples: Sequence[Sample], used: Sequence[int], *, tuned: bool) -> Iterator[str]:
+def _caveats(
+    samples: Sequence[Sample], used: Sequence[int], *, tuned: bool, is_tuned: bool
+) -> Iterator[str]:
     few = sum(
         not one.flag and len(one.trials) > 0 and place not in used
         for place, one in enumerate(samples)
     )
     if few:
-        lack = "a single tuning" if tuned else "a single trial, or none that did not diverge"
+        single = "a single trial, or none that did not diverge" if is_tuned else "a single number"
+        lack = "a single tuning" if tuned else single
         yield f"{plural(few, 'point')} with {lack} left out"
     lost = sum(int((~np.isfinite(samples[place].trials)).sum()) for place in used)
     if lost:
-        yield f"{plural(lost, 'trial')} that diverged, without a loss, left out"
+        yield f"{plural(lost, 'trial')} {WITHOUT_NUMBER[is_tuned]} left out"
     flagged = [one for one in samples if one.flag]
     for one in flagged[:MOST_SHOWN]:
         yield f"left out: {one.name} {one.flag}"
@@ -277,10 +291,10 @@ def _level_name(term: Term, levels: Sequence[int], texts: Mapping[str, Sequence[
     return " ".join(f"{name}={texts[name][level]}" for name, level in pairs)
 
 
-def _spread(means: Sequence[Estimate], *, tuned: bool) -> str:
+def _spread(means: Sequence[Estimate], *, is_tuned: bool) -> str:
     trials = _range([one.n for one in means], "trial")
-    if not tuned:
-        return f"one tuning and {trials} each"
+    if not any(one.tunings > 1 for one in means):
+        return f"{'one tuning and ' * is_tuned}{trials} each"
     return f"{_range([one.tunings for one in means], 'tuning')} and {trials} each"
 
 

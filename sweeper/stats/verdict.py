@@ -22,6 +22,7 @@ from sweeper.stats.compare import (
 from sweeper.stats.comparison import (
     MOST_SHOWN,
     VERDICTS,
+    WITHOUT_NUMBER,
     By,
     ComparedPair,
     Comparison,
@@ -108,7 +109,7 @@ def compare_points(
             paired=paired,
             is_tuned=is_tuned,
         ),
-        tuple(_caveats(samples, points, means)),
+        tuple(_caveats(samples, points, means, is_tuned=is_tuned)),
     )
 
 
@@ -267,7 +268,11 @@ def _basis(
 
 
 def _caveats(
-    samples: Sequence[Sample], points: Sequence[Sample], means: Sequence[Estimate]
+    samples: Sequence[Sample],
+    points: Sequence[Sample],
+    means: Sequence[Estimate],
+    *,
+    is_tuned: bool,
 ) -> Iterator[str]:
     tuned = any(mean.tunings > 1 for mean in means)
     compared = set(map(id, points))
@@ -277,7 +282,7 @@ def _caveats(
         yield f"{plural(few, 'point')} with {lack} cannot be compared: two or more would tell"
     lost = sum(int((~np.isfinite(one.trials)).sum()) for one in points)
     if lost:
-        yield f"{plural(lost, 'trial')} that diverged, without a loss, left out"
+        yield f"{plural(lost, 'trial')} {WITHOUT_NUMBER[is_tuned]} left out"
     flagged = [one for one in samples if one.flag]
     for one in flagged[:MOST_SHOWN]:
         yield f"{one.name} {one.flag}"

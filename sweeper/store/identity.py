@@ -57,7 +57,8 @@ def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
         if isinstance(now, Mapping):
             found += differences(before, now)
         elif before != now or type(before) is not type(now):
-            found.append(f"{name} is {before!r} in the folder and {now!r} here")
+            said = wanted.get("workload", name) if name == "problem" else name
+            found.append(f"{said} is {before!r} in the folder and {now!r} here")
     return found
 
 

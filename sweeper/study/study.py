@@ -16,6 +16,7 @@ from sweeper.errors import StalledError
 from sweeper.records import (
     CHECK,
     CLASSIC,
+    ROOT,
     Decision,
     Event,
     Failure,
@@ -261,6 +262,7 @@ class Study:
             after=self._after(state),
             most_cores=self._most_cores if tuning else None,
             together=self._pack if self._planner.in_packs(step) else None,
+            root=step.payload.get(ROOT, ""),
             width=point.width,
         )
 
@@ -278,6 +280,7 @@ class Study:
             after=self._after(state),
             most_cores=self._most_cores if job.kind == "tuning" else None,
             together=1,
+            root=job.root,
             width=job.width,
         )
 

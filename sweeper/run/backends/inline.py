@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 
+from sweeper.files import current_folder
 from sweeper.records import Message, Outcome, Result, Start, Target
 from sweeper.run.backends import Capabilities
 from sweeper.run.signals import Interrupts
-from sweeper.run.worker import resolve
+from sweeper.run.worker import go_to, resolve
 
 CAPABILITIES = Capabilities(own_processes=False, stops_jobs=False, most_slots=1)
 
@@ -23,6 +24,8 @@ class InlineBackend:
         self._execute = resolve(target.execute)
         self._outcomes: Iterator[Outcome] = iter(())
         self._slot = 0
+        here = current_folder()
+        self._folder = None if here is None else str(here)
 
     def start(self, starts: Sequence[Start]) -> None:
         """See `Backend`."""
@@ -36,6 +39,7 @@ class InlineBackend:
         if timeout == 0 or interrupts.signal is not None:
             return []
         outcome = next(self._outcomes, None)
+        go_to(self._folder)  # a replica may have changed it; the sweep's own may be a relative one
         if outcome is None:  # nothing runs: points may come from elsewhere
             wait_for([interrupts.fileno()], timeout)
             return []

@@ -355,8 +355,8 @@ def _closed(log: Path) -> Failure:
     return Failure(
         "crash",
         "the worker closed its connection and went on",
-        "likely cause: the model, the data or a handler closed file descriptors that were not its "
-        f"own; what it printed is in {log}",
+        "likely cause: the code that is swept closed file descriptors that were not its own; what "
+        f"it printed is in {log}",
     )
 
 
@@ -365,7 +365,7 @@ def _cause(code: int | None, look: str) -> Failure:
     if code is None:
         return Failure("stopped", "the worker ended together with the fork server", look)
     if code >= 0:
-        cause = "an error outside any training, or the model, the data or a handler ended it"
+        cause = "an error outside of all trials, or the code that is swept ended it"
         detail = f"likely cause: {cause}; {look}"
         return Failure("crash", f"the worker ended with exit code {code}", detail)
     name = signal.Signals(-code).name if -code in set(signal.Signals) else "?"

@@ -1,0 +1,209 @@
+"""The hash of an objective's code, where it has no file: the same in every process.
+
+It covers bytecode, constants, names, defaults, the values that a closure has caught, and the
+globals that the code reads; what can be imported counts by its name.  Names of files and numbers of
+lines do not count.
+"""
+
+from __future__ import annotations
+
+import dis
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+from sweeper.errors import UsageError
+
+_MADE_ANEW = frozenset(
+    {"__dict__", "__weakref__", "__module__", "__doc__", "__annotations__", "__qualname__"}
+)
+"""Attributes of classes that say nothing of what they do."""
+
+_PLAIN = frozenset({type(None), type(...), bool, int, float, complex, str, bytes})
+
+_NAMED = (FunctionType, type, BuiltinFunctionType)
+"""What may be importable by name."""
+
+_GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"})
+
+
+def read_code(objective: Any) -> tuple[str, tuple[str, ...]]:
+    """The SHA-256 of what an objective does, and the modules that it uses, sorted.
+
+    Raises:
+        UsageError: it uses something that no process could be given, such as an open file; the
+            message names it.
+    """
+    reader = _Reader()
+    return reader.read(objective).hex(), tuple(sorted(reader.modules))
+
+
+def is_importable(value: Any) -> bool:
+    """Whether a class or function is found under its own name in a module other than `__main__`."""
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    if not isinstance(name, str) or not isinstance(module, str) or module == "__main__":
+        return False
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found is value
+
+
+class _Reader:
+    """Hashes values from the inside out."""
+
+    def __init__(self) -> None:
+        self.modules: set[str] = set()
+        self._names: list[str] = []
+        """The names under which the present value was found, outermost first."""
+        self._open: list[int] = []
+        """The identities of the values that the present one is in, outermost first."""
+        self._read: dict[int, tuple[bytes, Any]] = {}
+        """By identity: the hashes of values, with the value, so that no other gets its identity."""
+
+    def read(self, value: Any) -> bytes:
+        """The hash of a value."""
+        if type(value) in _PLAIN:
+            return _hash(type(value).__name__, repr(value).encode())
+        if id(value) in self._read:
+            return self._read[id(value)][0]
+        if id(value) in self._open:
+            return _hash("around", str(self._open.index(id(value))).encode())
+        self._open.append(id(value))
+        kind, parts = self._parts(value)
+        found = _hash(kind, *parts)
+        self._open.pop()
+        self._read[id(value)] = found, value
+        return found
+
+    def _parts(self, value: Any) -> tuple[str, Iterable[bytes]]:
+        """The kind of a value, and the hashes that make up its own."""
+        kind = type(value)
+        if kind in (tuple, list):
+            return kind.__name__, self._each(value)
+        if kind in (set, frozenset):
+            return kind.__name__, sorted(self._each(value))
+        if kind is dict:
+            return "dict", self._mapping(value)
+        if isinstance(value, ModuleType):
+            self.modules.add(value.__name__)
+            return "module", [value.__name__.encode()]
+        if isinstance(value, _NAMED) and is_importable(value):
+            self.modules.add(value.__module__)
+            return "name", [f"{value.__module__}:{value.__qualname__}".encode()]
+        return kind.__name__, self._code_parts(value) or self._object(value)
+
+    def _code_parts(self, value: Any) -> Iterable[bytes]:
+        """The hashes of a part of the code; empty: it is another value."""
+        match value:
+            case CodeType():
+                return self._code(value)
+            case CellType():
+                return self._cell(value)
+            case FunctionType():
+                return self._function(value)
+            case type():
+                return self._class(value)
+            case MethodType():
+                return self._each((value.__func__, value.__self__))
+            case staticmethod() | classmethod():
+                return self._each((value.__func__,))
+            case property():
+                return self._each((value.fget, value.fset, value.fdel))
+        return ()
+
+    def _each(self, values: Iterable[Any]) -> list[bytes]:
+        return [self.read(value) for value in values]
+
+    def _mapping(self, named: Mapping[Any, Any]) -> list[bytes]:
+        """Keys and values, each found under the name of its key."""
+        found = []
+        for key, value in named.items():
+            self._names.append(str(key))
+            found += [self.read(key), self.read(value)]
+            self._names.pop()
+        return found
+
+    def _code(self, code: CodeType) -> list[bytes]:
+        self.modules.update(_imports(code))
+        counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
+        names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
+        return self._each((code.co_code, code.co_exceptiontable, counts, names, code.co_consts))
+
+    def _cell(self, cell: CellType) -> list[bytes]:
+        try:
+            held = cell.cell_contents
+        except ValueError:  # not filled yet
+            return [b"empty"]
+        return [self.read(held)]
+
+    def _function(self, function: FunctionType) -> list[bytes]:
+        code, known = function.__code__, function.__globals__
+        used = {name: known[name] for name in sorted(set(_globals(code))) if name in known}
+        caught = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
+        defaults = self._each((function.__defaults__, function.__kwdefaults__))
+        return [self.read(code), *defaults, *self._mapping(caught), *self._mapping(used)]
+
+    def _class(self, found: type) -> list[bytes]:
+        own = {name: value for name, value in sorted(vars(found).items()) if name not in _MADE_ANEW}
+        return [*self._each(found.__bases__), *self._mapping(own)]
+
+    def _object(self, value: Any) -> list[bytes]:
+        """Any other object, by what it would be pickled as."""
+        if _is_tensor(value):
+            numbers = value.detach().cpu().contiguous().reshape(-1)
+            raw = numbers.view(sys.modules["torch"].uint8).numpy().tobytes()
+            return [str(value.dtype).encode(), str(tuple(value.shape)).encode(), raw]
+        try:
+            reduced = value.__reduce_ex__(4)
+        except Exception as error:  # it may raise whatever it likes
+            raise self._refusal(value) from error
+        if isinstance(reduced, str):
+            return [f"{type(value).__module__}:{reduced}".encode()]
+        make, arguments, state, *items = (*reduced, None, None, None)[:5]
+        found = self._each((make, arguments))
+        found += self._mapping(state) if isinstance(state, dict) else [self.read(state)]
+        return found + [self.read(list(one)) for one in items if one is not None]
+
+    def _refusal(self, value: Any) -> UsageError:
+        name = f"{self._names[-1]!r}, " if self._names else ""
+        return UsageError(
+            f"the objective uses {name}{value!r:.80} (a {type(value).__name__}), which cannot be "
+            "carried to a worker: make it inside of the objective, or put the objective, and what "
+            "it uses, into a module"
+        )
+
+
+def _hash(kind: str, *parts: bytes) -> bytes:
+    found = hashlib.sha256(f"{kind} {len(parts)}\n".encode())
+    for part in parts:
+        found.update(f"{len(part)}\n".encode())
+        found.update(part)
+    return found.digest()
+
+
+def _globals(code: CodeType) -> Iterator[str]:
+    """The names of globals that code uses, also in functions within it."""
+    for one in dis.get_instructions(code):
+        if one.opname in _GLOBAL:
+            yield one.argval
+    for inner in _inner(code):
+        yield from _globals(inner)
+
+
+def _imports(code: CodeType) -> Iterator[str]:
+    """The modules that code imports, also in functions within it."""
+    for one in dis.get_instructions(code):
+        if one.opname == "IMPORT_NAME":
+            yield one.argval
+
+
+def _inner(code: CodeType) -> Iterator[CodeType]:
+    return (one for one in code.co_consts if isinstance(one, CodeType))
+
+
+def _is_tensor(value: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)

@@ -1,0 +1,204 @@
+"""Objectives without a module: closures, lambdas, and what is typed in."""
+
+import random
+import subprocess
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import branches
+import programs
+import sweeper
+from sweeper.errors import ChangedCodeError, UsageError
+from sweeper.program.identity import read_code
+from sweeping import outcomes, python
+
+XS = [{"x": 1}, {"x": 2}]
+
+
+def run(objective, folder, points=XS, **options):
+    options = {"backend": "inline", "trials": 2, **options}
+    return sweeper.sweep(objective, points, folder=folder, progress=False, **options)
+
+
+def adding(shift):
+    seen = []
+
+    def objective(x):
+        seen.append(x)
+        return {"value": x + shift + random.random(), "seen": len(seen)}
+
+    return objective
+
+
+def endless():
+    yield from range(3)
+
+
+def opened():
+    return Path(__file__).open()
+
+
+def sha256(objective):
+    return read_code(objective)[0]
+
+
+# -- run -------------------------------------------------------------------------------------------
+
+
+def test_a_closure_gives_the_same_bits_on_two_cores_and_keeps_nothing(tmp_path):
+    here = run(adding(10), tmp_path / "here")
+    run(adding(10), tmp_path / "two", backend="local", total_cores=2)
+    assert outcomes(tmp_path / "here") == outcomes(tmp_path / "two")
+    assert [values.tolist() for values in here.values("seen")] == [[1, 1], [1, 1]]
+    about, how = here.notes
+    assert about == "each trial is one call of the function test_carried.adding.objective"
+    assert "workers get a copy: its identity is the hash of its code and of the values" in how
+
+
+def test_lambdas_bound_methods_and_local_classes_are_carried(tmp_path):
+    class Local(branches.Nothing):
+        pass
+
+    scale = np.arange(3.0)
+    found = [
+        run(lambda x: {"value": x * scale.sum()}, tmp_path / "lambda"),
+        run(random.Random(1).betavariate, tmp_path / "method", [{"alpha": 1, "beta": 2}]),
+        run(Local, tmp_path / "class"),
+    ]
+    assert not any(one.failures for one in found)
+    assert found[0].values("value")[1].tolist() == [6.0, 6.0]
+    assert found[1].values("value")[0][0] == found[1].values("value")[0][1]
+    assert "the class test_carried.test_lambdas" in found[2].notes[0]
+
+
+def test_typed_into_python_it_is_swept_and_gone_on_with(tmp_path):
+    code = (
+        "import sweeper, random\n"
+        "shift = {{'by': {}}}\n"
+        "def f(x): return x + shift['by'] + random.random()\n"
+        "found = sweeper.sweep(f, [{{'x': 1}}], trials=3, folder='out', progress=False,\n"
+        "                      backend='{}')\n"
+        "print(found.values('value')[0].tolist(), found.notes[0])\n"
+    )
+
+    def printed(by, backend):
+        process = python("-c", code.format(by, backend), stdout=-1, stderr=-1, cwd=tmp_path)
+        return process.communicate()
+
+    first, again, other = printed(5, "local"), printed(5, "inline"), printed(6, "inline")
+    assert "each trial is one call of the function script.f" in first[0]
+    assert first == again, "the same hash in another process"
+    assert "'script.f (no file)' has changed since it was begun" in other[1]
+
+
+def test_a_file_that_it_imports_is_part_of_its_code(tmp_path):
+    (tmp_path / "helping.py").write_text("def double(x):\n    return 2 * x\n")
+    code = (
+        "import sweeper, helping\n"
+        "sweeper.sweep(lambda x: helping.double(x), [{'x': 1}], trials=1, progress=False,\n"
+        "              folder='out', backend='inline')\n"
+    )
+    assert python("-c", code, cwd=tmp_path).wait() == 0
+    (tmp_path / "helping.py").write_text("def double(x):\n    return 3 * x\n")
+    process = python("-c", code, cwd=tmp_path, stderr=subprocess.PIPE)
+    assert "'helping.py' has changed" in process.communicate()[1]
+
+
+def test_a_changed_lambda_is_changed_code(tmp_path):
+    run(lambda x: x + 1, tmp_path)
+    run(lambda x: x + 1, tmp_path)  # moved by a line
+    with pytest.raises(ChangedCodeError, match=r"lambda \(no file\)' has changed"):
+        run(lambda x: x + 2, tmp_path, trials=3)
+
+
+@pytest.mark.parametrize("make", [threading.Lock, endless, opened])
+def test_what_cannot_be_carried_is_named(tmp_path, make):
+    held = make()
+    with pytest.raises(UsageError, match=r"uses 'held', .* cannot be carried .* into a module"):
+        run(lambda x: held, tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+# -- the hash --------------------------------------------------------------------------------------
+
+
+class Model:
+    def __init__(self, size):
+        self.size = size
+
+
+def local_class(number):
+    class Local:
+        constant = number
+
+        @property
+        def twice(self):
+            return 2 * self.constant
+
+    return Local
+
+
+VALUES = [
+    lambda n: n,
+    lambda n: [n, {n}],
+    lambda n: {"key": (n, b"0")},
+    lambda n: np.arange(4) * n,
+    lambda n: torch.arange(4) * n,
+    Model,
+    lambda n: local_class(n)(),
+    lambda n: lambda x: x + n,
+    np.random.default_rng,
+    adding,
+]
+
+
+@pytest.mark.parametrize("make", VALUES)
+def test_a_value_that_a_closure_has_caught_counts(make):
+    def using(value):
+        return lambda x: (value, x)
+
+    assert sha256(using(make(1))) == sha256(using(make(1)))
+    assert sha256(using(make(1))) != sha256(using(make(2)))
+
+
+def test_bytecode_constants_names_defaults_and_globals_count():
+    same = [lambda x: x + 1, lambda x: x + 1]
+    others = [
+        lambda x: x - 1,
+        lambda x: x + 2,
+        lambda y: y + 1,
+        lambda x, y=1: x + 1,
+        lambda x, y=2: x + 1,
+        lambda x: x + VALUES,
+        lambda x: x + XS,
+        lambda x: x + x.one,
+        lambda x: x + x.other,
+        lambda x: x + programs.number(x),
+        lambda x: [x + 1 for _ in "ab"],
+        lambda x: [x + 2 for _ in "ab"],
+    ]
+    assert len({sha256(one) for one in same}) == 1
+    assert len({sha256(one) for one in same + others}) == 1 + len(others)
+
+
+def test_cycles_come_to_an_end():
+    def makes(number):
+        def objective(x):
+            return objective(x - 1) if x > number else 1
+
+        return objective
+
+    assert sha256(makes(0)) == sha256(makes(0)) != sha256(makes(1))
+
+
+def test_modules_that_are_used_are_named():
+    def objective(x):
+        import json
+
+        return programs.number(x), np.sum(x), json
+
+    assert {"programs", "json", "numpy"} <= set(read_code(objective)[1])
