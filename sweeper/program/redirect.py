@@ -126,21 +126,23 @@ class _Files:
             yield
         finally:
             for stream, fd in zip((1, 2), before, strict=True):
-                os.dup2(fd, stream)
-                os.close(fd)
+                with contextlib.suppress(OSError):  # a trial has closed whatever was open
+                    os.dup2(fd, stream)
+                    os.close(fd)
 
     def move(
         self, begun: tuple[int, int], own: Path, more: Path | None
     ) -> tuple[tuple[Path, int], ...]:
         """Move what was printed since these sizes to `own`, and copy it to `more`."""
+        # By path: a trial may have closed the descriptors, and opened others of the same number.
         moved = []
-        for name, path, fd, begin in zip(NAMES, self.paths, self.fds, begun, strict=True):
-            if os.fstat(fd).st_size > begin:
+        for name, path, begin in zip(NAMES, self.paths, begun, strict=True):
+            if path.stat().st_size > begin:
                 text = _read_end(path, begin)
                 moved.append((own / name, _append(own / name, text)))
                 if more is not None:
                     _append(more / name, text)
-                os.ftruncate(fd, begin)
+                os.truncate(path, begin)
         return tuple(moved)
 
 
