@@ -79,6 +79,10 @@ def sweep(
     allow_changed_code: bool = False,
     metrics: Mapping[str, str] | Sequence[Metric] | None = None,
     on_error: str = RAISE,
+    detach: bool = False,
+    redirect: str | None = None,
+    record_environment: bool | None = None,
+    profile: bool = False,
 ) -> SweepResult:
     """Tune every point that `selector` asks for, train its trials, and return the results.
 
@@ -156,6 +160,20 @@ def sweep(
         on_error: only with a program: what an exception in one iteration of a generator does.
             `"raise"`: the trial fails.  `"record"`: the trial ends there, with what it yielded
             before as its result, and the exception is stored with it; a note counts them.
+        detach: run the sweep in a process of its own, which goes on when this one, or its terminal,
+            has ended, and return a `SweepFolder` as soon as it has begun; it prints into
+            `driver.log` in the folder.  A problem must be found by name or file there, and the
+            selector must be made of what a module has.
+        redirect: only with a program: where what a trial prints goes, and what its child processes
+            do.  `"trial"`: into `stdout.txt` and `stderr.txt` in the trial's own folder; `"sweep"`:
+            into two such files in the sweep's `logs/`; `"both"`; or `"none"`: into the log of its
+            worker.  None: `"trial"`, but `"none"` with `backend="inline"`.
+        record_environment: keep the command line, versions, installed packages, and the commit,
+            status and differences of the code's git repository, in `sweep.db` and in the folder's
+            `environment/`.  Environment variables are not kept.  None: only of a program.
+        profile: only with a program: profile each trial (`cProfile`, the thread that calls the
+            objective) into `profile.csv` and `profile.pstats` in its folder, and all together into
+            `profile.txt` in the sweep's.  Trials take longer.
 
     Raises:
         UsageError: the problem, the settings, a parameter or the folder is invalid; the message
@@ -170,8 +188,13 @@ def sweep(
             failed in the same way, or the disk is full; finished work is on disk.
         SweepInterrupted: Ctrl-C, SIGTERM or SIGHUP; finished work is on disk.
     """
+    given = dict(locals())
     if is_loading():
         raise UnguardedCall
+    if given.pop("detach"):
+        from sweeper.detach import sweep_detached
+
+        return cast("SweepResult", sweep_detached(given))  # the type of all other calls
     of_program = isinstance(module, ProgramWorkload | Command) or is_objective(module)
     if of_program:
         _check_for_program(
@@ -183,7 +206,14 @@ def sweep(
             curve_samples=curve_samples,
             pack=pack,
         )
-    _check_of_program(module, of_program=of_program, metrics=metrics, on_error=on_error)
+    _check_of_program(
+        module,
+        of_program=of_program,
+        metrics=metrics,
+        on_error=on_error,
+        redirect=redirect,
+        profile=profile,
+    )
     options = _read_options(
         of_program=of_program,
         cores=cores,
@@ -208,6 +238,7 @@ def sweep(
         curve_samples=curve_samples,
         allow_changed_code=allow_changed_code,
         progress=progress,
+        record_environment=record_environment,
     )
     chosen = as_selector(selector, trials, seed)
     with contextlib.ExitStack() as stack:
@@ -215,7 +246,8 @@ def sweep(
         if isinstance(module, ProblemWorkload | ProgramWorkload):
             workload = module
         elif of_program:
-            workload = stack.enter_context(read_program(module, backend, metrics, on_error))
+            asked = (module, backend, metrics, on_error, redirect)
+            workload = stack.enter_context(read_program(*asked, profile=profile))
         else:
             # An objective is a program, so this is none of the callables.
             workload = stack.enter_context(read_problem(cast("Any", module), backend))
@@ -241,7 +273,15 @@ def _check_for_program(**given: Any) -> None:
             )
 
 
-def _check_of_program(module: object, *, of_program: bool, metrics: object, on_error: str) -> None:
+def _check_of_program(
+    module: object,
+    *,
+    of_program: bool,
+    metrics: object,
+    on_error: str,
+    redirect: str | None,
+    profile: bool,
+) -> None:
     """Refuse arguments that go with a program which `sweep` is to open.
 
     Raises:
@@ -249,6 +289,8 @@ def _check_of_program(module: object, *, of_program: bool, metrics: object, on_e
     """
     given = {"metrics": metrics} if metrics is not None else {}
     given |= {"on_error": on_error} if on_error != RAISE else {}
+    given |= {"redirect": redirect} if redirect is not None else {}
+    given |= {"profile": profile} if profile else {}
     for name, value in given.items():
         if isinstance(module, ProgramWorkload):
             raise SettingsError(f"{name}={value!r}: this program was opened with its own")
@@ -272,7 +314,8 @@ def preview(
     given.apply_defaults()
     asked = given.arguments
     limits = Limits(*(asked.pop(name) for name in _LIMITS))
-    for name in ("module", "selector", "trials", "metrics", "on_error"):
+    of_program = ("metrics", "on_error", "redirect", "profile")
+    for name in ("module", "selector", "trials", "detach", *of_program):
         del asked[name]
     asked["of_program"] = isinstance(workload, ProgramWorkload)
     return preview_of(workload, selector, _read_options(limits=limits, **asked))

@@ -9,7 +9,7 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ from sweeper.errors import DiskError, FolderError, StoppedError, SweepInterrupte
 from sweeper.files import current_folder
 from sweeper.locking import folder_lock
 from sweeper.options import Options
-from sweeper.records import Point, Target
+from sweeper.records import Outcome, Point, Target
 from sweeper.results import SweepResult
 from sweeper.revision import follow_code
+from sweeper.run import detached
 from sweeper.run.backends import find_backend, make_backend, slots_used
 from sweeper.run.cores import packages_of
 from sweeper.run.devices import DeviceWatch
+from sweeper.run.environment import Environment
 from sweeper.run.scheduler import Scheduler
 from sweeper.run.signals import Interrupts
 from sweeper.search import ParamSelector
@@ -35,6 +37,7 @@ from sweeper.stats.comparison import plural
 from sweeper.store.checkpoints import remove_checkpoints, remove_empty_folders
 from sweeper.store.collate import collate
 from sweeper.store.database import Store, fold_log
+from sweeper.store.environment import save_environment
 from sweeper.store.identity import (
     bind,
     identify,
@@ -129,6 +132,7 @@ def _run(
         f"{workload.name} in {paths.folder}: {options.topology.reason}{devices}; {opened.notes[0]}"
     )
     view.update(study.progress())
+    detached.confirm(paths.folder, paths.driver_log)
     resolved = Paths(paths.folder.resolve())
     target = opened.target(
         seed=options.seed,
@@ -143,6 +147,7 @@ def _run(
         keep_ends=selector.uses_parents,
         devices=options.devices.per_trial if options.devices else 0,
     )
+    environment = _environment_of(opened, options, numerics)
     try:
         with (
             _as_worker(opened, options, numerics),
@@ -156,6 +161,7 @@ def _run(
                 packages=packages_of(options.topology, options.slots),
                 devices=pool,
             )
+
             interrupted = drive(
                 study,
                 scheduler,
@@ -163,20 +169,22 @@ def _run(
                 interrupts,
                 store,
                 view,
-                tidy=functools.partial(remove_checkpoints, paths, keep_ends=selector.uses_parents),
+                tidy=functools.partial(
+                    _tidy, paths, store, environment, keep_ends=selector.uses_parents
+                ),
                 devices=DeviceWatch(options.devices, pool) if options.devices and pool else None,
             )
     except DiskError:
         raise  # nothing can be written any more
     except BaseException as error:
-        _finish(store, paths, keep_ends=selector.uses_parents)
+        _finish(store, paths, environment, keep_ends=selector.uses_parents)
         if isinstance(error, StoppedError):
             raise StoppedError(f"stopped: {error}. {_kept(study, paths)}") from None
         raise
     if study.stop_reason and not interrupted:
         store.set_meta({"stopped": _note_of_stop(study)})
         view.note(_note_of_stop(study))
-    results = _finish(store, paths, keep_ends=selector.uses_parents)
+    results = _finish(store, paths, environment, keep_ends=selector.uses_parents)
     if interrupted:
         raise SweepInterrupted(f"interrupted: {_kept(study, paths)}")
     if not study.stop_reason:
@@ -193,9 +201,42 @@ def _note_of_stop(study: Study) -> str:
     )
 
 
-def _finish(store: Store, paths: Paths, *, keep_ends: bool) -> SweepResult:
+def _environment_of(opened: OpenWorkload, options: Options, numerics: int) -> Environment | None:
+    """What the sweep runs in, being read; None: that is not to be recorded."""
+    of_program = opened.identity.get("workload") == "program"
+    wanted = of_program if options.record_environment is None else options.record_environment
+    code = Path(opened.code.own.path).parent
+    return Environment(code, opened.versions(numerics)) if wanted else None
+
+
+def _tidy(
+    paths: Paths,
+    store: Store,
+    environment: Environment | None,
+    outcomes: Iterable[Outcome],
+    *,
+    keep_ends: bool,
+) -> None:
+    """What follows once outcomes are durable."""
+    remove_checkpoints(paths, outcomes, keep_ends=keep_ends)
+    _save(environment, store, paths)
+
+
+def _save(
+    environment: Environment | None, store: Store, paths: Paths, *, wait: bool = False
+) -> None:
+    """Store the environment once it is known, or now."""
+    texts = None if environment is None else environment.take(wait=wait)
+    if texts is not None:
+        save_environment(store, paths, texts)
+
+
+def _finish(
+    store: Store, paths: Paths, environment: Environment | None, *, keep_ends: bool
+) -> SweepResult:
     """Make the last decisions durable and write the views, however the sweep ended."""
     store.append(())
+    _save(environment, store, paths, wait=True)
     if paths.checkpoints.is_dir():
         # A driver may have been killed before it removed them.
         remove_checkpoints(paths, store.outcomes(arrays=False), keep_ends=keep_ends)
@@ -294,7 +335,7 @@ def _bind(
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "python": platform.python_version(),
-            "slots": options.slots,
+            "slots": options.slots[: slots_used(options.backend, len(options.slots))],
             **here,
         },
     )

@@ -11,6 +11,7 @@
     ├── StalledError           nothing runs, nothing can start, and the selector is not done
     ├── DiskError              the disk refused: full, failing, read-only or gone (also an OSError)
     ├── StoppedError           too much failed to go on; finished work is on disk
+    ├── StillRunningError      a sweep that was asked to stop has not done so (also a TimeoutError)
     └── BackendError           workers could not be started
 
     KeyboardInterrupt
@@ -68,6 +69,10 @@ class DiskError(SweeperError, OSError):
 
 class StoppedError(SweeperError):
     """The sweep stopped by itself, since too much failed; finished work is kept."""
+
+
+class StillRunningError(SweeperError, TimeoutError):
+    """A sweep that was asked to stop has not done so in the time that it was given."""
 
 
 class BackendError(SweeperError):

@@ -262,6 +262,20 @@ def nameless_file() -> int:
         return os.dup(file.fileno())
 
 
+_LINES, _MOST_TOLD = 20, 4_000
+"""Lines, and characters, that `last_lines` gives at most."""
+
+
+def last_lines(path: Path, begin: int = 0) -> str:
+    """The last lines of a text file, or of what stands in it from `begin` on; "" without one."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(begin, size - 4 * _MOST_TOLD))
+        lines = file.read().decode(errors="replace").rstrip().splitlines()
+        return "\n".join(lines[-_LINES:])[-_MOST_TOLD:]
+    return ""
+
+
 def sha256_of_file(path: Path) -> str:
     """The SHA-256 of a file's contents, in hexadecimal."""
     with path.open("rb") as file:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from sweeper.errors import FolderError, UsageError, suggestion
-from sweeper.records import Asked, Params
+from sweeper.files import refuse_link
+from sweeper.locking import Holder, folder_lock, read_lock
+from sweeper.records import Asked, FolderProgress, Params
 from sweeper.results import SweepResult
+from sweeper.results.points import FailureReport
+from sweeper.run import stopping
 from sweeper.search import Ask, inbox
 from sweeper.search.selectors.manual import ManualSearch
 from sweeper.signature import encode
+from sweeper.stats.comparison import plural
 from sweeper.store.database import Store
+from sweeper.store.environment import read_environment
 from sweeper.store.load import load, read_results
-from sweeper.store.paths import Paths
-from sweeper.store.status import read_status
+from sweeper.store.paths import Paths, remove_sweep
+from sweeper.store.progress import read_progress
+from sweeper.store.status import PHASES, read_status
 
 
 def open(folder: str | Path) -> SweepFolder:  # noqa: A001 - as `gzip.open`
@@ -46,13 +55,13 @@ class SweepFolder:
         Args:
             params: A tuple (by position) or a mapping (by name).
             trials: How many further trials; 0: the point is only tuned.
-            budget: How far they go, in learning-rate cycles of a problem; None: as the settings
-                say.
+            budget: How far they go, in learning-rate cycles of a problem or iterations of a
+                program; None: the whole length of a trial.
             group: A label that results, tables and exports keep.
 
         Raises:
-            UsageError: an argument breaks its rule, or the problem had no such parameter
-                when it last ran here.
+            UsageError: an argument breaks its rule, or what is swept had no such
+                parameter when it last ran here.
             ParamError: a value that cannot be stored.
             FolderError: the folder holds other things than a sweep.
             DiskError: it could not be written.
@@ -72,6 +81,101 @@ class SweepFolder:
         """
         self._check_free()
         inbox.finish(self._paths.folder)
+
+    def progress(self) -> FolderProgress:
+        """How far the sweep has come, and what it does now.
+
+        Raises:
+            FolderError: there is no sweep in the folder, or it is damaged.
+        """
+        driver = read_lock(self._paths.lock)
+        if driver is not None and not self.has_run:  # it has just begun
+            return _nothing_yet(self.folder, driver)
+        with Store.read(self._paths.database) as store, store.snapshot():
+            results = read_results(store)
+            finished = self._is_finished(store, results)
+            state: Literal["running", "resting", "finished"]
+            state = "running" if driver else "finished" if finished else "resting"
+            return read_progress(store, results, state, driver, time.time())
+
+    def environment(self) -> dict[str, str]:
+        """What the last run was in, as texts by the names of the files in `environment/`.
+
+        Empty if that was not recorded (see `record_environment` of `sweep`).
+
+        Raises:
+            FolderError: there is no sweep in the folder, or it is damaged.
+        """
+        with Store.read(self._paths.database) as store:
+            return read_environment(store)
+
+    @property
+    def failures(self) -> tuple[FailureReport, ...]:
+        """What has failed so far, as `results().failures`.
+
+        Raises:
+            FolderError: there is no sweep in the folder, or it is damaged.
+        """
+        return self.results().failures
+
+    def stop(self, timeout: float = 60.0) -> bool:
+        """Have the process that drives the sweep stop, as Ctrl-C does, and wait until it has.
+
+        Finished work is kept, and the same call of `sweep` resumes the sweep.  Asking a second
+        time ends the process at once.
+
+        Args:
+            timeout: How many seconds to wait.
+
+        Returns:
+            Whether a process drove it; False: there was nothing to stop.
+
+        Raises:
+            FolderError: the process is on another host, another user's, or does not run the sweep
+                in its main thread, so that nothing but itself can stop it.
+            StillRunningError: it has not stopped in this time.
+        """
+        return stopping.stop(self._paths.lock, timeout)
+
+    def remove(self, *, ask: bool = True) -> bool:
+        """Delete the sweep: all that it has written, and the folder if it has no other files.
+
+        Args:
+            ask: Whether to ask on the terminal first.
+
+        Returns:
+            Whether it was deleted; False: the answer was no.
+
+        Raises:
+            FolderError: a sweep runs there, or the folder is no sweep's.
+            UsageError: nobody can be asked.
+            DiskError: it cannot be deleted.
+        """
+        driver = read_lock(self._paths.lock)
+        if driver is not None:
+            raise FolderError(f"{self.folder} is being swept by {driver}: stop it first")
+        refuse_link(self.folder)
+        said = self._described()
+        if ask and not _agrees(f"Delete {said}? [y/N] "):
+            return False
+        with folder_lock(self._paths.lock):
+            remove_sweep(self._paths)
+        return True
+
+    def _described(self) -> str:
+        """What would be deleted.
+
+        Raises:
+            FolderError: the folder is no sweep's.
+        """
+        self._check_free()
+        if self.has_run:
+            found = self.progress()
+            done = plural(found.trials_done, "trial")
+            return f"the sweep of {found.workload} in {self.folder}, with {done}"
+        if not self.folder.exists():
+            raise FolderError(f"{self.folder} holds no sweep: there is no such folder")
+        return f"the folder {self.folder}, where no sweep has run"
 
     def results(self) -> SweepResult:
         """The results so far, as `sweeper.load` reads them.
@@ -106,10 +210,13 @@ class SweepFolder:
         if not self.has_run:
             return False
         with Store.read(self._paths.database) as store, store.snapshot():
-            phases = read_status(store, self._paths, read_results(store)).phases
-            begun = any(phases.values())
-            left = any(phases[name] for name in ("waiting", "tuning", "training"))
-            return begun and not left and not self._is_awaited(store)
+            return self._is_finished(store, read_results(store))
+
+    def _is_finished(self, store: Store, results: SweepResult) -> bool:
+        phases = read_status(store, self._paths, results).phases
+        begun = any(phases.values())
+        left = any(phases[name] for name in ("waiting", "tuning", "training"))
+        return begun and not left and not self._is_awaited(store)
 
     def _is_awaited(self, store: Store) -> bool:
         """Whether a manual search awaits points, or has not asked for all that were added."""
@@ -132,7 +239,7 @@ class SweepFolder:
         """Check the names of parameters, if the sweep has run and so they are known.
 
         Raises:
-            UsageError: the model has no such parameter.
+            UsageError: what is swept has no such parameter.
         """
         if not self.has_run or not isinstance(params, Mapping):
             return
@@ -167,5 +274,35 @@ class SweepFolder:
             )
 
 
-_OURS = {"added", "history", "lock", "logs"}
+_OURS = {"added", "driver.log", "history", "lock", "logs"}
 """What a sweep's folder may hold while it has no database."""
+
+
+def _agrees(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except (EOFError, OSError) as error:
+        raise UsageError(
+            "remove(ask=True): there is no terminal to ask on: give ask=False to delete it"
+        ) from error
+
+
+def _nothing_yet(folder: Path, driver: Holder) -> FolderProgress:
+    """The progress of a sweep that is reading what it sweeps."""
+    return FolderProgress(
+        **dict.fromkeys(PHASES, 0),
+        trials_done=0,
+        trials_failed=0,
+        trials_asked=0,
+        running=(),
+        slots=0,
+        best=None,
+        seconds_left=None,
+        folder=str(folder),
+        workload="",
+        state="running",
+        driver=str(driver),
+        seen=time.time(),
+        last=None,
+        trials_per_hour=None,
+    )

@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -33,6 +34,9 @@ class Holder:
     pid: int
     start: float
     """When the process started, in seconds since the epoch: pids are reused."""
+    heeds_signals: bool = True
+    """Whether a signal stops its sweep alone; one that does not run in the main thread would not
+    see it, and the process would end."""
 
     def __str__(self) -> str:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.start))
@@ -53,7 +57,7 @@ def folder_lock(path: Path) -> Iterator[Holder | None]:
     """
     with _taken(path) as handle:
         dead = _read_holder(path)
-        me = Holder(socket.gethostname(), os.getpid(), psutil.Process().create_time())
+        me = _this_process()
         with explained(path):
             _rewrite(handle, json.dumps(asdict(me)))
         try:
@@ -62,6 +66,11 @@ def folder_lock(path: Path) -> Iterator[Holder | None]:
             # A full disk was reported before, and the lock is released all the same.
             with contextlib.suppress(OSError):
                 _rewrite(handle, "")
+
+
+def _this_process() -> Holder:
+    is_main = threading.current_thread() is threading.main_thread()
+    return Holder(socket.gethostname(), os.getpid(), psutil.Process().create_time(), is_main)
 
 
 @contextlib.contextmanager
@@ -134,11 +143,34 @@ def read_lock(path: Path) -> Holder | None:
     holder = _read_holder(path)
     if holder is None or holder.host != socket.gethostname():
         return holder
+    return holder if is_alive(holder) else None
+
+
+def is_alive(holder: Holder) -> bool:
+    """Whether this process runs: on this host, with this start, and not merely not yet buried."""
     try:
-        alive = psutil.Process(holder.pid).create_time() == holder.start
+        process = psutil.Process(holder.pid)
+        same = process.create_time() == holder.start
+        return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
-        alive = False
-    return holder if alive else None
+        return False
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process of this host holds a folder's lock, whatever the file says.
+
+    It takes the lock for a moment; whoever wants it meanwhile tries again.
+    """
+    if sys.platform == "win32" or not path.is_file():
+        return False
+    handle = _open_lock(path)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 @contextlib.contextmanager
@@ -160,7 +192,9 @@ def _read_holder(path: Path) -> Holder | None:
             return None
         with path.open("rb") as file:
             said = json.loads(file.read(_LONGEST_HOLDER))
-        holder = Holder(str(said["host"]), int(said["pid"]), float(said["start"]))
+        which = (str(said["host"]), int(said["pid"]), float(said["start"]))
+        # Earlier releases do not say.
+        holder = Holder(*which, heeds_signals=said.get("heeds_signals") is not False)
         str(holder)  # raises if its time is not a valid one
     except (OSError, ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None

@@ -51,6 +51,8 @@ class Options:
     stop_when: StopWhen
     progress: bool | None
     """None: shown on standard error."""
+    record_environment: bool | None
+    """None: of programs."""
     widths: Widths | None = None
     """The width of each point; None: that of the settings."""
     devices: Devices | None = None

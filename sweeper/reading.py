@@ -21,6 +21,7 @@ from sweeper.program import workload as program
 from sweeper.program.command import Command
 from sweeper.program.metrics import read_metrics
 from sweeper.program.objective import ObjectiveRef, find_objective
+from sweeper.program.redirect import check_redirect
 from sweeper.program.spec import RAISE
 from sweeper.program.workload import ProgramWorkload
 from sweeper.records import NUMERICS
@@ -72,7 +73,13 @@ def read_problem(given: ModuleType | str | Path, backend: str) -> Iterator[Probl
 
 @contextlib.contextmanager
 def read_program(
-    given: object, backend: str, metrics: object = None, on_error: str = RAISE
+    given: object,
+    backend: str,
+    metrics: object = None,
+    on_error: str = RAISE,
+    redirect: str | None = None,
+    *,
+    profile: bool = False,
 ) -> Iterator[ProgramWorkload]:
     """Begin to import a program: a function, a generator function, or `"pkg.module:name"`.
 
@@ -81,17 +88,20 @@ def read_program(
         backend: As `sweep`; one without processes of its own imports it here.
         metrics: As `sweep`.
         on_error: As `sweep`.
+        redirect: As `sweep`.
+        profile: As `sweep`.
 
     Raises:
-        UsageError: it cannot be found, or `metrics` or `on_error` is invalid.
+        UsageError: it cannot be found, or `metrics`, `on_error` or `redirect` is invalid.
     """
     ref = given if isinstance(given, Command) else find_objective(given)
     declared = read_metrics(metrics)
+    redirect = check_redirect(redirect, own_processes=find_backend(backend).own_processes)
     open_standard_streams()
     fd = nameless_file()
     try:
         with contextlib.closing(_place_of_program(ref, backend, fd)) as place:
-            yield ProgramWorkload(ref, place, declared, on_error)
+            yield ProgramWorkload(ref, place, declared, on_error, redirect, profile=profile)
     finally:
         os.close(fd)
 

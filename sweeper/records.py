@@ -39,6 +39,18 @@ ARTIFACTS_SHA256, RAISED = "sweeper.artifacts_sha256", "sweeper.raised"
 """Texts that an outcome of a program may have: the checksum of that file, and the traceback of an
 exception in an iteration that ended the trial and was recorded.  No metric has such a name."""
 
+LOGS = "logs"
+"""The folder, inside a sweep's, of what workers and programs print."""
+
+PRINTED = (".stdout.log", ".stderr.log")
+"""How the names of the files end, beside a worker's log, that a program's trial prints into."""
+
+PROFILE = "profile.csv"
+"""The file, in a trial's folder, of what it was profiled to spend."""
+
+PROFILE_COLUMNS = ("function", "calls", "own_seconds", "seconds")
+"""Its columns; `seconds` are with all that the function called."""
+
 FINAL = "final"
 """The group of the trials that judge: fresh ones of the points that earlier groups have chosen."""
 
@@ -413,6 +425,26 @@ class Failure:
     """The traceback, or the likely cause and where to look."""
 
 
+USAGE = "usage"
+"""The name of the text of an `Outcome` that says what it used, as JSON (see `Usage`): stored apart
+from its arrays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a trial of a program used, and where it ran."""
+
+    started: float
+    ended: float
+    cpu_seconds: float
+    """Of its process and of child processes that have ended."""
+    peak_bytes: int
+    """Peak resident memory of its process and children together, as far as it was seen."""
+    host: str
+    cores: tuple[int, ...]
+    """The logical CPUs that it was bound to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The outcome of one replica: its metrics, arrays and texts, or its failure."""
@@ -664,6 +696,32 @@ class Progress:
     def points(self) -> int:
         """All points asked for."""
         return self.tuning + self.training + self.done + self.failed + self.waiting
+
+
+@dataclass(frozen=True, slots=True)
+class FolderProgress(Progress):
+    """How far a sweep has come, as any process finds it in its folder."""
+
+    folder: str
+    workload: str
+    """What is swept, by name."""
+    state: Literal["running", "resting", "finished"]
+    """running: a process drives it.  finished: nothing is left to train, and no points are awaited.
+    resting: any other; the same call goes on."""
+    driver: str | None
+    """The process that drives the folder."""
+    seen: float
+    """When the folder was read."""
+    last: float | None
+    """When the last replica ended."""
+    trials_per_hour: float | None
+    """Of the run that goes on, or else of the last one; None: no trial has ended in it."""
+
+    @property
+    def ends(self) -> float | None:
+        """The estimated end, in seconds since the epoch; None: it does not run, or is not known."""
+        running = self.state == "running" and self.seconds_left is not None
+        return self.seen + (self.seconds_left or 0.0) if running else None
 
 
 @dataclass(frozen=True, slots=True)

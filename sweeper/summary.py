@@ -142,6 +142,12 @@ def printable(text: str) -> str:
     )
 
 
+def show_job(params: Params, stage: str, numbers: Sequence[int]) -> str:
+    """What a job does, for people: `hidden=8 · trial 3…`."""
+    more = "…" if len(numbers) > 1 else ""
+    return f"{show_params(params)} · {stage.replace('_', ' ')} {numbers[0]}{more}"
+
+
 def show_params(params: Params) -> str:
     """Parameters as people read them: `hidden=32 nonlinearity=Tanh`, or `32 Tanh`."""
     if isinstance(params, Mapping):

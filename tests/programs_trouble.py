@@ -29,7 +29,7 @@ def look(trial):
             "value": trial.seed,
             "folder": Path.cwd() == Path(os.environ["PROGRAMS_CWD"]),
             "cores": len(os.sched_getaffinity(0)) == trial.cores,
-            "output": log.name == "worker-0.log" and errors == log,
+            "output": (log.name, errors.name) == ("worker-0.stdout.log", "worker-0.stderr.log"),
             "printed": f"trial 1 of {trial.params['case']}\n" in log.read_text(),
         }
     return {"value": trial.seed, "output": 0}

@@ -20,6 +20,7 @@ LEAVES = {
     "stats.sequential",
     "files",
     "locking",
+    "pace",
     "renamed",
     "summary",
     "results",
@@ -53,7 +54,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "preview": LEAVES | FOLDERS - WORKLOADS | {"study", "options", "engine"},
     "reading": LEAVES | FOLDERS,
     "folder": LEAVES | FOLDERS - WORKLOADS,
-    "api": LEAVES | FOLDERS | {"reading", "options", "engine", "preview"},
+    "detach": LEAVES | FOLDERS | {"folder", "api"},
+    "api": LEAVES | FOLDERS | {"reading", "options", "engine", "preview", "detach"},
     # Contracts run the whole loop, in fake time or with jobs that are made up.
     "testing": LEAVES | FOLDERS | {"study"},
     "cli": LEAVES | FOLDERS | {"study", "reading", "engine", "api", "folder", "sweeper"},

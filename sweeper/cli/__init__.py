@@ -6,6 +6,7 @@ torch, as late as possible, so that every other command answers at once.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import Annotated
 import typer
 
 from sweeper import __version__
-from sweeper.cli import doctor, look, manual, run
+from sweeper.cli import doctor, look, manual, run, steer
 from sweeper.cli.command import WithCommand
 from sweeper.cli.common import (
     BROKEN_PIPE,
@@ -76,10 +77,23 @@ def _open_streams() -> None:
 
 
 def _run_command_line(arguments: Sequence[str]) -> int:
-    try:
-        # typer only parses here; commands are executed below, where errors are handled.
+    def parse_and_run() -> int:
+        # typer only parses here.
         command = app(list(arguments), prog_name="sweeper", standalone_mode=False)
         return command() if callable(command) else int(command or 0)
+
+    return _explained(parse_and_run)
+
+
+def run_here(arguments: run.Run) -> None:
+    """Execute `run` in a process of its own (`--detach`), and exit with its exit code."""
+    sys.exit(_explained(functools.partial(run.execute, arguments)))
+
+
+def _explained(command: Command) -> int:
+    """The exit code of a command; its errors are explained on standard error."""
+    try:
+        return command()
     except _ClickUsageError as error:
         return complain(explain_writing(error), WRONG)
     except KeyboardInterrupt as error:  # SweepInterrupted is one
@@ -122,6 +136,8 @@ def _sweeper(
     \b
     Examples:
       sweeper run examples.digits --grid hidden=8,32 --grid nonlinearity=Tanh,ReLU --trials 4
+      sweeper run examples.digits --detach
+      sweeper attach out/digits
       sweeper status out/digits
       sweeper show out/digits
       sweeper export out/digits --format csv --output digits.csv
@@ -139,6 +155,9 @@ def _sweeper(
 # Help lists the commands in this order.
 app.command("run", cls=WithCommand, short_help="Run a sweep, or resume it.")(run.run)
 app.command("status", short_help="Show how far a sweep has come.")(look.status)
+app.command("list", short_help="Show all sweeps below a folder.")(steer.list_sweeps)
+app.command("attach", short_help="Show the table of a sweep that runs.")(steer.attach)
+app.command("stop", short_help="Stop a sweep that runs elsewhere.")(steer.stop)
 app.command("show", short_help="Print the table of results.")(look.show)
 app.command("add", short_help="Add a point to a manual search.")(manual.add)
 app.command("finish", short_help="Say that no more points come.")(manual.finish)

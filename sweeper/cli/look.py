@@ -22,6 +22,7 @@ from sweeper.show.code import code_difference
 from sweeper.show.export import json_text
 from sweeper.show.status import describe_status
 from sweeper.show.table import failures_in_full
+from sweeper.show.usage import usage_lines
 from sweeper.stats.comparison import plural
 from sweeper.store.collate import collate, csv_text
 from sweeper.store.database import Store
@@ -74,6 +75,9 @@ def show(
     everything: Annotated[
         bool, typer.Option("--all", help="Also the points that only earlier runs asked for.")
     ] = False,
+    usage: Annotated[
+        bool, typer.Option("--usage", help="Show what each trial of a program used, and where.")
+    ] = False,
     code: Annotated[
         bool, typer.Option("--code", help="Show how the problem's code has changed.")
     ] = False,
@@ -87,11 +91,17 @@ def show(
       sweeper show out/digits --failures
       sweeper show out/digits --code
     """  # noqa: D301 - typer keeps the lines of a paragraph after \b
-    return (
-        functools.partial(_show_code, folder)
-        if code
-        else functools.partial(_show, folder, sort, top, failures=failures, everything=everything)
-    )
+    if code:
+        return functools.partial(_show_code, folder)
+    if usage:
+        return functools.partial(_show_usage, folder, everything=everything)
+    return functools.partial(_show, folder, sort, top, failures=failures, everything=everything)
+
+
+def _show_usage(folder: Path, *, everything: bool) -> int:
+    for line in usage_lines(load(folder, everything=everything)):
+        say(line)
+    return 0
 
 
 def _show(
@@ -229,6 +239,14 @@ def export(
         Path | None,
         typer.Option(metavar="FILE", help="Output file [default: standard output]."),
     ] = None,
+    *,
+    usage: Annotated[
+        bool,
+        typer.Option(
+            "--usage",
+            help="CSV: also when and where each trial of a program ran, and what it used.",
+        ),
+    ] = False,
 ) -> Command:
     """Write the results for other programs, and rebuild the files under points/.
 
@@ -237,16 +255,16 @@ def export(
       sweeper export out/digits --format csv --output digits.csv
       sweeper export out/digits --format json | jq '.points[].summary'
     """  # noqa: D301 - typer keeps the lines of a paragraph after \b
-    return functools.partial(_export, folder, file_format, output)
+    return functools.partial(_export, folder, file_format, output, usage=usage)
 
 
-def _export(folder: Path, file_format: Format, output: Path | None) -> int:
+def _export(folder: Path, file_format: Format, output: Path | None, *, usage: bool) -> int:
     paths = Paths(folder)
     with Store.read(paths.database) as store:
         identity = store.meta.get("identity", {})
         results = _rebuild_views(store, paths)
     if file_format is Format.CSV:
-        text = csv_text(results.rows())
+        text = csv_text(results.rows(usage=usage))
         if results.failures:
             count = plural(len(results.failures), "failure")
             say(f"sweeper: {count} not in the CSV; --format json has them", sys.stderr)

@@ -34,7 +34,7 @@ def add(
         int | None,
         typer.Option(
             metavar="N",
-            help="How far they go, in learning-rate cycles [default: all of a trial's].",
+            help="How far they go, in learning-rate cycles or iterations [default: a whole trial].",
         ),
     ] = None,
     group: Annotated[

@@ -37,6 +37,7 @@ from sweeper.cli.resources import (
     read_devices,
     read_width,
 )
+from sweeper.cli.steer import how_to_steer
 from sweeper.errors import SettingsError, UsageError, suggestion
 from sweeper.files import current_folder
 from sweeper.importing import is_path
@@ -261,6 +262,33 @@ def run(
         bool, typer.Option("--json", help="Write the results as JSON instead of a table.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    redirect: Annotated[
+        str | None,
+        typer.Option(
+            metavar="trial|sweep|both|none",
+            help="Where what a program's trials print goes: files of each trial, two files of the "
+            "sweep, both, or the workers' logs [default: trial].",
+        ),
+    ] = None,
+    profile: Annotated[
+        bool,
+        typer.Option("--profile", help="Profile each trial of a program, and all together."),
+    ] = False,
+    record_environment: Annotated[
+        bool | None,
+        typer.Option(
+            "--record-environment/--no-record-environment",
+            help="Keep command line, versions, packages and the state of the git repository "
+            "[default: of programs].",
+        ),
+    ] = None,
+    detach: Annotated[
+        bool,
+        typer.Option(
+            "--detach",
+            help="Run it in a process of its own, which goes on when this terminal is closed.",
+        ),
+    ] = False,
 ) -> Command:
     """Tune and train every point of a search; the same command resumes it.
 
@@ -270,6 +298,7 @@ def run(
       sweeper run problem.py --points 20 --range hidden=8:128:log --grid act=Tanh,ReLU --trials 5
       sweeper run examples.digits --hparams fastest --set cycles=1 --folder out/quick
       sweeper run examples.digits --grid hidden=2,8,32 --race --trials 30
+      sweeper run examples.digits --grid hidden=2,8,32 --detach
       sweeper run examples.digits --explore examples/grids/widths.py --dry-run
       sweeper run examples.digits --grid hidden=2,8,32 --selector race --option margin=0.01
       sweeper run examples.objective:objective --grid rate=1e-4,3e-4 --grid momentum=0,0.9 \\
@@ -304,7 +333,7 @@ def run(
     `selector` or `points` are used. Progress is printed to standard error, the table (or JSON) to
     standard output.
     """  # noqa: D301 - typer keeps the lines of a paragraph after \b
-    arguments = _Run(
+    arguments = Run(
         module=module,
         command=context.obj,
         grid=tuple(grid or ()),
@@ -321,6 +350,8 @@ def run(
         fields=tuple(settings or ()),
         metrics=read_metrics(metrics or ()),
         on_error=on_error,
+        redirect=redirect,
+        profile=profile,
         folder=folder,
         as_json=as_json,
         quiet=quiet,
@@ -346,13 +377,14 @@ def run(
             "checkpoint_every": checkpoint_every,
             "curve_samples": curve_samples,
             "allow_changed_code": allow_changed_code,
+            "record_environment": record_environment,
         },
     )
-    return functools.partial(_run, arguments)
+    return functools.partial(execute_detached if detach else execute, arguments)
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class Run:
     """The arguments of `run`, as given."""
 
     module: str | None
@@ -373,6 +405,8 @@ class _Run:
     metrics: Metrics
     """Of a program."""
     on_error: str
+    redirect: str | None
+    profile: bool
     folder: Path | None
     as_json: bool
     quiet: bool
@@ -381,7 +415,8 @@ class _Run:
     """Passed to `sweep` unchanged."""
 
 
-def _run(arguments: _Run) -> int:
+def execute(arguments: Run) -> int:
+    """Run the sweep; returns the exit code."""
     if arguments.module is not None:
         look_in_current_folder(arguments.module)
     settings = _read_settings(arguments.hparams, arguments.fields)
@@ -438,8 +473,21 @@ def _run(arguments: _Run) -> int:
     return FAILED if results.failures else 0
 
 
+def execute_detached(arguments: Run) -> int:
+    """Run the sweep in a process of its own; returns when it has begun."""
+    for given, option in ((arguments.dry_run, "--dry-run"), (arguments.as_json, "--json")):
+        if given:
+            raise UsageError(f"--detach: {option} prints what nobody would wait for: give only one")
+    from sweeper.run import detached
+
+    folder = detached.start("sweeper.cli:run_here", (arguments,))
+    if not arguments.quiet:
+        say(clean(f"the sweep in {folder} has begun and goes on. {how_to_steer(folder)}"))
+    return 0
+
+
 def _opened(
-    arguments: _Run,
+    arguments: Run,
 ) -> contextlib.AbstractContextManager[ProblemWorkload | ProgramWorkload]:
     """The problem or program, being read.
 
@@ -456,6 +504,10 @@ def _opened(
                 f"--metric {next(iter(metrics.directions))}: a problem declares its metrics in its "
                 "module; --metric goes with a program, pkg.module:name"
             )
+        if arguments.redirect is not None:
+            raise UsageError(f"--redirect {arguments.redirect}: it goes with a program")
+        if arguments.profile:
+            raise UsageError("--profile: it goes with a program")
         if arguments.on_error != RAISE:
             raise UsageError(
                 f"--on-error {arguments.on_error}: it goes with a program, pkg.module:name"
@@ -466,10 +518,11 @@ def _opened(
             "--race: it compares perf_val, which a program does not have: give --selector race "
             "--option metric=NAME --option direction=maximize or minimize"
         )
-    return read_program(given, backend, metrics.directions, arguments.on_error)
+    asked = {name: getattr(arguments, name) for name in ("on_error", "redirect", "profile")}
+    return read_program(given, backend, metrics.directions, **asked)
 
 
-def _given(arguments: _Run) -> str | program.Command:
+def _given(arguments: Run) -> str | program.Command:
     """The module, or the command.
 
     Raises:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +20,7 @@ import numpy as np
 from sweeper.errors import UsageError
 from sweeper.failures import describe
 from sweeper.files import pack_arrays
+from sweeper.program import usage
 from sweeper.program.artifacts import save_artifacts, split
 from sweeper.program.branches import branch, forget_roots
 from sweeper.program.carried import unpack
@@ -28,11 +31,15 @@ from sweeper.program.metrics import read_values
 from sweeper.program.objective import ObjectiveRef, find_in, load_objective
 from sweeper.program.prepare import prepare
 from sweeper.program.process import CommandFailed, run_command
+from sweeper.program.profiling import profiled
+from sweeper.program.redirect import NONE, Printed, redirected
 from sweeper.program.spec import RECORD, ProgramContext
 from sweeper.program.trial import Trial, in_arrays, last_values
+from sweeper.program.usage import Meter
 from sweeper.records import (
     ARTIFACTS_SHA256,
     RAISED,
+    USAGE,
     Job,
     Outcome,
     Params,
@@ -47,21 +54,30 @@ from sweeper.sources import check_sources
 def execute(context: ProgramContext, fd: int | None, job: Job) -> Iterator[Outcome]:
     """Run the job's trials one after the other; yield each outcome, also failures."""
     del fd
+    shared = Path(context.shared)
+    # A command's output goes into its trial's files anyway.
+    redirect = NONE if isinstance(context.ref, Command) else context.redirect
     for number in job.numbers:
         started, own = time.time(), os.getpid()
         result: Result = {}, b"", {}
         failure = None
+        printed, meter = Printed(), Meter()
         try:
-            result = _run(context, job, number)
+            with redirected(
+                redirect, Path(_folder(context, job.payload["id"], job.stage, number)), shared
+            ) as printed:
+                result = _run(context, job, number)
         except KeyboardInterrupt:
             raise
         except CommandFailed as error:
             failure = error.failure
         except BaseException as error:  # noqa: BLE001 - one that calls sys.exit fails, too
             failure = describe(error)
+            failure = replace(failure, detail=failure.detail + printed.end())
         if os.getpid() != own:  # the objective has forked, and this child came back from it
             os._exit(0)
         metrics, arrays, texts = result
+        texts = {**texts, USAGE: meter.text()}
         when = started, time.time()
         yield Outcome(job.point, job.stage, number, *when, metrics, arrays, failure, texts)
 
@@ -90,7 +106,8 @@ def _run(context: ProgramContext, job: Job, number: int) -> Result:
     prepare(trial.seed, trial.cores, uses_torch=context.uses_torch)
     if context.takes.trial:
         trial.begin()
-    metrics, texts = _call(context, objective, arguments, trial)
+    with _profiled(context, job, number):
+        metrics, texts = _call(context, objective, arguments, trial)
     trial.end()
     return metrics, pack_arrays(in_arrays(trial.history)), texts
 
@@ -139,6 +156,14 @@ def _call(
     return metrics, {ARTIFACTS_SHA256: save_artifacts(artifacts, trial.folder)}
 
 
+def _profiled(
+    context: ProgramContext, job: Job, number: int
+) -> contextlib.AbstractContextManager[None]:
+    if not context.profile:
+        return contextlib.nullcontext()
+    return profiled(Path(_folder(context, job.payload["id"], job.stage, number)))
+
+
 @lru_cache(maxsize=1)
 def _opened(
     ref: ObjectiveRef, sources: tuple[tuple[str, str], ...]
@@ -151,6 +176,7 @@ def _opened(
 def close() -> None:
     """Forget the objective of the last job, and what it built."""
     _opened.cache_clear()
+    usage.close()
     forget_roots()
 
 

@@ -53,17 +53,20 @@ class ObjectiveRef:
 def is_objective(given: object) -> bool:
     """Whether `sweep` was given an objective, not a problem: a callable, or `"module:name"`."""
     if not isinstance(given, str):
-        return callable(given) and not isinstance(given, ModuleType)
+        found = isinstance(given, ObjectiveRef) or callable(given)
+        return found and not isinstance(given, ModuleType)
     module, _, name = given.rpartition(":")
     return bool(module) and all(part.isidentifier() for part in name.split("."))
 
 
 def find_objective(given: object) -> ObjectiveRef:
-    """Locate an objective without importing it.
+    """Locate an objective without importing it; one that was located stays so.
 
     Raises:
         UsageError: it is no function, or uses something that no worker could be given.
     """
+    if isinstance(given, ObjectiveRef):
+        return given
     if isinstance(given, str):
         module, _, name = given.rpartition(":")
         return ObjectiveRef(find_ref(module), name)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sweeper.program.command import Command
 from sweeper.program.objective import ObjectiveRef, Takes
+from sweeper.program.redirect import NONE
 from sweeper.workload import Source
 
 
@@ -51,3 +52,9 @@ class ProgramContext:
     folder: str
     """The path of a trial's own folder, with placeholders for `id` and `number`."""
     uses_torch: bool
+    redirect: str = NONE
+    """Where a trial's output goes (see `redirect.CHOICES`)."""
+    shared: str = ""
+    """The folder of the sweep's files of output."""
+    profile: bool = False
+    """Whether trials are profiled."""

@@ -20,8 +20,20 @@ from sweeper.errors import SettingsError
 from sweeper.program.branches import root_of
 from sweeper.program.command import Command
 from sweeper.program.objective import ObjectiveRef
+from sweeper.program.redirect import NONE
 from sweeper.program.spec import ON_ERROR, RAISE, ProgramContext, ProgramSpec
-from sweeper.records import ROOT, Metric, Outcome, Params, Planned, Point, Step, Target, Tuned
+from sweeper.records import (
+    LOGS,
+    ROOT,
+    Metric,
+    Outcome,
+    Params,
+    Planned,
+    Point,
+    Step,
+    Target,
+    Tuned,
+)
 from sweeper.settings import SweepSettings
 from sweeper.sources import read_source
 from sweeper.workload import Code, OpenWorkload, Planner, Source
@@ -66,8 +78,14 @@ class ProgramWorkload:
         place: Place,
         metrics: Sequence[Metric],
         on_error: str = RAISE,
+        redirect: str = NONE,
+        *,
+        profile: bool = False,
     ) -> None:
         """The objective at `ref`, or a command; `metrics` are those that are declared.
+
+        `redirect` says where a trial's output goes (see `redirect.CHOICES`), `profile` whether it
+        is profiled.
 
         Raises:
             SettingsError: `on_error` is none of `ON_ERROR`.
@@ -76,7 +94,7 @@ class ProgramWorkload:
             choices = " or ".join(map(repr, ON_ERROR))
             raise SettingsError(f"on_error={on_error!r}: choose {choices}")
         self._ref, self._place, self._metrics = ref, place, tuple(metrics)
-        self._on_error = on_error
+        self._on_error, self._redirect, self._profile = on_error, redirect, profile
 
     @functools.cached_property
     def spec(self) -> ProgramSpec:
@@ -107,17 +125,25 @@ class ProgramWorkload:
         del seed, threads
         if self.spec.uses_torch:  # once, instead of once a worker
             self._place.load(("torch",))
-        return OpenProgram(self.spec, self._place, self._metrics, self._on_error)
+        how = (self._on_error, self._redirect)
+        return OpenProgram(self.spec, self._place, self._metrics, *how, profile=self._profile)
 
 
 class OpenProgram:
     """See `OpenWorkload`."""
 
     def __init__(
-        self, spec: ProgramSpec, place: Place, metrics: tuple[Metric, ...], on_error: str
+        self,
+        spec: ProgramSpec,
+        place: Place,
+        metrics: tuple[Metric, ...],
+        on_error: str,
+        redirect: str,
+        *,
+        profile: bool,
     ) -> None:
         self._spec, self._place, self._metrics = spec, place, metrics
-        self._on_error = on_error
+        self._on_error, self._redirect, self._profile = on_error, redirect, profile
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -153,6 +179,7 @@ class OpenProgram:
         return {
             "parameters": None if known is None else list(known),
             "metrics": [dataclasses.asdict(metric) for metric in self._metrics],
+            **({"profile": True} if self._profile else {}),
         }
 
     def versions(self, numerics: int) -> Mapping[str, str]:
@@ -230,6 +257,9 @@ class OpenProgram:
             checkpoints=checkpoints,
             folder=str(Path(model_path).parent),
             uses_torch=self._spec.uses_torch,
+            redirect=self._redirect,
+            profile=self._profile,
+            shared=str(Path(checkpoints).with_name(LOGS)),
         )
         return Target(EXECUTE, context, None, PRELOAD, ENVIRONMENT)
 

@@ -9,7 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.records import CLASSIC, LABELS, Alias, Metric, Params, Parent, generation_of
+from sweeper.records import (
+    CLASSIC,
+    LABELS,
+    Alias,
+    Metric,
+    Params,
+    Parent,
+    Usage,
+    generation_of,
+)
 from sweeper.summary import printable, show_params
 
 FloatArray = NDArray[np.float64]
@@ -29,6 +38,19 @@ _OF_TABLES = {"perf", "loss", "params", "n", "diverged", "failed", "std"}
 
 TAKEN_NAMES = {*_OF_TABLES, *LABELS[2:], *TRIAL_COLUMNS}
 """Names that a problem's own metric cannot have."""
+
+
+USAGE_COLUMNS = ("started", "ended", "cpu_seconds", "peak_mib", "host", "cores")
+"""The columns of what a trial used; a metric of one of these names keeps its own."""
+
+
+def usage_columns(used: Usage | None) -> dict[str, Any]:
+    """What a trial used, by column; None for what was not recorded."""
+    if used is None:
+        return dict.fromkeys(USAGE_COLUMNS)
+    mib, cores = used.peak_bytes / 2**20, " ".join(map(str, used.cores))
+    values = (used.started, used.ended, used.cpu_seconds, mib, used.host, cores)
+    return dict(zip(USAGE_COLUMNS, values, strict=True))
 
 
 def is_classic(metrics: Sequence[Metric]) -> bool:

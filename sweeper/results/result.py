@@ -15,13 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.errors import UsageError
-from sweeper.records import CLASSIC, LABELS, Metric, Params, Parent, TunedSettings, generation_of
+from sweeper.records import (
+    CLASSIC,
+    LABELS,
+    Metric,
+    Params,
+    Parent,
+    TunedSettings,
+    Usage,
+    generation_of,
+)
 from sweeper.results.artifacts import Artifacts, TrialRecords
 from sweeper.results.points import (
     ALWAYS_TAKEN,
     METRICS,
     TEST_METRICS,
     TRIAL_COLUMNS,
+    USAGE_COLUMNS,
     FailureReport,
     FloatArray,
     ProgramPoint,
@@ -30,6 +40,7 @@ from sweeper.results.points import (
     judged_by,
     label_columns,
     params_columns,
+    usage_columns,
 )
 from sweeper.stats import (
     By,
@@ -79,6 +90,7 @@ class SweepResult(Sequence[Any]):
         asks: Sequence[NDArray[np.int64]] | None = None,
         lineages: Sequence[str] | None = None,
         parents: Sequence[Parent | None] | None = None,
+        usage: Sequence[Sequence[Usage | None]] | None = None,
         records: Sequence[TrialRecords] | None = None,
     ) -> None:
         self._points = tuple(points)
@@ -87,16 +99,14 @@ class SweepResult(Sequence[Any]):
         self.failures = tuple(failures)
         """Failed replicas and points, with the reasons."""
         self.notes = tuple(notes)
-        if tunings is None:
-            tunings = [np.zeros(len(numbers), dtype=np.int64) for numbers in trial_numbers]
-        self.tunings = tuple(tunings)
+        zeros = [np.zeros(len(numbers), dtype=np.int64) for numbers in trial_numbers]
+        self.tunings = tuple(tunings or zeros)
         """For each point the tuning of each of its trials, shape (trials,)."""
         self.flags = ("",) * len(self._points) if flags is None else tuple(flags)
         """For each point why its tuning cannot be trusted; "" if it can."""
         self.of_program = not is_classic(metrics)
         """Whether a program was swept: its metrics are its own, and nothing is tuned."""
-        if settings is None:
-            settings = [tuned_settings(point) for point in self._points]
+        settings = settings or [tuned_settings(point) for point in self._points]
         self.settings = tuple(map(tuple, settings))
         """For each point the settings of each of its tunings; its `PointResult` has the first's.
         Of a program: none."""
@@ -130,11 +140,13 @@ class SweepResult(Sequence[Any]):
         """Names of the parameters that points are compared by; empty: by all (see `by`)."""
         self.earlier = earlier
         """How many points, the last ones, only earlier runs asked for."""
-        if asks is None:
-            asks = [np.zeros(len(numbers), dtype=np.int64) for numbers in trial_numbers]
-        self.asks = tuple(asks)
+        self.asks = tuple(asks or zeros)
         """For each point the ask of each of its trials, from 0, shape (trials,); with `compare_by`
         only, else all 0."""
+        usage = usage or [[None] * len(numbers) for numbers in trial_numbers]
+        self.usage = tuple(map(tuple, usage))
+        """For each point what each of its trials used; None where that was not recorded, as for
+        problems."""
         self.records = () if records is None else tuple(records)
         """For each point what its folder has of its trials besides metrics; empty if these results
         were not read from a folder, or are of several points as one."""
@@ -516,7 +528,9 @@ class SweepResult(Sequence[Any]):
 
         return sorted(range(len(self)), key=merit, reverse=True)
 
-    def to_dataframe(self, *, history: bool = False, pivot: bool = True) -> pd.DataFrame:
+    def to_dataframe(
+        self, *, history: bool = False, pivot: bool = True, usage: bool = False
+    ) -> pd.DataFrame:
         """One row per trial: the parameters (a column each), trial number, settings, metrics.
 
         Args:
@@ -536,12 +550,17 @@ class SweepResult(Sequence[Any]):
         Metrics that the problem declares follow the classic four; with a test set, `perf_test` and
         `loss_test` come last.  A parameter with the name of another column becomes `param_…`.
         Needs pandas (`pip install 'sweeper[analysis]'`).
+
+        Args:
+            usage: Whether to add what each trial of a program used, and where: the columns
+                `started` and `ended` in seconds since the epoch, `cpu_seconds`, `peak_mib`, `host`
+                and `cores`.
         """
         import pandas as pd
 
         from sweeper.results.history import history_rows, unpivoted
 
-        rows = history_rows(self) if history else self.rows()
+        rows = history_rows(self) if history else self.rows(usage=usage)
         if pivot:
             return pd.DataFrame(rows)
         names = [*([] if self.of_program else METRICS), *self.declared]
@@ -562,7 +581,7 @@ class SweepResult(Sequence[Any]):
 
         return find_artifacts(self)
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self, *, usage: bool = False) -> list[dict[str, Any]]:
         """One row per trial, as in `to_dataframe`; failed trials have none."""
         rows = []
         labels = [self.labels(place) for place in range(len(self))]
@@ -570,8 +589,9 @@ class SweepResult(Sequence[Any]):
         of_trial = TRIAL_COLUMNS[:1] if self.of_program else TRIAL_COLUMNS
         columns = [*of_trial, *self.declared]
         columns += [] if self.test is None else TEST_METRICS
+        taken = [*columns, *ALWAYS_TAKEN, *used, *(USAGE_COLUMNS if usage else ())]
         for place, point in enumerate(self):
-            named = dict(params_columns(point.params, [*columns, *ALWAYS_TAKEN, *used]))
+            named = dict(params_columns(point.params, taken))
             named |= {name: labels[place][name] for name in used}
             measured = [] if self.of_program else [getattr(point, metric) for metric in METRICS]
             measured += [values[place] for values in self.declared.values()]
@@ -583,7 +603,10 @@ class SweepResult(Sequence[Any]):
                     found = self.settings[place][int(tuning)]
                     told += (int(tuning), found.lr_min, found.lr_max, found.batch_size)
                 metrics = [float(values[trial]) for values in measured]
-                rows.append({**named, **dict(zip(columns, [*told, *metrics], strict=True))})
+                spent = usage_columns(self.usage[place][trial]) if usage else {}
+                rows.append(
+                    {**named, **spent, **dict(zip(columns, [*told, *metrics], strict=True))}
+                )
         return rows
 
 

@@ -59,6 +59,7 @@ def only(results: SweepResult, places: Sequence[int]) -> SweepResult:
         compare_by=results.compare_by,
         earlier=sum(place >= len(results) - results.earlier for place in places),
         asks=chosen(results.asks),
+        usage=chosen(results.usage),
         records=chosen(results.records) if results.records else None,
     )
 
@@ -121,6 +122,7 @@ def pooled(
         },
         budgets=[results.budgets[places[0]] for places in groups],
         groups=[results.groups[places[0]] for places in groups],
+        usage=[[one for place in places for one in results.usage[place]] for places in groups],
     )
 
 

@@ -69,12 +69,12 @@ class HelperProcess:
             if self._process is not None:
                 self._process.leave()
 
-    def _ask(self, function: str, arguments: Sequence[Any]) -> _Reply | Failure:
+    def _ask(self, function: str, arguments: Sequence[Any]) -> Reply | Failure:
         """The process's reply, or why it ended instead."""
         process = self._process = self._process or self._make()
         try:
             process.channel.send((function, arguments))
-            reply: _Reply | Unfit = process.channel.receive()
+            reply: Reply | Unfit = process.channel.receive()
         except (EOFError, OSError):
             if not wait([process.status], ENDING):
                 process.kill()
@@ -89,7 +89,9 @@ class HelperProcess:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reply:
+class Reply:
+    """What a call came to."""
+
     returned: Any = None
     raised: BaseException | None = None
     text: str = ""
@@ -108,25 +110,26 @@ class ThereError(Exception):
         return f"\n{self.args[0]}"
 
 
-def answer(context: None, fd: int, call: tuple[str, Sequence[Any]]) -> Iterator[_Reply]:
+def answer(context: None, fd: int, call: tuple[str, Sequence[Any]]) -> Iterator[Reply]:
     """Executed by the helper process: answers one call."""
     del context
     function, arguments = call
     try:
-        reply = _Reply(resolve(function)(fd, *arguments))
+        reply = Reply(resolve(function)(fd, *arguments))
     except BaseException as error:  # noqa: BLE001 - raised again where it was called
-        reply = _raised(error)
+        reply = raised(error)
     # The driver may end this process as soon as it has answered.
     with contextlib.suppress(Exception):
         sys.stdout.flush()
     yield reply
 
 
-def _raised(error: BaseException) -> _Reply:
+def raised(error: BaseException) -> Reply:
+    """The reply to a call that raised `error`; one that cannot be pickled is told in words."""
     text = "".join(traceback.format_exception(error))
     frames = tuple(traceback.extract_tb((error.__cause__ or error).__traceback__))
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - made just now
     except Exception:  # noqa: BLE001 - pickling runs the error's own code
         error = BackendError(f"{type(error).__name__}: {error}")
-    return _Reply(None, error, text, frames)
+    return Reply(None, error, text, frames)

@@ -22,6 +22,7 @@ from sweeper.store.database import Store
 from sweeper.store.details import history_of
 from sweeper.store.load import read_results
 from sweeper.store.paths import CURVE_FILES, Paths
+from sweeper.store.profiles import write_profile
 from sweeper.store.rows import is_apart
 from sweeper.store.tuned import TrialSettings
 
@@ -67,6 +68,8 @@ def collate(store: Store, paths: Paths, *, every_point: bool = False) -> SweepRe
                 for stage, own in itertools.groupby(trials, operator.attrgetter("stage")):
                     write = _write_measured if results.of_program else _write_trials
                     write(paths, point_id, stage, list(own))
+    if store.meta.get("profile"):
+        write_profile(paths)
     return results
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from sweeper.files import add_texts
 from sweeper.records import (
     REFUSED,
+    USAGE,
     Asked,
     Decision,
     Event,
@@ -54,6 +55,7 @@ def rows_of(database: Database, selector: str, records: Iterable[Event | Decisio
         match record:
             case Finished(outcome=outcome) | GaveUp(outcome):
                 rows.outcomes.append(_outcome_row(ids[outcome.point], outcome))
+                rows.events.extend(_usage_rows(ids[outcome.point], outcome))
             case Started() | Lost() | Interrupted():
                 rows.events.append(_event_row_of(ids, record))
             case Told(point=signature, what=what):
@@ -83,8 +85,17 @@ def _outcome_row(point_id: int, outcome: Outcome) -> tuple[Any, ...]:
     which = (point_id, outcome.stage, outcome.number)
     metrics = json.dumps(dict(outcome.metrics))
     crc = seal_outcome(*which, metrics, failure)
-    arrays = add_texts(outcome.arrays, outcome.info) if outcome.info else outcome.arrays
+    info = {name: text for name, text in outcome.info.items() if name != USAGE}
+    arrays = add_texts(outcome.arrays, info) if info else outcome.arrays
     return (*which, outcome.started, outcome.ended, metrics, arrays, failure, crc)
+
+
+def _usage_rows(point_id: int, outcome: Outcome) -> list[tuple[Any, ...]]:
+    """What a replica used, if it says so, as an event: it differs from run to run."""
+    if USAGE not in outcome.info:
+        return []
+    used = f'{{"number": {outcome.number}, "used": {outcome.info[USAGE]}}}'
+    return [(outcome.ended, USAGE, point_id, outcome.stage, used)]
 
 
 def _event_row_of(ids: Mapping[str, int], event: Started | Lost | Interrupted) -> tuple[Any, ...]:

@@ -41,6 +41,7 @@ from sweeper.store.flags import flags
 from sweeper.store.paths import Paths
 from sweeper.store.rows import is_apart, read_metrics, read_names
 from sweeper.store.tuned import TrialSettings
+from sweeper.store.usage import read_usage, usage_of
 from sweeper.summary import show_params
 
 IntArray: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -144,6 +145,7 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
         for each, point in zip(told, points, strict=True)
     ]
     test = tested if has_test else None
+    used = read_usage(store) if of_program else {}
     compare_by = read_names(store.meta.get("compare_by", []))
     return SweepResult(
         points,
@@ -164,6 +166,7 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
         asks=_asks(asked, numbers) if compare_by else None,
         records=[StoredTrials(store.path, one.id, one.stage) for one in asked],
         earlier=len(unasked) if everything else 0,
+        usage=[[usage_of(trial, used) for trial in kept] for kept in kept_trials] if used else None,
         metrics=metrics if of_program else (*CLASSIC, *metrics),
         declared=None
         if of_program

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeper.files import refuse_link
-from sweeper.records import ADDED, TRIAL, file_suffix
+from sweeper.files import explained, refuse_link
+from sweeper.records import ADDED, LOGS, TRIAL, file_suffix
 
 CURVE_FILES = {
     "lr_range": "lr_vs_perf.npz",
@@ -19,6 +21,9 @@ CURVE_FILES = {
 """By stage of tuning: the file that holds its curves."""
 
 _MODEL = "model.pt"
+
+OPTUNA = "optuna.db"
+"""The view that `OptunaSearch` writes; SQLite may leave files beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,22 @@ class Paths:
     @property
     def logs(self) -> Path:
         """Output of the workers."""
-        return self.folder / "logs"
+        return self.folder / LOGS
+
+    @property
+    def driver_log(self) -> Path:
+        """Output of a driver that goes on without a terminal."""
+        return self.folder / "driver.log"
+
+    @property
+    def profile(self) -> Path:
+        """What all trials were profiled to spend, added up: a view."""
+        return self.folder / "profile.txt"
+
+    @property
+    def environment(self) -> Path:
+        """What the last run was in: texts for people, also stored in the database."""
+        return self.folder / "environment"
 
     @property
     def added(self) -> Path:
@@ -122,7 +142,7 @@ def refuse_links(paths: Paths) -> None:
     Raises:
         FolderError: one is; the message says which.
     """
-    ours = (paths.logs, paths.points, paths.checkpoints, paths.added, paths.history)
+    ours = (paths.driver_log, paths.profile, paths.history, *_folders(paths))
     for path in (*ours, *_database_files(paths)):
         refuse_link(path)
     if paths.logs.is_dir():
@@ -135,7 +155,7 @@ def move_to_history(paths: Paths) -> Path | None:
 
     The database is moved last, so that after a crash the move can be repeated.
     """
-    theirs = (paths.points, paths.checkpoints, paths.logs, paths.added, *_database_files(paths))
+    theirs = (*_folders(paths), paths.profile, *_database_files(paths))
     found = [path for path in theirs if path.exists()]
     if not found:
         return None
@@ -151,8 +171,30 @@ def move_to_history(paths: Paths) -> Path | None:
     return target
 
 
+def remove_sweep(paths: Paths) -> bool:
+    """Delete all that a sweep has written, and the folder if nothing else is in it.
+
+    Links are removed, not followed.  Returns whether the folder is gone.
+
+    Raises:
+        DiskError: something cannot be deleted.
+    """
+    views = [paths.folder / f"{OPTUNA}{end}" for end in ("", "-wal", "-shm", "-journal")]
+    theirs = (*_folders(paths), paths.history, paths.driver_log, paths.profile, *views)
+    with explained(paths.folder):
+        # The database last: until it is gone, this can be repeated.
+        for path in (*theirs, *_database_files(paths), paths.lock):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it has other files, which are not ours
+            paths.folder.rmdir()
+    return not paths.folder.exists()
+
+
 def _folders(paths: Paths) -> tuple[Path, ...]:
-    return paths.points, paths.checkpoints, paths.logs
+    return paths.points, paths.checkpoints, paths.logs, paths.added, paths.environment
 
 
 def _database_files(paths: Paths) -> tuple[Path, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sweeper.locking import read_lock
-from sweeper.records import CHECK, Status, Step, is_trial
+from sweeper.records import CHECK, Outcome, Status, Step, is_trial
 from sweeper.results import SweepResult
 from sweeper.store.asked import AskedTrials, asked_trials
 from sweeper.store.checkpoints import checkpoint_files
@@ -26,12 +26,12 @@ def read_status(store: Store, paths: Paths, results: SweepResult) -> Status:
         FolderError: the folder holds what no sweep writes.
     """
     asked = asked_trials(store)
-    ended = _read_ended(store, asked)
+    ended = read_ended(store, asked)
     holder = read_lock(paths.lock)
     return Status(
         folder=str(paths.folder),
         identity=store.meta.get("identity", {}),
-        phases=_count_phases(asked, store.last_steps(), ended),
+        phases=count_phases(asked, store.last_steps(), ended),
         trials_done=ended.trials.total(),
         trials_failed=sum(failure.number is not None for failure in results.failures),
         trials_asked=sum(point.trials for point in asked),
@@ -51,36 +51,58 @@ def checkpoint_size(paths: Paths) -> tuple[int, int]:
 
 
 @dataclass(slots=True)
-class _Ended:
+class Ended:
     """The replicas that have ended."""
 
     trials: Counter[str] = field(default_factory=Counter)
     """By signature: how many of the asked trials have ended."""
     tuned: set[str] = field(default_factory=set)
     """Points of which a probe has ended."""
+    failed: int = 0
+    """How many of the asked trials have failed."""
     times: list[tuple[float, float]] = field(default_factory=list)
     """When each started and ended."""
+    trial_ends: list[float] = field(default_factory=list)
+    """When each trial ended."""
+    trial_seconds: float = 0.0
+    """What these trials took together."""
+    tuning_seconds: float = 0.0
+    """What all other replicas took together."""
+
+    def add_time(self, outcome: Outcome) -> None:
+        """Count what a replica took, if it is known: that of one that was given up is not."""
+        if not outcome.ended:
+            return
+        self.times.append((outcome.started, outcome.ended))
+        seconds = outcome.ended - outcome.started
+        if is_trial(outcome.stage):
+            self.trial_ends.append(outcome.ended)
+            self.trial_seconds += seconds
+        else:
+            self.tuning_seconds += seconds
 
 
-def _read_ended(store: Store, asked: Sequence[AskedTrials]) -> _Ended:
+def read_ended(store: Store, asked: Sequence[AskedTrials]) -> Ended:
     """The replicas that have ended; of trials, those that were asked for."""
-    found = _Ended()
+    found = Ended()
     counts: Counter[tuple[str, str]] = Counter()
     for one in asked:
         counts[one.signature, one.stage] += one.trials
     for outcome in store.outcomes(arrays=False):
         if is_trial(outcome.stage):
-            found.trials[outcome.point] += outcome.number < counts[outcome.point, outcome.stage]
+            asked_for = outcome.number < counts[outcome.point, outcome.stage]
+            found.trials[outcome.point] += asked_for
+            found.failed += asked_for and outcome.failure is not None
         elif outcome.stage != CHECK:
             found.tuned.add(outcome.point)
-        if outcome.ended:
-            found.times.append((outcome.started, outcome.ended))
+        found.add_time(outcome)
     return found
 
 
-def _count_phases(
-    asked: Iterable[AskedTrials], steps: Mapping[int, Step], ended: _Ended
+def count_phases(
+    asked: Iterable[AskedTrials], steps: Mapping[int, Step], ended: Ended
 ) -> dict[str, int]:
+    """How many of the points that were asked for are in each phase."""
     phases = dict.fromkeys(PHASES, 0)
     counts: Counter[tuple[str, int]] = Counter()
     for point in asked:

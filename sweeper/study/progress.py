@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sweeper.pace import seconds_left
 from sweeper.records import (
     RETRYABLE,
     Best,
@@ -22,7 +23,7 @@ from sweeper.records import (
     lineage_of,
 )
 from sweeper.study.measures import Measures
-from sweeper.summary import show_params
+from sweeper.summary import show_job
 
 
 class Tracker:
@@ -120,15 +121,15 @@ class Tracker:
         return replace(found, mean=self._measures.value(found.mean))
 
     def _seconds_left(self) -> float | None:
-        """The remaining work at the observed speeds, divided by the number of slots."""
-        tuned = self._phases["training"] + self._phases["done"] + self._phases["failed"]
-        untuned = self._phases["waiting"] + self._phases["tuning"]
-        left = self._trials_asked - self._trials_done
-        if (left and not self._trials_ended) or (untuned and not tuned):
-            return None
-        trials = left * self._trial_seconds / self._trials_ended if left else 0.0
-        tuning = untuned * self._tuning_seconds / tuned if untuned else 0.0
-        return (trials + tuning) / self._slots
+        return seconds_left(
+            trials_left=self._trials_asked - self._trials_done,
+            trials_ended=self._trials_ended,
+            trial_seconds=self._trial_seconds,
+            untuned=self._phases["waiting"] + self._phases["tuning"],
+            tuned=self._phases["training"] + self._phases["done"] + self._phases["failed"],
+            tuning_seconds=self._tuning_seconds,
+            slots=self._slots,
+        )
 
 
 class Running:
@@ -162,15 +163,9 @@ class Running:
     def shown(self) -> tuple[tuple[int, str, float], ...]:
         """For each busy slot, in order: its number, what it does, and since when."""
         return tuple(
-            (slot, _described(*self._jobs[slot][:2]), self._jobs[slot][2])
-            for slot in sorted(self._jobs)
+            (slot, show_job(params, job.stage, job.numbers), since)
+            for slot, (job, params, since) in sorted(self._jobs.items())
         )
-
-
-def _described(job: Job, params: Params) -> str:
-    """What a job does, for people."""
-    numbers = f"{job.numbers[0]}" + ("…" if len(job.numbers) > 1 else "")
-    return f"{show_params(params)} · {job.stage.replace('_', ' ')} {numbers}"
 
 
 class Ranking:

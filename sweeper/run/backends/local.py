@@ -10,17 +10,19 @@ import atexit
 import contextlib
 import os
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import Literal
 
-from sweeper.files import open_standard_streams
-from sweeper.records import Died, Failure, Message, Result, Start, Target
+from sweeper.files import last_lines, open_standard_streams
+from sweeper.records import PRINTED, Died, Failure, Message, Result, Start, Target
 from sweeper.run.backends import Capabilities
 from sweeper.run.channel import Channel
 from sweeper.run.devices import environment_of
@@ -308,7 +310,25 @@ class LocalBackend:
         worker = self._workers.pop(slot)
         for file in (worker.channel, worker.status):
             self._selector.unregister(file)
-        return worker.bury(f"what it printed is in {self._log(slot)}")
+        cause = worker.bury(f"what it printed is in {self._log(slot)}")
+        return replace(cause, detail=cause.detail + _gather(self._log(slot)))
+
+
+def _gather(log: Path) -> str:
+    """Move what a program's trial had printed when it died into its worker's log.
+
+    Returns the last lines of it.
+    """
+    told = ""
+    for end in PRINTED:
+        path = log.with_suffix(end)
+        with contextlib.suppress(FileNotFoundError):
+            lines = last_lines(path)
+            told += f"\nlast lines of its {end.split('.')[1]}:\n{lines}\n" if lines else ""
+            with path.open("rb") as printed, log.open("ab") as file:
+                shutil.copyfileobj(printed, file)
+            path.unlink()
+    return told
 
 
 def _spawn(connection: int, lifeline: int, status: int, fd: int | None) -> subprocess.Popen[bytes]:

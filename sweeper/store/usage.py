@@ -1,0 +1,36 @@
+"""Reads what trials of a program used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sweeper.records import USAGE, Outcome, Usage
+from sweeper.store.database import Store
+from sweeper.store.rows import expect, read_documents
+
+
+def read_usage(store: Store) -> dict[tuple[str, str, int], dict[str, Any]]:
+    """What each trial used, as stored, by signature, stage and number."""
+    query = "SELECT point, stage, value FROM events WHERE kind = ? ORDER BY seq"
+    rows = store.connection.execute(query, (USAGE,)).fetchall()
+    signatures = store.signatures()
+    told = read_documents(value for _, _, value in rows)
+    return {
+        (signatures[point_id], stage, one["number"]): one["used"]
+        for (point_id, stage, _), one in zip(rows, told, strict=True)
+    }
+
+
+def usage_of(trial: Outcome, found: Mapping[tuple[str, str, int], dict[str, Any]]) -> Usage | None:
+    """What this trial used; None: its folder does not say."""
+    used = found.get((trial.point, trial.stage, trial.number))
+    if used is None:
+        return None
+    seconds, peak, host, cores = (
+        used[name] for name in ("cpu_seconds", "peak_bytes", "host", "cores")
+    )
+    expect(isinstance(seconds, float) and isinstance(peak, int), "what a trial used", used)
+    expect(isinstance(host, str), "a host", host)
+    expect(isinstance(cores, list) and {*map(type, cores)} <= {int}, "cores", cores)
+    return Usage(trial.started, trial.ended, seconds, peak, host, tuple(cores))

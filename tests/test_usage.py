@@ -1,0 +1,134 @@
+"""What trials of a program used: measured in their worker, stored apart, and shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+import sweeper
+import using
+from sweeper import cli
+from sweeper.program import usage
+from sweeper.records import USAGE
+from sweeper.results.points import USAGE_COLUMNS
+from sweeper.store.database import Store
+from sweeper.store.paths import Paths
+
+MIB = 2**20
+
+
+def run(objective, folder, points, **options):
+    options = {"trials": 1, "progress": False, **options}
+    return sweeper.sweep(objective, points, folder=folder, **options)
+
+
+def test_each_trial_has_its_own_peak_of_memory(tmp_path):
+    points = [{"mib": 200}, {"mib": 0}, {"mib": 100}]
+    results = run(using.allocates, tmp_path, points, total_cores=1)
+    large, least, middle = (used.peak_bytes for (used,) in results.usage)
+    assert 180 * MIB < large - least < 230 * MIB
+    assert 80 * MIB < middle - least < 130 * MIB
+
+
+def test_processor_time_is_that_of_the_trial_and_its_children(tmp_path):
+    points = [{"seconds": 0.2}, {"seconds": 0.0}]
+    results = run(using.works, tmp_path, points, backend="inline")
+    much, little = (used.cpu_seconds for (used,) in results.usage)
+    assert much >= 0.4 > little
+
+
+def test_a_child_counts_while_it_lives():
+    meter = usage.Meter()
+    hold = f"block = bytearray(100 * {MIB}); print(flush=True); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", hold], **pipes) as child:
+        child.stdout.readline()
+        children = list(usage._descendants(os.getpid()))
+        assert child.pid in children
+        both = usage._resident(os.getpid()) + usage._resident(child.pid)
+        usage._watch().look()
+        child.communicate(b"\n")
+    assert json.loads(meter.text())["peak_bytes"] >= both > 100 * MIB
+    usage.close()
+
+
+def test_no_thread_is_left_after_a_sweep_in_this_process(tmp_path):
+    before = psutil.Process().num_threads()
+    run(using.allocates, tmp_path, [{"mib": 1}], backend="inline")
+    assert usage._watch_of.cache_info().currsize == 0
+    assert psutil.Process().num_threads() <= before + 1  # it ends by itself
+
+
+@pytest.fixture
+def results(tmp_path):
+    return run(using.allocates, tmp_path, [{"mib": 1}, {"mib": 2}], trials=2, backend="inline")
+
+
+def test_rows_have_it_where_it_is_asked_for(results, tmp_path):
+    assert list(results.rows()[0]) == ["mib", "trial", "value"]
+    rows = sweeper.load(tmp_path).rows(usage=True)
+    assert list(rows[0]) == ["mib", *USAGE_COLUMNS, "trial", "value"]
+    cores = " ".join(map(str, sorted(os.sched_getaffinity(0))))
+    for row in rows:
+        assert (row["host"], row["cores"]) == (socket.gethostname(), cores)
+        assert row["started"] <= row["ended"]
+        assert row["peak_mib"] > 1
+    frame = results.to_dataframe(usage=True)
+    assert frame["cpu_seconds"].tolist() == [row["cpu_seconds"] for row in rows]
+    chosen = results.where(mib=2)
+    assert [row["started"] for row in chosen.rows(usage=True)] == [
+        row["started"] for row in rows if row["mib"] == 2
+    ]
+
+
+def test_the_command_line_shows_it(results, tmp_path, capsys):
+    def said(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            cli.run_and_exit([*arguments])
+        assert ended.value.code == 0
+        return capsys.readouterr().out
+
+    head, *lines = said("show", str(tmp_path), "--usage").splitlines()
+    assert head.split()[:2] == ["trial", "started"]
+    assert len(lines) == 4
+    assert lines[0].endswith("mib=1")
+    assert " MiB " in lines[0]
+    assert said("export", str(tmp_path)).splitlines()[0] == "mib,trial,value"
+    with_usage = said("export", str(tmp_path), "--usage").splitlines()[0]
+    assert with_usage == f"mib,{','.join(USAGE_COLUMNS)},trial,value"
+
+
+def test_a_trial_that_failed_has_it_too_and_outcomes_are_as_without(tmp_path):
+    run(using.fails, tmp_path, [{"mib": 1}], backend="inline")
+    with Store.read(Paths(tmp_path).database) as store:
+        query = "SELECT value FROM events WHERE kind = ?"
+        (told,) = store.connection.execute(query, (USAGE,)).fetchone()
+        assert next(iter(store.outcomes())).arrays == b""
+    assert json.loads(told)["used"]["host"] == socket.gethostname()
+
+
+def test_a_folder_without_it_says_so(tmp_path, capsys):
+    run(using.allocates, tmp_path, [{"mib": 1}], backend="inline")
+    with Store.open(Paths(tmp_path).database) as store:
+        store.connection.execute("DELETE FROM events WHERE kind = ?", (USAGE,))
+    found = sweeper.load(tmp_path)
+    assert found.usage == ((None,),)
+    assert found.rows(usage=True)[0]["host"] is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["[]", '{"number": 0}', '{"number": 0, "used": {}}', '{"number": 0, "used": [1]}', "{"],
+)
+def test_what_no_sweep_writes_is_refused(tmp_path, value):
+    run(using.allocates, tmp_path, [{"mib": 1}], backend="inline")
+    with Store.open(Paths(tmp_path).database) as store:
+        store.connection.execute("UPDATE events SET value = ? WHERE kind = ?", (value, USAGE))
+    with pytest.raises(sweeper.FolderError):
+        sweeper.load(tmp_path)
