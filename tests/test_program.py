@@ -86,6 +86,11 @@ def test_a_class_of_the_module_may_be_a_parameter(tmp_path):
     assert results[0].metrics["is"].tolist() == [1.0]
 
 
+def test_trial_is_no_parameter_of_an_objective_that_takes_any(tmp_path):
+    with pytest.raises(ParamError, match="no parameter 'trial'"):
+        run(programs.keyed, tmp_path, [{"x": 1, "trial": 1}])
+
+
 @pytest.mark.parametrize(
     ("params", "said"),
     [
