@@ -545,6 +545,15 @@ def test_a_changed_script_is_refused_unless_it_is_allowed(tmp_path):
         again(trials=3)
 
 
+def test_a_script_that_changes_while_the_sweep_runs_stops_it(tmp_path):
+    script = tmp_path / "train.sh"
+    script.write_text("echo >> $0; echo 'value 1'\n")
+    command = Command(["/bin/sh", script], metrics={"value": r"value (\d)"})
+    with pytest.raises(FolderError, match="changed while the sweep ran"):
+        run(command, tmp_path / "out", trials=3)
+    assert sweeper.load(tmp_path / "out").values("value")[0].tolist() == [1]
+
+
 def test_a_folder_belongs_to_one_command_and_its_expressions(tmp_path):
     value = {"value": r"(\d)"}
     run(sh("echo {x}", metrics=value), tmp_path)
