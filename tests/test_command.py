@@ -657,7 +657,7 @@ def test_other_options_of_run_go_with_a_command(tmp_path, capfd):
     command = ("--", "/bin/sh", "-c", "echo acc {x}")
     given = ("run", *search, "--metric", "acc:min=acc (.*)", "--folder", tmp_path)
     out, _ = shell(capfd, *given, "--dry-run", *command)
-    assert "4 trials would be trained" in out
+    assert "4 trials would be run" in out
     out, err = shell(capfd, *given, "--quiet", "--json", *command)
     assert err == ""
     document = json.loads(out)
