@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import psutil
+
 from sweeper.errors import ParamError
 from sweeper.program import supervisor
 from sweeper.program.command import Command, inherited
@@ -124,12 +126,13 @@ def _supervised(argv: Sequence[str], folder: Path, environment: Mapping[str, str
         lifeline.close()
         told.close()
         process.wait()
+    if ended == _Ended():
+        _kill_session(process.pid)
     return ended
 
 
 def _read(told: bytes) -> _Ended:
     """What a supervisor has told, once it has ended."""
-    started = None
     for line in os.fsdecode(told).splitlines():
         what, _, rest = line.partition(" ")
         if what == "refused":
@@ -137,11 +140,15 @@ def _read(told: bytes) -> _Ended:
             return _Ended(refused=(int(number), path))
         if what == "ended":
             return _Ended(status=int(rest))
-        started = int(rest)
-    if started is not None:  # it was killed, and the command goes on
-        with contextlib.suppress(OSError):
-            os.killpg(started, signal.SIGKILL)
     return _Ended()
+
+
+def _kill_session(session: int) -> None:
+    """Kill what goes on after its supervisor was killed."""
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError):  # it has ended
+            if os.getsid(pid) == session:
+                os.kill(pid, signal.SIGKILL)
 
 
 # -- what it printed ------------------------------------------------------------------------------
