@@ -108,6 +108,9 @@ def read_program(
 
 def _place_of_program(ref: ObjectiveRef | Command, backend: str, fd: int) -> Place:
     if not find_backend(backend).own_processes:
+        # As workers have it, before the first matrix product reads it; so it stays set.
+        for name, value in program.ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         return _Here(fd)
     if isinstance(ref, Command):
         prepare(program.PRELOAD)
