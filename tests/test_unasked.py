@@ -32,7 +32,8 @@ def rows(results):
 
 def test_points_that_are_not_asked_for_now_are_noted_and_can_be_shown():
     store = memory()
-    asks = [Ask((0,), 2), Ask((1,), 1), Ask((2,), 2, 1, group="search"), Ask((2,), 1, 3, group=FINAL)]
+    search, final = Ask((2,), 2, 1, group="search"), Ask((2,), 1, 3, group=FINAL)
+    asks = [Ask((0,), 2), Ask((1,), 1), search, final]
     now, every = asked_for(store, asks)
     assert rows(now) == rows(every)
     assert not any("not asked for" in note for note in now.notes)
