@@ -321,6 +321,7 @@ def command(*arguments, folder):
     ).stdout
 
 
+@pytest.mark.slow
 def test_the_example_edited_and_run_again_trains_only_the_new_points(tmp_path):
     program = tmp_path / "grids/widths.py"
     program.parent.mkdir()
