@@ -28,6 +28,15 @@ _loading: list[str] = []
 """The problem modules that are being imported."""
 
 
+_cut_short: set[str] = set()
+"""Those whose import has ended at a call of `sweep`, by name or by file."""
+
+
+def is_cut_short(module: ModuleType) -> bool:
+    """Whether the import of a module has ended at a call of `sweep`, so that it lacks the rest."""
+    return bool(_cut_short & {module.__name__, getattr(module, "__file__", None)})
+
+
 def is_loading() -> bool:
     """Whether a problem module is being imported."""
     return bool(_loading)
@@ -315,7 +324,7 @@ def _guarded(name: str, execute: Callable[[], object]) -> None:
     try:
         execute()
     except UnguardedCall:
-        pass
+        _cut_short.add(name)
     except (Exception, SystemExit) as error:
         raise ProblemError(
             f"module={name!r} cannot be imported: {type(error).__name__}: {error}"

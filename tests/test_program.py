@@ -229,6 +229,27 @@ def test_a_script_sweeps_a_function_of_its_own(tmp_path):
 # -- failures, kills, resume -----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_a_function_below_a_scripts_first_sweep_is_refused_in_words(tmp_path, named):
+    script = tmp_path / "own.py"
+    swept = "'own:below'" if named else "below"
+    script.write_text(
+        "import sweeper\n"
+        "def above(x):\n"
+        "    return x\n"
+        "sweeper.sweep(above, [{'x': 1}], trials=1, keep=False, backend='inline', progress=False)\n"
+        "def below(x):\n"
+        "    return x\n"
+        f"sweeper.sweep({swept}, [{{'x': 1}}], trials=1, folder='out', progress=False)\n"
+    )
+    process = python(str(script), stderr=subprocess.PIPE, cwd=tmp_path)
+    assert re.search(
+        r"objective='own\.below': .* has no below above its first call of sweep, where its import "
+        r"ends: define below above that, or call sweep below `if __name__ == '__main__':`",
+        process.communicate()[1],
+    )
+
+
 def test_an_objective_that_raises_fails_its_trials_alone(tmp_path):
     results = run(programs.raising, tmp_path)
     assert [len(numbers) for numbers in results.trial_numbers] == [2, 0, 2]

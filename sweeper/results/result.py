@@ -219,14 +219,16 @@ class SweepResult(Sequence[Any]):
         """Only the points with these values, as results.
 
         Args:
-            domain: Anything that knows which parameters are in it, such as a `sweeper.Domain`.
-            values: By the names of columns in `rows`: parameters, `budget`, `group`; where trials
-                began from others also `generation`, `parent` and `lineage`.
+            domain: Anything that knows which parameters are in it, such as a `sweeper.Domain`,
+                which leaves the parameters open that it does not have.
+            values: By the names of columns in `rows`: parameters, by value or by alias; `budget`,
+                `group`; where trials began from others also `generation`, `parent` and `lineage`.
 
         Raises:
             UsageError: no point has a column of this name.
+            ParamError: a value is a class or function that no parameter could be.
         """
-        from sweeper.results.selection import columns_of, only
+        from sweeper.results.selection import columns_of, has_value, is_in, only
 
         columns = [columns_of(self, place) for place in range(len(self))]
         known = dict.fromkeys(name for row in columns for name in row)
@@ -236,8 +238,8 @@ class SweepResult(Sequence[Any]):
         places = [
             place
             for place, row in enumerate(columns)
-            if all(name in row and row[name] == value for name, value in values.items())
-            and (domain is None or self[place].params in domain)
+            if all(name in row and has_value(row[name], value) for name, value in values.items())
+            and (domain is None or is_in(self[place].params, domain))
         ]
         return only(self, places)
 
