@@ -53,9 +53,13 @@ SEGMENTS = re.compile(r"(sweeper|torch_|psm_|sem\.|mp-|pym-)")
 """How the names begin of the shared memory that we, torch and Python make."""
 
 KNOWN = re.compile(
-    r"sweep\.db(-wal|-shm)?|lock|logs/worker-\d+\.log|points/.*|environment/.*|checkpoints/.*\.end"
+    r"sweep\.db(-wal|-shm)?|lock|logs/worker-\d+\.log|points/.*|environment/.*"
+    r"|checkpoints/[^/]+/[^./][^/]*\.end"
 )
 """The files that a folder holds when its sweep is over; SQLite's two are left by whoever reads."""
+
+INTERRUPTED_TOO = re.compile(r"checkpoints/[^/]+/[^./][^/]*\.part")
+"""The files that it may hold besides when its sweep was interrupted."""
 
 NOT_COMPARED: dict[str, str] = {
     "lock": "names the driver's process",
@@ -191,9 +195,11 @@ class Soak:
         self.figures.again += started_in(disturbed) - len(found)
         self.figures.resumed += resumed_in(disturbed) - resumed_in(quiet)
 
-    def check_left(self, folder: Path) -> None:
+    def check_left(self, folder: Path, *, interrupted: bool = False) -> None:
         """Nothing is left that a sweep does not say it leaves."""
-        strange = [name for name in files_in(folder) if not KNOWN.fullmatch(name)]
+        also = f"|{INTERRUPTED_TOO.pattern}" if interrupted else ""
+        known = re.compile(KNOWN.pattern + also)
+        strange = [name for name in files_in(folder) if not known.fullmatch(name)]
         must(not strange, f"left in {folder}: {strange}")
         scratch = folder.with_name(f"{folder.name}-scratch")
         left = files_in(scratch)
@@ -207,11 +213,10 @@ class Soak:
         rng = random.Random(f"{self.seed} long {kind.name}")
         folder = self.folder / f"long-{kind.name}"
         seed, expected = self.first[kind.name]
-        until = time.monotonic() + seconds
         self.say(f"{kind.name}: a sweep of {seconds / 60:.1f} minutes with one driver")
         trials = math.ceil(kind.speed * seconds * len(os.sched_getaffinity(0)))
         with driven(kind.name, folder, seed, trials, "--no-models") as driver:
-            seen = watch(driver, until, rng, self.say)
+            seen = watch(driver, seconds, rng, self.say)
             driver.process.terminate()
             driver.ended({INTERRUPTED, 0})
         self.figures.outlived = max(self.figures.outlived, driver.outlived)
@@ -221,7 +226,7 @@ class Soak:
         other = [] if self.bug else [key for key in both if found[key][0] != expected[key][0]]
         must(not other, f"{len(other)} differ from the first round's, such as {other[:3]}")
         check_nothing_was_repeated(folder)
-        self.check_left(folder)
+        self.check_left(folder, interrupted=True)
         shutil.rmtree(folder)
         self.say(
             f"{seen.samples[-1][0]:,} trials beside {counted(seen.killed, 'kill')} of a worker"

@@ -113,7 +113,9 @@ class Driver:
 
     def trials(self) -> int:
         """How many trials have ended, or a few more."""
-        return sum(count for stage, count in ended_in(self.folder).items() if is_trial(stage))
+        with contextlib.suppress(SweeperError):  # there is no database yet
+            return sum(count for stage, count in ended_in(self.folder).items() if is_trial(stage))
+        return 0
 
     def server(self) -> psutil.Process | None:
         with contextlib.suppress(psutil.Error):

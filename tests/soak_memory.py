@@ -38,9 +38,13 @@ class Watched:
     killed: int = 0
 
 
-def watch(driver: Driver, until: float, rng: random.Random, say: Callable[[str], None]) -> Watched:
-    """Look at its memory until then, or until it ends; kill its youngest worker now and then."""
-    must(not driver.wait(0.0, trains=True), "the driver has ended before it trained")
+def watch(
+    driver: Driver, seconds: float, rng: random.Random, say: Callable[[str], None]
+) -> Watched:
+    """Look at its memory for so long from its first trial on; kill its youngest worker at times."""
+    while not driver.trials():
+        must(not driver.wait(SAMPLE), "the driver has ended before a trial has")
+    until = time.monotonic() + seconds
     strike_at = time.monotonic() + rng.expovariate(1 / KILLED_EVERY)
     workers = driver.workers()
     must(workers, "there are outcomes and no worker")
@@ -79,7 +83,7 @@ def occupied(driver: Driver, oldest: psutil.Process) -> Sizes | None:
 
 def judge(samples: list[tuple[int, Sizes]], say: Callable[[str], None]) -> None:
     """Say how much memory grew, and see that it did not."""
-    must(samples, "the long sweep was over before anybody looked at its memory")
+    must(samples, "the long sweep was over before anybody could look at its memory")
     # Allocators, caches and pages that a fork shares settle at first.
     warm = samples[len(samples) // 5 :]
     part = max(1, len(warm) // 8)
