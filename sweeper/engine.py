@@ -36,7 +36,11 @@ from sweeper.search.names import names_of
 from sweeper.show.progress import View, make_view
 from sweeper.signature import make_point
 from sweeper.stats.comparison import plural
-from sweeper.store.checkpoints import remove_checkpoints, remove_empty_folders
+from sweeper.store.checkpoints import (
+    remove_checkpoints,
+    remove_empty_folders,
+    remove_unfinished,
+)
 from sweeper.store.collate import collate
 from sweeper.store.database import Store, fold_log
 from sweeper.store.environment import save_environment
@@ -252,6 +256,7 @@ def _finish(
     if paths.checkpoints.is_dir():
         # A driver may have been killed before it removed them.
         remove_checkpoints(paths, store.outcomes(arrays=False), keep_ends=keep_ends)
+        remove_unfinished(paths)
         remove_empty_folders(paths)
     return collate(store, paths)
 

@@ -3,245 +3,109 @@
     python -m tests.soak --minutes 60              # faults drawn from seed 0
     python -m tests.soak --minutes 60 --seed 4711  # others; the same again, as far as time allows
 
-Two thirds of the time are rounds.  Each is a sweep (`tests.soaked`) that is disturbed until it
-has come to its end: its driver, its driver's group, everything that it started, one worker or the
-fork server killed, the driver told to stop, everything stopped and continued.  Then its folder must
-equal, file by file and outcome by outcome, that of a quiet sweep of the same seed; after each
-driver no process may be left, and at the end no shared memory and no file beside.
+Two thirds of the time are rounds, of a problem, a generator and a command in turn.  Each is a
+sweep (`tests.soaked`) that is disturbed until it has come to its end: its driver, its driver's
+group, everything that it started, one worker or the fork server killed, the driver told to stop,
+everything stopped and continued.  Then its folder must equal, file by file and outcome by outcome,
+that of a quiet sweep of the same seed; after each driver no process may be left, and at the end no
+shared memory and no file beside.
 
-The last third is one long sweep whose driver nobody touches and whose youngest worker is killed
-now and then: what the driver, the fork server and the oldest worker occupy must stay flat.
+The last third is one long sweep of each kind, whose driver nobody touches and whose youngest
+worker is killed now and then: what the driver, the fork server and the oldest worker occupy must
+stay flat.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import filecmp
+import math
 import os
 import random
 import re
 import shutil
-import signal
 import sys
 import tempfile
 import time
 import traceback
-import uuid
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import psutil
-
-from sweeper.errors import SweeperError
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
+from tests.soak_driver import ENDING, FAULTS, Driver, driven, must, strike
+from tests.soak_memory import judge, watch
 from tests.soaked import INTERRUPTED
-from tests.sweeping import check_nothing_was_repeated, outcomes, processes_with, python
-
-ROOT = Path(__file__).parents[1]
-
-TRIALS = 300
-"""Of each point in a round: half a minute of training or more, so that many faults meet it."""
-
-FAULTS = {
-    "driver": 4,
-    "group": 3,
-    "everything": 2,
-    "terminate": 2,
-    "worker": 5,
-    "server": 2,
-    "pause": 2,
-}
-"""What happens, and how often in proportion."""
-
-ENDING = {
-    "driver": {-signal.SIGKILL},
-    "group": {-signal.SIGKILL},
-    "everything": {-signal.SIGKILL},
-    # It ends in the ordinary way where it has not come to train, or trains no more.
-    "terminate": {INTERRUPTED, -signal.SIGTERM},
-}
-"""Faults that end the driver, and the exit codes that they give it."""
+from tests.sweeping import Replica, check_nothing_was_repeated
 
 CALM = 6.0
 """Mean seconds between two faults, from the moment on when the driver has begun to train."""
 
+LEAST = 30.0
+"""Seconds of a round in which its sweep is disturbed, however little time is left."""
+
 EARLY = 0.25
 """The probability that a driver is ended within its first seconds, whatever it does there."""
-
-HANGS = 300.0
-"""Seconds without an outcome after which a driver is said to hang."""
-
-SAMPLE = 2.0
-"""Seconds between two looks at the memory."""
-
-PATIENCE = 2.0
-"""Seconds in which all that a driver started has ended, once the driver has."""
 
 SEGMENTS = re.compile(r"(sweeper|torch_|psm_|sem\.|mp-|pym-)")
 """How the names begin of the shared memory that we, torch and Python make."""
 
-KNOWN = re.compile(r"sweep\.db(-wal|-shm)?|lock|logs/worker-\d+\.log|points/.*")
+KNOWN = re.compile(
+    r"sweep\.db(-wal|-shm)?|lock|logs/worker-\d+\.log|points/.*|environment/.*"
+    r"|checkpoints/[^/]+/[^./][^/]*\.end"
+)
 """The files that a folder holds when its sweep is over; SQLite's two are left by whoever reads."""
 
-ALLOWED = {"driver": 0.5, "server": 0.1, "oldest worker": 0.1}
-"""MiB by which each may grow for 1,000 trials.  Measured: 0.27 in the driver, which remembers them,
-none in the server, and 0.05 in a worker."""
+INTERRUPTED_TOO = re.compile(r"checkpoints/[^/]+/[^./][^/]*\.part")
+"""The files that it may hold besides when its sweep was interrupted."""
 
-SLACK = 24.0
-"""MiB by which each may grow besides: the first eager trial imports ignite, 10 MiB."""
-
-
-class Violation(AssertionError):
-    """A promise was broken."""
-
-
-def must(holds: object, message: str) -> None:
-    if not holds:
-        raise Violation(message)
+NOT_COMPARED: dict[str, str] = {
+    "lock": "names the driver's process",
+    "sweep.db": "has times, and all tries; its outcomes and its log are compared row by row",
+    "sweep.db-wal": "belongs to sweep.db",
+    "sweep.db-shm": "belongs to sweep.db",
+    "logs": "what workers print, one file for each that a slot has had",
+    "environment": "the command line names the folder; versions are the machine's",
+}
+"""Entries of a sweep's folder that differ by nature, and why."""
 
 
-def trials_in(store: Store) -> int:
-    """The highest numbers of each point's trials, added: counting 100,000 rows takes too long."""
-    sql = "SELECT max(number) + 1 FROM outcomes WHERE stage = 'trial' AND point = ?"
-    points = store.connection.execute("SELECT id FROM points").fetchall()
-    return sum(store.connection.execute(sql, point).fetchone()[0] or 0 for point in points)
+@dataclass(frozen=True)
+class Kind:
+    """What is swept in a round, and how much of it."""
+
+    name: str
+    trials: int
+    """Of each point (and budget) in a round: enough for many faults to meet it, and few enough that
+    every kind has its turn on a busy machine."""
+    speed: float
+    """Trials a second and core of the long sweep, of each point: more than there is time for, and
+    yet few enough that it comes to every point."""
+    share: float
+    """Of the time of the long sweeps."""
+    adaptive: bool = False
+    """Whether its selector decides by results: then its log says the same in the same order."""
+    not_compared: dict[str, str] = field(default_factory=dict)
+    """Names of files in a trial's folder that differ by nature, and why."""
 
 
-# -- one driver -----------------------------------------------------------------------------------
-
-
-class Driver:
-    """A driver's process, all that it starts, and how far it has come."""
-
-    def __init__(self, folder: Path, seed: int, trials: int, *options: str) -> None:
-        self.folder = folder
-        self.scratch = folder.with_name(f"{folder.name}-scratch")
-        """Where temporary files go, so that those which are left are seen."""
-        self.scratch.mkdir(exist_ok=True)
-        self.before = self.progress()
-        self.mark = uuid.uuid4().hex
-        self.output = folder.with_name(f"{folder.name}.log")
-        with self.output.open("a") as output:
-            self.process = python(
-                "-m",
-                "tests.soaked",
-                str(folder),
-                str(seed),
-                str(trials),
-                *options,
-                cwd=ROOT,
-                environment={"SWEEPER_TEST_MARK": self.mark, "TMPDIR": str(self.scratch)},
-                stdout=output,
-                stderr=output,
-            )
-
-    def progress(self) -> int:
-        """A number that grows as the folder does, whoever drives it."""
-        # Where there is no database yet there is nothing to read.
-        with contextlib.suppress(SweeperError), Store.read(Paths(self.folder).database) as store:
-            sql = "SELECT count(*) FROM decisions WHERE after != ''"  # a stage has ended
-            return store.connection.execute(sql).fetchone()[0] + trials_in(store)
-        return 0
-
-    def trials(self) -> int:
-        """How many trials have ended, or a few more."""
-        with Store.read(Paths(self.folder).database) as store:
-            return trials_in(store)
-
-    def server(self) -> psutil.Process | None:
-        with contextlib.suppress(psutil.Error):
-            for child in psutil.Process(self.process.pid).children():
-                if "sweeper.run.server" in " ".join(child.cmdline()):
-                    return child
-        return None
-
-    def workers(self) -> list[psutil.Process]:
-        """The oldest first."""
-        server = self.server()
-        with contextlib.suppress(psutil.Error):
-            found = server.children() if server is not None else []
-            return sorted(found, key=lambda one: (one.create_time(), one.pid))
-        return []
-
-    def wait(self, seconds: float, *, trains: bool = False) -> bool:
-        """Whether the driver has ended within so many seconds, counted once it `trains`."""
-        began, seen, looked = time.monotonic(), self.before, time.monotonic()
-        while self.process.poll() is None:
-            now = time.monotonic()
-            progress = self.progress()
-            if progress != seen:
-                seen, looked = progress, now
-            must(now - looked < HANGS, f"nothing has ended for {HANGS:.0f} s: the driver hangs")
-            waits = trains and progress <= self.before
-            if waits:
-                began = now
-            left = seconds - (now - began)
-            if left <= 0 and not waits:
-                return False
-            time.sleep(0.2 if waits else min(0.2, left))
-        return True
-
-    def ended(self, allowed: set[int]) -> int:
-        """Its exit code, one of those that are allowed; nothing of it is left two seconds later."""
-        code = self.process.wait(HANGS)
-        _, alive = psutil.wait_procs(processes_with(self.mark), timeout=PATIENCE)
-        must(not alive, f"{len(alive)} processes outlive their driver: {alive}")
-        said = self.output.read_text(errors="replace")[-3000:]
-        must(code in allowed, f"the driver ended with exit code {code}; it said:\n{said}")
-        return code
-
-    def kill(self) -> None:
-        """Whatever is left: nothing of ours stays behind where a promise was broken."""
-        each(processes_with(self.mark), "kill")
-        self.process.wait()
-
-
-@contextlib.contextmanager
-def driven(folder: Path, seed: int, trials: int, *options: str) -> Iterator[Driver]:
-    driver = Driver(folder, seed, trials, *options)
-    try:
-        yield driver
-    finally:
-        driver.kill()
-
-
-def strike(driver: Driver, fault: str, rng: random.Random) -> bool:
-    """Let it happen; False where there was nobody to whom it could."""
-    match fault:
-        case "group":
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(driver.process.pid, signal.SIGKILL)
-            return True
-        case "terminate":
-            driver.process.terminate()
-            return True
-        case "driver":
-            found = [driver.process]
-        case "everything":
-            found = processes_with(driver.mark)
-        case "worker":
-            found = [rng.choice(workers)] if (workers := driver.workers()) else []
-        case "server":
-            found = [server] if (server := driver.server()) else []
-        case "pause":
-            found = processes_with(driver.mark)
-            each(found, "suspend")
-            time.sleep(rng.uniform(0.5, 3.0))
-            each(found, "resume")
-            return True
-    each(found, "kill")
-    return bool(found)
-
-
-def each(processes: list[psutil.Process], action: str) -> None:
-    """Do this to all that are still there."""
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            getattr(process, action)()
+KINDS = (
+    Kind("problem", trials=100, speed=10.0, share=0.5),
+    Kind(
+        "generator",
+        trials=60,
+        speed=2.0,
+        share=0.25,
+        adaptive=True,
+        not_compared={
+            "stdout.txt": "has what every try of the trial printed",
+            "log.txt": "has the times, and where each try began",
+        },
+    ),
+    Kind("command", trials=60, speed=1.0, share=0.25),
+)
 
 
 # -- rounds ---------------------------------------------------------------------------------------
@@ -251,13 +115,17 @@ def each(processes: list[psutil.Process], action: str) -> None:
 class Figures:
     """What the summary says."""
 
-    rounds: int = 0
+    rounds: Counter[str] = field(default_factory=Counter)
     drivers: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     outcomes: int = 0
     files: int = 0
     again: int = 0
     """Replicas that were begun more than once."""
+    resumed: int = 0
+    """How often a generator went on within its budget from what it had saved."""
+    outlived: float = 0.0
+    """Seconds within which all processes of any driver had ended after it."""
 
 
 class Soak:
@@ -267,8 +135,8 @@ class Soak:
         self.rounds_end = self.began + minutes * 40
         self.end = self.began + minutes * 60
         self.figures = Figures()
-        self.first: tuple[int, dict] = (0, {})
-        """The seed of the first round's sweep, and what it came to."""
+        self.first: dict[str, tuple[int, Measured]] = {}
+        """By kind: the seed of the first round's sweep, and what it came to."""
         self.segments = segments()
 
     def say(self, text: str) -> None:
@@ -277,79 +145,61 @@ class Soak:
         sys.stdout.flush()
 
     def run(self) -> None:
-        while self.figures.rounds == 0 or time.monotonic() < self.rounds_end:
-            self.round()
-            self.figures.rounds += 1
-        self.long_sweep()
+        """At least one round of each kind, then the long sweeps."""
+        number = 0
+        while number < len(KINDS) or time.monotonic() < self.rounds_end:
+            number += 1
+            self.round(number, KINDS[(number - 1) % len(KINDS)])
+        seconds = max(60.0, self.end - time.monotonic())
+        for kind in KINDS:
+            self.long_sweep(kind, kind.share * seconds)
 
-    def round(self) -> None:
-        number = self.figures.rounds + 1
+    def round(self, number: int, kind: Kind) -> None:
         rng = random.Random(f"{self.seed} {number}")
         sweep_seed = rng.randrange(1 << 32)
         quiet, disturbed = (self.folder / f"{name}-{number}" for name in ("quiet", "disturbed"))
-        with driven(quiet, sweep_seed + self.bug, TRIALS) as driver:
+        with driven(kind.name, quiet, sweep_seed + self.bug, kind.trials) as driver:
             driver.ended({0})
-        self.say(f"round {number}: the quiet sweep of seed {sweep_seed} is done")
+        self.say(f"round {number}: the quiet {kind.name} of seed {sweep_seed} is done")
+        until = max(self.rounds_end, time.monotonic() + LEAST)
         happened: Counter[str] = Counter()
         drivers = 0
         code = None
         while code != 0:
             drivers += 1
-            with driven(disturbed, sweep_seed, TRIALS) as driver:
-                code = self.disturb(driver, rng, happened)
-        self.compare(quiet, disturbed)
-        if number == 1:
-            self.first = (sweep_seed, outcomes(quiet))
+            with driven(kind.name, disturbed, sweep_seed, kind.trials) as driver:
+                code = disturb(driver, until, rng, happened)
+            self.figures.outlived = max(self.figures.outlived, driver.outlived)
+        self.compare(kind, quiet, disturbed)
+        self.first.setdefault(kind.name, (sweep_seed, measured_in(quiet)))
         for folder in (quiet, disturbed):
             shutil.rmtree(folder)
+        self.figures.rounds[kind.name] += 1
         self.figures.drivers += drivers
         self.figures.faults += happened
         self.say(f"round {number}: equal after {counted(drivers, 'driver')}; {listed(happened)}")
 
-    def disturb(self, driver: Driver, rng: random.Random, happened: Counter[str]) -> int:
-        """One driver, until it has ended, or been ended; its exit code."""
-        early = rng.random() < EARLY
-        while time.monotonic() < self.rounds_end:
-            choices = ENDING if early else FAULTS
-            fault = rng.choices(list(choices), [FAULTS[name] for name in choices])[0]
-            seconds = rng.uniform(0.0, 8.0) if early else rng.expovariate(1 / CALM)
-            if driver.wait(seconds, trains=not early):
-                break
-            if strike(driver, fault, rng):
-                happened[fault] += 1
-            if fault in ENDING:
-                # It may have been done the moment before.
-                return driver.ended(ENDING[fault] | {0})
-        driver.wait(float("inf"))
-        return driver.ended({0})
-
-    def compare(self, quiet: Path, disturbed: Path) -> None:
+    def compare(self, kind: Kind, quiet: Path, disturbed: Path) -> None:
         """What a round leaves, and that it is what a quiet sweep leaves."""
-        expected, found = outcomes(quiet), outcomes(disturbed)
+        expected, found = measured_in(quiet), measured_in(disturbed)
         must(expected.keys() == found.keys(), "not the same trials and probes have ended")
         other = [replica for replica in expected if expected[replica] != found[replica]]
         must(not other, f"{len(other)} of {len(found)} outcomes differ, such as {other[:3]}")
+        same = not kind.adaptive or log_in(quiet) == log_in(disturbed)
+        must(same, "the selector was told something else, or in another order")
         check_nothing_was_repeated(disturbed)
-        names = files_in(quiet / "points")
-        must(names == files_in(disturbed / "points"), "not the same files are there")
-        _, different, unread = filecmp.cmpfiles(
-            quiet / "points", disturbed / "points", names, shallow=False
-        )
-        must(not different and not unread, f"these files differ: {sorted(different + unread)[:5]}")
         for folder in (quiet, disturbed):
             self.check_left(folder)
+        self.figures.files += compare_files(kind, quiet, disturbed)
         self.figures.outcomes += len(found)
-        self.figures.files += len(names)
-        with Store.read(Paths(disturbed).database) as store:
-            sql = (
-                "SELECT sum(json_array_length(value, '$.numbers')) FROM events "
-                "WHERE kind = 'started'"
-            )
-            self.figures.again += store.connection.execute(sql).fetchone()[0] - len(found)
+        self.figures.again += started_in(disturbed) - len(found)
+        self.figures.resumed += resumed_in(disturbed) - resumed_in(quiet)
 
-    def check_left(self, folder: Path) -> None:
+    def check_left(self, folder: Path, *, interrupted: bool = False) -> None:
         """Nothing is left that a sweep does not say it leaves."""
-        strange = [name for name in files_in(folder) if not KNOWN.fullmatch(name)]
+        also = f"|{INTERRUPTED_TOO.pattern}" if interrupted else ""
+        known = re.compile(KNOWN.pattern + also)
+        strange = [name for name in files_in(folder) if not known.fullmatch(name)]
         must(not strange, f"left in {folder}: {strange}")
         scratch = folder.with_name(f"{folder.name}-scratch")
         left = files_in(scratch)
@@ -358,109 +208,119 @@ class Soak:
         new = segments() - self.segments
         must(not new, f"shared memory is left: {new}")
 
-    # -- memory -----------------------------------------------------------------------------------
-
-    def long_sweep(self) -> None:
+    def long_sweep(self, kind: Kind, seconds: float) -> None:
         """One driver that nobody touches, and what it and its workers occupy."""
-        rng = random.Random(f"{self.seed} long")
-        folder = self.folder / "long"
-        seed, expected = self.first
-        seconds = max(60.0, self.end - time.monotonic())
-        until = time.monotonic() + seconds
-        self.say(f"a sweep of {seconds / 60:.1f} minutes with one driver")
-        samples: list[tuple[int, dict[str, float]]] = []
-        killed = 0
-        # More than there is time for, and yet few enough that it comes to every point.
-        trials = int(10 * seconds * len(os.sched_getaffinity(0)))
-        with driven(folder, seed, trials, "--no-models") as driver:
-            must(not driver.wait(0.0, trains=True), "the driver has ended before it trained")
-            strike_at = time.monotonic() + rng.expovariate(1 / (3 * CALM))
-            workers = driver.workers()
-            must(workers, "there are outcomes and no worker")
-            oldest = workers[0]
-            while time.monotonic() < until and not driver.wait(SAMPLE):
-                sizes = occupied(driver, oldest)
-                if sizes is None:
-                    # All trials are done: workers end first, and the driver writes its files.
-                    must(driver.wait(HANGS), "a process that nobody killed has ended")
-                    break
-                samples.append((driver.trials(), sizes))
-                if len(samples) % 30 == 0:
-                    self.say(f"{samples[-1][0]:,} trials; {described(samples[-1][1])}")
-                others = [one for one in driver.workers() if one.pid != oldest.pid]
-                if time.monotonic() >= strike_at and others:
-                    strike_at = time.monotonic() + rng.expovariate(1 / (3 * CALM))
-                    killed += 1
-                    each(others[-1:], "kill")
+        rng = random.Random(f"{self.seed} long {kind.name}")
+        folder = self.folder / f"long-{kind.name}"
+        seed, expected = self.first[kind.name]
+        self.say(f"{kind.name}: a sweep of {seconds / 60:.1f} minutes with one driver")
+        trials = math.ceil(kind.speed * seconds * len(os.sched_getaffinity(0)))
+        with driven(kind.name, folder, seed, trials, "--no-models") as driver:
+            seen = watch(driver, seconds, rng, self.say)
             driver.process.terminate()
             driver.ended({INTERRUPTED, 0})
-        found = outcomes(folder, only=expected)
+        self.figures.outlived = max(self.figures.outlived, driver.outlived)
+        found = measured_in(folder)
+        both = found.keys() & expected.keys()
         # Arrays of a trial name its model, where there is one.
-        other = [] if self.bug else [key for key in found if found[key][0] != expected[key][0]]
+        other = [] if self.bug else [key for key in both if found[key][0] != expected[key][0]]
         must(not other, f"{len(other)} differ from the first round's, such as {other[:3]}")
         check_nothing_was_repeated(folder)
-        self.check_left(folder)
-        self.say(f"{samples[-1][0]:,} trials beside {counted(killed, 'kill')} of a worker")
-        self.judge(samples)
-
-    def judge(self, samples: list[tuple[int, dict[str, float]]]) -> None:
-        """Say how much memory grew, and see that it did not."""
-        # Allocators, caches and pages that a fork shares settle at first.
-        warm = samples[len(samples) // 5 :]
-        part = max(1, len(warm) // 8)
-        ends = []
-        for few in (warm[:part], warm[-part:]):
-            trials = sum(count for count, _ in few) / part
-            ends.append((trials, {name: mean(few, name) for name in ALLOWED}))
-        (first, start), (last, end) = ends
-        thousands = max(last - first, 1) / 1000
-        self.say(f"memory over {last - first:,.0f} trials, after as many as {first:,.0f}:")
-        grown = {}
-        for name, allowed in ALLOWED.items():
-            growth = end[name] - start[name]
-            grown[name] = growth - SLACK - allowed * thousands
-            self.say(
-                f"  {name:13s}  {start[name]:7.1f} to {end[name]:7.1f} MiB: "
-                f"{growth / thousands:+.3f} MiB per 1,000 trials "
-                f"(allowed: {allowed:g}, and {SLACK:g} MiB besides)"
-            )
-        too_much = [name for name, over in grown.items() if over > 0]
-        must(not too_much, f"memory is not flat: {', '.join(too_much)}")
+        self.check_left(folder, interrupted=True)
+        shutil.rmtree(folder)
+        self.say(
+            f"{seen.samples[-1][0]:,} trials beside {counted(seen.killed, 'kill')} of a worker"
+        )
+        judge(seen.samples, self.say)
 
     def summary(self) -> str:
         figures = self.figures
+        rounds = ", ".join(f"{name} ×{count}" for name, count in figures.rounds.items())
         return (
-            f"{counted(figures.rounds, 'round')}, {counted(figures.drivers, 'driver')}: "
-            f"{listed(figures.faults)}\n"
+            f"{counted(figures.rounds.total(), 'round')} ({rounds}), "
+            f"{counted(figures.drivers, 'driver')}: {listed(figures.faults)}\n"
             f"{figures.outcomes:,} outcomes and {figures.files:,} files equal those of quiet "
             f"sweeps bit by bit; {figures.again:,} replicas were handed out again after they were "
-            "lost, none after it had ended\n"
-            f"nothing was left {PATIENCE:g} s after any driver: no process, no shared memory, no "
-            "file beside"
+            f"lost, none after it had ended\n"
+            f"{figures.resumed:,} trials of a generator went on from what they had saved\n"
+            f"nothing was left {figures.outlived:.1f} s after any driver: no process, no shared "
+            "memory, no file beside"
         )
 
 
-def mean(samples: list[tuple[int, dict[str, float]]], name: str) -> float:
-    return sum(sizes[name] for _, sizes in samples) / len(samples)
+def disturb(driver: Driver, until: float, rng: random.Random, happened: Counter[str]) -> int:
+    """One driver, disturbed until then, until it has ended or been ended; its exit code."""
+    early = rng.random() < EARLY
+    while time.monotonic() < until:
+        choices = ENDING if early else FAULTS
+        fault = rng.choices(list(choices), [FAULTS[name] for name in choices])[0]
+        seconds = rng.uniform(0.0, 8.0) if early else rng.expovariate(1 / CALM)
+        if driver.wait(seconds, trains=not early):
+            break
+        if strike(driver, fault, rng):
+            happened[fault] += 1
+        if fault in ENDING:
+            # It may have been done the moment before.
+            return driver.ended(ENDING[fault] | {0})
+    return driver.ended({0})
 
 
-def occupied(driver: Driver, oldest: psutil.Process) -> dict[str, float] | None:
-    """MiB of resident memory; None once one of the processes has ended."""
-    server = driver.server()
-    if server is None:
-        return None
-    with contextlib.suppress(psutil.NoSuchProcess):
-        processes = {
-            "driver": psutil.Process(driver.process.pid),
-            "server": server,
-            "oldest worker": oldest,
+# -- what is in a folder --------------------------------------------------------------------------
+
+Measured = dict[Replica, tuple[Any, ...]]
+"""What replicas came to, less times."""
+
+
+def measured_in(folder: Path) -> Measured:
+    """All outcomes: metrics by name, arrays, texts and failures."""
+    with Store.read(Paths(folder).database) as store:
+        return {
+            (found.point, found.stage, found.number): (
+                tuple((name, float(value).hex()) for name, value in found.metrics.items()),
+                found.arrays,
+                found.failure,
+                repr(sorted(found.info.items())),
+            )
+            for found in store.outcomes()
         }
-        return {name: one.memory_info().rss / 2**20 for name, one in processes.items()}
-    return None
 
 
-def described(sizes: dict[str, float]) -> str:
-    return ", ".join(f"{name} {size:.1f} MiB" for name, size in sizes.items())
+def log_in(folder: Path) -> list[tuple[Any, ...]]:
+    """What an adaptive selector asked and was told."""
+    with Store.read(Paths(folder).database) as store:
+        return store.connection.execute(
+            "SELECT selector, kind, point, value FROM log ORDER BY seq"
+        ).fetchall()
+
+
+def started_in(folder: Path) -> int:
+    """How many replicas were handed to workers."""
+    with Store.read(Paths(folder).database) as store:
+        return store.connection.execute(
+            "SELECT sum(json_array_length(value, '$.numbers')) FROM events WHERE kind = 'started'"
+        ).fetchone()[0]
+
+
+def resumed_in(folder: Path) -> int:
+    """How often a generator has said that it goes on from a save."""
+    logs = (path.read_text() for path in (folder / "points").rglob("log.txt"))
+    return sum(text.count("goes on") for text in logs)
+
+
+def compare_files(kind: Kind, quiet: Path, disturbed: Path) -> int:
+    """That the same files are there with the same bytes; how many there are."""
+    names = files_in(quiet)
+    apart = set(names) ^ set(files_in(disturbed))
+    apart = {name for name in apart if name.partition("/")[0] not in NOT_COMPARED}
+    must(not apart, f"not the same files are there, such as {sorted(apart)[:5]}")
+    compared = [
+        name
+        for name in names
+        if name.partition("/")[0] not in NOT_COMPARED and Path(name).name not in kind.not_compared
+    ]
+    _, different, unread = filecmp.cmpfiles(quiet, disturbed, compared, shallow=False)
+    must(not different and not unread, f"these files differ: {sorted(different + unread)[:5]}")
+    return len(compared)
 
 
 def files_in(folder: Path) -> list[str]:
@@ -503,9 +363,9 @@ def main() -> int:
         again = (
             f"python -m tests.soak --minutes {arguments.minutes:g} --seed {arguments.seed}{flag}"
         )
+        rounds = counted(soak.figures.rounds.total(), "round")
         soak.say(
-            f"VIOLATION after {counted(soak.figures.rounds, 'round')}: {error!r}\n    {again}\n"
-            f"    what it left is in {folder}"
+            f"VIOLATION after {rounds}: {error!r}\n    {again}\n    what it left is in {folder}"
         )
         return 1
     shutil.rmtree(folder)

@@ -1,27 +1,18 @@
-"""A small real problem, and a script that sweeps it, as a person has one.
+"""A script that sweeps, as a person has one: a problem, a generator or a command.
 
-    python -m tests.soaked FOLDER SEED TRIALS [--no-models]
+    python -m tests.soaked KIND FOLDER SEED TRIALS [--no-models]
 
-Its points train in every way that is quick: in packs, dense and convolutional with norms and
-dropout, and eager, since a model that looks at its numbers cannot be packed.  The data is drawn
-from the sweep's seed.
+The driver imports neither torch nor what it sweeps.
 """
 
 from __future__ import annotations
 
 import sys
-
-import numpy as np
-import torch
-from torch import nn
-from torch.utils.data import Dataset, TensorDataset
+from pathlib import Path
+from typing import Any
 
 import sweeper
 
-accuracy_style = "classification"
-loss = nn.CrossEntropyLoss
-
-POINTS = {"kind": ["dense", "norm", "plain"], "width": [2, 4]}
 INTERRUPTED = 3
 """The exit code of a driver that was told to stop."""
 
@@ -37,44 +28,51 @@ QUICK = sweeper.HyperparameterSettings(
     cycles=2,
 )
 
+SCRIPT = Path(__file__).with_name("soaked_command.py")
 
-class Looking(nn.Sequential):
-    """What it computes depends on what it sees."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x if x.mean().item() > 0 else -x)
+Swept = tuple[Any, sweeper.ParamSelector, dict[str, Any]]
+"""What is swept, with which selector, and the arguments that only this kind takes."""
 
 
-def model(kind: str, width: int) -> nn.Module:
-    if kind == "norm":
-        inner = (nn.Conv2d(1, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Flatten())
-        return nn.Sequential(*inner, nn.Linear(4 * width, 2))
-    outer = Looking if kind == "plain" else nn.Sequential
-    return outer(
-        nn.Flatten(), nn.Linear(16, width), nn.Tanh(), nn.Dropout(0.2), nn.Linear(width, 2)
+def problem(trials: int, models: bool) -> Swept:
+    points = {"kind": ["dense", "norm", "plain"], "width": [2, 4]}
+    own = {"cores": 2, "hparams": QUICK, "save_models": "final" if models else "none"}
+    return "tests.soaked_problem", sweeper.Grid(trials=trials, **points), own
+
+
+def generator(trials: int, _models: bool) -> Swept:
+    """Budgets of 6, 18 and 54 iterations; which points get more depends on results."""
+    points = [{"rate": rate / 10, "values": 20_000} for rate in range(9)]
+    goal = {"metric": "spread", "direction": "minimize"}
+    halving = sweeper.SuccessiveHalving(
+        points, min_budget=6, max_budget=54, eta=3, trials=trials, **goal
     )
+    own = {"metrics": {"spread": "minimize", "place": "none"}, "total_cores": 2}
+    return "tests.soaked_generator:walk", halving, own
 
 
-def dataset() -> tuple[Dataset, Dataset]:
-    y = np.arange(96) % 2
-    x = np.random.normal(size=(96, 1, 4, 4)) + y[:, None, None, None]  # noqa: NPY002 - seeded by the sweep
-    data = TensorDataset(torch.tensor(x, dtype=torch.float32), torch.tensor(y))
-    return TensorDataset(*data[:64]), TensorDataset(*data[64:])
+def command(trials: int, _models: bool) -> Swept:
+    argv = [sys.executable, str(SCRIPT), "--rate", "{rate}", "--seed", "{seed}"]
+    grid = sweeper.Grid(trials=trials, rate=[0.1, 0.2, 0.3, 0.4])
+    own = {"metrics": {"acc": "maximize"}, "total_cores": 2}
+    return sweeper.Command([*argv, "--folder", "{folder}"]), grid, own
+
+
+KINDS = {"problem": problem, "generator": generator, "command": command}
 
 
 def main() -> int:
-    folder, seed, trials, *rest = sys.argv[1:]
+    kind, folder, seed, trials, *rest = sys.argv[1:]
+    swept, selector, own = KINDS[kind](int(trials), not rest)
     try:
         sweeper.sweep(
-            "tests.soaked",
-            sweeper.Grid(trials=int(trials), **POINTS),
-            cores=2,
-            hparams=QUICK,
+            swept,
+            selector,
             folder=folder,
             seed=int(seed),
-            save_models="none" if rest else "final",
             max_tries=1_000,  # a worker that is killed costs a try
             progress=False,
+            **own,
         )
     except sweeper.SweepInterrupted:
         return INTERRUPTED

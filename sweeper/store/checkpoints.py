@@ -55,6 +55,13 @@ def _smaller_ends(folder: Path, outcome: Outcome) -> Iterator[Path]:
                 yield path
 
 
+def remove_unfinished(paths: Paths) -> None:
+    """Remove what workers that were killed had not finished writing; no worker may run."""
+    for path in paths.checkpoints.glob("*/.*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
 def remove_empty_folders(paths: Paths) -> None:
     """Remove folders without checkpoints; no worker may run."""
     for folder in (*paths.checkpoints.glob("*"), paths.checkpoints):
