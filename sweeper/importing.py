@@ -171,7 +171,8 @@ _MOST_FILES = 50
 def installed_imports(given: ModuleType | str | Path) -> tuple[str, ...]:
     """The installed modules that a problem and its neighbouring files import at top level.
 
-    The files are parsed, not run.  Modules that cannot be found are left out.
+    The files are parsed, not run.  Modules that cannot be found are left out, and so are Python's
+    own: those that take long to import are few.
     """
     waiting, seen = [_file_of(given)], set[Path]()
     found: dict[str, None] = {}
@@ -181,6 +182,8 @@ def installed_imports(given: ModuleType | str | Path) -> tuple[str, ...]:
             continue
         seen.add(path)
         for name in _imports_of(path):
+            if name.partition(".")[0] in sys.stdlib_module_names:
+                continue
             file = _locate(name)
             if file is not None and _is_installed(file):
                 found[name] = None
