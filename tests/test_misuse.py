@@ -78,6 +78,15 @@ def test_an_objective_that_takes_no_trial_cannot_begin_from_a_parent(tmp_path):
     assert "the objective has no parameter trial" in failures[0].message
 
 
+def test_trials_without_a_number_are_not_called_a_single_trial(tmp_path):
+    metrics = {"accuracy": "maximize"}  # the objective calls it acc
+    grid = Grid(trials=2, x=[1, 2])
+    found = sweep(programs.named, grid, folder=tmp_path, metrics=metrics, **INLINE)
+    said = str(found.summary())
+    assert "2 points with fewer than two trials that gave a number cannot be compared" in said
+    assert "single trial" not in said
+
+
 async def waits(x):
     return x
 
