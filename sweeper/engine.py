@@ -33,6 +33,7 @@ from sweeper.run.scheduler import Scheduler
 from sweeper.run.signals import Interrupts
 from sweeper.search import ParamSelector
 from sweeper.search.names import names_of
+from sweeper.search.reuse import take
 from sweeper.show.progress import View, make_view
 from sweeper.signature import make_point
 from sweeper.stats.comparison import plural
@@ -141,6 +142,7 @@ def _run(
             began=time.time(),
         )
         study.opened(paths.folder.resolve())
+        take(selector)
         begun = study.begin()
         store.begin(begun, name, keep_log=selector.adaptive, compare_by=selector.compare_by)
     devices = f"; {options.devices.note}" if options.devices else ""

@@ -490,7 +490,8 @@ def test_a_number_where_others_are_declared_is_refused():
 
 
 def curves(folder, budget=None):
-    return dict(np.load(Paths(folder).curves(0, budget)))
+    stage = "trial" if budget is None else f"trial@{budget}"
+    return dict(np.load(Paths(folder).curves(0, stage)))
 
 
 def test_a_generator_yields_metrics_and_the_last_values_count(tmp_path):

@@ -148,6 +148,11 @@ def _call(
     trial: Trial,
 ) -> tuple[dict[str, float], Texts]:
     """The metrics of one call: of a generator, and of a function that only reports, the last."""
+    if trial.parent_folder is not None and not context.takes.trial:
+        raise UsageError(
+            "the trial begins from a parent, and the objective has no parameter trial: it needs "
+            "one, whose parent_folder is where the parent left its files"
+        )
     given = objective(**arguments)
     if inspect.isgenerator(given):
         if not context.takes.trial:

@@ -172,8 +172,13 @@ class Takes:
         """The parameters of this objective; `name` is for the message.
 
         Raises:
-            UsageError: it has parameters that cannot be given by name.
+            UsageError: it has parameters that cannot be given by name, or is async.
         """
+        if inspect.iscoroutinefunction(objective) or inspect.isasyncgenfunction(objective):
+            raise UsageError(
+                f"objective={name!r} is an async function, which only an event loop can run: give "
+                "a function that calls asyncio.run(…)"
+            )
         found = inspect.signature(objective).parameters.values()
         unnamed = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
         for one in found:

@@ -86,7 +86,8 @@ def _given(command: Command, trial: Trial, folder: Path) -> dict[str, int | str 
     """What the trial gives to placeholders and environment.
 
     Raises:
-        ParamError: a budget is asked for and the command takes none, or the other way round.
+        ParamError: a budget is asked for and the command takes none, or the other way round; or a
+            parent that it takes no account of.
     """
     takes = "budget" in command.placeholders and "budget" not in trial.params
     if takes != (trial.budget is not None):
@@ -94,12 +95,19 @@ def _given(command: Command, trial: Trial, folder: Path) -> dict[str, int | str 
             f"budget={trial.budget}: the command takes {'' if takes else 'no '}{{budget}}: "
             + ("let the selector ask with a budget" if takes else "put {budget} where it goes")
         )
+    parent = trial.parent_folder
+    if parent is not None and "parent_folder" not in command.placeholders:
+        raise ParamError(
+            "the trial begins from a parent, and the command takes no {parent_folder}: put "
+            "{parent_folder} where it goes; it is empty for a trial without a parent"
+        )
     return {
         "seed": trial.seed,
         "trial": trial.number,
         "folder": str(folder),
         "cores": trial.cores,
         "budget": trial.budget,
+        "parent_folder": None if parent is None else str(parent),
     }
 
 
