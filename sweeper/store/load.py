@@ -15,6 +15,7 @@ from sweeper.records import (
     CLASSIC,
     COMPILED,
     EAGER,
+    FINAL,
     REFUSED,
     Metric,
     Outcome,
@@ -127,6 +128,7 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
         *store.notes(),
         *_apart(store, steps),
         *_spare(asked),
+        *_chosen(asked, store.meta.get("compare_by", [])),
         *([] if everything else _unasked(unasked, asked)),
         *(_unmeasured(points, metrics) + note_of_raised(store) if of_program else []),
         *_modes([steps[place] for place in dict.fromkeys(a.id for a in asked) if place in steps]),
@@ -264,6 +266,20 @@ def _spare(asked: Sequence[AskedTrials]) -> list[str]:
     more = sum(count for count, _ in found[_SHOWN:])
     shown = "; ".join([*counts, *([f"{more} of other points"] if more else [])])
     return [f"{shown}: nobody asked for these; how many there are depends on time and cores"]
+
+
+def _chosen(asked: Sequence[AskedTrials], compare_by: Sequence[str]) -> list[str]:
+    """With which other parameters the points are compared that count as one, as notes."""
+    found: dict[str, list[str]] = {}
+    for one in asked:
+        params = decode(one.encoded)
+        if one.group == FINAL and compare_by and isinstance(params, Mapping):
+            own = {name: value for name, value in params.items() if name in compare_by}
+            others = {name: value for name, value in params.items() if name not in compare_by}
+            found.setdefault(show_params(own), []).append(show_params(others))
+    shown = list(found.items())[:_SHOWN]
+    more = [f"and of {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+    return [f"chosen for {name}: {' | '.join(others)}" for name, others in shown] + more
 
 
 def _unasked(trials: Sequence[AskedTrials], asked: Sequence[AskedTrials]) -> list[str]:
