@@ -72,6 +72,7 @@ def sweep(
     stop_after_failures: int | None = None,
     trial_timeout: float | None = None,
     stop_when: StopWhen | Mapping[str, Any] | None = None,
+    spare_trials: bool = False,
     progress: bool | None = None,
     allow_changed_code: bool = False,
     metrics: Mapping[str, str] | Sequence[Metric] | None = None,
@@ -146,6 +147,10 @@ def sweep(
         stop_when: when the sweep has enough, such as `{"hours": 2}`: a `StopWhen` or a mapping of
             its fields; whichever limit comes first.  What runs then is finished, nothing new is
             begun, and the results say why.  The same call with more goes on.
+        spare_trials: whether idle cores run further trials once all that was asked is running: each
+            goes to the point with the widest interval.  They delay nothing, change no decision and
+            end with the sweep; those that have ended count among the point's trials, and a note
+            says how many, which depends on time and cores.
         progress: whether to show progress on standard error; default: True.
         allow_changed_code: continue even if the problem's code has changed and sweeper cannot
             determine whether that affects the folder's results: a problem with `handlers`, points
@@ -231,6 +236,7 @@ def sweep(
         pack=pack,
         limits=Limits(max_tries, stop_after_failures, trial_timeout),
         stop_when=stop_when,
+        spare_trials=spare_trials,
         seed=seed,
         folder=folder,
         resume=resume,

@@ -56,6 +56,7 @@ from sweeper.store.identity import (
 from sweeper.store.load import is_program, read_learned
 from sweeper.store.logs import log_name
 from sweeper.store.paths import Paths, move_to_history, refuse_links
+from sweeper.store.spare import remove_unfinished_spares
 from sweeper.study import Study
 from sweeper.workload import OpenWorkload, Workload
 
@@ -140,6 +141,7 @@ def _run(
             metrics=metrics,
             stop_when=options.stop_when,
             began=time.time(),
+            spare_trials=options.spare_trials,
         )
         study.opened(paths.folder.resolve())
         take(selector)
@@ -255,6 +257,7 @@ def _finish(
     """Make the last decisions durable and write the views, however the sweep ended."""
     store.append(())
     _save(environment, store, paths, wait=True)
+    remove_unfinished_spares(store, paths, of_program=is_program(store))
     if paths.checkpoints.is_dir():
         # A driver may have been killed before it removed them.
         remove_checkpoints(paths, store.outcomes(arrays=False), keep_ends=keep_ends)

@@ -59,6 +59,8 @@ class Options:
     """The width of each point; None: that of the settings."""
     devices: Devices | None = None
     """None: trials have none."""
+    spare_trials: bool = False
+    """Whether idle slots run further trials once all that was asked is running."""
     _by_width: dict[int, SweepSettings] = field(default_factory=dict, init=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -53,11 +53,13 @@ from sweeper.search import ParamSelector
 from sweeper.settings import Limits
 from sweeper.show.progress import make_view
 from sweeper.signature import decode, find_importable
+from sweeper.store.asked import asked_trials
 from sweeper.store.database import Store
+from sweeper.store.load import read_results
 from sweeper.store.paths import Paths
 from sweeper.study import Study
 from sweeper.testing.toy import ToyPlan, draw, metrics_of, perf_arrays, point_of
-from tests.toys import Gambler, Listed, Script, results_in, untunable
+from tests.toys import Gambler, Listed, Script, asked_results_in, untunable
 
 CRASH = Failure("crash", "the worker was ended by signal 9 (SIGKILL)", "its log")
 GONE = Failure("stopped", "the worker ended together with the fork server", "its log")
@@ -116,6 +118,8 @@ class Scenario:
     """The probability of a message that comes twice, late, or for nobody."""
     lives: tuple[str, ...]
     """How the first drivers end, if they do not come to the end before."""
+    spare: bool
+    """Whether idle slots run spare trials."""
 
     @classmethod
     def of(cls, rng: random.Random) -> Scenario:
@@ -140,13 +144,22 @@ class Scenario:
                 rng.choice(("killed", "killed", "killed", "write fails", "interrupted"))
                 for _ in range(rng.choice((0, 1, 1, 2, 3)))
             ),
+            # While one hangs, there would be thousands of short ones.
+            spare=rng.random() < 0.4 and not (short and hangs),
         )
 
     @property
     def undisturbed(self) -> Scenario:
         """The same with nothing that happens by chance."""
         return dataclasses.replace(
-            self, slots=1, per_job=1, seconds=(1.0,), deaths=0.0, strangers=0.0, lives=()
+            self,
+            slots=1,
+            per_job=1,
+            seconds=(1.0,),
+            deaths=0.0,
+            strangers=0.0,
+            lives=(),
+            spare=False,
         )
 
     def selector(self) -> Gambler | Listed:
@@ -260,8 +273,11 @@ def mortal_connection(life: Life) -> type[sqlite3.Connection]:
 class Workers:
     """The backend: workers in made-up time."""
 
-    def __init__(self, world: World, life: Life, durable: Durable) -> None:
+    def __init__(
+        self, world: World, life: Life, durable: Durable, study: Study, scheduler: Scheduler
+    ) -> None:
         self.world, self.life, self.durable = world, life, durable
+        self.study, self.scheduler = study, scheduler
         self.now = 1e9
         self.messages: list[tuple[float, int, int, Died | Result, bool]] = []
         """By time; with the number of the worker that sends it, and whether it means nothing."""
@@ -276,6 +292,8 @@ class Workers:
         self.last: list[deque[float]] = [deque(maxlen=STREAK) for _ in self.worker]
         """The seconds of each one's last replicas."""
         self.waits = 0
+        self.ending: set[int] = set()
+        """Slots whose worker the driver has ended."""
 
     def clock(self) -> float:
         """What time it is; somebody may have set the clock since this was last asked."""
@@ -296,6 +314,8 @@ class Workers:
         """No core is given twice, and nothing is run again that has ended or runs."""
         hasty = len(self.last[start.slot]) == STREAK and max(self.last[start.slot]) < SHORT_SECONDS
         must(not self.open[start.slot] or hasty, f"slot {start.slot} is given twice")
+        spare = self.study.is_spare(start.job)
+        must(self.world.scenario.spare or not spare, f"nobody asked for {start.job}")
         slots = (start.slot, *start.others)
         must(len(slots) == min(start.job.width, len(self.worker)), f"{slots} are not its cores")
         if not self.open[start.slot]:
@@ -346,12 +366,17 @@ class Workers:
 
     def stop(self, slot: int) -> None:
         self.life.step()
+        self.ending.add(slot)
         self._send(self.now, Died(slot, CRASH))
 
     def wait(self, timeout: float | None, _interrupts: object) -> list[Died | Result]:
         self.life.step()
         self.waits += 1
         must(self.waits < 20_000, "the driver waits for ever")
+        if timeout is None and self.scheduler.queued:
+            for slot, job in self.scheduler.running.items():
+                spare = slot not in self.ending and self.study.is_spare(job)
+                must(not spare, f"{job} runs, and something that was asked for waits")
         while self.messages and self.messages[0][2] != self.worker[self.messages[0][3].slot]:
             heapq.heappop(self.messages)  # the worker died before it would have sent this
         until = math.inf if timeout is None else self.now + timeout
@@ -373,6 +398,7 @@ class Workers:
         slot, rng = message.slot, self.world.rng
         if isinstance(message, Died):
             self.worker[slot] += 1
+            self.ending.discard(slot)
             self.open[slot].clear()
             self.free_at[slot] = self.now
             self.last[slot].clear()
@@ -487,14 +513,17 @@ def check_end(store: Store, study: Study, scenario: Scenario) -> None:
     progress = study.progress()
     must(study.finished, "it ended before it was finished")
     must(progress.trials_done == progress.trials_asked, f"not every trial counted once: {progress}")
-    rows = store.connection.execute(
-        "SELECT point, count(*), min(number), max(number) FROM outcomes WHERE stage = 'trial' "
-        "GROUP BY point"
-    )
+    asked = {one.id: one.end for one in asked_trials(store)}
+    rows = store.connection.execute("SELECT point, number FROM outcomes WHERE stage = 'trial'")
+    numbers: dict[int, set[int]] = defaultdict(set)
+    for point_id, number in rows.fetchall():
+        numbers[point_id].add(number)
+        must(scenario.spare or number < asked[point_id], "a trial that nobody asked for")
     total = 0
-    for _, count, least, most in rows.fetchall():
-        must((least, most) == (0, count - 1), "a trial is missing")
-        total += count
+    for point_id, found in numbers.items():
+        own = {number for number in found if number < asked[point_id]}
+        must(own == set(range(len(own))), "a trial is missing")
+        total += len(own)
     must(total >= progress.trials_done, f"{total} durable trials, {progress.trials_done} counted")
     repeated = store.connection.execute(
         "SELECT point, after FROM decisions WHERE after != '' GROUP BY point, after "
@@ -508,6 +537,18 @@ def check_end(store: Store, study: Study, scenario: Scenario) -> None:
     )
     for *replica, tries in begun:
         must(tries <= scenario.limits.max_tries, f"{replica} was tried {tries} times")
+
+
+def check_spares(store: Store) -> None:
+    """What must hold of spare trials: they follow what was asked, and come to what they would."""
+    found = read_results(store)
+    for point, numbers in zip(found, found.trial_numbers, strict=True):
+        for number, value in zip(numbers, point.perf_val, strict=True):
+            expected = metrics_of(point.params, int(number))["perf_val"]
+            must(value == expected, f"trial {number} of {point.params} is {value}")
+        failed = {one.number for one in found.failures if one.params == point.params}
+        ended = failed - {None} | set(numbers.tolist())
+        must(ended == set(range(len(ended))), f"{ended} of {point.params} is no row")
 
 
 # -- a sweep --------------------------------------------------------------------------------------
@@ -577,10 +618,11 @@ def drive_to_end(
         slots=slots,
         recorded=store.recorded(name, log=selector.adaptive),
         limits=limits,
+        spare_trials=scenario.spare,
     )
     store.begin(study.begin(), name, keep_log=selector.adaptive)
     scheduler = Scheduler(slots, per_job=scenario.per_job, timeout=limits.trial_timeout)
-    workers = Workers(world, life, durable)
+    workers = Workers(world, life, durable, study, scheduler)
     try:
         view = make_view(progress=False)
         interrupted = drive(
@@ -596,7 +638,8 @@ def drive_to_end(
     check_end(store, study, scenario)
     history = selector.inner.history if selector.adaptive else []
     log = store.log(name) if selector.adaptive else ()
-    return End(results_in(store), history, log), "came to the end"
+    check_spares(store)
+    return End(asked_results_in(store), history, log), "came to the end"
 
 
 def simulate(seed: int, *, bug: bool = False) -> list[str]:

@@ -57,5 +57,12 @@ def test_the_seeds_meet_every_kind_of_fault():
     for fault in ("was killed", "could not write", "was interrupted", "stopped:"):
         assert any(fault in line for line in ends), fault
     text = "\n".join(scenarios)
-    for what in ("hangs=True", "fails=True", "deaths=0.3", "strangers=0.1", "Gambler"):
+    for what in (
+        "hangs=True",
+        "fails=True",
+        "deaths=0.3",
+        "strangers=0.1",
+        "Gambler",
+        "spare=True",
+    ):
         assert what in text, what

@@ -196,6 +196,10 @@ def test_results_compare_the_variants():
     assert "variant=" in text
     assert str(results.summary()).count("variant=A x=") == 10, "every row is in the table"
     assert set(results.best().params) == {"variant"}
+    for variant in "ABC":
+        own = [f"x={p.params['x']:g}"[:4] for p in rows if p.params["variant"] == variant]
+        (note,) = [one for one in results.notes if one.startswith(f"chosen for variant={variant}")]
+        assert [text.strip()[:4] for text in note.partition(": ")[2].split("|")] == own
 
 
 def test_the_star_is_at_every_row_that_stands_for_the_best():

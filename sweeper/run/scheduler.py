@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -70,6 +70,8 @@ class _Worker:
     """When the first job exceeds its time."""
     stopped: Job | None = None
     """The job that exceeded its time, for which the worker is being ended."""
+    withdrawn: bool = False
+    """Whether the worker is being ended since others are to run in its place."""
 
     def take(self, job: Job) -> None:
         if not self.jobs:
@@ -133,6 +135,7 @@ class Scheduler:
         devices: DevicePool | None = None,
     ) -> None:
         self._queue = Queue(slots, width, per_job)
+        self._width = width
         self._timeout = timeout
         self._due = SortedSet()
         """When the first job of each busy slot exceeds its time, with the slot."""
@@ -161,6 +164,16 @@ class Scheduler:
         return len(self._idle)
 
     @property
+    def idle_cores(self) -> int:
+        """The cores of these slots."""
+        return len(self._idle) * self._width
+
+    @property
+    def may_start(self) -> bool:
+        """Whether a job could start now, if one waited."""
+        return bool(self._idle) and (self._devices is None or self._devices.may_take)
+
+    @property
     def queued(self) -> int:
         """The number of replicas that wait for a slot."""
         return len(self._queue) + sum(len(job.numbers) for job in self._returned)
@@ -173,7 +186,7 @@ class Scheduler:
     def starts(self) -> list[Start]:
         """Jobs to hand to workers now, idle slots first; the slots count as busy from now on."""
         started: list[Start] = []
-        while self._idle and (self._devices is None or self._devices.may_take):
+        while self.may_start:
             job = self._next(len(self._idle))
             if job is None:
                 break
@@ -214,6 +227,17 @@ class Scheduler:
             worker = self._workers[slot]
             self._due.discard((worker.due, slot))
             worker.due, worker.stopped = math.inf, worker.jobs[0]
+        return slots
+
+    def withdraw(self, unwanted: Callable[[Job], bool]) -> list[int]:
+        """The slots whose job is unwanted: end their workers.  Each is returned once."""
+        slots = [
+            slot
+            for slot, job in self._running.items()
+            if not self._workers[slot].withdrawn and unwanted(job)
+        ]
+        for slot in slots:
+            self._workers[slot].withdrawn = True
         return slots
 
     def _next(
@@ -309,6 +333,8 @@ class Scheduler:
 
     def _cause(self, worker: _Worker, cause: Failure) -> Failure:
         """Why the worker's first job has ended with it."""
+        if worker.withdrawn:
+            return replace(cause, kind="stopped", message="ended to make room for other trials")
         if worker.stopped is None:
             return cause
         if worker.stopped is not worker.jobs[0]:  # that job had ended meanwhile

@@ -44,7 +44,12 @@ class Tracker:
     @property
     def unfinished(self) -> int:
         """Number of points that are neither done nor failed."""
-        return self._phases["waiting"] + self._phases["tuning"] + self._phases["training"]
+        return self.untuned + self._phases["training"]
+
+    @property
+    def untuned(self) -> int:
+        """Number of points whose tuning has not ended."""
+        return self._phases["waiting"] + self._phases["tuning"]
 
     @property
     def trials_done(self) -> int:
@@ -125,7 +130,7 @@ class Tracker:
             trials_left=self._trials_asked - self._trials_done,
             trials_ended=self._trials_ended,
             trial_seconds=self._trial_seconds,
-            untuned=self._phases["waiting"] + self._phases["tuning"],
+            untuned=self.untuned,
             tuned=self._phases["training"] + self._phases["done"] + self._phases["failed"],
             tuning_seconds=self._tuning_seconds,
             slots=self._slots,
