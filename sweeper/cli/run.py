@@ -540,7 +540,10 @@ def _given(arguments: Run) -> str | program.Command:
     patterns = arguments.metrics.patterns
     if arguments.command is None:
         if arguments.module is None:
-            raise UsageError("what to sweep is missing: give MODULE, or a command after --")
+            raise UsageError(
+                "what to sweep is missing: give MODULE, or a command after --; "
+                "see sweeper run --help"
+            )
         if patterns is not None:
             raise UsageError(
                 f"--metric {next(iter(patterns.values()))}: a regular expression reads what a "
