@@ -82,7 +82,7 @@ def test_a_selector_asks_with_its_budget(selector):
         (RATES, 0, r"budget=0: it must be a whole number, 1 or more"),
         (RATES, 1.5, r"budget=1\.5: it must be a whole number"),
         (Grid(RATES, trials=1), 3, r"budget=3: Grid decides how far trials go"),
-        ("grid.py", 3, r"budget=3: a grid that is a program has none; budget= goes with a Domain"),
+        ("grid.py", 3, r"budget=3: a grid that is a program says it, launcher\(budget=3\)"),
     ],
 )
 def test_a_budget_that_makes_no_sense_is_refused(tmp_path, points, budget, said):

@@ -39,7 +39,7 @@ def as_selector(
         _check_no_budget(budget, f"{type(given).__name__} decides how far trials go")
         return given
     if isinstance(given, Explorer | str | Path):
-        _check_no_budget(budget, "a grid that is a program has none")
+        _check_no_budget(budget, f"a grid that is a program says it, launcher(budget={budget!r})")
         from sweeper.search.selectors.explored import ExploredGrid
 
         return ExploredGrid(given, trials)
