@@ -142,6 +142,7 @@ def _run(
             stop_when=options.stop_when,
             began=time.time(),
             spare_trials=options.spare_trials,
+            slot_width=options.settings.cores_per_trial,
         )
         study.opened(paths.folder.resolve())
         take(selector)

@@ -515,6 +515,8 @@ class Started:
     time: float
     job: Job
     slot: int
+    others: tuple[int, ...] = ()
+    """Further slots that it takes."""
 
 
 @dataclass(frozen=True, slots=True)

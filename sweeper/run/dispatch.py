@@ -126,7 +126,7 @@ def _start(
     if starts:
         backend.start(starts)
     scheduler.begun(ticks())  # after its worker was started, whose time does not count as the job's
-    return [Started(now, start.job, start.slot) for start in starts]
+    return [Started(now, start.job, start.slot, start.others) for start in starts]
 
 
 def _see_to_spares(

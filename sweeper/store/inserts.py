@@ -104,8 +104,10 @@ def _event_row_of(
     ids: Mapping[str, int], event: Started | Lost | Interrupted | Spared
 ) -> tuple[Any, ...]:
     match event:
-        case Started(when, job, slot):
+        case Started(when, job, slot, others):
             value = {"numbers": job.numbers, "slot": slot, "job": job.id}
+            if others:
+                value["others"] = others
             return _event_row(when, "started", ids[job.point], job.stage, value)
         case Lost(when, job, numbers, cause):
             lost = {"numbers": numbers, "cause": asdict(cause), "job": job.id}

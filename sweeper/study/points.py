@@ -340,7 +340,7 @@ class Points:
         begin = series.ask(trials, ask.group)
         state.asked += trials
         if state.phase != "failed":
-            self._tracker.ask(trials)
+            self._tracker.ask(point, trials)
             known = series.trials
             ended = [known[n] for n in range(begin, series.asked) if n in known]
             self.complete(state, series, ended)
@@ -405,7 +405,7 @@ class Points:
         step = state.step
         if step.error is not None and state.phase != "failed":
             self._enter(state, "failed")
-            self._tracker.ask(state.completed - state.asked)
+            self._tracker.ask(state.point, state.completed - state.asked)
         elif step.is_tuned:
             self._enter(state, "done" if state.completed >= state.asked else "training")
 

@@ -63,6 +63,7 @@ class Study:
         stop_when: When it has enough; None: when all is done.
         began: When this run began, in seconds since the epoch.
         spare_trials: Whether idle slots run further trials once all that was asked is running.
+        slot_width: The cores of a slot.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Study:
         stop_when: StopWhen | None = None,
         began: float = 0.0,
         spare_trials: bool = False,
+        slot_width: int = 1,
     ) -> None:
         recorded = recorded or Recorded()
         limits = limits or Limits()
@@ -88,7 +90,7 @@ class Study:
         self._pack = pack
         self._log = recorded.log
         measures = self._measures = Measures(metrics)
-        self._tracker = Tracker(slots, measures)
+        self._tracker = Tracker(slots, measures, slot_width)
         self._retries = Retries(limits, recorded.tries)
         self._stopping = Stopping(limits)
         self._stop_rule = StopRule(stop_when or StopWhen(), began, measures)
@@ -170,9 +172,9 @@ class Study:
         decisions, self._spared = self._spared, []
         for event in events:
             match event:
-                case Started(time, job, slot):
+                case Started(_, job) as started:
                     state = self._points[job.point]
-                    self._tracker.start(time, job, slot, state.point.params)
+                    self._tracker.start(started, state.point)
                     self._points.start(state)
                 case Finished(outcome=outcome):
                     self._tracker.end(outcome)
