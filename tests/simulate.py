@@ -48,7 +48,7 @@ from sweeper.records import (
     Result,
     Start,
 )
-from sweeper.run.scheduler import SHORT_SECONDS, STREAK, Scheduler
+from sweeper.run.scheduler import MEMORY, SHORT_SECONDS, STREAK, Scheduler
 from sweeper.search import ParamSelector
 from sweeper.settings import Limits
 from sweeper.show.progress import make_view
@@ -79,6 +79,14 @@ Replica = tuple[str, str, int]
 
 def replicas_of(job: Job) -> set[Replica]:
     return {(job.point, job.stage, number) for number in job.numbers}
+
+
+def average(seconds: list[float]) -> float:
+    """Over about the last `MEMORY` of them, as the scheduler takes it."""
+    found = 0.0
+    for count, one in enumerate(seconds, 1):
+        found += (one - found) / min(count, MEMORY)
+    return found
 
 
 class Killed(BaseException):
@@ -289,8 +297,8 @@ class Workers:
         self.owned: list[tuple[int, ...]] = [() for _ in self.worker]
         """The slots that each one's jobs own, from when it was last handed some."""
         self.free_at = [0.0] * len(self.worker)
-        self.last: list[deque[float]] = [deque(maxlen=STREAK) for _ in self.worker]
-        """The seconds of each one's last replicas."""
+        self.took: list[list[float]] = [[] for _ in self.worker]
+        """The seconds of each one's replicas since one failed."""
         self.waits = 0
         self.ending: set[int] = set()
         """Slots whose worker the driver has ended."""
@@ -312,7 +320,8 @@ class Workers:
 
     def _check(self, start: Start) -> None:
         """No core is given twice, and nothing is run again that has ended or runs."""
-        hasty = len(self.last[start.slot]) == STREAK and max(self.last[start.slot]) < SHORT_SECONDS
+        took = self.took[start.slot]
+        hasty = len(took) >= STREAK and average(took) < SHORT_SECONDS
         must(not self.open[start.slot] or hasty, f"slot {start.slot} is given twice")
         spare = self.study.is_spare(start.job)
         must(self.world.scenario.spare or not spare, f"nobody asked for {start.job}")
@@ -401,7 +410,7 @@ class Workers:
             self.ending.discard(slot)
             self.open[slot].clear()
             self.free_at[slot] = self.now
-            self.last[slot].clear()
+            self.took[slot].clear()
             return [message]
         outcome = message.outcome
         job = self.open[slot][0]
@@ -409,7 +418,10 @@ class Workers:
         if not job:
             self.open[slot].popleft()
         failed = outcome.failure is not None
-        self.last[slot].append(math.inf if failed else outcome.ended - outcome.started)
+        if failed:
+            self.took[slot].clear()
+        else:
+            self.took[slot].append(outcome.ended - outcome.started)
         if failed or rng.random() >= self.world.scenario.strangers:
             return [message]
         self._send(self.now + rng.choice((0.0, 0.5, 3.0)), message, stranger=True)
