@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from sweeper.cli.own import main
     from sweeper.folder import SweepFolder
     from sweeper.folder import open as open  # noqa: A004 - as `gzip.open`
-    from sweeper.program.command import Command
-    from sweeper.program.trial import Trial
+    from sweeper.program.command.command import Command
+    from sweeper.program.trial.trial import Trial
     from sweeper.search import (
         Confirm,
         DomainUpdates,
@@ -139,8 +139,8 @@ _LAZY = {
     "sweep": "sweeper.api",
     "load": "sweeper.store.load",
     "main": "sweeper.cli.own",
-    "Command": "sweeper.program.command",
-    "Trial": "sweeper.program.trial",
+    "Command": "sweeper.program.command.command",
+    "Trial": "sweeper.program.trial.trial",
     **dict.fromkeys(("SweepFolder", "open"), "sweeper.folder"),
     **dict.fromkeys(("Explorer", "Launcher"), "sweeper.search.explore"),
     **dict.fromkeys(

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 from sweeper.errors import SettingsError
 from sweeper.importing import UnguardedCall, is_loading
 from sweeper.options import Options, check_tuning_inits, read_pack
-from sweeper.program.command import Command
-from sweeper.program.objective import is_objective
+from sweeper.program.command.command import Command
+from sweeper.program.objective.locate import is_objective
 from sweeper.program.spec import RAISE
 from sweeper.program.workload import ProgramWorkload
 from sweeper.reading import read_problem, read_program

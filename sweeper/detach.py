@@ -10,7 +10,7 @@ from typing import Any
 from sweeper.errors import UsageError
 from sweeper.folder import SweepFolder
 from sweeper.importing import find_ref
-from sweeper.program.objective import find_objective, is_objective
+from sweeper.program.objective.locate import find_objective, is_objective
 from sweeper.run import detached
 
 

@@ -18,10 +18,10 @@ from sweeper.errors import FolderError, SettingsError
 from sweeper.files import current_folder, nameless_file, open_standard_streams
 from sweeper.importing import find_ref, installed_imports
 from sweeper.program import workload as program
-from sweeper.program.command import Command
+from sweeper.program.command.command import Command
 from sweeper.program.metrics import read_metrics
-from sweeper.program.objective import ObjectiveRef, find_objective
-from sweeper.program.redirect import TRIAL, check_redirect
+from sweeper.program.objective.locate import ObjectiveRef, find_objective
+from sweeper.program.records.redirect import TRIAL, check_redirect
 from sweeper.program.spec import RAISE, RECORD
 from sweeper.program.workload import ProgramWorkload
 from sweeper.records import NUMERICS

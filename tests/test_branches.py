@@ -14,8 +14,8 @@ import sweeper
 from simulation import name
 from sweeper.errors import UsageError
 from sweeper.importing import ModuleRef
-from sweeper.program.branches import shared_key
-from sweeper.program.objective import ObjectiveRef, Takes
+from sweeper.program.objective.branches import shared_key
+from sweeper.program.objective.locate import ObjectiveRef, Takes
 from sweeper.records import Died, Failure, Job, Outcome, Result, Work
 from sweeper.run.scheduler import Scheduler
 from sweeping import check_nothing_was_repeated, outcomes, python

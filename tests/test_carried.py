@@ -15,8 +15,8 @@ import branches
 import programs
 import sweeper
 from sweeper.errors import ChangedCodeError, UsageError
-from sweeper.program.carried import Carried, sources_of
-from sweeper.program.identity import read_code
+from sweeper.program.objective.carried import Carried, sources_of
+from sweeper.program.objective.identity import read_code
 from sweeping import outcomes, python
 
 XS = [{"x": 1}, {"x": 2}]

@@ -28,10 +28,10 @@ from sweeper.errors import (
     StoppedError,
     UsageError,
 )
-from sweeper.program.command import THREADS, inherited
-from sweeper.program.printed import metrics_by_patterns, metrics_in_json, metrics_in_lines
-from sweeper.program.process import MOST_READ, CommandFailed, run_command
-from sweeper.program.trial import Trial
+from sweeper.program.command.command import THREADS, inherited
+from sweeper.program.command.printed import metrics_by_patterns, metrics_in_json, metrics_in_lines
+from sweeper.program.command.process import MOST_READ, CommandFailed, run_command
+from sweeper.program.trial.trial import Trial
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 from sweeping import check_nothing_was_repeated, outcomes, processes_with, python

@@ -91,8 +91,8 @@ PROCESSES = ("subprocess", "signal", "multiprocessing", "torch.multiprocessing")
 PROCESSES_IN = (
     "run/",
     "train/native/toolchain.py",
-    "program/process.py",
-    "program/supervisor.py",
+    "program/command/process.py",
+    "program/command/supervisor.py",
     "testing/backends.py",
     "testing/jobs.py",
 )
@@ -219,7 +219,7 @@ def test_every_arrow_points_the_right_way(file):
         ("api.py", "from sqlite3 import connect"),
         ("cli/__init__.py", "import signal"),
         ("program/script.py", "from subprocess import run"),
-        ("program/command.py", "import signal"),
+        ("program/command/command.py", "import signal"),
         ("train/job.py", "import torch.multiprocessing as mp"),
         ("train/job.py", "from torch import multiprocessing"),
         ("files.py", "from multiprocessing.connection import Connection"),

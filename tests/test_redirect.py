@@ -10,8 +10,8 @@ import pytest
 import printing
 import sweeper
 from sweeper.errors import SettingsError
-from sweeper.program import redirect
-from sweeper.program.redirect import check_redirect, redirected
+from sweeper.program.records import redirect
+from sweeper.program.records.redirect import check_redirect, redirected
 from sweeping import python
 
 

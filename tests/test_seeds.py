@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sweeper.program.seeds import trial_seed
+from sweeper.program.trial.seeds import trial_seed
 from sweeper.signature import seed_sequence
 
 POINT = "0123456789abcdef" * 4

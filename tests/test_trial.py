@@ -14,9 +14,9 @@ import programs
 import programs_trial
 import sweeper
 from sweeper.errors import SettingsError, UsageError
-from sweeper.program.checkpoints import Checkpoints, Saved
-from sweeper.program.random_state import read_random, restore_random, seed_random
-from sweeper.program.trial import Trial
+from sweeper.program.trial.checkpoints import Checkpoints, Saved
+from sweeper.program.trial.random_state import read_random, restore_random, seed_random
+from sweeper.program.trial.trial import Trial
 from sweeper.records import TRIAL, Failure, Outcome
 from sweeper.store.checkpoints import remove_checkpoints
 from sweeper.store.paths import Paths

@@ -14,7 +14,7 @@ import pytest
 import sweeper
 import using
 from sweeper import cli
-from sweeper.program import usage
+from sweeper.program.records import usage
 from sweeper.records import USAGE
 from sweeper.results.points import USAGE_COLUMNS
 from sweeper.store.database import Store

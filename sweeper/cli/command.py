@@ -10,7 +10,7 @@ from typing import Any
 from typer.core import TyperCommand
 
 from sweeper.errors import UsageError
-from sweeper.program.command import pattern_fault
+from sweeper.program.command.command import pattern_fault
 from sweeper.program.metrics import VALUE
 from sweeper.records import DIRECTIONS
 

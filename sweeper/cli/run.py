@@ -41,8 +41,8 @@ from sweeper.cli.steer import how_to_steer
 from sweeper.errors import SettingsError, UsageError, suggestion
 from sweeper.files import current_folder
 from sweeper.importing import is_path
-from sweeper.program import command as program
-from sweeper.program.objective import is_objective
+from sweeper.program.command import command as program
+from sweeper.program.objective.locate import is_objective
 from sweeper.program.spec import RAISE
 from sweeper.program.workload import ProgramWorkload
 from sweeper.run.backends import DEFAULT

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterator
 
 from sweeper.program.job import close
-from sweeper.program.prepare import THREADS, restore_threads
-from sweeper.program.random_state import read_random, restore_random
+from sweeper.program.trial.prepare import THREADS, restore_threads
+from sweeper.program.trial.random_state import read_random, restore_random
 
 
 @contextlib.contextmanager

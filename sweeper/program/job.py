@@ -18,23 +18,23 @@ from typing import Any, cast
 from sweeper.errors import UsageError
 from sweeper.failures import describe
 from sweeper.files import pack_arrays
-from sweeper.program import usage
-from sweeper.program.artifacts import save_artifacts, split
-from sweeper.program.branches import branch, forget_roots
-from sweeper.program.carried import unpack
-from sweeper.program.checkpoints import Checkpoints
-from sweeper.program.command import Command
-from sweeper.program.iterations import iterate
+from sweeper.program.command.command import Command
+from sweeper.program.command.process import CommandFailed, run_command
 from sweeper.program.metrics import read_values
-from sweeper.program.objective import ObjectiveRef, find_in, load_objective
-from sweeper.program.prepare import prepare
-from sweeper.program.process import CommandFailed, run_command
-from sweeper.program.profiling import profiled
-from sweeper.program.redirect import NONE, Printed, redirected
-from sweeper.program.seeds import trial_seed
+from sweeper.program.objective.branches import branch, forget_roots
+from sweeper.program.objective.carried import unpack
+from sweeper.program.objective.locate import ObjectiveRef, find_in, load_objective
+from sweeper.program.records import usage
+from sweeper.program.records.profiling import profiled
+from sweeper.program.records.redirect import NONE, Printed, redirected
+from sweeper.program.records.usage import Meter
 from sweeper.program.spec import RECORD, ProgramContext
-from sweeper.program.trial import Trial, in_arrays, last_values
-from sweeper.program.usage import Meter
+from sweeper.program.trial.artifacts import save_artifacts, split
+from sweeper.program.trial.checkpoints import Checkpoints
+from sweeper.program.trial.iterations import iterate
+from sweeper.program.trial.prepare import prepare
+from sweeper.program.trial.seeds import trial_seed
+from sweeper.program.trial.trial import Trial, in_arrays, last_values
 from sweeper.records import (
     ARTIFACTS_SHA256,
     RAISED,

@@ -6,11 +6,11 @@ import inspect
 import sys
 from pathlib import Path
 
-from sweeper.program.branches import takes_of
-from sweeper.program.carried import sources_of
-from sweeper.program.command import Command
-from sweeper.program.command_reading import read_command
-from sweeper.program.objective import RUN, ObjectiveRef, load_objective
+from sweeper.program.command.command import Command
+from sweeper.program.command.reading import read_command
+from sweeper.program.objective.branches import takes_of
+from sweeper.program.objective.carried import sources_of
+from sweeper.program.objective.locate import RUN, ObjectiveRef, load_objective
 from sweeper.program.spec import ProgramSpec
 from sweeper.sources import imported_by, read_sources, stale_sources
 

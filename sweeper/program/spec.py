@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeper.program.command import Command
-from sweeper.program.objective import ObjectiveRef, Takes
-from sweeper.program.redirect import NONE
+from sweeper.program.command.command import Command
+from sweeper.program.objective.locate import ObjectiveRef, Takes
+from sweeper.program.records.redirect import NONE
 from sweeper.workload import Source
 
 

@@ -17,10 +17,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from sweeper.errors import SettingsError
-from sweeper.program.branches import root_of
-from sweeper.program.command import Command
-from sweeper.program.objective import ObjectiveRef
-from sweeper.program.redirect import NONE
+from sweeper.program.command.command import Command
+from sweeper.program.objective.branches import root_of
+from sweeper.program.objective.locate import ObjectiveRef
+from sweeper.program.records.redirect import NONE
 from sweeper.program.spec import ON_ERROR, RAISE, ProgramContext, ProgramSpec
 from sweeper.records import (
     LOGS,

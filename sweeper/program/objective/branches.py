@@ -19,9 +19,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from sweeper.errors import UsageError
-from sweeper.program.objective import RUN, SETUP, TRIAL, ObjectiveRef, Takes
-from sweeper.program.prepare import prepare
+from sweeper.program.objective.locate import RUN, SETUP, TRIAL, ObjectiveRef, Takes
 from sweeper.program.spec import ProgramContext
+from sweeper.program.trial.prepare import prepare
 from sweeper.records import Params
 from sweeper.signature import encode, seed_sequence
 

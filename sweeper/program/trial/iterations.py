@@ -8,7 +8,7 @@ from typing import Any
 
 from sweeper.errors import SweeperError
 from sweeper.failures import describe
-from sweeper.program.trial import BudgetUsed, Trial
+from sweeper.program.trial.trial import BudgetUsed, Trial
 
 
 def iterate(iterations: GeneratorType[Any, Any, Any], trial: Trial, *, record: bool) -> str:

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from sweeper.errors import UsageError
-from sweeper.program.identity import read_code
+from sweeper.program.objective.identity import read_code
 from sweeper.sources import read_imported
 from sweeper.workload import Source
 
@@ -26,7 +26,7 @@ class Carried:
 
     pickled: bytes
     sha256: str
-    """Of what it does: see `sweeper.program.identity`."""
+    """Of what it does: see `sweeper.program.objective.identity`."""
     modules: tuple[str, ...]
     """The modules that it uses, which workers import."""
     text: str

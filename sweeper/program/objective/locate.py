@@ -12,7 +12,7 @@ from typing import Any
 
 from sweeper.errors import ParamError, UsageError, suggestion
 from sweeper.importing import ModuleRef, find_ref, import_module, is_cut_short
-from sweeper.program.carried import Carried, carry, module_of, unpack
+from sweeper.program.objective.carried import Carried, carry, module_of, unpack
 from sweeper.records import Params
 from sweeper.signature import (
     find_importable,

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from sweeper.files import pack_arrays, unpack_arrays, write_swapped
-from sweeper.program.arrays import Arrays
+from sweeper.program.trial.arrays import Arrays
 
 PART, END = ".part", ".end"
 """Suffixes of files.  When the outcome is durable, the driver removes the part."""

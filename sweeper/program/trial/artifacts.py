@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.files import pack_arrays, write_swapped
-from sweeper.program.arrays import as_arrays
+from sweeper.program.trial.arrays import as_arrays
 from sweeper.records import ARTIFACTS
 
 

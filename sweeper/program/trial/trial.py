@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.files import explained, make_folder, write_swapped
-from sweeper.program.arrays import Arrays, as_arrays
-from sweeper.program.checkpoints import Checkpoints, Saved
 from sweeper.program.metrics import read_values
-from sweeper.program.random_state import read_random, restore_random
+from sweeper.program.trial.arrays import Arrays, as_arrays
+from sweeper.program.trial.checkpoints import Checkpoints, Saved
+from sweeper.program.trial.random_state import read_random, restore_random
 from sweeper.records import Params
 
 HISTORY, LOG = "history.jsonl", "log.txt"

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any
 
-from sweeper.program.random_state import seed_random
+from sweeper.program.trial.random_state import seed_random
 
 THREADS = tuple(
     f"{library}_NUM_THREADS" for library in ("OMP", "MKL", "OPENBLAS", "BLIS", "NUMEXPR")

@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 
 from sweeper.errors import UsageError
-from sweeper.program.command import Command
-from sweeper.program.objective import Takes
-from sweeper.program.process import start_fault
+from sweeper.program.command.command import Command
+from sweeper.program.command.process import start_fault
+from sweeper.program.objective.locate import Takes
 from sweeper.program.spec import ProgramSpec
 from sweeper.sources import read_source
 

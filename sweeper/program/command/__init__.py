@@ -1,0 +1,1 @@
+"""Commands: arguments, processes, and the numbers in what they print."""

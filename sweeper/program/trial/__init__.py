@@ -1,0 +1,1 @@
+"""What an objective is told of its trial, and where that goes on from."""
