@@ -83,7 +83,10 @@ def redirected(redirect: str, own: str, shared: str) -> Iterator[Printed]:
         DiskError: a file cannot be written.
     """
     if redirect == NONE:
-        yield Printed()
+        try:
+            yield Printed()
+        finally:
+            _flush()  # a worker ends without it
         return
     files, begun = _open_files(shared, own=redirect != SWEEP)
     pid = os.getpid()
