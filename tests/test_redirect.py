@@ -105,7 +105,7 @@ def test_of_very_much_the_end_is_kept(tmp_path):
     # In a process of its own, since its output is moved.
     script = (
         "import sys, pathlib, printing\n"
-        "from sweeper.program import redirect\n"
+        "from sweeper.program.records import redirect\n"
         "redirect.MOST_KEPT, redirect._END_KEPT = 10_000, 1_000\n"
         "own = pathlib.Path(sys.argv[1])\n"
         "with redirect.redirected('both', own / 'own', own / 'shared'):\n"
