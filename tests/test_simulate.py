@@ -58,3 +58,7 @@ def test_the_seeds_meet_every_kind_of_fault():
     text = "\n".join(scenarios)
     for what in ("hangs=True", "fails=True", "deaths=0.3", "strangers=0.1", "Gambler"):
         assert what in text, what
+    for what in ("program=True", "segment=1", "segment=4", "budget=6"):
+        assert what in text, what
+    saved = [line for line in ends if "went on from what" in line]
+    assert any(not line.startswith("0 ") for line in saved), "no trial went on from a save"
