@@ -11,7 +11,7 @@ PEERS := .venv-peers/installed
 IGNITE := .venv-ignite/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types simulate soak bench clean
+.PHONY: help demo test slow lint types simulate soak bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,8 +19,11 @@ help:  ## show this list
 demo: $(STAMP)  ## sweep the handwritten digits and print the table of results
 	$(BIN)/python -m sweeper run examples.digits --folder out/digits
 
-test: lint types  ## lint, types, then the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: lint types  ## lint, types, then the test suite without its slow tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+slow: $(STAMP)  ## the slow tests: each takes many seconds
+	$(BIN)/python -m pytest -n 2 --dist load -m slow
 
 lint: $(STAMP)  ## check style and format (ruff)
 	$(BIN)/ruff check .

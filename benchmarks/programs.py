@@ -5,14 +5,16 @@
 `sweep()` of a function that returns its parameter, against a job of the engine that does nothing
 (`overhead.py`), joblib and ProcessPoolExecutor.  All on two workers, each run a process of its own,
 in turn, and timed once everything is warm; a sweep's time is all of `sweep()`, from opening its
-folder to results.  Then how many reports a second two trials make at the same time.
+folder to results.  Processor time is that of all processes, of a call more: what a longer run takes
+beyond a short one, so without any start; a machine that is busy with other work changes it little.
+Then how many reports a second two trials make at the same time.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +27,8 @@ import overhead
 import turns
 
 WORKERS, TRIALS = overhead.WORKERS, overhead.TRIALS
+FEW = 100
+"""Calls of the short run."""
 HERE = Path(__file__).parent
 
 
@@ -96,15 +100,18 @@ def reports_a_second() -> float:
     return WORKERS * objectives.REPORTS / longest
 
 
-def measure(way: str, jobs: int) -> float:
-    """Milliseconds a job, or reports a second, in a process of its own."""
-    done = subprocess.run(  # noqa: S603 - this interpreter
-        [sys.executable, __file__, "--one", way, "--jobs", str(jobs)],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return float(done.stdout.split()[-1])
+def run_one(way: str, jobs: int) -> turns.Run:
+    """Measure one way in a process of its own."""
+    return turns.run([sys.executable, __file__, "--one", way, "--jobs", jobs])
+
+
+def measure(way: str, jobs: int) -> tuple[float, float]:
+    """Milliseconds a call, and of processors a call more; of reports, how many a second."""
+    done = run_one(way, jobs)
+    if way == "reports":
+        return done.found["measured"], 0.0
+    more = done.processor - run_one(way, FEW).processor
+    return done.found["measured"], 1000 * more / (jobs - FEW)
 
 
 def main() -> None:
@@ -117,29 +124,37 @@ def main() -> None:
     if options.one:
         one = options.one
         found = reports_a_second() if one == "reports" else WAYS[one][1](options.jobs)
-        print(found if one == "reports" else 1000 * found / options.jobs)
+        print(json.dumps({"measured": found if one == "reports" else 1000 * found / options.jobs}))
         return
-    times: dict[str, list[float]] = {way: [] for way in (*WAYS, "reports")}
+    ways = (*WAYS, "reports")
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    processor: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(options.rounds):
-        for way, found in times.items():
-            found.append(measure(way, options.jobs))
-    show(times, options.jobs, options.rounds)
+        for way in ways:
+            took, spent = measure(way, options.jobs)
+            times[way].append(took)
+            processor[way].append(spent)
+    show(times, processor, options.jobs, options.rounds)
 
 
-def show(times: dict[str, list[float]], jobs: int, rounds: int) -> None:
+def show(
+    times: dict[str, list[float]], processor: dict[str, list[float]], jobs: int, rounds: int
+) -> None:
     """The table, and the reports."""
     print("## A function that does nothing, and reports\n")
     print(
         f"Milliseconds a call: {jobs:,} calls on {WORKERS} workers, {rounds} runs of each, in "
         "turn; of `sweep()` all its time, from opening the folder to results, each outcome "
-        "durable. The ratio is the median of the runs' ratios to `sweep()` in the same round. "
+        "durable. Processor: milliseconds of all processes for a call more, without any start "
+        "(median). The ratio is the median of the runs' ratios to `sweep()` in the same round. "
         "Goals: at most twice a job of the engine, below joblib and ProcessPoolExecutor.\n"
     )
-    print(turns.head("", "min", "median", "max", "ratio"))
+    print(turns.head("", "min", "median", "max", "ratio", "processor"))
     for way, (title, _) in WAYS.items():
         cells = [f"{f(times[way]):.3f}" for f in (min, statistics.median, max)]
         ratio = statistics.median(turns.ratios(times[way], times["sweep"]))
-        print(turns.row(title, *cells, f"{ratio:.1f}"))
+        spent = statistics.median(processor[way])
+        print(turns.row(title, *cells, f"{ratio:.1f}", f"{spent:.3f}"))
     found = times["reports"]
     cells = [f"{f(found):,.0f}" for f in (min, statistics.median, max)]
     print(

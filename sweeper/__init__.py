@@ -30,7 +30,8 @@ from sweeper.summary import Summary
 if TYPE_CHECKING:
     from sweeper.api import sweep
     from sweeper.cli.own import main
-    from sweeper.folder import SweepFolder, open  # noqa: A004 - as `gzip.open`
+    from sweeper.folder import SweepFolder
+    from sweeper.folder import open as open  # noqa: A004 - as `gzip.open`
     from sweeper.program.command import Command
     from sweeper.program.trial import Trial
     from sweeper.search import (
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+# Not open: `from sweeper import *` would take Python's own away.
 __all__ = [
     "PRESETS",
     "Alias",
@@ -130,7 +132,6 @@ __all__ = [
     "get_settings",
     "load",
     "main",
-    "open",
     "sweep",
 ]
 
@@ -182,7 +183,7 @@ _LAZY = {
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, "open"]
 
 
 def __getattr__(name: str) -> Any:

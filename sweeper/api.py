@@ -18,7 +18,7 @@ from sweeper.program.spec import RAISE
 from sweeper.program.workload import ProgramWorkload
 from sweeper.reading import read_problem, read_program
 from sweeper.records import Metric, Params
-from sweeper.renamed import accepts_earlier, refuses_earlier
+from sweeper.renamed import OF_RESEARCH, accepts_earlier, refuses_earlier
 from sweeper.results import SweepResult
 from sweeper.run.backends import DEFAULT
 from sweeper.run.cores import slots
@@ -36,11 +36,7 @@ if TYPE_CHECKING:
     from sweeper.search.domain import Domain, UpdatedDomain
 
 
-@refuses_earlier(
-    branches="points share what the setup of a class built, however many agree on its parameters: "
-    "write them as points, Domain(width=[8, 64]) * Domain(head=['a', 'b']), and sweep a class with "
-    "setup(self, width) and run(self, head)"
-)
+@refuses_earlier(**OF_RESEARCH)
 @accepts_earlier(module_name="module", param_selector="selector", sweep_cores="cores")
 def sweep(
     module: ModuleType
@@ -56,6 +52,7 @@ def sweep(
     folder: str | Path | None = None,
     *,
     trials: int | None = None,
+    budget: int | None = None,
     tuning_inits: int | None = None,
     total_cores: int | None = None,
     cores_per_trial: Width = 1,
@@ -75,11 +72,13 @@ def sweep(
     stop_after_failures: int | None = None,
     trial_timeout: float | None = None,
     stop_when: StopWhen | Mapping[str, Any] | None = None,
+    spare_trials: bool = False,
     progress: bool | None = None,
     allow_changed_code: bool = False,
     metrics: Mapping[str, str] | Sequence[Metric] | None = None,
     on_error: str = RAISE,
     detach: bool = False,
+    keep: bool = True,
     redirect: str | None = None,
     record_environment: bool | None = None,
     profile: bool = False,
@@ -111,6 +110,8 @@ def sweep(
             `out/<module>.<name>`, of a command `out/<script>`.
         trials: number of trials per point; only with a `Domain`, a list of points, or an
             `Explorer` for points that do not say it themselves.
+        budget: how far each trial goes, in iterations of a program or learning-rate cycles of a
+            problem; only with a `Domain` or a list of points.  None: its whole length.
         tuning_inits: with `method="ranges"`, the minimum number of initialisations that a tuning
             stage averages; None: `cores`.  It is part of the folder's identity.
         total_cores: maximum number of physical cores to use; default: all that the process may
@@ -146,6 +147,10 @@ def sweep(
         stop_when: when the sweep has enough, such as `{"hours": 2}`: a `StopWhen` or a mapping of
             its fields; whichever limit comes first.  What runs then is finished, nothing new is
             begun, and the results say why.  The same call with more goes on.
+        spare_trials: whether idle cores run further trials once all that was asked is running: each
+            goes to the point with the widest interval.  They delay nothing, change no decision and
+            end with the sweep; those that have ended count among the point's trials, and a note
+            says how many, which depends on time and cores.
         progress: whether to show progress on standard error; default: True.
         allow_changed_code: continue even if the problem's code has changed and sweeper cannot
             determine whether that affects the folder's results: a problem with `handlers`, points
@@ -164,6 +169,8 @@ def sweep(
             has ended, and return a `SweepFolder` as soon as it has begun; it prints into
             `driver.log` in the folder.  A problem must be found by name or file there, and the
             selector must be made of what a module has.
+        keep: False for a sweep that leaves no files: it runs in a temporary folder, and the results
+            have histories and artifacts in memory.  It cannot be resumed.
         redirect: only with a program: where what a trial prints goes, and what its child processes
             do.  `"trial"`: into `stdout.txt` and `stderr.txt` in the trial's own folder; `"sweep"`:
             into two such files in the sweep's `logs/`; `"both"`; or `"none"`: into the log of its
@@ -229,6 +236,7 @@ def sweep(
         pack=pack,
         limits=Limits(max_tries, stop_after_failures, trial_timeout),
         stop_when=stop_when,
+        spare_trials=spare_trials,
         seed=seed,
         folder=folder,
         resume=resume,
@@ -239,8 +247,9 @@ def sweep(
         allow_changed_code=allow_changed_code,
         progress=progress,
         record_environment=record_environment,
+        keep=keep,
     )
-    chosen = as_selector(selector, trials, seed)
+    chosen = as_selector(selector, trials, seed, budget)
     with contextlib.ExitStack() as stack:
         workload: ProblemWorkload | ProgramWorkload
         if isinstance(module, ProblemWorkload | ProgramWorkload):
@@ -315,7 +324,7 @@ def preview(
     asked = given.arguments
     limits = Limits(*(asked.pop(name) for name in _LIMITS))
     of_program = ("metrics", "on_error", "redirect", "profile")
-    for name in ("module", "selector", "trials", "detach", *of_program):
+    for name in ("module", "selector", "trials", "budget", "detach", *of_program):
         del asked[name]
     asked["of_program"] = isinstance(workload, ProgramWorkload)
     return preview_of(workload, selector, _read_options(limits=limits, **asked))

@@ -21,6 +21,11 @@ def sweep_detached(arguments: Mapping[str, Any]) -> SweepFolder:
         UsageError: an argument cannot be carried to another process.
         BaseException: what `sweep` raised there before the sweep had begun.
     """
+    if not arguments["keep"]:
+        raise UsageError(
+            "keep=False and detach=True exclude each other: the results of a detached sweep are "
+            "read from its folder"
+        )
     carried = {**arguments, "module": _located(arguments["module"])}
     for name, value in carried.items():
         _check_carried(name, value)

@@ -8,6 +8,7 @@ import gc
 import os
 import platform
 import socket
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +22,7 @@ from sweeper.locking import folder_lock
 from sweeper.options import Options
 from sweeper.records import Outcome, Point, Target
 from sweeper.results import SweepResult
+from sweeper.results.history import hold_records
 from sweeper.revision import follow_code
 from sweeper.run import detached
 from sweeper.run.backends import find_backend, make_backend, slots_used
@@ -31,6 +33,7 @@ from sweeper.run.scheduler import Scheduler
 from sweeper.run.signals import Interrupts
 from sweeper.search import ParamSelector
 from sweeper.search.names import names_of
+from sweeper.search.reuse import take
 from sweeper.show.progress import View, make_view
 from sweeper.signature import make_point
 from sweeper.stats.comparison import plural
@@ -53,13 +56,24 @@ from sweeper.store.identity import (
 from sweeper.store.load import is_program, read_learned
 from sweeper.store.logs import log_name
 from sweeper.store.paths import Paths, move_to_history, refuse_links
+from sweeper.store.spare import remove_unfinished_spares
 from sweeper.study import Study
 from sweeper.workload import OpenWorkload, Workload
 
 
 def run(workload: Workload, selector: ParamSelector, options: Options) -> SweepResult:
     """Run the sweep of a workload to its end; `sweep` documents the errors raised."""
-    folder = folder_of(workload, options)
+    if options.keep:
+        return _run_in(folder_of(workload, options), workload, selector, options)
+    with tempfile.TemporaryDirectory(prefix="sweeper-", ignore_cleanup_errors=True) as folder:
+        results = _run_in(Path(folder), workload, selector, options)
+        hold_records(results)
+        return results
+
+
+def _run_in(
+    folder: Path, workload: Workload, selector: ParamSelector, options: Options
+) -> SweepResult:
     if not folder.is_absolute() and current_folder() is None:
         raise FolderError(
             f"{folder}: the current folder is gone: change to an existing one, or give an "
@@ -127,8 +141,11 @@ def _run(
             metrics=metrics,
             stop_when=options.stop_when,
             began=time.time(),
+            spare_trials=options.spare_trials,
+            slot_width=options.settings.cores_per_trial,
         )
         study.opened(paths.folder.resolve())
+        take(selector)
         begun = study.begin()
         store.begin(begun, name, keep_log=selector.adaptive, compare_by=selector.compare_by)
     devices = f"; {options.devices.note}" if options.devices else ""
@@ -183,14 +200,14 @@ def _run(
     except BaseException as error:
         _finish(store, paths, environment, keep_ends=selector.uses_parents)
         if isinstance(error, StoppedError):
-            raise StoppedError(f"stopped: {error}. {_kept(study, paths)}") from None
+            raise StoppedError(f"stopped: {error}. {_kept(study, paths, options)}") from None
         raise
     if study.stop_reason and not interrupted:
         store.set_meta({"stopped": _note_of_stop(study)})
         view.note(_note_of_stop(study))
     results = _finish(store, paths, environment, keep_ends=selector.uses_parents)
     if interrupted:
-        raise SweepInterrupted(f"interrupted: {_kept(study, paths)}")
+        raise SweepInterrupted(f"interrupted: {_kept(study, paths, options)}")
     if not study.stop_reason:
         study.check_stalled()
     return results
@@ -241,6 +258,7 @@ def _finish(
     """Make the last decisions durable and write the views, however the sweep ended."""
     store.append(())
     _save(environment, store, paths, wait=True)
+    remove_unfinished_spares(store, paths, of_program=is_program(store))
     if paths.checkpoints.is_dir():
         # A driver may have been killed before it removed them.
         remove_checkpoints(paths, store.outcomes(arrays=False), keep_ends=keep_ends)
@@ -249,13 +267,13 @@ def _finish(
     return collate(store, paths)
 
 
-def _kept(study: Study, paths: Paths) -> str:
+def _kept(study: Study, paths: Paths, options: Options) -> str:
     """How far a sweep that ended early has come, and how to resume it."""
     done = study.progress()
-    return (
-        f"{done.trials_done} of {done.trials_asked} trials are done and kept in {paths.folder}; "
-        "run the same command again to resume"
-    )
+    trials = f"{done.trials_done} of {done.trials_asked} trials are done"
+    if not options.keep:
+        return f"{trials}, but not kept, since keep=False"
+    return f"{trials} and kept in {paths.folder}; run the same command again to resume"
 
 
 @contextlib.contextmanager

@@ -93,7 +93,7 @@ class SweepFolder:
             return _nothing_yet(self.folder, driver)
         with Store.read(self._paths.database) as store, store.snapshot():
             results = read_results(store)
-            finished = self._is_finished(store, results)
+            finished = self._is_finished(store)
             state: Literal["running", "resting", "finished"]
             state = "running" if driver else "finished" if finished else "resting"
             return read_progress(store, results, state, driver, time.time())
@@ -210,10 +210,10 @@ class SweepFolder:
         if not self.has_run:
             return False
         with Store.read(self._paths.database) as store, store.snapshot():
-            return self._is_finished(store, read_results(store))
+            return self._is_finished(store)
 
-    def _is_finished(self, store: Store, results: SweepResult) -> bool:
-        phases = read_status(store, self._paths, results).phases
+    def _is_finished(self, store: Store) -> bool:
+        phases = read_status(store, self._paths).phases
         begun = any(phases.values())
         left = any(phases[name] for name in ("waiting", "tuning", "training"))
         return begun and not left and not self._is_awaited(store)

@@ -28,6 +28,15 @@ _loading: list[str] = []
 """The problem modules that are being imported."""
 
 
+_cut_short: set[str] = set()
+"""Those whose import has ended at a call of `sweep`, by name or by file."""
+
+
+def is_cut_short(module: ModuleType) -> bool:
+    """Whether the import of a module has ended at a call of `sweep`, so that it lacks the rest."""
+    return bool(_cut_short & {module.__name__, getattr(module, "__file__", None)})
+
+
 def is_loading() -> bool:
     """Whether a problem module is being imported."""
     return bool(_loading)
@@ -162,7 +171,8 @@ _MOST_FILES = 50
 def installed_imports(given: ModuleType | str | Path) -> tuple[str, ...]:
     """The installed modules that a problem and its neighbouring files import at top level.
 
-    The files are parsed, not run.  Modules that cannot be found are left out.
+    The files are parsed, not run.  Modules that cannot be found are left out, and so are Python's
+    own: those that take long to import are few.
     """
     waiting, seen = [_file_of(given)], set[Path]()
     found: dict[str, None] = {}
@@ -172,6 +182,8 @@ def installed_imports(given: ModuleType | str | Path) -> tuple[str, ...]:
             continue
         seen.add(path)
         for name in _imports_of(path):
+            if name.partition(".")[0] in sys.stdlib_module_names:
+                continue
             file = _locate(name)
             if file is not None and _is_installed(file):
                 found[name] = None
@@ -315,7 +327,7 @@ def _guarded(name: str, execute: Callable[[], object]) -> None:
     try:
         execute()
     except UnguardedCall:
-        pass
+        _cut_short.add(name)
     except (Exception, SystemExit) as error:
         raise ProblemError(
             f"module={name!r} cannot be imported: {type(error).__name__}: {error}"

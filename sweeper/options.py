@@ -53,13 +53,18 @@ class Options:
     """None: shown on standard error."""
     record_environment: bool | None
     """None: of programs."""
+    keep: bool = True
+    """False: the sweep runs in a temporary folder, which is removed at its end."""
     widths: Widths | None = None
     """The width of each point; None: that of the settings."""
     devices: Devices | None = None
     """None: trials have none."""
+    spare_trials: bool = False
+    """Whether idle slots run further trials once all that was asked is running."""
     _by_width: dict[int, SweepSettings] = field(default_factory=dict, init=False, compare=False)
 
     def __post_init__(self) -> None:
+        self._check_keep()
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise SettingsError(f"seed={self.seed!r}: it must be a whole number, 0 or more")
         samples = self.curve_samples
@@ -89,6 +94,13 @@ class Options:
             raise SettingsError(
                 f"trial_timeout={timeout!r}: backend={self.backend!r} cannot stop a training: use "
                 f"{names_of(stops_jobs=True)}"
+            )
+
+    def _check_keep(self) -> None:
+        if not self.keep and self.folder is not None:
+            raise SettingsError(
+                f"folder={str(self.folder)!r} and keep=False exclude each other: a sweep that "
+                "leaves no files has no folder"
             )
 
     def settings_of(self, params: Params) -> SweepSettings:

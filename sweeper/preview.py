@@ -62,6 +62,11 @@ class PreviewPoint:
         return f"{show_params(self.params)}{budget}: {trials}{failed}"
 
 
+_CODE = (
+    "code is not compared: points that behave differently since an edit would be trained anew, too"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Preview:
     """What a sweep would do; `str` describes it."""
@@ -91,7 +96,8 @@ class Preview:
         groups = (("add ", self.added), ("keep", self.kept), ("drop", self.dropped))
         lines = [f"{word} {point}" for word, points in groups for point in points]
         counts = f"{len(self.added)} to add, {len(self.kept)} to keep, {len(self.dropped)} to drop"
-        return "\n".join([*lines, f"{self.folder}: {counts}", self._cost()])
+        known = [_CODE] if self.kept or any(one.done or one.tuned for one in self.added) else []
+        return "\n".join([*lines, *known, f"{self.folder}: {counts}", self._cost()])
 
     def _cost(self) -> str:
         if not self.added:

@@ -14,15 +14,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sweeper.errors import FolderError
+from sweeper.errors import FolderError, SettingsError
 from sweeper.files import current_folder, nameless_file, open_standard_streams
 from sweeper.importing import find_ref, installed_imports
 from sweeper.program import workload as program
 from sweeper.program.command import Command
 from sweeper.program.metrics import read_metrics
 from sweeper.program.objective import ObjectiveRef, find_objective
-from sweeper.program.redirect import check_redirect
-from sweeper.program.spec import RAISE
+from sweeper.program.redirect import TRIAL, check_redirect
+from sweeper.program.spec import RAISE, RECORD
 from sweeper.program.workload import ProgramWorkload
 from sweeper.records import NUMERICS
 from sweeper.run.aside import HelperProcess
@@ -92,9 +92,12 @@ def read_program(
         profile: As `sweep`.
 
     Raises:
-        UsageError: it cannot be found, or `metrics`, `on_error` or `redirect` is invalid.
+        UsageError: it cannot be found, or `metrics`, `on_error` or `redirect` is invalid, or
+            a command has no use for what is given.
     """
     ref = given if isinstance(given, Command) else find_objective(given)
+    if isinstance(given, Command):
+        _check_of_command(on_error, redirect, profile=profile)
     declared = read_metrics(metrics)
     redirect = check_redirect(redirect, own_processes=find_backend(backend).own_processes)
     open_standard_streams()
@@ -106,8 +109,28 @@ def read_program(
         os.close(fd)
 
 
+def _check_of_command(on_error: str, redirect: str | None, *, profile: bool) -> None:
+    """Refuse what no command has, instead of doing nothing.
+
+    Raises:
+        SettingsError: one of these is given.
+    """
+    why = ""
+    if profile:
+        why = "profile=True: a command is a process of its own, which cProfile does not see"
+    elif on_error == RECORD:
+        why = f"on_error={RECORD!r}: a command has no iterations"
+    elif redirect not in (None, TRIAL):
+        why = f"redirect={redirect!r}: what a command prints is always kept in its trial's folder"
+    if why:
+        raise SettingsError(f"{why}: leave it out")
+
+
 def _place_of_program(ref: ObjectiveRef | Command, backend: str, fd: int) -> Place:
     if not find_backend(backend).own_processes:
+        # As workers have it, before the first matrix product reads it; so it stays set.
+        for name, value in program.ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         return _Here(fd)
     if isinstance(ref, Command):
         prepare(program.PRELOAD)

@@ -154,6 +154,10 @@ def generation_of(lineage: str) -> int:
     return int(lineage.partition("-")[0]) if lineage else 0
 
 
+SPARE = "spare"
+"""The kind of the events that say which trials were released as spare ones (see `Spared`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class KFold:
     """A value of a problem's `validation`: trial n validates on fold `n % folds`."""
@@ -511,6 +515,8 @@ class Started:
     time: float
     job: Job
     slot: int
+    others: tuple[int, ...] = ()
+    """Further slots that it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -626,7 +632,16 @@ class Refused:
     """Why."""
 
 
-Decision: TypeAlias = Asked | Told | Planned | GaveUp | Refused
+@dataclass(frozen=True, slots=True)
+class Spared:
+    """A spare trial was released, which nobody has asked for: it counts once it has ended."""
+
+    point: str
+    stage: str
+    number: int
+
+
+Decision: TypeAlias = Asked | Told | Planned | GaveUp | Refused | Spared
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,16 @@ import sys
 from pathlib import Path
 
 LIBC = ctypes.CDLL(None)
+BUFFER = ctypes.create_string_buffer(4096)
 
 
 def prints(x):
     """By Python, by a C library that keeps it back, by a child, and by number."""
     print("from python", x)
     print("to errors", x, file=sys.stderr)
-    LIBC.printf(b"from C %d\n", x)
+    # Whatever Python has set: with a buffer.
+    LIBC.setvbuf(ctypes.c_void_p.in_dll(LIBC, "stdout"), BUFFER, 0, len(BUFFER))
+    LIBC.puts(b"from C %d" % x)
     subprocess.run(["sh", "-c", f"echo from a child {x}; echo its errors {x} >&2"], check=True)
     os.write(1, b"by number %d\n" % x)
     return x

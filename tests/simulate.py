@@ -31,7 +31,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -54,20 +54,22 @@ from sweeper.records import (
     is_trial,
     trial_stage,
 )
-from sweeper.run.scheduler import SHORT_SECONDS, STREAK, Scheduler
+from sweeper.run.scheduler import MEMORY, SHORT_SECONDS, STREAK, Scheduler
 from sweeper.search import Ask, ParamSelector
 from sweeper.search.selector import Answer
 from sweeper.settings import Limits
 from sweeper.show.progress import make_view
 from sweeper.signature import decode, find_importable
+from sweeper.store.asked import asked_trials
 from sweeper.store.checkpoints import PART, checkpoint_files, remove_checkpoints
 from sweeper.store.database import Store
+from sweeper.store.load import read_results
 from sweeper.store.paths import Paths
 from sweeper.study import Study
 from sweeper.testing.toy import ToyPlan, draw, metrics_of, perf_arrays, point_of
 from sweeper.workload import Planner
 from tests.simulated_trials import Books, Course, Violation, must
-from tests.toys import Gambler, Listed, Script, results_in, untunable
+from tests.toys import Gambler, Listed, Script, asked_results_in, untunable
 
 CRASH = Failure("crash", "the worker was ended by signal 9 (SIGKILL)", "its log")
 GONE = Failure("stopped", "the worker ended together with the fork server", "its log")
@@ -108,6 +110,14 @@ def params_in(text: str) -> tuple[int]:
     return decode(text, find_importable)
 
 
+def average(seconds: list[float]) -> float:
+    """Over about the last `MEMORY` of them, as the scheduler takes it."""
+    found = 0.0
+    for count, one in enumerate(seconds, 1):
+        found += (one - found) / min(count, MEMORY)
+    return found
+
+
 class Killed(BaseException):
     """The driver is dead."""
 
@@ -140,6 +150,8 @@ class Scenario:
     """Whether nothing is tuned."""
     segment: int
     """Iterations after which trials save; 0: they do not."""
+    spare: bool
+    """Whether idle slots run spare trials."""
 
     @classmethod
     def of(cls, rng: random.Random) -> Scenario:
@@ -147,6 +159,7 @@ class Scenario:
         adaptive = "Listed" if short else rng.choice(("Gambler", "Listed", "Script"))
         hangs = rng.random() < 0.3
         budgets = not short and rng.random() < 0.4
+        segment = rng.choice((0, 1, 4)) if budgets or rng.random() < 0.2 else 0
         return cls(
             adaptive,
             tuple(MANY_ASKS if short else BUDGET_ASKS if budgets else ASKS),
@@ -166,7 +179,9 @@ class Scenario:
                 for _ in range(rng.choice((0, 1, 1, 2, 3)))
             ),
             program=rng.random() < 0.4,
-            segment=rng.choice((0, 1, 4)) if budgets or rng.random() < 0.2 else 0,
+            segment=segment,
+            # While one hangs, there would be thousands of short ones.
+            spare=rng.random() < 0.4 and not (short and hangs) and not (budgets or segment),
         )
 
     @property
@@ -184,6 +199,7 @@ class Scenario:
             strangers=0.0,
             lives=(),
             segment=min(self.segment, 1),  # how often trials save is part of no result
+            spare=False,
         )
 
     def planner(self) -> Planner:
@@ -303,9 +319,17 @@ def mortal_connection(life: Life) -> type[sqlite3.Connection]:
 class Workers:
     """The backend: workers in made-up time."""
 
-    def __init__(self, world: World, life: Life, durable: Durable, checkpoints: Path) -> None:
+    def __init__(
+        self,
+        world: World,
+        life: Life,
+        durable: Durable,
+        study: Study,
+        scheduler: Scheduler,
+        checkpoints: Path,
+    ) -> None:
         self.world, self.life, self.durable = world, life, durable
-        self.checkpoints = checkpoints
+        self.study, self.scheduler, self.checkpoints = study, scheduler, checkpoints
         self.now = 1e9
         self.messages: list[tuple[float, int, int, Died | Result, bool]] = []
         """By time; with the number of the worker that sends it, and whether it means nothing."""
@@ -319,9 +343,11 @@ class Workers:
         self.courses: list[deque[Course | None]] = [deque() for _ in self.worker]
         """Of each replica that it has been handed and that has not ended, if it saves."""
         self.free_at = [0.0] * len(self.worker)
-        self.last: list[deque[float]] = [deque(maxlen=STREAK) for _ in self.worker]
-        """The seconds of each one's last replicas."""
+        self.took: list[list[float]] = [[] for _ in self.worker]
+        """The seconds of each one's replicas since one failed."""
         self.waits = 0
+        self.ending: set[int] = set()
+        """Slots whose worker the driver has ended."""
 
     def clock(self) -> float:
         """What time it is; somebody may have set the clock since this was last asked."""
@@ -340,8 +366,11 @@ class Workers:
 
     def _check(self, start: Start) -> None:
         """No core is given twice, and nothing is run again that has ended or runs."""
-        hasty = len(self.last[start.slot]) == STREAK and max(self.last[start.slot]) < SHORT_SECONDS
+        took = self.took[start.slot]
+        hasty = len(took) >= STREAK and average(took) < SHORT_SECONDS
         must(not self.open[start.slot] or hasty, f"slot {start.slot} is given twice")
+        spare = self.study.is_spare(start.job)
+        must(self.world.scenario.spare or not spare, f"nobody asked for {start.job}")
         slots = (start.slot, *start.others)
         must(len(slots) == min(start.job.width, len(self.worker)), f"{slots} are not its cores")
         if not self.open[start.slot]:
@@ -430,12 +459,17 @@ class Workers:
 
     def stop(self, slot: int) -> None:
         self.life.step()
+        self.ending.add(slot)
         self._send(self.now, Died(slot, CRASH))
 
     def wait(self, timeout: float | None, _interrupts: object) -> list[Died | Result]:
         self.life.step()
         self.waits += 1
         must(self.waits < 20_000, "the driver waits for ever")
+        if timeout is None and self.scheduler.queued:
+            for slot, job in self.scheduler.running.items():
+                spare = slot not in self.ending and self.study.is_spare(job)
+                must(not spare, f"{job} runs, and something that was asked for waits")
         while self.messages and self.messages[0][2] != self.worker[self.messages[0][3].slot]:
             heapq.heappop(self.messages)  # the worker died before it would have sent this
         until = math.inf if timeout is None else self.now + timeout
@@ -457,10 +491,11 @@ class Workers:
         slot, rng = message.slot, self.world.rng
         if isinstance(message, Died):
             self.worker[slot] += 1
+            self.ending.discard(slot)
             self.open[slot].clear()
             self._lose_courses(slot)
             self.free_at[slot] = self.now
-            self.last[slot].clear()
+            self.took[slot].clear()
             return [message]
         outcome = self._end_course(slot, message.outcome)
         message = Result(slot, outcome)
@@ -469,7 +504,10 @@ class Workers:
         if not job:
             self.open[slot].popleft()
         failed = outcome.failure is not None
-        self.last[slot].append(math.inf if failed else outcome.ended - outcome.started)
+        if failed:
+            self.took[slot].clear()
+        else:
+            self.took[slot].append(outcome.ended - outcome.started)
         if failed or rng.random() >= self.world.scenario.strangers:
             return [message]
         self._send(self.now + rng.choice((0.0, 0.5, 3.0)), message, stranger=True)
@@ -575,14 +613,20 @@ def check_end(store: Store, study: Study, scenario: Scenario) -> None:
     progress = study.progress()
     must(study.finished, "it ended before it was finished")
     must(progress.trials_done == progress.trials_asked, f"not every trial counted once: {progress}")
+    asked = {(one.id, one.stage): one.end for one in asked_trials(store)}
     rows = store.connection.execute(
-        "SELECT count(*), min(number), max(number) FROM outcomes WHERE stage LIKE 'trial%' "
-        "GROUP BY point, stage"
+        "SELECT point, stage, number FROM outcomes WHERE stage LIKE 'trial%'"
     )
+    numbers: dict[tuple[int, str], set[int]] = defaultdict(set)
+    for point_id, stage, number in rows.fetchall():
+        key = point_id, stage
+        numbers[key].add(number)
+        must(scenario.spare or number < asked[key], "a trial that nobody asked for")
     total = 0
-    for count, least, most in rows.fetchall():
-        must((least, most) == (0, count - 1), "a trial is missing")
-        total += count
+    for key, found in numbers.items():
+        own = {number for number in found if number < asked[key]}
+        must(own == set(range(len(own))), "a trial is missing")
+        total += len(own)
     must(total >= progress.trials_done, f"{total} durable trials, {progress.trials_done} counted")
     repeated = store.connection.execute(
         "SELECT point, after FROM decisions WHERE after != '' GROUP BY point, after "
@@ -606,6 +650,18 @@ def check_checkpoints(paths: Paths) -> None:
     of_trial = Counter((path.parent, path.name.partition("@")[0]) for path in left)
     several = [key for key, count in of_trial.items() if count > 1]
     must(not several, f"ends of smaller budgets are left: {several}")
+
+
+def check_spares(store: Store) -> None:
+    """What must hold of spare trials: they follow what was asked, and come to what they would."""
+    found = read_results(store)
+    for point, numbers in zip(found, found.trial_numbers, strict=True):
+        for number, value in zip(numbers, point.perf_val, strict=True):
+            expected = metrics_of(point.params, int(number))["perf_val"]
+            must(value == expected, f"trial {number} of {point.params} is {value}")
+        failed = {one.number for one in found.failures if one.params == point.params}
+        ended = failed - {None} | set(numbers.tolist())
+        must(ended == set(range(len(ended))), f"{ended} of {point.params} is no row")
 
 
 # -- a sweep --------------------------------------------------------------------------------------
@@ -675,10 +731,11 @@ def drive_to_end(
         slots=slots,
         recorded=store.recorded(name, log=selector.adaptive),
         limits=limits,
+        spare_trials=scenario.spare,
     )
     store.begin(study.begin(), name, keep_log=selector.adaptive)
     scheduler = Scheduler(slots, per_job=scenario.per_job, timeout=limits.trial_timeout)
-    workers = Workers(world, life, durable, paths.checkpoints)
+    workers = Workers(world, life, durable, study, scheduler, paths.checkpoints)
 
     def tidy(outcomes):
         life.step()
@@ -700,7 +757,9 @@ def drive_to_end(
     check_checkpoints(paths)
     history = selector.inner.history if selector.adaptive else []
     log = store.log(name) if selector.adaptive else ()
-    return End(results_in(store), history, log), "came to the end"
+    if scenario.spare:
+        check_spares(store)
+    return End(asked_results_in(store), history, log), "came to the end"
 
 
 def simulate(seed: int, *, bug: bool = False) -> list[str]:

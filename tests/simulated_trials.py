@@ -34,20 +34,20 @@ def must(holds: object, message: str) -> None:
 class Books:
     """What trials have really done, over all drivers."""
 
-    reached: dict[tuple[str, str, int], int] = field(default_factory=dict)
-    """By point, stage and number: the iterations of the try that came furthest without an end."""
+    saved: dict[tuple[str, str, int], int] = field(default_factory=dict)
+    """By point, stage and number: the iterations that the trial itself has saved."""
     ended: dict[tuple[str, int], set[int]] = field(default_factory=dict)
     """By point and number: the budgets that have ended."""
     resumed: int = 0
     """How many trials began from a checkpoint."""
 
-    def least(self, point: str, stage: str, number: int, segment: int) -> int:
+    def least(self, point: str, stage: str, number: int) -> int:
         """The iterations that a trial which begins must find saved."""
-        own = self.reached.get((point, stage, number), 0)
+        own = self.saved.get((point, stage, number), 0)
         budget, ended = budget_of(stage), self.ended.get((point, number), set())
         if budget is None or max(ended, default=0) > budget:  # what is smaller was removed
-            return own - own % segment
-        return max(own - own % segment, *ended, 0)
+            return own
+        return max(own, *ended, 0)
 
 
 @dataclass
@@ -91,7 +91,7 @@ class Course:
         self.begun, self.history = now, [] if saved is None else saved.history
         self.first = len(self.history)
         self.books.resumed += self.first > 0
-        least = self.books.least(*self.key, self.segment)
+        least = self.books.least(*self.key)
         must(self.first >= least, f"{self.key} begins after {self.first} iterations, not {least}")
         while len(self.history) < self.iterations:
             before = self.history[-1]["value"] if self.history else 0.0
@@ -113,7 +113,7 @@ class Course:
         """It has ended; its metrics."""
         self.checkpoints.write(Saved(self.history, {}, {}))
         self.checkpoints.end()
-        self.books.reached[self.key] = self.iterations
+        self.books.saved[self.key] = self.iterations
         point, stage, number = self.key
         if (budget := budget_of(stage)) is not None:
             self.books.ended.setdefault((point, number), set()).add(budget)
@@ -124,4 +124,4 @@ class Course:
         last = done - done % self.segment
         if last > self.first:
             self.checkpoints.write(Saved(self.history[:last], {}, {}))
-        self.books.reached[self.key] = max(done, self.books.reached.get(self.key, 0))
+            self.books.saved[self.key] = last

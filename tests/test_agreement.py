@@ -167,6 +167,7 @@ def test_a_few_steps_come_to_the_same_weights(name):
             torch.testing.assert_close(weights[key], value, rtol=1e-3, atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO)
 def test_trainings_come_to_the_same_on_average(name):
     """Paired by seed: the mean difference is within three of its standard errors, or rounding."""

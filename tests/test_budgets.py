@@ -169,7 +169,7 @@ def test_a_budget_is_compared_once_a_trial_with_it_has_ended():
     assert set(results.comparable().budgets) == {1}
     means = [float(np.mean(point.perf_val)) for point in results.comparable()]
     assert results.best() in list(results.comparable())
-    status = read_status(store, Paths(Path("nowhere")), results)
+    status = read_status(store, Paths(Path("nowhere")))
     assert f"best so far  {means.index(max(means))} " in describe_status(status, results, 0.0)
     # Before any trial has ended there is no best point.
     store.connection.execute("DELETE FROM outcomes WHERE stage = 'trial@1'")
@@ -279,7 +279,7 @@ def test_views_have_a_file_for_each_budget(tmp_path):
 
 def test_status_counts_trials_of_every_budget():
     store = swept(Asking())
-    status = read_status(store, Paths(Path("nowhere")), read_results(store))
+    status = read_status(store, Paths(Path("nowhere")))
     assert status.trials_done == status.trials_asked == sum(ask.trials for ask in ASKS)
     assert status.phases["done"] == 2
 

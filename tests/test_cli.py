@@ -140,6 +140,7 @@ def test_run_prints_the_table_and_where_the_files_are(swept):
     assert "\x1b" not in swept.stdout + swept.stderr
 
 
+@pytest.mark.slow
 def test_a_race_says_who_was_dropped_and_goes_on_where_it_was(here):
     grid = ("--grid", "hidden=2,4", "--trials", "4", "--race", "--folder", "out/race")
     first = sweeper("run", "clouds", *grid, *QUICK, folder=here)
@@ -150,6 +151,7 @@ def test_a_race_says_who_was_dropped_and_goes_on_where_it_was(here):
     assert (again.returncode, again.stdout) == (0, first.stdout)
 
 
+@pytest.mark.slow
 def test_a_manual_search_trains_what_is_added_and_says_how_to_add(here):
     where = ("--folder", "out/manual")
     for command in (

@@ -374,6 +374,8 @@ def test_whatever_a_command_does_has_a_name(tmp_path, monkeypatch, script, kind,
         assert failure.kind == kind
         assert said in failure.message
         assert str(Paths(tmp_path).trial(0, 0)) in failure.detail
+    if "$PPID" in script:  # what is killed without a supervisor is waited for by nobody
+        wait_until(lambda: not processes_with(str(tmp_path)))
     assert processes_with(str(tmp_path)) == []
 
 
@@ -545,6 +547,15 @@ def test_a_changed_script_is_refused_unless_it_is_allowed(tmp_path):
         again(trials=3)
 
 
+def test_a_script_that_changes_while_the_sweep_runs_stops_it(tmp_path):
+    script = tmp_path / "train.sh"
+    script.write_text("echo >> $0; echo 'value 1'\n")
+    command = Command(["/bin/sh", script], metrics={"value": r"value (\d)"})
+    with pytest.raises(FolderError, match="changed while the sweep ran"):
+        run(command, tmp_path / "out", trials=3)
+    assert sweeper.load(tmp_path / "out").values("value")[0].tolist() == [1]
+
+
 def test_a_folder_belongs_to_one_command_and_its_expressions(tmp_path):
     value = {"value": r"(\d)"}
     run(sh("echo {x}", metrics=value), tmp_path)
@@ -648,7 +659,7 @@ def test_other_options_of_run_go_with_a_command(tmp_path, capfd):
     command = ("--", "/bin/sh", "-c", "echo acc {x}")
     given = ("run", *search, "--metric", "acc:min=acc (.*)", "--folder", tmp_path)
     out, _ = shell(capfd, *given, "--dry-run", *command)
-    assert "4 trials would be trained" in out
+    assert "4 trials would be run" in out
     out, err = shell(capfd, *given, "--quiet", "--json", *command)
     assert err == ""
     document = json.loads(out)

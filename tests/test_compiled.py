@@ -104,6 +104,7 @@ def alike(one, other):
 # -- bits -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_trial_is_the_same_alone_and_in_any_company():
     known = pack(range(4))
     for numbers in ([2], [3, 2], [1, 3, 0], [3, 0, 2, 1]):
@@ -190,6 +191,7 @@ def test_another_process_finds_what_was_compiled(tools):
     assert compilations(tools) == before
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_made_again_and_is_the_same(tools):
     known = pack([2])[2]
     (path,) = [one for one in cache_folder().glob("*.so") if loaded(one)]
@@ -346,6 +348,7 @@ def test_a_buffer_that_is_handed_on_is_not_written_over_before():
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_step_with_parameter_groups_and_clipped_gradients_is_compiled():
     groups = lambda model: [  # noqa: E731
         {"params": [model[0].weight, model[4].weight], "weight_decay": 0.1, "lr_scale": 0.5},

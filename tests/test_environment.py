@@ -92,7 +92,7 @@ def check_swept(folder, done=None, name="own"):
 # -- standard streams -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", ["2>&-", pytest.param("<&- >&- 2>&-", marks=pytest.mark.slow)])
 def test_a_program_without_standard_streams_sweeps(program, tmp_path, closed):
     done = shell(f"$PYTHON {quoted(program, tmp_path / 'out')} {closed}")
     check_swept(tmp_path / "out", done)
@@ -100,6 +100,7 @@ def test_a_program_without_standard_streams_sweeps(program, tmp_path, closed):
     assert "trials" not in done.stdout, "progress is for standard error"
 
 
+@pytest.mark.slow
 def test_the_command_line_without_standard_output_sweeps(program, tmp_path):
     folder = tmp_path / "out"
     line = quoted("run", program, "--grid", "hidden=2", "--trials", "2", "--cores", "1")
@@ -177,6 +178,7 @@ def shadowed(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_modules_of_the_current_folder_do_not_take_the_place_of_others(
     program, shadowed, tmp_path, method
@@ -202,6 +204,7 @@ def test_a_process_to_compile_in_does_not_look_into_the_current_folder(shadowed)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_path_may_hold_what_is_no_text(program, tmp_path):
     begin = "import sys, pathlib\nsys.path.append(pathlib.Path('x'))\n"
     program.write_text(begin + PROBLEM + SWEPT + MAIN)
@@ -297,6 +300,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["profiled", "a folder", "without suffix"])
 def test_a_program_that_is_started_otherwise_sweeps_itself(program, tmp_path, how):
     words, name = PROGRAMS[how](program)
@@ -314,6 +318,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["profiled", "traced", "a folder", "without suffix"])
 def test_classes_of_a_program_are_found_by_its_name(program, how):
     program.write_text("from torch import nn\n" + CLASSES)
@@ -341,6 +346,7 @@ def test_a_program_without_a_file_is_told_what_to_do(program, how):
     )
 
 
+@pytest.mark.slow
 def test_a_program_from_standard_input_sweeps_a_module(program, tmp_path):
     program.write_text("from blobs import QUICK" + SWEPT + "swept('blobs', sys.argv[1])")
     done = shell(f"(echo import sys; cat {quoted(program)}) | $PYTHON - {quoted(tmp_path / 'out')}")
@@ -352,6 +358,7 @@ def test_a_program_from_standard_input_sweeps_a_module(program, tmp_path):
 GONE = "mkdir {gone} && cd {gone} && rmdir {gone} && "
 
 
+@pytest.mark.slow
 def test_a_current_folder_that_is_gone_does_no_harm(program, tmp_path):
     program.write_text(
         PROBLEM + SWEPT + MAIN.replace("    swept", "    os.rmdir(os.getcwd())\n    swept")
@@ -361,6 +368,7 @@ def test_a_current_folder_that_is_gone_does_no_harm(program, tmp_path):
     check_swept(tmp_path / "out", done)
 
 
+@pytest.mark.slow
 def test_the_command_line_in_a_folder_that_is_gone(program, tmp_path):
     gone = GONE.format(gone=tmp_path / "gone")
     line = quoted("run", program, "--grid", "hidden=2", "--trials", "2")

@@ -74,6 +74,26 @@ def test_the_same_point_twice_is_one_with_the_larger_number_of_trials():
     assert asks(explore) == [({"a": 1, "b": 2}, 7), ({"c": 1}, 1), ({"a": 1.0, "b": 2}, 1)]
 
 
+def test_a_budget_is_bound_and_tells_points_apart():
+    @Explorer
+    def explore(launcher):
+        short = launcher.bind(budget=2)
+        short(a=1, trials=3)
+        short(a=1, trials=5)
+        short(a=1, budget=4)
+        launcher(a=1)
+        launcher({"budget": 7})
+
+    assert explore.asks(1) == [
+        Ask({"a": 1}, 5, 2),
+        Ask({"a": 1}, 1, 4),
+        Ask({"a": 1}, 1),
+        Ask({"budget": 7}, 1),
+    ]
+    with pytest.raises(UsageError, match="budget=0: it must be 1 or more"):
+        Explorer(lambda launcher: launcher(a=1, budget=0)).asks(1)
+
+
 def test_a_parameter_called_trials_comes_in_a_dict():
     assert asks(lambda launcher: launcher({"trials": 100}, trials=2)) == [({"trials": 100}, 2)]
 
@@ -270,6 +290,7 @@ def test_a_dry_run_says_what_is_added_kept_and_dropped_and_changes_nothing(tmp_p
     assert files_of(tmp_path) == before
     said = str(found).splitlines()
     assert said[:2] == ["add  hidden=4: 2 of 5 trials done", "add  hidden=5: 0 of 1 trial done"]
+    assert said[-3].startswith("code is not compared: ")
     assert said[-2].endswith(": 3 to add, 1 to keep, 1 to drop")
     assert said[-1].startswith("4 trials would be run, after tuning 2 points: about ")
 
@@ -288,6 +309,7 @@ def test_nothing_to_do_and_nothing_known_are_said(tmp_path):
     grid = sweeper.FixedSweep([({"hidden": 2}, 1)])
     found = dry(tmp_path / "none", grid)
     assert "how long it takes is not known" in str(found)
+    assert "code" not in str(found)
     assert not (tmp_path / "none").exists()
     run(tmp_path, sweeper.FixedSweep([({"hidden": 2}, 1)]))
     same = dry(tmp_path, sweeper.FixedSweep([({"hidden": 2}, 1)]))
@@ -321,6 +343,7 @@ def command(*arguments, folder):
     ).stdout
 
 
+@pytest.mark.slow
 def test_the_example_edited_and_run_again_trains_only_the_new_points(tmp_path):
     program = tmp_path / "grids/widths.py"
     program.parent.mkdir()

@@ -827,6 +827,7 @@ def model(hidden):
 """
 
 
+@pytest.mark.slow
 def test_nothing_listens_on_a_network(tmp_path):
     path = tmp_path / "listening.py"
     path.write_text(LISTENING)

@@ -228,3 +228,16 @@ def test_inline_what_needs_a_setting_comes_after_it(tmp_path):
         assert found.returncode == 0, found.stderr
         assert found.stdout.startswith("0 ")
         assert "begun with" not in found.stdout
+
+
+def test_inline_a_program_has_the_setting_of_workers(tmp_path, monkeypatch):
+    monkeypatch.delenv("MKL_CBWR")
+    found = sweeper.sweep(
+        lambda wanted: float(os.environ.get("MKL_CBWR") == wanted),
+        [{"wanted": "AUTO"}],
+        trials=1,
+        folder=tmp_path,
+        backend="inline",
+        progress=False,
+    )
+    assert found[0].metrics["value"].tolist() == [1.0]

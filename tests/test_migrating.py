@@ -77,6 +77,7 @@ def test_a_selector_that_never_ends_is_stopped(tmp_path):
         run(tmp_path, Endless())
 
 
+@pytest.mark.slow
 def test_a_module_is_a_command_line(tmp_path):
     program = tmp_path / "mine.py"
     program.write_text((ROOT / "tests" / "blobs.py").read_text() + "\nsweeper.main(__name__)\n")

@@ -54,6 +54,12 @@ def test_modules_that_import_without_end_are_read_no_further(tree, monkeypatch):
     assert installed_imports("problem") == ("heavy.part",)
 
 
+def test_what_is_pythons_own_is_not_read(tree, monkeypatch):
+    (tree / "first.py").write_text("import problem, typing\n")
+    monkeypatch.setattr(loading, "_MOST_FILES", 2)
+    assert installed_imports("first") == ("heavy.part",)
+
+
 def make_worker(server):
     """A worker that ends at once; its process id."""
     reader, writer = os.pipe()

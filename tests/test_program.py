@@ -86,6 +86,11 @@ def test_a_class_of_the_module_may_be_a_parameter(tmp_path):
     assert results[0].metrics["is"].tolist() == [1.0]
 
 
+def test_trial_is_no_parameter_of_an_objective_that_takes_any(tmp_path):
+    with pytest.raises(ParamError, match="no parameter 'trial'"):
+        run(programs.keyed, tmp_path, [{"x": 1, "trial": 1}])
+
+
 @pytest.mark.parametrize(
     ("params", "said"),
     [
@@ -222,6 +227,27 @@ def test_a_script_sweeps_a_function_of_its_own(tmp_path):
 
 
 # -- failures, kills, resume -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_function_below_a_scripts_first_sweep_is_refused_in_words(tmp_path, named):
+    script = tmp_path / "own.py"
+    swept = "'own:below'" if named else "below"
+    script.write_text(
+        "import sweeper\n"
+        "def above(x):\n"
+        "    return x\n"
+        "sweeper.sweep(above, [{'x': 1}], trials=1, keep=False, backend='inline', progress=False)\n"
+        "def below(x):\n"
+        "    return x\n"
+        f"sweeper.sweep({swept}, [{{'x': 1}}], trials=1, folder='out', progress=False)\n"
+    )
+    process = python(str(script), stderr=subprocess.PIPE, cwd=tmp_path)
+    assert re.search(
+        r"objective='own\.below': .* has no below above its first call of sweep, where its import "
+        r"ends: define below above that, or call sweep below `if __name__ == '__main__':`",
+        process.communicate()[1],
+    )
 
 
 def test_an_objective_that_raises_fails_its_trials_alone(tmp_path):
@@ -464,7 +490,8 @@ def test_a_number_where_others_are_declared_is_refused():
 
 
 def curves(folder, budget=None):
-    return dict(np.load(Paths(folder).curves(0, budget)))
+    stage = "trial" if budget is None else f"trial@{budget}"
+    return dict(np.load(Paths(folder).curves(0, stage)))
 
 
 def test_a_generator_yields_metrics_and_the_last_values_count(tmp_path):

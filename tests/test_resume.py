@@ -79,6 +79,7 @@ def quiet(tmp_path_factory):
     return folder, run(folder)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bits(quiet, tmp_path):
     # Ten batches: all of it takes sixteen or more where the machine is quick.
     for when in (2, 3, 2, 3):
@@ -93,7 +94,7 @@ def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bits(quiet, tm
     assert len(started) > len(set(started)), "no kill hit a replica: the test shows nothing"
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("name", [pytest.param("SIGINT", marks=pytest.mark.slow), "SIGTERM"])
 def test_told_to_stop_it_keeps_what_had_finished_and_says_how_to_go_on(quiet, tmp_path, name):
     code, err = drive(tmp_path, name, 8)
     assert code != 0

@@ -383,6 +383,7 @@ def test_what_this_process_imported_before_it_was_edited_is_not_taken_for_the_ne
         run(edited.out, selector, edited.path, **usual)
 
 
+@pytest.mark.slow
 def test_with_several_threads_the_points_are_told_apart_too(edited):
     before = edited.sweep(["tanh", "relu"], cores_per_trial=2)
     edited.edit(*GELU)

@@ -193,15 +193,18 @@ def hasty(slots: int = 1, trials_left: int = 100, seconds: float = MILLISECOND) 
 
 
 def end(scheduler: Scheduler, slot: int, seconds: float) -> None:
+    """The next trial of the slot's job ends; one that has ended before is ignored."""
     job = scheduler.running[slot]
-    scheduler.react([Result(slot, outcome(job, job.numbers[0], 1.0, seconds))], 1.0)
+    for number in job.numbers:
+        if scheduler.react([Result(slot, outcome(job, number, 1.0, seconds))], 1.0):
+            return
 
 
 def test_a_worker_whose_replicas_are_short_is_handed_jobs_ahead() -> None:
     scheduler = hasty()
     starts = scheduler.starts()
-    # One runs, and a hundredth of a second's work waits behind it.
-    assert [start.job.numbers for start in starts] == [(8 + n,) for n in range(10)]
+    # One runs, and a hundredth of a second's work waits behind it, in one job.
+    assert [start.job.numbers for start in starts] == [(8,), tuple(range(9, 18))]
     assert scheduler.running == {0: starts[0].job}
     assert (scheduler.idle_slots, scheduler.queued) == (0, 90)
     end(scheduler, 0, MILLISECOND)
@@ -213,7 +216,12 @@ def test_a_worker_whose_replicas_are_short_is_handed_jobs_ahead() -> None:
 )
 def test_the_shorter_the_more(seconds: float, handed: int) -> None:
     scheduler = hasty(trials_left=2 * HANDED_REPLICAS, seconds=seconds)
-    assert len(scheduler.starts()) == handed
+    assert len(handed_over(scheduler)) == handed
+
+
+def handed_over(scheduler: Scheduler) -> list[int]:
+    """The numbers of all trials that are handed over now."""
+    return [number for start in scheduler.starts() for number in start.job.numbers]
 
 
 def test_they_are_handed_over_several_at_once() -> None:
@@ -222,18 +230,32 @@ def test_they_are_handed_over_several_at_once() -> None:
     handed = []
     for _ in range(10):
         end(scheduler, 0, MILLISECOND)
-        handed.append(len(scheduler.starts()))
+        handed.append(len(handed_over(scheduler)))
     assert handed == [0, 0, 0, 0, 5, 0, 0, 0, 0, 5]
 
 
 def test_one_long_replica_ends_it() -> None:
     scheduler = hasty()
-    assert len(scheduler.starts()) == STREAK + 2
+    assert len(handed_over(scheduler)) == STREAK + 2
     end(scheduler, 0, 1.0)
-    for _ in range(STREAK):
-        assert scheduler.starts() == []
+    assert most_at_once(scheduler, 4 * STREAK) == 1
+    assert most_at_once(scheduler, 4 * STREAK) > 1
+
+
+def most_at_once(scheduler: Scheduler, ends: int) -> int:
+    """The most trials handed over at once while so many short ones end."""
+    most = 0
+    for _ in range(ends):
+        most = max(most, len(handed_over(scheduler)))
         end(scheduler, 0, MILLISECOND)
-    assert len(scheduler.starts()) > 1
+    return most
+
+
+def test_one_that_was_held_up_for_a_moment_does_not_end_it() -> None:
+    scheduler = hasty()
+    handed_over(scheduler)
+    end(scheduler, 0, 32 * MILLISECOND)
+    assert most_at_once(scheduler, 2 * STREAK) > 1
 
 
 def test_nothing_is_handed_over_behind_what_is_expected_to_be_long() -> None:
@@ -254,10 +276,36 @@ def test_what_a_dead_worker_had_not_come_to_was_never_begun() -> None:
     (lost,) = scheduler.react([Died(0, CRASH)], 2.0)
     assert lost == Lost(2.0, starts[0].job, starts[0].job.numbers, CRASH)
     assert scheduler.queued == 99
-    # The same jobs again, one at a time: the new worker has shown nothing yet.
-    for start in starts[1 : STREAK + 1]:
-        assert scheduler.starts() == [start]
+    # The same job again, and none ahead: the new worker has shown nothing yet.
+    assert scheduler.starts() == starts[1:2]
+
+
+def test_of_a_job_ahead_only_the_trial_that_ran_is_lost_with_its_worker() -> None:
+    scheduler = hasty()
+    ahead = scheduler.starts()[1].job
+    for _ in range(3):
         end(scheduler, 0, MILLISECOND)
+    (lost,) = scheduler.react([Died(0, CRASH)], 2.0)
+    assert lost == Lost(2.0, ahead, ahead.numbers[2:], CRASH)
+
+
+@pytest.mark.parametrize("work", [replace(trials(0, 100), together=1), tuning(0, 100)])
+def test_jobs_ahead_are_of_several_only_where_trials_run_one_after_the_other(work: Work) -> None:
+    scheduler = Scheduler(1)
+    scheduler.add([work])
+    for _ in range(STREAK):
+        scheduler.starts()
+        end(scheduler, 0, MILLISECOND)
+    assert {len(start.job.numbers) for start in scheduler.starts()} == {1}
+
+
+def test_with_a_time_limit_each_trial_is_a_job_of_its_own() -> None:
+    scheduler = Scheduler(1, timeout=10.0)
+    scheduler.add([trials(0, 100)])
+    for _ in range(STREAK):
+        begin(scheduler, 100.0)
+        end(scheduler, 0, MILLISECOND)
+    assert {len(start.job.numbers) for start in scheduler.starts()} == {1}
 
 
 def test_a_late_result_of_a_job_ahead_is_ignored_until_it_runs() -> None:

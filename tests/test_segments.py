@@ -275,9 +275,7 @@ def test_their_size_is_in_the_status_where_there_are_any(tmp_path):
     def status():
         with Store.read(paths.database) as store:
             results = read_results(store)
-            return describe_status(
-                read_status(store, paths, results), results, 0.0, checkpoint_size(paths)
-            )
+            return describe_status(read_status(store, paths), results, 0.0, checkpoint_size(paths))
 
     assert "checkpoints" not in status()
     path = paths.checkpoints / POINT / "0@1.end"

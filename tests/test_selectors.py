@@ -116,7 +116,7 @@ def narrow(results):
 def folder_with_points():
     """A sweep's folder to which another process has added points."""
     folder = pathlib.Path(tempfile.mkdtemp())
-    for asked in (search.Ask((1,), 2), search.Ask((2,), 1, 3, "final"), search.Ask((1,), 1)):
+    for asked in (search.Ask((1,), 2), search.Ask((2,), 1, 3, group="final"), search.Ask((1,), 1)):
         inbox.add(folder, asked)
     inbox.finish(folder)
     return folder

@@ -72,9 +72,11 @@ def waiting(tmp_path, gate):
         total_cores=1,
         detach=True,
     )
-    until(lambda: found.progress().running)
-    yield found
-    found.stop(PATIENCE)
+    try:
+        until(lambda: found.progress().running)
+        yield found
+    finally:
+        found.stop(PATIENCE)
 
 
 # -- progress -------------------------------------------------------------------------------------

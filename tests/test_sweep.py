@@ -55,6 +55,7 @@ def test_every_backend_gives_the_same_bits(quiet, tmp_path, backend):
         assert outcomes(elsewhere) == outcomes(folder)
 
 
+@pytest.mark.slow
 def test_spawned_workers_give_the_same_bits(quiet, tmp_path, monkeypatch):
     monkeypatch.setattr("sweeper.run.backends.local.default_start_method", lambda: "spawn")
     assert_same_bits(quiet[1], run(tmp_path, backend="local"))
@@ -524,6 +525,7 @@ print("once", result.summary())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", [UNGUARDED, OWN_PROBLEM])
 def test_an_unguarded_script_works(tmp_path, script, monkeypatch):
     path = tmp_path / "script.py"
@@ -652,7 +654,9 @@ def model(hidden):
 """
 
 
-@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
+@pytest.mark.parametrize(
+    "start_method", ["forkserver", pytest.param("spawn", marks=pytest.mark.slow)]
+)
 def test_no_process_that_a_model_started_is_left_behind(tmp_path, monkeypatch, start_method):
     import psutil
 
@@ -671,6 +675,7 @@ def model(kind): return blobs.model(2 + hash(kind) % 50)
 """
 
 
+@pytest.mark.slow
 def test_the_order_of_sets_is_the_same_in_every_run(tmp_path):
     path = tmp_path / "hashes.py"
     path.write_text(HASHES)
@@ -766,6 +771,7 @@ def test_points_may_come_from_outside_and_come_to_an_end(tmp_path, backend, monk
     assert len(point.perf_val) == 1
 
 
+@pytest.mark.slow
 def test_the_example_of_halving_ends_with_the_best(tmp_path):
     sys.path.append(str(HERE.parent / "examples"))
     from halving import Halving

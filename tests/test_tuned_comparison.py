@@ -72,6 +72,7 @@ def said_of_a(results):
 # -- whether it is true ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_equal_variants_are_rarely_said_to_differ():
     domain = Domain(x=Uniform(0, 1))
     for options in ({"trials": 10}, {"trials": 60, "tunings": 4}):
@@ -90,6 +91,7 @@ def test_with_one_search_each_they_often_are_so_this_test_can_fail():
     assert false > 60 * 0.15
 
 
+@pytest.mark.slow
 def test_a_variant_that_is_better_at_its_best_is_named_though_it_looks_worse_at_the_default():
     domain, named, best = Domain(x=Uniform(0, 1)), 0, 0
     for seed in range(100):
@@ -194,6 +196,10 @@ def test_results_compare_the_variants():
     assert "variant=" in text
     assert str(results.summary()).count("variant=A x=") == 10, "every row is in the table"
     assert set(results.best().params) == {"variant"}
+    for variant in "ABC":
+        own = [f"x={p.params['x']:g}"[:4] for p in rows if p.params["variant"] == variant]
+        (note,) = [one for one in results.notes if one.startswith(f"chosen for variant={variant}")]
+        assert [text.strip()[:4] for text in note.partition(": ")[2].split("|")] == own
 
 
 def test_the_star_is_at_every_row_that_stands_for_the_best():

@@ -32,7 +32,8 @@ def rows(results):
 
 def test_points_that_are_not_asked_for_now_are_noted_and_can_be_shown():
     store = memory()
-    asks = [Ask((0,), 2), Ask((1,), 1), Ask((2,), 2, 1, "search"), Ask((2,), 1, 3, FINAL)]
+    search, final = Ask((2,), 2, 1, group="search"), Ask((2,), 1, 3, group=FINAL)
+    asks = [Ask((0,), 2), Ask((1,), 1), search, final]
     now, every = asked_for(store, asks)
     assert rows(now) == rows(every)
     assert not any("not asked for" in note for note in now.notes)
@@ -55,7 +56,7 @@ def test_trials_of_other_budgets_are_noted_and_can_be_shown():
     asked_for(store, [Ask((0,), 2, 1), Ask((1,), 2, 1), Ask((0,), 1, 3)])
     now, every = asked_for(store, [Ask((0,), 1), Ask((1,), 1)])
     (note,) = [note for note in now.notes if "not asked for" in note]
-    assert note.startswith("trials of other budgets of 2 points are not asked for now and not sh")
+    assert note.startswith("trials of other budgets or parents of 2 points are not asked for")
     assert rows(now) == [((0,), None, [0]), ((1,), None, [0])]
     assert rows(every) == [
         *rows(now),
@@ -70,7 +71,7 @@ def test_trials_of_other_budgets_are_noted_and_can_be_shown():
 def test_they_do_not_decide_which_group_and_budget_is_compared(now):
     store = memory()
     asked_for(store, [Ask((n,), 2) for n in (5, 6)])
-    _, every = asked_for(store, [Ask((n,), 2, *now) for n in (0, 1)])
+    _, every = asked_for(store, [Ask((n,), 2, now[0], group=now[1]) for n in (0, 1)])
     assert [point.params for point in every.comparable()] == [(0,), (1,)]
     assert every.best().params in {(0,), (1,)}
     kept = every.where({(1,), (6,)})

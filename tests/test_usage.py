@@ -132,3 +132,9 @@ def test_what_no_sweep_writes_is_refused(tmp_path, value):
         store.connection.execute("UPDATE events SET value = ? WHERE kind = ?", (value, USAGE))
     with pytest.raises(sweeper.FolderError):
         sweeper.load(tmp_path)
+
+
+def test_what_a_trial_used_is_of_no_iteration(tmp_path):
+    results = run(using.works, tmp_path, [{"seconds": 0.0}], backend="inline")
+    with pytest.raises(sweeper.UsageError, match="history=True, usage=True"):
+        results.to_dataframe(history=True, usage=True)

@@ -4,6 +4,7 @@ that write down what they hear.
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from sweeper.records import TRIAL, TunedSettings, is_trial
 from sweeper.search import Ask, ParamSelector
+from sweeper.store.asked import asked_trials
 from sweeper.store.load import read_results
 from sweeper.testing.toy import draw, metrics_of
 
@@ -56,6 +58,23 @@ def results_in(store):
         for point, numbers in zip(found, found.trial_numbers, strict=True)
     ]
     return repr(rows), repr(found.failures)
+
+
+def asked_results_in(store):
+    """As `results_in`, without spare trials."""
+    found, ends = read_results(store), [one.end for one in asked_trials(store)]
+    rows, last = [], {}
+    for point, every, end in zip(found, found.trial_numbers, ends, strict=True):
+        own = every < end
+        columns = [column[own].tobytes() for column in point[4:]]
+        rows.append((*point[:4], *columns, tuple(every[own])))
+        last[point.params] = end
+    failures = [
+        one
+        for one in found.failures
+        if one.number is None or one.number < last.get(one.params, math.inf)
+    ]
+    return repr(rows), repr(tuple(failures))
 
 
 # -- selectors ------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def _status(folder: Path) -> int:
     paths = Paths(folder)
     with Store.read(paths.database) as store, store.snapshot():
         results = read_results(store)
-        status = read_status(store, paths, results)
+        status = read_status(store, paths)
     say(describe_status(status, results, time.time(), checkpoint_size(paths)))
     return 0
 

@@ -193,6 +193,14 @@ def run(
         float | None,
         typer.Option(metavar="N", help="Begin nothing new after N minutes."),
     ] = None,
+    spare_trials: Annotated[
+        bool,
+        typer.Option(
+            "--spare-trials",
+            help="Once all that was asked is running, let idle cores run further trials of the "
+            "points with the widest intervals.",
+        ),
+    ] = False,
     metrics: Annotated[
         list[str] | None,
         typer.Option(
@@ -371,6 +379,7 @@ def run(
             "stop_after_failures": stop_after_failures,
             "trial_timeout": trial_timeout,
             "stop_when": _read_stop_when(stop_when or (), minutes),
+            "spare_trials": spare_trials,
             "backend": backend,
             "resume": not no_resume,
             "save_models": "none" if no_models else "final",
@@ -531,7 +540,10 @@ def _given(arguments: Run) -> str | program.Command:
     patterns = arguments.metrics.patterns
     if arguments.command is None:
         if arguments.module is None:
-            raise UsageError("what to sweep is missing: give MODULE, or a command after --")
+            raise UsageError(
+                "what to sweep is missing: give MODULE, or a command after --; "
+                "see sweeper run --help"
+            )
         if patterns is not None:
             raise UsageError(
                 f"--metric {next(iter(patterns.values()))}: a regular expression reads what a "

@@ -15,7 +15,7 @@ from sweeper.errors import ParamError, SettingsError, UsageError, suggestion
 from sweeper.program.metrics import name_fault
 from sweeper.records import Alias, Params
 
-GIVEN = ("seed", "trial", "folder", "cores", "budget")
+GIVEN = ("seed", "trial", "folder", "cores", "budget", "parent_folder")
 """Placeholders of every trial; a parameter of such a name goes before."""
 
 THREADS = tuple(
@@ -37,8 +37,8 @@ class Command:
     value.  Where none has, all parameters are appended as `--name value` (`--name=value` if the
     value begins with `-`): True as `--name` alone, False and None not at all, a list as several
     values.  In every case the environment has them (`SWEEPER_PARAM_LR`).  `{seed}`, `{trial}` (its
-    number), `{folder}` (its own), `{cores}` and `{budget}` are replaced, too; `{{` and `}}` are
-    braces.
+    number), `{folder}` (its own), `{cores}`, `{budget}` and `{parent_folder}` (of the trial that it
+    begins from; empty without one) are replaced, too; `{{` and `}}` are braces.
 
     Raises:
         UsageError: `argv` is no list of texts, or has a brace that begins no placeholder.
@@ -100,7 +100,7 @@ class Command:
                 cannot be an argument.
         """
         named = _named(params)
-        values = {**given, **named}
+        values = {name: "" if value is None else value for name, value in given.items()} | named
         for name in self.placeholders:
             if name not in values:
                 may = _in_braces([*named, *given])

@@ -13,9 +13,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-import numpy as np
+from typing import Any, cast
 
 from sweeper.errors import UsageError
 from sweeper.failures import describe
@@ -33,6 +31,7 @@ from sweeper.program.prepare import prepare
 from sweeper.program.process import CommandFailed, run_command
 from sweeper.program.profiling import profiled
 from sweeper.program.redirect import NONE, Printed, redirected
+from sweeper.program.seeds import trial_seed
 from sweeper.program.spec import RECORD, ProgramContext
 from sweeper.program.trial import Trial, in_arrays, last_values
 from sweeper.program.usage import Meter
@@ -43,18 +42,18 @@ from sweeper.records import (
     Job,
     Outcome,
     Params,
+    Reference,
     budget_of,
     file_suffix,
     lineage_of,
 )
-from sweeper.signature import decode, lineage_numbers, seed_sequence
+from sweeper.signature import decode, is_plain, lineage_numbers
 from sweeper.sources import check_sources
 
 
 def execute(context: ProgramContext, fd: int | None, job: Job) -> Iterator[Outcome]:
     """Run the job's trials one after the other; yield each outcome, also failures."""
     del fd
-    shared = Path(context.shared)
     # A command's output goes into its trial's files anyway.
     redirect = NONE if isinstance(context.ref, Command) else context.redirect
     for number in job.numbers:
@@ -63,9 +62,8 @@ def execute(context: ProgramContext, fd: int | None, job: Job) -> Iterator[Outco
         failure = None
         printed, meter = Printed(), Meter()
         try:
-            with redirected(
-                redirect, Path(_folder(context, job.payload["id"], job.stage, number)), shared
-            ) as printed:
+            own_folder = _folder(context, job.payload["id"], job.stage, number)
+            with redirected(redirect, own_folder, context.shared) as printed:
                 result = _run(context, job, number)
         except KeyboardInterrupt:
             raise
@@ -91,10 +89,10 @@ Result = tuple[dict[str, float], bytes, Texts]
 def _run(context: ProgramContext, job: Job, number: int) -> Result:
     ref = context.ref
     if isinstance(ref, Command):
-        trial = _trial(context, job, number, decode(job.payload["params"]))
+        trial = _trial(context, job, number, _params(job.payload["params"]))
         return run_command(ref, trial, context.sources, context.metrics), b"", {}
     module, objective = _opened(ref, context.sources)
-    params = decode(job.payload["params"], lambda name: find_in(module, ref, name))
+    params = _params(job.payload["params"], lambda name: find_in(module, ref, name))
     trial = _trial(context, job, number, params)
     arguments = context.takes.arguments(params)
     if isinstance(objective, type):
@@ -112,11 +110,26 @@ def _run(context: ProgramContext, job: Job, number: int) -> Result:
     return metrics, pack_arrays(in_arrays(trial.history)), texts
 
 
+def _params(encoded: str, find: Callable[[str], Any] = Reference) -> Params:
+    """A trial's own copy of its point's parameters."""
+    known = _plain_params(encoded)
+    if known is None:
+        return cast("Params", decode(encoded, find))
+    return dict(known) if isinstance(known, Mapping) else known
+
+
+@lru_cache(maxsize=16)
+def _plain_params(encoded: str) -> Params | None:
+    """The parameters if all are numbers, texts and the like, which no trial can change."""
+    params = decode(encoded)
+    values = params.values() if isinstance(params, Mapping) else params
+    return params if all(map(is_plain, values)) else None
+
+
 def _trial(context: ProgramContext, job: Job, number: int, params: Params) -> Trial:
-    sequence = seed_sequence(context.seed, job.point, number, *lineage_numbers(job.stage))
     return Trial(
         number,
-        int(sequence.generate_state(1, np.uint32)[0]) >> 1,
+        trial_seed(context.seed, job.point, (number, *lineage_numbers(job.stage))),
         params,
         _folder(context, job.payload["id"], job.stage, number),
         job.width,
@@ -135,6 +148,11 @@ def _call(
     trial: Trial,
 ) -> tuple[dict[str, float], Texts]:
     """The metrics of one call: of a generator, and of a function that only reports, the last."""
+    if trial.parent_folder is not None and not context.takes.trial:
+        raise UsageError(
+            "the trial begins from a parent, and the objective has no parameter trial: it needs "
+            "one, whose parent_folder is where the parent left its files"
+        )
     given = objective(**arguments)
     if inspect.isgenerator(given):
         if not context.takes.trial:
@@ -176,6 +194,7 @@ def _opened(
 def close() -> None:
     """Forget the objective of the last job, and what it built."""
     _opened.cache_clear()
+    _plain_params.cache_clear()
     usage.close()
     forget_roots()
 

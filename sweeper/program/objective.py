@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from sweeper.errors import ParamError, UsageError, suggestion
-from sweeper.importing import ModuleRef, find_ref, import_module
+from sweeper.importing import ModuleRef, find_ref, import_module, is_cut_short
 from sweeper.program.carried import Carried, carry, module_of, unpack
 from sweeper.records import Params
 from sweeper.signature import (
@@ -106,14 +106,23 @@ def load_objective(ref: ObjectiveRef) -> tuple[ModuleType, Callable[..., Any]]:
     found: Any = module
     for part in ref.qualified.split("."):
         if not hasattr(found, part):
-            near = suggestion(part, [name for name in vars(found) if not name.startswith("_")])
-            raise UsageError(f"objective={ref.name!r}: {found!r} has no {part}{near}")
+            raise UsageError(f"objective={ref.name!r}: {found!r} has no {part}{_why(found, part)}")
         found = getattr(found, part)
     if isinstance(found, type):
         check_class(found)
     elif not callable(found):
         raise UsageError(f"objective={ref.name!r} is {found!r} (a {type(found).__name__}): {_GIVE}")
     return module, found
+
+
+def _why(found: Any, part: str) -> str:
+    """A remark on why something may lack this name."""
+    if isinstance(found, ModuleType) and is_cut_short(found):
+        return (
+            f" above its first call of sweep, where its import ends: define {part} above that, or "
+            "call sweep below `if __name__ == '__main__':`"
+        )
+    return suggestion(part, [name for name in vars(found) if not name.startswith("_")])
 
 
 def check_class(objective: type) -> None:
@@ -163,8 +172,13 @@ class Takes:
         """The parameters of this objective; `name` is for the message.
 
         Raises:
-            UsageError: it has parameters that cannot be given by name.
+            UsageError: it has parameters that cannot be given by name, or is async.
         """
+        if inspect.iscoroutinefunction(objective) or inspect.isasyncgenfunction(objective):
+            raise UsageError(
+                f"objective={name!r} is an async function, which only an event loop can run: give "
+                "a function that calls asyncio.run(…)"
+            )
         found = inspect.signature(objective).parameters.values()
         unnamed = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
         for one in found:

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import psutil
+
 from sweeper.errors import ParamError
 from sweeper.program import supervisor
 from sweeper.program.command import Command, inherited
@@ -84,7 +86,8 @@ def _given(command: Command, trial: Trial, folder: Path) -> dict[str, int | str 
     """What the trial gives to placeholders and environment.
 
     Raises:
-        ParamError: a budget is asked for and the command takes none, or the other way round.
+        ParamError: a budget is asked for and the command takes none, or the other way round; or a
+            parent that it takes no account of.
     """
     takes = "budget" in command.placeholders and "budget" not in trial.params
     if takes != (trial.budget is not None):
@@ -92,12 +95,19 @@ def _given(command: Command, trial: Trial, folder: Path) -> dict[str, int | str 
             f"budget={trial.budget}: the command takes {'' if takes else 'no '}{{budget}}: "
             + ("let the selector ask with a budget" if takes else "put {budget} where it goes")
         )
+    parent = trial.parent_folder
+    if parent is not None and "parent_folder" not in command.placeholders:
+        raise ParamError(
+            "the trial begins from a parent, and the command takes no {parent_folder}: put "
+            "{parent_folder} where it goes; it is empty for a trial without a parent"
+        )
     return {
         "seed": trial.seed,
         "trial": trial.number,
         "folder": str(folder),
         "cores": trial.cores,
         "budget": trial.budget,
+        "parent_folder": None if parent is None else str(parent),
     }
 
 
@@ -124,12 +134,13 @@ def _supervised(argv: Sequence[str], folder: Path, environment: Mapping[str, str
         lifeline.close()
         told.close()
         process.wait()
+    if ended == _Ended():
+        _kill_session(process.pid)
     return ended
 
 
 def _read(told: bytes) -> _Ended:
     """What a supervisor has told, once it has ended."""
-    started = None
     for line in os.fsdecode(told).splitlines():
         what, _, rest = line.partition(" ")
         if what == "refused":
@@ -137,11 +148,15 @@ def _read(told: bytes) -> _Ended:
             return _Ended(refused=(int(number), path))
         if what == "ended":
             return _Ended(status=int(rest))
-        started = int(rest)
-    if started is not None:  # it was killed, and the command goes on
-        with contextlib.suppress(OSError):
-            os.killpg(started, signal.SIGKILL)
     return _Ended()
+
+
+def _kill_session(session: int) -> None:
+    """Kill what goes on after its supervisor was killed."""
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError):  # it has ended
+            if os.getsid(pid) == session:
+                os.kill(pid, signal.SIGKILL)
 
 
 # -- what it printed ------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ class Printed:
 
 
 @contextlib.contextmanager
-def redirected(redirect: str, own: Path, shared: Path) -> Iterator[Printed]:
+def redirected(redirect: str, own: str, shared: str) -> Iterator[Printed]:
     """Have this process's output go into files, and then where it went before.
 
     Args:
@@ -85,8 +85,8 @@ def redirected(redirect: str, own: Path, shared: Path) -> Iterator[Printed]:
     if redirect == NONE:
         yield Printed()
         return
-    files = _open_files(shared, own=redirect != SWEEP)
-    begun, pid = files.sizes(), os.getpid()
+    files, begun = _open_files(shared, own=redirect != SWEEP)
+    pid = os.getpid()
     printed = Printed()
     with files.in_place():
         try:
@@ -94,25 +94,29 @@ def redirected(redirect: str, own: Path, shared: Path) -> Iterator[Printed]:
         finally:
             _flush()
             if redirect != SWEEP and os.getpid() == pid:  # else it is a fork that came back
-                more = shared if redirect == BOTH else None
-                printed.files = files.move(begun, own, more)
+                printed.files = files.move(begun, own, shared if redirect == BOTH else None)
 
 
 @dataclass(frozen=True, slots=True)
 class _Files:
     """Two open files for the descriptors 1 and 2."""
 
-    paths: tuple[Path, Path]
+    paths: tuple[str, str]
+    """Texts: the methods of `Path` would take a third of the time of a trial that does nothing."""
     fds: tuple[int, int]
 
     @classmethod
-    def open(cls, paths: tuple[Path, Path]) -> _Files:
-        out, err = map(_open_to_append, paths)
-        return cls(paths, (out, err))
+    def open(cls, out: Path, err: Path) -> _Files:
+        return cls((str(out), str(err)), (_open_to_append(out), _open_to_append(err)))
 
-    def sizes(self) -> tuple[int, int]:
-        out, err = (os.fstat(fd).st_size for fd in self.fds)
-        return out, err
+    def sizes(self) -> tuple[int, int] | None:
+        """How long they are; None: a trial has closed them, or their paths lead elsewhere."""
+        try:
+            (out, err), (own_out, own_err) = map(os.fstat, self.fds), map(os.stat, self.paths)
+        except OSError:
+            return None
+        same = os.path.samestat(out, own_out) and os.path.samestat(err, own_err)
+        return (out.st_size, err.st_size) if same else None
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
@@ -131,41 +135,36 @@ class _Files:
                     os.close(fd)
 
     def move(
-        self, begun: tuple[int, int], own: Path, more: Path | None
+        self, begun: tuple[int, int], own: str, more: str | None
     ) -> tuple[tuple[Path, int], ...]:
         """Move what was printed since these sizes to `own`, and copy it to `more`."""
         # By path: a trial may have closed the descriptors, and opened others of the same number.
         moved = []
         for name, path, begin in zip(NAMES, self.paths, begun, strict=True):
-            if path.stat().st_size > begin:
-                text = _read_end(path, begin)
-                moved.append((own / name, _append(own / name, text)))
+            if os.stat(path).st_size > begin:  # noqa: PTH116 - as `paths` says
+                text, into = _read_end(Path(path), begin), Path(own, name)
+                moved.append((into, _append(into, text)))
                 if more is not None:
-                    _append(more / name, text)
+                    _append(Path(more, name), text)
                 os.truncate(path, begin)
         return tuple(moved)
 
 
 @lru_cache(maxsize=1)
-def _opened(shared: Path, pid: int, *, own: bool) -> _Files:
-    out, err = (shared / f"{_name(pid)}{end}" for end in PRINTED)
-    return _Files.open((out, err) if own else (shared / NAMES[0], shared / NAMES[1]))
+def _opened(shared: str, pid: int, *, own: bool) -> _Files:
+    out, err = [f"{_name(pid)}{end}" for end in PRINTED] if own else NAMES
+    return _Files.open(Path(shared, out), Path(shared, err))
 
 
-def _open_files(shared: Path, *, own: bool) -> _Files:
-    """This process's files, or the sweep's; anew if a trial has closed them."""
+def _open_files(shared: str, *, own: bool) -> tuple[_Files, tuple[int, int]]:
+    """This process's files, or the sweep's, and how long they are; anew if a trial closed them."""
     files = _opened(shared, os.getpid(), own=own)
-    try:
-        same = all(
-            os.path.samestat(os.fstat(fd), path.stat())
-            for fd, path in zip(files.fds, files.paths, strict=True)
-        )
-    except OSError:
-        same = False
-    if not same:
+    sizes = files.sizes()
+    if sizes is None:
         _opened.cache_clear()
         files = _opened(shared, os.getpid(), own=own)
-    return files
+        sizes = files.sizes()
+    return files, sizes or (0, 0)
 
 
 def _name(pid: int) -> str:

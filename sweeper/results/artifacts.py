@@ -26,8 +26,8 @@ class TrialRecords(Protocol):
             FolderError: the folder is gone or damaged.
         """
 
-    def artifacts(self) -> Mapping[int, tuple[Path, str]]:
-        """By trial number, where there are any: the file of artifacts and its SHA-256.
+    def artifacts(self) -> Mapping[int, Artifacts]:
+        """By trial number, where there are any.
 
         Raises:
             FolderError: as `histories`.
@@ -71,3 +71,22 @@ class Artifacts(Mapping[str, Array]):
                 f"the outcome has {self.sha256}"
             )
         return unpack_arrays(data)
+
+
+class HeldRecords:
+    """The records of one point's trials in memory: see `TrialRecords`."""
+
+    def __init__(self, records: TrialRecords) -> None:
+        """Read them all; the errors are those of `TrialRecords` and `Artifacts`."""
+        self._histories = records.histories()
+        self._artifacts = records.artifacts()
+        for found in self._artifacts.values():
+            len(found)  # reads the file
+
+    def histories(self) -> Mapping[int, Mapping[str, Array]]:
+        """See `TrialRecords`."""
+        return self._histories
+
+    def artifacts(self) -> Mapping[int, Artifacts]:
+        """See `TrialRecords`."""
+        return self._artifacts

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sweeper.errors import UsageError
-from sweeper.results.artifacts import Array, Artifacts, TrialRecords
+from sweeper.results.artifacts import Array, Artifacts, HeldRecords, TrialRecords
 from sweeper.results.points import params_columns
 from sweeper.results.result import SweepResult
 
@@ -61,11 +61,16 @@ def unpivoted(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list
 def find_artifacts(results: SweepResult) -> dict[tuple[int, int], Artifacts]:
     """See `SweepResult.artifacts`."""
     return {
-        (place, number): Artifacts(*found)
+        (place, number): found
         for place, records in enumerate(_records(results))
         for number, found in records.artifacts().items()
         if np.isin(number, results.trial_numbers[place])
     }
+
+
+def hold_records(results: SweepResult) -> None:
+    """Read histories and artifacts now, since the folder of the results is about to be removed."""
+    results.records = tuple(map(HeldRecords, results.records))
 
 
 def _records(results: SweepResult) -> tuple[TrialRecords, ...]:

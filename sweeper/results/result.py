@@ -219,14 +219,16 @@ class SweepResult(Sequence[Any]):
         """Only the points with these values, as results.
 
         Args:
-            domain: Anything that knows which parameters are in it, such as a `sweeper.Domain`.
-            values: By the names of columns in `rows`: parameters, `budget`, `group`; where trials
-                began from others also `generation`, `parent` and `lineage`.
+            domain: Anything that knows which parameters are in it, such as a `sweeper.Domain`,
+                which leaves the parameters open that it does not have.
+            values: By the names of columns in `rows`: parameters, by value or by alias; `budget`,
+                `group`; where trials began from others also `generation`, `parent` and `lineage`.
 
         Raises:
             UsageError: no point has a column of this name.
+            ParamError: a value is a class or function that no parameter could be.
         """
-        from sweeper.results.selection import columns_of, only
+        from sweeper.results.selection import columns_of, has_value, is_in, only
 
         columns = [columns_of(self, place) for place in range(len(self))]
         known = dict.fromkeys(name for row in columns for name in row)
@@ -236,8 +238,8 @@ class SweepResult(Sequence[Any]):
         places = [
             place
             for place, row in enumerate(columns)
-            if all(name in row and row[name] == value for name, value in values.items())
-            and (domain is None or self[place].params in domain)
+            if all(name in row and has_value(row[name], value) for name, value in values.items())
+            and (domain is None or is_in(self[place].params, domain))
         ]
         return only(self, places)
 
@@ -533,29 +535,31 @@ class SweepResult(Sequence[Any]):
     ) -> pd.DataFrame:
         """One row per trial: the parameters (a column each), trial number, settings, metrics.
 
+        `budget` and `group` are columns if the selector asked with any; so are `generation`,
+        `parent` and `lineage`.  Metrics that the problem declares follow the classic four; with a
+        test set, `perf_test` and `loss_test` come last.  A parameter with the name of another
+        column becomes `param_…`.  Needs pandas (`pip install 'sweeper[analysis]'`).
+
         Args:
             history: One row per iteration of a program, numbered from 1 in the column `iteration`,
                 with what it reported; NaN where it did not report a metric.  Of a problem: one per
                 point of its curves, at the training step in the column `step`.
             pivot: True: a column a metric.  False: a row a metric, with its name in the column
                 `metric` and its number in `value`; those that are NaN are left out.
-
-        Raises:
-            UsageError: `history`, and the results were not read from a folder, or are of several
-                points as one (`by`).
-            FolderError: `history`, and the folder is gone or damaged.
-
-        `budget` and `group` are columns if the selector asked with any; so are `generation`,
-        `parent` and `lineage`.
-        Metrics that the problem declares follow the classic four; with a test set, `perf_test` and
-        `loss_test` come last.  A parameter with the name of another column becomes `param_…`.
-        Needs pandas (`pip install 'sweeper[analysis]'`).
-
-        Args:
             usage: Whether to add what each trial of a program used, and where: the columns
                 `started` and `ended` in seconds since the epoch, `cpu_seconds`, `peak_mib`, `host`
                 and `cores`.
+
+        Raises:
+            UsageError: `history` with `usage`; or `history`, and the results were not read from a
+                folder, or are of several points as one (`by`).
+            FolderError: `history`, and the folder is gone or damaged.
         """
+        if history and usage:
+            raise UsageError(
+                "history=True, usage=True: what a trial used is of the whole trial, not of an "
+                "iteration: give one of them"
+            )
         import pandas as pd
 
         from sweeper.results.history import history_rows, unpivoted

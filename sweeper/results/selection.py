@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
 from sweeper.errors import UsageError
-from sweeper.records import FINAL, Params, TunedSettings, generation_of
+from sweeper.records import FINAL, Alias, Params, TunedSettings, generation_of
 from sweeper.results.points import (
     ALWAYS_TAKEN,
     METRICS,
@@ -21,16 +21,46 @@ from sweeper.results.points import (
     params_columns,
 )
 from sweeper.results.result import SweepResult, tuned_settings
+from sweeper.signature import reference
 
 T = TypeVar("T")
 
 
 def columns_of(results: SweepResult, place: int) -> dict[str, Any]:
-    """A point's parameters, its budget, group and parent, by the names of columns."""
+    """A point's parameters, its budget, group and parent, by the names of columns.
+
+    A parameter that has an alias has it here, too.
+    """
     own = results.labels(place)
     if not any(results.lineages):
         own = {name: own[name] for name in ALWAYS_TAKEN}
-    return dict(params_columns(results[place].params, own)) | own
+    params = results[place].params
+    values = params.values() if isinstance(params, Mapping) else params
+    names = [name for name, _ in params_columns(params, own)]
+    return dict(zip(names, values, strict=True)) | own
+
+
+def has_value(found: Any, wanted: Any) -> bool:
+    """Whether a column has this value; an alias has its name and its value.
+
+    Raises:
+        ParamError: `wanted` is a class or function that no parameter could be.
+    """
+    if isinstance(wanted, Alias):
+        wanted = wanted.value
+    if callable(wanted):
+        wanted = reference(wanted)  # as results have it
+    if isinstance(found, Alias):
+        return bool(wanted in (found.name, found.value))
+    return bool(found == wanted)
+
+
+def is_in(params: Params, domain: Container[Params]) -> bool:
+    """Whether a domain has this point; parameters that a `Domain` does not have are left open."""
+    names = getattr(domain, "names", None)
+    if names is not None and isinstance(params, Mapping):
+        params = {name: value for name, value in params.items() if name in names}
+    return params in domain
 
 
 def only(results: SweepResult, places: Sequence[int]) -> SweepResult:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
-from sweeper.records import Event, Finished, Interrupted, Message, Started, Tick, Work
+from sweeper.records import Event, Finished, Interrupted, Job, Message, Started, Tick, Work
 from sweeper.run.backends import Backend
 from sweeper.run.devices import LOOK_AGAIN, DeviceWatch
 from sweeper.run.scheduler import Scheduler
@@ -40,6 +40,12 @@ class Source(Protocol):
     def release(self) -> Iterable[Work]:
         """The work released since the last call."""
 
+    def spare(self, idle_cores: int) -> Work | None:
+        """A trial that nobody has asked for, to be run now on idle cores; None: there is none."""
+
+    def is_spare(self, job: Job) -> bool:
+        """Whether nobody has asked for what this job does, so far."""
+
 
 def dispatch(
     source: Source,
@@ -56,7 +62,9 @@ def dispatch(
     says which may be dealt out, and raises BackendError where none has room for too long.  Work
     that follows from outcomes is released only after the caller has taken their batch.  Ends when
     the source has finished, when nothing runs and nothing can start (the caller can tell the two
-    apart), when nothing runs and the source has stopped, or at once after an `Interrupted`.
+    apart), when nothing runs and the source has stopped, or at once after an `Interrupted`.  Spare
+    jobs count as nothing here: they run only while nothing waits, are ended when something does,
+    and may still run when this ends.
     """
     batch: list[Event] = []
     while True:
@@ -69,7 +77,10 @@ def dispatch(
         if not stopped:
             scheduler.add(source.release())
         batch += _start(source, scheduler, backend, interrupts, clock(), ticks, devices)
-        idle = not scheduler.running
+        batch += _see_to_spares(
+            source, scheduler, backend, interrupts, clock(), ticks, stopped=stopped
+        )
+        idle = _is_idle(source, scheduler, stopped=stopped)
         blocked = devices is not None and devices.waiting
         over = source.finished or stopped or not (source.waiting_outside or blocked)
         if idle and not batch and over:
@@ -115,7 +126,45 @@ def _start(
     if starts:
         backend.start(starts)
     scheduler.begun(ticks())  # after its worker was started, whose time does not count as the job's
-    return [Started(now, start.job, start.slot) for start in starts]
+    return [Started(now, start.job, start.slot, start.others) for start in starts]
+
+
+def _see_to_spares(
+    source: Source,
+    scheduler: Scheduler,
+    backend: Backend,
+    interrupts: Interrupts,
+    now: float,
+    ticks: Callable[[], float],
+    *,
+    stopped: bool,
+) -> list[Event]:
+    """Give idle slots spare jobs; if something that was asked for waits, end those that run.
+
+    Call it only when the source knows of all that has ended: it may release more at once.
+    """
+    events: list[Event] = []
+    if stopped:
+        return events
+    if scheduler.queued:
+        for slot in scheduler.withdraw(source.is_spare):
+            backend.stop(slot)
+        return events
+    while scheduler.may_start and not scheduler.queued:
+        work = source.spare(scheduler.idle_cores)
+        if work is None:
+            break
+        scheduler.add([work])
+        events += _start(source, scheduler, backend, interrupts, now, ticks, None)
+    return events
+
+
+def _is_idle(source: Source, scheduler: Scheduler, *, stopped: bool) -> bool:
+    """Whether nothing runs but spare jobs, and nothing waits for their slots."""
+    if not scheduler.running:
+        return True
+    waits = scheduler.queued and not stopped
+    return not waits and all(map(source.is_spare, scheduler.running.values()))
 
 
 def _wait(

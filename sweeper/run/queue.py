@@ -207,6 +207,7 @@ class Queue:
         only: int | None = None,
         idle: Collection[str] = (),
         busy: Collection[str] = (),
+        most: int = 1,
     ) -> Job | None:
         """The job to start now in free slots; None if nothing may start, or nothing fits.
 
@@ -218,6 +219,7 @@ class Queue:
             only: a job that takes so many slots, whatever else waits; None: any.
             idle: the roots that the workers hold which may take it.
             busy: the roots that other workers hold.
+            most: maximum number of trials of a job, where it is not the work's or the queue's.
         """
         found = self._choose(free_slots, only)
         if found is None:
@@ -229,7 +231,8 @@ class Queue:
             point = self._roots.choose(taken, idle, busy, top) or point
         lane = point.tuning if shelf.kind == "tuning" else point.trials
         share = math.ceil(lane.queued / max(1, free_slots // taken))
-        together = lane.rests[0].work.together or self._per_job
+        default = max(most, self._per_job) if shelf is self._trials else self._per_job
+        together = lane.rests[0].work.together or default
         work, numbers = lane.cut(min(share, together))
         self._overtake(shelf, taken)
         if shelf.kind == "tuning" and not point.ahead:

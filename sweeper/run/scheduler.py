@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -39,7 +39,11 @@ SHORT_SECONDS = 0.005
 """Seconds; a replica that takes less is short."""
 
 STREAK = 8
-"""After this many short replicas in a row, the next are expected to be short."""
+"""After this many replicas, short on average, the next are expected to be short."""
+
+MEMORY = 16
+"""The average is over about so many replicas: where a machine is busy with other work, one of a few
+is held up for many times as long as it takes, and a few short ones make up for that."""
 
 HANDED_SECONDS = 0.01
 HANDED_REPLICAS = 256
@@ -57,15 +61,17 @@ class _Worker:
     open: set[int] = field(default_factory=set)
     """The numbers of the first job that have no outcome yet."""
     replicas: int = 0
-    """Replicas of all the jobs, when they were handed over."""
-    streak: int = 0
-    """How many replicas in a row were short."""
+    """Replicas of all the jobs that have no outcome yet."""
+    seen: int = 0
+    """How many replicas have ended in it since one failed."""
     seconds: float = 0.0
-    """The longest of these, in seconds."""
+    """What they take on average, the last ones weighted most."""
     due: float = math.inf
     """When the first job exceeds its time."""
     stopped: Job | None = None
     """The job that exceeded its time, for which the worker is being ended."""
+    withdrawn: bool = False
+    """Whether the worker is being ended since others are to run in its place."""
 
     def take(self, job: Job) -> None:
         if not self.jobs:
@@ -77,23 +83,26 @@ class _Worker:
     def drop(self) -> Job:
         """Remove the first job, which is over."""
         job = self.jobs.popleft()
-        self.replicas -= len(job.numbers)
+        self.replicas -= len(self.open)
         self.open = set(self.jobs[0].numbers) if self.jobs else set()
         return job
 
     def see(self, outcome: Outcome) -> None:
-        """Note how long a replica took."""
+        """Note that a replica of the first job has ended, and how long it took."""
+        self.open.remove(outcome.number)
+        self.replicas -= 1
+        if outcome.failure is not None:
+            self.seen, self.seconds = 0, 0.0
+            return
+        self.seen += 1
         seconds = outcome.ended - outcome.started
-        if outcome.failure is not None or seconds >= SHORT_SECONDS:
-            self.streak, self.seconds = 0, 0.0
-        else:
-            self.streak += 1
-            self.seconds = max(self.seconds, seconds)
+        self.seconds += (seconds - self.seconds) / min(self.seen, MEMORY)
 
     @property
     def room(self) -> int:
         """How many more replicas it may be handed ahead."""
-        if self.streak < STREAK or (self.jobs[-1].expected or 0.0) >= SHORT_SECONDS:
+        expected = max(self.seconds, self.jobs[-1].expected or 0.0)
+        if self.seen < STREAK or expected >= SHORT_SECONDS:
             return 0
         most = min(HANDED_REPLICAS, HANDED_SECONDS / max(self.seconds, 1e-9))
         return int(most) - self.replicas
@@ -126,6 +135,7 @@ class Scheduler:
         devices: DevicePool | None = None,
     ) -> None:
         self._queue = Queue(slots, width, per_job)
+        self._width = width
         self._timeout = timeout
         self._due = SortedSet()
         """When the first job of each busy slot exceeds its time, with the slot."""
@@ -154,6 +164,16 @@ class Scheduler:
         return len(self._idle)
 
     @property
+    def idle_cores(self) -> int:
+        """The cores of these slots."""
+        return len(self._idle) * self._width
+
+    @property
+    def may_start(self) -> bool:
+        """Whether a job could start now, if one waited."""
+        return bool(self._idle) and (self._devices is None or self._devices.may_take)
+
+    @property
     def queued(self) -> int:
         """The number of replicas that wait for a slot."""
         return len(self._queue) + sum(len(job.numbers) for job in self._returned)
@@ -166,7 +186,7 @@ class Scheduler:
     def starts(self) -> list[Start]:
         """Jobs to hand to workers now, idle slots first; the slots count as busy from now on."""
         started: list[Start] = []
-        while self._idle and (self._devices is None or self._devices.may_take):
+        while self.may_start:
             job = self._next(len(self._idle))
             if job is None:
                 break
@@ -209,13 +229,24 @@ class Scheduler:
             worker.due, worker.stopped = math.inf, worker.jobs[0]
         return slots
 
+    def withdraw(self, unwanted: Callable[[Job], bool]) -> list[int]:
+        """The slots whose job is unwanted: end their workers.  Each is returned once."""
+        slots = [
+            slot
+            for slot, job in self._running.items()
+            if not self._workers[slot].withdrawn and unwanted(job)
+        ]
+        for slot in slots:
+            self._workers[slot].withdrawn = True
+        return slots
+
     def _next(
-        self, free_slots: int, only: int | None = None, slot: int | None = None
+        self, free_slots: int, only: int | None = None, slot: int | None = None, most: int = 1
     ) -> Job | None:
         """The next job that fits; `only` one that takes so many slots, for the worker of `slot`."""
         if not self._returned:
             idle, busy = self._roots(self._idle if slot is None else (slot,))
-            return self._queue.pop(free_slots, only, idle, busy)
+            return self._queue.pop(free_slots, only, idle, busy, most)
         taken = self._queue.taken_by(self._returned[0])
         if taken > free_slots or only not in (None, taken):
             return None  # its slots have just become free, so it soon fits
@@ -252,11 +283,13 @@ class Scheduler:
         started: list[Start] = []
         # At the end of a sweep each worker gets its share.
         share = self.queued // len(self._workers)
-        # Handing over several jobs at once costs no more than one.
+        # Handing over several trials at once, in one job if they can be, costs no more than one.
         if min(worker.room, share) < worker.replicas:
             return started
-        while min(worker.room, share) > 0:
-            job = self._next(len(self._workers), taken, slot)
+        while (room := min(worker.room, share)) > 0:
+            # A time limit holds for a job as a whole, so it needs jobs of one trial.
+            most = room if self._timeout is None else 1
+            job = self._next(len(self._workers), taken, slot, most)
             if job is None:
                 break
             worker.take(job)
@@ -276,7 +309,7 @@ class Scheduler:
                 case Result(slot, outcome) if self._is_open(slot, outcome):
                     worker = self._workers[slot]
                     worker.see(outcome)
-                    worker.open.remove(outcome.number)
+                    self._hasty.add(slot)
                     failure = outcome.failure
                     if failure is not None and failure.kind in RETRYABLE:
                         events.append(Lost(now, worker.jobs[0], (outcome.number,), failure))
@@ -300,6 +333,8 @@ class Scheduler:
 
     def _cause(self, worker: _Worker, cause: Failure) -> Failure:
         """Why the worker's first job has ended with it."""
+        if worker.withdrawn:
+            return replace(cause, kind="stopped", message="ended to make room for other trials")
         if worker.stopped is None:
             return cause
         if worker.stopped is not worker.jobs[0]:  # that job had ended meanwhile

@@ -28,6 +28,17 @@ def check_count(name: str, value: Any, most: int | None = MOST_TRIALS) -> int:
     return int(value)
 
 
+def check_budget(budget: Any) -> int | None:
+    """`budget` as a whole number from 1, or None.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if budget is not None and check_count("budget", budget) == 0:
+        raise UsageError("budget=0: it must be a whole number, 1 or more")
+    return None if budget is None else int(budget)
+
+
 def check_number(name: str, value: Any, *, whole: bool = False) -> float:
     """`value` as a finite number, or with `whole` as a whole one.
 

@@ -28,59 +28,78 @@ from sweeper.signature import encode, normalise
 FOLDER = "grids"
 """Programs are named by their path below a folder of this name."""
 
-Launch: TypeAlias = tuple[dict[str, Any], int | None]
-"""A point by name, and its number of trials; None: as many as is usual in this sweep."""
+Launch: TypeAlias = tuple[dict[str, Any], int | None, int | None]
+"""A point by name, its trials (None: as many as is usual in this sweep), and their budget."""
 
 
 class Launcher:
     """Takes the points of a grid, one by one: `launcher(width=32, trials=5)`."""
 
     def __init__(
-        self, into: list[Launch], params: Mapping[str, Any] | None = None, trials: int | None = None
+        self,
+        into: list[Launch],
+        params: Mapping[str, Any] | None = None,
+        trials: int | None = None,
+        budget: int | None = None,
     ) -> None:
-        """A launcher that adds to `into`; its points have these params and trials."""
+        """A launcher that adds to `into`; its points have these params, trials and budget."""
         self._into = into
         self._params = dict(params or {})
         self._trials = trials
+        self._budget = budget
 
-    def __call__(self, /, *args: Any, trials: int | None = None, **params: Any) -> None:
+    def __call__(
+        self, /, *args: Any, trials: int | None = None, budget: int | None = None, **params: Any
+    ) -> None:
         """Add a point: what is bound, then these arguments; of the same name the last one counts.
 
         Args:
             args: Dicts of parameters, or lists of such, all for this one point.  A parameter that
-                is called `trials` can be given only here.
+                is called `trials` or `budget` can be given only here.
             trials: How many trials; None: as bound, else as is usual in this sweep.
+            budget: How far they go, in learning-rate cycles of a problem or iterations of a
+                program; None: as bound, else the whole length of a trial.
             params: Parameters by name.
 
         Raises:
             UsageError: an argument breaks its rule.
             ParamError: a value that cannot be stored.
         """
-        point = self.bind(*args, trials=trials, **params)
-        self._into.append((point._params, point._trials))  # noqa: SLF001 - of its own class
+        point = self.bind(*args, trials=trials, budget=budget, **params)
+        launch = (point._params, point._trials, point._budget)  # noqa: SLF001 - of its own class
+        self._into.append(launch)
 
-    def bind(self, /, *args: Any, trials: int | None = None, **params: Any) -> Launcher:
+    def bind(
+        self, /, *args: Any, trials: int | None = None, budget: int | None = None, **params: Any
+    ) -> Launcher:
         """A launcher whose points have these parameters, too; this one stays as it is.
 
         Args:
             args: See `__call__`.
             trials: See `__call__`.
+            budget: See `__call__`.
             params: See `__call__`.
 
         Raises:
             UsageError: an argument breaks its rule.
             ParamError: a value that cannot be stored.
         """
-        return Launcher(self._into, self._params, self._trials).bind_(
-            *args, trials=trials, **params
+        return Launcher(self._into, self._params, self._trials, self._budget).bind_(
+            *args, trials=trials, budget=budget, **params
         )
 
-    def bind_(self, /, *args: Any, trials: int | None = None, **params: Any) -> Launcher:
+    def bind_(
+        self, /, *args: Any, trials: int | None = None, budget: int | None = None, **params: Any
+    ) -> Launcher:
         """As `bind`, but changes this launcher, and returns it."""
         given = {**_merged(args), **params}
         self._params |= {name: normalise(value, name) for name, value in given.items()}
         if trials is not None:
             self._trials = check_count("trials", trials)
+        if budget is not None:
+            self._budget = check_count("budget", budget)
+            if self._budget < 1:
+                raise UsageError(f"budget={budget!r}: it must be 1 or more")
         return self
 
 
@@ -103,7 +122,7 @@ def _merged(args: Any) -> dict[str, Any]:
 class Explorer:
     """A grid: the function that it decorates is given a `Launcher`, and adds the points.
 
-    The same point twice is one, with the larger number of trials.
+    The same point twice with the same budget is one, with the larger number of trials.
 
     Args:
         function: Takes the launcher.  It is called each time the grid is swept.
@@ -146,17 +165,17 @@ class Explorer:
             raise
         except Exception as error:
             raise SelectorError(f"grid {self.name}: {type(error).__name__}: {error}") from error
-        found: dict[str, Ask] = {}
-        for params, own in launched:
+        found: dict[tuple[str, int | None], Ask] = {}
+        for params, own, budget in launched:
             count = trials if own is None else own
             if count is None:
                 raise UsageError(
                     f"grid {self.name}: {params!r} has no number of trials: "
                     "launcher(…, trials=5), or trials= of sweep()"
                 )
-            key = encode(params)
+            key = (encode(params), budget)
             if key not in found or found[key].trials < count:
-                found[key] = Ask(params, count)
+                found[key] = Ask(params, count, budget)
         return list(found.values())
 
 

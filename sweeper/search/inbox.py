@@ -14,7 +14,7 @@ from typing import Any
 from sweeper.errors import FolderError, UsageError
 from sweeper.files import add_numbered, numbered
 from sweeper.records import ADDED, Params
-from sweeper.search.checks import check_count, check_params
+from sweeper.search.checks import check_budget, check_count, check_params
 from sweeper.search.selector import Ask
 from sweeper.signature import decode, encode, normalise
 
@@ -41,9 +41,7 @@ def add(folder: Path, ask: Ask) -> None:
     """
     params = check_params("params", ask.params)
     trials = check_count("trials", ask.trials)
-    budget = None if ask.budget is None else check_count("budget", ask.budget)
-    if budget == 0:
-        raise UsageError("budget=0: it must be a whole number, 1 or more")
+    budget = check_budget(ask.budget)
     if not isinstance(ask.group, str) or not ask.group.isprintable():
         raise UsageError(f"group={ask.group!r}: it must be a text of printable characters")
     if ask.parent is not None:

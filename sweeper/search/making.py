@@ -14,7 +14,9 @@ from sweeper.search.selectors import find_selector
 from sweeper.search.values import read_option
 
 
-def as_selector(given: object, trials: int | None, seed: int) -> ParamSelector:
+def as_selector(
+    given: object, trials: int | None, seed: int, budget: int | None = None
+) -> ParamSelector:
     """The selector that `sweep` was given, or one for the points that it was given.
 
     Args:
@@ -22,10 +24,11 @@ def as_selector(given: object, trials: int | None, seed: int) -> ParamSelector:
             `Explorer`, or the path of the file that has one.
         trials: Number of trials per point, which a selector decides itself; None: not given.
         seed: Random seed, which decides the order of a mixture of domains.
+        budget: How far each trial goes; None: its whole length, or as a selector decides.
 
     Raises:
         UsageError: `given` is none of these, or the domain is infinite; `trials` is missing, or is
-            given with a selector.
+            given with a selector; so is `budget`.
     """
     if isinstance(given, ParamSelector):
         if trials is not None:
@@ -33,8 +36,10 @@ def as_selector(given: object, trials: int | None, seed: int) -> ParamSelector:
                 f"trials={trials!r}: {type(given).__name__} decides how many trials each point "
                 "gets; trials= goes with a Domain or a list of points"
             )
+        _check_no_budget(budget, f"{type(given).__name__} decides how far trials go")
         return given
     if isinstance(given, Explorer | str | Path):
+        _check_no_budget(budget, f"a grid that is a program says it, launcher(budget={budget!r})")
         from sweeper.search.selectors.explored import ExploredGrid
 
         return ExploredGrid(given, trials)
@@ -51,14 +56,21 @@ def as_selector(given: object, trials: int | None, seed: int) -> ParamSelector:
     if isinstance(given, Domain):
         from sweeper.search.selectors.grid import Grid
 
-        return Grid(given, trials=trials, seed=seed)
+        return Grid(given, trials=trials, seed=seed, budget=budget)
     if isinstance(given, UpdatedDomain):
         from sweeper.search.selectors.domain_updates import DomainUpdates
 
-        return DomainUpdates(given, trials, seed=seed)
+        return DomainUpdates(given, trials, seed=seed, budget=budget)
     from sweeper.search.selectors.fixed import FixedSweep
 
-    return FixedSweep.with_fixed_trials(given, trials)
+    return FixedSweep.with_fixed_trials(given, trials, budget=budget)
+
+
+def _check_no_budget(budget: int | None, why: str) -> None:
+    if budget is not None:
+        raise SettingsError(
+            f"budget={budget!r}: {why}; budget= goes with a Domain or a list of points"
+        )
 
 
 def takes(name: str, argument: str) -> bool:

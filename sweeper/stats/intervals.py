@@ -88,11 +88,15 @@ def mean_interval(
     mean = float(finite.mean())
     if n == 1:
         return Interval(1, mean, math.nan, math.nan, bounds)
+    std = float(finite.std(ddof=1))
+    return Interval(n, mean, std, half_width_of(std, n, confidence), bounds)
+
+
+def half_width_of(std: float, n: int, confidence: float = 0.95) -> float:
+    """Half of the width of the interval by Student's t, for `n` ≥ 2 values that vary by `std`."""
     from scipy.special import stdtrit
 
-    std = float(finite.std(ddof=1))
-    quantile = float(stdtrit(n - 1, (1 + confidence) / 2))
-    return Interval(n, mean, std, quantile * std / math.sqrt(n), bounds)
+    return float(stdtrit(n - 1, (1 + confidence) / 2)) * std / math.sqrt(n)
 
 
 @dataclass(frozen=True, slots=True)

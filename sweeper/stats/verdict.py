@@ -276,10 +276,15 @@ def _caveats(
 ) -> Iterator[str]:
     tuned = any(mean.tunings > 1 for mean in means)
     compared = set(map(id, points))
-    few = sum(not one.flag and len(one.trials) > 0 and id(one) not in compared for one in samples)
-    if few:
+    few = [one for one in samples if not one.flag and len(one.trials) and id(one) not in compared]
+    numberless = [one for one in few if len(one.trials) > 1 and np.isfinite(one.trials).sum() < 2]
+    if numberless:
+        many = plural(len(numberless), "point")
+        yield f"{many} with fewer than two trials that gave a number cannot be compared"
+    if len(few) > len(numberless):
         lack = "trials of a single tuning" if tuned else "a single trial"
-        yield f"{plural(few, 'point')} with {lack} cannot be compared: two or more would tell"
+        many = plural(len(few) - len(numberless), "point")
+        yield f"{many} with {lack} cannot be compared: two or more would tell"
     lost = sum(int((~np.isfinite(one.trials)).sum()) for one in points)
     if lost:
         yield f"{plural(lost, 'trial')} {WITHOUT_NUMBER[is_tuned]} left out"

@@ -26,6 +26,8 @@ class AskedTrials:
     numbers: list[range] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
     """How many of these trials had been asked for after each ask."""
+    spares: range = range(0)
+    """Trials that nobody asked for, and that count among these (see `sweeper.store.spare`)."""
 
     @property
     def stage(self) -> str:
@@ -37,8 +39,13 @@ class AskedTrials:
         """How many they are."""
         return sum(map(len, self.numbers))
 
+    @property
+    def end(self) -> int:
+        """The number after the last of them."""
+        return self.numbers[-1].stop
+
     def __contains__(self, number: int) -> bool:
-        return any(number in some for some in self.numbers)
+        return any(number in some for some in (*self.numbers, self.spares))
 
     def add(self, begin: int, trials: int) -> None:
         """Add trials from number `begin` on."""
@@ -49,9 +56,12 @@ class AskedTrials:
         self.ends.append(trials + (self.ends[-1] if self.ends else 0))
 
     def asks_of(self, numbers: Iterable[int]) -> list[int]:
-        """The ask, from 0, with which each of these trials was asked for."""
+        """The ask, from 0, with which each of these was asked for; of spare trials, the last."""
         found = []
         for number in numbers:
+            if number in self.spares:
+                found.append(len(self.ends) - 1)
+                continue
             before = 0
             for some in self.numbers:
                 if number in some:

@@ -11,6 +11,7 @@ import numpy as np
 
 from sweeper.files import unpack_arrays
 from sweeper.records import ARTIFACTS, ARTIFACTS_SHA256, RAISED, Outcome, budget_of
+from sweeper.results.artifacts import Artifacts
 from sweeper.signature import decode
 from sweeper.stats.comparison import plural
 from sweeper.store.database import Store
@@ -35,11 +36,11 @@ class StoredTrials:
         """See `TrialRecords`."""
         return {one.number: history_of(one) for one in self._outcomes("failure IS NULL", ())}
 
-    def artifacts(self) -> Mapping[int, tuple[Path, str]]:
+    def artifacts(self) -> Mapping[int, Artifacts]:
         """See `TrialRecords`."""
         paths = Paths(self.database.parent)
         return {
-            one.number: (
+            one.number: Artifacts(
                 paths.trial(self.point_id, one.number, self.stage) / ARTIFACTS,
                 str(one.info[ARTIFACTS_SHA256]),
             )

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from sweeper.files import add_texts
 from sweeper.records import (
     REFUSED,
+    SPARE,
     USAGE,
     Asked,
     Decision,
@@ -25,6 +26,7 @@ from sweeper.records import (
     Planned,
     Point,
     Refused,
+    Spared,
     Started,
     Told,
 )
@@ -56,7 +58,7 @@ def rows_of(database: Database, selector: str, records: Iterable[Event | Decisio
             case Finished(outcome=outcome) | GaveUp(outcome):
                 rows.outcomes.append(_outcome_row(ids[outcome.point], outcome))
                 rows.events.extend(_usage_rows(ids[outcome.point], outcome))
-            case Started() | Lost() | Interrupted():
+            case Started() | Lost() | Interrupted() | Spared():
                 rows.events.append(_event_row_of(ids, record))
             case Told(point=signature, what=what):
                 rows.log.append(_log_row(selector, what, ids[signature], _told_text(record)))
@@ -98,16 +100,22 @@ def _usage_rows(point_id: int, outcome: Outcome) -> list[tuple[Any, ...]]:
     return [(outcome.ended, USAGE, point_id, outcome.stage, used)]
 
 
-def _event_row_of(ids: Mapping[str, int], event: Started | Lost | Interrupted) -> tuple[Any, ...]:
+def _event_row_of(
+    ids: Mapping[str, int], event: Started | Lost | Interrupted | Spared
+) -> tuple[Any, ...]:
     match event:
-        case Started(time, job, slot):
+        case Started(when, job, slot, others):
             value = {"numbers": job.numbers, "slot": slot, "job": job.id}
-            return _event_row(time, "started", ids[job.point], job.stage, value)
-        case Lost(time, job, numbers, cause):
+            if others:
+                value["others"] = others
+            return _event_row(when, "started", ids[job.point], job.stage, value)
+        case Lost(when, job, numbers, cause):
             lost = {"numbers": numbers, "cause": asdict(cause), "job": job.id}
-            return _event_row(time, "lost", ids[job.point], job.stage, lost)
-        case Interrupted(time, signal):
-            return _event_row(time, "interrupted", None, None, {"signal": signal})
+            return _event_row(when, "lost", ids[job.point], job.stage, lost)
+        case Interrupted(when, signal):
+            return _event_row(when, "interrupted", None, None, {"signal": signal})
+        case Spared(signature, stage, number):
+            return _event_row(time.time(), SPARE, ids[signature], stage, {"number": number})
 
 
 def _event_row(

@@ -15,6 +15,7 @@ from sweeper.records import (
     CLASSIC,
     COMPILED,
     EAGER,
+    FINAL,
     REFUSED,
     Metric,
     Outcome,
@@ -40,6 +41,7 @@ from sweeper.store.details import StoredTrials, note_of_raised
 from sweeper.store.flags import flags
 from sweeper.store.paths import Paths
 from sweeper.store.rows import is_apart, read_metrics, read_names
+from sweeper.store.spare import add_spares
 from sweeper.store.tuned import TrialSettings
 from sweeper.store.usage import read_usage, usage_of
 from sweeper.summary import show_params
@@ -93,6 +95,7 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
     tunings: list[IntArray] = []
     failures: list[FailureReport] = []
     asked = asked_trials(store)
+    add_spares(store, asked)
     unasked = unasked_trials(store, asked)
     if everything:
         asked += unasked
@@ -124,6 +127,8 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
         *filter(None, [store.meta.get("stopped", "")]),
         *store.notes(),
         *_apart(store, steps),
+        *_spare(asked),
+        *_chosen(asked, store.meta.get("compare_by", [])),
         *([] if everything else _unasked(unasked, asked)),
         *(_unmeasured(points, metrics) + note_of_raised(store) if of_program else []),
         *_modes([steps[place] for place in dict.fromkeys(a.id for a in asked) if place in steps]),
@@ -229,7 +234,7 @@ def _declared(
 
 
 _SHOWN = 5
-"""Maximum number of points kept apart that are named."""
+"""Maximum number of points that a note names."""
 
 
 def _apart(store: Store, steps: Mapping[int, Step]) -> list[str]:
@@ -247,6 +252,34 @@ def _apart(store: Store, steps: Mapping[int, Step]) -> list[str]:
     is_kept = _are(len(found))
     how = "`sweeper show FOLDER --code` shows what changed"
     return [f"{points} trained by earlier code and {is_kept} kept apart: {shown} ({how})"]
+
+
+def _spare(asked: Sequence[AskedTrials]) -> list[str]:
+    """How many spare trials count, as a note."""
+    found = [(len(one.spares), one) for one in asked if one.spares]
+    if not found:
+        return []
+    counts = [
+        f"{plural(count, 'spare trial')} of {show_params(decode(one.encoded))}"
+        for count, one in found[:_SHOWN]
+    ]
+    more = sum(count for count, _ in found[_SHOWN:])
+    shown = "; ".join([*counts, *([f"{more} of other points"] if more else [])])
+    return [f"{shown}: nobody asked for these; how many there are depends on time and cores"]
+
+
+def _chosen(asked: Sequence[AskedTrials], compare_by: Sequence[str]) -> list[str]:
+    """With which other parameters the points are compared that count as one, as notes."""
+    found: dict[str, list[str]] = {}
+    for one in asked:
+        params = decode(one.encoded)
+        if one.group == FINAL and compare_by and isinstance(params, Mapping):
+            own = {name: value for name, value in params.items() if name in compare_by}
+            others = {name: value for name, value in params.items() if name not in compare_by}
+            found.setdefault(show_params(own), []).append(show_params(others))
+    shown = list(found.items())[:_SHOWN]
+    more = [f"and of {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+    return [f"chosen for {name}: {' | '.join(others)}" for name, others in shown] + more
 
 
 def _unasked(trials: Sequence[AskedTrials], asked: Sequence[AskedTrials]) -> list[str]:

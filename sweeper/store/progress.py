@@ -17,9 +17,24 @@ from sweeper.records import Best, FolderProgress
 from sweeper.results import SweepResult
 from sweeper.store.asked import asked_trials
 from sweeper.store.database import Store
+from sweeper.store.identity import OF_EACH_POINT
 from sweeper.store.rows import read_params
 from sweeper.store.status import Ended, count_phases, read_ended
 from sweeper.summary import show_job
+
+
+def _slots_per_trial(store: Store) -> float:
+    """The mean number of slots that a job has taken; 1 where all points have the same width."""
+    settings = store.meta.get("identity", {}).get("settings", {})
+    if settings.get("cores_per_trial") != OF_EACH_POINT:
+        return 1.0
+    query = (
+        "SELECT avg(1 + coalesce(json_array_length(value, '$.others'), 0)) FROM events "
+        "WHERE kind = 'started'"
+    )
+    (found,) = store.connection.execute(query).fetchone()
+    return float(found or 1.0)
+
 
 Running = tuple[tuple[int, str, float], ...]
 """As `Progress.running`."""
@@ -54,7 +69,7 @@ def read_progress(
         slots=run.slots,
         best=_best(results),
         seconds_left=seconds_left(
-            trials_left=trials - ended.trials.total(),
+            slots_left=(trials - ended.trials.total()) * _slots_per_trial(store),
             trials_ended=len(ended.trial_ends),
             trial_seconds=ended.trial_seconds,
             untuned=phases["waiting"] + phases["tuning"],
@@ -97,6 +112,8 @@ def _read_running(store: Store, run: _Run) -> Running:
     read backwards, until each slot has shown a job that ended.
     """
     found: dict[int, tuple[str, float]] = {}
+    beside: dict[int, tuple[str, float]] = {}
+    """The further slots of these jobs."""
     idle: set[int] = set()
     for slot, job in _jobs_backwards(store, run):
         if slot in idle:
@@ -107,7 +124,9 @@ def _read_running(store: Store, run: _Run) -> Running:
                 break
         else:
             found[slot] = (job.shown(store), job.since)
-    return tuple((slot, *found[slot]) for slot in sorted(found))
+            beside |= dict.fromkeys(job.others, (f"with worker {slot}", job.since))
+    busy = beside | found
+    return tuple((slot, *busy[slot]) for slot in sorted(busy))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +138,8 @@ class _Job:
     numbers: tuple[int, ...]
     """Without those that were lost."""
     since: float
+    others: tuple[int, ...] = ()
+    """Further slots that it takes."""
 
     def is_over(self, store: Store) -> bool:
         """Whether all its replicas have outcomes."""
@@ -148,7 +169,8 @@ def _jobs_backwards(store: Store, run: _Run) -> Iterator[tuple[int, _Job]]:
             lost[told["job"]].update(told["numbers"])
         else:
             numbers = tuple(n for n in told["numbers"] if n not in lost[told["job"]])
-            yield int(told["slot"]), _Job(point, stage, numbers, float(time))
+            others = tuple(map(int, told.get("others", ())))
+            yield int(told["slot"]), _Job(point, stage, numbers, float(time), others)
 
 
 def _pace(ended: Ended, began: float, until: float | None) -> float | None:

@@ -60,7 +60,7 @@ CREATE TABLE events (
     seq INTEGER PRIMARY KEY,
     time REAL NOT NULL,
     kind TEXT NOT NULL,             -- opened, started, lost, interrupted, code_changed,
-                                    -- failures_forgotten, refused, usage, environment
+                                    -- failures_forgotten, refused, usage, environment, spare
     point INTEGER REFERENCES points,
     stage TEXT,
     value TEXT NOT NULL             -- JSON

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from sweeper.locking import read_lock
 from sweeper.records import CHECK, Outcome, Status, Step, is_trial
-from sweeper.results import SweepResult
 from sweeper.store.asked import AskedTrials, asked_trials
 from sweeper.store.checkpoints import checkpoint_files
 from sweeper.store.database import Store
@@ -19,8 +18,8 @@ PHASES = ("waiting", "tuning", "training", "done", "failed")
 """The phases of a point, in the order of display."""
 
 
-def read_status(store: Store, paths: Paths, results: SweepResult) -> Status:
-    """How far the folder at `paths` has come; `results` were read from `store`.
+def read_status(store: Store, paths: Paths) -> Status:
+    """How far the folder at `paths` has come, whose database is `store`.
 
     Raises:
         FolderError: the folder holds what no sweep writes.
@@ -33,7 +32,7 @@ def read_status(store: Store, paths: Paths, results: SweepResult) -> Status:
         identity=store.meta.get("identity", {}),
         phases=count_phases(asked, store.last_steps(), ended),
         trials_done=ended.trials.total(),
-        trials_failed=sum(failure.number is not None for failure in results.failures),
+        trials_failed=ended.failed,
         trials_asked=sum(point.trials for point in asked),
         driver=None if holder is None else str(holder),
         began=min((began for began, _ in ended.times), default=None),

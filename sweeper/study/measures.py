@@ -50,6 +50,13 @@ class Measures:
         found = [self._sign * values[self._place] for values in trials]
         return [-math.inf if math.isnan(one) else one for one in found]
 
+    def judged_values(self, trials: Sequence[tuple[float, ...]]) -> list[float]:
+        """The values of the metric that points are judged by; of the first, where there is none.
+
+        NaN for a trial that did not measure it.
+        """
+        return [each[self._place] if each else math.nan for each in trials]
+
     def value(self, merit: float) -> float:
         """The value of the metric that a merit stands for."""
         return self._sign * merit

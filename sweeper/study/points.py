@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from sweeper.records import (
     CHECK,
+    FINAL,
     TRIAL,
     Decision,
     Failure,
@@ -71,6 +72,12 @@ class Series:
     """The group of each such run."""
     origin: Origin | None = None
     """Set once they are asked for; None: they begin from nothing."""
+    spares: set[int] = field(default_factory=set)
+    """Trials released as spare ones that have not ended (see `sweeper.study.spare`)."""
+    row: int = 0
+    """Trials below this number are asked for, run as spare ones, or have ended."""
+    spread: tuple[int, float] = (-1, math.nan)
+    """How much trials vary, as last computed, and how many had ended then."""
 
     @property
     def budget(self) -> int | None:
@@ -96,7 +103,19 @@ class Series:
         """Trials asked for since the last call that have to run."""
         new = range(self.released, self.asked)
         self.released = self.asked
-        return tuple([n for n in new if n not in self.trials])
+        return tuple([n for n in new if n not in self.trials and n not in self.spares])
+
+    def next_spare(self) -> int:
+        """The first trial that is not asked for, does not run and has not ended."""
+        self.row = max(self.row, self.asked)
+        while self.row in self.trials or self.row in self.spares:
+            self.row += 1
+        return self.row
+
+    def end_spare(self, number: int) -> None:
+        """Note that a trial does not run as a spare one any more, whether it has ended or not."""
+        self.spares.discard(number)
+        self.row = min(self.row, number)
 
     def complete_until(self) -> int:
         """The first asked trial that was not told and has not ended; `asked` if all have."""
@@ -278,6 +297,8 @@ class Points:
         self._ids = dict(recorded.ids)
         self._states: dict[str, PointState] = {}
         self._changed: dict[str, PointState] = {}
+        self.judged_group = ""
+        """The group whose trials are compared in the end: `"final"`, or else the newest."""
 
     def __getitem__(self, signature: str) -> PointState:
         return self._states[signature]
@@ -285,6 +306,9 @@ class Points:
     def get(self, signature: str) -> PointState | None:
         """A point that was asked for, or None."""
         return self._states.get(signature)
+
+    def __iter__(self) -> Iterator[PointState]:
+        return iter(self._states.values())
 
     @property
     def changed(self) -> list[PointState]:
@@ -311,10 +335,12 @@ class Points:
             state, planned = self._add(point)
         series = state.series_of(stage)
         series.origin = origin
+        if ask.group not in series.groups and self.judged_group != FINAL:
+            self.judged_group = ask.group
         begin = series.ask(trials, ask.group)
         state.asked += trials
         if state.phase != "failed":
-            self._tracker.ask(trials)
+            self._tracker.ask(point, trials)
             known = series.trials
             ended = [known[n] for n in range(begin, series.asked) if n in known]
             self.complete(state, series, ended)
@@ -379,7 +405,7 @@ class Points:
         step = state.step
         if step.error is not None and state.phase != "failed":
             self._enter(state, "failed")
-            self._tracker.ask(state.completed - state.asked)
+            self._tracker.ask(state.point, state.completed - state.asked)
         elif step.is_tuned:
             self._enter(state, "done" if state.completed >= state.asked else "training")
 

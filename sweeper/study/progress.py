@@ -17,6 +17,7 @@ from sweeper.records import (
     Params,
     Point,
     Progress,
+    Started,
     budget_of,
     generation_of,
     is_trial,
@@ -29,11 +30,14 @@ from sweeper.summary import show_job
 class Tracker:
     """Counts points by phase and trials, and estimates the time that is left."""
 
-    def __init__(self, slots: int, measures: Measures) -> None:
+    def __init__(self, slots: int, measures: Measures, slot_width: int = 1) -> None:
         self._slots = slots
+        self._slot_width = slot_width
         self._measures = measures
         self._phases = dict.fromkeys(("waiting", "tuning", "training", "done", "failed"), 0)
         self._trials_asked = self._trials_done = self._trials_failed = 0
+        self._slots_left = 0
+        """The slots that all trials which have not ended take, added up."""
         self._running = Running()
         self._ranking = Ranking()
         self._trial_seconds = 0.0
@@ -44,7 +48,12 @@ class Tracker:
     @property
     def unfinished(self) -> int:
         """Number of points that are neither done nor failed."""
-        return self._phases["waiting"] + self._phases["tuning"] + self._phases["training"]
+        return self.untuned + self._phases["training"]
+
+    @property
+    def untuned(self) -> int:
+        """Number of points whose tuning has not ended."""
+        return self._phases["waiting"] + self._phases["tuning"]
 
     @property
     def trials_done(self) -> int:
@@ -56,9 +65,9 @@ class Tracker:
         """Number of points that are done or failed."""
         return self._phases["done"] + self._phases["failed"]
 
-    def start(self, time: float, job: Job, slot: int, params: Params) -> None:
-        """Note that a job of the point with these `params` has started in `slot`."""
-        self._running.start(time, job, slot, params)
+    def start(self, started: Started, point: Point) -> None:
+        """Note that a job of the point has started."""
+        self._running.start(started, point.params)
 
     def end(self, outcome: Outcome) -> None:
         """Note that a replica has ended."""
@@ -86,9 +95,14 @@ class Tracker:
         self._phases[before] -= 1
         self._phases[after] += 1
 
-    def ask(self, trials: int) -> None:
-        """Add to the number of trials to train; negative: subtract."""
+    def ask(self, point: Point, trials: int) -> None:
+        """Add to the number of trials of `point` to train; negative: subtract."""
         self._trials_asked += trials
+        self._slots_left += trials * self._taken_by(point)
+
+    def _taken_by(self, point: Point) -> int:
+        """How many slots each of its trials takes."""
+        return min(self._slots, -(-point.width // self._slot_width))
 
     def complete(
         self, point: Point, stage: str, ended: Sequence[tuple[float, ...] | Failure]
@@ -96,6 +110,7 @@ class Tracker:
         """Note that asked trials of `point` of this stage have ended."""
         measured = [values for values in ended if not isinstance(values, Failure)]
         self._trials_done += len(ended)
+        self._slots_left -= len(ended) * self._taken_by(point)
         self._trials_failed += len(ended) - len(measured)
         merits = self._measures.merits(measured)
         if merits:
@@ -122,10 +137,10 @@ class Tracker:
 
     def _seconds_left(self) -> float | None:
         return seconds_left(
-            trials_left=self._trials_asked - self._trials_done,
+            slots_left=self._slots_left,
             trials_ended=self._trials_ended,
             trial_seconds=self._trial_seconds,
-            untuned=self._phases["waiting"] + self._phases["tuning"],
+            untuned=self.untuned,
             tuned=self._phases["training"] + self._phases["done"] + self._phases["failed"],
             tuning_seconds=self._tuning_seconds,
             slots=self._slots,
@@ -136,14 +151,15 @@ class Running:
     """The job that each busy slot runs."""
 
     def __init__(self) -> None:
-        self._jobs: dict[int, tuple[Job, Params, float]] = {}
-        """By slot: the job, the parameters of its point, and when it started."""
+        self._jobs: dict[int, tuple[Started, Params]] = {}
+        """By slot: the job that has started, and the parameters of its point."""
         self._slot_of: dict[tuple[str, str, int], int] = {}
         """By point, stage and number."""
 
-    def start(self, time: float, job: Job, slot: int, params: Params) -> None:
-        """Note that a job has started in `slot`."""
-        self._jobs[slot] = (job, params, time)
+    def start(self, started: Started, params: Params) -> None:
+        """Note that a job has started."""
+        job, slot = started.job, started.slot
+        self._jobs[slot] = (started, params)
         self._slot_of |= {(job.point, job.stage, n): slot for n in job.numbers}
 
     def end(self, point: str, stage: str, numbers: Sequence[int]) -> None:
@@ -152,7 +168,7 @@ class Running:
             slot = self._slot_of.pop((point, stage, number), None)
             if slot is None or slot not in self._jobs:
                 continue
-            job = self._jobs[slot][0]
+            job = self._jobs[slot][0].job
             if (job.point, job.stage) == (point, stage) and number == job.numbers[-1]:
                 del self._jobs[slot]
 
@@ -162,10 +178,12 @@ class Running:
 
     def shown(self) -> tuple[tuple[int, str, float], ...]:
         """For each busy slot, in order: its number, what it does, and since when."""
-        return tuple(
-            (slot, show_job(params, job.stage, job.numbers), since)
-            for slot, (job, params, since) in sorted(self._jobs.items())
-        )
+        found = []
+        for slot, (started, params) in self._jobs.items():
+            job, since = started.job, started.time
+            found.append((slot, show_job(params, job.stage, job.numbers), since))
+            found += [(other, f"with worker {slot}", since) for other in started.others]
+        return tuple(sorted(found))
 
 
 class Ranking:

@@ -29,6 +29,7 @@ from sweeper.records import (
     Point,
     Progress,
     Recorded,
+    Spared,
     Started,
     Work,
     budget_of,
@@ -41,6 +42,7 @@ from sweeper.study.measures import Measures
 from sweeper.study.points import Points, PointState, Series
 from sweeper.study.progress import Tracker
 from sweeper.study.session import Caller, Session
+from sweeper.study.spare import widest
 from sweeper.study.stop_when import StopRule
 from sweeper.workload import Planner
 
@@ -60,6 +62,8 @@ class Study:
         metrics: Those known before the first trial ends; a program may measure others.
         stop_when: When it has enough; None: when all is done.
         began: When this run began, in seconds since the epoch.
+        spare_trials: Whether idle slots run further trials once all that was asked is running.
+        slot_width: The cores of a slot.
     """
 
     def __init__(
@@ -76,6 +80,8 @@ class Study:
         metrics: Sequence[Metric] = CLASSIC,
         stop_when: StopWhen | None = None,
         began: float = 0.0,
+        spare_trials: bool = False,
+        slot_width: int = 1,
     ) -> None:
         recorded = recorded or Recorded()
         limits = limits or Limits()
@@ -83,8 +89,8 @@ class Study:
         self._most_cores = most_cores
         self._pack = pack
         self._log = recorded.log
-        measures = Measures(metrics)
-        self._tracker = Tracker(slots, measures)
+        measures = self._measures = Measures(metrics)
+        self._tracker = Tracker(slots, measures, slot_width)
         self._retries = Retries(limits, recorded.tries)
         self._stopping = Stopping(limits)
         self._stop_rule = StopRule(stop_when or StopWhen(), began, measures)
@@ -101,6 +107,9 @@ class Study:
         self._session = Session(self._caller, self._points)
         self._again: list[Work] = []
         """Lost replicas that are tried again."""
+        self._spare_trials = spare_trials
+        self._spared: list[Decision] = []
+        """Spare trials released since the last events."""
 
     # -- the rounds of the loop -------------------------------------------------------------------
 
@@ -128,6 +137,30 @@ class Study:
             works += [self._work_of(state, *released) for released in state.release()]
         return works
 
+    def spare(self, idle_cores: int) -> Work | None:
+        """One more spare trial, for slots that are idle while nothing waits; None: there is none.
+
+        There are none before the selector has said that it has no more trials, and all points are
+        tuned: so none delays what is asked.
+        """
+        over = self.finished or self._session.has_more or self._tracker.untuned
+        if not self._spare_trials or over:
+            return None
+        found = widest(self._points, self._points.judged_group, idle_cores, self._measures)
+        if found is None:
+            return None
+        state, series = found
+        number = series.next_spare()
+        series.spares.add(number)
+        self._spared.append(Spared(state.point.signature, series.stage, number))
+        return self._work_of(state, series.stage, (number,))
+
+    def is_spare(self, job: Job) -> bool:
+        """Whether nobody has asked for what this job does, so far."""
+        if not is_trial(job.stage):
+            return False
+        return job.numbers[0] >= self._points[job.point].series_of(job.stage).asked
+
     def tell(self, events: Iterable[Event]) -> list[Decision]:
         """Take in durable events; returns the decisions that follow.
 
@@ -136,12 +169,12 @@ class Study:
             ProblemError: the check of the sweep's first point failed.
             SelectorError: the selector raised.
         """
-        decisions: list[Decision] = []
+        decisions, self._spared = self._spared, []
         for event in events:
             match event:
-                case Started(time, job, slot):
+                case Started(_, job) as started:
                     state = self._points[job.point]
-                    self._tracker.start(time, job, slot, state.point.params)
+                    self._tracker.start(started, state.point)
                     self._points.start(state)
                 case Finished(outcome=outcome):
                     self._tracker.end(outcome)
@@ -223,8 +256,10 @@ class Study:
 
     def _end_trial(self, state: PointState, trial: Outcome) -> None:
         series = state.series_of(trial.stage)
-        if trial.number < series.asked:
-            self._points.complete(state, series, [series.trials[trial.number]])
+        series.end_spare(trial.number)
+        if trial.number >= series.asked:  # a spare one: nothing depends on it
+            return
+        self._points.complete(state, series, [series.trials[trial.number]])
         if trial.failure is not None:
             what = f"{trial.stage} {trial.number}"
             self._stopping.count_failure(what, trial.failure.message, state.point.params)
@@ -245,7 +280,9 @@ class Study:
             if job.stage != CHECK:
                 decisions.append(GaveUp(outcome))
             self._take(outcome, decisions)
-        if again:
+        if self.is_spare(job):  # it may be released again, as any other
+            self._points[job.point].series_of(job.stage).end_spare(numbers[0])
+        elif again:
             self._again.append(self._work_again(job, again))
 
     # -- releasing --------------------------------------------------------------------------------

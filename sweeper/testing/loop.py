@@ -32,6 +32,8 @@ def sweep(
     clock: Callable[[], float],
     batches: int | None = None,
     stop_when: StopWhen | None = None,
+    *,
+    spare_trials: bool = False,
 ) -> None:
     """Run a sweep as `sweeper.sweep` does once its folder is open.
 
@@ -44,6 +46,7 @@ def sweep(
         clock: Seconds, both for recorded times and for durations.
         batches: Stop abruptly after this many batches of events; None: run to the end.
         stop_when: When it has enough.
+        spare_trials: Whether idle slots run further trials.
 
     Raises:
         SelectorError: the selector raised, or broke its protocol.
@@ -60,6 +63,7 @@ def sweep(
         recorded=recorded,
         stop_when=stop_when,
         began=clock(),
+        spare_trials=spare_trials,
     )
     begun = study.begin()
     store.begin(begun, name, keep_log=selector.adaptive, compare_by=selector.compare_by)

@@ -6,9 +6,10 @@ from collections import deque
 
 from sweeper.errors import UsageError
 from sweeper.records import TRIAL, Params
-from sweeper.search.checks import check_count
+from sweeper.search.checks import check_budget, check_count
 from sweeper.search.domain import Domain, UpdatedDomain
 from sweeper.search.domain.sampling import random_places, take
+from sweeper.search.listed import with_budget
 from sweeper.search.selector import Answer, Ask, ParamSelector, TrialResults
 from sweeper.signature import params_key
 
@@ -25,6 +26,8 @@ class DomainUpdates(ParamSelector):
         updated: What `Domain.update_domain` gives.
         trials: Number of trials per point, 1 or more.
         seed: Random seed of what is drawn from domains, and of the order of mixtures.
+        budget: How far each trial goes, in iterations of a program or learning-rate cycles of a
+            problem; None: its whole length.
 
     Raises:
         UsageError: an argument breaks its rule.
@@ -33,7 +36,9 @@ class DomainUpdates(ParamSelector):
     name = "updates"
     adaptive = True
 
-    def __init__(self, updated: UpdatedDomain, trials: int, *, seed: int = 0) -> None:
+    def __init__(
+        self, updated: UpdatedDomain, trials: int, *, seed: int = 0, budget: int | None = None
+    ) -> None:
         if not isinstance(updated, UpdatedDomain):
             raise UsageError(
                 f"{updated!r} is a {type(updated).__name__}: give domain.update_domain(function, "
@@ -43,6 +48,7 @@ class DomainUpdates(ParamSelector):
             raise UsageError("trials=0: domains are updated by results, so it must be 1 or more")
         self._updated = updated
         self._trials = trials
+        self._budget = check_budget(budget)
         self._seed = check_count("seed", seed, most=None)
         self._asked: set[str] = set()
         self._complete = 0
@@ -148,6 +154,6 @@ class DomainUpdates(ParamSelector):
         # All at once, so that the log has the whole batch.
         self.look_ahead = max(type(self).look_ahead, len(self._batch))
 
-    def _note(self, point: Params) -> tuple[Params, int]:
+    def _note(self, point: Params) -> Answer:
         self._asked.add(params_key(point))
-        return point, self._trials
+        return with_budget(point, self._trials, self._budget)

@@ -27,6 +27,8 @@ class FixedSweep(Listed):
               their rows): its points are repeated, each with as many trials as it has results.
               Only points and counts are used: every point is tuned again.  So the best ten of a
               quick sweep can be repeated with better settings.
+        budget: How far each trial goes, in iterations of a program or learning-rate cycles of a
+            problem; None: its whole length.
 
     Raises:
         UsageError: an item has neither form, or its trials are not a whole number, 0 or more.
@@ -35,13 +37,16 @@ class FixedSweep(Listed):
     name = "fixed"
 
     @accepts_earlier(gnt_results="results")
-    def __init__(self, results: Iterable[Any]) -> None:
-        super().__init__(_read(f"results[{place}]", item) for place, item in enumerate(results))
+    def __init__(self, results: Iterable[Any], *, budget: int | None = None) -> None:
+        asks = (_read(f"results[{place}]", item) for place, item in enumerate(results))
+        super().__init__(asks, budget)
 
     @classmethod
     @accepts_earlier(pts="points")
-    def with_fixed_trials(cls, points: Iterable[Params], trials: int) -> FixedSweep:
-        """These points, each with the same number of trials.
+    def with_fixed_trials(
+        cls, points: Iterable[Params], trials: int, *, budget: int | None = None
+    ) -> FixedSweep:
+        """These points, each with the same number of trials, all of one budget.
 
         Raises:
             UsageError: a point is neither a tuple nor a mapping, `points` is not a list of points,
@@ -50,10 +55,11 @@ class FixedSweep(Listed):
         check_count("trials", trials)
         if not isinstance(points, Iterable):
             raise UsageError(f"points={points!r} is not a list of points")
-        return cls(
+        asks = (
             (check_params(f"points[{place}]", params), trials)
             for place, params in enumerate(points)
         )
+        return cls(asks, budget=budget)
 
     @classmethod
     def with_random_trials(

@@ -34,6 +34,8 @@ class Grid(Listed):
             together.
         shuffle: Put the points in a random order.
         seed: Random seed of that order, and of the order of a mixture of domains.
+        budget: How far each trial goes, in iterations of a program or learning-rate cycles of a
+            problem; None: its whole length.
 
     Raises:
         UsageError: the domain is infinite; an axis is not an iterable of values, has none, or has a
@@ -53,6 +55,7 @@ class Grid(Listed):
         repeat_each: int | None = None,
         shuffle: bool = False,
         seed: int = 0,
+        budget: int | None = None,
     ) -> None: ...
 
     @overload
@@ -62,16 +65,18 @@ class Grid(Listed):
         check_count("trials", trials)
         if domain is None:
             points: list[Params] = list(Domain(axes))
-            repeat_each = None
+            repeat_each = budget = None
         else:
-            points, repeat_each = _points_in_order(domain, **_read_options(axes))
+            options = _read_options(axes)
+            budget = options.pop("budget")
+            points, repeat_each = _points_in_order(domain, **options)
         if repeat_each is not None:
             self.adaptive = True
             self.look_ahead = max(Listed.look_ahead, repeat_each)
-        super().__init__(_asks(points, trials, repeat_each))
+        super().__init__(_asks(points, trials, repeat_each), budget)
 
 
-_OPTIONS = {"repeat_each": None, "shuffle": False, "seed": 0}
+_OPTIONS = {"repeat_each": None, "shuffle": False, "seed": 0, "budget": None}
 
 
 def _read_options(given: dict[str, Any]) -> dict[str, Any]:

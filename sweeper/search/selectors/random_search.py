@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sweeper.renamed import OF_RESEARCH, refuses_earlier
 from sweeper.search.checks import check_count
 from sweeper.search.domain import Domain, check_domain
 from sweeper.search.listed import Listed
@@ -18,6 +19,8 @@ class RandomSearch(Listed):
         points: Number of points.
         trials: Number of trials per point.
         seed: Random seed.
+        budget: How far each trial goes, in iterations of a program or learning-rate cycles of a
+            problem; None: its whole length.
 
     Raises:
         UsageError: the domain has not as many points, its constraints refuse nearly all, or a
@@ -26,7 +29,10 @@ class RandomSearch(Listed):
 
     name = "random_search"
 
-    def __init__(self, domain: Domain, points: int, trials: int, *, seed: int = 0) -> None:
+    @refuses_earlier(n_reps=OF_RESEARCH["n_reps"], n_configs="give points=")
+    def __init__(
+        self, domain: Domain, points: int, trials: int, *, seed: int = 0, budget: int | None = None
+    ) -> None:
         check_count("trials", trials)
         drawn = check_domain(domain).sample(points, seed)
-        super().__init__((point, trials) for point in drawn)
+        super().__init__(((point, trials) for point in drawn), budget)
