@@ -35,7 +35,7 @@ types: $(STAMP)  ## check types (mypy --strict)
 simulate: $(STAMP)  ## simulate 10,000 sweeps under faults (minutes); SEEDS=N for another number
 	$(BIN)/python -m tests.simulate --seeds $(SEEDS)
 
-soak: $(STAMP)  ## an hour of real sweeps under kills, and a check of memory; MINUTES=N, SEED=N
+soak: $(STAMP)  ## an hour of real sweeps of every kind under kills, and a check of memory; MINUTES=N, SEED=N
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) --seed $(SEED)
 
 bench: $(STAMP) $(PEERS) $(IGNITE)  ## run the benchmarks and rewrite benchmarks/RESULTS.md (hours; ONLY="overhead scale")

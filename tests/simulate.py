@@ -9,6 +9,9 @@ out of memory, messages that come twice or late, a driver that is killed between
 interrupted, a write that fails.  A driver that has ended is followed by another, as if the same
 command were given again, until one comes to the end.  What must hold is checked on the way and at
 the end, where the folder must say the same as that of a sweep to which nothing happened.
+
+Points are those of a problem, which are tuned first, or of a program, which are not.  Trials may
+have budgets, and may save (`tests.simulated_trials`): then a fault costs them a segment at most.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from pathlib import Path
 
 from sweeper.drive import drive
 from sweeper.errors import DiskError, StoppedError
+from sweeper.program.workload import ProgramPlan
 from sweeper.records import (
     CHECK,
     NOT_ITS_FAULT,
@@ -47,18 +51,24 @@ from sweeper.records import (
     Point,
     Result,
     Start,
+    is_trial,
+    trial_stage,
 )
 from sweeper.run.scheduler import MEMORY, SHORT_SECONDS, STREAK, Scheduler
-from sweeper.search import ParamSelector
+from sweeper.search import Ask, ParamSelector
+from sweeper.search.selector import Answer
 from sweeper.settings import Limits
 from sweeper.show.progress import make_view
 from sweeper.signature import decode, find_importable
 from sweeper.store.asked import asked_trials
+from sweeper.store.checkpoints import PART, checkpoint_files, remove_checkpoints
 from sweeper.store.database import Store
 from sweeper.store.load import read_results
 from sweeper.store.paths import Paths
 from sweeper.study import Study
 from sweeper.testing.toy import ToyPlan, draw, metrics_of, perf_arrays, point_of
+from sweeper.workload import Planner
+from tests.simulated_trials import Books, Course, Violation, must
 from tests.toys import Gambler, Listed, Script, asked_results_in, untunable
 
 CRASH = Failure("crash", "the worker was ended by signal 9 (SIGKILL)", "its log")
@@ -71,6 +81,20 @@ ASKS = [((0,), 3), ((1,), 4), ((2,), 0), ((3,), 2), ((0,), 2), ((4,), 1), ((2,),
 MANY_ASKS = [((0,), 30), ((1,), 15), ((4,), 1)]
 """Trials enough for workers to be handed jobs ahead."""
 
+BUDGET_ASKS = [
+    Ask((0,), 3, 2),
+    Ask((1,), 4, 3),
+    Ask((0,), 4, 6),
+    Ask((3,), 2),
+    Ask((1,), 2, 9),
+    Ask((4,), 1, 6),
+    Ask((2,), 0),
+    Ask((0,), 1, 2),
+    Ask((4,), 1, 2),
+    Ask((0,), 3, 9),
+    Ask((1,), 1),
+]
+
 MOST_LIVES = 40
 
 Replica = tuple[str, str, int]
@@ -79,6 +103,11 @@ Replica = tuple[str, str, int]
 
 def replicas_of(job: Job) -> set[Replica]:
     return {(job.point, job.stage, number) for number in job.numbers}
+
+
+@functools.cache
+def params_in(text: str) -> tuple[int]:
+    return decode(text, find_importable)
 
 
 def average(seconds: list[float]) -> float:
@@ -93,15 +122,6 @@ class Killed(BaseException):
     """The driver is dead."""
 
 
-class Violation(AssertionError):
-    """A promise was broken."""
-
-
-def must(holds: object, message: str) -> None:
-    if not holds:
-        raise Violation(message)
-
-
 # -- what happens, by the seed --------------------------------------------------------------------
 
 
@@ -110,7 +130,7 @@ class Scenario:
     """What is asked for, what always fails, and how much goes wrong by chance."""
 
     adaptive: str
-    asks: tuple[tuple[tuple[int], int], ...]
+    asks: tuple[Answer, ...]
     slots: int
     widths: int
     """Points have 1 to so many cores."""
@@ -126,6 +146,10 @@ class Scenario:
     """The probability of a message that comes twice, late, or for nobody."""
     lives: tuple[str, ...]
     """How the first drivers end, if they do not come to the end before."""
+    program: bool
+    """Whether nothing is tuned."""
+    segment: int
+    """Iterations after which trials save; 0: they do not."""
     spare: bool
     """Whether idle slots run spare trials."""
 
@@ -134,9 +158,11 @@ class Scenario:
         short = rng.random() < 0.25
         adaptive = "Listed" if short else rng.choice(("Gambler", "Listed", "Script"))
         hangs = rng.random() < 0.3
+        budgets = not short and rng.random() < 0.4
+        segment = rng.choice((0, 1, 4)) if budgets or rng.random() < 0.2 else 0
         return cls(
             adaptive,
-            tuple(MANY_ASKS if short else ASKS),
+            tuple(MANY_ASKS if short else BUDGET_ASKS if budgets else ASKS),
             slots=rng.choice((1, 2, 3, 8)),
             widths=rng.choice((1, 1, 3)),
             per_job=1 if short else rng.choice((1, 1, 3)),
@@ -152,27 +178,37 @@ class Scenario:
                 rng.choice(("killed", "killed", "killed", "write fails", "interrupted"))
                 for _ in range(rng.choice((0, 1, 1, 2, 3)))
             ),
+            program=rng.random() < 0.4,
+            segment=segment,
             # While one hangs, there would be thousands of short ones.
-            spare=rng.random() < 0.4 and not (short and hangs),
+            spare=rng.random() < 0.4 and not (short and hangs) and not (budgets or segment),
         )
 
     @property
     def undisturbed(self) -> Scenario:
         """The same with nothing that happens by chance."""
+        # What fails says how often it was tried; nothing else depends on that.
+        tries = self.limits.max_tries if self.fails else 1
         return dataclasses.replace(
             self,
             slots=1,
             per_job=1,
+            limits=Limits(tries, trial_timeout=self.limits.trial_timeout),
             seconds=(1.0,),
             deaths=0.0,
             strangers=0.0,
             lives=(),
+            segment=min(self.segment, 1),  # how often trials save is part of no result
             spare=False,
         )
 
+    def planner(self) -> Planner:
+        return ProgramPlan() if self.program else ToyPlan()
+
     def selector(self) -> Gambler | Listed:
         if self.adaptive == "Gambler":
-            return Gambler(8)
+            budgets = self.asks == tuple(BUDGET_ASKS)
+            return Gambler(8, budgets=(2, 4, 7, None) if budgets else (None,))
         return {"Listed": Listed, "Script": Script}[self.adaptive](self.asks)
 
     def point(self, params: tuple[int]) -> Point:
@@ -183,12 +219,13 @@ class Scenario:
         """What always comes of this replica."""
         if stage == CHECK:
             return "ends"
-        if self.hangs and (params, stage, number) in {((1,), TRIAL, 1), ((2,), "lr_range", 1)}:
+        kind = TRIAL if is_trial(stage) else stage
+        if self.hangs and (params, kind, number) in {((1,), TRIAL, 1), ((2,), "lr_range", 1)}:
             return "hangs"
         if self.fails:
             if untunable(params, stage, number):
                 return "raises"
-            if stage == TRIAL:
+            if kind == TRIAL:
                 chance = draw(params, stage, number, "fate")
                 fates = (("raises", 0.1), ("kills", 0.17), ("no memory", 0.24))
                 return next((fate for fate, below in fates if chance < below), "ends")
@@ -206,6 +243,7 @@ class World:
         self.gone = 0
         """How often it was nobody's fault."""
         self.trace: list[str] = []
+        self.books = Books()
 
     def chance(self, job: Job, number: int) -> Failure | None:
         """What goes wrong with a replica that would end well; never so often as to end it."""
@@ -282,10 +320,16 @@ class Workers:
     """The backend: workers in made-up time."""
 
     def __init__(
-        self, world: World, life: Life, durable: Durable, study: Study, scheduler: Scheduler
+        self,
+        world: World,
+        life: Life,
+        durable: Durable,
+        study: Study,
+        scheduler: Scheduler,
+        checkpoints: Path,
     ) -> None:
         self.world, self.life, self.durable = world, life, durable
-        self.study, self.scheduler = study, scheduler
+        self.study, self.scheduler, self.checkpoints = study, scheduler, checkpoints
         self.now = 1e9
         self.messages: list[tuple[float, int, int, Died | Result, bool]] = []
         """By time; with the number of the worker that sends it, and whether it means nothing."""
@@ -296,6 +340,8 @@ class Workers:
         """What each has been handed and has not ended, job by job."""
         self.owned: list[tuple[int, ...]] = [() for _ in self.worker]
         """The slots that each one's jobs own, from when it was last handed some."""
+        self.courses: list[deque[Course | None]] = [deque() for _ in self.worker]
+        """Of each replica that it has been handed and that has not ended, if it saves."""
         self.free_at = [0.0] * len(self.worker)
         self.took: list[list[float]] = [[] for _ in self.worker]
         """The seconds of each one's replicas since one failed."""
@@ -342,10 +388,11 @@ class Workers:
         """Put what comes of the job among the messages to come."""
         job, slot, world = start.job, start.slot, self.world
         now = max(self.now, self.free_at[slot])
-        params = decode(job.payload["params"], find_importable)
+        params = params_in(job.payload["params"])
         for number in job.numbers:
             seconds = world.rng.choice(world.scenario.seconds)
             fate = world.scenario.fate(params, job.stage, number)
+            self._add_course(slot, job, number, params, math.inf if fate == "hangs" else seconds)
             if fate == "hangs":
                 now = math.inf
                 break
@@ -360,12 +407,49 @@ class Workers:
             self._send(now, Result(slot, self._filled(outcome, params, failure)))
         self.free_at[slot] = now
 
+    def _add_course(
+        self, slot: int, job: Job, number: int, params: tuple[int], seconds: float
+    ) -> None:
+        """How a trial that saves goes; it begins at once if the worker does nothing else."""
+        course, segment = None, self.world.scenario.segment
+        if segment and is_trial(job.stage):
+            where = (self.checkpoints, self.world.books)
+            course = Course(job, number, params, segment, *where, seconds=seconds)
+        self.courses[slot].append(course)
+        if course is not None and len(self.courses[slot]) == 1:
+            course.begin(self.now)
+
+    def _end_course(self, slot: int, outcome: Outcome) -> Outcome:
+        """A replica has ended: with what it came to, if it saves; the next one begins."""
+        courses = self.courses[slot]
+        course = courses.popleft()
+        if course is not None:
+            if outcome.failure is None:
+                outcome = dataclasses.replace(outcome, metrics=course.end())
+            else:
+                course.fail()
+        if courses and courses[0] is not None:
+            courses[0].begin(self.now)
+        return outcome
+
+    def _lose_courses(self, slot: int) -> None:
+        """The worker is gone."""
+        if self.courses[slot] and (course := self.courses[slot][0]) is not None:
+            course.stop(self.now)
+        self.courses[slot].clear()
+
+    def die(self) -> None:
+        """All workers end, since their driver has."""
+        for slot in range(len(self.worker)):
+            self._lose_courses(slot)
+
     @staticmethod
     def _filled(outcome: Outcome, params: tuple[int], failure: Failure | None) -> Outcome:
         if failure is not None:
             return dataclasses.replace(outcome, failure=failure)
-        if outcome.stage == TRIAL:
-            return dataclasses.replace(outcome, metrics=metrics_of(params, outcome.number))
+        if is_trial(outcome.stage):
+            found = metrics_of(params, outcome.number, outcome.stage)
+            return dataclasses.replace(outcome, metrics=found)
         perf = draw(params, outcome.stage, outcome.number, "perf")
         return dataclasses.replace(outcome, arrays=perf_arrays(perf))
 
@@ -409,10 +493,12 @@ class Workers:
             self.worker[slot] += 1
             self.ending.discard(slot)
             self.open[slot].clear()
+            self._lose_courses(slot)
             self.free_at[slot] = self.now
             self.took[slot].clear()
             return [message]
-        outcome = message.outcome
+        outcome = self._end_course(slot, message.outcome)
+        message = Result(slot, outcome)
         job = self.open[slot][0]
         job.remove((outcome.point, outcome.stage, outcome.number))
         if not job:
@@ -433,6 +519,9 @@ class Workers:
 # -- what must hold -------------------------------------------------------------------------------
 
 
+OF_POINT = "point = (SELECT id FROM points WHERE signature = ?)"
+
+
 class Durable:
     """What another process sees in the folder: nothing but what was committed."""
 
@@ -442,25 +531,25 @@ class Durable:
     def close(self) -> None:
         self.connection.close()
 
-    def count(self, signature: str, stage: str, which: str) -> int:
-        query = (
-            "SELECT count(*) FROM outcomes JOIN points ON points.id = outcomes.point "
-            f"WHERE signature = ? AND stage = ? AND {which}"
-        )
-        return self.connection.execute(query, (signature, stage)).fetchone()[0]
+    def one(self, query: str, *values: str | int) -> int:
+        return self.connection.execute(query, values).fetchone()[0]
 
     def has(self, replica: Replica) -> bool:
-        signature, stage, number = replica
-        return self.count(signature, stage, f"number = {number}") > 0
+        where = f"WHERE {OF_POINT} AND stage = ? AND number = ?"
+        return self.one(f"SELECT count(*) FROM outcomes {where}", *replica) > 0
 
-    def lost(self, signature: str) -> int:
-        """How many trials of a point were lost at all."""
-        query = (
-            "SELECT count(DISTINCT json_extract(value, '$.numbers[0]')) FROM events "
-            "JOIN points ON points.id = events.point "
-            "WHERE signature = ? AND stage = 'trial' AND kind = 'lost'"
-        )
-        return self.connection.execute(query, (signature,)).fetchone()[0]
+    def ended(self, signature: str, stage: str) -> int:
+        """How many replicas of a point and stage have not failed."""
+        where = f"WHERE {OF_POINT} AND stage = ? AND failure IS NULL"
+        return self.one(f"SELECT count(*) FROM outcomes {where}", signature, stage)
+
+    def failed(self, signature: str) -> int:
+        """How many trials of a point have failed, or were lost at all."""
+        where = f"WHERE {OF_POINT} AND stage LIKE 'trial%'"
+        failed = f"SELECT count(*) FROM outcomes {where} AND failure NOT NULL"
+        lost = f"SELECT DISTINCT stage, json_extract(value, '$.numbers[0]') FROM events {where}"
+        lost = f"SELECT count(*) FROM ({lost} AND kind = 'lost')"
+        return self.one(failed, signature) + self.one(lost, signature)
 
 
 class Watched(ParamSelector):
@@ -469,8 +558,10 @@ class Watched(ParamSelector):
     def __init__(self, inner: Gambler | Listed, life: Life, durable: Durable) -> None:
         self.inner, self.life, self.durable = inner, life, durable
         self.adaptive, self.look_ahead = inner.adaptive, inner.look_ahead
-        self.ended: Counter[str] = Counter()
+        self.ended: Counter[tuple[str, str]] = Counter()
+        """By signature and stage: how many trials it was told of."""
         self.failed: Counter[str] = Counter()
+        """By signature: how many failures of trials."""
 
     def on_begin(self, tunings):
         self.inner.on_begin(tunings)
@@ -484,28 +575,25 @@ class Watched(ParamSelector):
 
     def on_hparams_found(self, params, *values):
         self.life.step()
-        probes = self.durable.count(point_of(params).signature, "batch_range", "TRUE")
+        probes = self.durable.ended(point_of(params).signature, "batch_range")
         must(probes == 2, f"{params} was told as tuned by {probes} durable probes of 2")
         self.inner.on_hparams_found(params, *values)
 
     def on_results(self, result):
         self.life.step()
         params = result.params
-        signature = point_of(params).signature
-        self.ended[signature] += len(result.numbers)
-        durable = self.durable.count(signature, TRIAL, "failure IS NULL")
-        told = self.ended[signature]
+        key = point_of(params).signature, trial_stage(result.budget)
+        self.ended[key] += len(result.numbers)
+        durable, told = self.durable.ended(*key), self.ended[key]
         must(told <= durable, f"{params}: {told} trials told, {durable} durable")
         self.inner.on_results(result)
 
     def on_failed(self, params, stage, error):
         self.life.step()
-        if stage == TRIAL:
+        if stage == TRIAL:  # with any budget
             signature = point_of(params).signature
             self.failed[signature] += 1
-            durable = self.durable.count(signature, TRIAL, "failure NOT NULL")
-            durable += self.durable.lost(signature)
-            told = self.failed[signature]
+            durable, told = self.durable.failed(signature), self.failed[signature]
             must(told <= durable, f"{params}: {told} failures told, {durable} durable")
         self.inner.on_failed(params, stage, error)
 
@@ -525,15 +613,18 @@ def check_end(store: Store, study: Study, scenario: Scenario) -> None:
     progress = study.progress()
     must(study.finished, "it ended before it was finished")
     must(progress.trials_done == progress.trials_asked, f"not every trial counted once: {progress}")
-    asked = {one.id: one.end for one in asked_trials(store)}
-    rows = store.connection.execute("SELECT point, number FROM outcomes WHERE stage = 'trial'")
-    numbers: dict[int, set[int]] = defaultdict(set)
-    for point_id, number in rows.fetchall():
-        numbers[point_id].add(number)
-        must(scenario.spare or number < asked[point_id], "a trial that nobody asked for")
+    asked = {(one.id, one.stage): one.end for one in asked_trials(store)}
+    rows = store.connection.execute(
+        "SELECT point, stage, number FROM outcomes WHERE stage LIKE 'trial%'"
+    )
+    numbers: dict[tuple[int, str], set[int]] = defaultdict(set)
+    for point_id, stage, number in rows.fetchall():
+        key = point_id, stage
+        numbers[key].add(number)
+        must(scenario.spare or number < asked[key], "a trial that nobody asked for")
     total = 0
-    for point_id, found in numbers.items():
-        own = {number for number in found if number < asked[point_id]}
+    for key, found in numbers.items():
+        own = {number for number in found if number < asked[key]}
         must(own == set(range(len(own))), "a trial is missing")
         total += len(own)
     must(total >= progress.trials_done, f"{total} durable trials, {progress.trials_done} counted")
@@ -549,6 +640,16 @@ def check_end(store: Store, study: Study, scenario: Scenario) -> None:
     )
     for *replica, tries in begun:
         must(tries <= scenario.limits.max_tries, f"{replica} was tried {tries} times")
+
+
+def check_checkpoints(paths: Paths) -> None:
+    """Of each trial the end of its largest budget is left, and nothing else."""
+    left = checkpoint_files(paths)
+    parts = [path.name for path in left if path.suffix == PART]
+    must(not parts, f"checkpoints of trials that have ended are left: {parts}")
+    of_trial = Counter((path.parent, path.name.partition("@")[0]) for path in left)
+    several = [key for key, count in of_trial.items() if count > 1]
+    must(not several, f"ends of smaller budgets are left: {several}")
 
 
 def check_spares(store: Store) -> None:
@@ -604,7 +705,7 @@ def run(
     try:
         store = (ActsFirst if bug else Store).open(path, connect)
         durable = Durable(path)
-        return drive_to_end(scenario, world, life, store, durable)
+        return drive_to_end(scenario, world, life, store, durable, Paths(folder))
     except Killed:
         return None, "was killed"
     except DiskError as error:
@@ -617,14 +718,14 @@ def run(
 
 
 def drive_to_end(
-    scenario: Scenario, world: World, life: Life, store: Store, durable: Durable
+    scenario: Scenario, world: World, life: Life, store: Store, durable: Durable, paths: Paths
 ) -> tuple[End | None, str]:
     """As `sweeper.engine` does it."""
     selector = Watched(scenario.selector(), life, durable)
     name, limits, slots = scenario.adaptive, scenario.limits, scenario.slots
     study = Study(
         selector,
-        ToyPlan(),
+        scenario.planner(),
         scenario.point,
         most_cores=4,
         slots=slots,
@@ -634,23 +735,30 @@ def drive_to_end(
     )
     store.begin(study.begin(), name, keep_log=selector.adaptive)
     scheduler = Scheduler(slots, per_job=scenario.per_job, timeout=limits.trial_timeout)
-    workers = Workers(world, life, durable, study, scheduler)
+    workers = Workers(world, life, durable, study, scheduler, paths.checkpoints)
+
+    def tidy(outcomes):
+        life.step()
+        remove_checkpoints(paths, outcomes)
+
+    loop = (study, scheduler, workers, life, store, make_view(progress=False))
     try:
-        view = make_view(progress=False)
-        interrupted = drive(
-            study, scheduler, workers, life, store, view, workers.clock, workers.ticks
-        )
+        interrupted = drive(*loop, workers.clock, workers.ticks, tidy)
     except StoppedError as error:
         return None, f"stopped: {error}"
     finally:
+        workers.die()
         store.append(())
+        tidy(store.outcomes(arrays=False))
     if interrupted:
         return None, "was interrupted"
     study.check_stalled()
     check_end(store, study, scenario)
+    check_checkpoints(paths)
     history = selector.inner.history if selector.adaptive else []
     log = store.log(name) if selector.adaptive else ()
-    check_spares(store)
+    if scenario.spare:
+        check_spares(store)
     return End(asked_results_in(store), history, log), "came to the end"
 
 
@@ -667,6 +775,7 @@ def simulate(seed: int, *, bug: bool = False) -> list[str]:
     try:
         with folder_in_memory() as folder:
             found = sweep(scenario, world, folder, bug=bug)
+        world.trace.append(f"{world.books.resumed} tries went on from what a trial had saved")
         expected = quiet_end(scenario.undisturbed)
         for name in ("results", "history", "log"):
             one, other = getattr(found, name), getattr(expected, name)
@@ -710,9 +819,19 @@ def simulate_many(
 ) -> dict[int, str]:
     """By seed what was found, on all cores."""
     workers = processes or len(os.sched_getaffinity(0))
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        found = pool.map(violation_of, seeds, itertools.repeat(bug), chunksize=25)
-        return {seed: what for seed, what in zip(seeds, found, strict=True) if what is not None}
+    # What is compared with the same quiet sweep goes to the same process.
+    grouped = sorted(seeds, key=lambda seed: repr(scenario_of(seed).undisturbed))
+    context = multiprocessing.get_context("forkserver")
+    if __name__ != "__main__":
+        context.set_forkserver_preload([__name__])  # imported once, for all calls
+    with ProcessPoolExecutor(workers, context) as pool:
+        found = pool.map(violation_of, grouped, itertools.repeat(bug), chunksize=25)
+        by_seed = dict(zip(grouped, found, strict=True))
+    return {seed: by_seed[seed] for seed in seeds if by_seed[seed] is not None}
+
+
+def scenario_of(seed: int) -> Scenario:
+    return Scenario.of(random.Random(seed))
 
 
 def main() -> int:

@@ -18,6 +18,7 @@ stay flat.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import filecmp
 import math
 import os
@@ -206,6 +207,9 @@ class Soak:
         must(not left, f"temporary files are left: {left[:5]}")
         shutil.rmtree(scratch)
         new = segments() - self.segments
+        if new:  # another program may be about to remove its own
+            time.sleep(5.0)
+            new &= segments()
         must(not new, f"shared memory is left: {new}")
 
     def long_sweep(self, kind: Kind, seconds: float) -> None:
@@ -329,10 +333,28 @@ def files_in(folder: Path) -> list[str]:
 
 
 def segments() -> set[str]:
-    """The names of shared memory that may be ours."""
+    """The names of shared memory that may be ours and that no process uses.
+
+    Other programs of the machine have theirs, by the same names.
+    """
     memory = Path("/dev/shm")
-    found = memory.iterdir() if memory.is_dir() else ()
-    return {path.name for path in found if SEGMENTS.match(path.name)}
+    found = [path for path in memory.glob("*") if SEGMENTS.match(path.name)]
+    used = mapped_inodes() if found else set()
+    left = set()
+    for path in found:
+        with contextlib.suppress(FileNotFoundError):
+            left |= {path.name} if path.stat().st_ino not in used else set()
+    return left
+
+
+def mapped_inodes() -> set[int]:
+    """Of the shared memory that some process has mapped: a semaphore is mapped by another name."""
+    found = set()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):  # it has ended
+            lines = (line.split() for line in maps.read_text().splitlines() if "/dev/shm/" in line)
+            found |= {int(line[4]) for line in lines}
+    return found
 
 
 def counted(number: int, what: str) -> str:

@@ -226,6 +226,18 @@ def test_what_a_killed_driver_left_is_removed_by_the_next(tmp_path):
     assert [path.name for path in paths.checkpoints.rglob("*.part")] == ["7.part"]
 
 
+def test_what_was_written_in_part_is_removed(tmp_path):
+    """A worker may be killed between making a temporary file and renaming it."""
+    selector = sweeper.Grid(trials=2, hidden=[2])
+    run(tmp_path, selector)
+    folder = Paths(tmp_path).checkpoints / POINT
+    folder.mkdir(parents=True)
+    for name in (".0@3.part.k2j4h1x9", "0@3.end"):
+        (folder / name).touch()
+    run(tmp_path, selector)
+    assert [path.name for path in folder.iterdir()] == ["0@3.end"]
+
+
 @pytest.mark.parametrize("every", [-1, math.nan, True, "60"])
 def test_seconds_that_are_none_are_refused(every, tmp_path):
     with pytest.raises(SettingsError, match=r"checkpoint_every=.*a number of seconds, 0 or more"):

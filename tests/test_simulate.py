@@ -66,3 +66,7 @@ def test_the_seeds_meet_every_kind_of_fault():
         "spare=True",
     ):
         assert what in text, what
+    for what in ("program=True", "segment=1", "segment=4", "budget=6"):
+        assert what in text, what
+    saved = [line for line in ends if "went on from what" in line]
+    assert any(not line.startswith("0 ") for line in saved), "no trial went on from a save"

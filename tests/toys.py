@@ -10,8 +10,8 @@ from collections import Counter
 
 import numpy as np
 
-from sweeper.records import TRIAL, TunedSettings
-from sweeper.search import ParamSelector
+from sweeper.records import TRIAL, TunedSettings, is_trial
+from sweeper.search import Ask, ParamSelector
 from sweeper.store.asked import asked_trials
 from sweeper.store.load import read_results
 from sweeper.testing.toy import draw, metrics_of
@@ -146,9 +146,9 @@ class Gambler(Recording):
     adaptive = True
     look_ahead = 3
 
-    def __init__(self, asks=14):
+    def __init__(self, asks=14, budgets=(None,)):
         super().__init__()
-        self.left = asks
+        self.left, self.budgets = asks, budgets
         self.open = Counter()
         self.dead = set()
         self.paused = False
@@ -164,6 +164,8 @@ class Gambler(Recording):
         params, trials = (rng.randrange(5), "x"), rng.choice((0, 1, 1, 2, 5))
         if params not in self.dead:
             self.open[params] += trials
+        if len(self.budgets) > 1:
+            return Ask(params, trials, rng.choice(self.budgets))
         return params, trials
 
     def has_more_trials(self):
@@ -178,7 +180,7 @@ class Gambler(Recording):
 
     def on_failed(self, params, stage, error):
         super().on_failed(params, stage, error)
-        if stage == TRIAL:
+        if is_trial(stage):
             self.open[params] -= 1
         else:
             self.open[params] = 0

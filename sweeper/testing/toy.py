@@ -89,6 +89,12 @@ def perf_arrays(perf: float) -> bytes:
 
 
 @functools.cache
+def perfs_arrays(perfs: tuple[float, ...]) -> bytes:
+    """The arrays behind a decision."""
+    return pack_arrays({"perf": perfs})
+
+
+@functools.cache
 def perf_in(arrays: bytes) -> float:
     """The performance in the arrays of a probe."""
     return float(unpack_arrays(arrays)["perf"])
@@ -143,7 +149,7 @@ class ToyPlan:
             found = TunedSettings(low, 10 * low, 16 + int(np.argmax(perfs)))
             length = {"steps": 20, "cycle_epochs": 1, "cycles": 2}
             then = Step(TRIAL, payload=length, found=found)
-        return Planned(point.signature, then, step.stage, choice, pack_arrays({"perf": perfs}))
+        return Planned(point.signature, then, step.stage, choice, perfs_arrays(tuple(perfs)))
 
     def steps_of(self, step: Step, budget: int | None = None) -> float:
         """Training steps of a replica."""
