@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sweeper.program.checkpoints import Checkpoints, Saved
+
 from sweeper.records import Job, budget_of, file_suffix
 from sweeper.testing.toy import draw, metrics_of
 
