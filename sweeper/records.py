@@ -197,6 +197,9 @@ class Metric:
     """The smallest and the largest possible value; None: no bounds."""
 
 
+SHARES = frozenset({"acc", "accuracy", "auc", "f1"})
+"""Words of the names of metrics that are from 0 to 1, or in per cent; larger values are better."""
+
 CLASSIC = (
     Metric("perf_train", bounds=(0.0, 1.0)),
     Metric("loss_train", "minimize", shown=False),

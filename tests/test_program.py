@@ -705,3 +705,17 @@ def test_wrong_command_lines_are_refused(tmp_path, arguments, said):
 def test_a_dry_run_of_a_program(tmp_path):
     given = ("run", "programs:named", "--grid", "x=1,2", "--trials", "3", "--folder", tmp_path)
     assert "6 trials would be run: how long" in command(*given, "--dry-run", "--backend", "inline")
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "ends"), [("val_acc", 1, True), ("val_acc", 100, False), ("gain", 1, False)]
+)
+def test_the_interval_of_an_accuracy_ends_at_1(tmp_path, name, scale, ends):
+    def objective(trial):
+        return {name: scale * (0.9 if trial.number == 0 else 1.0)}
+
+    metrics = {name: "maximize"}
+    options = {"backend": "inline", "progress": False, "metrics": metrics}
+    found = sweeper.sweep(objective, [{}], trials=4, folder=tmp_path, **options)
+    (interval,) = found.intervals(name)
+    assert (interval.high <= scale) == ends

@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 from sweeper.errors import UsageError
 from sweeper.program.command.command import pattern_fault
 from sweeper.program.metrics import VALUE
-from sweeper.records import DIRECTIONS
+from sweeper.records import DIRECTIONS, SHARES
 
 
 class WithCommand(TyperCommand):
@@ -43,7 +43,7 @@ class Metrics:
 _SHORT = {"max": "maximize", "min": "minimize"}
 
 _BETTER = {
-    **dict.fromkeys(("acc", "accuracy", "auc", "f1"), "maximize"),
+    **dict.fromkeys(SHARES, "maximize"),
     **dict.fromkeys(("loss", "error"), "minimize"),
 }
 """Which values are better, by a word of a metric's name."""

@@ -13,6 +13,7 @@ from sweeper.results.points import (
     is_classic,
     judged_by,
     params_columns,
+    with_bounds,
 )
 from sweeper.results.result import SweepResult
 
@@ -30,4 +31,5 @@ __all__ = [
     "is_classic",
     "judged_by",
     "params_columns",
+    "with_bounds",
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from sweeper.records import (
     CLASSIC,
     LABELS,
+    SHARES,
     Alias,
     Metric,
     Params,
@@ -56,6 +58,18 @@ def usage_columns(used: Usage | None) -> dict[str, Any]:
 def is_classic(metrics: Sequence[Metric]) -> bool:
     """Whether these are the metrics of a problem: the classic four come first."""
     return tuple(metrics[: len(CLASSIC)]) == CLASSIC
+
+
+def with_bounds(metric: Metric, samples: Sequence[FloatArray]) -> Metric:
+    """The metric with the bounds 0 and 1, if its name says that it is a share, as do its values.
+
+    So no interval of an accuracy goes beyond 1, whoever measured it.
+    """
+    if metric.bounds is not None or SHARES.isdisjoint(re.split(r"[\W_]+", metric.name.lower())):
+        return metric
+    values = np.concatenate([np.zeros(0), *samples])
+    within = np.all((values >= 0) & (values <= 1) | np.isnan(values))
+    return replace(metric, bounds=(0.0, 1.0)) if within else metric
 
 
 def judged_by(metrics: Sequence[Metric]) -> Metric | None:

@@ -31,6 +31,7 @@ from sweeper.results import (
     ProgramPoint,
     SweepResult,
     Tested,
+    with_bounds,
 )
 from sweeper.results.result import tuned_settings
 from sweeper.signature import decode, encode
@@ -172,7 +173,7 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
         records=[StoredTrials(store.path, one.id, one.stage) for one in asked],
         earlier=len(unasked) if everything else 0,
         usage=[[usage_of(trial, used) for trial in kept] for kept in kept_trials] if used else None,
-        metrics=metrics if of_program else (*CLASSIC, *metrics),
+        metrics=_bounded(metrics, points) if of_program else (*CLASSIC, *metrics),
         declared=None
         if of_program
         else {
@@ -201,6 +202,11 @@ def _learned(trials: Iterable[Outcome], declared: Sequence[Metric]) -> tuple[Met
     names = dict.fromkeys(name for trial in trials for name in trial.metrics)
     known = {metric.name for metric in declared}
     return tuple(Metric(name, "none") for name in names if name not in known)
+
+
+def _bounded(metrics: Sequence[Metric], points: Sequence[ProgramPoint]) -> tuple[Metric, ...]:
+    samples = [[point.metrics[metric.name] for point in points] for metric in metrics]
+    return tuple(with_bounds(*pair) for pair in zip(metrics, samples, strict=True))
 
 
 def _unmeasured(points: Sequence[ProgramPoint], metrics: Sequence[Metric]) -> list[str]:
