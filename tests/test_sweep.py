@@ -183,13 +183,13 @@ def test_a_trial_that_raises_is_a_failure_and_the_others_go_on(tmp_path, backend
 
 CRASHES = {
     # What a model does, what is said of it, the likely cause, and how often it is tried.
-    "_exit": ("the worker ended with exit code 7, 2 times", "the model, the data", 2),
+    "_exit": ("the worker ended with exit code 7, 2 times", "the code that is swept", 2),
     "segfault": ("the worker was ended by signal 11 (SIGSEGV), 2 times", "compiled code", 2),
     "kill": ("the worker was ended by signal 9 (SIGKILL), 2 times", "ran out of memory", 2),
     "abort": ("the worker was ended by signal 6 (SIGABRT), 2 times", "compiled code aborted", 2),
-    "interrupt": ("the worker ended with exit code 1, 2 times", "the model, the data", 2),
-    "half": ("the worker ended with exit code 9, 2 times", "the model, the data", 2),
-    "close": ("the worker ended with exit code 1, 2 times", "the model, the data", 2),
+    "interrupt": ("the worker ended with exit code 1, 2 times", "the code that is swept", 2),
+    "half": ("the worker ended with exit code 9, 2 times", "the code that is swept", 2),
+    "close": ("the worker ended with exit code 1, 2 times", "the code that is swept", 2),
     "silent": ("the worker closed its connection and went on, 2 times", "not its own", 2),
     "memory": ("MemoryError: no room, 2 times", "troubled.py", 2),
     "tensor": ("can't allocate memory", "troubled.py", 2),
@@ -566,8 +566,8 @@ def test_the_local_backend_leaves_no_worker_behind(tmp_path, monkeypatch):
     workers = []
     make = LocalBackend._make_worker
 
-    def noted(self, slot):
-        worker = make(self, slot)
+    def noted(self, *given):
+        worker = make(self, *given)
         workers.append(worker.pid)
         return worker
 
