@@ -151,13 +151,14 @@ def test_a_folder_knows_its_numerics_and_its_machine(tmp_path):
 
 
 def test_going_on_with_another_processor_is_said(tmp_path):
-    selector = sweeper.Grid(trials=1, hidden=[2])
-    assert not any("begun with" in note for note in run(tmp_path, selector).notes)
+    def notes():
+        return run(tmp_path, sweeper.Grid(trials=1, hidden=[2])).notes
+
+    assert not any("begun with" in note for note in notes())
     with Store.open(Paths(tmp_path).database) as store:
         store.set_meta({"machine": store.meta["machine"] | {"processor": "an abacus"}})
     for _ in range(2):  # and stays said
-        notes = run(tmp_path, selector).notes
-        (note,) = [note for note in notes if "begun with processor an abacus" in note]
+        (note,) = [note for note in notes() if "begun with processor an abacus" in note]
         assert "last digits" in note
 
 

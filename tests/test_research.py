@@ -164,8 +164,9 @@ def failing(x):
     ("objective", "error"), [(interrupting, SweepInterrupted), (failing, StoppedError)]
 )
 def test_one_that_ends_early_leaves_nothing_and_says_so(temporary, objective, error):
+    points = [(n,) for n in range(300)]  # more than are told at once
     with pytest.raises(error, match=r"but not kept, since keep=False$"):
-        run(objective, [(n,) for n in range(5)], trials=1, keep=False)
+        run(objective, points, trials=1, keep=False)
 
 
 def test_a_sweep_without_files_has_no_folder_and_cannot_be_detached(temporary):
