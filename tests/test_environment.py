@@ -341,9 +341,8 @@ def test_a_program_without_a_file_is_told_what_to_do(program, how):
     program.write_text("import sweeper; sweeper.sweep(__name__, sweeper.Grid(trials=1, h=[1]))")
     done = shell(STARTED_WITHOUT_FILE[how].format(program=quoted(program)))
     assert "module __main__ (typed in, given with -c or on standard input" in done.stderr
-    assert done.stderr.rstrip().endswith(
-        "put model, dataset, loss and accuracy_style into a .py file, and give its path"
-    )
+    what = "put model, dataset, loss and accuracy_style into a .py file, and give its path"
+    assert what in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.slow
