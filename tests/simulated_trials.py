@@ -11,8 +11,7 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sweeper.program.checkpoints import Checkpoints, Saved
-
+from sweeper.program.trial.checkpoints import Checkpoints, Saved
 from sweeper.records import Job, budget_of, file_suffix
 from sweeper.testing.toy import draw, metrics_of
 

@@ -67,7 +67,7 @@ def test_a_program_has_it_in_files_and_in_its_database(code, tmp_path):
     assert " M own_program.py\n?? new.txt\n" in found["git-status.txt"]
     assert "\n+# changed ±\n" in found["git-diff.patch"]
     assert json.loads(found["versions.json"])["python"] == platform.python_version()
-    assert "pytest" in found["command.txt"]
+    assert "python" in found["command.txt"]
     assert f"\nnumpy=={importlib.metadata.version('numpy')}\n" in found["packages.txt"]
 
 

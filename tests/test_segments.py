@@ -214,27 +214,25 @@ def test_no_result_depends_on_how_often_trials_are_saved(tmp_path):
 
 def test_what_a_killed_driver_left_is_removed_by_the_next(tmp_path):
     paths = Paths(tmp_path)
-    selector = sweeper.Grid(trials=2, hidden=[2])
-    run(tmp_path, selector)
+    run(tmp_path, sweeper.Grid(trials=2, hidden=[2]))
     with Store.read(paths.database) as store:
         (point,) = {one.point for one in store.outcomes() if one.stage == TRIAL}
     for number in (1, 7):
         path = paths.checkpoints / point / f"{number}.part"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"part of a trial")
-    run(tmp_path, selector)
+    run(tmp_path, sweeper.Grid(trials=2, hidden=[2]))
     assert [path.name for path in paths.checkpoints.rglob("*.part")] == ["7.part"]
 
 
 def test_what_was_written_in_part_is_removed(tmp_path):
     """A worker may be killed between making a temporary file and renaming it."""
-    selector = sweeper.Grid(trials=2, hidden=[2])
-    run(tmp_path, selector)
+    run(tmp_path, sweeper.Grid(trials=2, hidden=[2]))
     folder = Paths(tmp_path).checkpoints / POINT
     folder.mkdir(parents=True)
     for name in (".0@3.part.k2j4h1x9", "0@3.end"):
         (folder / name).touch()
-    run(tmp_path, selector)
+    run(tmp_path, sweeper.Grid(trials=2, hidden=[2]))
     assert [path.name for path in folder.iterdir()] == ["0@3.end"]
 
 
@@ -285,11 +283,11 @@ def test_their_size_is_in_the_status_where_there_are_any(tmp_path):
 
 
 def test_a_new_beginning_moves_them_to_history(tmp_path):
-    selector, paths = sweeper.Grid(trials=1, hidden=[2]), Paths(tmp_path)
-    run(tmp_path, selector)
+    paths = Paths(tmp_path)
+    run(tmp_path, sweeper.Grid(trials=1, hidden=[2]))
     (paths.checkpoints / POINT).mkdir(parents=True)
     (paths.checkpoints / POINT / "0@1.end").touch()
-    run(tmp_path, selector, resume=False)
+    run(tmp_path, sweeper.Grid(trials=1, hidden=[2]), resume=False)
     assert not paths.checkpoints.exists()
     (kept,) = Path(paths.history).iterdir()
     assert (kept / "checkpoints" / POINT / "0@1.end").exists()
