@@ -7,6 +7,7 @@ seconds, and its frozen distributions are accepted wherever these are.
 
 from __future__ import annotations
 
+import abc
 import bisect
 import dataclasses
 import itertools
@@ -22,17 +23,18 @@ _LARGEST = 2**52
 """Quantiles are floats, and beyond this not every integer is one, nor every half between them."""
 
 
-class Distribution:
+class Distribution(abc.ABC):
     """A distribution of a parameter's values; a domain with one has no number of points."""
 
     size: ClassVar[None] = None
 
+    @abc.abstractmethod
     def quantile(self, u: float) -> Any:
         """The value below which a part `u` of the distribution lies, 0 <= u < 1."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def __contains__(self, value: object) -> bool:
-        raise NotImplementedError
+        """Whether the distribution may give this value."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
