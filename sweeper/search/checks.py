@@ -15,13 +15,19 @@ MOST_TRIALS = 10_000_000
 """More trials or points are taken for a typing error: their numbers alone would fill memory."""
 
 
+def is_count(value: Any, least: int = 0) -> bool:
+    """Whether a value is a whole number, not below `least`."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole and bool(value >= least)
+
+
 def check_count(name: str, value: Any, most: int | None = MOST_TRIALS) -> int:
     """`value` as a whole number from 0 to `most`.
 
     Raises:
         UsageError: it is something else.
     """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+    if not is_count(value):
         raise UsageError(f"{name}={value!r}: it must be a whole number, 0 or more")
     if most is not None and value > most:
         raise UsageError(f"{name}={value!r:.40}: it must be at most {most:,}")

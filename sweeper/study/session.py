@@ -30,6 +30,7 @@ from sweeper.records import (
     TunedSettings,
 )
 from sweeper.search import Ask, ParamSelector, SweepListener, TrialResults
+from sweeper.search.checks import is_count
 from sweeper.search.selector import as_ask
 from sweeper.signature import encode
 from sweeper.study.measures import Measures
@@ -152,12 +153,12 @@ class Caller:
             )
         trials, budget, group = answer.trials, answer.budget, answer.group
         asked = f"selector {self.name}: {method}() asked for"
-        if not _is_count(trials, 0):
+        if not is_count(trials, 0):
             raise SelectorError(
                 f"{asked} {trials!r} trials; expected a whole number, 0 or more (0: only find the "
                 "hyperparameters)"
             )
-        if budget is not None and not _is_count(budget, 1):
+        if budget is not None and not is_count(budget, 1):
             raise SelectorError(
                 f"{asked} budget={budget!r}; expected a whole number, 1 or more, or None for the "
                 "length that the settings give"
@@ -269,12 +270,6 @@ def _encoded(params: Any) -> str:
         return encode(params, as_given=True)
     except ParamError:
         return encode((repr(params),))
-
-
-def _is_count(value: Any, least: int) -> bool:
-    """Whether a value is a whole number, not below `least`."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return whole and bool(value >= least)
 
 
 @dataclass(slots=True, eq=False)
