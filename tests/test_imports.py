@@ -20,6 +20,7 @@ LEAVES = {
     "stats.sequential",
     "files",
     "locking",
+    "sealed",
     "pace",
     "renamed",
     "summary",
@@ -37,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "records": {"errors"},
     "settings": {"errors"},
     **dict.fromkeys(LEAVES - BASE, BASE),
-    "locking": BASE | {"files"},
+    **dict.fromkeys(("locking", "sealed"), BASE | {"files"}),
     # A module's file is found under the name that its classes are stored by.
     "importing": BASE | {"signature"},
     "sources": BASE | {"importing", "workload"},

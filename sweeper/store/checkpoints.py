@@ -11,9 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sweeper.records import TRIAL, Outcome, budget_of, file_suffix, is_trial, lineage_of
+from sweeper.sealed import END, PART
 from sweeper.store.paths import Paths
-
-PART, END = ".part", ".end"
 
 
 def checkpoint_files(paths: Paths) -> list[Path]:

@@ -9,8 +9,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from sweeper.records import SPARE, file_suffix
+from sweeper.sealed import PART
 from sweeper.store.asked import AskedTrials, asked_trials
-from sweeper.store.checkpoints import PART
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 

@@ -22,20 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sweeper.files import write_swapped
 from sweeper.records import EAGER, lineage_of
+from sweeper.sealed import END, PART, read_sealed, write_sealed
 from sweeper.train.mode.snapshot import bytes_of
 from sweeper.train.native.toolchain import processor
 from sweeper.train.parents import Inheritance
 from sweeper.train.problem.spec import TrainContext
 from sweeper.train.task import Task
 from sweeper.train.tuning.trials import Trial
-
-PART, END = ".part", ".end"
-"""Suffixes of files.  When the outcome is durable, the driver removes the part."""
-
-_DIGEST, _IDENTITY = 32, 64
-"""Bytes of the SHA-256 with which a file begins, and of the identity that follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +91,8 @@ class Checkpoints:
         if saved.inherited is not None:
             found["inherited"] = saved.inherited.payload()
         torch.save(found, buffer)
-        data = self.identity().encode() + buffer.getvalue()
         path = self.base.with_suffix(END if saved.cycles == self.trial.cycles else PART)
-        write_swapped(path, hashlib.sha256(data).digest() + data, sync=True)
+        write_sealed(path, self.identity(), buffer.getvalue())
         self._last = time.monotonic()
 
     def read(self) -> Saved | None:
@@ -123,16 +116,13 @@ class Checkpoints:
         return None if saved is None else saved.inherited
 
     def _read(self, path: Path) -> Saved | None:
-        if path.is_symlink() or not path.is_file():  # reading a pipe would never end
+        if not path.is_file():  # and short trials never need the identity
             return None
         try:
-            data = path.read_bytes()
-            if hashlib.sha256(data[_DIGEST:]).digest() != data[:_DIGEST]:
+            body = read_sealed(path, self.identity())
+            if body is None:
                 return None
-            body = _DIGEST + _IDENTITY
-            if data[_DIGEST:body] != self.identity().encode():
-                return None
-            found = torch.load(io.BytesIO(data[body:]), weights_only=True)
+            found = torch.load(io.BytesIO(body), weights_only=True)
             curves = {name: curve.numpy() for name, curve in found["curves"].items()}
             inherited = Inheritance(**found["inherited"]) if "inherited" in found else None
             return Saved(found["cycles"], curves, found["state"], inherited)

@@ -9,7 +9,6 @@ ignored: the trial then begins afresh.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,14 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from sweeper.files import pack_arrays, unpack_arrays, write_swapped
+from sweeper.files import pack_arrays, unpack_arrays
 from sweeper.program.trial.arrays import Arrays
-
-PART, END = ".part", ".end"
-"""Suffixes of files.  When the outcome is durable, the driver removes the part."""
-
-_DIGEST, _IDENTITY = 32, 64
-"""Bytes of the SHA-256 with which a file begins, and of the identity that follows."""
+from sweeper.sealed import END, PART, read_sealed, write_sealed
 
 _ABOUT, _SAVED = "about", "saved."
 """Names in the `.npz`: the history and the random generators as JSON, and before each array."""
@@ -64,8 +58,7 @@ class Checkpoints:
         about = json.dumps({"history": saved.history, "random": saved.random}).encode()
         arrays = {f"{_SAVED}{name}": array for name, array in saved.arrays.items()}
         packed = pack_arrays({_ABOUT: np.frombuffer(about, dtype=np.uint8), **arrays})
-        data = self.identity.encode() + packed
-        write_swapped(self._path(PART), hashlib.sha256(data).digest() + data, sync=True)
+        write_sealed(self._path(PART), self.identity, packed)
 
     def read(self) -> Saved | None:
         """The latest from which this trial may go on, if there is any."""
@@ -95,14 +88,11 @@ class Checkpoints:
                 yield path
 
     def _read(self, path: Path) -> Saved | None:
-        if path.is_symlink() or not path.is_file():  # reading a pipe would never end
+        body = read_sealed(path, self.identity)
+        if body is None:
             return None
         with contextlib.suppress(Exception):  # whatever is in the file
-            data = path.read_bytes()
-            body = _DIGEST + _IDENTITY
-            own = hashlib.sha256(data[_DIGEST:]).digest() == data[:_DIGEST]
-            if own and data[_DIGEST:body] == self.identity.encode():
-                return _unpack(data[body:])
+            return _unpack(body)
         return None
 
 
