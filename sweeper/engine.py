@@ -58,7 +58,7 @@ from sweeper.store.logs import log_name
 from sweeper.store.paths import Paths, move_to_history, refuse_links
 from sweeper.store.spare import remove_unfinished_spares
 from sweeper.study import Study
-from sweeper.workload import OpenWorkload, Workload
+from sweeper.workload import OpenWorkload, TargetOptions, Workload
 
 
 def run(workload: Workload, selector: ParamSelector, options: Options) -> SweepResult:
@@ -156,17 +156,20 @@ def _run(
     detached.confirm(paths.folder, paths.driver_log)
     resolved = Paths(paths.folder.resolve())
     target = opened.target(
-        seed=options.seed,
-        threads=options.settings.cores_per_trial,
-        numerics=numerics,
-        model_path=resolved.model_pattern,
-        checkpoints=str(resolved.checkpoints),
-        checkpoint_every=options.checkpoint_every,
-        curve_samples=options.curve_samples,
-        save_models=options.save_models == "final",
-        allow_changed_code=options.allow_changed_code,
-        keep_ends=selector.uses_parents,
-        devices=options.devices.per_trial if options.devices else 0,
+        TargetOptions(
+            seed=options.seed,
+            threads=options.settings.cores_per_trial,
+            numerics=numerics,
+            model_path=resolved.model_pattern,
+            checkpoints=str(resolved.checkpoints),
+            logs=str(resolved.logs),
+            checkpoint_every=options.checkpoint_every,
+            curve_samples=options.curve_samples,
+            save_models=options.save_models == "final",
+            allow_changed_code=options.allow_changed_code,
+            keep_ends=selector.uses_parents,
+            devices=options.devices.per_trial if options.devices else 0,
+        )
     )
     environment = _environment_of(opened, options, numerics)
     try:
@@ -182,7 +185,6 @@ def _run(
                 packages=packages_of(options.topology, options.slots),
                 devices=pool,
             )
-
             interrupted = drive(
                 study,
                 scheduler,

@@ -39,9 +39,6 @@ ARTIFACTS_SHA256, RAISED = "sweeper.artifacts_sha256", "sweeper.raised"
 """Texts that an outcome of a program may have: the checksum of that file, and the traceback of an
 exception in an iteration that ended the trial and was recorded.  No metric has such a name."""
 
-LOGS = "logs"
-"""The folder, inside a sweep's, of what workers and programs print."""
-
 PRINTED = (".stdout.log", ".stderr.log")
 """How the names of the files end, beside a worker's log, that a program's trial prints into."""
 

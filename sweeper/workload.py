@@ -44,6 +44,30 @@ class Code:
         return next(source for source in self.sources if source.label == self.own_label)
 
 
+@dataclass(frozen=True, slots=True)
+class TargetOptions:
+    """What the engine says of the trials of a sweep; a workload takes what concerns it."""
+
+    seed: int
+    threads: int
+    numerics: int
+    model_path: str
+    """The path of a trial's weights, with placeholders for `id` and `number`."""
+    checkpoints: str
+    """The folder in which trials are saved."""
+    logs: str
+    """The folder of what workers print."""
+    checkpoint_every: float
+    """Seconds after which a trial is saved."""
+    curve_samples: int
+    save_models: bool
+    allow_changed_code: bool
+    devices: int = 0
+    """How many devices each trial gets."""
+    keep_ends: bool = False
+    """Whether each trial's end is saved, too, for others to begin from it."""
+
+
 class Planner(Protocol):
     """Plans the tuning of points: outcomes of a stage in, the next stage out."""
 
@@ -144,28 +168,8 @@ class OpenWorkload(Protocol):
             ChangedCodeError: one cannot, and `allow` is False.
         """
 
-    def target(
-        self,
-        *,
-        seed: int,
-        threads: int,
-        numerics: int,
-        model_path: str,
-        checkpoints: str,
-        checkpoint_every: float,
-        curve_samples: int,
-        save_models: bool,
-        allow_changed_code: bool,
-        devices: int = 0,
-        keep_ends: bool = False,
-    ) -> Target:
-        """What workers execute, with its context, descriptors and environment.
-
-        `devices` is how many each trial gets.
-
-        Trials are saved in the folder `checkpoints`, where `checkpoint_every` seconds have passed;
-        with `keep_ends` also each one's end, for others to begin from it.
-        """
+    def target(self, options: TargetOptions) -> Target:
+        """What workers execute, with its context, descriptors and environment."""
 
     def in_this_process(self, numerics: int) -> contextlib.AbstractContextManager[None]:
         """Context in which the driver's process computes as a worker does; restores it on exit."""

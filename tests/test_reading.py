@@ -16,6 +16,7 @@ from sweeper.errors import BackendError, ProblemError
 from sweeper.files import nameless_file
 from sweeper.reading import read_problem
 from sweeper.run.aside import HelperProcess, ThereError
+from sweeper.workload import TargetOptions
 
 TOY = """
     import torch
@@ -80,6 +81,7 @@ def test_what_takes_long_to_import_is_left_until_the_fork_server_has_begun(reque
 
 
 TARGET = {
+    "logs": "",
     "seed": 7,
     "threads": 1,
     "numerics": 3,
@@ -101,7 +103,7 @@ def test_what_is_known_of_a_problem(problem, backend):
         assert reading.spec.routes.calls["model"].names == ["hidden", "act"]
         assert reading.spec.search() == {"points": [{"hidden": 2}, {"hidden": 3}], "trials": 1}
         opened = reading.open(7, 1)
-        target = opened.target(**TARGET)
+        target = opened.target(TargetOptions(**TARGET))
     data = opened.data
     assert (data.n_train, data.n_val, data.seed) == (30, 10, 7)
     assert data.layouts

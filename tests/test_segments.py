@@ -26,6 +26,7 @@ from sweeper.train.job import execute
 from sweeper.train.opened import close
 from sweeper.train.task import Task
 from sweeper.train.tuning.trials import Trial
+from sweeper.workload import TargetOptions
 from sweeping import assert_same_bits, outcomes, run
 from test_budgets import Asking
 
@@ -45,15 +46,18 @@ def target(tmp_path):
         def make(folder=tmp_path):
             paths = Paths(folder.resolve())
             return opened.target(
-                seed=7,
-                threads=1,
-                numerics=2,
-                model_path=paths.model_pattern,
-                checkpoints=str(paths.checkpoints),
-                checkpoint_every=1e9,
-                curve_samples=5,
-                save_models=True,
-                allow_changed_code=False,
+                TargetOptions(
+                    seed=7,
+                    threads=1,
+                    numerics=2,
+                    model_path=paths.model_pattern,
+                    checkpoints=str(paths.checkpoints),
+                    logs=str(paths.logs),
+                    checkpoint_every=1e9,
+                    curve_samples=5,
+                    save_models=True,
+                    allow_changed_code=False,
+                )
             )
 
         yield make

@@ -23,7 +23,6 @@ from sweeper.program.objective.locate import ObjectiveRef
 from sweeper.program.records.redirect import NONE
 from sweeper.program.spec import ON_ERROR, RAISE, ProgramContext, ProgramSpec
 from sweeper.records import (
-    LOGS,
     ROOT,
     Metric,
     Outcome,
@@ -36,7 +35,7 @@ from sweeper.records import (
 )
 from sweeper.settings import SweepSettings
 from sweeper.sources import read_source
-from sweeper.workload import Code, OpenWorkload, Planner, Source
+from sweeper.workload import Code, OpenWorkload, Planner, Source, TargetOptions
 
 EXECUTE = "sweeper.program.job:execute"
 """The function that workers execute."""
@@ -228,38 +227,22 @@ class OpenProgram:
     def check_steps(self, payloads: Iterable[Mapping[str, Any]], *, allow: bool) -> None:
         """See `OpenWorkload`; a program's steps say nothing."""
 
-    def target(
-        self,
-        *,
-        seed: int,
-        threads: int,
-        numerics: int,
-        model_path: str,
-        checkpoints: str,
-        checkpoint_every: float,
-        curve_samples: int,
-        save_models: bool,
-        allow_changed_code: bool,
-        devices: int = 0,
-        keep_ends: bool = False,
-    ) -> Target:
+    def target(self, options: TargetOptions) -> Target:
         """See `OpenWorkload`."""
-        del threads, numerics, checkpoint_every, curve_samples, save_models, allow_changed_code
-        del keep_ends  # what a trial writes into its folder stays there
         context = ProgramContext(
             self._spec.ref,
             self._spec.takes,
             tuple((source.path, source.sha256) for source in self._files),
-            seed=seed,
-            devices=devices,
+            seed=options.seed,
+            devices=options.devices,
             metrics=tuple(metric.name for metric in self._metrics),
             on_error=self._on_error,
-            checkpoints=checkpoints,
-            folder=str(Path(model_path).parent),
+            checkpoints=options.checkpoints,
+            folder=str(Path(options.model_path).parent),
             uses_torch=self._spec.uses_torch,
             redirect=self._redirect,
             profile=self._profile,
-            shared=str(Path(checkpoints).with_name(LOGS)),
+            shared=options.logs,
         )
         return Target(EXECUTE, context, None, PRELOAD, ENVIRONMENT)
 

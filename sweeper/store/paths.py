@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweeper.files import explained, refuse_link
-from sweeper.records import ADDED, LOGS, TRIAL, file_suffix
+from sweeper.records import ADDED, TRIAL, file_suffix
 
 CURVE_FILES = {
     "lr_range": "lr_vs_perf.npz",
@@ -45,7 +45,7 @@ class Paths:
     @property
     def logs(self) -> Path:
         """Output of the workers."""
-        return self.folder / LOGS
+        return self.folder / "logs"
 
     @property
     def driver_log(self) -> Path:

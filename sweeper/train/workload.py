@@ -29,7 +29,7 @@ from sweeper.train.tuning.own import Own
 from sweeper.train.tuning.point_plan import PointPlan, with_fixed
 from sweeper.train.tuning.range_plan import RangePlan
 from sweeper.train.tuning.trials import toolchains_of
-from sweeper.workload import Code, Planner, Source
+from sweeper.workload import Code, Planner, Source, TargetOptions
 
 EXECUTE = "sweeper.train.job:execute"
 """The function that workers execute."""
@@ -200,39 +200,24 @@ class OpenProblem:
         for toolchain in sorted(found):
             check_toolchain(toolchain, allow=allow)
 
-    def target(
-        self,
-        *,
-        seed: int,
-        threads: int,
-        numerics: int,
-        model_path: str,
-        checkpoints: str,
-        checkpoint_every: float,
-        curve_samples: int,
-        save_models: bool,
-        allow_changed_code: bool,
-        devices: int = 0,
-        keep_ends: bool = False,
-    ) -> Target:
+    def target(self, options: TargetOptions) -> Target:
         """See `OpenWorkload`."""
-        del devices
         context = TrainContext(
             problem=self._spec.ref,
             sources=tuple((source.path, source.sha256) for source in self._spec.sources),
             data=self.data,
-            seed=seed,
-            threads=threads,
-            curve_samples=curve_samples,
-            save_models=save_models,
-            model_path=model_path,
-            checkpoints=checkpoints,
-            checkpoint_every=checkpoint_every,
-            numerics=numerics,
-            allow_changed_code=allow_changed_code,
-            keep_ends=keep_ends,
+            seed=options.seed,
+            threads=options.threads,
+            curve_samples=options.curve_samples,
+            save_models=options.save_models,
+            model_path=options.model_path,
+            checkpoints=options.checkpoints,
+            checkpoint_every=options.checkpoint_every,
+            numerics=options.numerics,
+            allow_changed_code=options.allow_changed_code,
+            keep_ends=options.keep_ends,
         )
-        return Target(EXECUTE, context, self._fd, PRELOAD, environment_of(numerics))
+        return Target(EXECUTE, context, self._fd, PRELOAD, environment_of(options.numerics))
 
     def in_this_process(self, numerics: int) -> contextlib.AbstractContextManager[None]:
         """See `OpenWorkload`."""
