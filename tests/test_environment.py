@@ -17,7 +17,7 @@ import torch
 
 import sweeper
 from sweeper import cli
-from sweeper.cli.run import look_in_current_folder
+from sweeper.cli.execute import look_in_current_folder
 from sweeper.errors import BackendError, DiskError
 from sweeper.records import Job, Start, Target
 from sweeper.run.backends.local import LocalBackend

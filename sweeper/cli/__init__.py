@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from sweeper import __version__
-from sweeper.cli import doctor, look, manual, run, steer
+from sweeper.cli import doctor, execute, look, manual, run, steer
 from sweeper.cli.command import WithCommand
 from sweeper.cli.common import (
     BROKEN_PIPE,
@@ -85,9 +85,9 @@ def _run_command_line(arguments: Sequence[str]) -> int:
     return _explained(parse_and_run)
 
 
-def run_here(arguments: run.Run) -> None:
+def run_here(arguments: execute.Run) -> None:
     """Execute `run` in a process of its own (`--detach`), and exit with its exit code."""
-    sys.exit(_explained(functools.partial(run.execute, arguments)))
+    sys.exit(_explained(functools.partial(execute.execute, arguments)))
 
 
 def _explained(command: Command) -> int:
