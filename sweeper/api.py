@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from sweeper.search.domain import Domain, UpdatedDomain
 
 
+TUNING_CORES = 4
+"""The most cores of one point's tuning, unless `cores` says another number.  It is part of a
+folder's identity, so it does not depend on the machine."""
+
+
 @refuses_earlier(**OF_RESEARCH)
 @accepts_earlier(module_name="module", param_selector="selector", sweep_cores="cores")
 def sweep(
@@ -47,7 +52,7 @@ def sweep(
     | ProblemWorkload
     | ProgramWorkload,
     selector: ParamSelector | Domain | UpdatedDomain | list[Params] | Explorer | str | Path,
-    cores: Width = 4,
+    cores: Width = TUNING_CORES,
     hparams: str | HyperparameterSettings | None = None,
     folder: str | Path | None = None,
     *,
@@ -205,7 +210,7 @@ def sweep(
     of_program = isinstance(module, ProgramWorkload | Command) or is_objective(module)
     if of_program:
         _check_for_program(
-            cores=4 if _is_width(cores) else cores,
+            cores=TUNING_CORES if _is_width(cores) else cores,
             hparams=hparams,
             tuning_inits=tuning_inits,
             save_models=save_models,
@@ -356,7 +361,7 @@ def _read_options(
     topology = usable_cores(total_cores)
     widths = _read_widths(cores, cores_per_trial, topology, of_program=of_program)
     if _is_width(cores):
-        cores = 4
+        cores = TUNING_CORES
     inits = cores if tuning_inits is None else check_tuning_inits(tuning_inits)
     width = 1 if widths else cores_per_trial
     dealt = read_devices(devices, per_device, devices_per_trial, min_free_memory, device_wait)
