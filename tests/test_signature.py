@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from sweeper import signature
+from sweeper import records, signature
 from sweeper.errors import ParamError
 from sweeper.settings import PRESETS, HyperparameterSettings, SweepSettings
 from sweeper.signature import (
@@ -264,6 +264,13 @@ def test_an_importable_comes_back_by_its_name(value):
     assert decode(encode(value)) == name  # showing a folder imports nothing
     assert decode(encode(value), find_importable) is value
     assert encode(value) != encode(name)
+
+
+def test_a_record_has_the_name_that_folders_know():
+    kinds = {getattr(records, name) for name in records.__all__}
+    named = {kind: reference(kind) for kind in kinds if isinstance(kind, type)}
+    assert named == {kind: f"sweeper.records:{kind.__name__}" for kind in named}
+    assert records.KFold in named
 
 
 def test_names_that_lead_nowhere_are_refused():
