@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,9 +13,6 @@ import numpy as np
 
 from sweeper.records import (
     CLASSIC,
-    COMPILED,
-    EAGER,
-    FINAL,
     REFUSED,
     Metric,
     Outcome,
@@ -35,17 +32,23 @@ from sweeper.results import (
 )
 from sweeper.results.result import tuned_settings
 from sweeper.signature import decode, encode
-from sweeper.stats.comparison import plural
 from sweeper.store.asked import AskedTrials, asked_trials, unasked_trials
 from sweeper.store.database import Store
 from sweeper.store.details import StoredTrials, note_of_raised
 from sweeper.store.flags import flags
+from sweeper.store.notes import (
+    apart_note,
+    chosen_notes,
+    modes_note,
+    spare_note,
+    unasked_notes,
+    unmeasured_notes,
+)
 from sweeper.store.paths import Paths
-from sweeper.store.rows import is_apart, read_metrics, read_names
+from sweeper.store.rows import read_metrics, read_names
 from sweeper.store.spare import add_spares
 from sweeper.store.tuned import TrialSettings
 from sweeper.store.usage import read_usage, usage_of
-from sweeper.summary import show_params
 
 IntArray: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
 
@@ -127,12 +130,14 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
     notes = [
         *filter(None, [store.meta.get("stopped", "")]),
         *store.notes(),
-        *_apart(store, steps),
-        *_spare(asked),
-        *_chosen(asked, store.meta.get("compare_by", [])),
-        *([] if everything else _unasked(unasked, asked)),
-        *(_unmeasured(points, metrics) + note_of_raised(store) if of_program else []),
-        *_modes([steps[place] for place in dict.fromkeys(a.id for a in asked) if place in steps]),
+        *apart_note(store, steps),
+        *spare_note(asked),
+        *chosen_notes(asked, store.meta.get("compare_by", [])),
+        *([] if everything else unasked_notes(unasked, asked)),
+        *(unmeasured_notes(points, metrics) + note_of_raised(store) if of_program else []),
+        *modes_note(
+            [steps[place] for place in dict.fromkeys(a.id for a in asked) if place in steps]
+        ),
     ]
     told = [settings[one.id] for one in asked]
     # Trials that are shorter than tuning expects say nothing about it.
@@ -209,18 +214,6 @@ def _bounded(metrics: Sequence[Metric], points: Sequence[ProgramPoint]) -> tuple
     return tuple(with_bounds(*pair) for pair in zip(metrics, samples, strict=True))
 
 
-def _unmeasured(points: Sequence[ProgramPoint], metrics: Sequence[Metric]) -> list[str]:
-    """How many trials of a program lack a metric, as notes."""
-    found = []
-    for metric in metrics:
-        values = np.concatenate([np.zeros(0), *(point.metrics[metric.name] for point in points)])
-        lacking = int(np.isnan(values).sum())
-        if lacking:
-            trials = plural(len(values), "trial")
-            found.append(f"{metric.name} is missing or not a number in {lacking} of {trials}")
-    return found
-
-
 def _asks(asked: Sequence[AskedTrials], numbers: Sequence[IntArray]) -> list[IntArray]:
     """For each point the ask of each of its trials."""
     return [
@@ -237,85 +230,6 @@ def _declared(
         [[one.metrics.get(metric.name, math.nan) for one in some] for some in trials]
         for metric in metrics
     ]
-
-
-_SHOWN = 5
-"""Maximum number of points that a note names."""
-
-
-def _apart(store: Store, steps: Mapping[int, Step]) -> list[str]:
-    """Which points were trained by earlier code, as a note."""
-    names = store.signatures()
-    found = [
-        show_params(decode(encoded))
-        for point_id, encoded in store.encoded_params()
-        if is_apart(names[point_id]) and steps.get(point_id, Step("")).is_tuned
-    ]
-    if not found:
-        return []
-    shown = "; ".join(found[:_SHOWN]) + ("; …" if len(found) > _SHOWN else "")
-    points = "1 point was" if len(found) == 1 else f"{len(found)} points were"
-    is_kept = _are(len(found))
-    how = "`sweeper show FOLDER --code` shows what changed"
-    return [f"{points} trained by earlier code and {is_kept} kept apart: {shown} ({how})"]
-
-
-def _spare(asked: Sequence[AskedTrials]) -> list[str]:
-    """How many spare trials count, as a note."""
-    found = [(len(one.spares), one) for one in asked if one.spares]
-    if not found:
-        return []
-    counts = [
-        f"{plural(count, 'spare trial')} of {show_params(decode(one.encoded))}"
-        for count, one in found[:_SHOWN]
-    ]
-    more = sum(count for count, _ in found[_SHOWN:])
-    shown = "; ".join([*counts, *([f"{more} of other points"] if more else [])])
-    return [f"{shown}: nobody asked for these; how many there are depends on time and cores"]
-
-
-def _chosen(asked: Sequence[AskedTrials], compare_by: Sequence[str]) -> list[str]:
-    """With which other parameters the points are compared that count as one, as notes."""
-    found: dict[str, list[str]] = {}
-    for one in asked:
-        params = decode(one.encoded)
-        if one.group == FINAL and compare_by and isinstance(params, Mapping):
-            own = {name: value for name, value in params.items() if name in compare_by}
-            others = {name: value for name, value in params.items() if name not in compare_by}
-            found.setdefault(show_params(own), []).append(show_params(others))
-    shown = list(found.items())[:_SHOWN]
-    more = [f"and of {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
-    return [f"chosen for {name}: {' | '.join(others)}" for name, others in shown] + more
-
-
-def _unasked(trials: Sequence[AskedTrials], asked: Sequence[AskedTrials]) -> list[str]:
-    """How many points only earlier runs asked for, at all or otherwise, as notes."""
-    known = {one.id for one in asked}
-    found = {one.id for one in trials}
-    hidden = "not asked for now and not shown (`sweeper show FOLDER --all` shows every point)"
-    notes = []
-    if count := len(found - known):
-        notes.append(f"{plural(count, 'point')} of the folder {_are(count)} {hidden}")
-    if count := len(found & known):
-        notes.append(f"trials of other budgets or parents of {plural(count, 'point')} are {hidden}")
-    return notes
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
-
-
-def _modes(steps: list[Step]) -> list[str]:
-    """How many points train in packs, and why others do not."""
-    found = [TrialSettings.read(step.payload) for step in steps if step.found is not None]
-    told = [one for one in found if one.mode is not None]
-    if not told:
-        return []
-    why = Counter(one.because for one in told if one.mode == EAGER)
-    eager = "".join(f"; {count} one by one: {reason}" for reason, count in why.most_common())
-    compiled = sum(one.mode == COMPILED for one in told)
-    native = f", {compiled} of them compiled" if compiled else ""
-    return [f"training: {len(told) - why.total()} of {len(told)} points in packs{native}{eager}"]
 
 
 def _failures(
