@@ -10,8 +10,8 @@ import numpy as np
 
 from sweeper.errors import UsageError
 from sweeper.results.artifacts import Array, Artifacts, HeldRecords, TrialRecords
-from sweeper.results.points import params_columns
 from sweeper.results.result import SweepResult
+from sweeper.results.table import params_columns
 
 STEP, ITERATION = "step", "iteration"
 """Columns: the training step of a point of a problem's curves, the iteration of a program."""

@@ -26,18 +26,12 @@ from sweeper.records import (
     generation_of,
 )
 from sweeper.results.artifacts import Artifacts, TrialRecords
-from sweeper.results.points import (
+from sweeper.results.metrics import METRICS, TEST_METRICS, is_classic, judged_by
+from sweeper.results.points import FailureReport, FloatArray, ProgramPoint, Tested
+from sweeper.results.table import (
     ALWAYS_TAKEN,
-    METRICS,
-    TEST_METRICS,
     TRIAL_COLUMNS,
     USAGE_COLUMNS,
-    FailureReport,
-    FloatArray,
-    ProgramPoint,
-    Tested,
-    is_classic,
-    judged_by,
     label_columns,
     params_columns,
     usage_columns,

@@ -9,18 +9,10 @@ import numpy as np
 
 from sweeper.errors import UsageError
 from sweeper.records import FINAL, Alias, Params, TunedSettings, generation_of
-from sweeper.results.points import (
-    ALWAYS_TAKEN,
-    METRICS,
-    TEST_METRICS,
-    FailureReport,
-    FloatArray,
-    PointResult,
-    ProgramPoint,
-    Tested,
-    params_columns,
-)
+from sweeper.results.metrics import METRICS, TEST_METRICS
+from sweeper.results.points import FailureReport, FloatArray, PointResult, ProgramPoint, Tested
 from sweeper.results.result import SweepResult, tuned_settings
+from sweeper.results.table import ALWAYS_TAKEN, params_columns
 from sweeper.signature import reference
 
 T = TypeVar("T")
