@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sweeper.records import COMPILED, EAGER, FINAL, Metric, Step
-from sweeper.results import ProgramPoint
+from sweeper.results import PointTrials
 from sweeper.signature import decode
 from sweeper.stats.comparison import plural
 from sweeper.store.asked import AskedTrials
@@ -21,11 +21,11 @@ _SHOWN = 5
 """Maximum number of points that a note names."""
 
 
-def unmeasured_notes(points: Sequence[ProgramPoint], metrics: Sequence[Metric]) -> list[str]:
+def unmeasured_notes(points: Sequence[PointTrials], metrics: Sequence[Metric]) -> list[str]:
     """How many trials of a program lack a metric, as notes."""
     found = []
     for metric in metrics:
-        values = np.concatenate([np.zeros(0), *(point.metrics[metric.name] for point in points)])
+        values = np.concatenate([np.zeros(0), *(point.values(metric.name) for point in points)])
         lacking = int(np.isnan(values).sum())
         if lacking:
             trials = plural(len(values), "trial")
@@ -95,10 +95,9 @@ def _are(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def modes_note(steps: list[Step]) -> list[str]:
-    """How many points train in packs, and why others do not."""
-    found = [TrialSettings.read(step.payload) for step in steps if step.found is not None]
-    told = [one for one in found if one.mode is not None]
+def modes_note(settings: Sequence[TrialSettings]) -> list[str]:
+    """How many of these tuned points train in packs, and why others do not."""
+    told = [one for one in settings if one.mode is not None]
     if not told:
         return []
     why = Counter(one.because for one in told if one.mode == EAGER)
