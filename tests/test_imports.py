@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 BASE = {"records", "settings", "errors"}
 LEAVES = {
     *BASE,
+    "references",
     "signature",
     "stats",
     "stats.learned",
@@ -40,11 +41,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(LEAVES - BASE, BASE),
     **dict.fromkeys(("locking", "sealed"), BASE | {"files"}),
     # A module's file is found under the name that its classes are stored by.
-    "importing": BASE | {"signature"},
+    "importing": BASE | {"references"},
+    "signature": BASE | {"references"},
     "sources": BASE | {"importing", "workload"},
     # Results sum themselves up, with intervals, read artifacts, and find classes by their names.
     "summary": BASE | {"stats"},
-    "results": BASE | {"stats", "summary", "files", "signature"},
+    "results": BASE | {"stats", "summary", "files", "references"},
     **{folder: LEAVES | {folder} for folder in FOLDERS},
     "study": LEAVES | FOLDERS,
     # The engine knows a workload, not what it is.

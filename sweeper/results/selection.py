@@ -10,6 +10,7 @@ import numpy as np
 
 from sweeper.errors import UsageError
 from sweeper.records import FINAL, Alias, Params, TunedSettings, generation_of
+from sweeper.references import reference
 from sweeper.results.metrics import METRICS
 from sweeper.results.points import (
     FailureReport,
@@ -23,7 +24,6 @@ from sweeper.results.points import (
 )
 from sweeper.results.result import SweepResult
 from sweeper.results.table import ALWAYS_TAKEN, params_columns
-from sweeper.signature import reference
 
 
 def places_where(
