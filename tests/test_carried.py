@@ -2,6 +2,7 @@
 
 import ast
 import random
+import re
 import subprocess
 import threading
 import zlib
@@ -14,11 +15,17 @@ import torch
 import branches
 import programs
 import sweeper
+from sweeper.carried import PROBLEM as NAMES
+from sweeper.carried import Carried
+from sweeper.code_hash import read_code
 from sweeper.errors import ChangedCodeError, UsageError
-from sweeper.program.objective.carried import Carried, sources_of
-from sweeper.program.objective.identity import read_code
-from sweeping import outcomes, python
+from sweeper.sources import read_carried
+from sweeper.store.database import Store
+from sweeper.store.paths import Paths
+from sweeper.store.sources import kept_sources
+from sweeping import outcomes, python, replicas_started
 
+PACKAGE = Path(sweeper.__file__).parent
 XS = [{"x": 1}, {"x": 2}]
 
 
@@ -46,7 +53,7 @@ def opened():
 
 
 def sha256(objective):
-    return read_code(objective)[0]
+    return read_code(objective, "the objective")[0]
 
 
 # -- run -------------------------------------------------------------------------------------------
@@ -120,7 +127,7 @@ def test_a_changed_lambda_is_changed_code(tmp_path):
 
 def test_its_text_is_never_compared_as_python():
     carried = Carried(b"", "00", (), "def objective(x):\n    return x + caught\n")
-    (source,) = sources_of(carried, "objective (no file)")
+    (source,) = read_carried(carried, "objective (no file)")
     with pytest.raises(SyntaxError):
         ast.parse(zlib.decompress(source.text))
 
@@ -137,6 +144,78 @@ def test_what_cannot_be_carried_is_named(tmp_path, make):
     with pytest.raises(UsageError, match=r"uses 'held', .* cannot be carried .* into a module"):
         run(lambda x: held, tmp_path)
     assert not any(tmp_path.iterdir())
+
+
+# -- problems --------------------------------------------------------------------------------------
+
+PROBLEM = """
+import threading, sweeper
+from torch import nn
+from blobs import accuracy_style, dataset, loss
+
+class Leaky(nn.LeakyReLU):
+    pass
+
+def model(hidden=2, act=nn.Tanh):
+    return nn.Sequential(nn.Linear(2, hidden), act(), nn.Linear(hidden, 2))
+"""
+
+SWEPT = """
+results = sweeper.sweep(__name__, [{{"hidden": 2, "act": Leaky}}], trials=2, cores=1,
+                        hparams=sweeper.HyperparameterSettings(lr=0.1, batch_size=16, cycles=1),
+                        pack="off", folder={!r}, backend={!r}, progress=False)
+"""
+
+
+def typed_in(text, folder, backend="inline"):
+    """What a sweep gives that is typed in after this text, in this process."""
+    names = {"__name__": "__main__"}
+    exec(text + SWEPT.format(str(folder), backend), names)
+    return names["results"]
+
+
+def test_a_problem_that_is_typed_in_is_swept_and_gone_on_with(tmp_path):
+    swept = PROBLEM + SWEPT.format(str(tmp_path / "own"), "local")
+    assert python("-c", swept).wait() == 0
+    here = typed_in(PROBLEM, tmp_path / "here")
+    assert outcomes(tmp_path / "own") == outcomes(tmp_path / "here")
+    assert "problem script is in no file, so workers get a copy: its identity" in " ".join(
+        here.notes
+    )
+    before = replicas_started(tmp_path / "own")
+    typed_in(PROBLEM, tmp_path / "own")
+    assert replicas_started(tmp_path / "own") == before, "the same hash in another process"
+    with Store.read(Paths(tmp_path / "own").database) as store:
+        files = {"script (no file)", "blobs.py"}
+        assert files == {Path(one.label).name for one in kept_sources(store)}
+
+
+def test_points_of_a_typed_in_problem_are_trained_anew_where_its_code_matters(tmp_path):
+    first = typed_in(PROBLEM, tmp_path / "out")
+    before = replicas_started(tmp_path / "out")
+    also = "\ndef unused(): pass\ndef show(): print(sweeper, results)\n"
+    typed_in(f"# moved\n{PROBLEM}{also}", tmp_path / "out")
+    assert replicas_started(tmp_path / "out") == before, "it behaves the same"
+    deeper = PROBLEM.replace("act(), nn", "act(), nn.Linear(hidden, hidden), nn")
+    found = typed_in(deeper, tmp_path / "out")
+    assert found.values("loss_val")[0].tolist() != first.values("loss_val")[0].tolist()
+    assert "shows what changed" in " ".join(found.notes)
+
+
+def test_what_a_typed_in_problem_uses_and_no_worker_can_have_is_named(tmp_path):
+    held = "\nheld = threading.Lock()\ndef model(hidden, act): return held\n"
+    with pytest.raises(UsageError, match=r"the problem uses 'held', .* put the problem, and what"):
+        typed_in(PROBLEM + held, tmp_path)
+    assert not any(tmp_path.iterdir())
+    names = "\nclass Leaky(nn.Tanh): held = threading.Lock()\n"
+    with pytest.raises(UsageError, match=r"Leaky was not carried .*: put it into a module"):
+        typed_in(PROBLEM + names, tmp_path)
+
+
+def test_all_that_a_problem_may_define_is_carried():
+    code = (PACKAGE / "train" / "problem" / "problem.py").read_text()
+    found = set(re.findall(r'getattr\((?:self\.)?module, "(\w+)"', code))
+    assert {"handlers", "metrics", "validation", "name"} < found < {*NAMES}
 
 
 # -- the hash --------------------------------------------------------------------------------------
@@ -217,4 +296,4 @@ def test_modules_that_are_used_are_named():
 
         return programs.number(x), np.sum(x), json
 
-    assert {"programs", "json", "numpy"} <= set(read_code(objective)[1])
+    assert {"programs", "json", "numpy"} <= set(read_code(objective, "the objective")[1])

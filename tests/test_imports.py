@@ -21,6 +21,8 @@ LEAVES = {
     "files",
     "locking",
     "sealed",
+    "carried",
+    "code_hash",
     "pace",
     "renamed",
     "summary",
@@ -40,8 +42,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(LEAVES - BASE, BASE),
     **dict.fromkeys(("locking", "sealed"), BASE | {"files"}),
     # A module's file is found under the name that its classes are stored by.
-    "importing": BASE | {"signature"},
-    "sources": BASE | {"importing", "workload"},
+    "importing": BASE | {"carried", "signature"},
+    "sources": BASE | {"carried", "importing", "workload"},
+    "carried": BASE | {"code_hash"},
     # Results sum themselves up, with intervals, read artifacts, and find classes by their names.
     "summary": BASE | {"stats"},
     "results": BASE | {"stats", "summary", "files", "signature"},

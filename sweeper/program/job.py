@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
+from sweeper.carried import unpack
 from sweeper.errors import UsageError
 from sweeper.failures import describe
 from sweeper.files import pack_arrays
@@ -22,7 +23,6 @@ from sweeper.program.command.command import Command
 from sweeper.program.command.process import CommandFailed, run_command
 from sweeper.program.metrics import read_values
 from sweeper.program.objective.branches import branch, forget_roots
-from sweeper.program.objective.carried import unpack
 from sweeper.program.objective.locate import ObjectiveRef, find_in, load_objective
 from sweeper.program.records import usage
 from sweeper.program.records.profiling import profiled

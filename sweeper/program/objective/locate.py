@@ -10,9 +10,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from sweeper.carried import Carried, carry, unpack
 from sweeper.errors import ParamError, UsageError, suggestion
 from sweeper.importing import ModuleRef, find_ref, import_module, is_cut_short
-from sweeper.program.objective.carried import Carried, carry, module_of, unpack
 from sweeper.records import Params
 from sweeper.signature import (
     find_importable,
@@ -101,7 +101,7 @@ def load_objective(ref: ObjectiveRef) -> tuple[ModuleType, Callable[..., Any]]:
     """
     if ref.carried is not None:
         objective = unpack(ref.carried)
-        return module_of(objective, ref.module.module), objective
+        return _module_of(objective, ref.module.module), objective
     module = import_module(ref.module)
     found: Any = module
     for part in ref.qualified.split("."):
@@ -113,6 +113,13 @@ def load_objective(ref: ObjectiveRef) -> tuple[ModuleType, Callable[..., Any]]:
     elif not callable(found):
         raise UsageError(f"objective={ref.name!r} is {found!r} (a {type(found).__name__}): {_GIVE}")
     return module, found
+
+
+def _module_of(objective: Any, name: str) -> ModuleType:
+    """A module `name` with the globals of a carried objective, which has none of its own."""
+    module = ModuleType(name)
+    vars(module).update(getattr(objective, "__globals__", {}))
+    return module
 
 
 def _why(found: Any, part: str) -> str:
