@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -50,6 +51,12 @@ from sweeper.records import (
 from sweeper.signature import decode, is_plain, lineage_numbers
 from sweeper.sources import check_sources
 
+IN_DRIVER: ContextVar[bool] = ContextVar("IN_DRIVER", default=False)
+"""Whether trials run in the driver's own process, where KeyboardInterrupt is Ctrl-C.
+
+Workers ignore Ctrl-C, so there it is an exception of the objective's own.
+"""
+
 
 def execute(context: ProgramContext, fd: int | None, job: Job) -> Iterator[Outcome]:
     """Run the job's trials one after the other; yield each outcome, also failures."""
@@ -65,11 +72,11 @@ def execute(context: ProgramContext, fd: int | None, job: Job) -> Iterator[Outco
             own_folder = _folder(context, job.payload["id"], job.stage, number)
             with redirected(redirect, own_folder, context.shared) as printed:
                 result = _run(context, job, number)
-        except KeyboardInterrupt:
-            raise
         except CommandFailed as error:
             failure = error.failure
-        except BaseException as error:  # noqa: BLE001 - one that calls sys.exit fails, too
+        except BaseException as error:  # one that calls sys.exit fails, too
+            if isinstance(error, KeyboardInterrupt) and IN_DRIVER.get():
+                raise
             failure = describe(error)
             failure = replace(failure, detail=failure.detail + printed.end())
         if os.getpid() != own:  # the objective has forked, and this child came back from it
