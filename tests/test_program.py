@@ -87,7 +87,7 @@ def test_a_class_of_the_module_may_be_a_parameter(tmp_path):
 
 
 def test_trial_is_no_parameter_of_an_objective_that_takes_any(tmp_path):
-    with pytest.raises(ParamError, match="no parameter 'trial'"):
+    with pytest.raises(ParamError, match=r"'trial' is the name by which .*: rename the parameter"):
         run(programs.keyed, tmp_path, [{"x": 1, "trial": 1}])
 
 
@@ -96,7 +96,7 @@ def test_trial_is_no_parameter_of_an_objective_that_takes_any(tmp_path):
     [
         ({"y": 1}, "no parameter 'y'; the objective takes x, shift"),
         ({"shift": 1}, "x is missing"),
-        ({"x": 1, "trial": 1}, "no parameter 'trial'"),
+        ({"x": 1, "trial": 1}, "'trial' is the name by which an objective takes its Trial"),
         ((1, 2, 3), "these are 3 values"),
     ],
 )

@@ -222,8 +222,14 @@ class Takes:
             named = dict(zip(self.names, params, strict=False))
         else:
             raise ParamError(f"params={params!r}: these are {len(params)} values, and {takes}")
+        if TRIAL in named:
+            raise ParamError(
+                f"params={params!r}: {TRIAL!r} is the name by which an objective takes its Trial, "
+                "so no parameter of a point can have it: rename the parameter, here and in the "
+                "objective"
+            )
         for name in named:
-            if name == TRIAL or (name not in self.names and not self.more):
+            if name not in self.names and not self.more:
                 raise ParamError(
                     f"params={params!r}: no parameter {name!r}{suggestion(name, self.names)}; "
                     f"{takes}"
