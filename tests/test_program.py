@@ -404,7 +404,9 @@ def test_rows_csv_and_json_have_the_metrics_of_the_program(tmp_path):
     (point,) = document["points"]
     assert point["acc"] == [0.5, 0.5]
     assert point["summary"]["acc"]["mean"] == 0.5
-    assert not {"perf_val", "lr_min", "batch_size"} & point.keys()
+    assert not {"perf_val", "lr_min", "batch_size", "tunings", "settings"} & point.keys()
+    assert document["cores_per_trial"] == 1
+    assert "settings" not in document
     saved = np.load(Paths(tmp_path).results(0))
     assert sorted(saved) == ["final_acc", "final_loss", "trial_numbers"]
     assert not Paths(tmp_path).hparams(0).exists()
