@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
+from sweeper.detaching import detaching
 from sweeper.errors import SettingsError
 from sweeper.importing import UnguardedCall, is_loading
 from sweeper.options import Options, check_tuning_inits, read_pack
@@ -32,6 +33,7 @@ from sweeper.settings import HyperparameterSettings, Limits, StopWhen, SweepSett
 from sweeper.train.workload import ProblemWorkload
 
 if TYPE_CHECKING:
+    from sweeper.folder import SweepFolder
     from sweeper.preview import Preview
     from sweeper.search.domain import Domain, UpdatedDomain
 
@@ -41,6 +43,7 @@ TUNING_CORES = 4
 folder's identity, so it does not depend on the machine."""
 
 
+@detaching
 @refuses_earlier(**OF_RESEARCH)
 @accepts_earlier(module_name="module", param_selector="selector", sweep_cores="cores")
 def sweep(
@@ -87,7 +90,7 @@ def sweep(
     redirect: str | None = None,
     record_environment: bool | None = None,
     profile: bool = False,
-) -> SweepResult:
+) -> SweepResult | SweepFolder:
     """Tune every point that `selector` asks for, train its trials, and return the results.
 
     A program is not tuned: each trial is one call of its objective, or one run of its command.
@@ -206,7 +209,7 @@ def sweep(
     if given.pop("detach"):
         from sweeper.detach import sweep_detached
 
-        return cast("SweepResult", sweep_detached(given))  # the type of all other calls
+        return sweep_detached(given)
     of_program = isinstance(module, ProgramWorkload | Command) or is_objective(module)
     if of_program:
         _check_for_program(

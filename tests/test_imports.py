@@ -59,7 +59,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reading": LEAVES | FOLDERS,
     "folder": LEAVES | FOLDERS - WORKLOADS,
     "detach": LEAVES | FOLDERS | {"folder", "api"},
-    "api": LEAVES | FOLDERS | {"reading", "options", "engine", "preview", "detach"},
+    "detaching": {"results", "folder"},
+    "api": LEAVES
+    | FOLDERS
+    | {"reading", "options", "engine", "preview", "folder", "detach", "detaching"},
     # Contracts run the whole loop, in fake time or with jobs that are made up.
     "testing": LEAVES | FOLDERS | {"study"},
     "cli": LEAVES | FOLDERS | {"study", "reading", "engine", "api", "folder", "sweeper"},
