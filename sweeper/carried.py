@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
-from sweeper.code_hash import read_code
+from sweeper.code_hash import is_importable, read_code
 from sweeper.errors import UsageError
 
 COPIED = "workers get a copy: its identity is the hash of its code and of the values that it uses"
 """What the summary says of what is carried."""
+
+NO_FILE = " (no file)"
+"""How the name of its code ends among those of files."""
 
 PROBLEM = (
     *("model", "dataset", "loss", "accuracy_style", "metrics", "optimizer", "handlers"),
@@ -91,6 +94,9 @@ def _carry(found: Any, given: str, what: str, parts: Iterable[Any]) -> Carried:
 
 
 def _text(part: Any) -> str:
+    """The source text of a part that has no module of its own."""
+    if is_importable(part):
+        return ""
     try:
         return inspect.getsource(part)
     except (OSError, TypeError):

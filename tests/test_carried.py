@@ -16,13 +16,13 @@ import branches
 import programs
 import sweeper
 from sweeper.carried import PROBLEM as NAMES
-from sweeper.carried import Carried
+from sweeper.carried import Carried, carry_problem, unpack
 from sweeper.code_hash import read_code
 from sweeper.errors import ChangedCodeError, UsageError
 from sweeper.sources import read_carried
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
-from sweeper.store.sources import kept_sources
+from sweeper.store.sources import read_code_history
 from sweeping import outcomes, python, replicas_started
 
 PACKAGE = Path(sweeper.__file__).parent
@@ -163,7 +163,7 @@ def model(hidden=2, act=nn.Tanh):
 SWEPT = """
 results = sweeper.sweep(__name__, [{{"hidden": 2, "act": Leaky}}], trials=2, cores=1,
                         hparams=sweeper.HyperparameterSettings(lr=0.1, batch_size=16, cycles=1),
-                        pack="off", folder={!r}, backend={!r}, progress=False)
+                        pack="off", total_cores=1, folder={!r}, backend={!r}, progress=False)
 """
 
 
@@ -174,20 +174,28 @@ def typed_in(text, folder, backend="inline"):
     return names["results"]
 
 
-def test_a_problem_that_is_typed_in_is_swept_and_gone_on_with(tmp_path):
-    swept = PROBLEM + SWEPT.format(str(tmp_path / "own"), "local")
-    assert python("-c", swept).wait() == 0
-    here = typed_in(PROBLEM, tmp_path / "here")
+def test_a_problem_that_is_typed_in_is_swept_by_workers_and_gone_on_with(tmp_path):
+    own = typed_in(PROBLEM, tmp_path / "own", "local")
+    typed_in(PROBLEM, tmp_path / "here")
     assert outcomes(tmp_path / "own") == outcomes(tmp_path / "here")
     assert "problem script is in no file, so workers get a copy: its identity" in " ".join(
-        here.notes
+        own.notes
     )
     before = replicas_started(tmp_path / "own")
     typed_in(PROBLEM, tmp_path / "own")
-    assert replicas_started(tmp_path / "own") == before, "the same hash in another process"
+    assert replicas_started(tmp_path / "own") == before
     with Store.read(Paths(tmp_path / "own").database) as store:
-        files = {"script (no file)", "blobs.py"}
-        assert files == {Path(one.label).name for one in kept_sources(store)}
+        code = read_code_history(store)
+    assert {Path(label).name for label in code.kept} == {"script (no file)", "blobs.py"}
+    assert code.read_now() == code.kept
+
+
+def test_a_typed_in_problem_has_the_same_hash_in_another_process():
+    hashing = "\nfrom sweeper.importing import find_ref\nsha = find_ref(__name__).carried.sha256\n"
+    process = python("-c", f"{PROBLEM}{hashing}print(sha)", stdout=subprocess.PIPE)
+    names = {"__name__": "__main__"}
+    exec(PROBLEM + hashing, names)
+    assert process.communicate()[0].strip() == names["sha"]
 
 
 def test_points_of_a_typed_in_problem_are_trained_anew_where_its_code_matters(tmp_path):
@@ -210,6 +218,14 @@ def test_what_a_typed_in_problem_uses_and_no_worker_can_have_is_named(tmp_path):
     names = "\nclass Leaky(nn.Tanh): held = threading.Lock()\n"
     with pytest.raises(UsageError, match=r"Leaky was not carried .*: put it into a module"):
         typed_in(PROBLEM + names, tmp_path)
+
+
+def test_classes_and_functions_go_along_but_for_those_that_use_sweeper():
+    names = {"__name__": "__main__", "results": [1], "held": threading.Lock()}
+    more = "\ndef used(): pass\ndef show(): sweeper.load('out')\ndef uses(): return held\n"
+    exec(PROBLEM + more, names)
+    found = set(unpack(carry_problem(names)))
+    assert found == {"accuracy_style", "dataset", "loss", "model", "Leaky", "used"}
 
 
 def test_all_that_a_problem_may_define_is_carried():

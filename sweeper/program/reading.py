@@ -6,6 +6,7 @@ import inspect
 import sys
 from pathlib import Path
 
+from sweeper.carried import NO_FILE
 from sweeper.program.command.command import Command
 from sweeper.program.command.reading import read_command
 from sweeper.program.objective.branches import takes_of
@@ -27,7 +28,7 @@ def read_spec(fd: int, ref: ObjectiveRef | Command) -> ProgramSpec:
     before = set(sys.modules)
     module, objective = load_objective(ref)
     if ref.carried is not None:
-        own = f"{ref.name} (no file)"
+        own = f"{ref.name}{NO_FILE}"
         sources = read_carried(ref.carried, own)
     else:
         own = Path(inspect.getfile(module)).name

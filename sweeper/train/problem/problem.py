@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sweeper.carried import NO_FILE
 from sweeper.errors import ParamError, ProblemError, suggestion
 from sweeper.importing import ModuleRef, import_module
 from sweeper.records import NUMERICS
@@ -293,7 +294,7 @@ class Problem:
             own = Path(str(self.module.__file__)).resolve().name
             sources = read_sources(self.module, imported)
         else:
-            own = f"{self.ref.module} (no file)"
+            own = f"{self.ref.module}{NO_FILE}"
             sources = read_carried(self.ref.carried, own)
         return ProblemSpec(
             self.ref,
