@@ -100,8 +100,9 @@ def sweep(
     To resume an interrupted sweep, call it again with the same folder.
 
     Args:
-        module: the problem: a module, a dotted name, `__name__`, or the path of a `.py` file; or
-            one that `read_problem` has opened.  Or a program: an objective, which is a function or
+        module: the problem: a module, a dotted name, `__name__` (also in a notebook, where workers
+            get a copy of it), or the path of a `.py` file; or one that `read_problem` has opened.
+            Or a program: an objective, which is a function or
             a generator function of the parameters in a module or a script, or its name
             `"pkg.module:name"` or `"path.py:name"`.  It gives a number (the metric `value`) or a
             dict of named numbers; a generator yields them for each iteration, and the last count.
@@ -175,8 +176,7 @@ def sweep(
             before as its result, and the exception is stored with it; a note counts them.
         detach: run the sweep in a process of its own, which goes on when this one, or its terminal,
             has ended, and return a `SweepFolder` as soon as it has begun; it prints into
-            `driver.log` in the folder.  A problem must be found by name or file there, and the
-            selector must be made of what a module has.
+            `driver.log` in the folder.  The selector must be made of what a module has.
         keep: False for a sweep that leaves no files: it runs in a temporary folder, and the results
             have histories and artifacts in memory.  It cannot be resumed.
         redirect: only with a program: where what a trial prints goes, and what its child processes
