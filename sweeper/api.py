@@ -102,11 +102,11 @@ def sweep(
     Args:
         module: the problem: a module, a dotted name, `__name__` (also in a notebook, where workers
             get a copy of it), or the path of a `.py` file; or one that `read_problem` has opened.
-            Or a program: an objective, which is a function or
-            a generator function of the parameters in a module or a script, or its name
-            `"pkg.module:name"` or `"path.py:name"`.  It gives a number (the metric `value`) or a
-            dict of named numbers; a generator yields them for each iteration, and the last count.
-            A parameter named `trial` receives a `Trial`.  Or a `Command`: any executable.
+            Or a program: an objective, which is a function or a generator function of the
+            parameters in a module or a script, or its name `"pkg.module:name"` or `"path.py:name"`.
+            It gives a number (the metric `value`) or a dict of named numbers; a generator yields
+            them for each iteration, and the last count.  A parameter named `trial` receives a
+            `Trial`.  Or a `Command`: any executable.
         selector: decides which points to try; a folder may be resumed with another selector.  Or
             the points themselves: a finite `Domain`, all of whose points are tried, a list, or an
             `Explorer` (or the path of the file that has one).

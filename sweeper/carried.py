@@ -6,13 +6,16 @@ It is carried to workers by value (cloudpickle), and goes by the hash of its cod
 from __future__ import annotations
 
 import inspect
+import io
 import pickle
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import FunctionType
-from typing import Any
+from typing import Any, ClassVar
 
-from sweeper.code_hash import is_importable, read_code
+from sweeper.code_hash import Cached, is_importable, read_code
 from sweeper.errors import UsageError
 
 COPIED = "workers get a copy: its identity is the hash of its code and of the values that it uses"
@@ -80,17 +83,39 @@ def _goes_along(name: str, value: Any) -> bool:
 
 
 def _carry(found: Any, given: str, what: str, parts: Iterable[Any]) -> Carried:
-    import cloudpickle
-
     sha256, modules = read_code(found, what)
     try:
-        pickled = cloudpickle.dumps(found)
+        pickled = _pickle(found)
     except Exception as error:  # pickling runs the user's code
         raise UsageError(
             f"{given} cannot be carried to a worker ({type(error).__name__}: {error}): put it, "
             "and what it uses, into a module"
         ) from error
     return Carried(pickled, sha256, modules, "\n".join(filter(None, map(_text, parts))))
+
+
+def _pickle(found: Any) -> bytes:
+    import cloudpickle
+
+    class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc] # it ships no types
+        dispatch_table: ClassVar[Any] = ChainMap(
+            {Cached: _reduce_cached}, cloudpickle.CloudPickler.dispatch_table
+        )
+
+    file = io.BytesIO()
+    Pickler(file).dump(found)
+    return file.getvalue()
+
+
+def _reduce_cached(cached: Any) -> Any:
+    """How a function with `lru_cache` is pickled, which cloudpickle leaves to its name."""
+    if is_importable(cached):
+        return cached.__qualname__
+    return _make_cached, (cached.__wrapped__, cached.cache_parameters())
+
+
+def _make_cached(function: Callable[..., Any], parameters: Mapping[str, Any]) -> Any:
+    return lru_cache(**parameters)(function)
 
 
 def _text(part: Any) -> str:

@@ -8,6 +8,7 @@ lines do not count.
 from __future__ import annotations
 
 import dis
+import functools
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +24,10 @@ _MADE_ANEW = frozenset(
 
 _PLAIN = frozenset({type(None), type(...), bool, int, float, complex, str, bytes})
 
-_NAMED = (FunctionType, type, BuiltinFunctionType)
+Cached = functools._lru_cache_wrapper  # noqa: SLF001 - the type has no other name
+"""The type of functions with `lru_cache`, or `cache`."""
+
+_NAMED = (FunctionType, type, BuiltinFunctionType, Cached)
 """What may be importable by name."""
 
 _GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"})
@@ -115,6 +119,8 @@ class _Reader:
                 return self._each((value.__func__, value.__self__))
             case staticmethod() | classmethod():
                 return self._each((value.__func__,))
+            case Cached():
+                return self._each((value.__wrapped__, value.cache_parameters()))
             case property():
                 return self._each((value.fget, value.fset, value.fdel))
         return ()

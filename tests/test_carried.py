@@ -1,6 +1,7 @@
 """Objectives without a module: closures, lambdas, and what is typed in."""
 
 import ast
+import functools
 import random
 import re
 import subprocess
@@ -16,7 +17,7 @@ import branches
 import programs
 import sweeper
 from sweeper.carried import PROBLEM as NAMES
-from sweeper.carried import Carried, carry_problem, unpack
+from sweeper.carried import Carried, carry, carry_problem, unpack
 from sweeper.code_hash import read_code
 from sweeper.errors import ChangedCodeError, UsageError
 from sweeper.sources import read_carried
@@ -42,6 +43,11 @@ def adding(shift):
         return {"value": x + shift + random.random(), "seen": len(seen)}
 
     return objective
+
+
+@functools.cache
+def cached(x):
+    return x
 
 
 def endless():
@@ -83,6 +89,21 @@ def test_lambdas_bound_methods_and_local_classes_are_carried(tmp_path):
     assert found[0].values("value")[1].tolist() == [6.0, 6.0]
     assert found[1].values("value")[0][0] == found[1].values("value")[0][1]
     assert "the class test_carried.test_lambdas" in found[2].notes[0]
+
+
+def test_a_function_with_a_cache_is_carried_with_its_code():
+    names = {"__name__": "__main__"}
+    exec(
+        "import functools\n"
+        "@functools.lru_cache(maxsize=7)\n"
+        "def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)\n"
+        "def objective(x): return fib(x)",
+        names,
+    )
+    carried = carry(names.pop("objective"))
+    names.clear()
+    assert unpack(carried)(30) == 832040
+    assert unpack(carry(cached)) is cached, "it is found in its module"
 
 
 def test_typed_into_python_it_is_swept_and_gone_on_with(tmp_path):
@@ -264,6 +285,7 @@ VALUES = [
     lambda n: lambda x: x + n,
     np.random.default_rng,
     adding,
+    lambda n: functools.cache(lambda: n),
 ]
 
 
