@@ -8,14 +8,15 @@ from __future__ import annotations
 import inspect
 import io
 import pickle
+import sys
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from types import FunctionType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, ClassVar
 
-from sweeper.code_hash import Cached, is_importable, read_code
+from sweeper.code_hash import Cached, find_home, read_code
 from sweeper.errors import UsageError
 
 COPIED = "workers get a copy: its identity is the hash of its code and of the values that it uses"
@@ -99,7 +100,12 @@ def _pickle(found: Any) -> bytes:
 
     class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc] # it ships no types
         dispatch_table: ClassVar[Any] = ChainMap(
-            {Cached: _reduce_cached}, cloudpickle.CloudPickler.dispatch_table
+            {
+                Cached: _reduce_cached,
+                MethodType: _reduce_method,
+                BuiltinFunctionType: _reduce_method,
+            },
+            cloudpickle.CloudPickler.dispatch_table,
         )
 
     file = io.BytesIO()
@@ -109,9 +115,22 @@ def _pickle(found: Any) -> bytes:
 
 def _reduce_cached(cached: Any) -> Any:
     """How a function with `lru_cache` is pickled, which cloudpickle leaves to its name."""
-    if is_importable(cached):
+    if find_home(cached) is not None:
         return cached.__qualname__
     return _make_cached, (cached.__wrapped__, cached.cache_parameters())
+
+
+def _reduce_method(method: Any) -> Any:
+    """How a method is pickled: by name if a module offers it, as `random.gauss`.
+
+    With a copy of its object, the worker's own generator would be neither used nor seeded.
+    """
+    home = find_home(method)
+    if home is not None and not isinstance(method.__self__, ModuleType):
+        return getattr, (sys.modules[home[0]], home[1])
+    if isinstance(method, MethodType):
+        return MethodType, (method.__func__, method.__self__)
+    return method.__reduce_ex__(4)
 
 
 def _make_cached(function: Callable[..., Any], parameters: Mapping[str, Any]) -> Any:
@@ -120,7 +139,7 @@ def _make_cached(function: Callable[..., Any], parameters: Mapping[str, Any]) ->
 
 def _text(part: Any) -> str:
     """The source text of a part that has no module of its own."""
-    if is_importable(part):
+    if find_home(part) is not None:
         return ""
     try:
         return inspect.getsource(part)

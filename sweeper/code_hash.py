@@ -1,24 +1,34 @@
 """The hash of code that has no file: the same in every process.
 
-It covers bytecode, constants, names, defaults, the values that a closure has caught, and the
-globals that the code reads; what can be imported counts by its name.  Names of files and numbers of
-lines do not count.
+It covers bytecode, constants, names, defaults, attributes of functions, the values that a closure
+has caught, and the globals that the code reads; what can be imported counts by its name.  Names of
+files and numbers of lines do not count.
 """
 
 from __future__ import annotations
 
+import copyreg
 import dis
 import functools
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    CodeType,
+    FunctionType,
+    MappingProxyType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 
 from sweeper.errors import UsageError
 
 _MADE_ANEW = frozenset(
     {"__dict__", "__weakref__", "__module__", "__doc__", "__annotations__", "__qualname__"}
+    | {"_abc_impl"}  # what an abstract class has found out about its subclasses
 )
 """Attributes of classes that say nothing of what they do."""
 
@@ -27,8 +37,11 @@ _PLAIN = frozenset({type(None), type(...), bool, int, float, complex, str, bytes
 Cached = functools._lru_cache_wrapper  # noqa: SLF001 - the type has no other name
 """The type of functions with `lru_cache`, or `cache`."""
 
-_NAMED = (FunctionType, type, BuiltinFunctionType, Cached)
+_NAMED = (FunctionType, type, BuiltinFunctionType, MethodType, Cached)
 """What may be importable by name."""
+
+_MADE_BY_CODE = 1 << 9
+"""The flag of classes that are not part of the interpreter (`Py_TPFLAGS_HEAPTYPE`)."""
 
 _GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"})
 
@@ -48,15 +61,24 @@ def read_code(found: Any, what: str) -> tuple[str, tuple[str, ...]]:
     return reader.read(found).hex(), tuple(sorted(reader.modules))
 
 
-def is_importable(value: Any) -> bool:
-    """Whether a class or function is found under its own name in a module other than `__main__`."""
-    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    if not isinstance(name, str) or not isinstance(module, str) or module == "__main__":
-        return False
-    found: Any = sys.modules.get(module)
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    return found is value
+def find_home(value: Any) -> tuple[str, str] | None:
+    """The module, not `__main__`, in which a class or function is found, and its name there.
+
+    None: there is none.  A module may offer a method of an object of its own as a function, as
+    `random.gauss` is.
+    """
+    holder = type(getattr(value, "__self__", None))
+    for module, name in (
+        (getattr(value, "__module__", None), getattr(value, "__qualname__", None)),
+        (holder.__module__, getattr(value, "__name__", None)),
+    ):
+        if isinstance(name, str) and isinstance(module, str) and module != "__main__":
+            found: Any = sys.modules.get(module)
+            for part in name.split("."):
+                found = getattr(found, part, None)
+            if found is value:
+                return module, name
+    return None
 
 
 class _Reader:
@@ -94,13 +116,15 @@ class _Reader:
             return kind.__name__, self._each(value)
         if kind in (set, frozenset):
             return kind.__name__, sorted(self._each(value))
-        if kind is dict:
-            return "dict", self._mapping(value)
+        if kind in (dict, MappingProxyType):
+            return kind.__name__, self._mapping(value)
         if isinstance(value, ModuleType):
             self.modules.add(value.__name__)
             return "module", [value.__name__.encode()]
-        if isinstance(value, _NAMED) and is_importable(value):
-            self.modules.add(value.__module__)
+        if isinstance(value, _NAMED) and (home := find_home(value)):
+            self.modules.add(home[0])
+            return "name", [":".join(home).encode()]
+        if isinstance(value, type) and not value.__flags__ & _MADE_BY_CODE:
             return "name", [f"{value.__module__}:{value.__qualname__}".encode()]
         return kind.__name__, self._code_parts(value) or self._object(value)
 
@@ -154,21 +178,29 @@ class _Reader:
         code, known = function.__code__, function.__globals__
         used = {name: known[name] for name in sorted(set(_globals(code))) if name in known}
         caught = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
+        for module in [one for one in used.values() if isinstance(one, ModuleType)]:
+            self.modules.update(_within(module.__name__, set(_attributes(code))))
         defaults = self._each((function.__defaults__, function.__kwdefaults__))
-        return [self.read(code), *defaults, *self._mapping(caught), *self._mapping(used)]
+        named = [
+            found for names in (caught, used, vars(function)) for found in self._mapping(names)
+        ]
+        return [self.read(code), *defaults, *named]
 
     def _class(self, found: type) -> list[bytes]:
         own = {name: value for name, value in sorted(vars(found).items()) if name not in _MADE_ANEW}
-        return [*self._each(found.__bases__), *self._mapping(own)]
+        kinds = found.__bases__ if type(found) is type else (*found.__bases__, type(found))
+        return [*self._each(kinds), *self._mapping(own)]
 
     def _object(self, value: Any) -> list[bytes]:
         """Any other object, by what it would be pickled as."""
         if _is_tensor(value):
             numbers = value.detach().cpu().contiguous().reshape(-1)
             raw = numbers.view(sys.modules["torch"].uint8).numpy().tobytes()
-            return [str(value.dtype).encode(), str(tuple(value.shape)).encode(), raw]
+            is_trained = [b"requires_grad"] if value.requires_grad else []
+            return [str(value.dtype).encode(), str(tuple(value.shape)).encode(), raw, *is_trained]
         try:
-            reduced = value.__reduce_ex__(4)
+            known = copyreg.dispatch_table.get(type(value))
+            reduced = known(value) if known else value.__reduce_ex__(4)
         except Exception as error:  # it may raise whatever it likes
             raise self._refusal(value) from error
         if isinstance(reduced, str):
@@ -204,11 +236,30 @@ def _globals(code: CodeType) -> Iterator[str]:
         yield from _globals(inner)
 
 
+def _attributes(code: CodeType) -> Iterator[str]:
+    """The names of globals and attributes that code uses, also in functions within it."""
+    yield from code.co_names
+    for inner in _inner(code):
+        yield from _attributes(inner)
+
+
+def _within(module: str, names: set[str]) -> Iterator[str]:
+    """The imported modules of these names in a package, and in those, and so on."""
+    for name in names:
+        if (full := f"{module}.{name}") in sys.modules:
+            yield full
+            yield from _within(full, names)
+
+
 def _imports(code: CodeType) -> Iterator[str]:
-    """The modules that code imports, also in functions within it."""
+    """The modules that code imports; a name imported from a package may be a module in it."""
+    package = ""
     for one in dis.get_instructions(code):
         if one.opname == "IMPORT_NAME":
-            yield one.argval
+            package = one.argval
+            yield package
+        if one.opname == "IMPORT_FROM":
+            yield f"{package}.{one.argval}"
 
 
 def _inner(code: CodeType) -> Iterator[CodeType]:
@@ -216,5 +267,6 @@ def _inner(code: CodeType) -> Iterator[CodeType]:
 
 
 def _is_tensor(value: Any) -> bool:
+    """Whether a value is a tensor that has all its numbers; a sparse one is made of such."""
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
+    return torch is not None and isinstance(value, torch.Tensor) and value.layout is torch.strided

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import importlib.metadata
 import random
 import re
 import subprocess
@@ -104,6 +105,47 @@ def test_a_function_with_a_cache_is_carried_with_its_code():
     names.clear()
     assert unpack(carried)(30) == 832040
     assert unpack(carry(cached)) is cached, "it is found in its module"
+
+
+def typed_objective(text):
+    """The objective that this text defines, as if it were typed in."""
+    names = {"__name__": "__main__"}
+    exec(text, names)
+    return names["objective"]
+
+
+def test_functions_of_the_generators_of_modules_are_those_of_the_worker():
+    objective = typed_objective(
+        "from random import gauss, randint\n"
+        "from numpy.random import normal\n"
+        "def objective(x): return gauss, randint, normal"
+    )
+    random.seed(1)
+    before = carry(objective)
+    random.random()
+    np.random.seed(2)  # noqa: NPY002 - the generator that is meant
+    assert carry(objective).sha256 == before.sha256
+    copied = unpack(before)(0)
+    assert copied[:2] == (random.gauss, random.randint)
+    assert copied[2] is np.random.normal
+
+
+TYPED = {
+    "abstract": "import abc\nclass A(abc.ABC): n = 3\ndef objective(x): return A.n",
+    "dataclass": (
+        "import dataclasses\n@dataclasses.dataclass\nclass A:\n    n: int\n"
+        "def objective(x): return A(3).n"
+    ),
+    "pattern": "import re\nA = re.compile('a+')\ndef objective(x): return A.match('aaa').end()",
+    "ufunc": "from numpy import add\ndef objective(x): return add(1, 2)",
+}
+
+
+@pytest.mark.parametrize("text", TYPED.values(), ids=TYPED)
+def test_what_people_define_at_the_top_is_carried(text):
+    first, again = carry(typed_objective(text)), carry(typed_objective(text))
+    assert unpack(first)(0) == 3
+    assert first.sha256 == again.sha256
 
 
 def test_typed_into_python_it_is_swept_and_gone_on_with(tmp_path):
@@ -274,8 +316,20 @@ def local_class(number):
     return Local
 
 
+def with_attribute(number):
+    def function():
+        pass
+
+    function.number = number
+    return function
+
+
 VALUES = [
     lambda n: n,
+    with_attribute,
+    lambda n: type("Meta", (type,), {"number": n})("Local", (), {}),
+    lambda n: torch.ones(2, requires_grad=n > 1),
+    lambda n: (torch.eye(2) * n).to_sparse(),
     lambda n: {n, "a", "b"},
     lambda n: {"key": (n, b"0")},
     lambda n: np.arange(4) * n,
@@ -331,7 +385,9 @@ def test_cycles_come_to_an_end():
 def test_modules_that_are_used_are_named():
     def objective(x):
         import json
+        from xml import dom
 
-        return programs.number(x), np.sum(x), json
+        return programs.number(x), np.sum(x), json, dom, importlib.metadata.version
 
-    assert {"programs", "json", "numpy"} <= set(read_code(objective, "the objective")[1])
+    found = set(read_code(objective, "the objective")[1])
+    assert {"programs", "json", "numpy", "xml.dom", "importlib.metadata"} <= found
