@@ -179,7 +179,7 @@ class _Reader:
         used = {name: known[name] for name in sorted(set(_globals(code))) if name in known}
         caught = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
         for module in [one for one in used.values() if isinstance(one, ModuleType)]:
-            self.modules.update(_within(module.__name__, set(_attributes(code))))
+            self.modules.update(_submodules(module.__name__, set(_names(code))))
         defaults = self._each((function.__defaults__, function.__kwdefaults__))
         named = [
             found for names in (caught, used, vars(function)) for found in self._mapping(names)
@@ -236,19 +236,19 @@ def _globals(code: CodeType) -> Iterator[str]:
         yield from _globals(inner)
 
 
-def _attributes(code: CodeType) -> Iterator[str]:
+def _names(code: CodeType) -> Iterator[str]:
     """The names of globals and attributes that code uses, also in functions within it."""
     yield from code.co_names
     for inner in _inner(code):
-        yield from _attributes(inner)
+        yield from _names(inner)
 
 
-def _within(module: str, names: set[str]) -> Iterator[str]:
-    """The imported modules of these names in a package, and in those, and so on."""
+def _submodules(module: str, names: set[str]) -> Iterator[str]:
+    """The imported modules of these names in a package, in those, and so on."""
     for name in names:
         if (full := f"{module}.{name}") in sys.modules:
             yield full
-            yield from _within(full, names)
+            yield from _submodules(full, names)
 
 
 def _imports(code: CodeType) -> Iterator[str]:

@@ -89,13 +89,14 @@ def main_globals() -> Mapping[str, Any]:
 def script_name(main: Mapping[str, Any] | None = None) -> str:
     """The name under which the running script, or a module run by `-m`, can be imported.
 
-    `main` are its global names, if already known.
+    `main` are its global names, if already known.  One that is in no file is called `script`.
     """
     names = main_globals() if main is None else main
     spec = names.get("__spec__")
     if spec is not None and spec.name != "__main__":  # else a folder is being run
         return str(spec.name)
-    return name_of_file(Path(names.get("__file__") or "script.py"))
+    file = names.get("__file__") or ""
+    return name_of_file(Path(file)) if file not in ("", "<stdin>") else "script"
 
 
 def name_of_file(path: Path) -> str:

@@ -21,6 +21,7 @@ from sweeper.carried import PROBLEM as NAMES
 from sweeper.carried import Carried, carry, carry_problem, unpack
 from sweeper.code_hash import read_code
 from sweeper.errors import ChangedCodeError, UsageError
+from sweeper.references import script_name
 from sweeper.sources import read_carried
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
@@ -128,6 +129,11 @@ def test_functions_of_the_generators_of_modules_are_those_of_the_worker():
     copied = unpack(before)(0)
     assert copied[:2] == (random.gauss, random.randint)
     assert copied[2] is np.random.normal
+
+
+def test_a_program_without_a_file_has_one_name():
+    by_option, on_input = {"__name__": "__main__"}, {"__name__": "__main__", "__file__": "<stdin>"}
+    assert script_name(by_option) == script_name(on_input) == "script"
 
 
 TYPED = {

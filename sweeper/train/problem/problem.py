@@ -378,7 +378,7 @@ def _named(ref: ModuleRef, module: ModuleType) -> ModuleRef:
     name = getattr(module, "name", None)
     last = ref.module.removesuffix(".__main__").rpartition(".")[2]
     if not isinstance(name, str):
-        return replace(ref, name=last.strip("<>"))
+        return replace(ref, name=last)
     # By default the folder has the problem's name.
     if name in ("", ".", "..") or len(name) > _LONGEST_NAME or not _is_file_name(name):
         raise ProblemError(
