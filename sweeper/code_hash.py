@@ -97,7 +97,8 @@ class _Reader:
     def read(self, value: Any) -> bytes:
         """The hash of a value."""
         if type(value) in _PLAIN:
-            return _hash(type(value).__name__, repr(value).encode())
+            shown = value if isinstance(value, bytes) else repr(value).encode()
+            return _hash(type(value).__name__, shown)
         if id(value) in self._read:
             return self._read[id(value)][0]
         if id(value) in self._open:
