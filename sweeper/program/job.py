@@ -26,7 +26,7 @@ from sweeper.program.objective.carried import unpack
 from sweeper.program.objective.locate import ObjectiveRef, find_in, load_objective
 from sweeper.program.records import usage
 from sweeper.program.records.profiling import profiled
-from sweeper.program.records.redirect import NONE, Printed, redirected
+from sweeper.program.records.redirect import NONE, Output, Printed
 from sweeper.program.records.usage import Meter
 from sweeper.program.spec import RECORD, ProgramContext
 from sweeper.program.trial.artifacts import save_artifacts, split
@@ -56,28 +56,33 @@ def execute(context: ProgramContext, fd: int | None, job: Job) -> Iterator[Outco
     del fd
     # A command's output goes into its trial's files anyway.
     redirect = NONE if isinstance(context.ref, Command) else context.redirect
-    for number in job.numbers:
-        started, own = time.time(), os.getpid()
-        result: Result = {}, b"", {}
-        failure = None
-        printed, meter = Printed(), Meter()
-        try:
-            own_folder = _folder(context, job.payload["id"], job.stage, number)
-            with redirected(redirect, own_folder, context.shared) as printed:
-                result = _run(context, job, number)
-        except KeyboardInterrupt:
-            raise
-        except CommandFailed as error:
-            failure = error.failure
-        except BaseException as error:  # noqa: BLE001 - one that calls sys.exit fails, too
-            failure = describe(error)
-            failure = replace(failure, detail=failure.detail + printed.end())
-        if os.getpid() != own:  # the objective has forked, and this child came back from it
-            os._exit(0)
-        metrics, arrays, texts = result
-        texts = {**texts, USAGE: meter.text()}
-        when = started, time.time()
-        yield Outcome(job.point, job.stage, number, *when, metrics, arrays, failure, texts)
+    with contextlib.closing(Output(redirect, context.shared)) as output:
+        for number in job.numbers:
+            yield _outcome(context, job, number, output)
+
+
+def _outcome(context: ProgramContext, job: Job, number: int, output: Output) -> Outcome:
+    started, own = time.time(), os.getpid()
+    result: Result = {}, b"", {}
+    failure = None
+    printed, meter = Printed(), Meter()
+    try:
+        own_folder = _folder(context, job.payload["id"], job.stage, number)
+        with output.of(own_folder) as printed:
+            result = _run(context, job, number)
+    except KeyboardInterrupt:
+        raise
+    except CommandFailed as error:
+        failure = error.failure
+    except BaseException as error:  # noqa: BLE001 - one that calls sys.exit fails, too
+        failure = describe(error)
+        failure = replace(failure, detail=failure.detail + printed.end())
+    if os.getpid() != own:  # the objective has forked, and this child came back from it
+        os._exit(0)
+    metrics, arrays, texts = result
+    texts = {**texts, USAGE: meter.text()}
+    when = started, time.time()
+    return Outcome(job.point, job.stage, number, *when, metrics, arrays, failure, texts)
 
 
 Texts = dict[str, str]
