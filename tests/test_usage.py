@@ -110,7 +110,7 @@ def test_a_trial_that_failed_has_it_too_and_outcomes_are_as_without(tmp_path):
         query = "SELECT value FROM events WHERE kind = ?"
         (told,) = store.connection.execute(query, (USAGE,)).fetchone()
         assert next(iter(store.outcomes())).arrays == b""
-    assert json.loads(told)["used"]["host"] == socket.gethostname()
+    assert json.loads(told)["used"][0]["host"] == socket.gethostname()
 
 
 def test_a_folder_without_it_says_so(tmp_path, capsys):
@@ -124,7 +124,15 @@ def test_a_folder_without_it_says_so(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "value",
-    ["[]", '{"number": 0}', '{"number": 0, "used": {}}', '{"number": 0, "used": [1]}', "{"],
+    [
+        "[]",
+        '{"number": 0}',
+        '{"number": 0, "used": {}}',
+        '{"number": 0, "used": [1]}',
+        '{"numbers": [0], "used": []}',
+        '{"numbers": [0], "used": [1]}',
+        "{",
+    ],
 )
 def test_what_no_sweep_writes_is_refused(tmp_path, value):
     run(using.allocates, tmp_path, [{"mib": 1}], backend="inline")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sweeper.records import USAGE, Outcome, Usage
@@ -17,9 +17,17 @@ def read_usage(store: Store) -> dict[tuple[str, str, int], dict[str, Any]]:
     signatures = store.signatures()
     told = read_documents(value for _, _, value in rows)
     return {
-        (signatures[point_id], stage, one["number"]): one["used"]
+        (signatures[point_id], stage, number): used
         for (point_id, stage, _), one in zip(rows, told, strict=True)
+        for number, used in _by_number(one)
     }
+
+
+def _by_number(told: Mapping[str, Any]) -> Iterable[tuple[int, Any]]:
+    """What an event tells of each trial: earlier releases stored one for each."""
+    if "number" in told:
+        return [(told["number"], told["used"])]
+    return zip(told["numbers"], told["used"], strict=True)
 
 
 def usage_of(trial: Outcome, found: Mapping[tuple[str, str, int], dict[str, Any]]) -> Usage | None:

@@ -21,16 +21,20 @@ _PAGE = resource.getpagesize()
 class Meter:
     """Measures one trial, from here on.
 
-    Peak memory is that of this process since the trial began or, if that is more, the largest sum
-    of the resident memory of this process and its children that was seen, so pages that they share
-    count more than once.  Children that lived between two looks count with the largest of them.
+    Peak memory is that of this process since the trial began (or one before it, since which it has
+    not risen) or, if that is more, the largest sum of the resident memory of this process and its
+    children that was seen, so pages that they share count more than once.  Children that lived
+    between two looks count with the largest of them.
     """
 
     def __init__(self) -> None:
         self._cores = sorted(os.sched_getaffinity(0))
-        self._seconds, _, self._largest_child = _used()
-        _forget_peak()
-        _watch().peak = 0
+        self._watch = _watch()
+        self._seconds, own, self._largest_child = _used()
+        if own > self._watch.least:
+            _forget_peak()
+            self._watch.least = _used()[1]
+        self._watch.peak = 0
 
     def text(self) -> str:
         """What was used since, as JSON: cpu_seconds, peak_bytes, host, cores."""
@@ -39,7 +43,7 @@ class Meter:
         # Put together here: for each of a million short trials, `json.dumps` takes longer.
         return (
             f'{{"cpu_seconds": {round(seconds - self._seconds, 6)}, '
-            f'"peak_bytes": {max(with_child, _watch().peak)}, '
+            f'"peak_bytes": {max(with_child, self._watch.peak)}, '
             f'"host": {_host()}, "cores": {self._cores}}}'
         )
 
@@ -80,6 +84,8 @@ class _Watch:
     def __init__(self) -> None:
         self.peak = 0
         """The largest sum seen while there was a child, in bytes."""
+        self.least = 0
+        """The peak of this process alone when it was last forgotten, in bytes."""
         self._ended = threading.Event()
         threading.Thread(target=self._go_on, daemon=True).start()
 
