@@ -8,6 +8,7 @@ other: whoever follows an outcome through sweeper reads it from top to bottom.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import math
 from collections.abc import Mapping
@@ -115,11 +116,13 @@ def trial_stage(budget: int | None, lineage: str = "") -> str:
     return f"{stage}+{lineage}" if lineage else stage
 
 
+@functools.lru_cache(maxsize=256)
 def is_trial(stage: str) -> bool:
     """Whether a stage is one of trials; every other stage is a stage of tuning."""
     return stage == TRIAL or stage.startswith((f"{TRIAL}@", f"{TRIAL}+"))
 
 
+@functools.lru_cache(maxsize=256)
 def budget_of(stage: str) -> int | None:
     """The budget of a stage of trials; None: the workload's own length."""
     _, at, budget = stage.partition("+")[0].partition("@")

@@ -67,9 +67,9 @@ def _outcome(context: ProgramContext, job: Job, number: int, output: Output) -> 
     failure = None
     printed, meter = Printed(), Meter()
     try:
-        own_folder = _folder(context, job.payload["id"], job.stage, number)
-        with output.of(own_folder) as printed:
-            result = _run(context, job, number)
+        folder = _folder(context, job.payload["id"], job.stage, number)
+        with output.of(folder) as printed:
+            result = _run(context, job, number, folder)
     except KeyboardInterrupt:
         raise
     except CommandFailed as error:
@@ -91,14 +91,14 @@ Result = tuple[dict[str, float], bytes, Texts]
 """A trial's metrics, its history as arrays, and texts by name (see `records.RAISED`)."""
 
 
-def _run(context: ProgramContext, job: Job, number: int) -> Result:
+def _run(context: ProgramContext, job: Job, number: int, folder: str) -> Result:
     ref = context.ref
     if isinstance(ref, Command):
-        trial = _trial(context, job, number, _params(job.payload["params"]))
+        trial = _trial(context, job, number, _params(job.payload["params"]), folder)
         return run_command(ref, trial, context.sources, context.metrics), b"", {}
     module, objective = _opened(ref, context.sources)
     params = _params(job.payload["params"], lambda name: find_in(module, ref, name))
-    trial = _trial(context, job, number, params)
+    trial = _trial(context, job, number, params, folder)
     arguments = context.takes.arguments(params)
     if isinstance(objective, type):
         objective, arguments = branch(objective, ref, context, arguments, job.width)
@@ -109,10 +109,10 @@ def _run(context: ProgramContext, job: Job, number: int) -> Result:
     prepare(trial.seed, trial.cores, uses_torch=context.uses_torch)
     if context.takes.trial:
         trial.begin()
-    with _profiled(context, job, number):
+    with profiled(Path(folder)) if context.profile else contextlib.nullcontext():
         metrics, texts = _call(context, objective, arguments, trial)
     trial.end()
-    return metrics, pack_arrays(in_arrays(trial.history)), texts
+    return metrics, pack_arrays(in_arrays(trial.history)) if trial.history else b"", texts
 
 
 def _params(encoded: str, find: Callable[[str], Any] = Reference) -> Params:
@@ -120,7 +120,7 @@ def _params(encoded: str, find: Callable[[str], Any] = Reference) -> Params:
     known = _plain_params(encoded)
     if known is None:
         return cast("Params", decode(encoded, find))
-    return dict(known) if isinstance(known, Mapping) else known
+    return known if isinstance(known, tuple) else dict(known)
 
 
 @lru_cache(maxsize=16)
@@ -131,12 +131,14 @@ def _plain_params(encoded: str) -> Params | None:
     return params if all(map(is_plain, values)) else None
 
 
-def _trial(context: ProgramContext, job: Job, number: int, params: Params) -> Trial:
+def _trial(
+    context: ProgramContext, job: Job, number: int, params: Params, folder: str
+) -> Trial:
     return Trial(
         number,
         trial_seed(context.seed, job.point, (number, *lineage_numbers(job.stage))),
         params,
-        _folder(context, job.payload["id"], job.stage, number),
+        folder,
         job.width,
         budget_of(job.stage),
         context.metrics,
@@ -177,14 +179,6 @@ def _call(
     if not artifacts:
         return metrics, {}
     return metrics, {ARTIFACTS_SHA256: save_artifacts(artifacts, trial.folder)}
-
-
-def _profiled(
-    context: ProgramContext, job: Job, number: int
-) -> contextlib.AbstractContextManager[None]:
-    if not context.profile:
-        return contextlib.nullcontext()
-    return profiled(Path(_folder(context, job.payload["id"], job.stage, number)))
 
 
 @lru_cache(maxsize=1)

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -66,25 +67,45 @@ def load(folder: str | Path, *, everything: bool = False) -> SweepResult:
         return read_results(store, everything=everything)
 
 
-def read_results(store: Store, *, everything: bool = False) -> SweepResult:
-    """As `load`, from an open store.
+@dataclass(frozen=True, slots=True)
+class SortedOutcomes:
+    """The outcomes of a folder, without arrays, in order of number."""
+
+    trials: dict[tuple[str, str], list[Outcome]]
+    """By signature and stage: those of trials that have not failed."""
+    failed: dict[str, list[Outcome]]
+    """By signature: those of replicas that have."""
+
+
+def sort_outcomes(store: Store) -> SortedOutcomes:
+    """Read all outcomes.
+
+    Raises:
+        FolderError: the store holds what no sweep writes.
+    """
+    found = SortedOutcomes(defaultdict(list), defaultdict(list))
+    for outcome in store.outcomes(arrays=False):
+        if outcome.failure is not None:
+            found.failed[outcome.point].append(outcome)
+        elif is_trial(outcome.stage):
+            found.trials[outcome.point, outcome.stage].append(outcome)
+    return found
+
+
+def read_results(
+    store: Store, outcomes: SortedOutcomes | None = None, *, everything: bool = False
+) -> SweepResult:
+    """As `load`, from an open store; `outcomes` are all of its own, if they have been read.
 
     Raises:
         FolderError: the store holds what no sweep writes.
     """
     with store.understood():
-        return _read_results(store, everything=everything)
+        return _read_results(store, outcomes or sort_outcomes(store), everything=everything)
 
 
-def _read_results(store: Store, *, everything: bool) -> SweepResult:
-    steps = store.last_steps()
-    trials: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
-    failed: dict[str, list[Outcome]] = defaultdict(list)
-    for outcome in store.outcomes(arrays=False):
-        if outcome.failure is not None:
-            failed[outcome.point].append(outcome)
-        elif is_trial(outcome.stage):
-            trials[outcome.point, outcome.stage].append(outcome)
+def _read_results(store: Store, outcomes: SortedOutcomes, *, everything: bool) -> SweepResult:
+    steps, trials, failed = store.last_steps(), outcomes.trials, outcomes.failed
     of_program = is_program(store)
     metrics = read_metrics(store.meta.get("metrics", []))
     if of_program:

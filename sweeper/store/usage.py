@@ -35,10 +35,9 @@ def usage_of(trial: Outcome, found: Mapping[tuple[str, str, int], dict[str, Any]
     used = found.get((trial.point, trial.stage, trial.number))
     if used is None:
         return None
-    seconds, peak, host, cores = (
-        used[name] for name in ("cpu_seconds", "peak_bytes", "host", "cores")
-    )
-    expect(isinstance(seconds, float) and isinstance(peak, int), "what a trial used", used)
-    expect(isinstance(host, str), "a host", host)
-    expect(isinstance(cores, list) and {*map(type, cores)} <= {int}, "cores", cores)
+    seconds, peak = used["cpu_seconds"], used["peak_bytes"]
+    host, cores = used["host"], used["cores"]
+    whole = type(seconds) is float and type(peak) is int and type(host) is str
+    whole = whole and type(cores) is list and {*map(type, cores)} <= {int}
+    expect(whole, "what a trial used", used)
     return Usage(trial.started, trial.ended, seconds, peak, host, tuple(cores))
