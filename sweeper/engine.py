@@ -266,7 +266,8 @@ def _finish(
         remove_checkpoints(paths, store.outcomes(arrays=False), keep_ends=keep_ends)
         remove_unfinished(paths)
         remove_empty_folders(paths)
-    return collate(store, paths)
+    with uncollected():
+        return collate(store, paths)
 
 
 def _kept(study: Study, paths: Paths, options: Options) -> str:

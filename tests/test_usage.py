@@ -44,7 +44,7 @@ def test_processor_time_is_that_of_the_trial_and_its_children(tmp_path):
 
 
 def test_a_child_counts_while_it_lives():
-    meter = usage.Meter()
+    meter = usage.Meter(usage.read_place())
     hold = f"block = bytearray(100 * {MIB}); print(flush=True); input()"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", hold], **pipes) as child:

@@ -27,7 +27,7 @@ from sweeper.program.objective.locate import ObjectiveRef, find_in, load_objecti
 from sweeper.program.records import usage
 from sweeper.program.records.profiling import profiled
 from sweeper.program.records.redirect import NONE, Output, Printed
-from sweeper.program.records.usage import Meter
+from sweeper.program.records.usage import Meter, read_place
 from sweeper.program.spec import RECORD, ProgramContext
 from sweeper.program.trial.artifacts import save_artifacts, split
 from sweeper.program.trial.checkpoints import Checkpoints
@@ -56,16 +56,17 @@ def execute(context: ProgramContext, fd: int | None, job: Job) -> Iterator[Outco
     del fd
     # A command's output goes into its trial's files anyway.
     redirect = NONE if isinstance(context.ref, Command) else context.redirect
+    place = read_place()
     with contextlib.closing(Output(redirect, context.shared)) as output:
         for number in job.numbers:
-            yield _outcome(context, job, number, output)
+            yield _outcome(context, job, number, output, place)
 
 
-def _outcome(context: ProgramContext, job: Job, number: int, output: Output) -> Outcome:
+def _outcome(context: ProgramContext, job: Job, number: int, output: Output, place: str) -> Outcome:
     started, own = time.time(), os.getpid()
     result: Result = {}, b"", {}
     failure = None
-    printed, meter = Printed(), Meter()
+    printed, meter = Printed(), Meter(place)
     try:
         folder = _folder(context, job.payload["id"], job.stage, number)
         with output.of(folder) as printed:
@@ -131,9 +132,7 @@ def _plain_params(encoded: str) -> Params | None:
     return params if all(map(is_plain, values)) else None
 
 
-def _trial(
-    context: ProgramContext, job: Job, number: int, params: Params, folder: str
-) -> Trial:
+def _trial(context: ProgramContext, job: Job, number: int, params: Params, folder: str) -> Trial:
     return Trial(
         number,
         trial_seed(context.seed, job.point, (number, *lineage_numbers(job.stage))),

@@ -13,12 +13,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 from sweeper.errors import SettingsError
 from sweeper.files import (
@@ -120,7 +120,7 @@ class Output:
                 self._seen = _UNKNOWN
                 if self._redirect != SWEEP:
                     more = self._shared if self._redirect == BOTH else None
-                    printed.files = files.move([seen.size for seen in begun[1:]], own, more)
+                    printed.files = files.move([int(seen[-1]) for seen in begun[1:]], own, more)
 
     def _put(self) -> _Files:
         """Have the descriptors 1 and 2 mean the files, unless they do."""
@@ -147,25 +147,15 @@ class Output:
         self._before, self._seen = [], _UNKNOWN
 
 
-class _Seen(NamedTuple):
-    """What a file is, and how long."""
-
-    device: int
-    inode: int
-    links: int
-    size: int
+_UNKNOWN: list[tuple[float, ...]] = []
 
 
-_UNKNOWN: tuple[_Seen, ...] = ()
-
-
-def _look() -> tuple[_Seen, ...]:
-    """What the descriptors 0, 1 and 2 mean; unknown: one is closed."""
+def _look() -> list[tuple[float, ...]]:
+    """What the descriptors 0, 1 and 2 mean, from inode to size; unknown: one is closed."""
     try:
-        found = [os.fstat(stream) for stream in (0, 1, 2)]
+        return [os.fstat(stream)[stat.ST_INO : stat.ST_SIZE + 1] for stream in (0, 1, 2)]
     except OSError:
         return _UNKNOWN
-    return tuple([_Seen(one.st_dev, one.st_ino, one.st_nlink, one.st_size) for one in found])
 
 
 @dataclass(frozen=True, slots=True)

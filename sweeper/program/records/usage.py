@@ -27,8 +27,9 @@ class Meter:
     between two looks count with the largest of them.
     """
 
-    def __init__(self) -> None:
-        self._cores = sorted(os.sched_getaffinity(0))
+    def __init__(self, where: str) -> None:
+        """`where` is what `read_place` gave in this process."""
+        self._where = where
         self._watch = _watch()
         self._seconds, own, self._largest_child = _used()
         if own > self._watch.least:
@@ -44,7 +45,7 @@ class Meter:
         return (
             f'{{"cpu_seconds": {round(seconds - self._seconds, 6)}, '
             f'"peak_bytes": {max(with_child, self._watch.peak)}, '
-            f'"host": {_host()}, "cores": {self._cores}}}'
+            f"{self._where}}}"
         )
 
 
@@ -59,10 +60,10 @@ def _used() -> tuple[float, int, int]:
     return seconds, own.ru_maxrss * 1024, children.ru_maxrss * 1024
 
 
-@lru_cache(maxsize=1)
-def _host() -> str:
-    """The host's name as JSON."""
-    return json.dumps(socket.gethostname())
+def read_place() -> str:
+    """Where this process runs, as JSON without its braces: host, cores."""
+    host = json.dumps(socket.gethostname())
+    return f'"host": {host}, "cores": {sorted(os.sched_getaffinity(0))}'
 
 
 def _forget_peak() -> None:
