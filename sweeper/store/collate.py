@@ -7,7 +7,7 @@ import io
 import itertools
 import pickle
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -59,7 +59,7 @@ def collate(store: Store, paths: Paths, *, every_point: bool = False) -> SweepRe
             places = sorted(itertools.chain(*judged(results)))
             points = [(_plain(results[place].params), *results[place][1:]) for place in places]
             write_swapped(paths.funcres, pickle.dumps(points, protocol=4))
-        by_point: dict[str, list[tuple[str, list[Outcome]]]] = defaultdict(list)
+        by_point: dict[str, list[tuple[str, Sequence[Outcome]]]] = defaultdict(list)
         for (signature, stage), trials in outcomes.trials.items():
             if trials:
                 by_point[signature].append((stage, trials))
@@ -182,7 +182,7 @@ def _arrays(store: Store, point_id: int, stage: str) -> dict[int, Outcome]:
 
 
 def _write_trials(
-    store: Store, paths: Paths, point_id: int, stage: str, trials: list[Outcome]
+    store: Store, paths: Paths, point_id: int, stage: str, trials: Sequence[Outcome]
 ) -> None:
     numbers = np.array([trial.number for trial in trials], dtype=np.int64)
     # In the documented order of names.
@@ -206,7 +206,7 @@ def _write_trials(
 
 
 def _write_measured(
-    store: Store, paths: Paths, point_id: int, stage: str, trials: list[Outcome]
+    store: Store, paths: Paths, point_id: int, stage: str, trials: Sequence[Outcome]
 ) -> None:
     """The metrics of a program's trials, and their histories, shorter ones padded with NaN."""
     numbers = np.array([trial.number for trial in trials], dtype=np.int64)
