@@ -18,6 +18,7 @@ from torch import nn
 import stepped
 import sweeper
 from segments import Killed, count_steps, packed
+from stepped import BATCH, model
 from sweeper.errors import ChangedCodeError
 from sweeper.records import KFold
 from sweeper.train.data.samples import Data
@@ -36,7 +37,6 @@ from sweeper.train.problem.recipe import Recipe
 from sweeper.train.tuning.trials import Trials
 from sweeper.train.vectorize.lowering import batched
 from sweeper.train.vectorize.trace import record
-from stepped import BATCH, model
 from sweeping import HERE, assert_same_bits, outcomes, run
 from test_probes import PARAMS, TRIAL, bits, data_of, problem_of, streams_of
 
