@@ -25,6 +25,7 @@ from torch.utils.checkpoint import checkpoint
 import oddly
 import patterns
 import sweeper
+from blobs import UNTUNED
 from models_zoo import ZOO
 from sweeper.errors import SettingsError
 from sweeper.train.data.samples import Data, HeldSet, LoadedSet
@@ -40,7 +41,8 @@ from sweeper.train.tuning.schedule import cycle_rates
 from sweeper.train.tuning.trials import Trials
 from sweeper.train.vectorize import optimizers as stacked
 from sweeper.train.vectorize import random as random_numbers
-from sweeping import assert_same_bits, outcomes, replicas_started, run
+from sweeping import assert_same_bits, outcomes, replicas_started
+from sweeping import run as run_tuned
 from test_probes import PARAMS, TRIAL, bits, data_of, plain, problem_of, streams_of, with_state
 
 PACKABLE = [nn.Tanh, nn.ReLU, nn.Sigmoid, nn.SiLU, nn.ELU, nn.GELU, nn.LeakyReLU, nn.PReLU]
@@ -52,6 +54,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # -- whole sweeps ---------------------------------------------------------------------------------
+
+
+def run(folder, selector, module="blobs", **options):
+    """Nothing is tuned: packed probes have their own tests."""
+    return run_tuned(folder, selector, module, hparams=UNTUNED, **options)
 
 
 def grid(trials, kinds=SWEPT):
@@ -145,10 +152,10 @@ def test_a_trial_that_kills_its_worker_costs_no_neighbour_its_result(tmp_path):
     path = tmp_path / "dies.py"
     path.write_text(DIES.format(mark=str(mark)))
     selector = {"trials": 8, "hidden": [2]}
-    sound = run(tmp_path / "sound", sweeper.Grid(**selector), str(path), backend="local")
-    run(folder, sweeper.Grid(trials=0, hidden=[2]), str(path), backend="local")
+    sound = run_tuned(tmp_path / "sound", sweeper.Grid(**selector), str(path), backend="local")
+    run_tuned(folder, sweeper.Grid(trials=0, hidden=[2]), str(path), backend="local")
     mark.touch()
-    result = run(folder, sweeper.Grid(**selector), str(path), backend="local", total_cores=1)
+    result = run_tuned(folder, sweeper.Grid(**selector), str(path), backend="local", total_cores=1)
     kept = result.trial_numbers[0]
     assert 0 < len(kept) < 8, "the seed of this test kills nothing, or everything"
     assert len(result.failures) == 8 - len(kept)
