@@ -190,7 +190,7 @@ def test_weights_are_loaded_as_weights_only(tmp_path):
 
 
 PIPES = {
-    "program/objective/carried.py": {"pickle.loads"},
+    "carried.py": {"pickle.loads"},
     "run/aside.py": {"pickle.loads"},
     "run/channel.py": {"pickle.loads"},
     "train/native/inductor.py": {"pickle.load"},
@@ -754,7 +754,7 @@ def here(tmp_path, monkeypatch):
     inner.mkdir()
     monkeypatch.chdir(inner)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr("sweeper.engine._run", lambda *_: SweepResult([], []))
+    monkeypatch.setattr("sweeper.engine._run", lambda *_: SweepResult([]))
     return inner
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -10,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from sweeper.records import Reference, Status
-from sweeper.results import FailureReport, PointResult, SweepResult
+from sweeper.results import FailureReport, PointResult, PointTrials, SweepResult
 from sweeper.settings import PRESETS
 from sweeper.show.clean import clean, clean_line
 from sweeper.show.doctor import Examined, judge
@@ -29,7 +30,8 @@ def point(params, perf_val, *, loss=None, tuned=True):
 
 
 def sweep_of(*points, failures=(), notes=()):
-    return SweepResult(points, [np.arange(len(p.perf_val)) for p in points], failures, notes)
+    trials = [PointTrials.of(one, np.arange(len(one.perf_val))) for one in points]
+    return SweepResult(trials, failures, notes)
 
 
 def rows_of(results, width=None):
@@ -201,8 +203,10 @@ def test_intervals_say_no_more_than_was_seen():
 
 def test_a_point_that_could_not_be_tuned_is_neither_best_nor_compared():
     flag = "could not be tuned: no better than a constant prediction"
-    points = [GOOD, POOR, point({"hidden": 99, "act": "Tanh"}, [0.99, 0.98, 0.99, 0.99])]
-    results = SweepResult(points, [np.arange(4)] * 3, flags=["", "", flag])
+    best = PointTrials.of(
+        point({"hidden": 99, "act": "Tanh"}, [0.99, 0.98, 0.99, 0.99]), np.arange(4), flag=flag
+    )
+    results = SweepResult([*sweep_of(GOOD, POOR).point_trials, best])
     assert results.best() is GOOD
     lines = findings(results)
     assert lines[-1] == f"  hidden=99 act=Tanh {flag}"
@@ -255,6 +259,8 @@ def test_status_says_what_is_known():
     assert fields["seed"] == "3"
     assert fields["driven"] == "by process 7 on box"
     assert fields["points"] == "6: 1 tuning, 2 running, 3 done"
+    rests = describe_status(dataclasses.replace(status, driver=None), results, now=1_000_600.0)
+    assert "6: 3 unfinished, 3 done" in rests, "nothing runs without a driver"
     assert fields["trials"] == "9 of 24 done, 1 of them failed"
     assert fields["began"].endswith("(10 min ago)")
     assert "9 min ago" in fields["last"]
