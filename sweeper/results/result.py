@@ -42,6 +42,7 @@ from sweeper.results.points import (
     params_columns,
     usage_columns,
 )
+from sweeper.settings import OPTIONS
 from sweeper.stats import (
     By,
     Comparison,
@@ -585,13 +586,25 @@ class SweepResult(Sequence[Any]):
 
         return find_artifacts(self)
 
+    @property
+    def tuned_options(self) -> tuple[str, ...]:
+        """The options of the optimizer that were tuned: `weight_decay`, `momentum`, or none."""
+        found = [one for some in self.settings for one in some]
+        return tuple(n for n in OPTIONS if any(getattr(one, n) is not None for one in found))
+
+    def _trial_columns(self) -> Sequence[str]:
+        """The columns of a trial's number, its settings and its metrics."""
+        if self.of_program:
+            return TRIAL_COLUMNS[:1]
+        place = TRIAL_COLUMNS.index("batch_size") + 1
+        return [*TRIAL_COLUMNS[:place], *self.tuned_options, *TRIAL_COLUMNS[place:]]
+
     def rows(self, *, usage: bool = False) -> list[dict[str, Any]]:
         """One row per trial, as in `to_dataframe`; failed trials have none."""
         rows = []
         labels = [self.labels(place) for place in range(len(self))]
         used = [name for name in LABELS if any(row[name] for row in labels)]
-        of_trial = TRIAL_COLUMNS[:1] if self.of_program else TRIAL_COLUMNS
-        columns = [*of_trial, *self.declared]
+        columns = [*self._trial_columns(), *self.declared]
         columns += [] if self.test is None else TEST_METRICS
         taken = [*columns, *ALWAYS_TAKEN, *used, *(USAGE_COLUMNS if usage else ())]
         for place, point in enumerate(self):
@@ -606,12 +619,18 @@ class SweepResult(Sequence[Any]):
                 if not self.of_program:
                     found = self.settings[place][int(tuning)]
                     told += (int(tuning), found.lr_min, found.lr_max, found.batch_size)
+                    told += tuple(_number(getattr(found, name)) for name in self.tuned_options)
                 metrics = [float(values[trial]) for values in measured]
                 spent = usage_columns(self.usage[place][trial]) if usage else {}
                 rows.append(
                     {**named, **spent, **dict(zip(columns, [*told, *metrics], strict=True))}
                 )
         return rows
+
+
+def _number(value: float | None) -> float:
+    """The value of an option; NaN for a point of which it was not tuned."""
+    return math.nan if value is None else value
 
 
 def tuned_settings(point: Any) -> tuple[TunedSettings, ...]:

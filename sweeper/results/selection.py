@@ -20,7 +20,7 @@ from sweeper.results.points import (
     Tested,
     params_columns,
 )
-from sweeper.results.result import SweepResult, tuned_settings
+from sweeper.results.result import SweepResult
 from sweeper.signature import reference
 
 T = TypeVar("T")
@@ -185,7 +185,7 @@ def _settings(results: SweepResult, places: Sequence[int]) -> list[TunedSettings
     return [
         one
         for place in places
-        for one in tuned_settings(results[place])
+        for one in results.settings[place][:1]
         for _ in np.unique(results.asks[place])
     ]
 

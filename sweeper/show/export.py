@@ -38,7 +38,7 @@ def json_text(identity: Mapping[str, Any], results: SweepResult) -> str:
                 **fields,
                 "trial_numbers": [int(number) for number in results.trial_numbers[place]],
                 "tunings": [int(tuning) for tuning in results.tunings[place]],
-                "settings": [asdict(found) for found in results.settings[place]],
+                "settings": [_present(asdict(found)) for found in results.settings[place]],
                 "flag": results.flags[place],
                 "summary": {**counts, **intervals},
             }
@@ -78,6 +78,11 @@ def _origin(results: SweepResult, place: int) -> dict[str, Any]:
         return found
     own = {"trial": parent.trial, "budget": parent.budget, "lineage": parent.lineage}
     return {**found, "parent": {"params": _params(parent.params), **own}}
+
+
+def _present(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What a tuning found, without what was not tuned."""
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _classic(point: PointResult) -> dict[str, Any]:
