@@ -33,7 +33,7 @@ import numpy as np
 import sweeper
 import tuning_oracle
 import turns
-from sweeper.results import METRICS
+from sweeper.results import METRICS, PointTrials
 
 TRIALS, SWEEPS = 8, 3
 NEAR = 0.1
@@ -404,7 +404,7 @@ def drawn(
     pool = [(at, which) for at, those in enumerate(results.tunings) for which in np.unique(those)]
     each = len(np.unique(results.tunings[0]))
     chosen = draw.permutation(len(pool))[: NULL_POINTS * each].reshape(NULL_POINTS, each)
-    points, numbers, tunings = [], [], []
+    points = []
     for place, own in enumerate(chosen):
         trials = [np.flatnonzero(results.tunings[pool[at][0]] == pool[at][1]) for at in own]
         columns = [
@@ -418,12 +418,10 @@ def drawn(
         ]
         first = results[pool[own[0]][0]]
         columns[METRICS.index("perf_val")] -= worse if place else 0.0
-        points.append(
-            first._replace(params={"tag": place}, **dict(zip(METRICS, columns, strict=True)))
-        )
-        tunings.append(np.repeat(np.arange(each), [len(t) for t in trials]))
-        numbers.append(np.arange(len(tunings[-1])))
-    return sweeper.SweepResult(points, numbers, tunings=tunings)
+        point = first._replace(params={"tag": place}, **dict(zip(METRICS, columns, strict=True)))
+        tunings = np.repeat(np.arange(each), [len(t) for t in trials])
+        points.append(PointTrials.of(point, np.arange(len(tunings)), tunings=tunings))
+    return sweeper.SweepResult(points)
 
 
 def finds(results: sweeper.SweepResult) -> bool:

@@ -66,9 +66,7 @@ def run(workload: Workload, selector: ParamSelector, options: Options) -> SweepR
     if options.keep:
         return _run_in(folder_of(workload, options), workload, selector, options)
     with tempfile.TemporaryDirectory(prefix="sweeper-", ignore_cleanup_errors=True) as folder:
-        results = _run_in(Path(folder), workload, selector, options)
-        hold_records(results)
-        return results
+        return hold_records(_run_in(Path(folder), workload, selector, options))
 
 
 def _run_in(

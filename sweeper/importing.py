@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from sweeper.errors import ProblemError
-from sweeper.signature import main_globals, name_of_file, script_name
+from sweeper.references import main_globals, name_of_file, script_name
 
 
 class UnguardedCall(BaseException):

@@ -24,8 +24,8 @@ from sweeper.store.asked import asked_trials
 from sweeper.store.database import Store
 from sweeper.store.identity import begins_anew, check_same, settings_begun
 from sweeper.store.paths import Paths
+from sweeper.study.caller import Caller
 from sweeper.study.measures import Measures
-from sweeper.study.session import Caller
 from sweeper.summary import show_params
 from sweeper.workload import OpenWorkload, Workload
 

@@ -21,13 +21,14 @@ from pathlib import Path
 
 from sweeper.drive import drive
 from sweeper.records import TRIAL, Job, Outcome, Start, Target
+from sweeper.references import find_importable
 from sweeper.run import channel
 from sweeper.run.backends.inline import InlineBackend
 from sweeper.run.backends.local import LocalBackend, prepare
 from sweeper.run.scheduler import Scheduler
 from sweeper.run.signals import Interrupts
 from sweeper.show.progress import make_view
-from sweeper.signature import decode, find_importable
+from sweeper.signature import decode
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 from sweeper.study import Study

@@ -54,13 +54,14 @@ from sweeper.records import (
     is_trial,
     trial_stage,
 )
+from sweeper.references import find_importable
 from sweeper.run.scheduler import MEMORY, SHORT_SECONDS, STREAK, Scheduler
 from sweeper.sealed import PART
 from sweeper.search import Ask, ParamSelector
 from sweeper.search.selector import Answer
 from sweeper.settings import Limits
 from sweeper.show.progress import make_view
-from sweeper.signature import decode, find_importable
+from sweeper.signature import decode
 from sweeper.store.asked import asked_trials
 from sweeper.store.checkpoints import checkpoint_files, remove_checkpoints
 from sweeper.store.database import Store

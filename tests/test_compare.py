@@ -10,7 +10,7 @@ from scipy import stats as scipy_stats
 
 from benchmarks.verdicts import Scenario, normal, simulate, stuck
 from sweeper.errors import UsageError
-from sweeper.results import PointResult, SweepResult
+from sweeper.results import PointResult, PointTrials, SweepResult
 from sweeper.stats import (
     best_interval,
     compare_all,
@@ -129,12 +129,14 @@ def point(name, values):
     return PointResult({"net": name}, 0.1, 0.4, 32, values, 1 - values, values, 1 - values)
 
 
-def sweep_of(values, tunings=None, **more):
+def sweep_of(values, tunings=1, **more):
     points = [point(name, sample) for name, sample in values.items()]
-    numbers = [np.arange(len(one.perf_val)) for one in points]
-    if tunings is not None:
-        tunings = [number % tunings for number in numbers]
-    return SweepResult(points, numbers, tunings=tunings, **more)
+    return SweepResult([trials_of(one, tunings) for one in points], **more)
+
+
+def trials_of(point, tunings=1):
+    numbers = np.arange(len(point.perf_val))
+    return PointTrials.of(point, numbers, tunings=numbers % tunings)
 
 
 THREE = {"wide": A, "narrow": B, "wide deep": C}
@@ -301,7 +303,7 @@ def test_diverged_losses_are_left_out_and_said():
     results = sweep_of(THREE)
     losses = np.where(np.arange(6) == 0, math.nan, results[0].loss_val)
     points = [results[0]._replace(loss_val=losses), *results[1:]]
-    comparison = SweepResult(points, results.trial_numbers).compare(metric="loss_val")
+    comparison = SweepResult(list(map(trials_of, points))).compare(metric="loss_val")
     assert comparison.leader.name == "net=wide deep", "a point that diverged does not lead"
     assert comparison.caveats == ("1 trial that diverged, without a loss, left out",)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sweeper.errors import UsageError
-from sweeper.results import PointResult, SweepResult
+from sweeper.results import PointResult, PointTrials, SweepResult
 from sweeper.stats import anova, estimate_means, forest
 
 # Twelve points of four trials, made up once and kept.
@@ -39,9 +39,12 @@ def sweep_of(params, values, tunings=1, **more):
         PointResult(one, 0.1, 0.4, 32, trials, 1 - trials, trials, 1 - trials)
         for one, trials in zip(params, map(np.asarray, values), strict=True)
     ]
-    numbers = [np.arange(len(one.perf_val)) for one in points]
-    which = [number % tunings for number in numbers]
-    return SweepResult(points, numbers, tunings=which, **more)
+    return SweepResult([trials_of(one, tunings) for one in points], **more)
+
+
+def trials_of(point, tunings, **others):
+    numbers = np.arange(len(point.perf_val))
+    return PointTrials.of(point, numbers, tunings=numbers % tunings, **others)
 
 
 def made_up(params, mean, tunings, trials, seed=0, between=0.01, within=0.01):
@@ -130,14 +133,12 @@ def test_shares_by_hand():
     # hidden adds ± .1, so .01; tunings differ by ± .02 and trials of each by ± .01.
     params = [{"hidden": 8}, {"hidden": 32}]
     shift = np.array([-0.03, -0.01, 0.01, 0.03])
-    results = SweepResult(
-        [
-            PointResult(one, 0.1, 0.4, 32, *[mean + shift] * 4)
-            for one, mean in zip(params, (0.4, 0.6), strict=True)
-        ],
-        [np.arange(4)] * 2,
-        tunings=[np.array([0, 0, 1, 1])] * 2,
-    )
+    which = np.array([0, 0, 1, 1])
+    points = [
+        PointResult(one, 0.1, 0.4, 32, *[mean + shift] * 4)
+        for one, mean in zip(params, (0.4, 0.6), strict=True)
+    ]
+    results = SweepResult([PointTrials.of(one, np.arange(4), tunings=which) for one in points])
     found = by_name(results.effects())
     seed = 4 * 0.01**2 / 2
     tuning = 2 * 0.02**2 - seed / 2
@@ -211,10 +212,11 @@ def test_intervals_of_means_are_students_for_equally_sure_points():
 
 
 def test_points_that_could_not_be_tuned_are_left_out_and_named():
-    flags = ["", *["is no better than a constant"], *[""] * 10]
     values = [trials.copy() for trials in TRIALS]
     values[1] -= 0.7
-    effects = sweep_of(GRID, values, 4, flags=flags).effects()
+    trials = list(sweep_of(GRID, values, 4).point_trials)
+    trials[1] = trials_of(trials[1].point, 4, flag="is no better than a constant")
+    effects = SweepResult(trials).effects()
     assert "11 points" in effects.basis
     assert "left out: hidden=8 act=Tanh depth=2 is no better than a constant" in effects.caveats
     assert by_name(effects)["depth"].share < 0.1
@@ -224,7 +226,7 @@ def test_diverged_losses_are_left_out_and_said():
     results = sweep_of(GRID, TRIALS, 4)
     lost = np.where(np.arange(4) == 0, math.nan, results[0].loss_val)
     points = [results[0]._replace(loss_val=lost), *results[1:]]
-    again = SweepResult(points, results.trial_numbers, tunings=results.tunings)
+    again = SweepResult([trials_of(one, 4) for one in points])
     effects = again.effects("loss_val")
     assert effects.caveats == ("1 trial that diverged, without a loss, left out",)
     assert all(math.isfinite(one.share) for one in effects.effects)

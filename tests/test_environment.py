@@ -312,7 +312,7 @@ CLASSES = """
 class Tanh(nn.Tanh): pass
 
 if __name__ == "__main__":
-    from sweeper.signature import reference
+    from sweeper.references import reference
     from sweeper.importing import find_ref
     print(reference(Tanh), find_ref(__name__).module, find_ref("__main__").path)
 """

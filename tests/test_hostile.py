@@ -753,7 +753,7 @@ def here(tmp_path, monkeypatch):
     inner.mkdir()
     monkeypatch.chdir(inner)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr("sweeper.engine._run", lambda *_: SweepResult([], []))
+    monkeypatch.setattr("sweeper.engine._run", lambda *_: SweepResult([]))
     return inner
 
 

@@ -11,7 +11,14 @@ import pytest
 
 from sweeper.errors import UsageError
 from sweeper.records import Reference
-from sweeper.results import METRICS, FailureReport, PointResult, SweepResult, params_columns
+from sweeper.results import (
+    METRICS,
+    FailureReport,
+    PointResult,
+    PointTrials,
+    SweepResult,
+    params_columns,
+)
 from sweeper.stats import mean_interval
 from sweeper.summary import show_params, show_value
 
@@ -34,8 +41,8 @@ def untuned(params):
 
 
 def result(*points, failures=(), notes=()):
-    numbers = [np.arange(len(one.perf_val)) for one in points]
-    return SweepResult(points, numbers, failures, notes)
+    trials = [PointTrials.of(one, np.arange(len(one.perf_val))) for one in points]
+    return SweepResult(trials, failures, notes)
 
 
 NARROW, WIDE = {"hidden": 8}, {"hidden": 32, "nonlinearity": Reference("torch.nn:Tanh")}
@@ -172,7 +179,8 @@ def test_an_unknown_metric_names_the_choices(metric):
 
 def test_a_data_frame_has_a_row_a_trial():
     narrow, wide = point(NARROW, [0.5, 0.6]), point(WIDE, [0.9])
-    results = SweepResult([narrow, wide], [np.array([0, 3]), np.array([1])])
+    numbers = [np.array([0, 3]), np.array([1])]
+    results = SweepResult(list(map(PointTrials.of, [narrow, wide], numbers)))
     frame = results.to_dataframe()
     settings = ["trial", "tuning", "lr_min", "lr_max", "batch_size"]
     assert set(frame.columns) == {"hidden", "nonlinearity", *settings, *METRICS}

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from sweeper.records import Reference, Status
-from sweeper.results import FailureReport, PointResult, SweepResult
+from sweeper.results import FailureReport, PointResult, PointTrials, SweepResult
 from sweeper.settings import PRESETS
 from sweeper.show.clean import clean, clean_line
 from sweeper.show.doctor import Examined, judge
@@ -29,7 +29,8 @@ def point(params, perf_val, *, loss=None, tuned=True):
 
 
 def sweep_of(*points, failures=(), notes=()):
-    return SweepResult(points, [np.arange(len(p.perf_val)) for p in points], failures, notes)
+    trials = [PointTrials.of(one, np.arange(len(one.perf_val))) for one in points]
+    return SweepResult(trials, failures, notes)
 
 
 def rows_of(results, width=None):
@@ -201,8 +202,10 @@ def test_intervals_say_no_more_than_was_seen():
 
 def test_a_point_that_could_not_be_tuned_is_neither_best_nor_compared():
     flag = "could not be tuned: no better than a constant prediction"
-    points = [GOOD, POOR, point({"hidden": 99, "act": "Tanh"}, [0.99, 0.98, 0.99, 0.99])]
-    results = SweepResult(points, [np.arange(4)] * 3, flags=["", "", flag])
+    best = PointTrials.of(
+        point({"hidden": 99, "act": "Tanh"}, [0.99, 0.98, 0.99, 0.99]), np.arange(4), flag=flag
+    )
+    results = SweepResult([*sweep_of(GOOD, POOR).point_trials, best])
     assert results.best() is GOOD
     lines = findings(results)
     assert lines[-1] == f"  hidden=99 act=Tanh {flag}"

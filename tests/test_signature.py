@@ -22,19 +22,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from sweeper import signature
+from sweeper import records, signature
 from sweeper.errors import ParamError
+from sweeper.references import find_importable, reference
 from sweeper.settings import PRESETS, HyperparameterSettings, SweepSettings
 from sweeper.signature import (
     STREAMS,
     decode,
     encode,
     encode_settings,
-    find_importable,
     in_order,
     make_point,
     normalise,
-    reference,
     seed_sequence,
 )
 
@@ -266,6 +265,13 @@ def test_an_importable_comes_back_by_its_name(value):
     assert encode(value) != encode(name)
 
 
+def test_a_record_has_the_name_that_folders_know():
+    kinds = {getattr(records, name) for name in records.__all__}
+    named = {kind: reference(kind) for kind in kinds if isinstance(kind, type)}
+    assert named == {kind: f"sweeper.records:{kind.__name__}" for kind in named}
+    assert records.KFold in named
+
+
 def test_names_that_lead_nowhere_are_refused():
     with pytest.raises(ParamError, match="no_such_module"):
         find_importable("no_such_module:Name")
@@ -278,7 +284,7 @@ def test_names_that_lead_nowhere_are_refused():
 def test_a_class_of_the_running_script_is_named_by_its_file(tmp_path):
     script = tmp_path / "my_script.py"
     script.write_text(
-        "from sweeper.signature import reference\nclass Mine: pass\nprint(reference(Mine))\n",
+        "from sweeper.references import reference\nclass Mine: pass\nprint(reference(Mine))\n",
         encoding="utf-8",
     )
     assert run_python(str(script)) == "my_script:Mine\n"

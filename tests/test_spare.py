@@ -18,8 +18,8 @@ from sweeper.settings import StopWhen
 from sweeper.store.load import read_results
 from sweeper.study import Study
 from sweeper.study.measures import Measures
-from sweeper.study.points import PointState, Series
 from sweeper.study.spare import MOST_SPARE, widest
+from sweeper.study.state import PointState, Series
 from sweeper.testing.loop import memory
 from sweeper.testing.loop import sweep as loop
 from sweeper.testing.toy import ToyBackend, ToyPlan, metrics_of, never, point_of

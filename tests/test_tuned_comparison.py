@@ -11,7 +11,7 @@ import pytest
 
 from sweeper.errors import UsageError
 from sweeper.records import FINAL, Status
-from sweeper.results import METRICS, PointResult, SweepResult
+from sweeper.results import METRICS, PointResult, PointTrials, SweepResult
 from sweeper.search import TunedComparison
 from sweeper.search.domain import Choice, Domain, IntUniform, Uniform
 from sweeper.show.status import describe_status
@@ -51,15 +51,15 @@ def judged(selector, measured):
         return value
 
     asked = drive(selector, measured=kept, most=100_000)
-    points, numbers, groups, taken = [], [], [], Counter()
+    trials, taken = [], Counter()
     for ask in asked:
         begin = taken[repr(ask.params)]
         taken[repr(ask.params)] += ask.trials
         own = np.array(values[repr(ask.params)][begin : begin + ask.trials])
-        points.append(PointResult(ask.params, 0.1, 0.2, 8, own, -own, own, -own))
-        numbers.append(np.arange(begin, begin + ask.trials))
-        groups.append(ask.group)
-    return SweepResult(points, numbers, groups=groups, compare_by=selector.compare_by)
+        point = PointResult(ask.params, 0.1, 0.2, 8, own, -own, own, -own)
+        numbers = np.arange(begin, begin + ask.trials)
+        trials.append(PointTrials.of(point, numbers, group=ask.group))
+    return SweepResult(trials, compare_by=selector.compare_by)
 
 
 def said_of_a(results):
@@ -256,12 +256,12 @@ def test_before_any_fresh_trials_nothing_is_compared():
 
 
 def test_points_are_taken_together_by_any_parameters():
-    points, numbers = [], []
+    trials = []
     for a, b in itertools.product((1, 2), (3, 4)):
         values = np.array([a + b, a * b], dtype=float)
-        points.append(PointResult({"a": a, "b": b}, 0.1, 0.2, 8, *[values] * 4))
-        numbers.append(np.arange(2))
-    results = SweepResult(points, numbers)
+        point = PointResult({"a": a, "b": b}, 0.1, 0.2, 8, *[values] * 4)
+        trials.append(PointTrials.of(point, np.arange(2)))
+    results = SweepResult(trials)
     together = results.by("a")
     assert [point.params for point in together] == [{"a": 1}, {"a": 2}]
     assert together[1].loss_val.tolist() == [5, 6, 6, 8]

@@ -16,7 +16,7 @@ import using
 from sweeper import cli
 from sweeper.program.records import usage
 from sweeper.records import USAGE
-from sweeper.results.points import USAGE_COLUMNS
+from sweeper.results.table import USAGE_COLUMNS
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 

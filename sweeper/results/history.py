@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from sweeper.errors import UsageError
 from sweeper.results.artifacts import Array, Artifacts, HeldRecords, TrialRecords
-from sweeper.results.points import params_columns
 from sweeper.results.result import SweepResult
+from sweeper.results.selection import with_points
+from sweeper.results.table import params_columns
 
 STEP, ITERATION = "step", "iteration"
 """Columns: the training step of a point of a problem's curves, the iteration of a program."""
@@ -47,17 +48,6 @@ def _rows_of(history: Mapping[str, Array]) -> Iterator[dict[str, Any]]:
         yield dict(zip(columns, values, strict=True))
 
 
-def unpivoted(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """A row for each number of `rows` under the names `metrics`; NaN is left out."""
-    names = set(metrics)
-    return [
-        {**{key: row[key] for key in row if key not in names}, "metric": name, "value": row[name]}
-        for row in rows
-        for name in row
-        if name in names and not math.isnan(row[name])
-    ]
-
-
 def find_artifacts(results: SweepResult) -> dict[tuple[int, int], Artifacts]:
     """See `SweepResult.artifacts`."""
     return {
@@ -68,9 +58,13 @@ def find_artifacts(results: SweepResult) -> dict[tuple[int, int], Artifacts]:
     }
 
 
-def hold_records(results: SweepResult) -> None:
-    """Read histories and artifacts now, since the folder of the results is about to be removed."""
-    results.records = tuple(map(HeldRecords, results.records))
+def hold_records(results: SweepResult) -> SweepResult:
+    """These results with histories and artifacts read now: their folder is about to be removed."""
+    held = [
+        replace(one, records=HeldRecords(records))
+        for one, records in zip(results.point_trials, _records(results), strict=True)
+    ]
+    return with_points(results, held, results.failures, results.earlier)
 
 
 def _records(results: SweepResult) -> tuple[TrialRecords, ...]:

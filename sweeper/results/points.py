@@ -2,84 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.records import (
-    CLASSIC,
-    LABELS,
-    SHARES,
-    Alias,
-    Metric,
-    Params,
-    Parent,
-    Usage,
-    generation_of,
-)
-from sweeper.summary import printable, show_params
+from sweeper.records import Params, Parent, TunedSettings, Usage
+from sweeper.results.artifacts import TrialRecords
+from sweeper.summary import printable
 
 FloatArray = NDArray[np.float64]
-
-METRICS = tuple(metric.name for metric in CLASSIC)
-
-TEST_METRICS = ("perf_test", "loss_test")
-"""The metrics on a test set, where there is one: nothing is chosen by them."""
-
-TRIAL_COLUMNS = ("trial", "tuning", "lr_min", "lr_max", "batch_size", *METRICS)
-"""The columns of a trial's row besides its parameters and the metrics that its problem declares."""
-
-ALWAYS_TAKEN = LABELS[:2]
-"""Those that a parameter cannot have as its column's name, whether they are shown or not."""
-
-_OF_TABLES = {"perf", "loss", "params", "n", "diverged", "failed", "std"}
-
-TAKEN_NAMES = {*_OF_TABLES, *LABELS[2:], *TRIAL_COLUMNS}
-"""Names that a problem's own metric cannot have."""
-
-
-USAGE_COLUMNS = ("started", "ended", "cpu_seconds", "peak_mib", "host", "cores")
-"""The columns of what a trial used; a metric of one of these names keeps its own."""
-
-
-def usage_columns(used: Usage | None) -> dict[str, Any]:
-    """What a trial used, by column; None for what was not recorded."""
-    if used is None:
-        return dict.fromkeys(USAGE_COLUMNS)
-    mib, cores = used.peak_bytes / 2**20, " ".join(map(str, used.cores))
-    values = (used.started, used.ended, used.cpu_seconds, mib, used.host, cores)
-    return dict(zip(USAGE_COLUMNS, values, strict=True))
-
-
-def is_classic(metrics: Sequence[Metric]) -> bool:
-    """Whether these are the metrics of a problem: the classic four come first."""
-    return tuple(metrics[: len(CLASSIC)]) == CLASSIC
-
-
-def with_bounds(metric: Metric, samples: Sequence[FloatArray]) -> Metric:
-    """The metric with the bounds 0 and 1, if its name says that it is a share, as do its values.
-
-    So no interval of an accuracy goes beyond 1, whoever measured it.
-    """
-    if metric.bounds is not None or SHARES.isdisjoint(re.split(r"[\W_]+", metric.name.lower())):
-        return metric
-    values = np.concatenate([np.zeros(0), *samples])
-    within = np.all((values >= 0) & (values <= 1) | np.isnan(values))
-    return replace(metric, bounds=(0.0, 1.0)) if within else metric
-
-
-def judged_by(metrics: Sequence[Metric]) -> Metric | None:
-    """The metric that points are judged by where none is named; None: there is none.
-
-    Of a problem it is `perf_val`, of a program the first with a direction.
-    """
-    if is_classic(metrics):
-        return next(metric for metric in metrics if metric.name == "perf_val")
-    return next((metric for metric in metrics if metric.direction != "none"), None)
+IntArray = NDArray[np.int64]
 
 
 class PointResult(NamedTuple):
@@ -116,6 +51,85 @@ class Tested(NamedTuple):
     loss_test: FloatArray
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PointTrials:
+    """A point's trials with one budget, group and parent: all that results hold of them.
+
+    A point whose trials have several of these has a record for each of them.
+    """
+
+    point: PointResult | ProgramPoint
+    trial_numbers: IntArray
+    """The numbers of the trials in its arrays, shape (trials,)."""
+    tunings: IntArray
+    """The tuning of each trial, shape (trials,)."""
+    settings: tuple[TunedSettings, ...]
+    """The settings of each tuning; its `PointResult` has the first's.  Of a program: none."""
+    declared: Mapping[str, FloatArray]
+    """By metric besides the classic four, of a program by every metric: its values, shape
+    (trials,)."""
+    asks: IntArray
+    """The ask of each trial, from 0, shape (trials,); all 0 unless points are compared by some of
+    their parameters."""
+    usage: tuple[Usage | None, ...]
+    """What each trial used, of length trials; None where that was not recorded, as for problems."""
+    flag: str = ""
+    """Why its tuning cannot be trusted; "" if it can."""
+    test: Tested | None = None
+    """Its trials on the test set; None: no test set."""
+    budget: int | None = None
+    """The budget of its trials; None: the workload's own length."""
+    group: str = ""
+    """The group in which the selector asked for its trials; "" if in none."""
+    lineage: str = ""
+    """What its trials began from: the number of their generation and a digest of all parents; "" if
+    they began from nothing."""
+    parent: Parent | None = None
+    """The trial that its trials began from; None: from nothing, or from one that only an earlier
+    run asked for."""
+    records: TrialRecords | None = None
+    """What its folder has of its trials besides metrics; None: it was not read from a folder, or
+    stands for several points."""
+
+    @classmethod
+    def of(
+        cls, point: PointResult | ProgramPoint, trial_numbers: IntArray, **others: Any
+    ) -> PointTrials:
+        """Trials of one tuning and one ask, with nothing recorded but metrics.
+
+        `others` are any other fields, by name.
+        """
+        zeros = np.zeros(len(trial_numbers), dtype=np.int64)
+        usual: dict[str, Any] = {
+            "tunings": zeros,
+            "settings": tuned_settings(point),
+            "declared": point.metrics if isinstance(point, ProgramPoint) else {},
+            "asks": zeros,
+            "usage": (None,) * len(trial_numbers),
+        }
+        return cls(point, trial_numbers, **usual | others)
+
+    @property
+    def key(self) -> tuple[str, int | None, str, str]:
+        """What distinguishes it from others: its parameters, budget, group and lineage."""
+        return repr(self.point.params), self.budget, self.group, self.lineage
+
+    def values(self, metric: str) -> FloatArray:
+        """The values of a metric that it has, shape (trials,)."""
+        if metric in self.declared:
+            return self.declared[metric]
+        holder = self.test if metric in Tested._fields else self.point
+        found: FloatArray = getattr(holder, metric)
+        return found
+
+
+def tuned_settings(point: PointResult | ProgramPoint) -> tuple[TunedSettings, ...]:
+    """The settings with which a point's trials were trained; none for a program."""
+    if isinstance(point, ProgramPoint):
+        return ()
+    return (TunedSettings(point.lr_min, point.lr_max, point.batch_size),)
+
+
 @dataclass(frozen=True, slots=True)
 class FailureReport:
     """A failed replica, or a point whose tuning failed."""
@@ -139,30 +153,3 @@ class FailureReport:
     def __str__(self) -> str:
         which = self.stage if self.number is None else f"{self.stage} {self.number}"
         return printable(f"{self.params} {which}: {self.message}")
-
-
-def label_columns(
-    budget: int | None, group: str, lineage: str, parent: Parent | None
-) -> dict[str, Any]:
-    """What else than its parameters distinguishes a point's row, by the names of columns.
-
-    `parent` is shown by its parameters and number; `lineage` has all that came before.
-    """
-    shown = f"{show_params(parent.params)} #{parent.trial}" if parent else ""
-    own = {"generation": generation_of(lineage), "parent": shown, "lineage": lineage}
-    return {"budget": budget, "group": group, **own}
-
-
-def params_columns(params: Params, taken: Collection[str] = ()) -> list[tuple[str, Any]]:
-    """Name and value of each parameter; positional ones are named param_0, param_1 and so on.
-
-    A parameter whose name is `taken` by another column becomes `param_…`; of an alias the name is
-    given.
-    """
-    if isinstance(params, Mapping):
-        named = [
-            (f"param_{name}" if name in taken else name, value) for name, value in params.items()
-        ]
-    else:
-        named = [(f"param_{place}", value) for place, value in enumerate(params)]
-    return [(name, value.name if isinstance(value, Alias) else value) for name, value in named]

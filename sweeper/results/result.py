@@ -1,63 +1,24 @@
 """The results of a sweep: a sequence of points with the arrays of their trials.
 
-A long file for one class: all that a script asks of results is a method of it.
+A façade: all that a script asks of results is a method of it, computed in the files beside it.
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Container, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sweeper.errors import UsageError
-from sweeper.records import (
-    CLASSIC,
-    LABELS,
-    Metric,
-    Params,
-    Parent,
-    TunedSettings,
-    Usage,
-    generation_of,
-)
+from sweeper.records import CLASSIC, Metric, Params, Parent, TunedSettings, Usage
 from sweeper.results.artifacts import Artifacts, TrialRecords
-from sweeper.results.points import (
-    ALWAYS_TAKEN,
-    METRICS,
-    TEST_METRICS,
-    TRIAL_COLUMNS,
-    USAGE_COLUMNS,
-    FailureReport,
-    FloatArray,
-    ProgramPoint,
-    Tested,
-    is_classic,
-    judged_by,
-    label_columns,
-    params_columns,
-    usage_columns,
-)
+from sweeper.results.estimates import estimate_on_test, intervals_of, summarize
+from sweeper.results.metrics import find_metric, is_classic, judged_by
+from sweeper.results.points import FailureReport, FloatArray, IntArray, PointTrials, Tested
+from sweeper.results.table import frame_of, label_columns, rows_of
+from sweeper.results.verdicts import compare_results, effects_of, rank
 from sweeper.settings import OPTIONS
-from sweeper.stats import (
-    By,
-    Comparison,
-    Effects,
-    Interval,
-    Sample,
-    Setting,
-    compare_points,
-    estimate_means,
-    find_effects,
-    find_point,
-    mean_interval,
-)
-from sweeper.stats.comparison import plural
-from sweeper.summary import OnTest, PointSummary, Summary, printable, show_params, show_value
+from sweeper.stats import By, Comparison, Effects, Interval
+from sweeper.summary import OnTest, Summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,86 +32,43 @@ class SweepResult(Sequence[Any]):
 
     def __init__(
         self,
-        points: Sequence[Any],
-        trial_numbers: Sequence[NDArray[np.int64]],
+        point_trials: Sequence[PointTrials],
         failures: Sequence[FailureReport] = (),
         notes: Sequence[str] = (),
-        tunings: Sequence[NDArray[np.int64]] | None = None,
-        flags: Sequence[str] | None = None,
-        n_val: int | None = None,
-        settings: Sequence[Sequence[TunedSettings]] | None = None,
-        test: Sequence[Tested] | None = None,
         *,
+        n_val: int | None = None,
         paired: bool = False,
         metrics: Sequence[Metric] = CLASSIC,
-        declared: Mapping[str, Sequence[FloatArray]] | None = None,
-        budgets: Sequence[int | None] | None = None,
-        groups: Sequence[str] | None = None,
         compare_by: Sequence[str] = (),
         earlier: int = 0,
-        asks: Sequence[NDArray[np.int64]] | None = None,
-        lineages: Sequence[str] | None = None,
-        parents: Sequence[Parent | None] | None = None,
-        usage: Sequence[Sequence[Usage | None]] | None = None,
-        records: Sequence[TrialRecords] | None = None,
     ) -> None:
-        self._points = tuple(points)
-        self.trial_numbers = tuple(trial_numbers)
-        """For each point the numbers of the trials in its arrays, shape (trials,)."""
+        self.point_trials = tuple(point_trials)
+        """For each point all that these results hold of its trials."""
+        self._points = tuple([one.point for one in self.point_trials])
+        self._columns: dict[str, tuple[Any, ...]] = {}
+        """By field of `PointTrials`: its values, kept, since loops over places ask once a place."""
         self.failures = tuple(failures)
         """Failed replicas and points, with the reasons."""
         self.notes = tuple(notes)
-        zeros = [np.zeros(len(numbers), dtype=np.int64) for numbers in trial_numbers]
-        self.tunings = tuple(tunings or zeros)
-        """For each point the tuning of each of its trials, shape (trials,)."""
-        self.flags = ("",) * len(self._points) if flags is None else tuple(flags)
-        """For each point why its tuning cannot be trusted; "" if it can."""
-        self.of_program = not is_classic(metrics)
-        """Whether a program was swept: its metrics are its own, and nothing is tuned."""
-        settings = settings or [tuned_settings(point) for point in self._points]
-        self.settings = tuple(map(tuple, settings))
-        """For each point the settings of each of its tunings; its `PointResult` has the first's.
-        Of a program: none."""
         self.n_val = n_val
         """Size of the validation set, or of a split's validation part; None: not known."""
-        self.test = None if test is None else tuple(test)
-        """For each point its trials on the test set; None: no test set."""
         self.paired = paired
         """Whether trials with the same number share their split of the data."""
         self.metrics = tuple(metrics)
         """The metrics: the classic four, and those that the problem declares; of a program, all
         that its trials have measured."""
-        if self.of_program:
-            names = [metric.name for metric in self.metrics]
-            declared = {name: [point.metrics[name] for point in self._points] for name in names}
-        self.declared = {} if declared is None else {k: tuple(v) for k, v in declared.items()}
+        self.of_program = not is_classic(metrics)
+        """Whether a program was swept: its metrics are its own, and nothing is tuned."""
+        own = self.metrics if self.of_program else self.metrics[len(CLASSIC) :]
+        self.declared = {
+            metric.name: tuple([one.declared[metric.name] for one in self.point_trials])
+            for metric in own
+        }
         """By metric besides the classic four: for each point its values, shape (trials,)."""
-        self.budgets = (None,) * len(self._points) if budgets is None else tuple(budgets)
-        """For each point the budget of its trials; None: the workload's own length.  A point whose
-        trials have several budgets or parents, or are of several groups, is here once for each of
-        them."""
-        self.groups = ("",) * len(self._points) if groups is None else tuple(groups)
-        """For each point the group in which the selector asked for its trials; "" if in none."""
-        self.lineages = ("",) * len(self._points) if lineages is None else tuple(lineages)
-        """For each point what its trials began from: the number of their generation and a digest of
-        all parents; "" if they began from nothing."""
-        self.parents = (None,) * len(self._points) if parents is None else tuple(parents)
-        """For each point the trial that its trials began from; None: from nothing, or from one that
-        only an earlier run asked for."""
         self.compare_by = tuple(compare_by)
         """Names of the parameters that points are compared by; empty: by all (see `by`)."""
         self.earlier = earlier
         """How many points, the last ones, only earlier runs asked for."""
-        self.asks = tuple(asks or zeros)
-        """For each point the ask of each of its trials, from 0, shape (trials,); with `compare_by`
-        only, else all 0."""
-        usage = usage or [[None] * len(numbers) for numbers in trial_numbers]
-        self.usage = tuple(map(tuple, usage))
-        """For each point what each of its trials used; None where that was not recorded, as for
-        problems."""
-        self.records = () if records is None else tuple(records)
-        """For each point what its folder has of its trials besides metrics; empty if these results
-        were not read from a folder, or are of several points as one."""
 
     def __getitem__(self, place: int | slice) -> Any:
         return self._points[place]
@@ -165,56 +83,115 @@ class SweepResult(Sequence[Any]):
         trials = sum(len(numbers) for numbers in self.trial_numbers)
         return f"<SweepResult: {len(self)} points, {trials} trials, {len(self.failures)} failures>"
 
-    def summary(self) -> Summary:
-        """n, diverged, failed, mean, standard deviation and 95 % interval of each point."""
-        failed = Counter(one.key for one in self.failures)
-        names = self._shown()
-        intervals = {name: self.intervals(name) for name in names}
-        diverged = self._diverged()
-        return Summary(
-            tuple(
-                PointSummary(
-                    params=point.params,
-                    n=len(self.trial_numbers[place]),
-                    diverged=diverged[place],
-                    failed=failed[self.key(place)],
-                    intervals={name: found[place] for name, found in intervals.items()},
-                    tunings=len(np.unique(self.tunings[place])),
-                    flag=self.flags[place],
-                    budget=self.budgets[place],
-                    group=self.groups[place],
-                    parent=str(self.labels(place)["parent"] or self.lineages[place]),
-                    generation=generation_of(self.lineages[place]),
-                )
-                for place, point in enumerate(self)
-            ),
-            self.notes,
-            self.compare() if self.judged and len(self.comparable()) > 1 else None,
-            self.on_test(),
-            tuple(name for name in names if self.of_program or name != "perf_train"),
-        )
+    # -- for each point ---------------------------------------------------------------------------
+
+    def _column(self, name: str) -> tuple[Any, ...]:
+        if name not in self._columns:
+            self._columns[name] = tuple([getattr(one, name) for one in self.point_trials])
+        return self._columns[name]
 
     @property
-    def judged(self) -> Metric | None:
-        """The metric that points are judged by where none is named; None: none has a direction."""
-        return judged_by(self.metrics)
+    def trial_numbers(self) -> tuple[IntArray, ...]:
+        """For each point the numbers of the trials in its arrays, shape (trials,)."""
+        return self._column("trial_numbers")
 
-    def _shown(self) -> list[str]:
-        """The metrics in the columns of tables, first the one that points are judged by."""
-        shown = [one.name for one in self.metrics if one.shown]
-        first = self.judged.name if self.judged else next(iter(shown), None)
-        return sorted(shown, key=lambda name: name != first)
+    @property
+    def tunings(self) -> tuple[IntArray, ...]:
+        """For each point the tuning of each of its trials, shape (trials,)."""
+        return self._column("tunings")
 
-    def _diverged(self) -> list[int]:
-        """How many of each point's trials have diverged."""
-        names = ["loss_train", "loss_val"]
-        if self.of_program:
-            names = [self.judged.name] if self.judged else []
-        losses = [self.values(name) for name in names]
-        return [
-            int(np.sum(~np.isfinite(sum(loss[place] for loss in losses)))) if losses else 0
-            for place in range(len(self))
-        ]
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """For each point why its tuning cannot be trusted; "" if it can."""
+        return self._column("flag")
+
+    @property
+    def settings(self) -> tuple[tuple[TunedSettings, ...], ...]:
+        """For each point the settings of each of its tunings; of a program none."""
+        return self._column("settings")
+
+    @property
+    def tuned_options(self) -> tuple[str, ...]:
+        """The options of the optimizer that were tuned: `weight_decay`, `momentum`, or none."""
+        found = [one for some in self.settings for one in some]
+        return tuple(n for n in OPTIONS if any(getattr(one, n) is not None for one in found))
+
+    @property
+    def test(self) -> tuple[Tested, ...] | None:
+        """For each point its trials on the test set; None: no test set, or no point."""
+        found = self._column("test")
+        return found if found and found[0] is not None else None
+
+    @property
+    def budgets(self) -> tuple[int | None, ...]:
+        """For each point the budget of its trials; None: the workload's own length.
+
+        A point whose trials have several budgets or parents, or are of several groups, is here once
+        for each of them.
+        """
+        return self._column("budget")
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """For each point the group in which the selector asked for its trials; "" if in none."""
+        return self._column("group")
+
+    @property
+    def lineages(self) -> tuple[str, ...]:
+        """For each point what its trials began from, "" if from nothing.
+
+        It has the number of their generation and a digest of all parents.
+        """
+        return self._column("lineage")
+
+    @property
+    def parents(self) -> tuple[Parent | None, ...]:
+        """For each point the trial that its trials began from.
+
+        None: from nothing, or from one that only an earlier run asked for.
+        """
+        return self._column("parent")
+
+    @property
+    def asks(self) -> tuple[IntArray, ...]:
+        """For each point the ask of each of its trials, from 0; all 0 without `compare_by`."""
+        return self._column("asks")
+
+    @property
+    def usage(self) -> tuple[tuple[Usage | None, ...], ...]:
+        """For each point what each of its trials used; None: not recorded, as for problems."""
+        return self._column("usage")
+
+    @property
+    def records(self) -> tuple[TrialRecords, ...]:
+        """For each point what its folder has of its trials besides metrics.
+
+        Empty if these results were not read from a folder, or are of several points as one.
+        """
+        found = self._column("records")
+        return found if found and found[0] is not None else ()
+
+    def key(self, place: int) -> tuple[str, int | None, str, str]:
+        """What distinguishes a point's row: its parameters, budget, group and lineage."""
+        return self.point_trials[place].key
+
+    def labels(self, place: int) -> dict[str, Any]:
+        """The columns of a point's row beside its parameters, from `budget` to `lineage`.
+
+        A parent is shown by its parameters and number.
+        """
+        return label_columns(self.point_trials[place])
+
+    def values(self, metric: str) -> list[FloatArray]:
+        """Each point's values of a metric, in order of trial number; of shape (trials,).
+
+        Raises:
+            UsageError: there is no such metric.
+        """
+        found = find_metric(self.metrics, metric)
+        return [one.values(found.name) for one in self.point_trials]
+
+    # -- parts ------------------------------------------------------------------------------------
 
     def where(self, domain: Container[Params] | None = None, /, **values: Any) -> SweepResult:
         """Only the points with these values, as results.
@@ -229,20 +206,9 @@ class SweepResult(Sequence[Any]):
             UsageError: no point has a column of this name.
             ParamError: a value is a class or function that no parameter could be.
         """
-        from sweeper.results.selection import columns_of, has_value, is_in, only
+        from sweeper.results.selection import only, places_where
 
-        columns = [columns_of(self, place) for place in range(len(self))]
-        known = dict.fromkeys(name for row in columns for name in row)
-        for name, value in values.items():
-            if name not in known:
-                raise UsageError(f"{name}={value!r}: choose one of {', '.join(known)}")
-        places = [
-            place
-            for place, row in enumerate(columns)
-            if all(name in row and has_value(row[name], value) for name, value in values.items())
-            and (domain is None or is_in(self[place].params, domain))
-        ]
-        return only(self, places)
+        return only(self, places_where(self, domain, values))
 
     def by(self, *names: str) -> SweepResult:
         """The points that agree on these parameters as one point each.
@@ -256,8 +222,6 @@ class SweepResult(Sequence[Any]):
         """
         from sweeper.results.selection import check_names, places_by, pooled
 
-        if not names:
-            raise UsageError("by(): give the names of the parameters to compare by")
         check_names(self, names)
         return pooled(self, places_by(self, range(len(self)), names), names)
 
@@ -290,60 +254,16 @@ class SweepResult(Sequence[Any]):
         best = comparable.best(metric)
         return judged(self)[next(at for at, point in enumerate(comparable) if point is best)]
 
-    def key(self, place: int) -> tuple[str, int | None, str, str]:
-        """What distinguishes a point's row: its parameters, budget, group and lineage."""
-        own = (self.budgets[place], self.groups[place], self.lineages[place])
-        return repr(self[place].params), *own
+    # -- what can be said -------------------------------------------------------------------------
 
-    def labels(self, place: int) -> dict[str, Any]:
-        """The columns of a point's row beside its parameters, from `budget` to `lineage`.
+    def summary(self) -> Summary:
+        """n, diverged, failed, mean, standard deviation and 95 % interval of each point."""
+        return summarize(self)
 
-        A parent is shown by its parameters and number.
-        """
-        own = (self.budgets[place], self.groups[place], self.lineages[place])
-        return label_columns(*own, self.parents[place])
-
-    def values(self, metric: str) -> list[FloatArray]:
-        """Each point's values of a metric, in order of trial number; of shape (trials,).
-
-        Raises:
-            UsageError: there is no such metric.
-        """
-        return self._values(self._metric(metric))
-
-    def _values(self, metric: Metric) -> list[FloatArray]:
-        if metric.name in self.declared:
-            return list(self.declared[metric.name])
-        return [getattr(point, metric.name) for point in self]
-
-    def _metric(self, name: str | None, *, ranked: bool = False) -> Metric:
-        """The metric of this name; a declared metric's short name, as `f1`, means `f1_val`.
-
-        None: the one that points are judged by.  `ranked` says that it needs a direction.
-        """
-        known = {metric.name: metric for metric in self.metrics}
-        if name is None:
-            if self.judged is None:
-                one = next(iter(known), "acc")
-                raise UsageError(
-                    f"metric=None: no metric says whether large or small values are better: run "
-                    f"the sweep again with metrics={{{one!r}: 'maximize'}} or 'minimize'"
-                )
-            return self.judged
-        found = known.get(name) or known.get(f"{name}_val")
-        if found is None:
-            raise UsageError(f"metric={name!r}: choose one of {', '.join(known)}")
-        if ranked and found.direction == "none":
-            say = ""
-            if self.of_program:
-                say = (
-                    f"; if they are, run the sweep again with metrics={{{found.name!r}: "
-                    "'maximize'} or 'minimize': no trial runs anew"
-                )
-            raise UsageError(
-                f"metric={found.name!r}: neither large nor small values are better{say}"
-            )
-        return found
+    @property
+    def judged(self) -> Metric | None:
+        """The metric that points are judged by where none is named; None: none has a direction."""
+        return judged_by(self.metrics)
 
     def intervals(self, metric: str | None = None) -> list[Interval]:
         """Each point's mean with its 95 % interval.
@@ -351,37 +271,12 @@ class SweepResult(Sequence[Any]):
         Points that were tuned more than once are estimated together: they share an estimate of the
         variance between tunings.
         """
-        found = self._metric(metric)
-        return self._intervals(self._values(found), found.bounds)
+        found = find_metric(self.metrics, metric)
+        return intervals_of(self.values(found.name), self.tunings, found.bounds)
 
     def on_test(self) -> OnTest | None:
         """The best point by `perf_val` on the test set; None: no test set."""
-        if self.test is None or not any(len(point.perf_val) for point in self.comparable()):
-            return None
-        if self.comparable() is not self:
-            return self.comparable().on_test()
-        best = self.best()
-        place = next(at for at, point in enumerate(self) if point is best)
-        perf = self._intervals([one.perf_test for one in self.test], (0.0, 1.0))[place]
-        loss = self._intervals([one.loss_test for one in self.test], None)[place]
-        return OnTest(best.params, perf, loss)
-
-    def _intervals(
-        self, samples: Sequence[FloatArray], bounds: tuple[float, float] | None
-    ) -> list[Interval]:
-        """As `intervals`, of each point's values in `samples`.
-
-        Values that are not finite (losses of trials that diverged) are left out.
-        """
-        finite = [np.isfinite(sample) for sample in samples]
-        samples = [sample[kept] for sample, kept in zip(samples, finite, strict=True)]
-        tunings = [which[kept] for which, kept in zip(self.tunings, finite, strict=True)]
-        found = [mean_interval(sample, bounds=bounds) for sample in samples]
-        places = [at for at, which in enumerate(tunings) if len(np.unique(which)) > 1]
-        means = estimate_means([samples[at] for at in places], [tunings[at] for at in places])
-        for at, mean in zip(places, means, strict=True):
-            found[at] = mean.interval(bounds=bounds)
-        return found
+        return estimate_on_test(self)
 
     def compare(
         self,
@@ -415,46 +310,8 @@ class SweepResult(Sequence[Any]):
             UsageError: an unknown metric or `by`, a name that matches no point or several,
                 `generalise` for a metric that is not an accuracy.
         """
-        from sweeper.results.selection import judged
-
-        chosen = self.comparable()
-        if chosen is not self:
-            options: dict[str, Any] = {"by": by, "paired": paired, "generalise": generalise}
-            found = chosen.compare(*points, metric=metric, baseline=baseline, **options)
-            others = len(self) - sum(map(len, judged(self)))
-            if not others:
-                return found
-            what = "groups, budgets or generations" if any(self.lineages) else "groups or budgets"
-            caveat = f"not compared: {plural(others, 'row')} of other {what}"
-            return replace(found, caveats=(*found.caveats, caveat))
-        measured = self._metric(metric, ranked=True)
-        if len(points) not in {0, 2} or (points and baseline is not None):
-            raise UsageError(
-                f"compare{points!r}: name two points, or a baseline and no points, or neither"
-            )
-        samples = self._samples(measured)
-        names = [one.name for one in samples]
-        place = None if baseline is None else find_point(names, baseline)
-        if points:
-            pair = [find_point(names, text) for text in points]
-            if pair[0] == pair[1]:
-                raise UsageError(f"compare{points!r}: both names match {names[pair[0]]!r}")
-            samples, place = [samples[at] for at in pair], 1
-        if paired is None:
-            paired = self.paired and not generalise and (by != "all" or place is not None)
-            paired = paired and not any(self.lineages)
-        # If each trial has its own split, paired differences already vary with the samples.
-        n_val = self.n_val if generalise or not self.paired else None
-        return compare_points(
-            samples,
-            measured,
-            baseline=place,
-            by=by,
-            paired=paired,
-            n_val=n_val,
-            generalise=generalise,
-            is_tuned=not self.of_program,
-        )
+        options: dict[str, Any] = {"by": by, "paired": paired, "generalise": generalise}
+        return compare_results(self, points, metric, baseline, **options)
 
     def effects(self, metric: str | None = None) -> Effects:
         """Which parameters matter, and each one's share of the variance; `print` it.
@@ -467,35 +324,7 @@ class SweepResult(Sequence[Any]):
         Raises:
             UsageError: an unknown metric, or scikit-learn is needed and not installed.
         """
-        if self.comparable() is not self:
-            return self.comparable().effects(metric)
-        measured = self._metric(metric)
-        columns = [dict(params_columns(point.params)) for point in self]
-        names = dict.fromkeys(name for column in columns for name in column)
-        return find_effects(
-            self._samples(measured),
-            {
-                printable(name): [_setting(column, name) for column in columns]
-                for name in map(str, names)
-            },
-            measured,
-            self.n_val,
-            is_tuned=not self.of_program,
-        )
-
-    def _samples(self, metric: Metric) -> list[Sample]:
-        values = self._values(metric)
-        return [
-            Sample(
-                printable(show_params(point.params)),
-                point.params,
-                values[place],
-                self.tunings[place],
-                self.trial_numbers[place],
-                self.flags[place],
-            )
-            for place, point in enumerate(self)
-        ]
+        return effects_of(self, metric)
 
     def best(self, metric: str | None = None) -> Any:
         """The point with the best mean of `metric`: the highest, or the lowest for a loss.
@@ -506,8 +335,9 @@ class SweepResult(Sequence[Any]):
         Raises:
             UsageError: there is no such metric, it has no direction, or no point has a trial.
         """
-        if self.comparable() is not self:
-            return self.comparable().best(metric)
+        chosen = self.comparable()
+        if chosen is not self:
+            return chosen.best(metric)
         ranking = self.ranking(metric)
         if not any(map(len, self.trial_numbers)):
             raise UsageError("no point has a finished trial yet")
@@ -521,15 +351,9 @@ class SweepResult(Sequence[Any]):
         Raises:
             UsageError: there is no such metric, or it has no direction.
         """
-        found = self._metric(metric, ranked=True)
-        values = self._values(found)
+        return rank(self.point_trials, find_metric(self.metrics, metric, ranked=True))
 
-        def merit(place: int) -> tuple[Any, ...]:
-            if not len(values[place]):
-                return (False,)
-            return (True, not self.flags[place], _goodness(values[place], found))
-
-        return sorted(range(len(self)), key=merit, reverse=True)
+    # -- as tables --------------------------------------------------------------------------------
 
     def to_dataframe(
         self, *, history: bool = False, pivot: bool = True, usage: bool = False
@@ -556,21 +380,7 @@ class SweepResult(Sequence[Any]):
                 folder, or are of several points as one (`by`).
             FolderError: `history`, and the folder is gone or damaged.
         """
-        if history and usage:
-            raise UsageError(
-                "history=True, usage=True: what a trial used is of the whole trial, not of an "
-                "iteration: give one of them"
-            )
-        import pandas as pd
-
-        from sweeper.results.history import history_rows, unpivoted
-
-        rows = history_rows(self) if history else self.rows(usage=usage)
-        if pivot:
-            return pd.DataFrame(rows)
-        names = [*([] if self.of_program else METRICS), *self.declared]
-        names += [] if self.test is None else TEST_METRICS
-        return pd.DataFrame(unpivoted(rows, names))
+        return frame_of(self, history=history, pivot=pivot, usage=usage)
 
     def artifacts(self) -> dict[tuple[int, int], Artifacts]:
         """The arrays that trials of a program returned beside their metrics.
@@ -586,76 +396,6 @@ class SweepResult(Sequence[Any]):
 
         return find_artifacts(self)
 
-    @property
-    def tuned_options(self) -> tuple[str, ...]:
-        """The options of the optimizer that were tuned: `weight_decay`, `momentum`, or none."""
-        found = [one for some in self.settings for one in some]
-        return tuple(n for n in OPTIONS if any(getattr(one, n) is not None for one in found))
-
-    def _trial_columns(self) -> Sequence[str]:
-        """The columns of a trial's number, its settings and its metrics."""
-        if self.of_program:
-            return TRIAL_COLUMNS[:1]
-        place = TRIAL_COLUMNS.index("batch_size") + 1
-        return [*TRIAL_COLUMNS[:place], *self.tuned_options, *TRIAL_COLUMNS[place:]]
-
     def rows(self, *, usage: bool = False) -> list[dict[str, Any]]:
         """One row per trial, as in `to_dataframe`; failed trials have none."""
-        rows = []
-        labels = [self.labels(place) for place in range(len(self))]
-        used = [name for name in LABELS if any(row[name] for row in labels)]
-        columns = [*self._trial_columns(), *self.declared]
-        columns += [] if self.test is None else TEST_METRICS
-        taken = [*columns, *ALWAYS_TAKEN, *used, *(USAGE_COLUMNS if usage else ())]
-        for place, point in enumerate(self):
-            named = dict(params_columns(point.params, taken))
-            named |= {name: labels[place][name] for name in used}
-            measured = [] if self.of_program else [getattr(point, metric) for metric in METRICS]
-            measured += [values[place] for values in self.declared.values()]
-            measured += [] if self.test is None else self.test[place]
-            pairs = zip(self.trial_numbers[place], self.tunings[place], strict=True)
-            for trial, (number, tuning) in enumerate(pairs):
-                told: tuple[Any, ...] = (int(number),)
-                if not self.of_program:
-                    found = self.settings[place][int(tuning)]
-                    told += (int(tuning), found.lr_min, found.lr_max, found.batch_size)
-                    told += tuple(_number(getattr(found, name)) for name in self.tuned_options)
-                metrics = [float(values[trial]) for values in measured]
-                spent = usage_columns(self.usage[place][trial]) if usage else {}
-                rows.append(
-                    {**named, **spent, **dict(zip(columns, [*told, *metrics], strict=True))}
-                )
-        return rows
-
-
-def _number(value: float | None) -> float:
-    """The value of an option; NaN for a point of which it was not tuned."""
-    return math.nan if value is None else value
-
-
-def tuned_settings(point: Any) -> tuple[TunedSettings, ...]:
-    """The settings with which a point's trials were trained; none for a program."""
-    if isinstance(point, ProgramPoint):
-        return ()
-    return (TunedSettings(point.lr_min, point.lr_max, point.batch_size),)
-
-
-def _setting(column: Mapping[str, Any], name: str) -> Setting:
-    """A parameter's value in a point, as `find_effects` takes it."""
-    if name not in column:
-        return Setting("", "-", None)
-    value = column[name]
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return Setting(
-        f"{value!r}",
-        printable(show_value(value)),
-        float(value) if number and math.isfinite(value) else None,
-    )
-
-
-def _goodness(values: FloatArray, metric: Metric) -> tuple[bool, float]:
-    finite = values[np.isfinite(values)]
-    if not len(finite):
-        return False, -math.inf
-    mean = float(finite.mean())
-    return len(finite) == len(values), -mean if metric.direction == "minimize" else mean
+        return rows_of(self, usage=usage)

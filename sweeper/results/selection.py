@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Container, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from sweeper.errors import UsageError
 from sweeper.records import FINAL, Alias, Params, TunedSettings, generation_of
+from sweeper.references import reference
+from sweeper.results.metrics import METRICS
 from sweeper.results.points import (
-    ALWAYS_TAKEN,
-    METRICS,
-    TEST_METRICS,
     FailureReport,
     FloatArray,
+    IntArray,
     PointResult,
+    PointTrials,
     ProgramPoint,
     Tested,
-    params_columns,
 )
 from sweeper.results.result import SweepResult
-from sweeper.signature import reference
+from sweeper.results.table import ALWAYS_TAKEN, params_columns
 
-T = TypeVar("T")
+
+def places_where(
+    results: SweepResult, domain: Container[Params] | None, values: Mapping[str, Any]
+) -> list[int]:
+    """The places of the points with these values; see `SweepResult.where`."""
+    columns = [columns_of(results, place) for place in range(len(results))]
+    known = dict.fromkeys(name for row in columns for name in row)
+    for name, value in values.items():
+        if name not in known:
+            raise UsageError(f"{name}={value!r}: choose one of {', '.join(known)}")
+    return [
+        place
+        for place, row in enumerate(columns)
+        if all(name in row and has_value(row[name], value) for name, value in values.items())
+        and (domain is None or is_in(results[place].params, domain))
+    ]
 
 
 def columns_of(results: SweepResult, place: int) -> dict[str, Any]:
@@ -65,37 +81,32 @@ def is_in(params: Params, domain: Container[Params]) -> bool:
 
 def only(results: SweepResult, places: Sequence[int]) -> SweepResult:
     """The points at these places."""
+    chosen = [results.point_trials[place] for place in places]
+    earlier = sum(place >= len(results) - results.earlier for place in places)
+    return with_points(results, chosen, _failures(results, chosen), earlier)
 
-    def chosen(values: Sequence[T]) -> list[T]:
-        return [values[place] for place in places]
 
+def with_points(
+    results: SweepResult,
+    points: Sequence[PointTrials],
+    failures: Sequence[FailureReport],
+    earlier: int,
+) -> SweepResult:
+    """Results of the same sweep with other points; the last `earlier` are from earlier runs."""
     return SweepResult(
-        chosen(tuple(results)),
-        chosen(results.trial_numbers),
-        _failures(results, places),
+        points,
+        failures,
         results.notes,
-        chosen(results.tunings),
-        chosen(results.flags),
-        results.n_val,
-        chosen(results.settings),
-        None if results.test is None else chosen(results.test),
+        n_val=results.n_val,
         paired=results.paired,
         metrics=results.metrics,
-        declared={name: chosen(found) for name, found in results.declared.items()},
-        budgets=chosen(results.budgets),
-        groups=chosen(results.groups),
-        lineages=chosen(results.lineages),
-        parents=chosen(results.parents),
         compare_by=results.compare_by,
-        earlier=sum(place >= len(results) - results.earlier for place in places),
-        asks=chosen(results.asks),
-        usage=chosen(results.usage),
-        records=chosen(results.records) if results.records else None,
+        earlier=earlier,
     )
 
 
-def _failures(results: SweepResult, places: Sequence[int]) -> list[FailureReport]:
-    kept = {results.key(place) for place in places}
+def _failures(results: SweepResult, points: Sequence[PointTrials]) -> list[FailureReport]:
+    kept = {one.key for one in points}
     return [one for one in results.failures if one.key in kept]
 
 
@@ -119,8 +130,10 @@ def check_names(results: SweepResult, names: Sequence[str]) -> None:
     """Check that some point has each of these parameters.
 
     Raises:
-        UsageError: no point has one of them.
+        UsageError: no name is given, or no point has one of them.
     """
+    if not names:
+        raise UsageError("by(): give the names of the parameters to compare by")
     known = dict.fromkeys(name for point in results for name, _ in params_columns(point.params))
     for name in names:
         if name not in known:
@@ -135,74 +148,67 @@ def pooled(
     Each of the points that it stands for is one of its tunings; so is each ask of such a point,
     since several searches may have chosen the same one.
     """
-    return SweepResult(
-        [_pooled_point(results, places, names) for places in groups],
-        [np.concatenate([results.trial_numbers[place] for place in places]) for places in groups],
-        (),
-        results.notes,
-        [_tunings(results, places) for places in groups],
-        ["; ".join(filter(None, _flags(results, places))) for places in groups],
-        results.n_val,
-        [_settings(results, places) for places in groups],
-        _tested(results, groups),
-        metrics=results.metrics,
-        declared={
-            name: [_joined(found, places) for places in groups]
-            for name, found in results.declared.items()
-        },
-        budgets=[results.budgets[places[0]] for places in groups],
-        groups=[results.groups[places[0]] for places in groups],
-        usage=[[one for place in places for one in results.usage[place]] for places in groups],
+    points = [
+        _pooled([results.point_trials[place] for place in places], names) for places in groups
+    ]
+    notes, n_val, metrics = results.notes, results.n_val, results.metrics
+    return SweepResult(points, (), notes, n_val=n_val, metrics=metrics)
+
+
+def _pooled(own: Sequence[PointTrials], names: Sequence[str]) -> PointTrials:
+    first = own[0]
+    declared = {name: _joined([one.declared[name] for one in own]) for name in first.declared}
+    return PointTrials.of(
+        _pooled_point(own, names, declared),
+        np.concatenate([one.trial_numbers for one in own]),
+        tunings=_tunings(own),
+        settings=_settings(own),
+        declared=declared,
+        usage=tuple(itertools.chain.from_iterable(one.usage for one in own)),
+        flag="; ".join(filter(None, dict.fromkeys(one.flag for one in own))),
+        test=_tested(own),
+        budget=first.budget,
+        group=first.group,
     )
 
 
-def _pooled_point(results: SweepResult, places: Sequence[int], names: Sequence[str]) -> Any:
-    first = results[places[0]]
+def _pooled_point(
+    own: Sequence[PointTrials], names: Sequence[str], declared: Mapping[str, FloatArray]
+) -> PointResult | ProgramPoint:
+    first = own[0].point
     columns_of_first = dict(params_columns(first.params))
     chosen: Params = {name: columns_of_first[name] for name in names if name in columns_of_first}
-    if results.of_program:
-        measured = results.declared.items()
-        return ProgramPoint(chosen, {name: _joined(found, places) for name, found in measured})
-    columns = [_joined([getattr(point, metric) for point in results], places) for metric in METRICS]
+    if isinstance(first, ProgramPoint):
+        return ProgramPoint(chosen, declared)
+    columns = [_joined([one.values(metric) for one in own]) for metric in METRICS]
     return PointResult(chosen, *first[1:4], *columns)
 
 
-def _joined(values: Sequence[FloatArray], places: Sequence[int]) -> FloatArray:
-    return np.concatenate([values[place] for place in places])
+def _joined(values: Sequence[FloatArray]) -> FloatArray:
+    return np.concatenate(values)
 
 
-def _tunings(results: SweepResult, places: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _tunings(own: Sequence[PointTrials]) -> IntArray:
     found: list[int] = []
-    for place in places:
+    for one in own:
         first = found[-1] + 1 if found else 0
-        _, which = np.unique(results.asks[place], return_inverse=True)
-        found += [first + int(one) for one in which]
+        _, which = np.unique(one.asks, return_inverse=True)
+        found += [first + int(ask) for ask in which]
     return np.array(found, dtype=np.int64)
 
 
-def _settings(results: SweepResult, places: Sequence[int]) -> list[TunedSettings]:
+def _settings(own: Sequence[PointTrials]) -> tuple[TunedSettings, ...]:
     """The settings of each tuning, in the order of `_tunings`."""
-    return [
-        one
-        for place in places
-        for one in results.settings[place][:1]
-        for _ in np.unique(results.asks[place])
-    ]
+    return tuple(
+        settings for one in own for settings in one.settings[:1] for _ in np.unique(one.asks)
+    )
 
 
-def _flags(results: SweepResult, places: Sequence[int]) -> list[str]:
-    return list(dict.fromkeys(results.flags[place] for place in places))
-
-
-def _tested(results: SweepResult, groups: Sequence[Sequence[int]]) -> list[Tested] | None:
-    if results.test is None:
+def _tested(own: Sequence[PointTrials]) -> Tested | None:
+    found = [one.test for one in own if one.test is not None]
+    if not found:
         return None
-    columns: Mapping[str, list[FloatArray]] = {
-        metric: [getattr(tested, metric) for tested in results.test] for metric in TEST_METRICS
-    }
-    return [
-        Tested(*(_joined(columns[metric], places) for metric in TEST_METRICS)) for places in groups
-    ]
+    return Tested(*map(np.concatenate, zip(*found, strict=True)))
 
 
 # -- what may be compared -------------------------------------------------------------------------

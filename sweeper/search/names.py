@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from sweeper.references import script_name
 from sweeper.search.selector import ParamSelector
 from sweeper.search.selectors import EARLIER_NAMES
-from sweeper.signature import script_name
 
 
 def names_of(selector: ParamSelector) -> tuple[str, ...]:

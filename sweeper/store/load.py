@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,9 +14,6 @@ import numpy as np
 
 from sweeper.records import (
     CLASSIC,
-    COMPILED,
-    EAGER,
-    FINAL,
     REFUSED,
     Metric,
     Outcome,
@@ -27,27 +25,34 @@ from sweeper.results import (
     METRICS,
     TEST_METRICS,
     FailureReport,
+    FloatArray,
+    IntArray,
     PointResult,
+    PointTrials,
     ProgramPoint,
     SweepResult,
     Tested,
+    tuned_settings,
     with_bounds,
 )
-from sweeper.results.result import tuned_settings
 from sweeper.signature import decode, encode
-from sweeper.stats.comparison import plural
 from sweeper.store.asked import AskedTrials, asked_trials, unasked_trials
 from sweeper.store.database import Store
 from sweeper.store.details import StoredTrials, note_of_raised
 from sweeper.store.flags import flags
+from sweeper.store.notes import (
+    apart_note,
+    chosen_notes,
+    modes_note,
+    spare_note,
+    unasked_notes,
+    unmeasured_notes,
+)
 from sweeper.store.paths import Paths
-from sweeper.store.rows import is_apart, read_metrics, read_names
+from sweeper.store.rows import read_metrics, read_names
 from sweeper.store.spare import add_spares
 from sweeper.store.tuned import TrialSettings
 from sweeper.store.usage import read_usage, usage_of
-from sweeper.summary import show_params
-
-IntArray: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 def load(folder: str | Path, *, everything: bool = False) -> SweepResult:
@@ -76,8 +81,58 @@ def read_results(store: Store, *, everything: bool = False) -> SweepResult:
         return _read_results(store, everything=everything)
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What a folder has of the trials that were asked for together."""
+
+    asked: AskedTrials
+    step: Step
+    """Where their point's tuning stands."""
+    settings: TrialSettings
+    trials: Sequence[Outcome]
+    """Those that have results, in order of number."""
+
+
 def _read_results(store: Store, *, everything: bool) -> SweepResult:
     steps = store.last_steps()
+    trials, failed = _read_outcomes(store)
+    of_program = is_program(store)
+    metrics = read_metrics(store.meta.get("metrics", []))
+    if of_program:
+        metrics += _learned(itertools.chain.from_iterable(trials.values()), metrics)
+    asked = asked_trials(store)
+    add_spares(store, asked)
+    unasked = unasked_trials(store, asked)
+    parts = _parts(asked + unasked if everything else asked, steps, trials)
+    points = _points(store, parts, metrics)
+    notes = [
+        *filter(None, [store.meta.get("stopped", "")]),
+        *store.notes(),
+        *apart_note(store, steps),
+        *spare_note([one.asked for one in parts]),
+        *chosen_notes([one.asked for one in parts], store.meta.get("compare_by", [])),
+        *([] if everything else unasked_notes(unasked, asked)),
+        *(unmeasured_notes(points, metrics) + note_of_raised(store) if of_program else []),
+        *modes_note(list({one.asked.id: one.settings for one in parts if one.step.found}.values())),
+    ]
+    return SweepResult(
+        points,
+        [*_failures(points, parts, failed), *_refused(store, parts)],
+        notes,
+        n_val=store.meta.get("n_val"),
+        paired=bool(store.meta.get("paired", False)),
+        metrics=_bounded(metrics, points) if of_program else (*CLASSIC, *metrics),
+        compare_by=read_names(store.meta.get("compare_by", [])),
+        earlier=len(unasked) if everything else 0,
+    )
+
+
+_Trials: TypeAlias = Mapping[tuple[str, str], Sequence[Outcome]]
+"""By signature and stage."""
+
+
+def _read_outcomes(store: Store) -> tuple[_Trials, Mapping[str, Sequence[Outcome]]]:
+    """The trials with results, and by signature the replicas that have failed."""
     trials: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
     failed: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in store.outcomes(arrays=False):
@@ -85,240 +140,133 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
             failed[outcome.point].append(outcome)
         elif is_trial(outcome.stage):
             trials[outcome.point, outcome.stage].append(outcome)
-    of_program = is_program(store)
-    metrics = read_metrics(store.meta.get("metrics", []))
-    if of_program:
-        metrics += _learned(itertools.chain.from_iterable(trials.values()), metrics)
-    points: list[Any] = []
-    kept_trials: list[list[Outcome]] = []
-    has_test, tested = bool(store.meta.get("n_test")), list[Tested]()
-    numbers: list[IntArray] = []
-    tunings: list[IntArray] = []
-    failures: list[FailureReport] = []
-    asked = asked_trials(store)
-    add_spares(store, asked)
-    unasked = unasked_trials(store, asked)
-    if everything:
-        asked += unasked
-    seen: set[str] = set()
-    settings = {one.id: TrialSettings.read(steps.get(one.id, Step("")).payload) for one in asked}
-    for one in asked:
-        step = steps.get(one.id, Step(""))
-        kept = [trial for trial in trials[one.signature, one.stage] if trial.number in one]
-        points.append(
-            _program_point(one, metrics, kept) if of_program else _point_result(one, step, kept)
+    return trials, failed
+
+
+def _parts(asked: Sequence[AskedTrials], steps: Mapping[int, Step], trials: _Trials) -> list[_Part]:
+    untuned = Step("")
+    settings = {
+        place: TrialSettings.read(steps.get(place, untuned).payload)
+        for place in {one.id for one in asked}
+    }
+    return [
+        _Part(
+            one,
+            steps.get(one.id, untuned),
+            settings[one.id],
+            [trial for trial in trials.get((one.signature, one.stage), ()) if trial.number in one],
         )
-        kept_trials.append(kept)
-        if has_test:
-            tested.append(Tested(*_columns(kept, TEST_METRICS)))
-        numbers.append(np.array([trial.number for trial in kept], dtype=np.int64))
-        tunings.append(numbers[-1] % max(1, len(settings[one.id].tunings)))
-        params = points[-1].params
-        if step.error is not None and one.signature not in seen:
-            failures.append(_failed_tuning(params, one, step, failed[one.signature]))
-        failures += _failures(params, one, failed[one.signature])
-        seen.add(one.signature)
-    accepted = {one.encoded for one in asked}
-    failures += [
-        FailureReport(params, REFUSED, None, message, "")
-        for params, message in store.refused(store.meta.get("selector", ""))
-        if encode(params, as_given=True) not in accepted
+        for one in asked
     ]
-    notes = [
-        *filter(None, [store.meta.get("stopped", "")]),
-        *store.notes(),
-        *_apart(store, steps),
-        *_spare(asked),
-        *_chosen(asked, store.meta.get("compare_by", [])),
-        *([] if everything else _unasked(unasked, asked)),
-        *(_unmeasured(points, metrics) + note_of_raised(store) if of_program else []),
-        *_modes([steps[place] for place in dict.fromkeys(a.id for a in asked) if place in steps]),
-    ]
-    told = [settings[one.id] for one in asked]
-    # Trials that are shorter than tuning expects say nothing about it.
-    whole = [
-        one.budget is None or one.budget >= (each.cycles or 1)
-        for one, each in zip(asked, told, strict=True)
-    ]
-    losses = [
-        point.loss_train.tolist() if long and not of_program else []
-        for point, long in zip(points, whole, strict=True)
-    ]
-    flagged = flags(told, losses)
-    n_val = store.meta.get("n_val")
-    of_tunings = [
-        list(each.tunings) or list(tuned_settings(point))
-        for each, point in zip(told, points, strict=True)
-    ]
-    test = tested if has_test else None
+
+
+# -- points ---------------------------------------------------------------------------------------
+
+
+def _points(store: Store, parts: Sequence[_Part], metrics: Sequence[Metric]) -> list[PointTrials]:
+    of_program, has_test = is_program(store), bool(store.meta.get("n_test"))
+    has_asks = bool(store.meta.get("compare_by", []))
     used = read_usage(store) if of_program else {}
-    compare_by = read_names(store.meta.get("compare_by", []))
-    return SweepResult(
-        points,
-        numbers,
-        failures,
-        notes,
-        tunings,
-        flagged,
-        n_val,
-        of_tunings,
-        test,
-        paired=bool(store.meta.get("paired", False)),
-        budgets=[one.budget for one in asked],
-        groups=[one.group for one in asked],
-        lineages=[one.lineage for one in asked],
-        parents=[one.parent for one in asked],
-        compare_by=compare_by,
-        asks=_asks(asked, numbers) if compare_by else None,
-        records=[StoredTrials(store.path, one.id, one.stage) for one in asked],
-        earlier=len(unasked) if everything else 0,
-        usage=[[usage_of(trial, used) for trial in kept] for kept in kept_trials] if used else None,
-        metrics=_bounded(metrics, points) if of_program else (*CLASSIC, *metrics),
-        declared=None
-        if of_program
-        else {
-            metric.name: [np.array(row, dtype=np.float64) for row in rows]
-            for metric, rows in zip(metrics, _declared(metrics, kept_trials), strict=True)
-        },
+    flagged = flags(
+        [one.settings for one in parts],
+        [[] if of_program else _losses(one) for one in parts],
     )
-
-
-def is_program(store: Store) -> bool:
-    """Whether the folder's workload is a program."""
-    return bool(store.meta.get("identity", {}).get("workload") == "program")
-
-
-def read_learned(store: Store, declared: Sequence[Metric]) -> tuple[Metric, ...]:
-    """The metrics that trials of a program have measured besides the declared ones.
-
-    Raises:
-        FolderError: the store holds what no sweep writes.
-    """
-    with store.understood():
-        return _learned(store.outcomes(arrays=False), declared)
-
-
-def _learned(trials: Iterable[Outcome], declared: Sequence[Metric]) -> tuple[Metric, ...]:
-    names = dict.fromkeys(name for trial in trials for name in trial.metrics)
-    known = {metric.name for metric in declared}
-    return tuple(Metric(name, "none") for name in names if name not in known)
-
-
-def _bounded(metrics: Sequence[Metric], points: Sequence[ProgramPoint]) -> tuple[Metric, ...]:
-    samples = [[point.metrics[metric.name] for point in points] for metric in metrics]
-    return tuple(with_bounds(*pair) for pair in zip(metrics, samples, strict=True))
-
-
-def _unmeasured(points: Sequence[ProgramPoint], metrics: Sequence[Metric]) -> list[str]:
-    """How many trials of a program lack a metric, as notes."""
     found = []
-    for metric in metrics:
-        values = np.concatenate([np.zeros(0), *(point.metrics[metric.name] for point in points)])
-        lacking = int(np.isnan(values).sum())
-        if lacking:
-            trials = plural(len(values), "trial")
-            found.append(f"{metric.name} is missing or not a number in {lacking} of {trials}")
+    for part, flag in zip(parts, flagged, strict=True):
+        others: dict[str, Any] = {
+            "flag": flag,
+            "usage": tuple([usage_of(trial, used) for trial in part.trials]),
+            "records": StoredTrials(store.path, part.asked.id, part.asked.stage),
+        }
+        if has_test:
+            others["test"] = Tested(*_columns(part.trials, TEST_METRICS))
+        if has_asks:
+            others["asks"] = _asks(part)
+        found.append(_point_trials(part, metrics, of_program=of_program, **others))
     return found
 
 
-def _asks(asked: Sequence[AskedTrials], numbers: Sequence[IntArray]) -> list[IntArray]:
-    """For each point the ask of each of its trials."""
-    return [
-        np.array(one.asks_of(own.tolist()), dtype=np.int64)
-        for one, own in zip(asked, numbers, strict=True)
-    ]
+def _point_trials(
+    part: _Part, metrics: Sequence[Metric], *, of_program: bool, **others: Any
+) -> PointTrials:
+    asked, tunings = part.asked, part.settings.tunings
+    measured = {metric.name: _values(part.trials, metric.name) for metric in metrics}
+    numbers = np.array([trial.number for trial in part.trials], dtype=np.int64)
+    point = ProgramPoint(decode(asked.encoded), measured) if of_program else _point_result(part)
+    return PointTrials.of(
+        point,
+        numbers,
+        tunings=numbers % max(1, len(tunings)),
+        settings=tunings or tuned_settings(point),
+        declared=measured,
+        budget=asked.budget,
+        group=asked.group,
+        lineage=asked.lineage,
+        parent=asked.parent,
+        **others,
+    )
 
 
-def _declared(
-    metrics: Sequence[Metric], trials: Sequence[Sequence[Outcome]]
-) -> list[list[list[float]]]:
-    """Each declared metric's values by point; NaN for trials from before its declaration."""
-    return [
-        [[one.metrics.get(metric.name, math.nan) for one in some] for some in trials]
-        for metric in metrics
-    ]
+def _point_result(part: _Part) -> PointResult:
+    found = part.step.found
+    return PointResult(
+        decode(part.asked.encoded),
+        math.nan if found is None else found.lr_min,
+        math.nan if found is None else found.lr_max,
+        0 if found is None else found.batch_size,
+        *_columns(part.trials, METRICS),
+    )
 
 
-_SHOWN = 5
-"""Maximum number of points that a note names."""
+def _losses(part: _Part) -> list[float]:
+    """The training losses of trials that are not shorter than tuning expects.
 
-
-def _apart(store: Store, steps: Mapping[int, Step]) -> list[str]:
-    """Which points were trained by earlier code, as a note."""
-    names = store.signatures()
-    found = [
-        show_params(decode(encoded))
-        for point_id, encoded in store.encoded_params()
-        if is_apart(names[point_id]) and steps.get(point_id, Step("")).is_tuned
-    ]
-    if not found:
+    Others say nothing about it.
+    """
+    budget = part.asked.budget
+    if budget is not None and budget < (part.settings.cycles or 1):
         return []
-    shown = "; ".join(found[:_SHOWN]) + ("; …" if len(found) > _SHOWN else "")
-    points = "1 point was" if len(found) == 1 else f"{len(found)} points were"
-    is_kept = _are(len(found))
-    how = "`sweeper show FOLDER --code` shows what changed"
-    return [f"{points} trained by earlier code and {is_kept} kept apart: {shown} ({how})"]
+    return [float(trial.metrics["loss_train"]) for trial in part.trials]
 
 
-def _spare(asked: Sequence[AskedTrials]) -> list[str]:
-    """How many spare trials count, as a note."""
-    found = [(len(one.spares), one) for one in asked if one.spares]
-    if not found:
-        return []
-    counts = [
-        f"{plural(count, 'spare trial')} of {show_params(decode(one.encoded))}"
-        for count, one in found[:_SHOWN]
-    ]
-    more = sum(count for count, _ in found[_SHOWN:])
-    shown = "; ".join([*counts, *([f"{more} of other points"] if more else [])])
-    return [f"{shown}: nobody asked for these; how many there are depends on time and cores"]
+def _values(trials: Sequence[Outcome], metric: str) -> FloatArray:
+    """The values of a metric over the trials; NaN for those that did not measure it."""
+    found = [trial.metrics.get(metric, math.nan) for trial in trials]
+    return np.array(found, dtype=np.float64)
 
 
-def _chosen(asked: Sequence[AskedTrials], compare_by: Sequence[str]) -> list[str]:
-    """With which other parameters the points are compared that count as one, as notes."""
-    found: dict[str, list[str]] = {}
-    for one in asked:
-        params = decode(one.encoded)
-        if one.group == FINAL and compare_by and isinstance(params, Mapping):
-            own = {name: value for name, value in params.items() if name in compare_by}
-            others = {name: value for name, value in params.items() if name not in compare_by}
-            found.setdefault(show_params(own), []).append(show_params(others))
-    shown = list(found.items())[:_SHOWN]
-    more = [f"and of {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
-    return [f"chosen for {name}: {' | '.join(others)}" for name, others in shown] + more
+def _columns(trials: Sequence[Outcome], metrics: Sequence[str]) -> Iterator[FloatArray]:
+    """The values of each of these metrics over the trials."""
+    for metric in metrics:
+        yield np.array([trial.metrics[metric] for trial in trials], dtype=np.float64)
 
 
-def _unasked(trials: Sequence[AskedTrials], asked: Sequence[AskedTrials]) -> list[str]:
-    """How many points only earlier runs asked for, at all or otherwise, as notes."""
-    known = {one.id for one in asked}
-    found = {one.id for one in trials}
-    hidden = "not asked for now and not shown (`sweeper show FOLDER --all` shows every point)"
-    notes = []
-    if count := len(found - known):
-        notes.append(f"{plural(count, 'point')} of the folder {_are(count)} {hidden}")
-    if count := len(found & known):
-        notes.append(f"trials of other budgets or parents of {plural(count, 'point')} are {hidden}")
-    return notes
+def _asks(part: _Part) -> IntArray:
+    """The ask of each trial."""
+    found = part.asked.asks_of(trial.number for trial in part.trials)
+    return np.array(found, dtype=np.int64)
 
 
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
-
-
-def _modes(steps: list[Step]) -> list[str]:
-    """How many points train in packs, and why others do not."""
-    found = [TrialSettings.read(step.payload) for step in steps if step.found is not None]
-    told = [one for one in found if one.mode is not None]
-    if not told:
-        return []
-    why = Counter(one.because for one in told if one.mode == EAGER)
-    eager = "".join(f"; {count} one by one: {reason}" for reason, count in why.most_common())
-    compiled = sum(one.mode == COMPILED for one in told)
-    native = f", {compiled} of them compiled" if compiled else ""
-    return [f"training: {len(told) - why.total()} of {len(told)} points in packs{native}{eager}"]
+# -- failures -------------------------------------------------------------------------------------
 
 
 def _failures(
+    points: Sequence[PointTrials],
+    parts: Sequence[_Part],
+    failed: Mapping[str, Sequence[Outcome]],
+) -> Iterator[FailureReport]:
+    """Of each point its tuning, if that failed, and the failed trials among those asked for."""
+    seen: set[str] = set()
+    for point, part in zip(points, parts, strict=True):
+        signature, params = part.asked.signature, point.point.params
+        own = failed.get(signature, ())
+        if part.step.error is not None and signature not in seen:
+            yield _failed_tuning(params, part.asked, part.step, own)
+        yield from _failed_trials(params, part.asked, own)
+        seen.add(signature)
+
+
+def _failed_trials(
     params: Params, asked: AskedTrials, failed: Sequence[Outcome]
 ) -> Iterator[FailureReport]:
     """The trials that failed, among those asked for."""
@@ -345,32 +293,38 @@ def _failed_tuning(
     return FailureReport(params, *what, asked.budget, asked.group, asked.lineage)
 
 
-def _point_result(asked: AskedTrials, step: Step, trials: list[Outcome]) -> PointResult:
-    found = step.found
-    return PointResult(
-        decode(asked.encoded),
-        math.nan if found is None else found.lr_min,
-        math.nan if found is None else found.lr_max,
-        0 if found is None else found.batch_size,
-        *_columns(trials, METRICS),
-    )
+def _refused(store: Store, parts: Sequence[_Part]) -> Iterator[FailureReport]:
+    """The points that were asked for, whose parameters do not fit."""
+    accepted = {one.asked.encoded for one in parts}
+    for params, message in store.refused(store.meta.get("selector", "")):
+        if encode(params, as_given=True) not in accepted:
+            yield FailureReport(params, REFUSED, None, message, "")
 
 
-def _program_point(
-    asked: AskedTrials, metrics: Sequence[Metric], trials: Sequence[Outcome]
-) -> ProgramPoint:
-    values = {
-        metric.name: np.array(
-            [trial.metrics.get(metric.name, math.nan) for trial in trials], dtype=np.float64
-        )
-        for metric in metrics
-    }
-    return ProgramPoint(decode(asked.encoded), values)
+# -- metrics of a program -------------------------------------------------------------------------
 
 
-def _columns(
-    trials: Sequence[Outcome], metrics: Sequence[str]
-) -> Iterator[np.ndarray[tuple[int], np.dtype[np.float64]]]:
-    """The values of each of these metrics over the trials."""
-    for metric in metrics:
-        yield np.array([trial.metrics[metric] for trial in trials], dtype=np.float64)
+def is_program(store: Store) -> bool:
+    """Whether the folder's workload is a program."""
+    return bool(store.meta.get("identity", {}).get("workload") == "program")
+
+
+def read_learned(store: Store, declared: Sequence[Metric]) -> tuple[Metric, ...]:
+    """The metrics that trials of a program have measured besides the declared ones.
+
+    Raises:
+        FolderError: the store holds what no sweep writes.
+    """
+    with store.understood():
+        return _learned(store.outcomes(arrays=False), declared)
+
+
+def _learned(trials: Iterable[Outcome], declared: Sequence[Metric]) -> tuple[Metric, ...]:
+    names = dict.fromkeys(name for trial in trials for name in trial.metrics)
+    known = {metric.name for metric in declared}
+    return tuple(Metric(name, "none") for name in names if name not in known)
+
+
+def _bounded(metrics: Sequence[Metric], points: Sequence[PointTrials]) -> tuple[Metric, ...]:
+    samples = [[point.values(metric.name) for point in points] for metric in metrics]
+    return tuple(with_bounds(*pair) for pair in zip(metrics, samples, strict=True))

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from sweeper.records import Failure, generation_of
 from sweeper.stats.intervals import half_width_of, mean_interval
 from sweeper.study.measures import Measures
-from sweeper.study.points import PointState, Series
+from sweeper.study.state import PointState, Series
 
 MOST_SPARE = 1000
 """So many spare trials of a point, and no more: beyond, an interval hardly gets narrower, and short

@@ -37,12 +37,14 @@ from sweeper.records import (
 )
 from sweeper.search import ParamSelector
 from sweeper.settings import Limits, StopWhen
+from sweeper.study.caller import Caller
 from sweeper.study.failures import Retries, Stopping, raise_common
 from sweeper.study.measures import Measures
-from sweeper.study.points import Points, PointState, Series
+from sweeper.study.points import Points
 from sweeper.study.progress import Tracker
-from sweeper.study.session import Caller, Session
+from sweeper.study.session import Session
 from sweeper.study.spare import widest
+from sweeper.study.state import PointState, Series
 from sweeper.study.stop_when import StopRule
 from sweeper.workload import Planner
 

@@ -36,9 +36,10 @@ from sweeper.records import (
     TunedSettings,
     is_trial,
 )
+from sweeper.references import find_importable
 from sweeper.results import METRICS
 from sweeper.settings import Limits, SweepSettings
-from sweeper.signature import decode, find_importable, make_point, without_aliases
+from sweeper.signature import decode, make_point, without_aliases
 
 BOOM = Failure("exception", "ValueError: boom", "Traceback: …")
 CRASH = Failure("crash", "the worker was killed by signal 9")

@@ -14,13 +14,8 @@ from sweeper.errors import ParamError, UsageError, suggestion
 from sweeper.importing import ModuleRef, find_ref, import_module, is_cut_short
 from sweeper.program.objective.carried import Carried, carry, module_of, unpack
 from sweeper.records import Params
-from sweeper.signature import (
-    find_importable,
-    main_globals,
-    reference,
-    script_name,
-    without_aliases,
-)
+from sweeper.references import find_importable, main_globals, reference, script_name
+from sweeper.signature import without_aliases
 
 TRIAL = "trial"
 """The parameter that receives the `Trial`."""

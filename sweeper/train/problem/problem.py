@@ -18,7 +18,8 @@ from torch import nn
 from sweeper.errors import ProblemError, suggestion
 from sweeper.importing import ModuleRef, import_module
 from sweeper.records import NUMERICS
-from sweeper.signature import decode, encode, find_importable, part_of, without_aliases
+from sweeper.references import find_importable
+from sweeper.signature import decode, encode, part_of, without_aliases
 from sweeper.sources import read_sources, stale_sources
 from sweeper.summary import show_params
 from sweeper.train.data.splits import DEFAULT, Rule, read_rule

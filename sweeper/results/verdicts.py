@@ -1,0 +1,166 @@
+"""What can be said of points beside one another: their order, verdicts, and effects."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sweeper.errors import UsageError
+from sweeper.records import Metric
+from sweeper.results.metrics import find_metric
+from sweeper.results.points import FloatArray, PointTrials
+from sweeper.results.table import params_columns
+from sweeper.stats import (
+    By,
+    Comparison,
+    Effects,
+    Sample,
+    Setting,
+    compare_points,
+    find_effects,
+    find_point,
+)
+from sweeper.stats.comparison import plural
+from sweeper.summary import printable, show_params, show_value
+
+if TYPE_CHECKING:
+    from sweeper.results.result import SweepResult
+
+
+def rank(points: Sequence[PointTrials], metric: Metric) -> list[int]:
+    """The places of all points, the best first; see `SweepResult.ranking`."""
+
+    def merit(place: int) -> tuple[Any, ...]:
+        values = points[place].values(metric.name)
+        if not len(values):
+            return (False,)
+        return (True, not points[place].flag, _goodness(values, metric))
+
+    return sorted(range(len(points)), key=merit, reverse=True)
+
+
+def _goodness(values: FloatArray, metric: Metric) -> tuple[bool, float]:
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return False, -math.inf
+    mean = float(finite.mean())
+    return len(finite) == len(values), -mean if metric.direction == "minimize" else mean
+
+
+# -- verdicts -------------------------------------------------------------------------------------
+
+
+def compare_results(
+    results: SweepResult,
+    points: Sequence[str],
+    metric: str | None,
+    baseline: str | None,
+    *,
+    by: By,
+    paired: bool | None,
+    generalise: bool,
+) -> Comparison:
+    """See `SweepResult.compare`."""
+    chosen = results.comparable()
+    if chosen is not results:
+        options: dict[str, Any] = {"by": by, "paired": paired, "generalise": generalise}
+        return _with_others(compare_results(chosen, points, metric, baseline, **options), results)
+    measured = find_metric(results.metrics, metric, ranked=True)
+    if len(points) not in {0, 2} or (points and baseline is not None):
+        raise UsageError(
+            f"compare{points!r}: name two points, or a baseline and no points, or neither"
+        )
+    samples, place = _chosen(_samples(results, measured), points, baseline)
+    if paired is None:
+        paired = results.paired and not generalise and (by != "all" or place is not None)
+        paired = paired and not any(results.lineages)
+    return compare_points(
+        samples,
+        measured,
+        baseline=place,
+        by=by,
+        paired=paired,
+        # If each trial has its own split, paired differences already vary with the samples.
+        n_val=results.n_val if generalise or not results.paired else None,
+        generalise=generalise,
+        is_tuned=not results.of_program,
+    )
+
+
+def _with_others(found: Comparison, results: SweepResult) -> Comparison:
+    """A comparison of those points of `results` that may be compared, which says if not all may."""
+    from sweeper.results.selection import judged
+
+    others = len(results) - sum(map(len, judged(results)))
+    if not others:
+        return found
+    what = "groups, budgets or generations" if any(results.lineages) else "groups or budgets"
+    caveat = f"not compared: {plural(others, 'row')} of other {what}"
+    return replace(found, caveats=(*found.caveats, caveat))
+
+
+def _chosen(
+    samples: list[Sample], points: Sequence[str], baseline: str | None
+) -> tuple[list[Sample], int | None]:
+    """The samples to compare, and the place of the one to compare all others with."""
+    names = [one.name for one in samples]
+    if not points:
+        return samples, None if baseline is None else find_point(names, baseline)
+    pair = [find_point(names, text) for text in points]
+    if pair[0] == pair[1]:
+        raise UsageError(f"compare{points!r}: both names match {names[pair[0]]!r}")
+    return [samples[at] for at in pair], 1
+
+
+def _samples(results: SweepResult, metric: Metric) -> list[Sample]:
+    return [
+        Sample(
+            printable(show_params(one.point.params)),
+            one.point.params,
+            one.values(metric.name),
+            one.tunings,
+            one.trial_numbers,
+            one.flag,
+        )
+        for one in results.point_trials
+    ]
+
+
+# -- effects --------------------------------------------------------------------------------------
+
+
+def effects_of(results: SweepResult, metric: str | None) -> Effects:
+    """See `SweepResult.effects`."""
+    chosen = results.comparable()
+    if chosen is not results:
+        return effects_of(chosen, metric)
+    measured = find_metric(results.metrics, metric)
+    columns = [dict(params_columns(point.params)) for point in results]
+    names = dict.fromkeys(name for column in columns for name in column)
+    return find_effects(
+        _samples(results, measured),
+        {
+            printable(name): [_setting(column, name) for column in columns]
+            for name in map(str, names)
+        },
+        measured,
+        results.n_val,
+        is_tuned=not results.of_program,
+    )
+
+
+def _setting(column: Mapping[str, Any], name: str) -> Setting:
+    """A parameter's value in a point, as `find_effects` takes it."""
+    if name not in column:
+        return Setting("", "-", None)
+    value = column[name]
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return Setting(
+        f"{value!r}",
+        printable(show_value(value)),
+        float(value) if number and math.isfinite(value) else None,
+    )
