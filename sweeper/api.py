@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
+from sweeper.detaching import detaching
 from sweeper.errors import SettingsError
 from sweeper.importing import UnguardedCall, is_loading
 from sweeper.options import Options, check_tuning_inits, read_pack
@@ -32,6 +33,7 @@ from sweeper.settings import HyperparameterSettings, Limits, StopWhen, SweepSett
 from sweeper.train.workload import ProblemWorkload
 
 if TYPE_CHECKING:
+    from sweeper.folder import SweepFolder
     from sweeper.preview import Preview
     from sweeper.search.domain import Domain, UpdatedDomain
 
@@ -41,6 +43,7 @@ TUNING_CORES = 4
 folder's identity, so it does not depend on the machine."""
 
 
+@detaching
 @refuses_earlier(**OF_RESEARCH)
 @accepts_earlier(module_name="module", param_selector="selector", sweep_cores="cores")
 def sweep(
@@ -87,7 +90,7 @@ def sweep(
     redirect: str | None = None,
     record_environment: bool | None = None,
     profile: bool = False,
-) -> SweepResult:
+) -> SweepResult | SweepFolder:
     """Tune every point that `selector` asks for, train its trials, and return the results.
 
     A program is not tuned: each trial is one call of its objective, or one run of its command.
@@ -97,12 +100,13 @@ def sweep(
     To resume an interrupted sweep, call it again with the same folder.
 
     Args:
-        module: the problem: a module, a dotted name, `__name__`, or the path of a `.py` file; or
-            one that `read_problem` has opened.  Or a program: an objective, which is a function or
-            a generator function of the parameters in a module or a script, or its name
-            `"pkg.module:name"` or `"path.py:name"`.  It gives a number (the metric `value`) or a
-            dict of named numbers; a generator yields them for each iteration, and the last count.
-            A parameter named `trial` receives a `Trial`.  Or a `Command`: any executable.
+        module: the problem: a module, a dotted name, `__name__` (also in a notebook, where workers
+            get a copy of it), or the path of a `.py` file; or one that `read_problem` has opened.
+            Or a program: an objective, which is a function or a generator function of the
+            parameters in a module or a script, or its name `"pkg.module:name"` or `"path.py:name"`.
+            It gives a number (the metric `value`) or a dict of named numbers; a generator yields
+            them for each iteration, and the last count.  A parameter named `trial` receives a
+            `Trial`.  Or a `Command`: any executable.
         selector: decides which points to try; a folder may be resumed with another selector.  Or
             the points themselves: a finite `Domain`, all of whose points are tried, a list, or an
             `Explorer` (or the path of the file that has one).
@@ -172,8 +176,7 @@ def sweep(
             before as its result, and the exception is stored with it; a note counts them.
         detach: run the sweep in a process of its own, which goes on when this one, or its terminal,
             has ended, and return a `SweepFolder` as soon as it has begun; it prints into
-            `driver.log` in the folder.  A problem must be found by name or file there, and the
-            selector must be made of what a module has.
+            `driver.log` in the folder.  The selector must be made of what a module has.
         keep: False for a sweep that leaves no files: it runs in a temporary folder, and the results
             have histories and artifacts in memory.  It cannot be resumed.
         redirect: only with a program: where what a trial prints goes, and what its child processes
@@ -206,7 +209,7 @@ def sweep(
     if given.pop("detach"):
         from sweeper.detach import sweep_detached
 
-        return cast("SweepResult", sweep_detached(given))  # the type of all other calls
+        return sweep_detached(given)
     of_program = isinstance(module, ProgramWorkload | Command) or is_objective(module)
     if of_program:
         _check_for_program(

@@ -45,7 +45,7 @@ def _located(module: Any) -> Any:
         return find_objective(module)
     if isinstance(module, ModuleType | str):
         ref = find_ref(module)
-        return ref.path or ref.module
+        return ref if ref.carried is not None else ref.path or ref.module
     return module
 
 

@@ -7,12 +7,14 @@ import importlib.util
 import sys
 import sysconfig
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from sweeper.carried import Carried, carry_problem, unpack
 from sweeper.errors import ProblemError
 from sweeper.references import main_globals, name_of_file, script_name
 
@@ -51,14 +53,21 @@ class ModuleRef:
     module: str
     """The dotted name; the file's stem if `path` is set."""
     path: str | None = None
+    carried: Carried | None = field(default=None, repr=False)
+    """What is sent to workers, if the problem is in no file."""
 
 
-def find_ref(given: ModuleType | str | Path) -> ModuleRef:
+def find_ref(given: ModuleType | str | Path | ModuleRef) -> ModuleRef:
     """Locate a problem without importing it; its name is not known yet.
+
+    One that was located stays so.
 
     Raises:
         ProblemError: it cannot be a module, or the file does not exist.
+        UsageError: it is in no file, and uses something that no worker could be given.
     """
+    if isinstance(given, ModuleRef):
+        return given
     if isinstance(given, ModuleType):
         return _ref_of(given)
     if not isinstance(given, str | Path):
@@ -115,12 +124,12 @@ def _ref_to(names: Mapping[str, Any], *, current: bool) -> ModuleRef:
     file = names.get("__file__")
     path = None if file is None else _resolved(file)
     is_main = name == "__main__"
-    if path is None or (is_main and not path.is_file()):
-        program = " (typed in, given with -c or on standard input, or in an archive)"
+    if is_main and (path is None or not path.is_file()):  # a notebook, `python -c`, or typed in
+        return ModuleRef("", script_name(names), carried=carry_problem(names))
+    if path is None:
         raise ProblemError(
-            f"module {name}{program if is_main else ''} has no file that a worker could import: "
-            "put model, dataset, loss and accuracy_style into a .py file, and give its path (in a "
-            "notebook, a cell that begins with %%writefile problem.py makes one)"
+            f"module {name} has no file that a worker could import: put model, dataset, loss and "
+            "accuracy_style into a .py file, and give its path"
         )
     spec = names.get("__spec__")
     by_path = not current
@@ -193,8 +202,6 @@ def installed_imports(given: ModuleType | str | Path) -> tuple[str, ...]:
 
 
 def _file_of(given: object) -> Path | None:
-    if given == "__main__":
-        given = Path(main_globals().get("__file__") or "nowhere.py")
     if isinstance(given, ModuleType):
         given = Path(getattr(given, "__file__", None) or "nowhere.py")
     if isinstance(given, Path) or (isinstance(given, str) and given.endswith(".py")):
@@ -244,12 +251,22 @@ def _is_installed(path: Path) -> bool:
 
 
 def import_module(ref: ModuleRef) -> ModuleType:
-    """The module, imported by path or by name.
+    """The module, imported by path or by name, or made of what was carried.
 
     Raises:
         ProblemError: it cannot be found or imported.
     """
+    if ref.carried is not None:
+        return _module_of(ref.carried, ref.module)
     return _import_file(ref) if ref.path is not None else _import_name(ref.module)
+
+
+@lru_cache(maxsize=1)
+def _module_of(carried: Carried, name: str) -> ModuleType:
+    """A module with what was carried, the same one at each call, as if it were imported."""
+    module = ModuleType(name)
+    _guarded(name, lambda: vars(module).update(unpack(carried)))
+    return module
 
 
 def _import_file(ref: ModuleRef) -> ModuleType:

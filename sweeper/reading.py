@@ -16,7 +16,7 @@ from typing import Any
 
 from sweeper.errors import FolderError, SettingsError
 from sweeper.files import current_folder, nameless_file, open_standard_streams
-from sweeper.importing import find_ref, installed_imports
+from sweeper.importing import ModuleRef, find_ref, installed_imports
 from sweeper.program import workload as program
 from sweeper.program.command.command import Command
 from sweeper.program.metrics import read_metrics
@@ -51,7 +51,9 @@ class _Here:
 
 
 @contextlib.contextmanager
-def read_problem(given: ModuleType | str | Path, backend: str) -> Iterator[ProblemWorkload]:
+def read_problem(
+    given: ModuleType | str | Path | ModuleRef, backend: str
+) -> Iterator[ProblemWorkload]:
     """Begin to import a problem (a module, a dotted name, `__name__` or a `.py` file).
 
     Starts importing the modules that the problem imports; the problem itself is imported when its
@@ -59,13 +61,13 @@ def read_problem(given: ModuleType | str | Path, backend: str) -> Iterator[Probl
 
     Raises:
         ProblemError: the problem cannot be found.
+        UsageError: it is in no file, and uses something that no worker could be given.
     """
     ref = find_ref(given)
     open_standard_streams()
     fd = nameless_file()
     try:
-        found = given if ref.path is None else Path(ref.path)
-        with contextlib.closing(_place(found, backend, fd)) as place:
+        with contextlib.closing(_place(ref, backend, fd)) as place:
             yield ProblemWorkload(ref, place, fd)
     finally:
         os.close(fd)
@@ -135,13 +137,18 @@ def _place_of_program(ref: ObjectiveRef | Command, backend: str, fd: int) -> Pla
     if isinstance(ref, Command):
         prepare(program.PRELOAD)
         return _Here(fd)
-    module = ref.module
-    found = module.module if module.path is None else Path(module.path)
-    prepare(program.PRELOAD, installed_imports(found) if ref.carried is None else ())
+    prepare(program.PRELOAD, _preloaded(ref.module) if ref.carried is None else ())
     return HelperProcess("reading the program", fd, program.PRELOAD, program.ENVIRONMENT)
 
 
-def _place(given: ModuleType | str | Path, backend: str, fd: int) -> Place:
+def _preloaded(ref: ModuleRef) -> tuple[str, ...]:
+    """What a module imports that the fork server can import before."""
+    if ref.carried is not None:
+        return ()
+    return installed_imports(ref.module if ref.path is None else Path(ref.path))
+
+
+def _place(ref: ModuleRef, backend: str, fd: int) -> Place:
     if not find_backend(backend).own_processes:
         if "torch" not in sys.modules and current_folder() is None:
             raise FolderError(
@@ -149,5 +156,5 @@ def _place(given: ModuleType | str | Path, backend: str, fd: int) -> Place:
                 f"one, or choose backend={names_of(own_processes=True)}"
             )
         return _Here(fd)
-    prepare(PRELOAD, installed_imports(given))
+    prepare(PRELOAD, _preloaded(ref))
     return HelperProcess("reading the problem", fd, PRELOAD, environment_of(NUMERICS))

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+from sweeper.carried import Carried
 from sweeper.errors import ChangedCodeError
 from sweeper.importing import find_importable_spec
 from sweeper.workload import Source
@@ -51,6 +52,15 @@ def read_imported(names: Iterable[str], folder: Path) -> tuple[Source, ...]:
         search.see(name)
     search.go_on()
     return tuple(read_source(path, folder) for path in search.files[:MOST_FILES])
+
+
+def read_carried(carried: Carried, label: str) -> tuple[Source, ...]:
+    """The code of what has no file as a source, and the files that it imports, sorted by label."""
+    folder = Path.cwd()
+    # Not Python, so that it is compared by its hash alone: the same text may use other values.
+    text = f"{carried.text}\n? SHA-256 of the code and of what it uses: {carried.sha256}\n"
+    own = Source(label, str(folder / label), carried.sha256, zlib.compress(text.encode(), 9))
+    return tuple(sorted((own, *read_imported(carried.modules, folder)), key=lambda it: it.label))
 
 
 def read_source(path: Path, folder: Path) -> Source:

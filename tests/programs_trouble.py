@@ -112,6 +112,10 @@ def tensors(trial):
     return torch.tensor([0.5, 1.0])
 
 
+def interrupts(trial):
+    raise KeyboardInterrupt
+
+
 CASES = {
     "nothing": lambda _: None,
     "text": lambda _: "0.9",
@@ -135,6 +139,7 @@ CASES = {
     "threads": uses_threads,
     "killed": is_killed,
     "exits": lambda _: sys.exit(3),
+    "interrupts": interrupts,
 }
 
 

@@ -1,7 +1,9 @@
 """Objectives without a module: closures, lambdas, and what is typed in."""
 
 import ast
+import functools
 import random
+import re
 import subprocess
 import threading
 import zlib
@@ -14,11 +16,17 @@ import torch
 import branches
 import programs
 import sweeper
+from sweeper.carried import PROBLEM as NAMES
+from sweeper.carried import Carried, carry, carry_problem, unpack
+from sweeper.code_hash import read_code
 from sweeper.errors import ChangedCodeError, UsageError
-from sweeper.program.objective.carried import Carried, sources_of
-from sweeper.program.objective.identity import read_code
-from sweeping import outcomes, python
+from sweeper.sources import read_carried
+from sweeper.store.database import Store
+from sweeper.store.paths import Paths
+from sweeper.store.sources import read_code_history
+from sweeping import outcomes, python, replicas_started
 
+PACKAGE = Path(sweeper.__file__).parent
 XS = [{"x": 1}, {"x": 2}]
 
 
@@ -37,6 +45,11 @@ def adding(shift):
     return objective
 
 
+@functools.cache
+def cached(x):
+    return x
+
+
 def endless():
     yield from range(3)
 
@@ -46,7 +59,7 @@ def opened():
 
 
 def sha256(objective):
-    return read_code(objective)[0]
+    return read_code(objective, "the objective")[0]
 
 
 # -- run -------------------------------------------------------------------------------------------
@@ -76,6 +89,21 @@ def test_lambdas_bound_methods_and_local_classes_are_carried(tmp_path):
     assert found[0].values("value")[1].tolist() == [6.0, 6.0]
     assert found[1].values("value")[0][0] == found[1].values("value")[0][1]
     assert "the class test_carried.test_lambdas" in found[2].notes[0]
+
+
+def test_a_function_with_a_cache_is_carried_with_its_code():
+    names = {"__name__": "__main__"}
+    exec(
+        "import functools\n"
+        "@functools.lru_cache(maxsize=7)\n"
+        "def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)\n"
+        "def objective(x): return fib(x)",
+        names,
+    )
+    carried = carry(names.pop("objective"))
+    names.clear()
+    assert unpack(carried)(30) == 832040
+    assert unpack(carry(cached)) is cached, "it is found in its module"
 
 
 def test_typed_into_python_it_is_swept_and_gone_on_with(tmp_path):
@@ -120,7 +148,7 @@ def test_a_changed_lambda_is_changed_code(tmp_path):
 
 def test_its_text_is_never_compared_as_python():
     carried = Carried(b"", "00", (), "def objective(x):\n    return x + caught\n")
-    (source,) = sources_of(carried, "objective (no file)")
+    (source,) = read_carried(carried, "objective (no file)")
     with pytest.raises(SyntaxError):
         ast.parse(zlib.decompress(source.text))
 
@@ -137,6 +165,94 @@ def test_what_cannot_be_carried_is_named(tmp_path, make):
     with pytest.raises(UsageError, match=r"uses 'held', .* cannot be carried .* into a module"):
         run(lambda x: held, tmp_path)
     assert not any(tmp_path.iterdir())
+
+
+# -- problems --------------------------------------------------------------------------------------
+
+PROBLEM = """
+import threading, sweeper
+from torch import nn
+from blobs import accuracy_style, dataset, loss
+
+class Leaky(nn.LeakyReLU):
+    pass
+
+def model(hidden=2, act=nn.Tanh):
+    return nn.Sequential(nn.Linear(2, hidden), act(), nn.Linear(hidden, 2))
+"""
+
+SWEPT = """
+results = sweeper.sweep(__name__, [{{"hidden": 2, "act": Leaky}}], trials=2, cores=1,
+                        hparams=sweeper.HyperparameterSettings(lr=0.1, batch_size=16, cycles=1),
+                        pack="off", total_cores=1, folder={!r}, backend={!r}, progress=False)
+"""
+
+
+def typed_in(text, folder, backend="inline"):
+    """What a sweep gives that is typed in after this text, in this process."""
+    names = {"__name__": "__main__"}
+    exec(text + SWEPT.format(str(folder), backend), names)
+    return names["results"]
+
+
+def test_a_problem_that_is_typed_in_is_swept_by_workers_and_gone_on_with(tmp_path):
+    own = typed_in(PROBLEM, tmp_path / "own", "local")
+    typed_in(PROBLEM, tmp_path / "here")
+    assert outcomes(tmp_path / "own") == outcomes(tmp_path / "here")
+    assert "problem script is in no file, so workers get a copy: its identity" in " ".join(
+        own.notes
+    )
+    before = replicas_started(tmp_path / "own")
+    typed_in(PROBLEM, tmp_path / "own")
+    assert replicas_started(tmp_path / "own") == before
+    with Store.read(Paths(tmp_path / "own").database) as store:
+        code = read_code_history(store)
+    assert {Path(label).name for label in code.kept} == {"script (no file)", "blobs.py"}
+    assert code.read_now() == code.kept
+
+
+def test_a_typed_in_problem_has_the_same_hash_in_another_process():
+    hashing = "\nfrom sweeper.importing import find_ref\nsha = find_ref(__name__).carried.sha256\n"
+    process = python("-c", f"{PROBLEM}{hashing}print(sha)", stdout=subprocess.PIPE)
+    names = {"__name__": "__main__"}
+    exec(PROBLEM + hashing, names)
+    assert process.communicate()[0].strip() == names["sha"]
+
+
+def test_points_of_a_typed_in_problem_are_trained_anew_where_its_code_matters(tmp_path):
+    first = typed_in(PROBLEM, tmp_path / "out")
+    before = replicas_started(tmp_path / "out")
+    also = "\ndef unused(): pass\ndef show(): print(sweeper, results)\n"
+    typed_in(f"# moved\n{PROBLEM}{also}", tmp_path / "out")
+    assert replicas_started(tmp_path / "out") == before, "it behaves the same"
+    deeper = PROBLEM.replace("act(), nn", "act(), nn.Linear(hidden, hidden), nn")
+    found = typed_in(deeper, tmp_path / "out")
+    assert found.values("loss_val")[0].tolist() != first.values("loss_val")[0].tolist()
+    assert "shows what changed" in " ".join(found.notes)
+
+
+def test_what_a_typed_in_problem_uses_and_no_worker_can_have_is_named(tmp_path):
+    held = "\nheld = threading.Lock()\ndef model(hidden, act): return held\n"
+    with pytest.raises(UsageError, match=r"the problem uses 'held', .* put the problem, and what"):
+        typed_in(PROBLEM + held, tmp_path)
+    assert not any(tmp_path.iterdir())
+    names = "\nclass Leaky(nn.Tanh): held = threading.Lock()\n"
+    with pytest.raises(UsageError, match=r"Leaky was not carried .*: put it into a module"):
+        typed_in(PROBLEM + names, tmp_path)
+
+
+def test_classes_and_functions_go_along_but_for_those_that_use_sweeper():
+    names = {"__name__": "__main__", "results": [1], "held": threading.Lock()}
+    more = "\ndef used(): pass\ndef show(): sweeper.load('out')\ndef uses(): return held\n"
+    exec(PROBLEM + more, names)
+    found = set(unpack(carry_problem(names)))
+    assert found == {"accuracy_style", "dataset", "loss", "model", "Leaky", "used"}
+
+
+def test_all_that_a_problem_may_define_is_carried():
+    code = (PACKAGE / "train" / "problem" / "problem.py").read_text()
+    found = set(re.findall(r'getattr\((?:self\.)?module, "(\w+)"', code))
+    assert {"handlers", "metrics", "validation", "name"} < found < {*NAMES}
 
 
 # -- the hash --------------------------------------------------------------------------------------
@@ -169,6 +285,7 @@ VALUES = [
     lambda n: lambda x: x + n,
     np.random.default_rng,
     adding,
+    lambda n: functools.cache(lambda: n),
 ]
 
 
@@ -217,4 +334,4 @@ def test_modules_that_are_used_are_named():
 
         return programs.number(x), np.sum(x), json
 
-    assert {"programs", "json", "numpy"} <= set(read_code(objective)[1])
+    assert {"programs", "json", "numpy"} <= set(read_code(objective, "the objective")[1])

@@ -167,6 +167,7 @@ def test_argparse_reads_what_was_given(real, whole, text):
         (["a"], (1, 2), "give a dict"),
         (["a"], {"act": math.sqrt}, "cannot be given to a command"),
         (["a"], {"act": "\0"}, "cannot be given to a command"),
+        (["a"], {"b\0": 1}, "the name 'b\\x00' has a NUL byte"),
         (["a"], {"lr": 1, "LR": 2}, "the same variable of the environment"),
     ],
 )

@@ -22,6 +22,8 @@ LEAVES = {
     "files",
     "locking",
     "sealed",
+    "carried",
+    "code_hash",
     "pace",
     "renamed",
     "summary",
@@ -41,9 +43,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(LEAVES - BASE, BASE),
     **dict.fromkeys(("locking", "sealed"), BASE | {"files"}),
     # A module's file is found under the name that its classes are stored by.
-    "importing": BASE | {"references"},
+    "importing": BASE | {"carried", "references"},
     "signature": BASE | {"references"},
-    "sources": BASE | {"importing", "workload"},
+    "sources": BASE | {"carried", "importing", "workload"},
+    "carried": BASE | {"code_hash"},
     # Results sum themselves up, with intervals, read artifacts, and find classes by their names.
     "summary": BASE | {"stats"},
     "results": BASE | {"stats", "summary", "files", "references"},
@@ -58,7 +61,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reading": LEAVES | FOLDERS,
     "folder": LEAVES | FOLDERS - WORKLOADS,
     "detach": LEAVES | FOLDERS | {"folder", "api"},
-    "api": LEAVES | FOLDERS | {"reading", "options", "engine", "preview", "detach"},
+    "detaching": {"results", "folder"},
+    "api": LEAVES
+    | FOLDERS
+    | {"reading", "options", "engine", "preview", "folder", "detach", "detaching"},
     # Contracts run the whole loop, in fake time or with jobs that are made up.
     "testing": LEAVES | FOLDERS | {"study"},
     "cli": LEAVES | FOLDERS | {"study", "reading", "engine", "api", "folder", "sweeper"},

@@ -92,9 +92,9 @@ def test_a_problem_has_one_name_however_it_is_given(folder):
     assert {problem.ref.name for problem in found} == {"toy_problem"}
     assert by_name.ref == by_module.ref == ModuleRef("toy_problem", "toy_problem")
     assert by_path.ref.path == by_relative_path.ref.path == str(folder / "toy_problem.py")
-    assert len({problem.source_sha256() for problem in found}) == 1
+    assert len({problem.spec().source_sha256 for problem in found}) == 1
     source = (folder / "toy_problem.py").read_bytes()
-    assert by_name.source_sha256() == hashlib.sha256(source).hexdigest()
+    assert by_name.spec().source_sha256 == hashlib.sha256(source).hexdigest()
 
 
 def test_the_name_is_the_last_component_or_the_modules_own(folder):

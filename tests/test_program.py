@@ -87,7 +87,7 @@ def test_a_class_of_the_module_may_be_a_parameter(tmp_path):
 
 
 def test_trial_is_no_parameter_of_an_objective_that_takes_any(tmp_path):
-    with pytest.raises(ParamError, match="no parameter 'trial'"):
+    with pytest.raises(ParamError, match=r"'trial' is the name by which .*: rename the parameter"):
         run(programs.keyed, tmp_path, [{"x": 1, "trial": 1}])
 
 
@@ -96,7 +96,7 @@ def test_trial_is_no_parameter_of_an_objective_that_takes_any(tmp_path):
     [
         ({"y": 1}, "no parameter 'y'; the objective takes x, shift"),
         ({"shift": 1}, "x is missing"),
-        ({"x": 1, "trial": 1}, "no parameter 'trial'"),
+        ({"x": 1, "trial": 1}, "'trial' is the name by which an objective takes its Trial"),
         ((1, 2, 3), "these are 3 values"),
     ],
 )
@@ -404,7 +404,9 @@ def test_rows_csv_and_json_have_the_metrics_of_the_program(tmp_path):
     (point,) = document["points"]
     assert point["acc"] == [0.5, 0.5]
     assert point["summary"]["acc"]["mean"] == 0.5
-    assert not {"perf_val", "lr_min", "batch_size"} & point.keys()
+    assert not {"perf_val", "lr_min", "batch_size", "tunings", "settings"} & point.keys()
+    assert document["cores_per_trial"] == 1
+    assert "settings" not in document
     saved = np.load(Paths(tmp_path).results(0))
     assert sorted(saved) == ["final_acc", "final_loss", "trial_numbers"]
     assert not Paths(tmp_path).hparams(0).exists()

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from sweeper.records import Best, Progress
+from sweeper.records import Best, FolderProgress, Progress
 from sweeper.show.progress import (
     LineView,
     LiveView,
@@ -38,6 +38,13 @@ def test_a_line_says_how_far_it_is():
         assert part in line
     assert "hidden=8 name=ared 0.9123" in line
     assert "failed: 1 points, 2 trials" in line
+
+
+def test_nothing_is_said_to_run_in_a_sweep_that_rests():
+    folder = {"folder": "out", "workload": "toy", "driver": None, "seen": 9.0, "last": None}
+    found = {**fields(HALF), **folder, "trials_per_hour": None}
+    assert "3 unfinished, 3 done of 11" in describe(FolderProgress(**found, state="resting"))
+    assert "1 tuning, 2 running, 3 done" in describe(FolderProgress(**found, state="running"))
 
 
 def test_the_table_says_what_each_worker_does():

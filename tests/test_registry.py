@@ -21,7 +21,7 @@ from sweeper.search.domain import Domain, Uniform
 from sweeper.search.making import as_selector, make_selector
 from sweeper.search.names import names_of
 from sweeper.search.selectors import EARLIER_NAMES, SHIPPED, find_selector, selector_names
-from sweeper.search.spaces import Space, choose_selector
+from sweeper.search.spaces import Space, choose_selector, modules_own
 from sweeper.testing.selectors import drive as drive_whole
 
 
@@ -286,12 +286,34 @@ def test_another_packages_selector_is_given_what_it_takes(installed):
         ({"selector": "random", "ranges": ["b=0:1"]}, "--range b: problem toy has no such param"),
         ({"selector": "random", "ranges": ["a=0:1"]}, "selector random needs points"),
         ({"selector": "raises", "trials": 3}, "--trials 3: selector raises takes no trials"),
+        ({"selector": "halving", "grid": ["a=1"], "budget": 3}, "selector halving takes no budget"),
+        ({"random": 2, "ranges": ["a=0:1"], "budget": 3}, "--budget 3: --random 2 takes none"),
+        ({"program": "grid.py", "budget": 3}, r"--budget 3: .* says it, launcher\(budget=3\)"),
+        ({"grid": ["a=1"], "budget": 0}, "budget=0"),
     ],
 )
 def test_what_does_not_go_together_is_said(installed, line, said):
     line = {"grid": (), "random": None, "ranges": (), "trials": None, "seed": 0, **line}
     with pytest.raises(UsageError, match=said):
         choose_selector(Space.read(**line), "toy", "toy.py", ["a"], dict)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"grid": ["a=1"]},
+        {"grid": ["a=1,2"], "points": 1},
+        {"grid": ["a=1,2"], "points": 1, "selector": "random_search", "trials": 2},
+        {},
+    ],
+)
+def test_a_budget_is_that_of_every_trial(line):
+    line = {"grid": (), "random": None, "ranges": (), "trials": None, "seed": 0, **line}
+    space = Space.read(**line, budget=4)
+    (ask,) = drive_whole(choose_selector(space, "toy", "toy.py", None, lambda: {"points": [(1,)]}))
+    assert ask.budget == 4
+    with pytest.raises(UsageError, match="--budget 4: the selector of problem toy decides"):
+        modules_own("toy", "toy", {"selector": list}, None, 4)
 
 
 def test_a_selectors_own_number_of_trials_goes_before_the_default_of_the_command_line():

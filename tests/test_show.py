@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -258,6 +259,8 @@ def test_status_says_what_is_known():
     assert fields["seed"] == "3"
     assert fields["driven"] == "by process 7 on box"
     assert fields["points"] == "6: 1 tuning, 2 running, 3 done"
+    rests = describe_status(dataclasses.replace(status, driver=None), results, now=1_000_600.0)
+    assert "6: 3 unfinished, 3 done" in rests, "nothing runs without a driver"
     assert fields["trials"] == "9 of 24 done, 1 of them failed"
     assert fields["began"].endswith("(10 min ago)")
     assert "9 min ago" in fields["last"]

@@ -25,6 +25,7 @@ import sweeper
 from sweeper import cli
 from sweeper.detach import _located
 from sweeper.errors import FolderError, ParamError, StillRunningError, UsageError
+from sweeper.importing import find_ref, import_module
 from sweeper.locking import Holder, folder_lock, read_lock
 from sweeper.program.objective.locate import find_objective, is_objective, load_objective
 from sweeper.run import stopping
@@ -186,6 +187,10 @@ def test_what_is_swept_is_carried_as_another_process_finds_it():
     double = pickle.loads(pickle.dumps(_located(lambda x: 2 * x)))
     assert load_objective(double)[1](3) == 6
     assert _located(programs) == "programs" == _located("programs")
+    typed = {"__name__": "__main__", "located": _located}
+    exec("def model(): return 7\nproblem = located(__name__)", typed)
+    problem = pickle.loads(pickle.dumps(typed["problem"]))
+    assert import_module(find_ref(problem)).model() == 7
 
 
 def test_what_only_the_main_script_has_is_refused_with_words(tmp_path):

@@ -42,6 +42,7 @@ OUTCOMES = {
     "threads": 8.0,
     "killed": "the worker was ended by signal 9 (SIGKILL)",
     "exits": "SystemExit: 3",
+    "interrupts": "KeyboardInterrupt",
 }
 """By case: the metric `value` of the trial that makes trouble, or what its failure says."""
 

@@ -58,6 +58,7 @@ class Run:
     ranges: tuple[str, ...]
     program: str | None
     trials: int | None
+    budget: int | None
     race: bool
     selector: str | None
     options: tuple[str, ...]
@@ -93,6 +94,7 @@ def execute(arguments: Run) -> int:
         arguments.options,
         arguments.points,
         arguments.program,
+        arguments.budget,
     )
     with _opened(arguments) as reading:
         import sweeper.engine  # noqa: F401 - needed next; the fork server imports torch meanwhile

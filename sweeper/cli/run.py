@@ -83,6 +83,14 @@ def run(
             help=f"Trials per point [default: the module's own `trials`, or {DEFAULT_TRIALS}].",
         ),
     ] = None,
+    budget: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="How far each trial goes, in iterations of a program or learning-rate cycles of a "
+            "problem [default: its whole length].",
+        ),
+    ] = None,
     race: Annotated[
         bool,
         typer.Option(
@@ -331,6 +339,7 @@ def run(
         ranges=tuple(ranges or ()),
         program=explore,
         trials=trials,
+        budget=budget,
         race=race,
         selector=selector,
         options=tuple(options or ()),

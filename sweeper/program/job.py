@@ -9,12 +9,14 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
+from sweeper.carried import unpack
 from sweeper.errors import UsageError
 from sweeper.failures import describe
 from sweeper.files import pack_arrays
@@ -22,7 +24,6 @@ from sweeper.program.command.command import Command
 from sweeper.program.command.process import CommandFailed, run_command
 from sweeper.program.metrics import read_values
 from sweeper.program.objective.branches import branch, forget_roots
-from sweeper.program.objective.carried import unpack
 from sweeper.program.objective.locate import ObjectiveRef, find_in, load_objective
 from sweeper.program.records import usage
 from sweeper.program.records.profiling import profiled
@@ -50,6 +51,12 @@ from sweeper.records import (
 from sweeper.signature import decode, is_plain, lineage_numbers
 from sweeper.sources import check_sources
 
+IN_DRIVER: ContextVar[bool] = ContextVar("IN_DRIVER", default=False)
+"""Whether trials run in the driver's own process, where KeyboardInterrupt is Ctrl-C.
+
+Workers ignore Ctrl-C, so there it is an exception of the objective's own.
+"""
+
 
 def execute(context: ProgramContext, fd: int | None, job: Job) -> Iterator[Outcome]:
     """Run the job's trials one after the other; yield each outcome, also failures."""
@@ -65,11 +72,11 @@ def execute(context: ProgramContext, fd: int | None, job: Job) -> Iterator[Outco
             own_folder = _folder(context, job.payload["id"], job.stage, number)
             with redirected(redirect, own_folder, context.shared) as printed:
                 result = _run(context, job, number)
-        except KeyboardInterrupt:
-            raise
         except CommandFailed as error:
             failure = error.failure
-        except BaseException as error:  # noqa: BLE001 - one that calls sys.exit fails, too
+        except BaseException as error:  # one that calls sys.exit fails, too
+            if isinstance(error, KeyboardInterrupt) and IN_DRIVER.get():
+                raise
             failure = describe(error)
             failure = replace(failure, detail=failure.detail + printed.end())
         if os.getpid() != own:  # the objective has forked, and this child came back from it

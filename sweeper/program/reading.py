@@ -6,13 +6,13 @@ import inspect
 import sys
 from pathlib import Path
 
+from sweeper.carried import NO_FILE
 from sweeper.program.command.command import Command
 from sweeper.program.command.reading import read_command
 from sweeper.program.objective.branches import takes_of
-from sweeper.program.objective.carried import sources_of
 from sweeper.program.objective.locate import RUN, ObjectiveRef, load_objective
 from sweeper.program.spec import ProgramSpec
-from sweeper.sources import imported_by, read_sources, stale_sources
+from sweeper.sources import imported_by, read_carried, read_sources, stale_sources
 
 
 def read_spec(fd: int, ref: ObjectiveRef | Command) -> ProgramSpec:
@@ -28,8 +28,8 @@ def read_spec(fd: int, ref: ObjectiveRef | Command) -> ProgramSpec:
     before = set(sys.modules)
     module, objective = load_objective(ref)
     if ref.carried is not None:
-        own = f"{ref.name} (no file)"
-        sources = sources_of(ref.carried, own)
+        own = f"{ref.name}{NO_FILE}"
+        sources = read_carried(ref.carried, own)
     else:
         own = Path(inspect.getfile(module)).name
         sources = read_sources(module, [name for name in list(sys.modules) if name not in before])

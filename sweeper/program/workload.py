@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sweeper.carried import COPIED
 from sweeper.errors import SettingsError
 from sweeper.program.command.command import Command
 from sweeper.program.objective.branches import root_of
@@ -47,12 +48,6 @@ PRELOAD = ("sweeper.program.job", "sweeper.program.reading")
 ENVIRONMENT = {"MKL_CBWR": "AUTO"}
 """Without it, on some processors a matrix product depends on where its operands lie in memory, and
 so on the trials that ran before."""
-
-
-_CARRIED = (
-    "no module has it, so workers get a copy: its identity is the hash of its code and of the "
-    "values that it uses"
-)
 
 
 class Place(Protocol):
@@ -192,7 +187,10 @@ class OpenProgram:
         ref = self._spec.ref
         if isinstance(ref, Command):
             return (f"each trial is one run of the command {ref.shown}",)
-        return (self._about, _CARRIED) if ref.carried is not None else (self._about,)
+        return (
+            self._about,
+            *([f"no module has it, so {COPIED}"] if ref.carried is not None else []),
+        )
 
     @property
     def _about(self) -> str:

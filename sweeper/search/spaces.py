@@ -53,6 +53,8 @@ class Space:
     """Options of that selector, as text."""
     program: str | None = None
     """The path of a grid's program."""
+    budget: int | None = None
+    """How far each trial goes; None: not given."""
 
     @classmethod
     def read(
@@ -66,6 +68,7 @@ class Space:
         options: Sequence[str] = (),
         points: int | None = None,
         program: str | None = None,
+        budget: int | None = None,
     ) -> Space:
         """The space of `--grid`, of it and `--range` with `--points`, of `--explore`, or none.
 
@@ -99,7 +102,7 @@ class Space:
         domain = read_domain(grid, ranges)
         named = read_named("--option", options)
         given = (tuple(ranges), domain, random, points, trials, seed, selector, named)
-        return cls(axes, *given, program)
+        return cls(axes, *given, program, budget)
 
     def selector(self, problem: str, known: Sequence[str] | None) -> ParamSelector | None:
         """The selector for this space; None: the command line leaves it to the module.
@@ -117,13 +120,26 @@ class Space:
 
         self.check_names(problem, known)
         if self.random is not None:
+            self._refuse_budget(f"--random {self.random} takes none; --points does")
             ranges = read_ranges(self.ranges)
             return FixedSweep.with_random_trials(ranges, self.random, trials, seed=self.seed)
         if self.points is not None:
-            return RandomSearch(self.domain, self.points, trials, seed=self.seed)
+            return RandomSearch(
+                self.domain, self.points, trials, seed=self.seed, budget=self.budget
+            )
         if self.program is not None:
+            self._refuse_budget(f"a grid that is a program says it, launcher(budget={self.budget})")
             return ExploredGrid(self.program, trials)
-        return Grid(self.domain, trials=trials) if self.axes else None
+        return Grid(self.domain, trials=trials, budget=self.budget) if self.axes else None
+
+    def _refuse_budget(self, why: str) -> None:
+        """Refuse `--budget`, if it is given.
+
+        Raises:
+            UsageError: it is.
+        """
+        if self.budget is not None:
+            raise UsageError(f"--budget {self.budget}: {why}")
 
     def check_names(self, problem: str, known: Sequence[str] | None) -> None:
         """See `selector`."""
@@ -142,9 +158,9 @@ def choose_selector(
 
     A selector chosen by name gets, where it has such parameters, the other options of the command
     line: `domain` from `--grid` and `--range`, or these as `axes` and `ranges`; `points` from
-    `--points` or `--random`; `trials` (also as `max_trials`) and `seed`.  One that takes a
-    `selector`, such as a race, gets the one that these options make, or the module's own.  Its own
-    options (`--option`) override all of these.
+    `--points` or `--random`; `trials` (also as `max_trials`), `budget` and `seed`.  One that takes
+    a `selector`, such as a race, gets the one that these options make, or the module's own.  Its
+    own options (`--option`) override all of these.
 
     Args:
         space: The command line's search space.
@@ -160,14 +176,14 @@ def choose_selector(
     """
     if space.name is None:
         found = space.selector(problem, known)
-        return found or modules_own(problem, module, search(), space.trials)
+        return found or modules_own(problem, module, search(), space.trials, space.budget)
     given: dict[str, Any] = {"seed": space.seed}
     trials: int | None = DEFAULT_TRIALS if space.trials is None else space.trials
     if takes(space.name, "selector"):
         inner = space.selector(problem, known)
         if inner is None:
             said = search()
-            inner = modules_own(problem, module, said, space.trials)
+            inner = modules_own(problem, module, said, space.trials, space.budget)
             if space.trials is None:  # the module's selector decides for each point
                 trials = None if "selector" in said else said.get("trials", DEFAULT_TRIALS)
         given["selector"] = inner
@@ -192,6 +208,7 @@ def _taken(name: str, space: Space) -> dict[str, Any]:
         ("--random", "points", space.random),
         ("--points", "points", space.points),
         ("--explore", "program", space.program),
+        ("--budget", "budget", space.budget),
     ]
     if takes(name, "domain"):
         is_given = space.axes or space.ranges
@@ -236,11 +253,16 @@ def _check_names(
 
 
 def modules_own(
-    problem: str, module: str, said: Mapping[str, Any], trials: int | None
+    problem: str,
+    module: str,
+    said: Mapping[str, Any],
+    trials: int | None,
+    budget: int | None = None,
 ) -> ParamSelector:
     """The selector from a module's `points` and `trials`, or its `selector`.
 
-    `problem` is the problem's name; `trials`, from the command line, replaces the module's.
+    `problem` is the problem's name; `trials`, from the command line, replaces the module's, and
+    `budget` is how far they go.
 
     Raises:
         UsageError: the module has none of these, or something else under these names.
@@ -251,6 +273,11 @@ def modules_own(
             raise UsageError(
                 f"--trials {trials}: the selector of problem {problem} decides how many trials "
                 "each point gets; --trials goes with --grid, --points and `points`"
+            )
+        if budget is not None:
+            raise UsageError(
+                f"--budget {budget}: the selector of problem {problem} decides how far trials go; "
+                "--budget goes with --grid, --points and `points`"
             )
         return _make_selector(said["selector"], problem)
     if "points" in said:
@@ -263,8 +290,8 @@ def modules_own(
         if isinstance(points, Domain):
             from sweeper.search.selectors.grid import Grid
 
-            return Grid(points, trials=count)
-        return FixedSweep.with_fixed_trials(points, count)
+            return Grid(points, trials=count, budget=budget)
+        return FixedSweep.with_fixed_trials(points, count, budget=budget)
     raise UsageError(
         "nothing says what to try: give --grid name=a,b, --points N with --range name=low:high, "
         "or --explore FILE, or put `points` (a Domain or a list) or `selector` into "

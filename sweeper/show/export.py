@@ -37,8 +37,7 @@ def json_text(identity: Mapping[str, Any], results: SweepResult) -> str:
                 **_origin(results, place),
                 **fields,
                 "trial_numbers": [int(number) for number in results.trial_numbers[place]],
-                "tunings": [int(tuning) for tuning in results.tunings[place]],
-                "settings": [_present(asdict(found)) for found in results.settings[place]],
+                **({} if results.of_program else _tuned(results, place)),
                 "flag": results.flags[place],
                 "summary": {**counts, **intervals},
             }
@@ -59,13 +58,33 @@ def json_text(identity: Mapping[str, Any], results: SweepResult) -> str:
     document = {
         "program" if results.of_program else "problem": identity.get("problem"),
         "seed": identity.get("seed"),
-        "settings": identity.get("settings"),
-        **({"metrics": _directions(results)} if results.of_program else {}),
+        **(_of_program(identity, results) if results.of_program else _of_problem(identity)),
         "points": points,
         "failures": failures,
         "notes": list(results.notes),
     }
     return json.dumps(_finite(document), indent=2, allow_nan=False) + "\n"
+
+
+def _of_problem(identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {"settings": identity.get("settings")}
+
+
+def _of_program(identity: Mapping[str, Any], results: SweepResult) -> dict[str, Any]:
+    """A program is not tuned: of the settings it has the cores of each trial alone."""
+    settings = identity.get("settings") or {}
+    return {
+        "cores_per_trial": settings.get("cores_per_trial", 1),
+        "metrics": {metric.name: metric.direction for metric in results.metrics},
+    }
+
+
+def _tuned(results: SweepResult, place: int) -> dict[str, Any]:
+    """How a problem's point was tuned, and by which of its tunings each trial was trained."""
+    return {
+        "tunings": [int(tuning) for tuning in results.tunings[place]],
+        "settings": [_present(asdict(found)) for found in results.settings[place]],
+    }
 
 
 def _origin(results: SweepResult, place: int) -> dict[str, Any]:
@@ -88,10 +107,6 @@ def _present(found: Mapping[str, Any]) -> dict[str, Any]:
 def _classic(point: PointResult) -> dict[str, Any]:
     """A problem's point: its parameters, its first tuning, and its trials."""
     return point._asdict() | {metric: list(getattr(point, metric)) for metric in METRICS}
-
-
-def _directions(results: SweepResult) -> dict[str, str]:
-    return {metric.name: metric.direction for metric in results.metrics}
 
 
 def _interval(interval: Interval) -> dict[str, float]:

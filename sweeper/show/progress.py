@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sweeper.records import Progress
+from sweeper.records import FolderProgress, Progress
 from sweeper.show.clean import clean, clean_line
 from sweeper.summary import show_params
 
@@ -97,6 +97,10 @@ class LineView(NoView):
         self.note(self._shown)
 
 
+UNFINISHED = "unfinished"
+"""What points are that were begun in a sweep that does not run now."""
+
+
 def describe(progress: Progress) -> str:
     """Progress in one line."""
     parts = [
@@ -115,6 +119,9 @@ def describe(progress: Progress) -> str:
 
 def _busy(progress: Progress) -> str:
     """The points that are tuned, if any, and those whose trials run; a program is not tuned."""
+    if isinstance(progress, FolderProgress) and progress.state != "running":
+        unfinished = progress.tuning + progress.training
+        return f"{unfinished} {UNFINISHED}, " if unfinished else ""
     tuning = f"{progress.tuning} tuning, " if progress.tuning else ""
     return f"{tuning}{progress.training} running, "
 

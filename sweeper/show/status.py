@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from sweeper.records import Status
 from sweeper.results import SweepResult
 from sweeper.settings import PRESETS, SweepSettings
 from sweeper.show.clean import clean_line
-from sweeper.show.progress import show_duration
+from sweeper.show.progress import UNFINISHED, show_duration
 from sweeper.show.table import failure_lines, name_point
 from sweeper.stats.comparison import plural
 from sweeper.summary import show_interval
@@ -30,7 +31,7 @@ def describe_status(
         ("seed", str(identity.get("seed", "-"))),
         ("folder", status.folder),
         ("driven by", status.driver or "no process at the moment"),
-        ("points", _points(status.phases)),
+        ("points", _points(status.phases, driven=status.driver is not None)),
         ("trials", _trials(status)),
         ("began", _when(status.began, now)),
         ("last result", _when(status.last, now)),
@@ -84,11 +85,14 @@ def _flagged(results: SweepResult) -> list[str]:
     ]
 
 
-def _points(phases: Mapping[str, int]) -> str:
-    said = {"training": "running"}  # as a program's trials do, too
-    named = [(count, said.get(phase, phase)) for phase, count in phases.items() if count]
-    counted = ", ".join(f"{count:,} {phase}" for count, phase in named)
-    total = sum(phases.values())
+def _points(phases: Mapping[str, int], *, driven: bool) -> str:
+    # "running" is what a program's trials do, too.
+    said = {"training": "running"} if driven else dict.fromkeys(("tuning", "training"), UNFINISHED)
+    named: Counter[str] = Counter()
+    for phase, count in phases.items():
+        named[said.get(phase, phase)] += count
+    counted = ", ".join(f"{count:,} {phase}" for phase, count in named.items() if count)
+    total = named.total()
     return f"{total:,}: {counted}" if total else "none asked for yet"
 
 

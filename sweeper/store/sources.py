@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from sweeper.carried import NO_FILE
 from sweeper.signature import decode
 from sweeper.store.database import Store
 from sweeper.store.rows import MOST_TIME, expect
@@ -125,8 +126,11 @@ class CodeHistory:
     """Where the files were."""
 
     def read_now(self) -> dict[str, str | None]:
-        """By label: the current text of the same files."""
-        return {label: read_text(Path(self.folder) / label) for label in self.kept}
+        """By label: the current text of the same files; of what has no file, the last one."""
+        return {
+            label: text if label.endswith(NO_FILE) else read_text(Path(self.folder) / label)
+            for label, text in self.kept.items()
+        }
 
 
 def read_code_history(store: Store) -> CodeHistory | None:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from sweeper.carried import COPIED
 from sweeper.errors import ParamError, SettingsError
 from sweeper.importing import ModuleRef
 from sweeper.records import CLASSIC, KFold, Metric, Params, Target
@@ -157,7 +158,9 @@ class OpenProblem:
     @property
     def notes(self) -> Sequence[str]:
         """See `OpenWorkload`."""
-        return (self.data.note, *self.data.notes)
+        ref = self._spec.ref
+        copied = [] if ref.carried is None else [f"problem {ref.name} is in no file, so {COPIED}"]
+        return (self.data.note, *self.data.notes, *copied)
 
     def check_params(self, params: Params, settings: SweepSettings) -> None:
         """See `OpenWorkload`."""

@@ -246,6 +246,12 @@ def _named(params: Params) -> dict[str, Any]:
     """The parameters by name; aliases are replaced by their values."""
     if not isinstance(params, Mapping):
         raise ParamError(f"params={params!r}: a command takes its parameters by name: give a dict")
+    for name in params:
+        if "\0" in str(name):
+            raise ParamError(
+                f"params={params!r}: the name {name!r} has a NUL byte, which no argument of a "
+                "command can have: rename the parameter"
+            )
     return {
         name: value.value if isinstance(value, Alias) else value for name, value in params.items()
     }

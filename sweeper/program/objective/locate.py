@@ -10,9 +10,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from sweeper.carried import Carried, carry, unpack
 from sweeper.errors import ParamError, UsageError, suggestion
 from sweeper.importing import ModuleRef, find_ref, import_module, is_cut_short
-from sweeper.program.objective.carried import Carried, carry, module_of, unpack
 from sweeper.records import Params
 from sweeper.references import find_importable, main_globals, reference, script_name
 from sweeper.signature import without_aliases
@@ -96,7 +96,7 @@ def load_objective(ref: ObjectiveRef) -> tuple[ModuleType, Callable[..., Any]]:
     """
     if ref.carried is not None:
         objective = unpack(ref.carried)
-        return module_of(objective, ref.module.module), objective
+        return _module_of(objective, ref.module.module), objective
     module = import_module(ref.module)
     found: Any = module
     for part in ref.qualified.split("."):
@@ -108,6 +108,13 @@ def load_objective(ref: ObjectiveRef) -> tuple[ModuleType, Callable[..., Any]]:
     elif not callable(found):
         raise UsageError(f"objective={ref.name!r} is {found!r} (a {type(found).__name__}): {_GIVE}")
     return module, found
+
+
+def _module_of(objective: Any, name: str) -> ModuleType:
+    """A module `name` with the globals of a carried objective, which has none of its own."""
+    module = ModuleType(name)
+    vars(module).update(getattr(objective, "__globals__", {}))
+    return module
 
 
 def _why(found: Any, part: str) -> str:
@@ -210,8 +217,14 @@ class Takes:
             named = dict(zip(self.names, params, strict=False))
         else:
             raise ParamError(f"params={params!r}: these are {len(params)} values, and {takes}")
+        if TRIAL in named:
+            raise ParamError(
+                f"params={params!r}: {TRIAL!r} is the name by which an objective takes its Trial, "
+                "so no parameter of a point can have it: rename the parameter, here and in the "
+                "objective"
+            )
         for name in named:
-            if name == TRIAL or (name not in self.names and not self.more):
+            if name not in self.names and not self.more:
                 raise ParamError(
                     f"params={params!r}: no parameter {name!r}{suggestion(name, self.names)}; "
                     f"{takes}"

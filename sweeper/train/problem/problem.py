@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,12 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from sweeper.errors import ProblemError, suggestion
+from sweeper.carried import NO_FILE
+from sweeper.errors import ParamError, ProblemError, suggestion
 from sweeper.importing import ModuleRef, import_module
 from sweeper.records import NUMERICS
 from sweeper.references import find_importable
 from sweeper.signature import decode, encode, part_of, without_aliases
-from sweeper.sources import read_sources, stale_sources
+from sweeper.sources import read_carried, read_sources, stale_sources
 from sweeper.summary import show_params
 from sweeper.train.data.splits import DEFAULT, Rule, read_rule
 from sweeper.train.mode.machine import libraries
@@ -290,11 +290,12 @@ class Problem:
                 found = getattr(found, part, None)
             if found is not None:
                 return found
+            if self.ref.carried is not None:
+                raise ParamError(
+                    f"{qualified} was not carried to the worker, since it uses sweeper, or what "
+                    "cannot be carried: put it into a module"
+                )
         return find_importable(name)
-
-    def source_sha256(self) -> str:
-        """The SHA-256 of the module's source file."""
-        return hashlib.sha256(Path(str(self.module.__file__)).read_bytes()).hexdigest()
 
     def _usual_optimizer(self) -> str:
         """The name of the optimiser of points that say nothing of it; empty if all do."""
@@ -302,13 +303,19 @@ class Problem:
 
     def spec(self, imported: Iterable[str] = ()) -> ProblemSpec:
         """The spec for the driver; `imported` are the modules imported with it (see `sources`)."""
-        sources = read_sources(self.module, imported)
+        if self.ref.carried is None:
+            own = Path(str(self.module.__file__)).resolve().name
+            sources = read_sources(self.module, imported)
+        else:
+            own = f"{self.ref.module}{NO_FILE}"
+            sources = read_carried(self.ref.carried, own)
         return ProblemSpec(
             self.ref,
-            self.source_sha256(),
+            next(one.sha256 for one in sources if one.label == own),
             sources,
-            Path(str(self.module.__file__)).resolve().name,
-            stale_sources(sources),
+            own,
+            # What is typed in again is carried again.
+            stale_sources(one for one in sources if self.ref.carried is None or one.label != own),
             self.handlers is not None,
             self.routes,
             libraries(),
@@ -384,14 +391,14 @@ def _named(ref: ModuleRef, module: ModuleType) -> ModuleRef:
     name = getattr(module, "name", None)
     last = ref.module.removesuffix(".__main__").rpartition(".")[2]
     if not isinstance(name, str):
-        return ModuleRef(last, ref.module, ref.path)
+        return replace(ref, name=last.strip("<>"))
     # By default the folder has the problem's name.
     if name in ("", ".", "..") or len(name) > _LONGEST_NAME or not _is_file_name(name):
         raise ProblemError(
             f"problem {last}: name is {shown(name)}; expected one that a folder could have, of at "
             f"most {_LONGEST_NAME} characters, without slashes and control characters"
         )
-    return ModuleRef(name, ref.module, ref.path)
+    return replace(ref, name=name)
 
 
 _LONGEST_NAME = 60

@@ -1,4 +1,4 @@
-"""The hash of an objective's code, where it has no file: the same in every process.
+"""The hash of code that has no file: the same in every process.
 
 It covers bytecode, constants, names, defaults, the values that a closure has caught, and the
 globals that the code reads; what can be imported counts by its name.  Names of files and numbers of
@@ -8,6 +8,7 @@ lines do not count.
 from __future__ import annotations
 
 import dis
+import functools
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,21 +24,28 @@ _MADE_ANEW = frozenset(
 
 _PLAIN = frozenset({type(None), type(...), bool, int, float, complex, str, bytes})
 
-_NAMED = (FunctionType, type, BuiltinFunctionType)
+Cached = functools._lru_cache_wrapper  # noqa: SLF001 - the type has no other name
+"""The type of functions with `lru_cache`, or `cache`."""
+
+_NAMED = (FunctionType, type, BuiltinFunctionType, Cached)
 """What may be importable by name."""
 
 _GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"})
 
 
-def read_code(objective: Any) -> tuple[str, tuple[str, ...]]:
-    """The SHA-256 of what an objective does, and the modules that it uses, sorted.
+def read_code(found: Any, what: str) -> tuple[str, tuple[str, ...]]:
+    """The SHA-256 of what an objective or a problem does, and the modules that it uses, sorted.
+
+    Args:
+        found: The objective; or the names of a problem, with what each stands for.
+        what: What it is, for the message: `"the objective"`.
 
     Raises:
         UsageError: it uses something that no process could be given, such as an open file; the
             message names it.
     """
-    reader = _Reader()
-    return reader.read(objective).hex(), tuple(sorted(reader.modules))
+    reader = _Reader(what)
+    return reader.read(found).hex(), tuple(sorted(reader.modules))
 
 
 def is_importable(value: Any) -> bool:
@@ -54,7 +62,8 @@ def is_importable(value: Any) -> bool:
 class _Reader:
     """Hashes values from the inside out."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str) -> None:
+        self._what = what
         self.modules: set[str] = set()
         self._names: list[str] = []
         """The names under which the present value was found, outermost first."""
@@ -110,6 +119,8 @@ class _Reader:
                 return self._each((value.__func__, value.__self__))
             case staticmethod() | classmethod():
                 return self._each((value.__func__,))
+            case Cached():
+                return self._each((value.__wrapped__, value.cache_parameters()))
             case property():
                 return self._each((value.fget, value.fset, value.fdel))
         return ()
@@ -170,9 +181,9 @@ class _Reader:
     def _refusal(self, value: Any) -> UsageError:
         name = f"{self._names[-1]!r}, " if self._names else ""
         return UsageError(
-            f"the objective uses {name}{value!r:.80} (a {type(value).__name__}), which cannot be "
-            "carried to a worker: make it inside of the objective, or put the objective, and what "
-            "it uses, into a module"
+            f"{self._what} uses {name}{value!r:.80} (a {type(value).__name__}), which cannot be "
+            f"carried to a worker: make it inside of the function that uses it, or put "
+            f"{self._what}, and what it uses, into a module"
         )
 
 
