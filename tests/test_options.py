@@ -117,11 +117,14 @@ def test_what_does_not_fit_a_point_is_refused_before_anything_runs(
         run(tmp_path / "out", selector, module, hparams=replace(blobs.LADDER, tune=tune))
 
 
-def test_a_points_own_optimizer_without_the_option_fails_that_point(tmp_path):
-    points = [{"opt": "adam", "lr": 0.01, "batch_size": 8}]
+def test_a_points_own_optimizer_is_tuned_and_without_the_option_that_point_fails(tmp_path):
+    points = [{"opt": name, "lr": 0.01, "batch_size": 8} for name in ("adam", "rmsprop")]
     selector = sweeper.FixedSweep.with_fixed_trials(points, 1)
     results = run(tmp_path, selector, varied, hparams=replace(blobs.LADDER, tune=("momentum",)))
-    assert "'adam' has no such option" in results.failures[0].message
+    (failure,) = results.failures
+    assert failure.params == points[0]
+    assert "'adam' has no such option" in failure.message
+    assert [one.momentum in options.MOMENTA for one in results.settings[1]] == [True, True]
 
 
 def test_given_settings_are_not_tuned_whatever_else_is(tmp_path):
