@@ -60,11 +60,10 @@ class SweepResult(Sequence[Any]):
         self.of_program = not is_classic(metrics)
         """Whether a program was swept: its metrics are its own, and nothing is tuned."""
         own = self.metrics if self.of_program else self.metrics[len(CLASSIC) :]
-        self.declared = {
+        self._declared = {
             metric.name: tuple([one.declared[metric.name] for one in self.point_trials])
             for metric in own
         }
-        """By metric besides the classic four: for each point its values, shape (trials,)."""
         self.compare_by = tuple(compare_by)
         """Names of the parameters that points are compared by; empty: by all (see `by`)."""
         self.earlier = earlier
@@ -121,6 +120,11 @@ class SweepResult(Sequence[Any]):
         """For each point its trials on the test set; None: no test set, or no point."""
         found = self._column("test")
         return found if found and found[0] is not None else None
+
+    @property
+    def declared(self) -> dict[str, tuple[FloatArray, ...]]:
+        """By metric besides the classic four: for each point its values, shape (trials,)."""
+        return self._declared
 
     @property
     def budgets(self) -> tuple[int | None, ...]:
