@@ -16,6 +16,7 @@ from sweeper.results.metrics import find_metric, is_classic, judged_by
 from sweeper.results.points import FailureReport, FloatArray, IntArray, PointTrials, Tested
 from sweeper.results.table import frame_of, label_columns, rows_of
 from sweeper.results.verdicts import compare_results, effects_of, rank
+from sweeper.settings import OPTIONS
 from sweeper.stats import By, Comparison, Effects, Interval
 from sweeper.summary import OnTest, Summary
 
@@ -107,6 +108,12 @@ class SweepResult(Sequence[Any]):
     def settings(self) -> tuple[tuple[TunedSettings, ...], ...]:
         """For each point the settings of each of its tunings; of a program none."""
         return self._column("settings")
+
+    @property
+    def tuned_options(self) -> tuple[str, ...]:
+        """The options of the optimizer that were tuned: `weight_decay`, `momentum`, or none."""
+        found = [one for some in self.settings for one in some]
+        return tuple(n for n in OPTIONS if any(getattr(one, n) is not None for one in found))
 
     @property
     def test(self) -> tuple[Tested, ...] | None:

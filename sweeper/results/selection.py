@@ -20,7 +20,6 @@ from sweeper.results.points import (
     PointTrials,
     ProgramPoint,
     Tested,
-    tuned_settings,
 )
 from sweeper.results.result import SweepResult
 from sweeper.results.table import ALWAYS_TAKEN, params_columns
@@ -199,10 +198,7 @@ def _tunings(own: Sequence[PointTrials]) -> IntArray:
 def _settings(own: Sequence[PointTrials]) -> tuple[TunedSettings, ...]:
     """The settings of each tuning, in the order of `_tunings`."""
     return tuple(
-        settings
-        for one in own
-        for settings in tuned_settings(one.point)
-        for _ in np.unique(one.asks)
+        settings for one in own for settings in one.settings[:1] for _ in np.unique(one.asks)
     )
 
 

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from sweeper.files import pack_arrays, unpack_arrays, write_json, write_swapped
-from sweeper.records import Alias, Outcome, Params, Reference, Step
+from sweeper.records import Alias, Outcome, Params, Reference, Step, TunedSettings
 from sweeper.results import METRICS, TEST_METRICS, SweepResult, params_columns
 from sweeper.results.selection import judged
+from sweeper.settings import OPTIONS
 from sweeper.signature import decode
 from sweeper.store.database import Store
 from sweeper.store.details import history_of
@@ -157,22 +158,24 @@ def _write_hparams(store: Store, paths: Paths, point_id: int) -> None:
     if step.found is not None:
         told = TrialSettings.read(step.payload)
         final: dict[str, Any] = {
-            "lr_start": step.found.lr_min,
-            "lr_end": step.found.lr_max,
-            "batch_size": step.found.batch_size,
+            **_written(step.found),
             "cycle_size_epochs": told.cycle_epochs,
             "epochs": told.epochs,
         }
         if told.mode is not None:
             final |= {"way": told.mode, "way_because": told.because}
         if told.tunings:
-            final["tunings"] = [
-                {"lr_start": one.lr_min, "lr_end": one.lr_max, "batch_size": one.batch_size}
-                for one in told.tunings
-            ]
+            final["tunings"] = [_written(one) for one in told.tunings]
         write_json(folder / "final.json", final)
     if choices:
         write_json(folder / "misc.json", {"error": step.error, "steps": choices})
+
+
+def _written(found: TunedSettings) -> dict[str, Any]:
+    """What a tuning found, by the names in `final.json`; an option that was not tuned has none."""
+    rates = {"lr_start": found.lr_min, "lr_end": found.lr_max, "batch_size": found.batch_size}
+    options = {name: getattr(found, name) for name in OPTIONS}
+    return rates | {name: value for name, value in options.items() if value is not None}
 
 
 def _arrays(store: Store, point_id: int, stage: str) -> dict[int, Outcome]:
