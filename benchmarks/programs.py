@@ -6,8 +6,8 @@
 (`overhead.py`), joblib and ProcessPoolExecutor.  All on two workers, each run a process of its own,
 in turn, and timed once everything is warm; a sweep's time is all of `sweep()`, from opening its
 folder to results.  Processor time is that of all processes, of a call more: what a longer run takes
-beyond a short one, so without any start; a machine that is busy with other work changes it little.
-Then how many reports a second two trials make at the same time.
+beyond a short one in the same process, so without any start; a machine that is busy with other work
+changes it less than the time.  Then how many reports a second two trials make at the same time.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 import objectives
 import overhead
@@ -100,18 +102,30 @@ def reports_a_second() -> float:
     return WORKERS * objectives.REPORTS / longest
 
 
-def run_one(way: str, jobs: int) -> turns.Run:
-    """Measure one way in a process of its own."""
-    return turns.run([sys.executable, __file__, "--one", way, "--jobs", jobs])
+def processor() -> float:
+    """Seconds of processors that this process and all below it have taken, ended ones included."""
+    me = psutil.Process()
+    return sum(sum(one.cpu_times()[:4]) for one in (me, *me.children(recursive=True)))
+
+
+def run_one(way: str, jobs: int) -> dict[str, float]:
+    """Milliseconds a call, and of processors a call more; of reports, how many a second."""
+    if way == "reports":
+        return {"measured": reports_a_second(), "processor": 0.0}
+    run = WAYS[way][1]
+    run(FEW)  # imports, servers
+    begun = processor()
+    run(FEW)
+    few = processor() - begun
+    seconds = run(jobs)
+    more = processor() - begun - 2 * few
+    return {"measured": 1000 * seconds / jobs, "processor": 1000 * more / (jobs - FEW)}
 
 
 def measure(way: str, jobs: int) -> tuple[float, float]:
-    """Milliseconds a call, and of processors a call more; of reports, how many a second."""
-    done = run_one(way, jobs)
-    if way == "reports":
-        return done.found["measured"], 0.0
-    more = done.processor - run_one(way, FEW).processor
-    return done.found["measured"], 1000 * more / (jobs - FEW)
+    """As `run_one`, in a process of its own."""
+    found = turns.run([sys.executable, __file__, "--one", way, "--jobs", jobs]).found
+    return found["measured"], found["processor"]
 
 
 def main() -> None:
@@ -122,9 +136,7 @@ def main() -> None:
     parser.add_argument("--one", choices=[*WAYS, "reports"], help="measure one, in this process")
     options = parser.parse_args()
     if options.one:
-        one = options.one
-        found = reports_a_second() if one == "reports" else WAYS[one][1](options.jobs)
-        print(json.dumps({"measured": found if one == "reports" else 1000 * found / options.jobs}))
+        print(json.dumps(run_one(options.one, options.jobs)))
         return
     ways = (*WAYS, "reports")
     times: dict[str, list[float]] = {way: [] for way in ways}

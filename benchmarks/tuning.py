@@ -1,6 +1,7 @@
 """How good the tuner is, against an oracle: small problems whose best settings are known.
 
-    python benchmarks/tuning.py [--presets NAME ...] [--sweeps K] [--problems NAME ...] [--held-out]
+    python benchmarks/tuning.py [--presets NAME ...] [--tune NAMES] [--sweeps K]
+        [--problems NAME ...] [--held-out]
     python benchmarks/tuning.py --deep [--presets NAME]
     python benchmarks/tuning.py --null [--presets NAME]
     python benchmarks/tuning.py --lr-finder
@@ -67,9 +68,11 @@ def model(tag):
 # -- what another release of the tuner may say otherwise ------------------------------------------
 
 
-def settings(preset: str, method: str | None) -> sweeper.HyperparameterSettings:
-    """Of a preset, by another method than its own where one is named."""
-    found = sweeper.get_settings(preset)
+def settings(options: argparse.Namespace, preset: str) -> sweeper.HyperparameterSettings:
+    """Of a preset, by another method and with more that is tuned where that is named."""
+    found, method = sweeper.get_settings(preset), options.method
+    if options.tune:
+        found = dataclasses.replace(found, tune=tuple(options.tune.split(",")))
     if method is None:
         return found
     if "method" not in {field.name for field in dataclasses.fields(found)}:
@@ -203,7 +206,7 @@ def row(known: Mapping[str, Any], name: str, sweeps: Sequence[Swept]) -> tuple[s
     costs = [cost(one) for one in sweeps]
     seen = spread([group for group in groups if len(group) > 1])
     chosen = "; ".join(
-        f"{found.lr_max:.2g}, {found.batch_size}"
+        ", ".join([f"{found.lr_max:.2g}, {found.batch_size}", *options_of(found)])
         for one in sweeps
         for found in one.results.settings[0]
     )
@@ -224,6 +227,12 @@ def row(known: Mapping[str, Any], name: str, sweeps: Sequence[Swept]) -> tuple[s
         f"{found['low']:.2g} to {found['peak']:.2g}, {found['batch']}",
     ]
     return turns.row(*cells), regret, worst
+
+
+def options_of(found: Any) -> list[str]:
+    """The options of the optimizer that a tuning found."""
+    values = {name: getattr(found, name) for name in ("weight_decay", "momentum")}
+    return [f"{name} {value:.2g}" for name, value in values.items() if value is not None]
 
 
 INTRODUCTION = """## Tuning, against an oracle
@@ -259,6 +268,7 @@ def report(options: argparse.Namespace, preset: str, wanted: Sequence[str]) -> N
     """A preset's table."""
     oracle = tuning_oracle.load()
     method = f", method `{options.method}`" if options.method else ""
+    method += f", tuning {options.tune}" if options.tune else ""
     print(f"### `{preset}`{method}\n\n{turns.head(*TITLES)}", flush=True)
     regrets: dict[str, float] = {}
     ways: list[float] = []
@@ -290,7 +300,7 @@ def swept(options: argparse.Namespace, preset: str, name: str) -> Iterator[Swept
     for seed in range(options.sweeps):
         began = time.monotonic()
         folder = folder_of(options, preset) / name / str(seed)
-        hparams = settings(preset, options.method)
+        hparams = settings(options, preset)
         points, module = [()], f"tuning_problems.{name}"
         yield sweep(module, points, options.trials, folder, hparams, options, seed)
         took = time.monotonic() - began
@@ -299,7 +309,7 @@ def swept(options: argparse.Namespace, preset: str, name: str) -> Iterator[Swept
 
 def folder_of(options: argparse.Namespace, preset: str) -> Path:
     """Where the sweeps of a preset are kept."""
-    found: Path = options.out / "-".join(filter(None, [preset, options.method]))
+    found: Path = options.out / "-".join(filter(None, [preset, options.method, options.tune]))
     return found
 
 
@@ -312,7 +322,7 @@ def report_deep(options: argparse.Namespace, preset: str) -> None:
 
     known = tuning_oracle.load()["deep_digits"]
     points, folder = deep_digits.points, folder_of(options, preset) / "deep"
-    hparams = settings(preset, options.method)
+    hparams = settings(options, preset)
     module = "tuning_problems.deep_digits"
     found = sweep(module, points, options.trials, folder, hparams, options)
     hand = known.get("points", [known["hand"]] * len(points))
@@ -364,7 +374,7 @@ def report_null(options: argparse.Namespace, preset: str, wanted: Sequence[str])
         module = home / f"tagged_{name}.py"
         module.write_text(TAGGED.format(name=name))
         points = [{"tag": tag} for tag in range(options.tuned)]
-        hparams = settings(preset, options.method)
+        hparams = settings(options, preset)
         found = sweep(module, points, NULL_TRIALS, home / name, hparams, options).results
         groups = [
             point.perf_val[those == which].tolist()
@@ -495,6 +505,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--presets", nargs="+", default=["fast"], metavar="NAME")
     parser.add_argument("--method", help="of tuning, where it is not the preset's own: `ranges`")
+    parser.add_argument("--tune", help="what is tuned, such as `lr,batch_size,weight_decay`")
     parser.add_argument("--problems", nargs="+", metavar="NAME", help="by default all")
     parser.add_argument("--held-out", action="store_true", help="those that are held out, instead")
     parser.add_argument("--sweeps", type=int, default=SWEEPS, metavar="K", help="of each problem")

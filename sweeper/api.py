@@ -1,4 +1,7 @@
-"""`sweep()`: checks its arguments, and imports the engine while the fork server starts."""
+"""`sweep()`: checks its arguments, and imports the engine while the fork server starts.
+
+The file is long because it explains every argument of `sweep()`.
+"""
 
 from __future__ import annotations
 

@@ -5,27 +5,24 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import os
-import platform
-import socket
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sweeper.binding import as_worker, bind_folder, folder_of, point_of
 from sweeper.drive import drive
 from sweeper.errors import DiskError, FolderError, StoppedError, SweepInterrupted
 from sweeper.files import current_folder
 from sweeper.locking import folder_lock
 from sweeper.options import Options
-from sweeper.records import Outcome, Point, Target
+from sweeper.records import Outcome, Target
 from sweeper.results import SweepResult
 from sweeper.results.history import hold_records
-from sweeper.revision import follow_code
 from sweeper.run import detached
-from sweeper.run.backends import find_backend, make_backend, slots_used
+from sweeper.run.backends import make_backend, slots_used
 from sweeper.run.cores import packages_of
 from sweeper.run.devices import DeviceWatch
 from sweeper.run.environment import Environment
@@ -35,8 +32,6 @@ from sweeper.search import ParamSelector
 from sweeper.search.names import names_of
 from sweeper.search.reuse import take
 from sweeper.show.progress import View, make_view
-from sweeper.signature import make_point
-from sweeper.stats.comparison import plural
 from sweeper.store.checkpoints import (
     remove_checkpoints,
     remove_empty_folders,
@@ -45,14 +40,7 @@ from sweeper.store.checkpoints import (
 from sweeper.store.collate import collate
 from sweeper.store.database import Store, fold_log
 from sweeper.store.environment import save_environment
-from sweeper.store.identity import (
-    bind,
-    identify,
-    machine_note,
-    numerics_note,
-    numerics_of,
-    settings_begun,
-)
+from sweeper.store.identity import numerics_of, settings_begun
 from sweeper.store.load import is_program, read_learned
 from sweeper.store.logs import log_name
 from sweeper.store.paths import Paths, move_to_history, refuse_links
@@ -113,7 +101,7 @@ def _run(
     view: View,
 ) -> SweepResult:
     try:
-        _bind(opened, selector, options, store, paths, view)
+        bind_folder(opened, selector, options, store, paths, view)
     finally:
         opened.release()
     numerics = numerics_of(store.meta, paths.folder)
@@ -172,7 +160,7 @@ def _run(
     environment = _environment_of(opened, options, numerics)
     try:
         with (
-            _as_worker(opened, options, numerics),
+            as_worker(opened, options, numerics),
             _workers(options, target, paths) as (backend, interrupts),
         ):
             pool = options.devices.pool() if options.devices else None
@@ -264,7 +252,8 @@ def _finish(
         remove_checkpoints(paths, store.outcomes(arrays=False), keep_ends=keep_ends)
         remove_unfinished(paths)
         remove_empty_folders(paths)
-    return collate(store, paths)
+    with uncollected():
+        return collate(store, paths)
 
 
 def _kept(study: Study, paths: Paths, options: Options) -> str:
@@ -295,14 +284,6 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _as_worker(
-    opened: OpenWorkload, options: Options, numerics: int
-) -> contextlib.AbstractContextManager[None]:
-    """Context in which this process is a worker, if the backend has no processes of its own."""
-    apart = find_backend(options.backend).own_processes
-    return contextlib.nullcontext() if apart else opened.in_this_process(numerics)
-
-
 @contextlib.contextmanager
 def _workers(options: Options, target: Target, paths: Paths) -> Iterator[tuple[Any, Interrupts]]:
     """A backend and its interrupts; on exit no worker is left."""
@@ -318,109 +299,3 @@ def _workers(options: Options, target: Target, paths: Paths) -> Iterator[tuple[A
             yield backend, interrupts
         finally:
             backend.close()
-
-
-def _bind(
-    opened: OpenWorkload,
-    selector: ParamSelector,
-    options: Options,
-    store: Store,
-    paths: Paths,
-    view: View,
-) -> None:
-    """Check that the folder belongs to this sweep, and note what continues it."""
-    identity = identity_of(opened.identity, options)
-    bind(store, paths, identity, data_sha256=opened.data_sha256)
-    numerics = numerics_of(store.meta, paths.folder)
-    here = dict(opened.versions(numerics))
-    # Fingerprints are taken by matrix products, whose kernels a process chooses at its first one.
-    with _as_worker(opened, options, numerics):
-        mixed = _follow_code(opened, selector, options, store, paths, view)
-    about, *others = opened.notes
-    notes = [about, *(note for note in store.meta.get("notes", ()) if note != about), *others]
-    if mixed:
-        kind = opened.identity.get("workload", "problem")
-        notes.append(f"the {kind}'s code changed during this sweep, and that was allowed")
-    notes += filter(None, [machine_note(store.meta, here), numerics_note(store.meta)])
-    machine = store.meta.get("machine", here)
-    store.set_meta(
-        {
-            "notes": list(dict.fromkeys(notes)),
-            "machine": machine,
-            "stopped": "",
-            **opened.facts,
-        }
-    )
-    store.add_event(
-        time.time(),
-        "opened",
-        {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "python": platform.python_version(),
-            "slots": options.slots[: slots_used(options.backend, len(options.slots))],
-            **here,
-        },
-    )
-
-
-def _follow_code(
-    opened: OpenWorkload,
-    selector: ParamSelector,
-    options: Options,
-    store: Store,
-    paths: Paths,
-    view: View,
-) -> bool:
-    """Find which points the code still trains; returns whether results are of several codes."""
-
-    def take(points: Sequence[tuple[str, str]]) -> Sequence[str | None]:
-        view.note(f"the problem's code has changed: checking {plural(len(points), 'point')}")
-        return opened.take_fingerprints(points)
-
-    name = log_name(store, names_of(selector))
-    found = follow_code(
-        opened,
-        store,
-        paths,
-        take,
-        replayed=name if selector.adaptive else None,
-        allow=options.allow_changed_code,
-    )
-    if found.files:
-        value = {"sha256": opened.code.own_sha256, "files": found.files}
-        store.add_event(time.time(), "code_changed", value)
-        if not selector.adaptive:
-            store.forget_failures()
-    return found.mixed
-
-
-def identity_of(own: Mapping[str, Any], options: Options) -> dict[str, Any]:
-    """What all runs of the sweep's folder share; `own`: the workload's part."""
-    return identify(
-        own,
-        options.settings,
-        options.seed,
-        options.curve_samples,
-        widths_differ=options.widths is not None,
-    )
-
-
-def folder_of(workload: Workload, options: Options) -> Path:
-    """The sweep's folder: the given one, or `out/<problem name>`."""
-    return Path("out", workload.name) if options.folder is None else Path(options.folder)
-
-
-def point_of(workload: Workload, opened: OpenWorkload, options: Options, params: Any) -> Point:
-    """The point of a selector's params.
-
-    Raises:
-        ParamError: they cannot be stored, or do not fit.
-        SettingsError: the point's width breaks its rule.
-    """
-    point = make_point(params, workload.name, options.settings, options.seed, workload.module)
-    settings = options.settings_of(point.params)
-    if settings is not options.settings:
-        point = make_point(params, workload.name, settings, options.seed, workload.module)
-    opened.check_params(point.params, settings)
-    return point

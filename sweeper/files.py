@@ -246,6 +246,19 @@ def open_standard_streams() -> None:
 _STANDARD_ERROR = 2
 
 
+def mend_standard_streams() -> None:
+    """Have `sys.stdout` and `sys.stderr` print to the descriptors 1 and 2, which are open, again.
+
+    Code that was run may have closed or replaced them.
+    """
+    for fd, name in ((1, "stdout"), (2, "stderr")):
+        first = getattr(sys, f"__{name}__")
+        if first is None or first.closed:
+            first = open(fd, "w", buffering=1, closefd=False, encoding="utf-8")  # noqa: SIM115
+            setattr(sys, f"__{name}__", first)
+        setattr(sys, name, first)
+
+
 def current_folder() -> Path | None:
     """The current folder; None where it has been removed."""
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
-from sweeper.engine import folder_of, identity_of, point_of
+from sweeper.binding import folder_of, identity_of, point_of
 from sweeper.errors import SelectorError, UsageError
 from sweeper.options import Options
 from sweeper.records import CHECK, Params, Point, Refused, budget_of, is_trial, trial_stage

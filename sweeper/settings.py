@@ -13,6 +13,11 @@ from sweeper.errors import SettingsError, suggestion
 Length: TypeAlias = int | float
 """The length of a probe's training: an int counts samples, a float epochs."""
 
+TUNABLE = ("lr", "batch_size", "weight_decay", "momentum")
+"""What may be tuned; the last two are options of the optimizer."""
+
+OPTIONS = TUNABLE[2:]
+
 
 @dataclass(frozen=True, slots=True)
 class HyperparameterSettings:
@@ -37,6 +42,9 @@ class HyperparameterSettings:
     """Ladder: initialisations of each candidate in the last round of a tuning."""
     probe_length: float = 1.0
     """Ladder: a factor on how long probes train."""
+    tune: tuple[str, ...] = ("lr", "batch_size")
+    """Ladder: what is tuned, names out of `TUNABLE`.  `lr` and `batch_size` must be given if they
+    are not in it, here or by each point; one that is given is not tuned."""
     lr: float | None = None
     """The peak learning rate of every trial; None: tuned."""
     batch_size: int | None = None
@@ -73,6 +81,7 @@ class HyperparameterSettings:
                 raise SettingsError(f"{name}={value!r}: it must be {rule}")
             if (rule, holds) in (_RATE, _RATE_OR_NONE, _SHARE) and value is not None:
                 object.__setattr__(self, name, float(value))
+        object.__setattr__(self, "tune", tuple(name for name in TUNABLE if name in self.tune))
         self._check_method()
         self._check_epochs()
         if not self.lr_start < self.lr_end:
@@ -84,6 +93,11 @@ class HyperparameterSettings:
                 f"batch_start={self.batch_start!r}: it must be below batch_end, "
                 f"which is {self.batch_end!r}"
             )
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options of the optimizer that are tuned."""
+        return tuple(name for name in OPTIONS if name in self.tune)
 
     def _check_epochs(self) -> None:
         if self.epochs is None:
@@ -112,7 +126,16 @@ METHODS = ("ladder", "ranges")
 
 _FIELDS: Mapping[str, frozenset[str]] = {
     "ladder": frozenset(
-        {"tunings", "probe_inits", "probe_length", "lr", "batch_size", "schedule", "warmup"}
+        {
+            "tunings",
+            "probe_inits",
+            "probe_length",
+            "tune",
+            "lr",
+            "batch_size",
+            "schedule",
+            "warmup",
+        }
     ),
     "ranges": frozenset(
         {
@@ -173,6 +196,10 @@ _RULES: dict[str, _Rule] = {
     "tunings": _COUNT,
     "probe_inits": _COUNT,
     "probe_length": _RATE,
+    "tune": (
+        f"a tuple of names out of {', '.join(map(repr, TUNABLE))}",
+        lambda value: isinstance(value, tuple | list) and all(name in TUNABLE for name in value),
+    ),
     "lr": _RATE_OR_NONE,
     "batch_size": (
         "a whole number, 1 or more, or None (tuned)",

@@ -13,6 +13,7 @@ import json
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -224,9 +225,9 @@ def _untagged_parts(tagged: list[Any], find: Callable[[str], Any], levels: int) 
     raise ParamError(f"{tagged!r:.200} is not an encoded value")
 
 
-def without_aliases(params: Params) -> Params:
+def without_aliases(params: Params) -> tuple[Any, ...] | dict[str, Any]:
     """The parameters as the model gets them: aliases are replaced by their values."""
-    if isinstance(params, Mapping):
+    if not isinstance(params, tuple):
         return {
             name: value.value if isinstance(value, Alias) else value
             for name, value in params.items()
@@ -337,7 +338,8 @@ def seed_sequence(seed: int, signature: str, *numbers: int) -> np.random.SeedSeq
     return np.random.SeedSequence(seed, spawn_key=(*words, *numbers))
 
 
-def lineage_numbers(stage: str) -> list[int]:
+@lru_cache(maxsize=16)
+def lineage_numbers(stage: str) -> tuple[int, ...]:
     """What the lineage of a stage of trials adds to the numbers of `seed_sequence`."""
     digest = lineage_of(stage).partition("-")[2]
-    return [int(digest[place : place + 8], 16) for place in range(0, len(digest), 8)]
+    return tuple(int(digest[place : place + 8], 16) for place in range(0, len(digest), 8))

@@ -1,5 +1,7 @@
 """A problem that trains in milliseconds: two clouds of points in the plane."""
 
+import dataclasses
+
 import numpy as np
 import torch
 from torch import nn
@@ -25,6 +27,9 @@ QUICK = sweeper.HyperparameterSettings(
 
 LADDER = sweeper.HyperparameterSettings(tunings=2, probe_length=0.5, cycle_epochs=1, cycles=2)
 """As `QUICK`, by the other method."""
+
+UNTUNED = dataclasses.replace(LADDER, lr=0.1, batch_size=8)
+"""Nothing is tuned: for what is not about tuning, in half the time."""
 
 
 def model(hidden: int = 4, dropout: float = 0.0, nonlinearity: type[nn.Module] = nn.Tanh):

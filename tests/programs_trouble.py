@@ -19,6 +19,22 @@ def objective(case, trial):
     return CASES[case](trial)
 
 
+def leaves_traces(x):
+    """1 where it finds nothing that the trial before, often of the same job, has left."""
+    found = (Path.cwd(), sorted(os.sched_getaffinity(0)), sys.stdout is sys.__stdout__)
+    os.fstat(0)
+    os.write(1, b"printed\n")
+    FOUND.append(found)
+    os.chdir("/")
+    os.sched_setaffinity(0, range(os.cpu_count()))
+    sys.stdout = None
+    os.closerange(0, 2)
+    return float(found == FOUND[0])
+
+
+FOUND = []
+
+
 def look(trial):
     """1 for all that is as a trial should find it."""
     sys.stdout.write(f"trial {trial.number} of {trial.params['case']}\n")

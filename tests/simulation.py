@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -107,6 +107,8 @@ class Ledger:
         """Whether any job takes several slots: the order of widths goes before that of paths."""
         self.busy: dict[int, deque[Job]] = {}
         """What each slot was handed, in order: the first one runs."""
+        self.idle = set(range(slots))
+        """The slots that no job owns."""
         self.returned: deque[Job] = deque()
         """Handed ahead to a worker that died before."""
         self.handed_ahead = 0
@@ -118,6 +120,8 @@ class Ledger:
         self.begun_tuning: set[str] = set()
         self.fresh_tuning: set[str] = set()
         self.waiting_trials: set[str] = set()
+        self.widths: Counter[tuple[str, int]] = Counter()
+        """How many of these points there are, by the name of the set and slots."""
 
     def released(self, releases: Iterable[Work]) -> None:
         for release in releases:
@@ -154,17 +158,13 @@ class Ledger:
         """How many slots a job takes."""
         return min(self.slots, math.ceil(work.width / self.width))
 
-    @property
-    def idle(self) -> set[int]:
-        """The slots that no job owns."""
-        return set(range(self.slots)).difference(*self.owned.values())
-
     def handed(self, start: Start) -> None:
         slots = (start.slot, *start.others)
         assert len(slots) == self.taken_by(start.job), "not as many slots as its cores need"
         if start.slot not in self.busy:
             assert self.idle.issuperset(slots), "a slot is given twice"
             self.owned[start.slot] = slots
+            self.idle.difference_update(slots)
         assert self.owned[start.slot] == slots, "handed ahead to other slots"
         jobs = self.busy.setdefault(start.slot, deque())
         self.handed_ahead += bool(jobs)
@@ -173,9 +173,12 @@ class Ledger:
     def waiting_widths(self) -> set[tuple[str, int]]:
         """What may start as far as slots go: by kind and slots."""
         ahead = len(self.ahead) < self.most_ahead
-        tunable = self.begun_tuning | (self.fresh_tuning if ahead else set())
-        waiting = {("tuning", self.entries[point].taken) for point in tunable}
-        return waiting | {("trial", self.entries[point].taken) for point in self.waiting_trials}
+        kinds = {"begun": "tuning", "trials": "trial"} | ({"fresh": "tuning"} if ahead else {})
+        return {
+            (kinds[name], taken)
+            for (name, taken), count in self.widths.items()
+            if count and name in kinds
+        }
 
     def count_overtaken(self, job: Job) -> None:
         """Note which widths a job that starts has overtaken."""
@@ -191,7 +194,8 @@ class Ledger:
             self.waiting += sum(len(other.numbers) for other in self.busy[slot])
             self.busy[slot].clear()
         if not self.busy[slot]:
-            del self.busy[slot], self.owned[slot]
+            self.idle.update(self.owned.pop(slot))
+            del self.busy[slot]
         if job.kind == "tuning":
             self.entries[job.point].running -= 1
         self._settle(job.point)
@@ -223,12 +227,13 @@ class Ledger:
         if entry.tuned and not entry.trials:
             entry.ahead = entry.tuned = False
         may_tune = bool(entry.tuning) and self.keeps_most_cores(entry, 1)
-        for points, belongs in (
-            (self.ahead, entry.ahead),
-            (self.begun_tuning, may_tune and entry.ahead),
-            (self.fresh_tuning, may_tune and not entry.ahead),
-            (self.waiting_trials, bool(entry.trials)),
+        for name, points, belongs in (
+            ("ahead", self.ahead, entry.ahead),
+            ("begun", self.begun_tuning, may_tune and entry.ahead),
+            ("fresh", self.fresh_tuning, may_tune and not entry.ahead),
+            ("trials", self.waiting_trials, bool(entry.trials)),
         ):
+            self.widths[name, entry.taken] += belongs - (point in points)
             (points.add if belongs else points.discard)(point)
         self.most_ahead_seen = max(self.most_ahead_seen, len(self.ahead))
 
@@ -473,12 +478,14 @@ class Simulation:
         messages: list[Message] = []
         while self._ends and self._ends[0][0] == self.now:
             messages += self._messages(*heapq.heappop(self._ends)[2:])
-        before = dict(self.scheduler.running)
+        # What changes in any other slot is seen by `check_invariants`.
+        running = self.scheduler.running
+        before = {one.slot: running[one.slot] for one in messages if one.slot in running}
         events = self.scheduler.react(messages, self.now)
         self.events += events
         dead = {id(event.job) for event in events if isinstance(event, Lost)}
         for slot, job in before.items():
-            if self.scheduler.running.get(slot) is not job:
+            if running.get(slot) is not job:
                 self.ledger.ended(slot, died=id(job) in dead)
         self.study.tell(events)
         self._advance()

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sweeper
+from blobs import UNTUNED
 from sweeper import cli
 from sweeper.errors import ParamError
 from sweeper.records import Alias, Reference
@@ -17,7 +18,8 @@ from sweeper.results import params_columns
 from sweeper.settings import SweepSettings, get_settings
 from sweeper.signature import decode, encode, make_point, without_aliases
 from sweeper.summary import show_params
-from sweeping import assert_same_bits, replicas_started, run
+from sweeping import assert_same_bits, replicas_started
+from sweeping import run as run_tuned
 
 SETTINGS = SweepSettings(get_settings("fast"), 1, 1, "auto")
 
@@ -26,6 +28,10 @@ plain = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
     max_leaves=4,
 )
+
+
+def run(folder, selector, **options):
+    return run_tuned(folder, selector, hparams=UNTUNED, **options)
 
 
 def point_of(params):

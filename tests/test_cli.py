@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -105,6 +106,20 @@ def sweeper(*arguments, folder, **options):
     )
 
 
+def called(*arguments, folder):
+    """As `sweeper`, but in this process: for what a process of its own would do the same."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        patch.chdir(folder)
+        patch.setattr(sys, "path", [str(folder), *sys.path])
+        code = cli._run_command_line([*map(str, arguments)])
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
 @pytest.fixture(scope="module")
 def here(tmp_path_factory):
     """A folder with problem modules in it."""
@@ -173,7 +188,7 @@ def test_a_manual_search_trains_what_is_added_and_says_how_to_add(here):
 
 def test_run_again_trains_nothing_and_says_json(swept, here):
     before = (here / "out/clouds/points/funcres.pt").read_bytes()
-    again = sweeper(*SWEEP, "--json", "--quiet", folder=here)
+    again = called(*SWEEP, "--json", "--quiet", folder=here)
     assert (again.returncode, again.stderr) == (0, "")
     read = json.loads(again.stdout)
     assert [point["params"] for point in read["points"]] == [{"hidden": 2}, {"hidden": 4}]
@@ -183,7 +198,7 @@ def test_run_again_trains_nothing_and_says_json(swept, here):
 
 
 def test_status_says_how_far_it_is(swept, here):
-    status = sweeper("status", "out/clouds", folder=here)
+    status = called("status", "out/clouds", folder=here)
     assert status.returncode == 0
     assert "4 of 4 done" in status.stdout
     assert "2: 2 done" in status.stdout
@@ -193,8 +208,8 @@ def test_status_says_how_far_it_is(swept, here):
 
 def test_status_says_who_drives_the_folder(swept, here):
     with folder_lock(here / "out/clouds/lock"):
-        status = sweeper("status", "out/clouds", folder=here)
-        export = sweeper("export", "out/clouds", folder=here)
+        status = called("status", "out/clouds", folder=here)
+        export = called("export", "out/clouds", folder=here)
     assert f"process {os.getpid()} on" in status.stdout
     assert export.returncode == 0
     assert "were not rebuilt" in export.stderr
@@ -202,33 +217,33 @@ def test_status_says_who_drives_the_folder(swept, here):
 
 
 def test_show_prints_what_run_printed(swept, here):
-    show = sweeper("show", "out/clouds", folder=here)
+    show = called("show", "out/clouds", folder=here)
     assert show.returncode == 0
     assert show.stdout.strip() == swept.stdout.partition("files are in")[0].strip()
-    assert sweeper("show", "out/clouds", "--failures", folder=here).stdout == "nothing failed\n"
+    assert called("show", "out/clouds", "--failures", folder=here).stdout == "nothing failed\n"
 
 
 def test_compare_says_what_show_says_and_more(swept, here):
-    everything = sweeper("compare", "out/clouds", folder=here)
+    everything = called("compare", "out/clouds", folder=here)
     assert (everything.returncode, everything.stderr) == (0, "")
     assert everything.stdout in swept.stdout
-    two = sweeper("compare", "out/clouds", "2", "hidden=4", "--metric", "loss_val", folder=here)
+    two = called("compare", "out/clouds", "2", "hidden=4", "--metric", "loss_val", folder=here)
     assert "in loss_val" in two.stdout
     assert len(two.stdout.splitlines()) == 2
-    table = sweeper("compare", "out/clouds", "--by", "all", "--markdown", folder=here)
+    table = called("compare", "out/clouds", "--by", "all", "--markdown", folder=here)
     assert table.stdout.startswith("| first | second | difference |")
-    wrong = sweeper("compare", "out/clouds", "--baseline", "hidden=5", folder=here)
+    wrong = called("compare", "out/clouds", "--baseline", "hidden=5", folder=here)
     assert wrong.returncode == 2
     assert "'hidden=5' is no part of any point's name: hidden=2" in wrong.stderr
 
 
 def test_effects_says_what_matters(swept, here):
-    said = sweeper("effects", "out/clouds", "--metric", "loss_val", folder=here)
+    said = called("effects", "out/clouds", "--metric", "loss_val", folder=here)
     assert (said.returncode, said.stderr) == (0, "")
     assert "what matters in loss_val" in said.stdout.lower()
-    table = sweeper("effects", "out/clouds", "--markdown", folder=here)
+    table = called("effects", "out/clouds", "--markdown", folder=here)
     assert table.returncode == 0
-    wrong = sweeper("effects", "out/clouds", "--metric", "accuracy", folder=here)
+    wrong = called("effects", "out/clouds", "--metric", "accuracy", folder=here)
     assert wrong.returncode == 2
     assert "metric='accuracy': choose one of" in wrong.stderr
 
@@ -252,7 +267,7 @@ def test_export_writes_a_row_a_trial_and_rebuilds_the_views(swept, here):
     funcres = here / "out/clouds/points/funcres.pt"
     before = funcres.read_bytes()
     funcres.unlink()
-    export = sweeper("export", "out/clouds", "--format", "csv", folder=here)
+    export = called("export", "out/clouds", "--format", "csv", folder=here)
     assert (export.returncode, export.stderr) == (0, "")
     rows = list(csv.DictReader(io.StringIO(export.stdout)))
     assert [(row["hidden"], row["trial"]) for row in rows] == [
@@ -267,33 +282,33 @@ def test_export_writes_a_row_a_trial_and_rebuilds_the_views(swept, here):
 
 
 def test_export_writes_json_to_a_file(swept, here):
-    export = sweeper("export", "out/clouds", "--format", "json", "--output", "x.json", folder=here)
+    export = called("export", "out/clouds", "--format", "json", "--output", "x.json", folder=here)
     assert (export.returncode, export.stdout) == (0, "")
     read = json.loads((here / "x.json").read_text())
     assert read["points"][0]["summary"]["n"] == 2
-    nowhere = sweeper("export", "out/clouds", "--output", "no/where", folder=here)
+    nowhere = called("export", "out/clouds", "--output", "no/where", folder=here)
     assert_wrong(nowhere, "--output no/where", "No such file")
 
 
 def test_a_failed_trial_ends_in_1_and_is_explained(here):
-    run = sweeper("run", "fails.py", *QUICK, "--folder", "out/a b", "--no-models", folder=here)
+    run = called("run", "fails.py", *QUICK, "--folder", "out/a b", "--no-models", folder=here)
     assert run.returncode == 1
     assert "1 failure:" in run.stdout
     assert "hidden=3 · trial 1: RuntimeError: boom red" in run.stdout
     assert "sweeper show 'out/a b' --failures" in run.stdout
     assert "Traceback" not in run.stdout + run.stderr
     assert not list((here / "out/a b").rglob("model.pt"))
-    show = sweeper("show", "out/a b", "--failures", folder=here)
+    show = called("show", "out/a b", "--failures", folder=here)
     assert show.returncode == 0
     assert "Traceback" in show.stdout
     assert "\x1b" not in show.stdout
-    export = sweeper("export", "out/a b", folder=here)
+    export = called("export", "out/a b", folder=here)
     assert len(export.stdout.splitlines()) == 4
     assert "1 failure not in the CSV" in export.stderr
 
 
 def test_a_selector_that_raises_is_shown_with_its_own_traceback(here):
-    run = sweeper("run", "broken", *QUICK, "--quiet", folder=here)
+    run = called("run", "broken", *QUICK, "--quiet", folder=here)
     assert run.returncode == 1
     lines = run.stderr.splitlines()
     assert lines[0] == "Traceback (most recent call last):"
@@ -348,7 +363,7 @@ def test_help_helps(tmp_path):
         (["export", "--help"], ["--format", "csv", "json", "--output"]),
         (["--version"], ["sweeper 0."]),
     ):
-        shown = sweeper(*arguments, folder=tmp_path)
+        shown = called(*arguments, folder=tmp_path)
         assert (shown.returncode, shown.stderr) == (0, "")
         assert [word for word in expected if word not in shown.stdout] == []
     nothing = sweeper(folder=tmp_path)
@@ -400,12 +415,7 @@ def test_the_script_finds_a_module_in_the_current_folder(here, tmp_path):
     ("arguments", "expected"),
     [
         ("nonsense", ["No such command 'nonsense'"]),
-        ("run", ["MODULE", "sweeper run --help"]),
-        ("run clouds --cores many", ["--cores", "integer"]),
-        ("run clouds --bogus", ["--bogus"]),
         ("show .", ["holds no sweep"]),
-        ("export clouds.py", ["holds no sweep"]),
-        ("export . --format xml", ["--format", "xml", "csv", "json"]),
     ],
 )
 def test_wrong_usage_of_a_process(arguments, expected, here):
@@ -416,6 +426,11 @@ def test_wrong_usage_of_a_process(arguments, expected, here):
     ("arguments", "expected"),
     [
         ("status nowhere", ["nowhere holds no sweep"]),
+        ("export . --format xml", ["--format", "xml", "csv", "json"]),
+        ("export clouds.py", ["holds no sweep"]),
+        ("run clouds --bogus", ["--bogus"]),
+        ("run clouds --cores many", ["--cores", "integer"]),
+        ("run", ["MODULE", "sweeper run --help"]),
         ("run nope", ["module='nope' cannot be found"]),
         ("run nope.py", ["module='nope.py'", "no such file"]),
         ("run empty", ["problem empty: model is missing", "expected a callable model"]),

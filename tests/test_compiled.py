@@ -15,8 +15,10 @@ import pytest
 import torch
 from torch import nn
 
+import stepped
 import sweeper
 from segments import Killed, count_steps, packed
+from stepped import BATCH, model
 from sweeper.errors import ChangedCodeError
 from sweeper.records import KFold
 from sweeper.train.data.samples import Data
@@ -76,20 +78,13 @@ def compilations(tools):
     return len([call for call in calls if ".main.cpp" in call])
 
 
-def model():
-    """What could depend on the place: odd sizes, approximations, random numbers and buffers."""
-    return nn.Sequential(
-        nn.Linear(3, 7, bias=False), nn.BatchNorm1d(7), nn.SiLU(), nn.Dropout(0.3), nn.Linear(7, 2)
-    )
-
-
-PROBLEM = problem_of(model, optimizer={"name": "adamw", "weight_decay": 0.1})
+PROBLEM = problem_of(stepped.model, optimizer=stepped.optimizer)
 
 
 def pack(numbers, mode="compiled", problem=PROBLEM, data=None):
     data = data or data_of()
-    told = Trials(replace(TRIAL, lr_start=0.001, lr_end=0.01, batch_size=13))
-    made = [Member.make(problem, data, streams_of(n, "trial"), PARAMS, 13) for n in numbers]
+    told = Trials(replace(TRIAL, lr_start=0.001, lr_end=0.01, batch_size=BATCH))
+    made = [Member.make(problem, data, streams_of(n, "trial"), PARAMS, BATCH) for n in numbers]
     found = train_pack(problem, data, made, told, 5, mode)
     return {member.streams.number: trained for member, trained in found}
 
@@ -120,8 +115,7 @@ def test_a_compiled_trial_is_the_packed_one_but_for_rounding():
             assert found.metrics[name] == pytest.approx(value, rel=1e-2)
 
 
-# Batches of 13, as above: a step of another shape would be compiled anew.
-SEGMENTED = replace(TRIAL, batch_size=13, cycle_epochs=1, cycles=5, steps=5 * 6)
+SEGMENTED = replace(TRIAL, batch_size=BATCH, cycle_epochs=1, cycles=5, steps=5 * 6)
 
 
 def test_killed_in_any_cycle_a_compiled_trial_goes_on(tmp_path, monkeypatch):
@@ -272,38 +266,38 @@ def test_what_is_worth_compiling_depends_on_the_model_and_the_length_of_a_trial(
 
 # -- whole sweeps ---------------------------------------------------------------------------------
 
-GRID = {"hidden": [3], "nonlinearity": [nn.Tanh]}
+
+def swept(folder, trials, **options):
+    selector = sweeper.FixedSweep.with_fixed_trials([{}], trials)
+    return run(folder, selector, stepped, hparams=stepped.HPARAMS, **options)
 
 
 def test_a_sweep_with_compiled_steps(tmp_path, monkeypatch, tools):
-    reference = run(tmp_path / "one", sweeper.Grid(trials=7, **GRID))
+    reference = swept(tmp_path / "one", 7)
     final = json.loads((tmp_path / "one/points/0/hparams/final.json").read_text())
     assert final["way"] == "compiled"
     assert "training: 1 of 1 points in packs, 1 of them compiled" in str(reference.summary())
 
     # In other packs, in other processes, first three and then all.
     before = compilations(tools)
-    run(tmp_path / "two", sweeper.Grid(trials=0, **GRID))
+    swept(tmp_path / "two", 0)
     for trials, options in ((3, {"total_cores": 1}), (7, {"pack": 2})):
-        result = run(
-            tmp_path / "two", sweeper.Grid(trials=trials, **GRID), backend="local", **options
-        )
+        result = swept(tmp_path / "two", trials, backend="local", **options)
     assert_same_bits(reference, result)
     assert outcomes(tmp_path / "one") == outcomes(tmp_path / "two")
     assert compilations(tools) == before
 
     # With other tools the bits would be others.
     monkeypatch.setattr(toolchain, "toolchain", lambda: "other tools")
-    more = sweeper.Grid(trials=9, **GRID)
     with pytest.raises(ChangedCodeError, match="here it would be other tools"):
-        run(tmp_path / "one", more)
+        swept(tmp_path / "one", 9)
     monkeypatch.undo()
     monkeypatch.setenv("SWEEPER_CACHE", str(tools))
     monkeypatch.setenv("CXX", "no-such-compiler")
     toolchain.toolchain.cache_clear()
     with pytest.raises(ChangedCodeError, match="here it would be there is no C"):
-        run(tmp_path / "one", more)
-    mixed = run(tmp_path / "one", more, allow_changed_code=True)
+        swept(tmp_path / "one", 9)
+    mixed = swept(tmp_path / "one", 9, allow_changed_code=True)
     assert mixed[0].loss_val[:7].tobytes() == reference[0].loss_val.tobytes()
     np.testing.assert_array_equal(mixed.trial_numbers[0], range(9))
 

@@ -687,7 +687,8 @@ def test_values_of_parameters_stay_values(tmp_path):
     folder = tmp_path / "deep" / "out"
     before = around(folder)
     points = [{"value": value} for value in NASTY] + [{"value": 1, "other": {ESCAPES: NASTY}}]
-    results = run(folder, sweeper.FixedSweep.with_fixed_trials(points, 0), path, cores=1)
+    selector = sweeper.FixedSweep.with_fixed_trials(points, 0)
+    results = run(folder, selector, path, cores=1, hparams=blobs.UNTUNED)
     assert [point.params for point in results] == points
     assert [point.params for point in load(folder)] == points
     for arguments in LOOKING:

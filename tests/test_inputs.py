@@ -8,6 +8,7 @@ from torch import nn
 
 import several_inputs
 import sweeper
+from blobs import UNTUNED
 from sweeper.train.problem.inputs import call_model
 from sweeping import assert_same_bits, run
 
@@ -58,7 +59,8 @@ def test_however_the_inputs_are_given_a_sweep_gives_the_same(tmp_path, monkeypat
     found = []
     for kind in ("tuple", "dict", "pair"):
         monkeypatch.setattr(several_inputs, "kind", kind)
-        results = run(tmp_path / kind, sweeper.Grid(trials=2, hidden=[4]), several_inputs)
+        selector = sweeper.Grid(trials=2, hidden=[4])
+        results = run(tmp_path / kind, selector, several_inputs, hparams=UNTUNED)
         assert not results.failures
         found.append(results)
     assert torch.isfinite(torch.tensor(found[0][0].loss_val)).all()

@@ -206,9 +206,10 @@ DRIVER = """
 import os, sys
 os.environ.pop("MKL_CBWR", None)
 import sweeper
+from blobs import UNTUNED
 from sweeping import run
 for _ in range(2):
-    found = run("out", sweeper.Grid(trials=1, hidden=[2]), "fussy")
+    found = run("out", sweeper.Grid(trials=1, hidden=[2]), "fussy", hparams=UNTUNED)
 print(len(found.failures), found.notes)
 """
 

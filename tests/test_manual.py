@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 from pathlib import Path
 
 import pytest
 
 import sweeper
+from blobs import UNTUNED
 from sweeper import cli
 from sweeper.errors import FolderError, ParamError, UsageError
 from sweeper.records import Asked
@@ -16,7 +18,11 @@ from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 from sweeper.testing.loop import memory
 from sweeper.testing.selectors import check_selector, drive, simulate
-from sweeping import replicas_started, run
+from sweeping import replicas_started
+from sweeping import run as run_tuned
+
+run = functools.partial(run_tuned, hparams=UNTUNED)
+"""Nothing here is about tuning."""
 
 POINTS = [Ask((1,), 2), Ask((2,), 1, 3, group="search"), Ask((1,), 1), Ask((3,), 0)]
 

@@ -8,6 +8,7 @@ import torch
 
 import sweeper
 import whole_sets
+from blobs import UNTUNED
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 from sweeping import run
@@ -35,7 +36,7 @@ def by_hand(folder, number):
 def test_what_is_stored_is_what_torch_gives_on_the_whole_sets(used, pack, tmp_path, monkeypatch):
     monkeypatch.setattr(whole_sets, "used", used)
     selector = sweeper.Grid(trials=2, hidden=[4])
-    (point,) = run(tmp_path, selector, whole_sets, pack=pack)
+    (point,) = run(tmp_path, selector, whole_sets, pack=pack, hparams=UNTUNED)
     for number in range(2):
         stored = (point.loss_train, point.perf_train, point.loss_val, point.perf_val)
         found = [values[number] for values in stored]
@@ -44,7 +45,8 @@ def test_what_is_stored_is_what_torch_gives_on_the_whole_sets(used, pack, tmp_pa
 
 def test_the_parameters_of_a_loss_are_trained_and_saved(tmp_path, monkeypatch):
     monkeypatch.setattr(whole_sets, "used", "scaled")
-    results = run(tmp_path, sweeper.Grid(trials=2, hidden=[4]), whole_sets)
+    selector = sweeper.Grid(trials=2, hidden=[4])
+    results = run(tmp_path, selector, whole_sets, hparams=UNTUNED)
     assert any("the loss has parameters" in note for note in results.notes)
     scales = [
         float(torch.load(file, weights_only=True)["log_scale"])
@@ -65,10 +67,10 @@ def test_a_batch_in_which_nothing_counts_is_no_divergence(tmp_path, monkeypatch)
 
 def test_a_folder_that_was_begun_before_is_measured_as_it_was(tmp_path):
     one, two = (sweeper.Grid(trials=trials, hidden=[4]) for trials in (1, 2))
-    run(tmp_path, one, whole_sets, pack="off")
+    run(tmp_path, one, whole_sets, pack="off", hparams=UNTUNED)
     with Store.open(Paths(tmp_path).database) as store:
         store.set_meta({"numerics": 1})
-    (point,) = run(tmp_path, two, whole_sets, pack="off")
+    (point,) = run(tmp_path, two, whole_sets, pack="off", hparams=UNTUNED)
     whole = by_hand(tmp_path, 1)
     # Of the labels, a third is left out and counted as wrong.
     assert point.perf_train[1] == pytest.approx(whole[1] * 2 / 3, abs=0.02)

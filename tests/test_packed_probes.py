@@ -26,7 +26,7 @@ from sweeper.train.eager import probes as eager_probes
 from sweeper.train.eager.constant import SAMPLES, constant_loss
 from sweeper.train.eager.trial import train_trial
 from sweeper.train.packs.members import Member
-from sweeper.train.packs.probes import by_batch, by_settings, train_probes
+from sweeper.train.packs.probes import by_settings, probes_by_settings, train_probes
 from sweeper.train.problem.problem import load_problem
 from sweeper.train.streams import Streams, dataset_seed, seed_globals
 from sweeper.train.task import Task
@@ -447,15 +447,17 @@ def test_trials_whose_settings_differ_in_more_than_rates_go_apart():
         {"lr_start": 0.1, "lr_end": 0.3, "batch_size": 32, **rest, "way": PACKED, "tape": "b"},
         {"lr_start": 0.1, "lr_end": 0.4, "batch_size": 32, **rest, "way": EAGER},
     ]
+    told.append({**told[0], "options": {"momentum": 0.5}})
     payload = {**told[0], "tunings": told, "params": encode(()), "id": 3}
     job = Job(0, "p", "trial", TRIAL, tuple(range(9)), payload)
     task = Task.read(job)
     parts = by_settings(task, task.told)
-    assert [part.numbers for part in parts] == [(0, 1, 4, 5, 8), (2, 6), (3, 7)]
+    assert [part.numbers for part in parts] == [(0, 1, 5, 6), (2, 7), (3, 8), (4,)]
     for part in parts:
         for number in part.numbers:
             mine = part.told.of(number)
-            assert mine.payload() == told[number % 4]
+            assert mine.payload() == told[number % 5]
+            assert part.options == (mine.options or {})
             assert part.told.first.batch_size == mine.batch_size
             assert part.mode == part.told.first.mode == mine.mode
     alone = Task.read(dataclasses.replace(job, payload={**told[0], "params": "", "id": 3}))
@@ -470,7 +472,7 @@ def test_probes_of_each_batch_size_go_apart_and_are_told_their_mode():
     payload |= {"schedule": "constant", "warmup": 0.0, "round": 1, "constant": 0.7, "steps": 30}
     payload |= {"params": encode(()), "id": 3}
     task = Task.read(Job(0, "p", "tuning", LADDER, (7, 0, 1, 2, 4, 5), payload))
-    parts = by_batch(task, task.told)
+    parts = probes_by_settings(task, task.told)
     assert [part.numbers for part in parts] == [(7, 4, 5), (0, 1, 2)]
     probes = task.told.probes()
     assert [{probes[n].batch_size for n in part.numbers} for part in parts] == [{32}, {8}]

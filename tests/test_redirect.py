@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 
@@ -11,7 +12,7 @@ import printing
 import sweeper
 from sweeper.errors import SettingsError
 from sweeper.program.records import redirect
-from sweeper.program.records.redirect import check_redirect, redirected
+from sweeper.program.records.redirect import Output, check_redirect
 from sweeping import python
 
 
@@ -108,8 +109,10 @@ def test_of_very_much_the_end_is_kept(tmp_path):
         "from sweeper.program.records import redirect\n"
         "redirect.MOST_KEPT, redirect._END_KEPT = 10_000, 1_000\n"
         "own = pathlib.Path(sys.argv[1])\n"
-        "with redirect.redirected('both', own / 'own', own / 'shared'):\n"
+        "output = redirect.Output('both', own / 'shared')\n"
+        "with output.of(own / 'own'):\n"
         "    printing.prints_much(1)\n"
+        "output.close()\n"
         "print('after')\n"
     )
     process = python("-c", script, str(tmp_path), stdout=subprocess.PIPE)
@@ -125,7 +128,8 @@ def test_a_folder_of_links_is_not_written_to(tmp_path):
     (tmp_path / "own").symlink_to(tmp_path / "elsewhere")
     with (
         pytest.raises(sweeper.FolderError, match="symbolic link"),
-        redirected("trial", tmp_path / "own", tmp_path),
+        contextlib.closing(Output("trial", tmp_path)) as output,
+        output.of(tmp_path / "own"),
     ):
         os.write(1, b"printed")
     assert not list((tmp_path / "elsewhere").iterdir())

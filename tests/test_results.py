@@ -166,6 +166,27 @@ def test_of_equals_the_first_asked_for_is_best():
     assert result(first, second).best() is first
 
 
+def test_the_sequences_of_results_are_the_fields_of_their_points():
+    first = PointTrials.of(point(NARROW, [0.5, 0.6]), np.array([0, 3]), budget=2, flag="poor")
+    second = PointTrials.of(point(WIDE, [0.9]), np.array([1]), group="final", asks=np.array([4]))
+    results = SweepResult(
+        [first, second], [FailureReport(WIDE, "trial", 2, "no", "", None, "final")]
+    )
+    fields = {"budgets": "budget", "groups": "group", "lineages": "lineage", "flags": "flag"}
+    for name in ("trial_numbers", "tunings", "settings", "asks", "usage", "parents", *fields):
+        held = getattr(results, name)
+        own = fields.get(name, name.removesuffix("s") if name == "parents" else name)
+        assert all(a is getattr(b, own) for a, b in zip(held, (first, second), strict=True))
+        with pytest.raises(AttributeError):
+            setattr(results, name, held)
+    assert results.test is None
+    assert results.records == ()
+    (final,) = results.where(group="final").point_trials
+    assert final is second
+    assert results.where(group="final").failures == results.failures
+    assert results.where(budget=2).failures == ()
+
+
 @pytest.mark.parametrize("metric", ["accuracy", "", "params", "lr_min"])
 def test_an_unknown_metric_names_the_choices(metric):
     with pytest.raises(UsageError) as refused:

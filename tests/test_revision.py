@@ -55,9 +55,8 @@ HELPER = "width = 3\n"
 KINDS = ["tanh", "relu", "dropout"]
 
 
-UNTUNED = dataclasses.replace(blobs.LADDER, lr=0.1, batch_size=8)
 METHODS = pytest.mark.parametrize(
-    "hparams", [blobs.QUICK, blobs.LADDER, UNTUNED], ids=["ranges", "ladder", "untuned"]
+    "hparams", [blobs.QUICK, blobs.LADDER, blobs.UNTUNED], ids=["ranges", "ladder", "untuned"]
 )
 
 
@@ -67,7 +66,7 @@ class Edited:
     def __init__(self, folder):
         self.path, self.out = folder / "revised.py", folder / "out"
         self.helper = folder / "revised_helper.py"
-        self.hparams = blobs.QUICK
+        self.hparams = blobs.UNTUNED
         self.path.write_text(PROBLEM)
         self.helper.write_text(HELPER)
 
@@ -121,7 +120,7 @@ def dataset(scale=1.0):
 """
 
 
-@pytest.mark.parametrize("hparams", [blobs.LADDER, UNTUNED], ids=["ladder", "untuned"])
+@pytest.mark.parametrize("hparams", [blobs.LADDER, blobs.UNTUNED], ids=["ladder", "untuned"])
 def test_an_edit_of_optimizer_or_data_concerns_the_points_that_use_what_changed(edited, hparams):
     edited.hparams = hparams
     edited.path.write_text(PROBLEM + OWN)

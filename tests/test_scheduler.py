@@ -419,7 +419,7 @@ def check_complete(simulation: Simulation, plans: list[Plan]) -> None:
     assert study.done
     assert (simulation.scheduler.queued, len(simulation.scheduler.running)) == (0, 0)
     assert len(study.finished) == len(set(study.finished))
-    finished = set(study.finished)
+    settled = study.given_up.union(study.finished)
     for point, plan in enumerate(plans):
         stages = [(f"stage.{stage}", count) for stage, count in enumerate(plan.stages)]
         stages.append(("trial", plan.trials))
@@ -427,7 +427,7 @@ def check_complete(simulation: Simulation, plans: list[Plan]) -> None:
             stages = stages[: study.failed[point] + 1]
         for stage, count in stages:
             replicas = {(name(point), stage, number) for number in range(count)}
-            assert replicas <= finished | study.given_up
+            assert replicas <= settled
 
 
 @pytest.mark.parametrize("slots", CORES)

@@ -140,6 +140,7 @@ def test_everything_that_bits_depend_on_is_in_the_identity(target):
         identity(batch_size=8),
         identity(schedule="cosine"),
         identity(warmup=0.1),
+        identity(options={"weight_decay": 0.1}),
     ]
     assert len({usual, *others}) == 1 + len(others)
     # How often it is saved, and where, is no part of it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 import zlib
@@ -10,6 +11,7 @@ from types import ModuleType
 import pytest
 
 import sweeper
+from blobs import UNTUNED
 from sweeper import sources
 from sweeper.errors import ChangedCodeError
 from sweeper.importing import find_ref
@@ -17,7 +19,10 @@ from sweeper.sources import check_sources
 from sweeper.store.sources import Kept, changed_files
 from sweeper.train.problem.problem import load_problem
 from sweeper.train.problem.reading import read_spec
-from sweeping import run
+from sweeping import run as run_tuned
+
+run = functools.partial(run_tuned, hparams=UNTUNED)
+"""Nothing here is about tuning."""
 
 TOY = """
 from torch import nn

@@ -105,7 +105,8 @@ SETTINGS = {
     "steps": COUNTS,
 }
 OWN = {"schedule": SCHEDULES, "warmup": st.floats(0, 0.5), "for_probes": st.booleans()}
-TRIALS = payloads(SETTINGS, OWN | {"expected": LOSSES} | MODE_TEXTS)
+OPTIONS = st.dictionaries(st.sampled_from(["weight_decay", "momentum"]), st.floats(0, 1))
+TRIALS = payloads(SETTINGS, OWN | {"expected": LOSSES, "options": OPTIONS} | MODE_TEXTS)
 MODES = st.dictionaries(COUNTS.map(str), payloads({}, MODE_TEXTS), max_size=2)
 CANDIDATES = st.tuples(RATES, COUNTS).map(list)
 
@@ -148,6 +149,18 @@ RANGE = {
     **SPAN,
     **WARM_UP,
 }
+OPTION_ROUND = {
+    "option": TEXTS,
+    "values": st.lists(RATES, min_size=1, max_size=3),
+    "rates": st.lists(st.lists(RATES, max_size=3), max_size=2),
+    "tunings": st.lists(TRIALS, max_size=2),
+    "constant": LOSSES,
+    "ways": MODES,
+    "inits": st.integers(1, 3),
+    "lengths": st.dictionaries(COUNTS.map(str), COUNTS, min_size=1, max_size=2),
+    "cycles": st.integers(1, 2),
+    "steps": COUNTS,
+}
 SIZES = {"batch_start": COUNTS, "batch_end": COUNTS, "samples": COUNTS, "steps": COUNTS}
 CHOICE = {
     "sizes": st.lists(COUNTS, min_size=1, max_size=3),
@@ -158,10 +171,13 @@ CHOICE = {
 }
 KINDS = {
     CHECK: payloads({"batch_size": COUNTS, "steps": COUNTS}, {}),
-    DESCRIBE: payloads({"batch_size": COUNTS, "untuned": st.booleans()}, {}),
+    DESCRIBE: payloads(
+        {"batch_size": COUNTS, "untuned": st.booleans()}, {"options": st.lists(TEXTS)}
+    ),
     f"{CHOOSE_MODE} of one": payloads({"trial": TRIALS}, {}),
     CHOOSE_MODE: payloads({"trials": st.lists(TRIALS, min_size=1, max_size=2)}, {"told": told()}),
     LADDER: rounds(),
+    "weight_decay": payloads(OPTION_ROUND, {}),
     LR_RANGE: payloads(RANGE, {}),
     LR_RESCAN: payloads(RANGE, {}),
     BATCH_RANGE: payloads(FOUND | SIZES | WARM_UP, {}),
@@ -187,7 +203,8 @@ def test_the_store_reads_of_trials_what_was_written(payload):
     assert (found.cycles, found.epochs) == (first.cycles, first.cycles * first.cycle_epochs)
     assert (found.mode, found.because) == (first.mode.kind, first.mode.because or "")
     assert found.tunings == tuple(
-        TunedSettings(one.lr_start, one.lr_end, one.batch_size) for one in tunings
+        TunedSettings(one.lr_start, one.lr_end, one.batch_size, **one.options or {})
+        for one in tunings
     )
     assert found.constant == told.constant
     known = [one.expected for one in tunings if one.expected not in (None, math.inf)]

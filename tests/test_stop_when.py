@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 import sweeper
+from blobs import UNTUNED
 from sweeper.cli.run import _read_stop_when
 from sweeper.errors import SettingsError, UsageError
 from sweeper.records import TRIAL, Failure, budget_of, is_trial
@@ -19,9 +21,13 @@ from sweeper.store.load import read_results
 from sweeper.study.stop_when import StopRule
 from sweeper.testing.loop import memory, sweep
 from sweeper.testing.toy import ToyBackend, never
-from sweeping import assert_same_bits, replicas_started, run
+from sweeping import assert_same_bits, replicas_started
+from sweeping import run as run_tuned
 from test_budgets import Asking
 from tests.toys import Listed
+
+run = functools.partial(run_tuned, hparams=UNTUNED)
+"""Nothing here is about tuning."""
 
 POINTS = [((n,), 3) for n in range(6)]
 

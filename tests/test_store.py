@@ -511,7 +511,7 @@ def test_another_sweep_is_refused_with_what_differs(store, paths, change, said):
     assert everything(store) == before
 
 
-OF_THE_LADDER = {"method", "tunings", "probe_inits", "probe_length", "lr", "batch_size"}
+OF_THE_LADDER = {"method", "tunings", "probe_inits", "probe_length", "tune", "lr", "batch_size"}
 
 
 @pytest.mark.parametrize("name", ["fastest", "fast", "slow", "slowest"])
@@ -764,7 +764,7 @@ def test_every_stage_of_tuning_has_its_file(store, paths):
             arrays = pack_arrays({"raw": np.array([len(attempt)])})
             store.append([Planned(ONE.signature, LR_STEP, f"{stage}{attempt}", {}, arrays)])
     collate(store, paths)
-    names = {"lr_vs_perf", "bs_vs_perf", "bs_sampled", "lr_vs_perf2"}
+    names = {"lr_vs_perf", "bs_vs_perf", "bs_sampled", "lr_vs_perf2", "momentum", "weight_decay"}
     found = {path.stem: np.load(path)["raw"] for path in paths.hparams(0).glob("*.npz")}
     rounds = {"ladder": [0], "ladder.1": [2]}  # each tells of other candidates
     assert found == {name: [2] for name in names} | rounds  # else the last attempt

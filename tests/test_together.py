@@ -138,13 +138,13 @@ def test_a_reader_beside_a_sweep_sees_whole_outcomes_and_no_fewer_than_before(tm
     reader = threading.Thread(target=read)
     reader.start()
     try:
-        run(tmp_path, sweeper.Grid(trials=4, hidden=[2, 3], dropout=[0.0, 0.5]))
+        run(tmp_path, sweeper.Grid(trials=4, hidden=[2, 3]))
     finally:
         stop.set()
         reader.join()
     assert not faults
     final = read_all(tmp_path)
-    assert len(final) == 16
+    assert len(final) == 8
     assert all(one.items() <= final.items() for one in seen), "half an outcome"
     counts = [len(one) for one in seen]
     assert counts == sorted(counts)

@@ -14,6 +14,8 @@ import pytest
 import programs_trouble
 import sweeper
 from sweeper.results import SweepResult
+from sweeper.run import scheduler
+from sweeper.store.database import Store
 from sweeping import python
 from test_program import Asks, run
 
@@ -190,6 +192,21 @@ def test_what_hangs_and_what_never_ends_are_ended_after_their_time(tmp_path, obj
         trial_timeout=0.2,
     )
     assert "exceeded its time (trial_timeout=0.2)" in results.failures[0].message
+
+
+def test_trials_of_one_job_see_nothing_of_one_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(scheduler, "SHORT_SECONDS", 60.0)  # on a busy machine, too
+    monkeypatch.setattr(scheduler, "HANDED_SECONDS", 600.0)
+    points = [{"x": 1}]
+    results = run(
+        programs_trouble.leaves_traces, tmp_path, points, 60, backend="local", total_cores=1
+    )
+    assert results.values("value")[0].tolist() == [1.0] * 60
+    printed = [path.read_text() for path in tmp_path.glob("points/0/trials/*/stdout.txt")]
+    assert printed == ["printed\n"] * 60
+    with Store.read(tmp_path / "sweep.db") as store:
+        query = "SELECT max(json_array_length(value, '$.numbers')) FROM events WHERE kind = ?"
+        assert store.connection.execute(query, ("started",)).fetchone()[0] > 1
 
 
 def test_a_trial_in_this_process_changes_no_folder_for_the_others(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Settings: the presets, and the rule of every field."""
 
 import dataclasses
+import re
 
 import pytest
 
@@ -12,6 +13,7 @@ TABLE = {
     "tunings": (2, 3, 4, 6),
     "probe_inits": (1, 1, 3, 6),
     "probe_length": (0.5, 1.0, 1.0, 2.0),
+    "tune": (("lr", "batch_size"),) * 4,
     "lr": (None,) * 4,
     "batch_size": (None,) * 4,
     "schedule": ("triangular",) * 4,
@@ -76,6 +78,7 @@ BAD = {
     "tunings": [0, -1, 1.0, True, None],
     "probe_inits": [0, 1.5, None],
     "probe_length": [0, -1.0, float("nan"), float("inf"), None, True, "1"],
+    "tune": ["lr", ("lr", "decay"), [["lr"]], None, True],
     "lr": [0, -0.1, float("nan"), float("inf"), "x", True],
     "batch_size": [0, -8, 16.0, "16", True],
     "schedule": ["", "linear", None, 1],
@@ -125,6 +128,7 @@ OTHERS = {
     "tunings": 5,
     "probe_inits": 2,
     "probe_length": 3.0,
+    "tune": ("lr",),
     "lr": 0.1,
     "batch_size": 16,
     "schedule": "cosine",
@@ -156,8 +160,8 @@ def test_a_field_of_the_other_method_is_refused(name):
     own, value = ("ladder" if name in TABLE else "ranges"), OTHERS[name]
     other = next(method for method in METHODS if method != own)
     assert getattr(HyperparameterSettings(method=own, **{name: value}), name) == value
-    said = rf"{name}={value!r}: it belongs to method='{own}', and the method is '{other}'"
-    with pytest.raises(SettingsError, match=said):
+    said = f"{name}={value!r}: it belongs to method='{own}', and the method is '{other}'"
+    with pytest.raises(SettingsError, match=re.escape(said)):
         HyperparameterSettings(method=other, **{name: value})
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
 import sweeper
+from blobs import UNTUNED
 from sweeper.errors import UsageError
 from sweeper.records import FINAL
 from sweeper.search import Ask
@@ -13,9 +16,12 @@ from sweeper.show.table import results_table
 from sweeper.store.load import read_results
 from sweeper.testing.loop import memory
 from sweeper.testing.selectors import simulate
-from sweeping import run
+from sweeping import run as run_tuned
 from test_budgets import Asking
 from test_manual import command
+
+run = functools.partial(run_tuned, hparams=UNTUNED)
+"""Nothing here is about tuning."""
 
 NOTE = "of the folder {} not asked for now and not shown (`sweeper show FOLDER --all` shows every"
 

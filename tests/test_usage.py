@@ -44,7 +44,7 @@ def test_processor_time_is_that_of_the_trial_and_its_children(tmp_path):
 
 
 def test_a_child_counts_while_it_lives():
-    meter = usage.Meter()
+    meter = usage.Meter(usage.read_place())
     hold = f"block = bytearray(100 * {MIB}); print(flush=True); input()"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", hold], **pipes) as child:
@@ -110,7 +110,7 @@ def test_a_trial_that_failed_has_it_too_and_outcomes_are_as_without(tmp_path):
         query = "SELECT value FROM events WHERE kind = ?"
         (told,) = store.connection.execute(query, (USAGE,)).fetchone()
         assert next(iter(store.outcomes())).arrays == b""
-    assert json.loads(told)["used"]["host"] == socket.gethostname()
+    assert json.loads(told)["used"][0]["host"] == socket.gethostname()
 
 
 def test_a_folder_without_it_says_so(tmp_path, capsys):
@@ -124,7 +124,15 @@ def test_a_folder_without_it_says_so(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "value",
-    ["[]", '{"number": 0}', '{"number": 0, "used": {}}', '{"number": 0, "used": [1]}', "{"],
+    [
+        "[]",
+        '{"number": 0}',
+        '{"number": 0, "used": {}}',
+        '{"number": 0, "used": [1]}',
+        '{"numbers": [0], "used": []}',
+        '{"numbers": [0], "used": [1]}',
+        "{",
+    ],
 )
 def test_what_no_sweep_writes_is_refused(tmp_path, value):
     run(using.allocates, tmp_path, [{"mib": 1}], backend="inline")

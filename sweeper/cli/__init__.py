@@ -10,7 +10,7 @@ import functools
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -79,10 +79,16 @@ def _open_streams() -> None:
 def _run_command_line(arguments: Sequence[str]) -> int:
     def parse_and_run() -> int:
         # typer only parses here.
-        command = app(list(arguments), prog_name="sweeper", standalone_mode=False)
+        command = _parser()(list(arguments), prog_name="sweeper", standalone_mode=False)
         return command() if callable(command) else int(command or 0)
 
     return _explained(parse_and_run)
+
+
+@functools.cache
+def _parser() -> Any:
+    """All commands as they are parsed: `app` itself would put them together at every call."""
+    return typer.main.get_command(app)
 
 
 def run_here(arguments: execute.Run) -> None:

@@ -64,6 +64,7 @@ class Run:
     options: tuple[str, ...]
     seed: int
     hparams: str | None
+    tune: str | None
     fields: tuple[str, ...]
     metrics: Metrics
     """Of a program."""
@@ -82,7 +83,7 @@ def execute(arguments: Run) -> int:
     """Run the sweep; returns the exit code."""
     if arguments.module is not None:
         look_in_current_folder(arguments.module)
-    settings = _read_settings(arguments.hparams, arguments.fields)
+    settings = _read_settings(arguments.hparams, arguments.fields, arguments.tune)
     space = Space.read(
         arguments.grid,
         arguments.random,
@@ -247,8 +248,13 @@ def look_in_current_folder(module: str) -> None:
         sys.path.insert(0, str(here))
 
 
-def _read_settings(preset: str | None, written: Sequence[str]) -> HyperparameterSettings | None:
-    """The settings of --hparams and --set; None: neither is given."""
+def _read_settings(
+    preset: str | None, written: Sequence[str], tune: str | None
+) -> HyperparameterSettings | None:
+    """The settings of --hparams, --set and --tune; None: none is given."""
+    if tune is not None:
+        names = "" if tune.strip() == "none" else tune
+        written = [*written, f"tune=[{names}]"]
     if preset is None and not written:
         return None
     settings = get_settings(preset)

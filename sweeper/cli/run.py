@@ -210,6 +210,14 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Change one field of the preset."),
     ] = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="What is tuned, such as lr,batch_size,weight_decay,momentum, or none. What is not "
+            "must be given, as by --set lr=0.1 [default: lr,batch_size].",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -337,6 +345,7 @@ def run(
         options=tuple(options or ()),
         seed=seed,
         hparams=hparams,
+        tune=tune,
         fields=tuple(settings or ()),
         metrics=read_metrics(metrics or ()),
         on_error=on_error,

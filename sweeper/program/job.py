@@ -27,8 +27,8 @@ from sweeper.program.objective.branches import branch, forget_roots
 from sweeper.program.objective.locate import ObjectiveRef, find_in, load_objective
 from sweeper.program.records import usage
 from sweeper.program.records.profiling import profiled
-from sweeper.program.records.redirect import NONE, Printed, redirected
-from sweeper.program.records.usage import Meter
+from sweeper.program.records.redirect import NONE, Output, Printed
+from sweeper.program.records.usage import Meter, read_place
 from sweeper.program.spec import RECORD, ProgramContext
 from sweeper.program.trial.artifacts import save_artifacts, split
 from sweeper.program.trial.checkpoints import Checkpoints
@@ -63,28 +63,34 @@ def execute(context: ProgramContext, fd: int | None, job: Job) -> Iterator[Outco
     del fd
     # A command's output goes into its trial's files anyway.
     redirect = NONE if isinstance(context.ref, Command) else context.redirect
-    for number in job.numbers:
-        started, own = time.time(), os.getpid()
-        result: Result = {}, b"", {}
-        failure = None
-        printed, meter = Printed(), Meter()
-        try:
-            own_folder = _folder(context, job.payload["id"], job.stage, number)
-            with redirected(redirect, own_folder, context.shared) as printed:
-                result = _run(context, job, number)
-        except CommandFailed as error:
-            failure = error.failure
-        except BaseException as error:  # one that calls sys.exit fails, too
-            if isinstance(error, KeyboardInterrupt) and IN_DRIVER.get():
-                raise
-            failure = describe(error)
-            failure = replace(failure, detail=failure.detail + printed.end())
-        if os.getpid() != own:  # the objective has forked, and this child came back from it
-            os._exit(0)
-        metrics, arrays, texts = result
-        texts = {**texts, USAGE: meter.text()}
-        when = started, time.time()
-        yield Outcome(job.point, job.stage, number, *when, metrics, arrays, failure, texts)
+    place = read_place()
+    with contextlib.closing(Output(redirect, context.shared)) as output:
+        for number in job.numbers:
+            yield _outcome(context, job, number, output, place)
+
+
+def _outcome(context: ProgramContext, job: Job, number: int, output: Output, place: str) -> Outcome:
+    started, own = time.time(), os.getpid()
+    result: Result = {}, b"", {}
+    failure = None
+    printed, meter = Printed(), Meter(place)
+    try:
+        folder = _folder(context, job.payload["id"], job.stage, number)
+        with output.of(folder) as printed:
+            result = _run(context, job, number, folder)
+    except CommandFailed as error:
+        failure = error.failure
+    except BaseException as error:  # one that calls sys.exit fails, too
+        if isinstance(error, KeyboardInterrupt) and IN_DRIVER.get():
+            raise
+        failure = describe(error)
+        failure = replace(failure, detail=failure.detail + printed.end())
+    if os.getpid() != own:  # the objective has forked, and this child came back from it
+        os._exit(0)
+    metrics, arrays, texts = result
+    texts = {**texts, USAGE: meter.text()}
+    when = started, time.time()
+    return Outcome(job.point, job.stage, number, *when, metrics, arrays, failure, texts)
 
 
 Texts = dict[str, str]
@@ -93,14 +99,14 @@ Result = tuple[dict[str, float], bytes, Texts]
 """A trial's metrics, its history as arrays, and texts by name (see `records.RAISED`)."""
 
 
-def _run(context: ProgramContext, job: Job, number: int) -> Result:
+def _run(context: ProgramContext, job: Job, number: int, folder: str) -> Result:
     ref = context.ref
     if isinstance(ref, Command):
-        trial = _trial(context, job, number, _params(job.payload["params"]))
+        trial = _trial(context, job, number, _params(job.payload["params"]), folder)
         return run_command(ref, trial, context.sources, context.metrics), b"", {}
     module, objective = _opened(ref, context.sources)
     params = _params(job.payload["params"], lambda name: find_in(module, ref, name))
-    trial = _trial(context, job, number, params)
+    trial = _trial(context, job, number, params, folder)
     arguments = context.takes.arguments(params)
     if isinstance(objective, type):
         objective, arguments = branch(objective, ref, context, arguments, job.width)
@@ -111,10 +117,10 @@ def _run(context: ProgramContext, job: Job, number: int) -> Result:
     prepare(trial.seed, trial.cores, uses_torch=context.uses_torch)
     if context.takes.trial:
         trial.begin()
-    with _profiled(context, job, number):
+    with profiled(Path(folder)) if context.profile else contextlib.nullcontext():
         metrics, texts = _call(context, objective, arguments, trial)
     trial.end()
-    return metrics, pack_arrays(in_arrays(trial.history)), texts
+    return metrics, pack_arrays(in_arrays(trial.history)) if trial.history else b"", texts
 
 
 def _params(encoded: str, find: Callable[[str], Any] = Reference) -> Params:
@@ -122,7 +128,7 @@ def _params(encoded: str, find: Callable[[str], Any] = Reference) -> Params:
     known = _plain_params(encoded)
     if known is None:
         return cast("Params", decode(encoded, find))
-    return dict(known) if isinstance(known, Mapping) else known
+    return known if isinstance(known, tuple) else dict(known)
 
 
 @lru_cache(maxsize=16)
@@ -133,12 +139,12 @@ def _plain_params(encoded: str) -> Params | None:
     return params if all(map(is_plain, values)) else None
 
 
-def _trial(context: ProgramContext, job: Job, number: int, params: Params) -> Trial:
+def _trial(context: ProgramContext, job: Job, number: int, params: Params, folder: str) -> Trial:
     return Trial(
         number,
         trial_seed(context.seed, job.point, (number, *lineage_numbers(job.stage))),
         params,
-        _folder(context, job.payload["id"], job.stage, number),
+        folder,
         job.width,
         budget_of(job.stage),
         context.metrics,
@@ -179,14 +185,6 @@ def _call(
     if not artifacts:
         return metrics, {}
     return metrics, {ARTIFACTS_SHA256: save_artifacts(artifacts, trial.folder)}
-
-
-def _profiled(
-    context: ProgramContext, job: Job, number: int
-) -> contextlib.AbstractContextManager[None]:
-    if not context.profile:
-        return contextlib.nullcontext()
-    return profiled(Path(_folder(context, job.payload["id"], job.stage, number)))
 
 
 @lru_cache(maxsize=1)

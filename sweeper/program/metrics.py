@@ -66,14 +66,9 @@ def read_values(given: Any, declared: Sequence[str]) -> dict[str, float]:
         TypeError: it is neither.
         ValueError: it names no metric, or one by a name that none can have.
     """
-    if isinstance(given, Mapping):
-        if not given:
-            raise ValueError("the objective gave an empty dict: name at least one number")
-        for name in given:
-            if fault := name_fault(name):
-                raise ValueError(f"the objective gave {name!r}, which {fault}")
-        return {name: _number(value) for name, value in given.items()}
     value = as_number(given)
+    if value is None and isinstance(given, Mapping):
+        return _read_named(given)
     if value is None:
         raise TypeError(
             f"the objective gave {given!r:.80} (a {type(given).__name__}){_why(given)}: expected a "
@@ -85,6 +80,15 @@ def read_values(given: Any, declared: Sequence[str]) -> dict[str, float]:
             f"{', '.join(declared)}: give {{{declared[0]!r}: …}} instead"
         )
     return {VALUE: value}
+
+
+def _read_named(given: Mapping[Any, Any]) -> dict[str, float]:
+    if not given:
+        raise ValueError("the objective gave an empty dict: name at least one number")
+    for name in given:
+        if fault := name_fault(name):
+            raise ValueError(f"the objective gave {name!r}, which {fault}")
+    return {name: _number(value) for name, value in given.items()}
 
 
 def _why(given: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 NUMERICS = 3
 """The release of the numerics: raised by every change of a bit of a result.  1: matmul kernels as
@@ -41,11 +42,13 @@ def trial_stage(budget: int | None, lineage: str = "") -> str:
     return f"{stage}+{lineage}" if lineage else stage
 
 
+@lru_cache(maxsize=256)
 def is_trial(stage: str) -> bool:
     """Whether a stage is one of trials; every other stage is a stage of tuning."""
     return stage == TRIAL or stage.startswith((f"{TRIAL}@", f"{TRIAL}+"))
 
 
+@lru_cache(maxsize=256)
 def budget_of(stage: str) -> int | None:
     """The budget of a stage of trials; None: the workload's own length."""
     _, at, budget = stage.partition("+")[0].partition("@")

@@ -16,6 +16,9 @@ class TunedSettings:
     lr_min: float
     lr_max: float
     batch_size: int
+    weight_decay: float | None = None
+    """None: it was not tuned, as with the next."""
+    momentum: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from sweeper.results.metrics import find_metric, is_classic, judged_by
 from sweeper.results.points import FailureReport, FloatArray, IntArray, PointTrials, Tested
 from sweeper.results.table import frame_of, label_columns, rows_of
 from sweeper.results.verdicts import compare_results, effects_of, rank
+from sweeper.settings import OPTIONS
 from sweeper.stats import By, Comparison, Effects, Interval
 from sweeper.summary import OnTest, Summary
 
@@ -59,11 +60,10 @@ class SweepResult(Sequence[Any]):
         self.of_program = not is_classic(metrics)
         """Whether a program was swept: its metrics are its own, and nothing is tuned."""
         own = self.metrics if self.of_program else self.metrics[len(CLASSIC) :]
-        self.declared = {
+        self._declared = {
             metric.name: tuple([one.declared[metric.name] for one in self.point_trials])
             for metric in own
         }
-        """By metric besides the classic four: for each point its values, shape (trials,)."""
         self.compare_by = tuple(compare_by)
         """Names of the parameters that points are compared by; empty: by all (see `by`)."""
         self.earlier = earlier
@@ -110,10 +110,21 @@ class SweepResult(Sequence[Any]):
         return self._column("settings")
 
     @property
+    def tuned_options(self) -> tuple[str, ...]:
+        """The options of the optimizer that were tuned: `weight_decay`, `momentum`, or none."""
+        found = [one for some in self.settings for one in some]
+        return tuple(n for n in OPTIONS if any(getattr(one, n) is not None for one in found))
+
+    @property
     def test(self) -> tuple[Tested, ...] | None:
         """For each point its trials on the test set; None: no test set, or no point."""
         found = self._column("test")
         return found if found and found[0] is not None else None
+
+    @property
+    def declared(self) -> dict[str, tuple[FloatArray, ...]]:
+        """By metric besides the classic four: for each point its values, shape (trials,)."""
+        return self._declared
 
     @property
     def budgets(self) -> tuple[int | None, ...]:

@@ -20,7 +20,6 @@ from sweeper.results.points import (
     PointTrials,
     ProgramPoint,
     Tested,
-    tuned_settings,
 )
 from sweeper.results.result import SweepResult
 from sweeper.results.table import ALWAYS_TAKEN, params_columns
@@ -158,7 +157,9 @@ def pooled(
 
 def _pooled(own: Sequence[PointTrials], names: Sequence[str]) -> PointTrials:
     first = own[0]
-    declared = {name: _joined([one.declared[name] for one in own]) for name in first.declared}
+    declared = {
+        name: np.concatenate([one.declared[name] for one in own]) for name in first.declared
+    }
     return PointTrials.of(
         _pooled_point(own, names, declared),
         np.concatenate([one.trial_numbers for one in own]),
@@ -181,12 +182,8 @@ def _pooled_point(
     chosen: Params = {name: columns_of_first[name] for name in names if name in columns_of_first}
     if isinstance(first, ProgramPoint):
         return ProgramPoint(chosen, declared)
-    columns = [_joined([one.values(metric) for one in own]) for metric in METRICS]
+    columns = [np.concatenate([one.values(metric) for one in own]) for metric in METRICS]
     return PointResult(chosen, *first[1:4], *columns)
-
-
-def _joined(values: Sequence[FloatArray]) -> FloatArray:
-    return np.concatenate(values)
 
 
 def _tunings(own: Sequence[PointTrials]) -> IntArray:
@@ -201,10 +198,7 @@ def _tunings(own: Sequence[PointTrials]) -> IntArray:
 def _settings(own: Sequence[PointTrials]) -> tuple[TunedSettings, ...]:
     """The settings of each tuning, in the order of `_tunings`."""
     return tuple(
-        settings
-        for one in own
-        for settings in tuned_settings(one.point)
-        for _ in np.unique(one.asks)
+        settings for one in own for settings in one.settings[:1] for _ in np.unique(one.asks)
     )
 
 

@@ -73,7 +73,8 @@ def rows_of(results: SweepResult, *, usage: bool) -> list[dict[str, Any]]:
     """See `SweepResult.rows`."""
     labels = [label_columns(one) for one in results.point_trials]
     used = [name for name in LABELS if any(row[name] for row in labels)]
-    told, metrics = _TOLD[:1] if results.of_program else _TOLD, _measured(results)
+    options, metrics = results.tuned_options, _measured(results)
+    told = _TOLD[:1] if results.of_program else (*_TOLD, *options)
     taken = [*told, *metrics, *ALWAYS_TAKEN, *used, *(USAGE_COLUMNS if usage else ())]
     rows = []
     for one, label in zip(results.point_trials, labels, strict=True):
@@ -82,19 +83,24 @@ def rows_of(results: SweepResult, *, usage: bool) -> list[dict[str, Any]]:
         measured = [one.values(name) for name in metrics]
         for trial in range(len(one.trial_numbers)):
             spent = usage_columns(one.usage[trial]) if usage else {}
-            own = dict(zip(told, _told_of(one, trial), strict=False))
+            own = dict(zip(told, _told_of(one, trial, options), strict=False))
             found = [float(values[trial]) for values in measured]
             rows.append({**named, **spent, **own, **dict(zip(metrics, found, strict=True))})
     return rows
 
 
-def _told_of(one: PointTrials, trial: int) -> tuple[Any, ...]:
-    """The values of `_TOLD`; of a program, which has no settings, the first."""
+def _told_of(one: PointTrials, trial: int, options: Sequence[str]) -> tuple[Any, ...]:
+    """The values of `_TOLD` and of tuned options; of a program, which has no settings, the first.
+
+    An option that was not tuned for this point is NaN.
+    """
     number, tuning = int(one.trial_numbers[trial]), int(one.tunings[trial])
     if not one.settings:
         return (number,)
     found = one.settings[tuning]
-    return number, tuning, found.lr_min, found.lr_max, found.batch_size
+    tuned = [getattr(found, name) for name in options]
+    values = (math.nan if value is None else value for value in tuned)
+    return number, tuning, found.lr_min, found.lr_max, found.batch_size, *values
 
 
 def _measured(results: SweepResult) -> list[str]:

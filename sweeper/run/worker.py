@@ -18,7 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.errors import BackendError, DiskError, SweeperError
-from sweeper.files import current_folder, explained, open_standard_streams
+from sweeper.files import (
+    current_folder,
+    explained,
+    mend_standard_streams,
+    open_standard_streams,
+)
 from sweeper.records import Job, Outcome, Target
 from sweeper.run.channel import Channel
 
@@ -160,9 +165,13 @@ def serve(connection: int, lifeline: int, fd: int | None) -> None:
                 setup = replace(setup, cores=job.cores)
                 _bind(job.cores)
                 continue
+            if setup.log is not None:
+                with contextlib.suppress(OSError):  # the log's folder is gone
+                    _print_again_to(setup.log)
             _settle_again(setup)
             for outcome in execute(setup.target.context, fd, job):
                 channel.send(outcome)
+                _settle_again(setup)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 
@@ -202,11 +211,8 @@ def _bind(cores: Collection[int]) -> None:
 
 
 def _settle_again(setup: Setup) -> None:
-    """Undo what the last job changed in the process, so that the next one does not see it."""
+    """Undo what a replica has changed in the process, so that the next one does not see it."""
     go_to(setup.folder)
-    if setup.log is not None:
-        with contextlib.suppress(OSError):  # the log's folder is gone
-            _print_again_to(setup.log)
     if setup.cores:
         with contextlib.suppress(OSError):  # the system has taken these cores away
             os.sched_setaffinity(0, setup.cores)
@@ -225,12 +231,7 @@ def _print_again_to(log: str) -> None:
     if not _prints_to(log):
         open_standard_streams()
         _print_to(log)
-    for fd, name in ((1, "stdout"), (2, "stderr")):
-        first = getattr(sys, f"__{name}__")
-        if first is None or first.closed:
-            first = open(fd, "w", buffering=1, closefd=False, encoding="utf-8")  # noqa: SIM115
-            setattr(sys, f"__{name}__", first)
-        setattr(sys, name, first)
+    mend_standard_streams()
     if os.fstat(1).st_size > MOST_LOGGED:
         os.ftruncate(1, 0)
 

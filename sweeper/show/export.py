@@ -83,7 +83,7 @@ def _tuned(results: SweepResult, place: int) -> dict[str, Any]:
     """How a problem's point was tuned, and by which of its tunings each trial was trained."""
     return {
         "tunings": [int(tuning) for tuning in results.tunings[place]],
-        "settings": [asdict(found) for found in results.settings[place]],
+        "settings": [_present(asdict(found)) for found in results.settings[place]],
     }
 
 
@@ -97,6 +97,11 @@ def _origin(results: SweepResult, place: int) -> dict[str, Any]:
         return found
     own = {"trial": parent.trial, "budget": parent.budget, "lineage": parent.lineage}
     return {**found, "parent": {"params": _params(parent.params), **own}}
+
+
+def _present(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What a tuning found, without what was not tuned."""
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _classic(point: PointResult) -> dict[str, Any]:

@@ -58,6 +58,8 @@ def describe_settings(settings: Mapping[str, Any]) -> str:
     if not settings:
         return "not known yet"
     settings = {"method": "ranges", **settings}  # folders from before there were two methods
+    if "tune" in settings:
+        settings["tune"] = tuple(settings["tune"])  # JSON has lists
     usual = dataclasses.asdict(SweepSettings())
     del usual["hparams"]
     differences: dict[str, dict[str, Any]] = {}

@@ -56,6 +56,8 @@ def results_table(
     if not results.of_program:
         columns["learning rate"] = [_rates(found) for found in results.settings]
         columns["batch"] = [_batches(found) for found in results.settings]
+        for name in results.tuned_options:
+            columns[name.replace("_", " ")] = [_values(found, name) for found in results.settings]
     columns["n"] = [str(point.n) for point in points]
     for name in _metric_columns(results, summary):
         columns[name] = [show_interval(point.intervals[name]) for point in points]
@@ -105,6 +107,12 @@ def _rates(tunings: Sequence[TunedSettings]) -> str:
 def _batches(tunings: Sequence[TunedSettings]) -> str:
     sizes = sorted({one.batch_size for one in tunings if one.batch_size})
     return ", ".join(map(str, sizes)) or "-"
+
+
+def _values(tunings: Sequence[TunedSettings], name: str) -> str:
+    """The values of an option over a point's tunings."""
+    values = {getattr(one, name) for one in tunings} - {None}
+    return ", ".join(f"{value:.3g}" for value in sorted(values)) or "-"
 
 
 def _diverged(points: Sequence[PointSummary]) -> list[int]:

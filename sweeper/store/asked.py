@@ -45,7 +45,10 @@ class AskedTrials:
         return self.numbers[-1].stop
 
     def __contains__(self, number: int) -> bool:
-        return any(number in some for some in (*self.numbers, self.spares))
+        for some in self.numbers:  # not `any`: it is asked of each trial of a folder
+            if number in some:
+                return True
+        return number in self.spares
 
     def add(self, begin: int, trials: int) -> None:
         """Add trials from number `begin` on."""

@@ -5,22 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import operator
 import pickle
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from sweeper.files import pack_arrays, unpack_arrays, write_json, write_swapped
-from sweeper.records import TRIAL, Alias, Outcome, Params, Reference, Step
+from sweeper.records import Alias, Outcome, Params, Reference, Step, TunedSettings
 from sweeper.results import METRICS, TEST_METRICS, SweepResult, params_columns
 from sweeper.results.selection import judged
+from sweeper.settings import OPTIONS
 from sweeper.signature import decode
 from sweeper.store.database import Store
 from sweeper.store.details import history_of
-from sweeper.store.load import read_results
+from sweeper.store.load import read_results, sort_outcomes
 from sweeper.store.paths import CURVE_FILES, Paths
 from sweeper.store.profiles import write_profile
 from sweeper.store.rows import is_apart
@@ -43,7 +44,8 @@ def collate(store: Store, paths: Paths, *, every_point: bool = False) -> SweepRe
     # Resolved, so that every link on a path lies inside the folder.
     paths = Paths(paths.folder.resolve())
     with store.snapshot(), store.understood():
-        results = read_results(store)
+        outcomes = sort_outcomes(store)
+        results = read_results(store, outcomes)
         names = store.signatures()
         params = {
             point_id: decode(encoded)
@@ -58,16 +60,17 @@ def collate(store: Store, paths: Paths, *, every_point: bool = False) -> SweepRe
             places = sorted(itertools.chain(*judged(results)))
             points = [(_plain(results[place].params), *results[place][1:]) for place in places]
             write_swapped(paths.funcres, pickle.dumps(points, protocol=4))
+        by_point: dict[str, list[tuple[str, Sequence[Outcome]]]] = defaultdict(list)
+        for (signature, stage), trials in outcomes.trials.items():
+            if trials:
+                by_point[signature].append((stage, trials))
         for point_id in params:
             if every_point or point_id < FIRST_POINTS or _has_views(paths, point_id):
                 if not results.of_program:
                     _write_hparams(store, paths, point_id)
-                trials = store.outcomes(
-                    "point = ? AND stage GLOB ? AND failure IS NULL", (point_id, f"{TRIAL}*")
-                )
-                for stage, own in itertools.groupby(trials, operator.attrgetter("stage")):
+                for stage, trials in by_point[names[point_id]]:
                     write = _write_measured if results.of_program else _write_trials
-                    write(paths, point_id, stage, list(own))
+                    write(store, paths, point_id, stage, trials)
     if store.meta.get("profile"):
         write_profile(paths)
     return results
@@ -155,25 +158,35 @@ def _write_hparams(store: Store, paths: Paths, point_id: int) -> None:
     if step.found is not None:
         told = TrialSettings.read(step.payload)
         final: dict[str, Any] = {
-            "lr_start": step.found.lr_min,
-            "lr_end": step.found.lr_max,
-            "batch_size": step.found.batch_size,
+            **_written(step.found),
             "cycle_size_epochs": told.cycle_epochs,
             "epochs": told.epochs,
         }
         if told.mode is not None:
             final |= {"way": told.mode, "way_because": told.because}
         if told.tunings:
-            final["tunings"] = [
-                {"lr_start": one.lr_min, "lr_end": one.lr_max, "batch_size": one.batch_size}
-                for one in told.tunings
-            ]
+            final["tunings"] = [_written(one) for one in told.tunings]
         write_json(folder / "final.json", final)
     if choices:
         write_json(folder / "misc.json", {"error": step.error, "steps": choices})
 
 
-def _write_trials(paths: Paths, point_id: int, stage: str, trials: list[Outcome]) -> None:
+def _written(found: TunedSettings) -> dict[str, Any]:
+    """What a tuning found, by the names in `final.json`; an option that was not tuned has none."""
+    rates = {"lr_start": found.lr_min, "lr_end": found.lr_max, "batch_size": found.batch_size}
+    options = {name: getattr(found, name) for name in OPTIONS}
+    return rates | {name: value for name, value in options.items() if value is not None}
+
+
+def _arrays(store: Store, point_id: int, stage: str) -> dict[int, Outcome]:
+    """By number: the trials that have arrays."""
+    where = "point = ? AND stage = ? AND failure IS NULL AND length(arrays) > 0"
+    return {one.number: one for one in store.outcomes(where, (point_id, stage))}
+
+
+def _write_trials(
+    store: Store, paths: Paths, point_id: int, stage: str, trials: Sequence[Outcome]
+) -> None:
     numbers = np.array([trial.number for trial in trials], dtype=np.int64)
     # In the documented order of names.
     names = ("loss_train", "perf_train", "loss_val", "perf_val")
@@ -184,8 +197,8 @@ def _write_trials(paths: Paths, point_id: int, stage: str, trials: list[Outcome]
         if all(metric in trial.metrics for trial in trials):
             results[f"final_{metric}"] = np.array([trial.metrics[metric] for trial in trials])
     write_swapped(paths.results(point_id, stage), pack_arrays(results))
-    curves = [unpack_arrays(trial.arrays) for trial in trials]
-    if all("step" in curve for curve in curves):
+    curves = [unpack_arrays(one.arrays) for one in _arrays(store, point_id, stage).values()]
+    if len(curves) == len(trials) and all("step" in curve for curve in curves):
         stacked = {
             name: np.stack([curve[name] for curve in curves])
             for name in curves[0]
@@ -195,7 +208,9 @@ def _write_trials(paths: Paths, point_id: int, stage: str, trials: list[Outcome]
         write_swapped(paths.curves(point_id, stage), pack_arrays(stacked))
 
 
-def _write_measured(paths: Paths, point_id: int, stage: str, trials: list[Outcome]) -> None:
+def _write_measured(
+    store: Store, paths: Paths, point_id: int, stage: str, trials: Sequence[Outcome]
+) -> None:
     """The metrics of a program's trials, and their histories, shorter ones padded with NaN."""
     numbers = np.array([trial.number for trial in trials], dtype=np.int64)
     names = dict.fromkeys(name for trial in trials for name in trial.metrics)
@@ -204,7 +219,10 @@ def _write_measured(paths: Paths, point_id: int, stage: str, trials: list[Outcom
         for name in names
     }
     write_swapped(paths.results(point_id, stage), pack_arrays({"trial_numbers": numbers, **final}))
-    histories = [history_of(trial) for trial in trials]
+    arrays = _arrays(store, point_id, stage)
+    if not arrays:
+        return
+    histories = [history_of(arrays.get(trial.number, trial)) for trial in trials]
     lengths = [max(map(len, history.values()), default=0) for history in histories]
     if not any(lengths):
         return

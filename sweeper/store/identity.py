@@ -32,7 +32,7 @@ def identify(
 
     Where points differ in width, the width of each is part of its signature.
     """
-    fields = dataclasses.asdict(settings)
+    fields = {**dataclasses.asdict(settings), "hparams": written(settings.hparams)}
     if widths_differ:
         fields["cores_per_trial"] = OF_EACH_POINT
     return {
@@ -43,11 +43,16 @@ def identify(
     }
 
 
+def written(hparams: HyperparameterSettings) -> dict[str, Any]:
+    """Settings by field, as JSON gives them back."""
+    return {**dataclasses.asdict(hparams), "tune": list(hparams.tune)}
+
+
 def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """The differences, for people; settings that the folder does not have are not compared."""
     found: list[str] = []
-    if "method" in wanted:  # folders were begun without it before there were two
-        stored = {"method": "ranges", **stored}
+    if "method" in wanted:  # folders were begun without them before there was a choice
+        stored = {"method": "ranges", "tune": list(HyperparameterSettings().tune), **stored}
     presets = [_preset(settings) for settings in (stored, wanted)]
     if None not in presets and presets[0] != presets[1]:
         found.append(f"hparams is {presets[0]!r} in the folder and {presets[1]!r} here")
@@ -69,7 +74,7 @@ def _preset(settings: Mapping[str, Any]) -> str | None:
     """The preset with these settings, if any."""
     fields = {name: settings[name] for name in _TUNING if name in settings}
     for name, preset in PRESETS.items():
-        known = dataclasses.asdict(preset)
+        known = written(preset)
         if fields and {field: known[field] for field in fields} == fields:
             return name
     return None

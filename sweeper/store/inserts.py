@@ -6,7 +6,8 @@ import functools
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -53,11 +54,12 @@ def rows_of(database: Database, selector: str, records: Iterable[Event | Decisio
     """
     rows = Rows([], [], [], [], [])
     ids = database.ids()
+    ended: list[Outcome] = []
     for record in records:
         match record:
             case Finished(outcome=outcome) | GaveUp(outcome):
                 rows.outcomes.append(_outcome_row(ids[outcome.point], outcome))
-                rows.events.extend(_usage_rows(ids[outcome.point], outcome))
+                ended.append(outcome)
             case Started() | Lost() | Interrupted() | Spared():
                 rows.events.append(_event_row_of(ids, record))
             case Told(point=signature, what=what):
@@ -75,6 +77,7 @@ def rows_of(database: Database, selector: str, records: Iterable[Event | Decisio
                 texts = (json.dumps(asdict(step)), json.dumps(dict(choice)))
                 row = (ids[signature], after, *texts)
                 rows.decisions.append((*row, arrays, seal(*row)))
+    rows.events.extend(_usage_rows(ids, ended))
     return rows
 
 
@@ -92,12 +95,20 @@ def _outcome_row(point_id: int, outcome: Outcome) -> tuple[Any, ...]:
     return (*which, outcome.started, outcome.ended, metrics, arrays, failure, crc)
 
 
-def _usage_rows(point_id: int, outcome: Outcome) -> list[tuple[Any, ...]]:
-    """What a replica used, if it says so, as an event: it differs from run to run."""
-    if USAGE not in outcome.info:
-        return []
-    used = f'{{"number": {outcome.number}, "used": {outcome.info[USAGE]}}}'
-    return [(outcome.ended, USAGE, point_id, outcome.stage, used)]
+def _usage_rows(ids: Mapping[str, int], ended: Iterable[Outcome]) -> Iterator[tuple[Any, ...]]:
+    """What replicas used, if they say so, as events: it differs from run to run.
+
+    There is one for those of the same point and stage: of short trials a hundred end together.
+    """
+    by_stage: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
+    for outcome in ended:
+        if USAGE in outcome.info:
+            by_stage[outcome.point, outcome.stage].append(outcome)
+    for (point, stage), outcomes in by_stage.items():
+        numbers = ", ".join([str(outcome.number) for outcome in outcomes])
+        used = ", ".join([outcome.info[USAGE] for outcome in outcomes])
+        value = f'{{"numbers": [{numbers}], "used": [{used}]}}'
+        yield (outcomes[-1].ended, USAGE, ids[point], stage, value)
 
 
 def _event_row_of(

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -71,14 +71,42 @@ def load(folder: str | Path, *, everything: bool = False) -> SweepResult:
         return read_results(store, everything=everything)
 
 
-def read_results(store: Store, *, everything: bool = False) -> SweepResult:
-    """As `load`, from an open store.
+@dataclass(frozen=True, slots=True)
+class SortedOutcomes:
+    """The outcomes of a folder, without arrays, in order of number."""
+
+    trials: Mapping[tuple[str, str], Sequence[Outcome]]
+    """By signature and stage: those of trials that have results."""
+    failed: Mapping[str, Sequence[Outcome]]
+    """By signature: those of replicas that have failed."""
+
+
+def sort_outcomes(store: Store) -> SortedOutcomes:
+    """Read all outcomes.
+
+    Raises:
+        FolderError: the store holds what no sweep writes.
+    """
+    trials: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
+    failed: dict[str, list[Outcome]] = defaultdict(list)
+    for outcome in store.outcomes(arrays=False):
+        if outcome.failure is not None:
+            failed[outcome.point].append(outcome)
+        elif is_trial(outcome.stage):
+            trials[outcome.point, outcome.stage].append(outcome)
+    return SortedOutcomes(trials, failed)
+
+
+def read_results(
+    store: Store, outcomes: SortedOutcomes | None = None, *, everything: bool = False
+) -> SweepResult:
+    """As `load`, from an open store; `outcomes` are all of its own, if they have been read.
 
     Raises:
         FolderError: the store holds what no sweep writes.
     """
     with store.understood():
-        return _read_results(store, everything=everything)
+        return _read_results(store, outcomes or sort_outcomes(store), everything=everything)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +121,8 @@ class _Part:
     """Those that have results, in order of number."""
 
 
-def _read_results(store: Store, *, everything: bool) -> SweepResult:
-    steps = store.last_steps()
-    trials, failed = _read_outcomes(store)
+def _read_results(store: Store, outcomes: SortedOutcomes, *, everything: bool) -> SweepResult:
+    steps, trials, failed = store.last_steps(), outcomes.trials, outcomes.failed
     of_program = is_program(store)
     metrics = read_metrics(store.meta.get("metrics", []))
     if of_program:
@@ -127,23 +154,11 @@ def _read_results(store: Store, *, everything: bool) -> SweepResult:
     )
 
 
-_Trials: TypeAlias = Mapping[tuple[str, str], Sequence[Outcome]]
-"""By signature and stage."""
-
-
-def _read_outcomes(store: Store) -> tuple[_Trials, Mapping[str, Sequence[Outcome]]]:
-    """The trials with results, and by signature the replicas that have failed."""
-    trials: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
-    failed: dict[str, list[Outcome]] = defaultdict(list)
-    for outcome in store.outcomes(arrays=False):
-        if outcome.failure is not None:
-            failed[outcome.point].append(outcome)
-        elif is_trial(outcome.stage):
-            trials[outcome.point, outcome.stage].append(outcome)
-    return trials, failed
-
-
-def _parts(asked: Sequence[AskedTrials], steps: Mapping[int, Step], trials: _Trials) -> list[_Part]:
+def _parts(
+    asked: Sequence[AskedTrials],
+    steps: Mapping[int, Step],
+    trials: Mapping[tuple[str, str], Sequence[Outcome]],
+) -> list[_Part]:
     untuned = Step("")
     settings = {
         place: TrialSettings.read(steps.get(place, untuned).payload)

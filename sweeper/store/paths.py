@@ -17,6 +17,8 @@ CURVE_FILES = {
     "batch_choice": "bs_sampled.npz",
     "lr_rescan": "lr_vs_perf2.npz",
     "ladder": "ladder.npz",
+    "weight_decay": "weight_decay.npz",
+    "momentum": "momentum.npz",
 }
 """By stage of tuning: the file that holds its curves."""
 

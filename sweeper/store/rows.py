@@ -27,6 +27,7 @@ from sweeper.records import (
     TunedSettings,
 )
 from sweeper.results import METRICS
+from sweeper.settings import OPTIONS
 from sweeper.signature import decode
 
 APART = ".code"
@@ -144,7 +145,10 @@ def read_step(fields: dict[str, Any]) -> Step:
     if found is not None:
         rates = (float(found["lr_min"]), float(found["lr_max"]))
         expect(isinstance(found["batch_size"], int), "a batch size", found["batch_size"])
-        fields["found"] = TunedSettings(*rates, found["batch_size"])
+        options = {name: found.get(name) for name in OPTIONS}
+        are_numbers = all(type(value) in (float, type(None)) for value in options.values())
+        expect(are_numbers, "options of an optimizer", options)
+        fields["found"] = TunedSettings(*rates, found["batch_size"], **options)
     step = Step(**fields)
     expect(isinstance(step.stage, str), "a stage", step.stage)
     expect(isinstance(step.payload, dict), "a payload", step.payload)

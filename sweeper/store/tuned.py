@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeper.records import TunedSettings
+from sweeper.settings import OPTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,15 @@ class TrialSettings:
             cycle_epochs=payload.get("cycle_epochs"),
             mode=payload.get("way"),
             because=payload.get("because", ""),
-            tunings=tuple(
-                TunedSettings(one["lr_start"], one["lr_end"], one["batch_size"]) for one in tunings
-            ),
+            tunings=tuple(map(_found, tunings)),
             expected=tuple(loss for loss in expected if loss is not None),
             constant=payload.get("constant"),
             untuned="constant" in payload.get("own", {}),
         )
+
+
+def _found(tuning: Mapping[str, Any]) -> TunedSettings:
+    """What a tuning found, from its trials' settings."""
+    tuned = tuning.get("options", {})
+    options = {name: tuned[name] for name in OPTIONS if name in tuned}
+    return TunedSettings(tuning["lr_start"], tuning["lr_end"], tuning["batch_size"], **options)

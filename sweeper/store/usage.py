@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sweeper.records import USAGE, Outcome, Usage
@@ -17,9 +17,17 @@ def read_usage(store: Store) -> dict[tuple[str, str, int], dict[str, Any]]:
     signatures = store.signatures()
     told = read_documents(value for _, _, value in rows)
     return {
-        (signatures[point_id], stage, one["number"]): one["used"]
+        (signatures[point_id], stage, number): used
         for (point_id, stage, _), one in zip(rows, told, strict=True)
+        for number, used in _by_number(one)
     }
+
+
+def _by_number(told: Mapping[str, Any]) -> Iterable[tuple[int, Any]]:
+    """What an event tells of each trial: earlier releases stored one for each."""
+    if "number" in told:
+        return [(told["number"], told["used"])]
+    return zip(told["numbers"], told["used"], strict=True)
 
 
 def usage_of(trial: Outcome, found: Mapping[tuple[str, str, int], dict[str, Any]]) -> Usage | None:
@@ -27,10 +35,9 @@ def usage_of(trial: Outcome, found: Mapping[tuple[str, str, int], dict[str, Any]
     used = found.get((trial.point, trial.stage, trial.number))
     if used is None:
         return None
-    seconds, peak, host, cores = (
-        used[name] for name in ("cpu_seconds", "peak_bytes", "host", "cores")
-    )
-    expect(isinstance(seconds, float) and isinstance(peak, int), "what a trial used", used)
-    expect(isinstance(host, str), "a host", host)
-    expect(isinstance(cores, list) and {*map(type, cores)} <= {int}, "cores", cores)
+    seconds, peak = used["cpu_seconds"], used["peak_bytes"]
+    host, cores = used["host"], used["cores"]
+    whole = type(seconds) is float and type(peak) is int and type(host) is str
+    whole = whole and type(cores) is list and {*map(type, cores)} <= {int}
+    expect(whole, "what a trial used", used)
     return Usage(trial.started, trial.ended, seconds, peak, host, tuple(cores))

@@ -148,7 +148,7 @@ def checkpoints_of(
 
 
 def _identity(context: TrainContext, task: Task, number: int, trial: Trial, trace: str) -> str:
-    settings = {
+    settings: dict[str, Any] = {
         "lr_start": trial.lr_start,
         "lr_end": trial.lr_end,
         "batch_size": trial.batch_size,
@@ -177,6 +177,8 @@ def _identity(context: TrainContext, task: Task, number: int, trial: Trial, trac
         "processor": _processor(),
         "MKL_CBWR": os.environ.get("MKL_CBWR", ""),
     }
+    if trial.options:
+        settings["options"] = dict(trial.options)
     if lineage := lineage_of(task.stage):
         parts["lineage"] = lineage
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

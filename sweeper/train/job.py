@@ -28,12 +28,13 @@ from sweeper.train.models import model_path, save_models
 from sweeper.train.native.toolchain import check_toolchain
 from sweeper.train.opened import data_of
 from sweeper.train.packs.members import Member, most_members, shares
-from sweeper.train.packs.probes import by_batch, by_settings, train_probes
+from sweeper.train.packs.probes import by_settings, probes_by_settings, train_probes
 from sweeper.train.packs.trial import train_pack
 from sweeper.train.problem.fingerprint import fingerprint
 from sweeper.train.problem.spec import TrainContext
 from sweeper.train.streams import Streams
 from sweeper.train.task import Task
+from sweeper.train.tuning.option_round import OptionRound
 from sweeper.train.tuning.own import CONSTANT
 from sweeper.train.tuning.stages import (
     FINGERPRINT,
@@ -79,8 +80,8 @@ def _parts(task: Task) -> list[Task]:
     match task.told:
         case Trials() as told:
             return by_settings(task, told)
-        case LadderRound() as told:
-            return by_batch(task, told)
+        case LadderRound() | OptionRound() as told:
+            return probes_by_settings(task, told)
         case _:
             return [task]
 
@@ -124,14 +125,14 @@ def _execute_packed(context: TrainContext, fd: int | None, task: Task) -> Iterat
     match task.told:
         case Trials() as told:
             yield from _execute_packs(context, fd, task, told)
-        case LadderRound() as told:
+        case LadderRound() | OptionRound() as told:
             yield from _execute_probes(context, fd, task, told)
 
 
 def _execute_probes(
-    context: TrainContext, fd: int | None, task: Task, told: LadderRound
+    context: TrainContext, fd: int | None, task: Task, told: LadderRound | OptionRound
 ) -> Iterator[Outcome]:
-    """Train probes of one batch size in packs, as large as memory allows.
+    """Train probes that differ in rates and weight decay alone, in packs, as memory allows.
 
     If one cannot be packed, or fails, each is trained alone, and that one eagerly: this depends on
     the probe, not on the pack.
@@ -160,7 +161,7 @@ def _execute_probes(
 
 
 def _train_probes(
-    context: TrainContext, fd: int | None, task: Task, told: LadderRound
+    context: TrainContext, fd: int | None, task: Task, told: LadderRound | OptionRound
 ) -> dict[int, list[float]]:
     """The held-out losses of the job's probes, by number.
 
@@ -319,12 +320,13 @@ def _train(context: TrainContext, fd: int | None, task: Task, number: int) -> _F
             return _Found(_constant(context, fd, task), info=info)
         case ChooseMode(trials=trials) | ChooseModes(trials=trials):
             trial, samples = trials[number], context.curve_samples
+            problem = problem.with_options(trial.options or {})
             found = choose_mode(problem, data, streams, task.params, trial, curve_samples=samples)
             return _Found(info=found.payload())
-        case LadderRound() as told:
+        case LadderRound() | OptionRound() as told:
             one = told.probes()[number]
             streams = Streams(context.seed, task.point, task.stage, one.stream)
-            made = probes.Probe.make(problem, data, streams, task.params)
+            made = probes.Probe.make(problem.with_options(one.options), data, streams, task.params)
             losses = probes.run_ladder(made, one, streams)
             return _judged(context, fd, task, number, losses)
         case Trials() as told:

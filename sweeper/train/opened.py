@@ -17,7 +17,12 @@ from sweeper.train.tuning.own import OwnData
 
 
 def data_of(context: TrainContext, fd: int | None, task: Task) -> tuple[Problem, Data]:
-    """The problem, and the data of the task's point."""
+    """The problem, with the options that the task's replicas have, and the data of its point."""
+    problem, data = _opened(context, fd, task)
+    return problem.with_options(task.options), data
+
+
+def _opened(context: TrainContext, fd: int | None, task: Task) -> tuple[Problem, Data]:
     problem, known = _problem(context.problem, context.sources, context.numerics), task.own.data
     params = problem.data_params(task.params)
     if params != NO_PARAMS:

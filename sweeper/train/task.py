@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sweeper.records import Job, budget_of, file_suffix
@@ -48,6 +48,8 @@ class Task:
     """How these replicas are trained."""
     parent: ParentTask | None = None
     """What its trials begin from; None: from nothing."""
+    options: Mapping[str, float] = field(default_factory=dict)
+    """Options of the optimizer that tuning has set for these replicas."""
 
     @property
     def suffix(self) -> str:

@@ -26,8 +26,9 @@ from sweeper.train.native.toolchain import check_toolchain, processor
 from sweeper.train.problem.prints import MAKER, Print
 from sweeper.train.problem.spec import DataRef, ProblemSpec, TrainContext, environment_of
 from sweeper.train.tuning.ladder_plan import LadderPlan
+from sweeper.train.tuning.options import no_option
 from sweeper.train.tuning.own import Own
-from sweeper.train.tuning.point_plan import PointPlan, with_fixed
+from sweeper.train.tuning.point_plan import PointPlan, check_given, with_fixed
 from sweeper.train.tuning.range_plan import RangePlan
 from sweeper.train.tuning.trials import toolchains_of
 from sweeper.workload import Code, Planner, Source, TargetOptions
@@ -166,9 +167,22 @@ class OpenProblem:
         self._spec.check_params(params)
         fixed = self._spec.routes.settings(without_aliases(params))
         try:
-            with_fixed(settings, fixed)
+            check_given(with_fixed(settings, fixed).hparams)
         except SettingsError as error:
             raise ParamError(f"params={params!r}: {error}") from None
+        self._check_options(params, settings.hparams.options)
+
+    def _check_options(self, params: Params, options: Sequence[str]) -> None:
+        """Check that a point's optimizer has the options that are tuned, as far as is known."""
+        own = self._spec.routes.arguments("optimizer", params)
+        for name in options:
+            if isinstance(own, Mapping) and name in own:
+                raise ParamError(
+                    f"params={params!r}: {name} is tuned, and the point sets it: leave it out of "
+                    "tune, or of the point"
+                )
+            if not own and self._spec.optimizer and name not in self._spec.options:
+                raise ParamError(no_option(self._spec.optimizer, name, self._spec.options))
 
     def planner(self, settings: SweepSettings, seed: int) -> Planner:
         """How points are tuned, by the method of the settings."""
@@ -181,7 +195,8 @@ class OpenProblem:
             if settings.hparams.method == "ranges":
                 return RangePlan(settings, n_train, seed, because)
             optimizer = own.optimizer or self._spec.optimizer
-            return LadderPlan(settings, n_train, optimizer, because, own.constant)
+            values = self._spec.options if own.options is None else own.options
+            return LadderPlan(settings, n_train, optimizer, because, own.constant, values)
 
         return PointPlan(self._spec.routes, settings, method)
 

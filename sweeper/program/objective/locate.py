@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -209,14 +209,13 @@ class Takes:
         Raises:
             ParamError: one is unknown or missing.
         """
-        params = without_aliases(params)
-        takes = f"the objective takes {', '.join(self.names) or 'none'}"
-        if isinstance(params, Mapping):
-            named = dict(params)
-        elif len(params) <= len(self.names):
-            named = dict(zip(self.names, params, strict=False))
+        values = without_aliases(params)
+        if isinstance(values, dict):
+            named = values
+        elif len(values) <= len(self.names):
+            named = dict(zip(self.names, values, strict=False))
         else:
-            raise ParamError(f"params={params!r}: these are {len(params)} values, and {takes}")
+            raise self._refusal(params, f"these are {len(params)} values, and")
         if TRIAL in named:
             raise ParamError(
                 f"params={params!r}: {TRIAL!r} is the name by which an objective takes its Trial, "
@@ -225,11 +224,12 @@ class Takes:
             )
         for name in named:
             if name not in self.names and not self.more:
-                raise ParamError(
-                    f"params={params!r}: no parameter {name!r}{suggestion(name, self.names)}; "
-                    f"{takes}"
-                )
+                raise self._refusal(params, f"no parameter {name!r}{suggestion(name, self.names)};")
         lacking = [name for name in self.required if name not in named]
         if lacking:
-            raise ParamError(f"params={params!r}: {', '.join(lacking)} is missing; {takes}")
+            raise self._refusal(params, f"{', '.join(lacking)} is missing;")
         return named
+
+    def _refusal(self, params: Params, fault: str) -> ParamError:
+        takes = f"the objective takes {', '.join(self.names) or 'none'}"
+        return ParamError(f"params={without_aliases(params)!r}: {fault} {takes}")

@@ -13,14 +13,21 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from sweeper.errors import SettingsError
-from sweeper.files import explained, last_lines, make_folder
+from sweeper.files import (
+    explained,
+    last_lines,
+    make_folder,
+    mend_standard_streams,
+    open_standard_streams,
+)
 from sweeper.records import PRINTED
 
 TRIAL, SWEEP, BOTH, NONE = CHOICES = ("trial", "sweep", "both", "none")
@@ -69,35 +76,86 @@ class Printed:
         )
 
 
-@contextlib.contextmanager
-def redirected(redirect: str, own: str, shared: str) -> Iterator[Printed]:
-    """Have this process's output go into files, and then where it went before.
+class Output:
+    """Where this process's output goes during a job, trial by trial.
 
-    Args:
-        redirect: One of `CHOICES`.
-        own: The trial's folder; it is made if something is printed.
-        shared: The folder of logs, for the sweep's two files and those of this process.
-
-    Raises:
-        FolderError: the path to a folder contains a symbolic link.
-        DiskError: a file cannot be written.
+    The files stay in place from one trial to the next: only a trial that has printed, or has
+    changed where its output goes, costs more than a look.
     """
-    if redirect == NONE:
-        try:
-            yield Printed()
-        finally:
-            _flush()  # a worker ends without it
-        return
-    files, begun = _open_files(shared, own=redirect != SWEEP)
-    pid = os.getpid()
-    printed = Printed()
-    with files.in_place():
+
+    def __init__(self, redirect: str, shared: str) -> None:
+        """`redirect` is one of `CHOICES`.
+
+        `shared` is the folder of logs, for the sweep's two files and those of this process.
+        """
+        self._redirect, self._shared = redirect, shared
+        self._before: list[int] = []
+        """Descriptors of where the output went before the first trial; empty: it goes there."""
+        self._seen = _UNKNOWN
+        """What the last trial left in place; unknown: it may have changed that."""
+
+    @contextlib.contextmanager
+    def of(self, own: str) -> Iterator[Printed]:
+        """Have the output go into files while a trial runs, whose folder is `own`.
+
+        That folder is made if something is printed.
+
+        Raises:
+            FolderError: the path to a folder contains a symbolic link.
+            DiskError: a file cannot be written.
+        """
+        printed = Printed()
+        if self._redirect == NONE:
+            try:
+                yield printed
+            finally:
+                _flush()  # a worker ends without it
+            return
+        files, begun, pid = self._put(), self._seen, os.getpid()
         try:
             yield printed
         finally:
             _flush()
-            if redirect != SWEEP and os.getpid() == pid:  # else it is a fork that came back
-                printed.files = files.move(begun, own, shared if redirect == BOTH else None)
+            if os.getpid() == pid and _look() != begun:  # a fork that came back leaves it alone
+                self._seen = _UNKNOWN
+                if self._redirect != SWEEP:
+                    more = self._shared if self._redirect == BOTH else None
+                    printed.files = files.move([int(seen[-1]) for seen in begun[1:]], own, more)
+
+    def _put(self) -> _Files:
+        """Have the descriptors 1 and 2 mean the files, unless they do."""
+        files = _opened(self._shared, os.getpid(), own=self._redirect != SWEEP)
+        if self._seen == _UNKNOWN:
+            if not files.in_order:
+                _opened.cache_clear()
+                files = _opened(self._shared, os.getpid(), own=self._redirect != SWEEP)
+            open_standard_streams()
+            self._before = self._before or [os.dup(stream) for stream in (1, 2)]
+            _flush()
+            for stream, fd in zip((1, 2), files.fds, strict=True):
+                os.dup2(fd, stream)
+            self._seen = _look()
+        mend_standard_streams()
+        return files
+
+    def close(self) -> None:
+        """Have the output go where it went before."""
+        for stream, fd in zip((1, 2), self._before, strict=False):
+            with contextlib.suppress(OSError):  # a trial has closed whatever was open
+                os.dup2(fd, stream)
+                os.close(fd)
+        self._before, self._seen = [], _UNKNOWN
+
+
+_UNKNOWN: list[tuple[float, ...]] = []
+
+
+def _look() -> list[tuple[float, ...]]:
+    """What the descriptors 0, 1 and 2 mean, from inode to size; unknown: one is closed."""
+    try:
+        return [os.fstat(stream)[stat.ST_INO : stat.ST_SIZE + 1] for stream in (0, 1, 2)]
+    except OSError:
+        return _UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,33 +170,19 @@ class _Files:
     def open(cls, out: Path, err: Path) -> _Files:
         return cls((str(out), str(err)), (_open_to_append(out), _open_to_append(err)))
 
-    def sizes(self) -> tuple[int, int] | None:
-        """How long they are; None: a trial has closed them, or their paths lead elsewhere."""
+    @property
+    def in_order(self) -> bool:
+        """Whether they are open, and their paths lead to them: a trial may have changed that."""
         try:
-            (out, err), (own_out, own_err) = map(os.fstat, self.fds), map(os.stat, self.paths)
+            return all(
+                os.path.samestat(os.fstat(fd), os.stat(path))  # noqa: PTH116 - as `paths` says
+                for fd, path in zip(self.fds, self.paths, strict=True)
+            )
         except OSError:
-            return None
-        same = os.path.samestat(out, own_out) and os.path.samestat(err, own_err)
-        return (out.st_size, err.st_size) if same else None
-
-    @contextlib.contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Have the descriptors 1 and 2 mean these files."""
-        before = [os.dup(stream) for stream in (1, 2)]
-        _flush()
-        _mend()
-        for stream, fd in zip((1, 2), self.fds, strict=True):
-            os.dup2(fd, stream)
-        try:
-            yield
-        finally:
-            for stream, fd in zip((1, 2), before, strict=True):
-                with contextlib.suppress(OSError):  # a trial has closed whatever was open
-                    os.dup2(fd, stream)
-                    os.close(fd)
+            return False
 
     def move(
-        self, begun: tuple[int, int], own: str, more: str | None
+        self, begun: Sequence[int], own: str, more: str | None
     ) -> tuple[tuple[Path, int], ...]:
         """Move what was printed since these sizes to `own`, and copy it to `more`."""
         # By path: a trial may have closed the descriptors, and opened others of the same number.
@@ -159,19 +203,9 @@ def _opened(shared: str, pid: int, *, own: bool) -> _Files:
     return _Files.open(Path(shared, out), Path(shared, err))
 
 
-def _open_files(shared: str, *, own: bool) -> tuple[_Files, tuple[int, int]]:
-    """This process's files, or the sweep's, and how long they are; anew if a trial closed them."""
-    files = _opened(shared, os.getpid(), own=own)
-    sizes = files.sizes()
-    if sizes is None:
-        _opened.cache_clear()
-        files = _opened(shared, os.getpid(), own=own)
-        sizes = files.sizes()
-    return files, sizes or (0, 0)
-
-
+@lru_cache(maxsize=1)
 def _name(pid: int) -> str:
-    """As the worker's log is named, which its errors go to otherwise."""
+    """As the worker's log is named, which its errors go to before its first trial."""
     with contextlib.suppress(OSError):
         log = Path("/proc/self/fd/2").readlink()
         if log.suffix == ".log":
@@ -217,11 +251,3 @@ def _flush() -> None:
 
 
 _C = ctypes.CDLL(None)
-
-
-def _mend() -> None:
-    """Have standard output and error again where a trial has closed them."""
-    for name, fd in (("stdout", 1), ("stderr", 2)):
-        stream = getattr(sys, name)
-        if stream is None or getattr(stream, "closed", False):
-            setattr(sys, name, open(fd, "w", buffering=1, closefd=False))  # noqa: SIM115 - it stays

@@ -21,16 +21,21 @@ _PAGE = resource.getpagesize()
 class Meter:
     """Measures one trial, from here on.
 
-    Peak memory is that of this process since the trial began or, if that is more, the largest sum
-    of the resident memory of this process and its children that was seen, so pages that they share
-    count more than once.  Children that lived between two looks count with the largest of them.
+    Peak memory is that of this process since the trial began (or one before it, since which it has
+    not risen) or, if that is more, the largest sum of the resident memory of this process and its
+    children that was seen, so pages that they share count more than once.  Children that lived
+    between two looks count with the largest of them.
     """
 
-    def __init__(self) -> None:
-        self._cores = sorted(os.sched_getaffinity(0))
-        self._seconds, _, self._largest_child = _used()
-        _forget_peak()
-        _watch().peak = 0
+    def __init__(self, where: str) -> None:
+        """`where` is what `read_place` gave in this process."""
+        self._where = where
+        self._watch = _watch()
+        self._seconds, own, self._largest_child = _used()
+        if own > self._watch.least:
+            _forget_peak()
+            self._watch.least = _used()[1]
+        self._watch.peak = 0
 
     def text(self) -> str:
         """What was used since, as JSON: cpu_seconds, peak_bytes, host, cores."""
@@ -39,8 +44,8 @@ class Meter:
         # Put together here: for each of a million short trials, `json.dumps` takes longer.
         return (
             f'{{"cpu_seconds": {round(seconds - self._seconds, 6)}, '
-            f'"peak_bytes": {max(with_child, _watch().peak)}, '
-            f'"host": {_host()}, "cores": {self._cores}}}'
+            f'"peak_bytes": {max(with_child, self._watch.peak)}, '
+            f"{self._where}}}"
         )
 
 
@@ -55,10 +60,10 @@ def _used() -> tuple[float, int, int]:
     return seconds, own.ru_maxrss * 1024, children.ru_maxrss * 1024
 
 
-@lru_cache(maxsize=1)
-def _host() -> str:
-    """The host's name as JSON."""
-    return json.dumps(socket.gethostname())
+def read_place() -> str:
+    """Where this process runs, as JSON without its braces: host, cores."""
+    host = json.dumps(socket.gethostname())
+    return f'"host": {host}, "cores": {sorted(os.sched_getaffinity(0))}'
 
 
 def _forget_peak() -> None:
@@ -80,6 +85,8 @@ class _Watch:
     def __init__(self) -> None:
         self.peak = 0
         """The largest sum seen while there was a child, in bytes."""
+        self.least = 0
+        """The peak of this process alone when it was last forgotten, in bytes."""
         self._ended = threading.Event()
         threading.Thread(target=self._go_on, daemon=True).start()
 

@@ -8,6 +8,11 @@ from typing import Any
 
 from sweeper.program.trial.random_state import seed_random
 
+try:
+    import threadpoolctl
+except ImportError:
+    threadpoolctl = None
+
 THREADS = tuple(
     f"{library}_NUM_THREADS" for library in ("OMP", "MKL", "OPENBLAS", "BLIS", "NUMEXPR")
 )
@@ -41,12 +46,7 @@ def set_threads(cores: int) -> None:
         return
     restore_threads()
     os.environ.update(dict.fromkeys(THREADS, str(cores)))
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:
-        _limits[cores] = None
-    else:
-        _limits[cores] = threadpool_limits(cores)
+    _limits[cores] = threadpoolctl and threadpoolctl.threadpool_limits(cores)
 
 
 def restore_threads() -> None:

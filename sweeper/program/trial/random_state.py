@@ -10,12 +10,13 @@ import sys
 from typing import Any
 
 import numpy as np
+from numpy import random as numpy_random  # numpy imports it late: here, it is before a fork
 
 
 def seed_random(seed: int, *, with_torch: bool) -> None:
     """Seed them all; torch's where it is imported, and `with_torch` if it is not yet."""
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - what objectives draw from
+    numpy_random.seed(seed)  # noqa: NPY002 - what objectives draw from
     if with_torch or "torch" in sys.modules:
         import torch
 
@@ -24,7 +25,7 @@ def seed_random(seed: int, *, with_torch: bool) -> None:
 
 def read_random() -> dict[str, Any]:
     """Their states, as plain data for JSON, which keeps every bit."""
-    kind, keys, *rest = np.random.get_state()  # noqa: NPY002 - as above
+    kind, keys, *rest = numpy_random.get_state()  # noqa: NPY002 - as above
     found: dict[str, Any] = {
         "python": random.getstate(),
         "numpy": [kind, np.asarray(keys).tolist(), *rest],
@@ -38,7 +39,7 @@ def restore_random(states: dict[str, Any]) -> None:
     """Set them to states that `read_random` gave."""
     version, words, gauss = states["python"]
     random.setstate((version, tuple(words), gauss))
-    np.random.set_state(tuple(states["numpy"]))  # noqa: NPY002 - as above
+    numpy_random.set_state(tuple(states["numpy"]))  # noqa: NPY002 - as above
     if "torch" in states:
         import torch
 

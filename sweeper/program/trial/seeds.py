@@ -39,7 +39,12 @@ class _Pool:
     def add(self, word: int) -> None:
         """Mix one more word into all of the pool."""
         for place in range(_POOL):
-            self._mix(place, word)
+            # As `_mix`, written out: it is called for each trial.
+            own = word ^ self._constant
+            self._constant = self._constant * _MULTIPLY_IN & _MASK
+            own = own * self._constant & _MASK
+            mixed = _LEFT * self.words[place] - _RIGHT * (own ^ own >> 16) & _MASK
+            self.words[place] = mixed ^ mixed >> 16
 
     def add_own(self) -> None:
         """Mix each word of the pool into the others."""

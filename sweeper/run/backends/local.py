@@ -15,6 +15,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait as wait_for
@@ -44,6 +46,10 @@ CAPABILITIES = Capabilities(own_processes=True, stops_jobs=True, needs_unix=True
 
 ENDING = 3.0
 """Seconds that a worker may live after it has closed its connection."""
+
+GATHER = 0.001
+"""Seconds in which messages are gathered while the workers that sent some have more to do: to be
+woken for each of many short replicas would take the driver longer than to read them."""
 
 _servers: dict[tuple[str, ...], ForkServer] = {}
 
@@ -179,6 +185,8 @@ class LocalBackend:
         self._workers: dict[int, LocalProcess] = {}
         self._owned: dict[int, tuple[tuple[int, ...], tuple[str, ...]]] = {}
         """The cores and the devices of each worker."""
+        self._open: Counter[int] = Counter()
+        """For each slot, how many replicas its worker was handed that have no outcome yet."""
         self._selector = selectors.DefaultSelector()
         """The data of each key is the slot of the worker's channel or status pipe."""
         self._interrupts: Interrupts | None = None
@@ -193,6 +201,7 @@ class LocalBackend:
         """See `Backend`."""
         for start in starts:
             self._worker_for(start).channel.put(start.job)
+            self._open[start.slot] += len(start.job.numbers)
         for slot in {start.slot for start in starts}:
             self._flush(slot)
 
@@ -215,6 +224,14 @@ class LocalBackend:
                 self._selector.unregister(self._interrupts)
             self._selector.register(interrupts, selectors.EVENT_READ)
             self._interrupts = interrupts
+        messages = self._take(timeout, interrupts)
+        if messages and timeout != 0 and all(self._open[message.slot] for message in messages):
+            time.sleep(GATHER)
+            messages += self._take(0, interrupts)
+        return messages
+
+    def _take(self, timeout: float | None, interrupts: Interrupts) -> list[Message]:
+        """The messages of workers with news, for which it waits."""
         ready: dict[int, bool] = {}
         """The slots with news, and whether the worker has ended."""
         for key, events in self._selector.select(timeout):
@@ -235,6 +252,7 @@ class LocalBackend:
             if isinstance(message, Unfit):  # another worker would be unfit too
                 raise message.error
         messages: list[Message] = [Result(slot, outcome) for outcome in received]
+        self._open[slot] -= len(received)
         if not (ended or closed):
             return messages
         worker = self._workers[slot]
@@ -308,6 +326,7 @@ class LocalBackend:
     def _bury(self, slot: int) -> Failure:
         """Wait until a worker has ended, and say how."""
         worker = self._workers.pop(slot)
+        del self._open[slot]
         for file in (worker.channel, worker.status):
             self._selector.unregister(file)
         cause = worker.bury(f"what it printed is in {self._log(slot)}")

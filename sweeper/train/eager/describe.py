@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from sweeper.train.data.own import read_own
 from sweeper.train.data.samples import Data
 from sweeper.train.eager.probes import run_check
 from sweeper.train.problem.optimizers import read_optimizer
+from sweeper.train.problem.options import tuned_values
 from sweeper.train.problem.problem import NO_PARAMS, Problem
 from sweeper.train.problem.spec import DataRef
 from sweeper.train.streams import Streams
@@ -30,6 +32,9 @@ def describe(
         ProblemError: they do not; the message names the call, its result and what is expected.
     """
     run_check(problem, data, streams, params, Check(told.batch_size, steps=1))
-    found = {"optimizer": read_optimizer(problem.optimizer(params)).name}
+    optimizer = problem.optimizer(params)
+    found = {"optimizer": read_optimizer(optimizer).name}
+    if told.options:
+        found["options"] = json.dumps(tuned_values(optimizer, told.options))
     own = problem.data_params(params)
     return found if own == NO_PARAMS else {**found, "data": read_own(problem, own, shared).text()}

@@ -58,10 +58,12 @@ class Pack:
         rates: Sequence[Any],
         mode: str,
         done: int = 0,
+        decays: Sequence[float] | None = None,
     ) -> Pack:
         """Members that have made `done` steps; `rates` has a row of all steps for each.
 
-        All have parents that have made the same number of steps.
+        All have parents that have made the same number of steps.  `decays` has the weight decay of
+        each, if the recipe says that each has its own.
 
         Raises:
             CannotPackError: an operation or an option has no rule.
@@ -71,7 +73,8 @@ class Pack:
         step = make_step(mode, trace, recipe, stack_members(members, least), data.train.labels)
         every = np.stack(padded(rates, least), axis=1)
         optimizer, before = find_optimizer(recipe), members[0].before
-        numbers = numbers_of(optimizer, every, step.replicas, torch.float32, before)
+        own = None if decays is None else np.array(padded(decays, step.replicas))
+        numbers = numbers_of(optimizer, every, step.replicas, torch.float32, before, own)
         keys = keys_of([member.streams for member in members], trace, len(every), least)
         # What earlier steps had is made again and left out, since it is made many steps at once.
         left = set(range(len(members)))

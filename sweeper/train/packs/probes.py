@@ -22,9 +22,14 @@ from sweeper.train.problem.problem import Problem
 from sweeper.train.task import Task
 from sweeper.train.tuning.held_out import held_out
 from sweeper.train.tuning.ladder import Probe
+from sweeper.train.tuning.option_round import OptionRound, options_key
 from sweeper.train.tuning.schedule import cycle_ends, rates
 from sweeper.train.tuning.stages import LadderRound
-from sweeper.train.tuning.trials import NO_MODE, Trials
+from sweeper.train.tuning.trials import Trials
+from sweeper.train.vectorize.optimizers import OF_EACH
+
+DECAY = "weight_decay"
+"""The option that each probe of a pack may have its own value of."""
 
 Make = Callable[[int], Member]
 """A member of a pack, by the number of its streams."""
@@ -35,7 +40,7 @@ def by_settings(task: Task, told: Trials) -> list[Task]:
     groups: dict[tuple[Any, ...], list[int]] = {}
     for number in task.numbers:
         trial, mode = told.of(number), told.of(number).mode
-        key = (trial.batch_size, mode.kind, mode.trace, mode.toolchain)
+        key = (trial.batch_size, mode.kind, mode.trace, mode.toolchain, options_key(trial.options))
         groups.setdefault(key, []).append(number)
     return [
         replace(
@@ -43,27 +48,35 @@ def by_settings(task: Task, told: Trials) -> list[Task]:
             numbers=tuple(some),
             told=replace(told, first=told.of(some[0])),
             mode=told.of(some[0]).mode,
+            options=told.of(some[0]).options or {},
         )
         for some in groups.values()
     ]
 
 
-def by_batch(task: Task, told: LadderRound) -> list[Task]:
-    """The task's probes, one task per batch size, with its execution mode."""
-    groups: dict[int, list[int]] = {}
+def probes_by_settings(task: Task, told: LadderRound | OptionRound) -> list[Task]:
+    """The task's probes, split so that those of a task differ in rates and weight decay alone."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
     probes = told.probes()
+    shared = [{k: v for k, v in one.options.items() if k != DECAY} for one in probes]
     for number in task.numbers:
-        groups.setdefault(probes[number].batch_size, []).append(number)
+        key = (probes[number].batch_size, options_key(shared[number]))
+        groups.setdefault(key, []).append(number)
     return [
-        replace(task, numbers=tuple(some), mode=told.modes.get(size, NO_MODE))
-        for size, some in groups.items()
+        replace(
+            task,
+            numbers=tuple(some),
+            mode=told.mode_of(probes[some[0]]),
+            options=shared[some[0]],
+        )
+        for some in groups.values()
     ]
 
 
 def train_probes(
     problem: Problem, data: Data, probes: Sequence[Probe], mode: str, make: Make
 ) -> Iterator[tuple[int, list[float]]]:
-    """Train probes of one batch size and length.
+    """Train probes of one batch size, length and optimiser, but for its rate and weight decay.
 
     Yields each probe's number and its held-out loss after each cycle, infinite once it has
     diverged.
@@ -87,7 +100,10 @@ def _train(
     parts = {member.streams.number: held_out(data, member.streams) for member in members}
     kept, held = zip(*(parts[member.streams.number] for member in members), strict=True)
     every = [rates(one.schedule, one.high, steps, cycles, one.warmup) for one in probes]
-    pack = Pack.make(problem, data, members, every, mode)
+    decays = [one.options[DECAY] for one in probes if DECAY in one.options]
+    if decays:
+        problem = problem.with_options({**problem.options, DECAY: OF_EACH})
+    pack = Pack.make(problem, data, members, every, mode, decays=decays or None)
     judging = Measure(INVERSE_LOSS, members[0].loss, problem.numerics)
     replicas = pack.step.replicas
     batches = _batches(data, members, kept, probes[0].batch_size, steps, replicas)

@@ -117,15 +117,17 @@ def numbers_of(
     replicas: int,
     dtype: torch.dtype,
     before: int = 0,
+    decays: NDArray[np.float64] | None = None,
 ) -> Iterator[Tensor]:
     """Numbers that the optimiser needs in each step, shape (numbers, replicas).
 
-    `rates` has shape (steps,), or (steps, replicas) if each replica has its own.  The optimiser has
-    made `before` steps before these.
+    `rates` has shape (steps,), or (steps, replicas) if each replica has its own; `decays`, shape
+    (replicas,), are weight decays where each replica has its own.  The optimiser has made `before`
+    steps before these.
     """
     of_each = np.asarray(rates, dtype=np.float64)
     of_each = of_each[:, None] if of_each.ndim == 1 else of_each
     for first in range(0, len(of_each), _AT_ONCE):
         some = of_each[first : first + _AT_ONCE]
         spread = np.broadcast_to(some, (len(some), replicas))
-        yield from optimizer.numbers_of(before + first + 1, spread).to(dtype)
+        yield from optimizer.numbers_of(before + first + 1, spread, decays).to(dtype)

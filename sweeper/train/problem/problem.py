@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,7 @@ from sweeper.train.problem.optimizers import (
     read_optimizer,
     recipe_of,
 )
+from sweeper.train.problem.options import values_to_try, with_options
 from sweeper.train.problem.recipe import Clipping, Recipe, read_bound
 from sweeper.train.problem.returned import note
 from sweeper.train.problem.routing import Routes
@@ -55,6 +57,8 @@ class Problem:
     """The numerics release that the sweep's folder was begun with."""
     routes: Routes = field(init=False, repr=False, compare=False)
     """Which of its functions takes which parameter of a point."""
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """Options that every optimiser gets, as tuning has found them, or `OF_EACH` in a pack."""
 
     def __post_init__(self) -> None:
         for attribute in ("model", "dataset", "loss"):
@@ -123,14 +127,22 @@ class Problem:
         """
         given = getattr(self.module, "optimizer", "sgd")
         if not is_function_of_points(given):
-            return given
+            return with_options(given, self.options)
         try:
-            return self._call("optimizer", encoded)
+            return with_options(self._call("optimizer", encoded), self.options)
         except Exception as error:
             found = f"an error: {type(error).__name__}: {error}"
             raise self.fault(
                 self.called("optimizer", encoded), found, _EXPECTED["optimizer"]
             ) from error
+
+    def with_options(self, options: Mapping[str, Any]) -> Problem:
+        """The problem with these options of its optimiser, in place of its own."""
+        if not options:
+            return self
+        found = copy.copy(self)  # checked already
+        object.__setattr__(found, "options", options)
+        return found
 
     def check_optimizer(self, encoded: str) -> None:
         """Check the optimiser of a point with these encoded params.
@@ -310,6 +322,7 @@ class Problem:
             self._usual_optimizer(),
             _pickled_search(self.module),
             tuple(metric for one in self.metrics for metric in one.measured),
+            {} if self._needs("optimizer") else values_to_try(self.optimizer(NO_PARAMS)),
         )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sweeper.importing import ModuleRef, import_module
@@ -48,6 +48,8 @@ class ProblemSpec:
     pickled."""
     metrics: tuple[Metric, ...] = ()
     """Metrics of trials beside `CLASSIC`."""
+    options: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """The values to try of each option that the optimiser has, if it is tuned; its own is first."""
 
     def check_params(self, params: Any) -> None:
         """Check that a point may have these parameters, as far as signatures tell.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,10 @@ UNKNOWN = (-14, 2)
 """For a user's own optimiser."""
 
 
+STREAMS = 100_000
+"""Stream numbers reserved for each tuning in a round of probes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
     """A short training on four fifths of the training samples, judged by the rest."""
@@ -46,6 +50,8 @@ class Probe:
     cycles: int = 1
     schedule: str = "triangular"
     warmup: float = 0.0
+    options: Mapping[str, float] = field(default_factory=dict)
+    """Options of the optimizer that are tuned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +129,17 @@ def projected(losses: Sequence[float]) -> float:
     return losses[-1] + RISE_WEIGHT * max(0.0, losses[-1] - losses[-2])
 
 
-def gain_of(tried: Tried, constant: float) -> float:
-    """How far the loss is below that of the constant prediction, as a share; at most 1.
+def gains_of(tried: Tried, constant: float) -> list[float]:
+    """How far each initialisation's loss is below that of the constant prediction, as a share.
 
-    It is the mean over initialisations, with 0 for one that diverged.
+    It is at most 1, and 0 for one that diverged.
     """
-    reached = [projected(losses) for losses in tried.losses]
-    return float(np.mean([gain(constant, loss) for loss in reached]))
+    return [gain(constant, projected(losses)) for losses in tried.losses]
+
+
+def gain_of(tried: Tried, constant: float) -> float:
+    """The mean of `gains_of`."""
+    return float(np.mean(gains_of(tried, constant)))
 
 
 def has_diverged(tried: Tried) -> bool:
@@ -218,14 +228,7 @@ def following(
 
 def choose(tried: Sequence[Tried], constant: float) -> Candidate | None:
     """The settings of a tuning's trials after a last round; None if nothing has learned."""
-    sizes = dict.fromkeys(one.candidate.batch_size for one in tried)
-    by_size = {size: [one for one in tried if one.candidate.batch_size == size] for size in sizes}
-    # The first batch size, unless the other one is clearly better: it has fewer steps, and its
-    # overfitting shows later.
-    scores = {size: _score(some, constant) for size, some in by_size.items()}
-    first = next(iter(scores))
-    best_size = max(scores, key=lambda size: scores[size] - OTHER_BATCH_GAIN * (size != first))
-    best = by_size[best_size]
+    best = of_best_size(tried, constant)
     good = highest_good(best, constant, len(ROUNDS) - 1)
     if good is None:
         return None
@@ -233,6 +236,18 @@ def choose(tried: Sequence[Tried], constant: float) -> Candidate | None:
     at_edge = len(best) > 1 and good.candidate.rate == lowest
     margin = EDGE if at_edge else MARGIN
     return Candidate(good.candidate.rate * margin, good.candidate.batch_size)
+
+
+def of_best_size(tried: Sequence[Tried], constant: float) -> list[Tried]:
+    """The candidates of the batch size that trials have."""
+    sizes = dict.fromkeys(one.candidate.batch_size for one in tried)
+    by_size = {size: [one for one in tried if one.candidate.batch_size == size] for size in sizes}
+    # The first batch size, unless the other one is clearly better: it has fewer steps, and its
+    # overfitting shows later.
+    scores = {size: _score(some, constant) for size, some in by_size.items()}
+    first = next(iter(scores))
+    best_size = max(scores, key=lambda size: scores[size] - OTHER_BATCH_GAIN * (size != first))
+    return by_size[best_size]
 
 
 def everything(optimizer: str, sizes: Sequence[int]) -> list[Candidate]:

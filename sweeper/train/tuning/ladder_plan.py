@@ -1,18 +1,20 @@
 """The pure plan of tuning by the ladder: probe outcomes in, the next stage out.
 
-    check -> way -> ladder -> ladder.1 -> ladder.2 -> way.1 -> trial
+    check -> way -> ladder -> ladder.1 -> ladder.2 -> momentum -> weight_decay -> way.1 -> trial
 
 `check` runs for the first point of a sweep only.  `way` chooses execution modes if points may be
-packed, `way.1` again if trials of the other batch size are chosen and worth compiling.  All tunings
-of a point go through a round together, so that their probes share packs; each is decided by its own
-probes alone.  A step is plain data and carries all that later steps need.
+packed, `way.1` again if trials of the other batch size are chosen and worth compiling, or have
+other options than the optimiser's own.  `momentum` and `weight_decay` run if they are tuned.
+
+All tunings of a point go through a round together, so that their probes share packs; each is
+decided by its own probes alone.  A step is plain data and carries all that later steps need.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sweeper.files import pack_arrays, unpack_arrays
@@ -30,6 +32,8 @@ from sweeper.records import (
 from sweeper.settings import SweepSettings
 from sweeper.train.tuning import ladder, schedule
 from sweeper.train.tuning.ladder import Candidate, Tried
+from sweeper.train.tuning.option_plan import LAST, following_step, key_of, settle, tuned_step
+from sweeper.train.tuning.option_round import OptionRound
 from sweeper.train.tuning.own import CONSTANT
 from sweeper.train.tuning.range_plan import BASE_BATCH, batches_per_epoch, cycle_epochs
 from sweeper.train.tuning.stages import (
@@ -41,7 +45,6 @@ from sweeper.train.tuning.stages import (
     read,
     split_stage,
     step_of,
-    tuned,
 )
 from sweeper.train.tuning.trials import (
     NO_MODE,
@@ -85,6 +88,8 @@ class LadderPlan:
     model, data and settings."""
     constant: float | None = None
     """The loss of the best constant prediction, if nothing is tuned."""
+    values: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """The values to try of each option of the optimiser that is tuned; its own is first."""
 
     @property
     def tunings(self) -> int:
@@ -123,6 +128,10 @@ class LadderPlan:
         if isinstance(told, Check):
             choice = outcomes[0].info
             return Planned(point.signature, self.first(point, check=False).step, step.stage, choice)
+        if isinstance(told, OptionRound):
+            settled = settle(told, outcomes)
+            following = self._following(settled.told)
+            return Planned(point.signature, following, step.stage, settled.choice, settled.arrays)
         if not isinstance(told, LadderRound):
             raise TypeError(f"stage {step.stage} is none of the ladder's")
         return self._after_round(point, step, told, outcomes)
@@ -142,14 +151,16 @@ class LadderPlan:
         """
         if not isinstance(step.state, Running):
             return 0.0
-        size = self._batch_sizes()[0]
+        size, options = self._batch_sizes()[0], self.settings.hparams.options
         match read(step.stage, step.payload):
             case LadderRound(round=number):
-                left = ladder.ROUNDS[number + 1 :]
+                left = (*ladder.ROUNDS[number + 1 :], *[LAST] * len(options))
+            case OptionRound(tunings=(Trial(options=done), *_)):
+                left = (LAST,) * (len(options) - len(done or {}) - 1)
             case ChooseModes(told=Chosen()):
                 left = ()
             case _:
-                left = ladder.ROUNDS
+                left = (*ladder.ROUNDS, *[LAST] * len(options))
         trial = self._trial(self._guess(), size).steps
         return trial + float(sum(self._length(one.share, size) for one in left))
 
@@ -179,22 +190,30 @@ class LadderPlan:
         if told.told is None:
             following = self._begin(modes)
         else:
-            chosen = told.told
-            following = _tuned(replace(chosen, modes={**chosen.modes, **modes}))
+            found = map(chosen_mode, outcomes)
+            following = tuned_step(
+                told.told, dict(zip(map(key_of, told.trials), found, strict=True))
+            )
         return Planned(point.signature, following, step.stage, {"ways": write_modes(modes)})
 
     def _begin(self, modes: Mapping[int, ExecutionMode]) -> Step:
-        """The first round; it has one candidate if the rate is given.
+        """The first round; if the rate is given, only one, of the batch sizes that are tuned.
 
-        If the batch size is given, too, there is nothing to tune, and the trials follow.
+        If nothing is tuned the trials follow.
         """
-        size, rate = self._batch_sizes()[0], self.settings.hparams.lr
-        if rate is not None and self.settings.hparams.batch_size is not None:
+        hparams, sizes = self.settings.hparams, self._batch_sizes()
+        rate, size = hparams.lr, sizes[0]
+        if rate is None:
+            some = [Candidate(each, size) for each in ladder.first_rates(self.optimizer)]
+            return self._round(0, [some] * self.tunings, _Carried(modes))
+        if hparams.batch_size is not None and not hparams.options:
             trial = self._trial(Candidate(rate, size), size)
-            return _tuned(Chosen((trial,) * self.tunings, self.constant, modes))
-        rates = ladder.first_rates(self.optimizer) if rate is None else [rate]
-        candidates = [[Candidate(each, size) for each in rates]] * self.tunings
-        return self._round(0, candidates, _Carried(modes))
+            return tuned_step(Chosen((trial,) * self.tunings, self.constant, modes))
+        # Earlier releases did not tune the batch size where the rate was given.
+        sizes = [size] if "lr" in hparams.tune else sizes
+        number = 0 if len(sizes) == 1 else len(ladder.ROUNDS) - 1
+        some = [Candidate(rate, each) for each in sizes]
+        return self._round(number, [some] * self.tunings, _Carried(modes))
 
     # -- rounds -----------------------------------------------------------------------------------
 
@@ -264,7 +283,8 @@ class LadderPlan:
             failed = Step.of(Rejected(step.stage, f"{step.stage}: {reason}"))
             return Planned(point.signature, failed, step.stage, {}, arrays)
         if self.settings.hparams.lr is not None:
-            following = self._trials([some[0].candidate for some in tried], carried, tried)
+            chosen = [ladder.of_best_size(some, constant)[0].candidate for some in tried]
+            following = self._trials(chosen, carried, tried)
         elif number + 1 < len(ladder.ROUNDS):
             other = self._batch_sizes()[-1]
             candidates = [ladder.following(some, constant, number, other) for some in tried]
@@ -330,14 +350,13 @@ class LadderPlan:
             replace(self._trial(one, one.batch_size), expected=math.inf if loss is None else loss)
             for one, loss in zip(chosen, losses, strict=True)
         )
-        told = Chosen(tunings, carried.constant, carried.modes)
-        by_size = {trial.batch_size: trial for trial in reversed(tunings)}
-        later = tuple(
-            trial for size, trial in by_size.items() if carried.modes.get(size, NO_MODE).later
+        return self._following(Chosen(tunings, carried.constant, carried.modes))
+
+    def _following(self, told: Chosen) -> Step:
+        """What follows what tunings have found so far."""
+        return following_step(
+            told, self.settings.hparams, self.optimizer, self.values, self._length
         )
-        if later:
-            return step_of(f"{CHOOSE_MODE}.1", len(later), ChooseModes(later, told))
-        return _tuned(told)
 
 
 def _choice(following: Step) -> dict[str, Any]:
@@ -346,7 +365,7 @@ def _choice(following: Step) -> dict[str, Any]:
         case LadderRound() as told:
             candidates: Any = told.payload()["candidates"]
             return {"candidates": candidates, "chosen": []}
-        case Trials(tunings=tunings):
+        case Trials(tunings=tunings) | OptionRound(tunings=tunings):
             chosen = [[trial.lr_end, trial.batch_size] for trial in tunings]
             return {"candidates": None, "chosen": chosen}
         case _:
@@ -364,11 +383,3 @@ def read_round(told: LadderRound, outcomes: Sequence[Outcome]) -> list[list[Trie
             tried[-1].append(Tried(one, tuple(losses[place : place + told.inits])))
             place += told.inits
     return tried
-
-
-def _tuned(told: Chosen) -> Step:
-    """The trials, with the settings of their tunings and the chosen execution modes."""
-    tunings = tuple(
-        replace(trial, mode=told.modes.get(trial.batch_size, NO_MODE)) for trial in told.tunings
-    )
-    return tuned(Trials(tunings[0], tunings, told.constant))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -44,20 +44,23 @@ class Own:
     """The loss of the best constant prediction, if no probe measures it."""
     data: OwnData | None = None
     """Its data."""
+    options: Mapping[str, Sequence[float]] | None = None
+    """The values to try of each option of its optimiser that is tuned; its own is first."""
 
     @classmethod
     def found(cls, outcome: Outcome) -> Own:
         """From the outcome of `describe`."""
         info = outcome.info
         data = OwnData(**json.loads(info["data"])) if "data" in info else None
-        return cls(info.get("optimizer"), outcome.metrics.get(CONSTANT), data)
+        options = json.loads(info["options"]) if "options" in info else None
+        return cls(info.get("optimizer"), outcome.metrics.get(CONSTANT), data, options)
 
     @classmethod
     def read(cls, payload: Mapping[str, Any]) -> Own:
         """From the payload of a step or a job."""
         stored = payload.get(_KEY, {})
         data = OwnData(**stored["data"]) if "data" in stored else None
-        return cls(stored.get("optimizer"), stored.get(CONSTANT), data)
+        return cls(stored.get("optimizer"), stored.get(CONSTANT), data, stored.get("options"))
 
     def payload(self) -> dict[str, Any]:
         """As it is stored."""

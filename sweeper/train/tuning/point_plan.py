@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sweeper.errors import SettingsError
 from sweeper.records import CHECK, DESCRIBE, Outcome, Planned, Point, Rejected, Step
 from sweeper.settings import HyperparameterSettings, SweepSettings
 from sweeper.signature import without_aliases
@@ -44,8 +45,22 @@ def with_fixed(settings: SweepSettings, fixed: Mapping[str, Any]) -> SweepSettin
 
 
 def is_untuned(hparams: HyperparameterSettings) -> bool:
-    """Whether rate and batch size are both given, so that nothing is left to tune."""
-    return hparams.lr is not None and hparams.batch_size is not None
+    """Whether rate and batch size are both given, and no option is tuned: nothing is left."""
+    return hparams.lr is not None and hparams.batch_size is not None and not hparams.options
+
+
+def check_given(hparams: HyperparameterSettings) -> None:
+    """Check that a point's rate and batch size are given, if they are not tuned.
+
+    Raises:
+        SettingsError: one is neither.
+    """
+    for name in ("lr", "batch_size"):
+        if name not in hparams.tune and getattr(hparams, name) is None:
+            raise SettingsError(
+                f"tune={hparams.tune!r}: {name} must be tuned or given: name it in tune, or give "
+                f"{name}=, for all points or as a parameter of each"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +83,7 @@ class PointPlan:
         settings = self._settings(point)
         untuned = is_untuned(settings.hparams)
         if not check and (untuned or self._has_own(point)):
-            told = Describe(BASE_BATCH, untuned=untuned)
+            told = Describe(BASE_BATCH, untuned, settings.hparams.options or None)
             return Planned(point.signature, step_of(DESCRIBE, 1, told))
         return self.method(settings, Own()).first(point, check=check)
 

@@ -25,8 +25,11 @@ from sweeper.records import (
     TunedSettings,
     is_trial,
 )
-from sweeper.train.tuning.ladder import Candidate, Probe
+from sweeper.settings import OPTIONS
+from sweeper.train.tuning.ladder import STREAMS, Candidate, Probe
+from sweeper.train.tuning.option_round import OptionRound
 from sweeper.train.tuning.trials import (
+    NO_MODE,
     ExecutionMode,
     Payload,
     Trial,
@@ -58,6 +61,8 @@ STAGE_CODES = {
     FINGERPRINT: 7,
     LADDER: 8,
     DESCRIBE: 9,
+    "weight_decay": 10,
+    "momentum": 11,
 }
 """Part of every seed: never change one."""
 
@@ -72,10 +77,6 @@ def split_stage(stage: str) -> tuple[str, int]:
         return TRIAL, 0
     base, _, attempt = stage.partition(".")
     return base, int(attempt or 0)
-
-
-STREAMS = 100_000
-"""Stream numbers reserved for each tuning in a round of the ladder."""
 
 
 class _Fields:
@@ -116,6 +117,8 @@ class Describe(_Fields):
     """Of that batch."""
     untuned: bool
     """Whether there are no probes: then `describe` measures what the first one would."""
+    options: Sequence[str] | None = None
+    """The options of the optimizer that are tuned.  None: none are."""
 
 
 # -- execution modes ------------------------------------------------------------------------------
@@ -251,6 +254,10 @@ class LadderRound:
         kept = {key_of(one): one.name for one in fields(self) if key_of(one) in present}
         return {key: stored.get(key, getattr(self, name)) for key, name in kept.items()}
 
+    def mode_of(self, probe: Probe) -> ExecutionMode:
+        """How a probe is trained."""
+        return self.modes.get(probe.batch_size, NO_MODE)
+
     def probes(self) -> list[Probe]:
         """Its probes, in order of number."""
         shape = self.cycles, self.schedule or "triangular", self.warmup or 0.0
@@ -332,6 +339,7 @@ Stage: TypeAlias = (
     | ChooseMode
     | ChooseModes
     | LadderRound
+    | OptionRound
     | LrRange
     | BatchRange
     | BatchChoice
@@ -347,6 +355,7 @@ _KINDS: Mapping[str, type[Stage]] = {
     BATCH_CHOICE: BatchChoice,
     LR_RESCAN: LrRange,
     LADDER: LadderRound,
+    **dict.fromkeys(OPTIONS, OptionRound),
     TRIAL: Trials,
 }
 
@@ -371,5 +380,5 @@ def step_of(stage: str, replicas: int, told: Stage) -> Step:
 def tuned(told: Trials) -> Step:
     """The step that ends tuning."""
     first = told.first
-    found = TunedSettings(first.lr_start, first.lr_end, first.batch_size)
+    found = TunedSettings(first.lr_start, first.lr_end, first.batch_size, **first.options or {})
     return Step.of(Tuned(found, told.payload()))

@@ -97,6 +97,8 @@ class Trial:
     expected: float | None = None
     """The held-out loss that the probes of these settings reached; infinite, stored as null, if
     all had diverged.  None: tuned by range tests, which do not give it."""
+    options: Mapping[str, float] | None = None
+    """The options of the optimizer that were tuned.  None: none were."""
     mode: ExecutionMode = NO_MODE
     own_cycles: int | None = None
     """With a budget: the cycles of a trial without one.  Never stored."""

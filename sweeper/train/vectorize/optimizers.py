@@ -4,21 +4,46 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sweeper.train.problem.recipe import Clipping, Group, Recipe
+from sweeper.train.problem.recipe import Clipping, Group, Recipe, ordered
 from sweeper.train.vectorize.formulas import FORMULAS, Doubles, Formula, Tensors
 from sweeper.train.vectorize.rules.common import raised, total
 from sweeper.train.vectorize.trace import CannotPackError
 
+OF_EACH = "of each replica"
+"""As an option's value in a recipe: each replica has its own weight decay."""
+
 _WITHOUT_EFFECT = {"foreach", "fused", "capturable", "differentiable"}
 
 Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Decay:
+    """A weight decay of each replica, made before the formula with the operations that it has."""
+
+    decoupled: bool
+    """Whether parameters shrink, as with AdamW, or gradients change."""
+    maximize: bool
+
+    def number(self, rates: Doubles, decays: Doubles) -> Doubles:
+        """What a step needs, shape (steps, replicas), from rates of that shape and decays."""
+        return 1 - rates * decays if self.decoupled else np.broadcast_to(decays, rates.shape)
+
+    def apply(self, parameters: Tensors, gradients: Tensors, number: Tensors) -> Tensors:
+        """Shrink the parameters, or return the gradients with the decay."""
+        if self.decoupled:
+            torch._foreach_mul_(parameters, number)
+            return gradients
+        pull = torch._foreach_mul(parameters, number)  # noqa: SLF001
+        sign = -1.0 if self.maximize else 1.0
+        return list(torch._foreach_add(gradients, pull, alpha=sign))  # noqa: SLF001
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +54,8 @@ class Part:
     group: Group
     count: int
     """Count of the numbers that the formula needs."""
+    decay: Decay | None = None
+    """The weight decay, if each replica has its own: then it is no part of the formula."""
 
     def own(self, items: Sequence[Item]) -> list[Item]:
         """The items of its parameters, given one item per parameter."""
@@ -71,14 +98,20 @@ class Optimizer:
             for parameter in part.own(parameters) * part.formula.states
         ]
 
-    def numbers_of(self, first: int, rates: Doubles) -> Tensor:
-        """Numbers for updates in the steps from `first` on, shape (steps, numbers, replicas)."""
+    def numbers_of(self, first: int, rates: Doubles, decays: Doubles | None = None) -> Tensor:
+        """Numbers for updates in the steps from `first` on, shape (steps, numbers, replicas).
+
+        `decays`, shape (replicas,), are the weight decays of recipes that have `OF_EACH`.
+        """
         steps = np.arange(first, first + len(rates), dtype=np.float64)[:, None]
-        found = [
-            np.broadcast_to(number, rates.shape)
-            for part in self.parts
-            for number in part.formula.numbers(steps, rates * part.group.scale)
-        ]
+        found: list[Doubles] = []
+        for part in self.parts:
+            scaled = rates * part.group.scale
+            found += [
+                np.broadcast_to(one, rates.shape) for one in part.formula.numbers(steps, scaled)
+            ]
+            if part.decay is not None and decays is not None:
+                found.append(part.decay.number(scaled, decays))
         return torch.from_numpy(np.stack(found, axis=1))
 
     def update(
@@ -90,8 +123,11 @@ class Optimizer:
         for part in self.parts:
             own = part.own(parameters)
             kept = [list(itertools.islice(left, len(own))) for _ in range(part.formula.states)]
-            spread = _spread(itertools.islice(given, part.count), own)
-            part.formula.apply(own, kept, part.own(gradients), spread)
+            spread, change = _spread(itertools.islice(given, part.count), own), part.own(gradients)
+            if part.decay is not None:
+                (number,) = _spread(itertools.islice(given, 1), own)
+                change = part.decay.apply(own, change, number)
+            part.formula.apply(own, kept, change, spread)
 
 
 def _spread(numbers: Iterable[Tensor], parameters: Sequence[Tensor]) -> list[Tensors]:
@@ -127,9 +163,14 @@ def find_optimizer(recipe: Recipe) -> Optimizer:
 
 
 def _part(name: str, group: Group) -> Part:
+    options, decay = dict(group.options), None
+    if options.get("weight_decay") == OF_EACH:
+        decoupled = name == "adamw" or bool(options.get("decoupled_weight_decay"))
+        decay = Decay(decoupled, maximize=bool(options.get("maximize")))
+        group = replace(group, options=ordered({**options, "weight_decay": 0.0}))
     formula = _formula(name, group)
     one = np.ones((1, 1))
-    return Part(formula, group, len(formula.numbers(one, one)))
+    return Part(formula, group, len(formula.numbers(one, one)), decay)
 
 
 def _formula(name: str, group: Group) -> Formula:
