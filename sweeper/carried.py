@@ -108,9 +108,25 @@ def _pickle(found: Any) -> bytes:
             cloudpickle.CloudPickler.dispatch_table,
         )
 
+        def reducer_override(self, value: Any) -> Any:
+            return _without_tracker(super().reducer_override(value), value)
+
     file = io.BytesIO()
     Pickler(file).dump(found)
     return file.getvalue()
+
+
+def _without_tracker(reduced: Any, value: Any) -> Any:
+    """How a class is pickled so that each copy is a class of its own.
+
+    By its tracker cloudpickle would find the class itself in this process, or an earlier copy in a
+    worker, and change its attributes.
+    """
+    if isinstance(value, type) and isinstance(reduced, tuple):
+        make, arguments, *state = reduced
+        if make.__name__.startswith("_make_skeleton_"):
+            return make, (*arguments[:-2], None, *arguments[-1:]), *state
+    return reduced
 
 
 def _reduce_cached(cached: Any) -> Any:

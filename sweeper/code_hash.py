@@ -28,7 +28,8 @@ from sweeper.errors import UsageError
 
 _MADE_ANEW = frozenset(
     {"__dict__", "__weakref__", "__module__", "__doc__", "__annotations__", "__qualname__"}
-    | {"_abc_impl"}  # what an abstract class has found out about its subclasses
+    # What abstract classes note of their subclasses, and pickling of a class.
+    | {"_abc_impl", "__slotnames__"}
 )
 """Attributes of classes that say nothing of what they do."""
 

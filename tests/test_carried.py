@@ -131,6 +131,37 @@ def test_functions_of_the_generators_of_modules_are_those_of_the_worker():
     assert copied[2] is np.random.normal
 
 
+def test_each_copy_has_classes_of_its_own():
+    objective = typed_objective(
+        "import enum\n"
+        "class Kind(enum.Enum): A = 1\n"
+        "class Base: seen = 0\n"
+        "class Count(Base):\n"
+        "    def run(self, x):\n"
+        "        super().seen, Kind.A\n"
+        "        Count.seen += x\n"
+        "        return Count.seen\n"
+        "def objective(x): return Count().run(x), Kind"
+    )
+    before = carry(objective)
+    (first, kind), (second, other) = unpack(before)(1), unpack(before)(1)
+    assert first == second == 1, "what a trial changes in a class, no other sees"
+    assert kind is not other
+    assert carry(objective).sha256 == before.sha256, "the class itself is not touched"
+    assert objective(1)[0] == 1
+
+
+def test_to_be_carried_changes_no_hash():
+    run = typed_objective(
+        "class Base:\n"
+        "    def run(self, x): return x\n"
+        "class Own(Base):\n"
+        "    def run(self, x): return super().run(x)\n"
+        "objective = Own().run"
+    )
+    assert carry(run).sha256 == carry(run).sha256
+
+
 def test_a_program_without_a_file_has_one_name():
     by_option, on_input = {"__name__": "__main__"}, {"__name__": "__main__", "__file__": "<stdin>"}
     assert script_name(by_option) == script_name(on_input) == "script"
