@@ -31,6 +31,7 @@ from sweeper.train.packs.members import Member, most_members, shares
 from sweeper.train.packs.probes import by_settings, probes_by_settings, train_probes
 from sweeper.train.packs.trial import train_pack
 from sweeper.train.problem.fingerprint import fingerprint
+from sweeper.train.problem.governed import check_governed
 from sweeper.train.problem.spec import TrainContext
 from sweeper.train.streams import Streams
 from sweeper.train.task import Task
@@ -375,8 +376,14 @@ def _run_range(
 
 
 def _fingerprint(context: TrainContext, fd: int | None, task: Task) -> dict[str, str]:
-    """The point's fingerprint as text; empty if it cannot be taken, which is no failure."""
+    """The point's fingerprint as text; empty if it cannot be taken, which is no failure.
+
+    Raises:
+        ProblemError: something in its model is random in a way that no seed governs.
+    """
     problem, data = data_of(context, fd, task)
+    streams = Streams(context.seed, task.point, task.stage, 0)
+    check_governed(problem, data, streams, task.params)
     if problem.handlers is not None:  # their behaviour is not covered
         return {}
     try:

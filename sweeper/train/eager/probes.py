@@ -19,6 +19,7 @@ from sweeper.errors import ProblemError
 from sweeper.train.curves import measure_declared
 from sweeper.train.data.samples import Batch, Data, Indices, endless, in_order, shuffled
 from sweeper.train.eager.soundness import has_sum, is_broadcast, notes_of
+from sweeper.train.problem.governed import check_governed
 from sweeper.train.problem.inputs import call_model
 from sweeper.train.problem.metrics import Measure, Tally, evaluating, inverse_loss, measured_loss
 from sweeper.train.problem.optimizers import make_optimizer, set_rate
@@ -247,6 +248,8 @@ def run_check(
     with _explained(problem, f"{called}, called again,", "a torch.nn.Module"):
         problem.make_model(params)
         problem.make_loss(params)
+    with _explained(problem, f"{called} on {batch}, tried again,", "a loss"):
+        check_governed(problem, data, streams, params)
     return notes_of(judging, evaluated, y, max(map(len, data.sets.values())))
 
 
