@@ -20,9 +20,6 @@ import numpy as np
 
 from sweeper.errors import DiskError, FolderError
 
-if sys.platform != "win32":
-    pass
-
 
 def write_swapped(path: Path, data: bytes, *, sync: bool = False) -> None:
     """Write `data` to a temporary file and rename it: readers see the old file or the new one.

@@ -48,7 +48,7 @@ def folder_lock(path: Path) -> Iterator[Holder | None]:
     """Hold the lock of a folder; yields the previous holder, if it died while holding it.
 
     The system's lock on the file decides, and is released when its process ends, however it ends.
-    The file's text is only for people.
+    The file's text says who holds it (see `read_lock`).
 
     Raises:
         FolderError: another process holds it (the message says which), the lock is not a file, or
@@ -147,7 +147,7 @@ def read_lock(path: Path) -> Holder | None:
 
 
 def is_alive(holder: Holder) -> bool:
-    """Whether this process runs: on this host, with this start, and not merely not yet buried."""
+    """Whether this process runs: on this host, with this start, and is no zombie."""
     try:
         process = psutil.Process(holder.pid)
         same = process.create_time() == holder.start

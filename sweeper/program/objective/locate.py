@@ -31,7 +31,7 @@ _GIVE = (
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveRef:
-    """The location of an objective, from which any process can import it, or itself."""
+    """An objective: where any process can import it from, or, if no file has it, its code."""
 
     module: ModuleRef
     qualified: str
@@ -55,7 +55,7 @@ def is_objective(given: object) -> bool:
 
 
 def find_objective(given: object) -> ObjectiveRef:
-    """Locate an objective without importing it; one that was located stays so.
+    """Locate an objective without importing it; an `ObjectiveRef` is returned as it is.
 
     Raises:
         UsageError: it is no function, or uses something that no worker could be given.

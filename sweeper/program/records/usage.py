@@ -21,10 +21,10 @@ _PAGE = resource.getpagesize()
 class Meter:
     """Measures one trial, from here on.
 
-    Peak memory is that of this process since the trial began (or one before it, since which it has
-    not risen) or, if that is more, the largest sum of the resident memory of this process and its
-    children that was seen, so pages that they share count more than once.  Children that lived
-    between two looks count with the largest of them.
+    Peak memory is that of this process since the trial began, or since an earlier trial if it has
+    not risen meanwhile; or, if that is more, the largest sum of the resident memory of this process
+    and its children that was seen, so pages that they share count more than once.  Children that
+    lived between two looks count with the largest of them.
     """
 
     def __init__(self, where: str) -> None:
@@ -86,7 +86,7 @@ class _Watch:
         self.peak = 0
         """The largest sum seen while there was a child, in bytes."""
         self.least = 0
-        """The peak of this process alone when it was last forgotten, in bytes."""
+        """The peak of this process alone just after it was last reset, in bytes."""
         self._ended = threading.Event()
         threading.Thread(target=self._go_on, daemon=True).start()
 

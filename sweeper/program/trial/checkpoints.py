@@ -1,9 +1,9 @@
 """Checkpoints of a program's trials: what an objective saves, and from which it goes on.
 
 The files are those of problems (`sweeper.store.checkpoints` says which are still needed): `N.part`
-of a trial that has not ended, with a budget `N@3.part`, and `N@3.end` of the last save of one that
-has, from which a larger budget goes on.  A file that is damaged, or belongs to anything else, is
-ignored: the trial then begins afresh.
+of a trial that has not ended, with a budget `N@3.part`; and `N@3.end`, the last save of a trial
+that has ended, from which a larger budget goes on.  A file that is damaged, or belongs to anything
+else, is ignored: the trial then begins afresh.
 """
 
 from __future__ import annotations

@@ -47,6 +47,8 @@ class AccuracyStyle:
     is_right: Callable[[Tensor, Tensor, float], Tensor] | None = None
     """Which samples are correct, shape (batch,), from outputs (batch, n), labels and the threshold
     that the loss implies; None: performance follows from the loss."""
+    leaves_out: bool = False
+    """Whether samples whose label the loss ignores do not count."""
 
 
 def _has_largest(rows: Tensor, y: Tensor, above: float) -> Tensor:
@@ -87,7 +89,7 @@ def _check_labels(rows: Tensor, y: Tensor) -> None:
 INVERSE_LOSS = "inv-loss"
 
 ACCURACY_STYLES: Mapping[str, AccuracyStyle] = {
-    "classification": AccuracyStyle(_check_classes, _has_largest),
+    "classification": AccuracyStyle(_check_classes, _has_largest, leaves_out=True),
     "multilabel": AccuracyStyle(_check_labels, _has_all_labels),
     INVERSE_LOSS: AccuracyStyle(),
 }
@@ -154,7 +156,7 @@ class Measure:
             self._judged_by = judged_by(self.loss, output, y)
         ignored, above = self._judged_by
         right = are_correct(self.style, output, y, above)
-        if ignored is None or self.style != "classification" or y.ndim != 1:
+        if ignored is None or not ACCURACY_STYLES[self.style].leaves_out or y.ndim != 1:
             return right, torch.ones_like(right)
         counts = y != ignored
         return right & counts, counts
