@@ -293,7 +293,7 @@ def _judged(
     found = _Found(arrays={"loss": np.array(losses)})
     if task.stage == LADDER and number == 0:
         return replace(
-            found, metrics=_constant(context, fd, task), info=_fingerprint(context, fd, task)
+            found, metrics=_constant(context, fd, task), info=_begin_point(context, fd, task)
         )
     return found
 
@@ -371,19 +371,24 @@ def _run_range(
         return _Found(*probes.run_batch_choice(probe, told, number))
     found = _Found(*probes.run_lr_range(probe, told))
     if task.stage == LR_RANGE and number == 0:
-        return replace(found, info=_fingerprint(context, fd, task))
+        return replace(found, info=_begin_point(context, fd, task))
     return found
 
 
-def _fingerprint(context: TrainContext, fd: int | None, task: Task) -> dict[str, str]:
-    """The point's fingerprint as text; empty if it cannot be taken, which is no failure.
+def _begin_point(context: TrainContext, fd: int | None, task: Task) -> dict[str, str]:
+    """The point's fingerprint, after a check that `describe` makes of the points that it is for.
 
     Raises:
         ProblemError: something in its model is random in a way that no seed governs.
     """
     problem, data = data_of(context, fd, task)
-    streams = Streams(context.seed, task.point, task.stage, 0)
-    check_governed(problem, data, streams, task.params)
+    check_governed(problem, data, Streams(context.seed, task.point, task.stage, 0), task.params)
+    return _fingerprint(context, fd, task)
+
+
+def _fingerprint(context: TrainContext, fd: int | None, task: Task) -> dict[str, str]:
+    """The point's fingerprint as text; empty if it cannot be taken, which is no failure."""
+    problem, data = data_of(context, fd, task)
     if problem.handlers is not None:  # their behaviour is not covered
         return {}
     try:

@@ -243,12 +243,8 @@ def run_check(
         optimizer = make_optimizer(problem.optimizer(params), model, _ANY_RATE, loss)
         problem.clipping.apply(optimizer)
         optimizer.step()
-    # A second model beside the first shows whether they share trained or changed tensors.
-    streams.seed_globals("init")
+    # Further models beside the first also show whether they share trained or changed tensors.
     with _explained(problem, f"{called}, called again,", "a torch.nn.Module"):
-        problem.make_model(params)
-        problem.make_loss(params)
-    with _explained(problem, f"{called} on {batch}, tried again,", "a loss"):
         check_governed(problem, data, streams, params)
     return notes_of(judging, evaluated, y, max(map(len, data.sets.values())))
 
