@@ -22,7 +22,7 @@ from sweeper.errors import (
     UsageError,
 )
 from sweeper.records import KFold, Metric, Parent
-from sweeper.results import PointResult, ProgramPoint, SweepResult
+from sweeper.results import PointResult, ProgramPoint
 from sweeper.search import Ask, ParamSelector, SweepListener, TrialResults
 from sweeper.settings import PRESETS, HyperparameterSettings, StopWhen, get_settings
 from sweeper.summary import Summary
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sweeper.folder import open as open  # noqa: A004 - as `gzip.open`
     from sweeper.program.command.command import Command
     from sweeper.program.trial.trial import Trial
+    from sweeper.results.result import SweepResult
     from sweeper.search import (
         Confirm,
         DomainUpdates,
@@ -139,6 +140,7 @@ _LAZY = {
     "sweep": "sweeper.api",
     "load": "sweeper.store.load",
     "main": "sweeper.cli.own",
+    "SweepResult": "sweeper.results.result",
     "Command": "sweeper.program.command.command",
     "Trial": "sweeper.program.trial.trial",
     **dict.fromkeys(("SweepFolder", "open"), "sweeper.folder"),

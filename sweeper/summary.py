@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeper.records import Alias, Params, Reference
-from sweeper.stats import (
-    Comparison,
-    Interval,
-)
+
+if TYPE_CHECKING:
+    from sweeper.stats import Comparison, Interval
 
 
 @dataclass(frozen=True, slots=True)

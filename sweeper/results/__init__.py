@@ -1,4 +1,11 @@
-"""The results of a sweep: a sequence of points with the arrays of their trials."""
+"""The results of a sweep: a sequence of points with the arrays of their trials.
+
+`SweepResult` is imported when it is asked for: workers need names alone, not all statistics.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from sweeper.results.metrics import METRICS, TEST_METRICS, is_classic, judged_by, with_bounds
 from sweeper.results.points import (
@@ -11,8 +18,10 @@ from sweeper.results.points import (
     Tested,
     tuned_settings,
 )
-from sweeper.results.result import SweepResult
 from sweeper.results.table import TAKEN_NAMES, TRIAL_COLUMNS, params_columns
+
+if TYPE_CHECKING:
+    from sweeper.results.result import SweepResult
 
 __all__ = [
     "METRICS",
@@ -33,3 +42,11 @@ __all__ = [
     "tuned_settings",
     "with_bounds",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "SweepResult":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from sweeper.results.result import SweepResult
+
+    return SweepResult
