@@ -18,14 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sweeper.stats import (
-    best_interval,
-    compare_all,
-    compare_leader,
-    estimate_means,
-    mean_interval,
-)
-from sweeper.stats.intervals import keep_within
+from sweeper.stats.compare import compare_all, compare_leader
+from sweeper.stats.components import estimate_means
+from sweeper.stats.intervals import keep_within, mean_interval
+from sweeper.stats.selection import best_interval
 
 Draw = Callable[[np.random.Generator, np.ndarray], np.ndarray]
 """Noise of shape (points, trials), given the tuning of each trial, shape (trials,)."""

@@ -106,7 +106,7 @@ def compare(python: str, trials: int, rounds: int) -> tuple[str, list[str]]:
 
 def performance(name: str, trials: int, found: dict[str, list[turns.Run]]) -> str:
     """A point's validation performance each way, and how much ours differs."""
-    from sweeper.stats import mean_difference, mean_interval
+    from sweeper.stats.intervals import mean_difference, mean_interval
 
     pooled = {
         way: [perf for run in runs for perf in run.found[name]] for way, runs in found.items()

@@ -21,11 +21,6 @@ from sweeper.errors import (
     SweepInterrupted,
     UsageError,
 )
-from sweeper.records import KFold, Metric, Parent
-from sweeper.results import PointResult, ProgramPoint
-from sweeper.search import Ask, ParamSelector, SweepListener, TrialResults
-from sweeper.settings import PRESETS, HyperparameterSettings, StopWhen, get_settings
-from sweeper.summary import Summary
 
 if TYPE_CHECKING:
     from sweeper.api import sweep
@@ -34,8 +29,11 @@ if TYPE_CHECKING:
     from sweeper.folder import open as open  # noqa: A004 - as `gzip.open`
     from sweeper.program.command.command import Command
     from sweeper.program.trial.trial import Trial
+    from sweeper.records import KFold, Metric, Parent
+    from sweeper.results import PointResult, ProgramPoint
     from sweeper.results.result import SweepResult
     from sweeper.search import (
+        Ask,
         Confirm,
         DomainUpdates,
         ExploredGrid,
@@ -44,12 +42,15 @@ if TYPE_CHECKING:
         Hyperband,
         ManualSearch,
         OptunaSearch,
+        ParamSelector,
         Perturb,
         PopulationBasedTraining,
         Race,
         RandomSearch,
         SobolSearch,
         SuccessiveHalving,
+        SweepListener,
+        TrialResults,
         Truncate,
         TunedComparison,
     )
@@ -66,7 +67,9 @@ if TYPE_CHECKING:
         Uniform,
     )
     from sweeper.search.explore import Explorer, Launcher
+    from sweeper.settings import PRESETS, HyperparameterSettings, StopWhen, get_settings
     from sweeper.store.load import load
+    from sweeper.summary import Summary
 
 __version__ = "0.1.0"
 
@@ -136,17 +139,25 @@ __all__ = [
     "sweep",
 ]
 
+# Also a worker imports this file, and needs little of these.
 _LAZY = {
     "sweep": "sweeper.api",
     "load": "sweeper.store.load",
     "main": "sweeper.cli.own",
     "SweepResult": "sweeper.results.result",
+    "Summary": "sweeper.summary",
+    **dict.fromkeys(("KFold", "Metric", "Parent"), "sweeper.records"),
+    **dict.fromkeys(("PointResult", "ProgramPoint"), "sweeper.results"),
+    **dict.fromkeys(
+        ("PRESETS", "HyperparameterSettings", "StopWhen", "get_settings"), "sweeper.settings"
+    ),
     "Command": "sweeper.program.command.command",
     "Trial": "sweeper.program.trial.trial",
     **dict.fromkeys(("SweepFolder", "open"), "sweeper.folder"),
     **dict.fromkeys(("Explorer", "Launcher"), "sweeper.search.explore"),
     **dict.fromkeys(
         (
+            "Ask",
             "Confirm",
             "DomainUpdates",
             "ExploredGrid",
@@ -155,12 +166,15 @@ _LAZY = {
             "Hyperband",
             "ManualSearch",
             "OptunaSearch",
+            "ParamSelector",
             "Perturb",
             "PopulationBasedTraining",
             "Race",
             "RandomSearch",
             "SobolSearch",
             "SuccessiveHalving",
+            "SweepListener",
+            "TrialResults",
             "Truncate",
             "TunedComparison",
         ),
@@ -183,14 +197,21 @@ _LAZY = {
     ),
 }
 
+_MODULES = ("records", "results", "search", "settings", "stats", "summary")
+"""Those that `import sweeper` gives without being imported by name."""
+
 
 def __dir__() -> list[str]:
     return [*__all__, "open"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        import importlib
+    import importlib
 
-        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _LAZY:
+        value = getattr(importlib.import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        return importlib.import_module(f"sweeper.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,7 +23,6 @@ from sweeper.program.workload import ProgramWorkload
 from sweeper.reading import read_problem, read_program
 from sweeper.records import Metric, Params
 from sweeper.renamed import OF_RESEARCH, accepts_earlier, refuses_earlier
-from sweeper.results import SweepResult
 from sweeper.run.backends import DEFAULT
 from sweeper.run.cores import slots
 from sweeper.run.devices import read_devices
@@ -38,6 +37,7 @@ from sweeper.train.workload import ProblemWorkload
 if TYPE_CHECKING:
     from sweeper.folder import SweepFolder
     from sweeper.preview import Preview
+    from sweeper.results import SweepResult
     from sweeper.search.domain import Domain, UpdatedDomain
 
 

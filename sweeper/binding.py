@@ -19,11 +19,11 @@ from sweeper.search import ParamSelector
 from sweeper.search.names import names_of
 from sweeper.show.progress import View
 from sweeper.signature import make_point
-from sweeper.stats.comparison import plural
 from sweeper.store.database import Store
 from sweeper.store.identity import bind, identify, machine_note, numerics_note, numerics_of
 from sweeper.store.logs import log_name
 from sweeper.store.paths import Paths
+from sweeper.wording import plural
 from sweeper.workload import OpenWorkload, Workload
 
 

@@ -17,13 +17,13 @@ from sweeper.run import stopping
 from sweeper.search import Ask, inbox
 from sweeper.search.selectors.manual import ManualSearch
 from sweeper.signature import encode
-from sweeper.stats.comparison import plural
 from sweeper.store.database import Store
 from sweeper.store.environment import read_environment
 from sweeper.store.load import load, read_results
 from sweeper.store.paths import Paths, remove_sweep
 from sweeper.store.progress import read_progress
 from sweeper.store.status import PHASES, read_status
+from sweeper.wording import plural
 
 
 def open(folder: str | Path) -> SweepFolder:  # noqa: A001 - as `gzip.open`

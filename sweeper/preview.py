@@ -19,7 +19,6 @@ from sweeper.run.backends import slots_used
 from sweeper.search import ParamSelector
 from sweeper.show.progress import show_duration
 from sweeper.signature import decode
-from sweeper.stats.comparison import plural
 from sweeper.store.asked import asked_trials
 from sweeper.store.database import Store
 from sweeper.store.identity import begins_anew, check_same, settings_begun
@@ -27,6 +26,7 @@ from sweeper.store.paths import Paths
 from sweeper.study.caller import Caller
 from sweeper.study.measures import Measures
 from sweeper.summary import show_params
+from sweeper.wording import plural
 from sweeper.workload import OpenWorkload, Workload
 
 

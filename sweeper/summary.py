@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sweeper.records import Alias, Params, Reference
 
 if TYPE_CHECKING:
-    from sweeper.stats import Comparison, Interval
+    from sweeper.stats.comparison import Comparison
+    from sweeper.stats.intervals import Interval
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,17 +11,17 @@ from scipy import stats as scipy_stats
 from benchmarks.verdicts import Scenario, normal, simulate, stuck
 from sweeper.errors import UsageError
 from sweeper.results import PointResult, PointTrials, SweepResult
-from sweeper.stats import (
-    best_interval,
+from sweeper.stats.compare import (
     compare_all,
     compare_leader,
     compare_paired,
-    estimate_means,
+    holm_p_values,
+    leader_p_values,
     sampling_variance,
 )
-from sweeper.stats.compare import holm_p_values, leader_p_values
-from sweeper.stats.components import moderate
+from sweeper.stats.components import estimate_means, moderate
 from sweeper.stats.intervals import keep_within
+from sweeper.stats.selection import best_interval
 
 # Three points, two of them tuned three times as well: made up once and kept.
 A = np.array([0.951, 0.962, 0.957, 0.948, 0.960, 0.955])

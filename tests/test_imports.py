@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 BASE = {"records", "settings", "errors"}
 LEAVES = {
     *BASE,
+    "wording",
     "references",
     "signature",
     "stats",
@@ -47,9 +48,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "signature": BASE | {"references"},
     "sources": BASE | {"carried", "importing", "workload"},
     "carried": BASE | {"code_hash"},
+    "stats": BASE | {"wording"},
     # Results sum themselves up, with intervals, read artifacts, and find classes by their names.
-    "summary": BASE | {"stats"},
-    "results": BASE | {"stats", "summary", "files", "references"},
+    "summary": BASE | {"stats", "wording"},
+    "results": BASE | {"stats", "summary", "files", "references", "wording"},
     **{folder: LEAVES | {folder} for folder in FOLDERS},
     "study": LEAVES | FOLDERS,
     # The engine knows a workload, not what it is.

@@ -19,7 +19,7 @@ from sweeper.results import (
     SweepResult,
     params_columns,
 )
-from sweeper.stats import mean_interval
+from sweeper.stats.intervals import mean_interval
 from sweeper.summary import show_params, show_value
 
 NAN = math.nan

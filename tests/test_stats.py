@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats as scipy_stats
 
-from sweeper.stats import mean_difference, mean_interval
+from sweeper.stats.intervals import mean_difference, mean_interval
 
 samples = arrays(float, st.integers(2, 12), elements=st.floats(-1e6, 1e6))
 

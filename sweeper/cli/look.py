@@ -23,13 +23,13 @@ from sweeper.show.export import json_text
 from sweeper.show.status import describe_status
 from sweeper.show.table import failures_in_full
 from sweeper.show.usage import usage_lines
-from sweeper.stats.comparison import plural
 from sweeper.store.collate import collate, csv_text
 from sweeper.store.database import Store
 from sweeper.store.load import load, read_results
 from sweeper.store.paths import Paths
 from sweeper.store.sources import read_code_history
 from sweeper.store.status import checkpoint_size, read_status
+from sweeper.wording import plural
 
 # -- status ---------------------------------------------------------------------------------------
 

@@ -16,8 +16,8 @@ from sweeper.search import Ask
 from sweeper.search.spaces import DEFAULT_TRIALS
 from sweeper.search.values import read_params
 from sweeper.show.clean import clean
-from sweeper.stats.comparison import plural
 from sweeper.summary import show_params
+from sweeper.wording import plural
 
 
 def add(

@@ -12,7 +12,8 @@ from sweeper.records import generation_of
 from sweeper.results.metrics import shown_of
 from sweeper.results.points import FloatArray, IntArray, PointTrials
 from sweeper.results.table import label_columns
-from sweeper.stats import Interval, estimate_means, mean_interval
+from sweeper.stats.components import estimate_means
+from sweeper.stats.intervals import Interval, mean_interval
 from sweeper.summary import OnTest, PointSummary, Summary
 
 if TYPE_CHECKING:

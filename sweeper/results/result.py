@@ -17,7 +17,9 @@ from sweeper.results.points import FailureReport, FloatArray, IntArray, PointTri
 from sweeper.results.table import frame_of, label_columns, rows_of
 from sweeper.results.verdicts import compare_results, effects_of, rank
 from sweeper.settings import OPTIONS
-from sweeper.stats import By, Comparison, Effects, Interval
+from sweeper.stats.comparison import By, Comparison
+from sweeper.stats.effects_table import Effects
+from sweeper.stats.intervals import Interval
 from sweeper.summary import OnTest, Summary
 
 if TYPE_CHECKING:

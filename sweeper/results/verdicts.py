@@ -14,18 +14,12 @@ from sweeper.records import Metric
 from sweeper.results.metrics import find_metric
 from sweeper.results.points import FloatArray, PointTrials
 from sweeper.results.table import params_columns
-from sweeper.stats import (
-    By,
-    Comparison,
-    Effects,
-    Sample,
-    Setting,
-    compare_points,
-    find_effects,
-    find_point,
-)
-from sweeper.stats.comparison import plural
+from sweeper.stats.comparison import By, Comparison, Sample
+from sweeper.stats.effects import Setting, find_effects
+from sweeper.stats.effects_table import Effects
+from sweeper.stats.verdict import compare_points, find_point
 from sweeper.summary import printable, show_params, show_value
+from sweeper.wording import plural
 
 if TYPE_CHECKING:
     from sweeper.results.result import SweepResult

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sweeper.stats.comparison import plural
+from sweeper.wording import plural
 
 
 @dataclass(frozen=True, slots=True)

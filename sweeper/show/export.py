@@ -10,7 +10,7 @@ from typing import Any
 
 from sweeper.records import Alias, generation_of
 from sweeper.results import METRICS, PointResult, SweepResult
-from sweeper.stats import Interval
+from sweeper.stats.intervals import Interval
 
 
 def json_text(identity: Mapping[str, Any], results: SweepResult) -> str:

@@ -14,8 +14,8 @@ from sweeper.settings import PRESETS, SweepSettings
 from sweeper.show.clean import clean_line
 from sweeper.show.progress import UNFINISHED, show_duration
 from sweeper.show.table import failure_lines, name_point
-from sweeper.stats.comparison import plural
 from sweeper.summary import show_interval
+from sweeper.wording import plural
 
 
 def describe_status(

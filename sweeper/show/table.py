@@ -15,8 +15,8 @@ from rich.text import Text
 from sweeper.records import REFUSED, Params, TunedSettings
 from sweeper.results import SweepResult
 from sweeper.show.clean import clean, clean_line
-from sweeper.stats.comparison import plural
 from sweeper.summary import PointSummary, Summary, labels_of, show_interval, show_params
+from sweeper.wording import plural
 
 STAR = "★"
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.stats.components import FloatArray
+from sweeper.wording import plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,11 +182,6 @@ class Comparison:
             counts = {said: sum(row.verdict == said for row in rows) for said in VERDICTS.values()}
             told = ", ".join(f"{count:,} {said}" for said, count in counts.items() if count)
             yield f"and {plural(len(rows), 'more comparison')}: {told}"
-
-
-def plural(number: int, noun: str) -> str:
-    """A count with its noun: `1 trial`, `2 trials`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def number(value: float) -> str:

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from sweeper.records import Metric
 from sweeper.stats.anova import Analysis, Marginal, Term, analyse
 from sweeper.stats.compare import holm_p_values
-from sweeper.stats.comparison import WITHOUT_NUMBER, Sample, plural
+from sweeper.stats.comparison import WITHOUT_NUMBER, Sample
 from sweeper.stats.components import Estimate, estimate_means
 from sweeper.stats.effects_table import MOST_SHOWN
 from sweeper.stats.forest import FEWEST, Importance, grow
 from sweeper.stats.intervals import keep_within
+from sweeper.wording import plural
 
 if TYPE_CHECKING:
     pass

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sweeper.stats.comparison import number, plural
+from sweeper.stats.comparison import number
+from sweeper.wording import plural
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -28,11 +28,11 @@ from sweeper.stats.comparison import (
     Comparison,
     Leader,
     Sample,
-    plural,
 )
 from sweeper.stats.components import Estimate, FloatArray, estimate_means
 from sweeper.stats.intervals import keep_within
 from sweeper.stats.selection import best_interval
+from sweeper.wording import plural
 
 
 def compare_points(

@@ -13,10 +13,10 @@ from sweeper.files import unpack_arrays
 from sweeper.records import ARTIFACTS, ARTIFACTS_SHA256, RAISED, Outcome, budget_of
 from sweeper.results.artifacts import Artifacts
 from sweeper.signature import decode
-from sweeper.stats.comparison import plural
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 from sweeper.summary import show_params
+from sweeper.wording import plural
 
 Array = np.ndarray[Any, Any]
 

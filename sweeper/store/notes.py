@@ -10,12 +10,12 @@ import numpy as np
 from sweeper.records import COMPILED, EAGER, FINAL, Metric, Step
 from sweeper.results import PointTrials
 from sweeper.signature import decode
-from sweeper.stats.comparison import plural
 from sweeper.store.asked import AskedTrials
 from sweeper.store.database import Store
 from sweeper.store.rows import is_apart
 from sweeper.store.tuned import TrialSettings
 from sweeper.summary import show_params
+from sweeper.wording import plural
 
 _SHOWN = 5
 """Maximum number of points that a note names."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from sweeper.errors import SettingsError
 from sweeper.records import CLASSIC, Failure
 from sweeper.settings import StopWhen
-from sweeper.stats.comparison import plural
 from sweeper.study.measures import Measures
+from sweeper.wording import plural
 
 
 class StopRule:
