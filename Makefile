@@ -19,7 +19,9 @@ help:  ## show this list
 demo: $(STAMP)  ## sweep the handwritten digits and print the table of results
 	$(BIN)/python -m sweeper run examples.digits --folder out/digits
 
+# Compiled first: where Python may not write bytecode, each of the many processes would compile.
 test: lint types  ## lint, types, then the test suite without its slow tests
+	@$(BIN)/python -m compileall -q sweeper tests examples
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 slow: $(STAMP)  ## the slow tests: each takes many seconds
