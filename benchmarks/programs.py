@@ -131,7 +131,7 @@ def measure(way: str, jobs: int) -> tuple[float, float]:
 def main() -> None:
     """Print the section, as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--jobs", type=int, default=5_000)
+    parser.add_argument("--jobs", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--one", choices=[*WAYS, "reports"], help="measure one, in this process")
     options = parser.parse_args()

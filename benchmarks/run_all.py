@@ -57,14 +57,18 @@ SECTIONS = {
 """In the order of RESULTS.md."""
 
 
-def machine() -> str:
-    """What the figures were measured on, as a list."""
+def processor() -> str:
+    """Its name."""
     cpus = Path("/proc/cpuinfo")
     lines = cpus.read_text().splitlines() if cpus.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = names[0] if names else platform.processor()
+    return names[0] if names else platform.processor()
+
+
+def machine() -> str:
+    """What the figures were last measured on, as a list."""
     found = {
-        "processor": f"{name}, {os.cpu_count()} logical CPUs",
+        "processor": f"{processor()}, {os.cpu_count()} logical CPUs",
         "system": platform.platform(terse=True),
         "Python": platform.python_version(),
     }
@@ -107,7 +111,8 @@ def measure(name: str, section: Section, python: str | None) -> str | None:
         text = f"## {section.title}\n\n```text\n{done.stdout.rstrip()}\n```"
     minutes = (time.monotonic() - began) / 60
     day = dt.datetime.now(dt.UTC).date()
-    return f"{text}\n\n*{day}, {minutes:.0f} minutes; load of the machine before: {load:.1f}.*"
+    when = f"{day}, {processor()}, {minutes:.0f} minutes; load of the machine before: {load:.1f}"
+    return f"{text}\n\n*{when}.*"
 
 
 def main() -> None:
