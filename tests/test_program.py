@@ -105,6 +105,27 @@ def test_parameters_that_do_not_fit_are_refused(tmp_path, params, said):
         run(programs.named, tmp_path, [params])
 
 
+def test_a_refused_sweep_leaves_nothing_behind_and_takes_nothing_away(tmp_path):
+    def files():
+        return sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+
+    with pytest.raises(ParamError):
+        run(programs.named, tmp_path / "out" / "deep", [{"y": 1}])
+    with pytest.raises(UsageError, match="has no missing"):
+        run("programs:missing", tmp_path / "out")
+    assert files() == []
+    (tmp_path / "mine.txt").touch()
+    (tmp_path / "lock").touch()
+    with pytest.raises(ParamError):
+        run(programs.named, tmp_path, [{"y": 1}])
+    assert files() == ["lock", "mine.txt"]
+    run(programs.named, tmp_path, [{"x": 1}])
+    before = files()
+    with pytest.raises(ParamError):
+        run(programs.named, tmp_path, [{"y": 1}])
+    assert files() == before
+
+
 @pytest.mark.parametrize(
     ("objective", "said"),
     [

@@ -25,7 +25,7 @@ from sweeper.show.table import failures_in_full
 from sweeper.show.usage import usage_lines
 from sweeper.store.collate import collate, csv_text
 from sweeper.store.database import Store
-from sweeper.store.load import load, read_results
+from sweeper.store.load import check_begun, load, read_results
 from sweeper.store.paths import Paths
 from sweeper.store.sources import read_code_history
 from sweeper.store.status import checkpoint_size, read_status
@@ -47,8 +47,10 @@ def status(folder: Folder) -> Command:
 def _status(folder: Path) -> int:
     paths = Paths(folder)
     with Store.read(paths.database) as store, store.snapshot():
-        results = read_results(store)
         status = read_status(store, paths)
+        if status.driver is None:
+            check_begun(store)
+        results = read_results(store)
     say(describe_status(status, results, time.time(), checkpoint_size(paths)))
     return 0
 
