@@ -47,6 +47,9 @@ DISPATCH_PARTS = frozenset({"register", "dispatch", "registry", "_clear_cache", 
 _NAMED = (FunctionType, type, BuiltinFunctionType, MethodType, Cached)
 """What may be importable by name."""
 
+_OF_SETS: tuple[Any, ...] = (set.__reduce__, frozenset.__reduce__)
+"""How sets are pickled, also those of subclasses: as lists, in an order of this process."""
+
 _MADE_BY_CODE = 1 << 9
 """The flag of classes that are not part of the interpreter (`Py_TPFLAGS_HEAPTYPE`)."""
 
@@ -227,6 +230,8 @@ class _Reader:
         if isinstance(reduced, str):
             return [f"{type(value).__module__}:{reduced}".encode()]
         make, arguments, state, *items = (*reduced, None, None, None)[:5]
+        if type(value).__reduce__ in _OF_SETS:
+            arguments = tuple(map(frozenset, arguments))
         found = self._each((make, arguments))
         found += self._mapping(state) if isinstance(state, dict) else [self.read(state)]
         return found + [self.read(list(one)) for one in items if one is not None]

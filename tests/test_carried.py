@@ -426,6 +426,7 @@ VALUES = [
     lambda n: torch.ones(2, requires_grad=n > 1),
     lambda n: (torch.eye(2) * n).to_sparse(),
     lambda n: {n, "a", "b"},
+    lambda n: type("Own", (set,), {})({n, "a", "b"}),
     lambda n: {"key": (n, b"0")},
     lambda n: np.arange(4) * n,
     lambda n: torch.arange(4) * n,
@@ -436,6 +437,26 @@ VALUES = [
     adding,
     lambda n: functools.cache(lambda: n),
 ]
+
+
+def test_sets_and_what_is_made_of_them_have_the_same_hash_in_every_process():
+    code = """
+from sweeper.code_hash import read_code
+class Names(set): pass
+class Fixed(frozenset):
+    __slots__ = ("more",)
+names = [f"name {n}" for n in range(20)]
+own, fixed = Names(names), Fixed(names)
+own.more = fixed.more = {*names}
+def objective(x): return own, fixed, {*names}, x in {"a", "b", "c"}
+print(read_code(objective, "the objective")[0])
+"""
+    found = [
+        python("-c", code, stdout=subprocess.PIPE, environment={"PYTHONHASHSEED": seed})
+        for seed in ("1", "2")
+    ]
+    first, second = (process.communicate()[0] for process in found)
+    assert first == second != ""
 
 
 @pytest.mark.parametrize("make", VALUES)
