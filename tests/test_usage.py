@@ -19,6 +19,7 @@ from sweeper.records import USAGE
 from sweeper.results.table import USAGE_COLUMNS
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
+from sweeper.store.usage import read_usage
 
 MIB = 2**20
 
@@ -136,6 +137,16 @@ def test_a_trial_that_failed_has_it_too_and_outcomes_are_as_without(tmp_path):
         (told,) = store.connection.execute(query, (USAGE,)).fetchone()
         assert next(iter(store.outcomes())).arrays == b""
     assert json.loads(told)["used"][0]["host"] == socket.gethostname()
+
+
+def test_a_sweep_that_is_begun_anew_after_failures_has_that_of_its_own_trials(tmp_path):
+    run(using.fails, tmp_path, [{"mib": 1}], backend="inline")
+    again = run(using.fails, tmp_path, [{"mib": 1}, {"mib": 2}], backend="inline")
+    assert len(again.failures) == 2
+    with Store.read(Paths(tmp_path).database) as store:
+        query = "SELECT count(*) FROM events WHERE kind = ? AND point IS NULL"
+        assert store.connection.execute(query, (USAGE,)).fetchone() == (1,)
+        assert {point for point, _, _ in read_usage(store)} == set(store.ids())
 
 
 def test_a_folder_without_it_says_so(tmp_path, capsys):
