@@ -91,6 +91,21 @@ def test_trial_is_no_parameter_of_an_objective_that_takes_any(tmp_path):
         run(programs.keyed, tmp_path, [{"x": 1, "trial": 1}])
 
 
+def test_a_seed_that_no_point_gives_is_answered_with_that_of_the_trial(tmp_path):
+    class Branches:
+        def setup(self, seed):
+            pass
+
+        def run(self, x):
+            pass
+
+    said = r"seed is missing; .*; the seed of each trial is trial\.seed: give the objective a para"
+    with pytest.raises(ParamError, match=said):
+        run(lambda x, seed: x + seed, tmp_path, [{"x": 1}])
+    with pytest.raises(ParamError, match=r"takes seed, x$"):  # a root is of no trial
+        run(Branches, tmp_path, [{"x": 1}])
+
+
 @pytest.mark.parametrize(
     ("params", "said"),
     [

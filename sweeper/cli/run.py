@@ -303,6 +303,9 @@ def run(
       sweeper run --grid lr=0.1,0.01 --trials 5 --metric 'accuracy ([\\d.]+)' \\
         -- python train.py --lr {lr} --seed {seed}
 
+    A function gets the seed of its trial as trial.seed, from a parameter named trial; random, numpy
+    and torch, where it imports it, are seeded with it.
+
     What stands after -- is run once for each trial. {lr} is the value of a parameter; without any
     such, parameters are appended as --name value. {seed}, {trial}, {folder}, {cores} and {budget}
     are the trial's; {{ and }} are braces. The environment has all of these, too (SWEEPER_PARAM_LR,
