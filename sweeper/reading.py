@@ -14,9 +14,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from sweeper.code.importing import ModuleRef, find_ref, installed_imports
 from sweeper.errors import FolderError, SettingsError
 from sweeper.files import current_folder, nameless_file, open_standard_streams
-from sweeper.importing import ModuleRef, find_ref, installed_imports
 from sweeper.program import workload as program
 from sweeper.program.command.command import Command
 from sweeper.program.metrics import read_metrics

@@ -19,9 +19,9 @@ import sys
 import time
 from pathlib import Path
 
+from sweeper.code.references import find_importable
 from sweeper.drive import drive
 from sweeper.records import TRIAL, Job, Outcome, Start, Target
-from sweeper.references import find_importable
 from sweeper.run import channel
 from sweeper.run.backends.inline import InlineBackend
 from sweeper.run.backends.local import LocalBackend, prepare

@@ -312,8 +312,8 @@ CLASSES = """
 class Tanh(nn.Tanh): pass
 
 if __name__ == "__main__":
-    from sweeper.references import reference
-    from sweeper.importing import find_ref
+    from sweeper.code.references import reference
+    from sweeper.code.importing import find_ref
     print(reference(Tanh), find_ref(__name__).module, find_ref("__main__").path)
 """
 
@@ -340,7 +340,7 @@ STARTED_WITHOUT_FILE = {
 def test_a_program_without_a_file_is_carried(program, how):
     program.write_text(
         "def model(): pass\n"
-        "from sweeper.importing import find_ref, import_module\n"
+        "from sweeper.code.importing import find_ref, import_module\n"
         "print(import_module(find_ref(__name__)).model.__name__)\n"
     )
     done = shell(STARTED_WITHOUT_FILE[how].format(program=quoted(program)))

@@ -190,7 +190,7 @@ def test_weights_are_loaded_as_weights_only(tmp_path):
 
 
 PIPES = {
-    "carried.py": {"pickle.loads"},
+    "code/carried.py": {"pickle.loads"},
     "run/aside.py": {"pickle.loads"},
     "run/channel.py": {"pickle.loads"},
     "train/native/inductor.py": {"pickle.load"},

@@ -22,9 +22,9 @@ import blobs
 import sweeper
 import varied
 from sweeper.cli.execute import _read_settings
+from sweeper.code.importing import find_ref
 from sweeper.errors import ParamError, ProblemError, SettingsError
 from sweeper.files import pack_arrays
-from sweeper.importing import find_ref
 from sweeper.records import (
     CHOOSE_MODE,
     COMPILED,

@@ -16,7 +16,7 @@ from torch import nn
 import blobs
 import sweeper
 from blobs import LADDER as QUICK_LADDER
-from sweeper.importing import find_ref
+from sweeper.code.importing import find_ref
 from sweeper.records import EAGER, PACKED, TRIAL, Job
 from sweeper.signature import encode
 from sweeper.store.database import Store

@@ -15,8 +15,8 @@ from torch import nn
 import blobs
 import sweeper
 from sweeper import cli
+from sweeper.code.importing import find_ref
 from sweeper.errors import ChangedCodeError
-from sweeper.importing import find_ref
 from sweeper.results import METRICS
 from sweeper.settings import SweepSettings
 from sweeper.signature import encode, make_point
@@ -81,7 +81,7 @@ class Edited:
             sys.modules.pop(name, None)
         options = {"cores": 1, "save_models": "none", "hparams": self.hparams, **options}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("sweeper.sources._imported", {})
+            patch.setattr("sweeper.code.sources._imported", {})
             patch.setattr(sys, "dont_write_bytecode", True)
             selector = selector or sweeper.Grid(trials=2, kind=kinds)
             return run(self.out, selector, self.path, **options)

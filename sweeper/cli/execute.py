@@ -21,9 +21,9 @@ from sweeper.cli.common import (
 )
 from sweeper.cli.manual import how_to_add
 from sweeper.cli.steer import how_to_steer
+from sweeper.code.importing import is_path
 from sweeper.errors import SettingsError, UsageError, suggestion
 from sweeper.files import current_folder
-from sweeper.importing import is_path
 from sweeper.program.command import command as program
 from sweeper.program.objective.locate import is_objective
 from sweeper.program.spec import RAISE

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
-from sweeper.importing import ModuleRef
-from sweeper.sources import check_sources
+from sweeper.code.importing import ModuleRef
+from sweeper.code.sources import check_sources
 from sweeper.train.data.own import open_own
 from sweeper.train.data.samples import Data
 from sweeper.train.data.sharing import open_data

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from sweeper.carried import NO_FILE
+from sweeper.code.carried import NO_FILE
+from sweeper.code.importing import ModuleRef, import_module
+from sweeper.code.references import find_importable
+from sweeper.code.sources import read_carried, read_sources, stale_sources
 from sweeper.errors import ParamError, ProblemError, suggestion
-from sweeper.importing import ModuleRef, import_module
 from sweeper.records import NUMERICS
-from sweeper.references import find_importable
 from sweeper.signature import decode, encode, part_of, without_aliases
-from sweeper.sources import read_carried, read_sources, stale_sources
 from sweeper.summary import show_params
 from sweeper.train.data.splits import DEFAULT, Rule, read_rule
 from sweeper.train.mode.machine import libraries

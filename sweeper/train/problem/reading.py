@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from sweeper.importing import ModuleRef
+from sweeper.code.importing import ModuleRef
 from sweeper.train.data.own import open_own
 from sweeper.train.data.sharing import open_data, read_data
 from sweeper.train.problem.fingerprint import fingerprint
