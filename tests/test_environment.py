@@ -21,7 +21,7 @@ from sweeper.cli.execute import look_in_current_folder
 from sweeper.errors import BackendError, DiskError
 from sweeper.records import Job, Start, Target
 from sweeper.run.backends.local import LocalBackend
-from sweeper.run.signals import Interrupts
+from sweeper.run.processes.signals import Interrupts
 from sweeper.show.progress import LineView, NoView, make_view
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
@@ -184,7 +184,7 @@ def test_modules_of_the_current_folder_do_not_take_the_place_of_others(
     program, shadowed, tmp_path, method
 ):
     chosen = f"""
-from sweeper.run import aside
+from sweeper.run.processes import aside
 from sweeper.run.backends import local
 local.default_start_method = aside.default_start_method = lambda: {method!r}
 """

@@ -10,7 +10,7 @@ import pytest
 
 from sweeper.code import importing as loading
 from sweeper.code.importing import installed_imports
-from sweeper.run.server import ForkServer
+from sweeper.run.processes.server import ForkServer
 
 
 @pytest.fixture

@@ -143,7 +143,7 @@ def execute_detached(arguments: Run) -> int:
     for given, option in ((arguments.dry_run, "--dry-run"), (arguments.as_json, "--json")):
         if given:
             raise UsageError(f"--detach: {option} prints what nobody would wait for: give only one")
-    from sweeper.run import detached
+    from sweeper.run.processes import detached
 
     folder = detached.start("sweeper.cli:run_here", (arguments,))
     if not arguments.quiet:

@@ -26,11 +26,11 @@ from typing import Literal
 from sweeper.files import last_lines, open_standard_streams
 from sweeper.records import PRINTED, Died, Failure, Message, Result, Start, Target
 from sweeper.run.backends import Capabilities
-from sweeper.run.channel import Channel
 from sweeper.run.devices import environment_of
-from sweeper.run.server import ForkServer, ServerGoneError
-from sweeper.run.signals import Interrupts
-from sweeper.run.worker import (
+from sweeper.run.processes.channel import Channel
+from sweeper.run.processes.server import ForkServer, ServerGoneError
+from sweeper.run.processes.signals import Interrupts
+from sweeper.run.processes.worker import (
     FIXED_ENVIRONMENT,
     Bound,
     Setup,
@@ -364,7 +364,7 @@ def _spawn(connection: int, lifeline: int, status: int, fd: int | None) -> subpr
 
 
 _BOOTSTRAP = """
-from sweeper.run.worker import serve
+from sweeper.run.processes.worker import serve
 serve(*told)
 """
 
