@@ -10,7 +10,8 @@ from sweeper.code.sources import check_sources
 from sweeper.train.data.own import open_own
 from sweeper.train.data.samples import Data
 from sweeper.train.data.sharing import open_data
-from sweeper.train.problem.problem import NO_PARAMS, Problem, load_problem
+from sweeper.train.problem.loading import load_problem
+from sweeper.train.problem.problem import NO_PARAMS, Problem
 from sweeper.train.problem.spec import DataRef, TrainContext
 from sweeper.train.task import Task
 from sweeper.train.tuning.own import OwnData
