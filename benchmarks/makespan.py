@@ -44,8 +44,8 @@ from sweeper.records import (
 from sweeper.run.backends.local import LocalBackend, prepare
 from sweeper.run.cores import slots
 from sweeper.run.dispatch import dispatch
+from sweeper.run.processes.signals import Interrupts
 from sweeper.run.scheduler import Scheduler
-from sweeper.run.signals import Interrupts
 from sweeper.run.topology import usable_cores
 from sweeper.search import FixedSweep
 from sweeper.settings import SweepSettings

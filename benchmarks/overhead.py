@@ -89,8 +89,8 @@ def run_cold_sweeper(jobs: int) -> float:
     from sweeper.run.backends.local import LocalBackend, prepare
     from sweeper.run.cores import slots
     from sweeper.run.dispatch import dispatch
+    from sweeper.run.processes.signals import Interrupts
     from sweeper.run.scheduler import Scheduler
-    from sweeper.run.signals import Interrupts
     from sweeper.run.topology import usable_cores
     from sweeper.search import FixedSweep
     from sweeper.settings import SweepSettings

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from sweeper.importing import ModuleRef
+from sweeper.code.importing import ModuleRef
 from sweeper.records import COMPILED, PACKED
 from sweeper.signature import encode
 from sweeper.train.data.samples import Data, HeldSet

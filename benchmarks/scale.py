@@ -27,8 +27,8 @@ from overhead import OneProbe, execute
 from sweeper.engine import uncollected
 from sweeper.records import Message, Result, Start
 from sweeper.run.dispatch import dispatch
+from sweeper.run.processes.signals import Interrupts
 from sweeper.run.scheduler import Scheduler
-from sweeper.run.signals import Interrupts
 from sweeper.search import FixedSweep
 from sweeper.settings import SweepSettings
 from sweeper.signature import make_point

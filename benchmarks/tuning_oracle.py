@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sweeper.importing import ModuleRef
+from sweeper.code.importing import ModuleRef
 from sweeper.signature import encode
 from sweeper.train.data.samples import Data, HeldSet, shuffled
 from sweeper.train.packs.evaluation import gather

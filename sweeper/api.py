@@ -12,9 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
+from sweeper.code.importing import UnguardedCall, is_loading
 from sweeper.detaching import detaching
 from sweeper.errors import SettingsError
-from sweeper.importing import UnguardedCall, is_loading
 from sweeper.options import Options, check_tuning_inits, read_pack
 from sweeper.program.command.command import Command
 from sweeper.program.objective.locate import is_objective

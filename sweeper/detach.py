@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+from sweeper.code.importing import find_ref
 from sweeper.errors import UsageError
 from sweeper.folder import SweepFolder
-from sweeper.importing import find_ref
 from sweeper.program.objective.locate import find_objective, is_objective
-from sweeper.run import detached
+from sweeper.run.processes import detached
 
 
 def sweep_detached(arguments: Mapping[str, Any]) -> SweepFolder:

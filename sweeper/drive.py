@@ -9,8 +9,8 @@ from sweeper.records import Finished, Interrupted, Outcome
 from sweeper.run.backends import Backend
 from sweeper.run.devices import DeviceWatch
 from sweeper.run.dispatch import dispatch
+from sweeper.run.processes.signals import Interrupts
 from sweeper.run.scheduler import Scheduler
-from sweeper.run.signals import Interrupts
 from sweeper.show.progress import View
 from sweeper.store.database import Store
 from sweeper.study import Study

@@ -21,13 +21,13 @@ from sweeper.options import Options
 from sweeper.records import Outcome, Target
 from sweeper.results import SweepResult
 from sweeper.results.history import hold_records
-from sweeper.run import detached
 from sweeper.run.backends import make_backend, slots_used
 from sweeper.run.cores import packages_of
 from sweeper.run.devices import DeviceWatch
 from sweeper.run.environment import Environment
+from sweeper.run.processes import detached
+from sweeper.run.processes.signals import Interrupts
 from sweeper.run.scheduler import Scheduler
-from sweeper.run.signals import Interrupts
 from sweeper.search import ParamSelector
 from sweeper.search.names import names_of
 from sweeper.search.reuse import take

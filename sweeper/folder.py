@@ -13,7 +13,7 @@ from sweeper.locking import Holder, folder_lock, read_lock
 from sweeper.records import Asked, FolderProgress, Params
 from sweeper.results import SweepResult
 from sweeper.results.points import FailureReport
-from sweeper.run import stopping
+from sweeper.run.processes import stopping
 from sweeper.search import Ask, inbox
 from sweeper.search.selectors.manual import ManualSearch
 from sweeper.signature import encode

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from sweeper.code.importing import ModuleRef, find_ref, installed_imports
 from sweeper.errors import FolderError, SettingsError
 from sweeper.files import current_folder, nameless_file, open_standard_streams
-from sweeper.importing import ModuleRef, find_ref, installed_imports
 from sweeper.program import workload as program
 from sweeper.program.command.command import Command
 from sweeper.program.metrics import read_metrics
@@ -25,10 +25,10 @@ from sweeper.program.records.redirect import TRIAL, check_redirect
 from sweeper.program.spec import RAISE, RECORD
 from sweeper.program.workload import ProgramWorkload
 from sweeper.records import NUMERICS
-from sweeper.run.aside import HelperProcess
 from sweeper.run.backends import find_backend, names_of
 from sweeper.run.backends.local import prepare
-from sweeper.run.worker import resolve
+from sweeper.run.processes.aside import HelperProcess
+from sweeper.run.processes.worker import resolve
 from sweeper.train.problem.spec import environment_of
 from sweeper.train.workload import PRELOAD, Place, ProblemWorkload
 

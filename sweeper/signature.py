@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from sweeper.code.references import find_importable, reference
 from sweeper.errors import ParamError
 from sweeper.records import Alias, Params, Point, Reference, lineage_of
-from sweeper.references import find_importable, reference
 from sweeper.settings import SweepSettings
 
 T = TypeVar("T")

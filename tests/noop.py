@@ -19,14 +19,14 @@ import sys
 import time
 from pathlib import Path
 
+from sweeper.code.references import find_importable
 from sweeper.drive import drive
 from sweeper.records import TRIAL, Job, Outcome, Start, Target
-from sweeper.references import find_importable
-from sweeper.run import channel
 from sweeper.run.backends.inline import InlineBackend
 from sweeper.run.backends.local import LocalBackend, prepare
+from sweeper.run.processes import channel
+from sweeper.run.processes.signals import Interrupts
 from sweeper.run.scheduler import Scheduler
-from sweeper.run.signals import Interrupts
 from sweeper.show.progress import make_view
 from sweeper.signature import decode
 from sweeper.store.database import Store

@@ -37,6 +37,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sweeper.code.references import find_importable
 from sweeper.drive import drive
 from sweeper.errors import DiskError, StoppedError
 from sweeper.program.workload import ProgramPlan
@@ -54,7 +55,6 @@ from sweeper.records import (
     is_trial,
     trial_stage,
 )
-from sweeper.references import find_importable
 from sweeper.run.scheduler import MEMORY, SHORT_SECONDS, STREAK, Scheduler
 from sweeper.sealed import PART
 from sweeper.search import Ask, ParamSelector

@@ -120,7 +120,7 @@ class Driver:
     def server(self) -> psutil.Process | None:
         with contextlib.suppress(psutil.Error):
             for child in psutil.Process(self.process.pid).children():
-                if "sweeper.run.server" in " ".join(child.cmdline()):
+                if "sweeper.run.processes.server" in " ".join(child.cmdline()):
                     return child
         return None
 

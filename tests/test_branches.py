@@ -12,8 +12,8 @@ import pytest
 import branches
 import sweeper
 from simulation import name
+from sweeper.code.importing import ModuleRef
 from sweeper.errors import UsageError
-from sweeper.importing import ModuleRef
 from sweeper.program.objective.branches import shared_key
 from sweeper.program.objective.locate import ObjectiveRef, Takes
 from sweeper.records import Died, Failure, Job, Outcome, Result, Work

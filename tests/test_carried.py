@@ -17,12 +17,12 @@ import torch
 import branches
 import programs
 import sweeper
-from sweeper.carried import PROBLEM as NAMES
-from sweeper.carried import Carried, carry, carry_problem, unpack
-from sweeper.code_hash import read_code
+from sweeper.code.carried import PROBLEM as NAMES
+from sweeper.code.carried import Carried, carry, carry_problem, unpack
+from sweeper.code.hashes import read_code
+from sweeper.code.references import script_name
+from sweeper.code.sources import read_carried
 from sweeper.errors import ChangedCodeError, UsageError
-from sweeper.references import script_name
-from sweeper.sources import read_carried
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 from sweeper.store.sources import read_code_history
@@ -347,7 +347,9 @@ def test_a_problem_that_is_typed_in_is_swept_by_workers_and_gone_on_with(tmp_pat
 
 
 def test_a_typed_in_problem_has_the_same_hash_in_another_process():
-    hashing = "\nfrom sweeper.importing import find_ref\nsha = find_ref(__name__).carried.sha256\n"
+    hashing = (
+        "\nfrom sweeper.code.importing import find_ref\nsha = find_ref(__name__).carried.sha256\n"
+    )
     process = python("-c", f"{PROBLEM}{hashing}print(sha)", stdout=subprocess.PIPE)
     names = {"__name__": "__main__"}
     exec(PROBLEM + hashing, names)
@@ -387,7 +389,8 @@ def test_classes_and_functions_go_along_but_for_those_that_use_sweeper():
 
 
 def test_all_that_a_problem_may_define_is_carried():
-    code = (PACKAGE / "train" / "problem" / "problem.py").read_text()
+    files = (PACKAGE / "train" / "problem").glob("*.py")
+    code = "".join(path.read_text() for path in files)
     found = set(re.findall(r'getattr\((?:self\.)?module, "(\w+)"', code))
     assert {"handlers", "metrics", "validation", "name"} < found < {*NAMES}
 
@@ -441,7 +444,7 @@ VALUES = [
 
 def test_sets_and_what_is_made_of_them_have_the_same_hash_in_every_process():
     code = """
-from sweeper.code_hash import read_code
+from sweeper.code.hashes import read_code
 class Names(set): pass
 class Fixed(frozenset):
     __slots__ = ("more",)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from sweeper.records import Failure, Job, Outcome
-from sweeper.run.channel import Channel
+from sweeper.run.processes.channel import Channel
 
 Pair = tuple[Channel, Channel]
 

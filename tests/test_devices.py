@@ -18,8 +18,8 @@ from sweeper.run.backends.local import LocalBackend
 from sweeper.run.dealing import DevicePool
 from sweeper.run.devices import FILE, Devices, DeviceWatch, probe, read_bytes, read_devices
 from sweeper.run.dispatch import dispatch
+from sweeper.run.processes.signals import Interrupts
 from sweeper.run.scheduler import Scheduler
-from sweeper.run.signals import Interrupts
 from sweeper.search import FixedSweep
 from sweeper.study import Study
 from sweeper.testing.toy import ToyBackend, ToyPlan

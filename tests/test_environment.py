@@ -21,7 +21,7 @@ from sweeper.cli.execute import look_in_current_folder
 from sweeper.errors import BackendError, DiskError
 from sweeper.records import Job, Start, Target
 from sweeper.run.backends.local import LocalBackend
-from sweeper.run.signals import Interrupts
+from sweeper.run.processes.signals import Interrupts
 from sweeper.show.progress import LineView, NoView, make_view
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
@@ -184,7 +184,7 @@ def test_modules_of_the_current_folder_do_not_take_the_place_of_others(
     program, shadowed, tmp_path, method
 ):
     chosen = f"""
-from sweeper.run import aside
+from sweeper.run.processes import aside
 from sweeper.run.backends import local
 local.default_start_method = aside.default_start_method = lambda: {method!r}
 """
@@ -312,8 +312,8 @@ CLASSES = """
 class Tanh(nn.Tanh): pass
 
 if __name__ == "__main__":
-    from sweeper.references import reference
-    from sweeper.importing import find_ref
+    from sweeper.code.references import reference
+    from sweeper.code.importing import find_ref
     print(reference(Tanh), find_ref(__name__).module, find_ref("__main__").path)
 """
 
@@ -340,7 +340,7 @@ STARTED_WITHOUT_FILE = {
 def test_a_program_without_a_file_is_carried(program, how):
     program.write_text(
         "def model(): pass\n"
-        "from sweeper.importing import find_ref, import_module\n"
+        "from sweeper.code.importing import find_ref, import_module\n"
         "print(import_module(find_ref(__name__)).model.__name__)\n"
     )
     done = shell(STARTED_WITHOUT_FILE[how].format(program=quoted(program)))

@@ -190,9 +190,9 @@ def test_weights_are_loaded_as_weights_only(tmp_path):
 
 
 PIPES = {
-    "carried.py": {"pickle.loads"},
-    "run/aside.py": {"pickle.loads"},
-    "run/channel.py": {"pickle.loads"},
+    "code/carried.py": {"pickle.loads"},
+    "run/processes/aside.py": {"pickle.loads"},
+    "run/processes/channel.py": {"pickle.loads"},
     "train/native/inductor.py": {"pickle.load"},
     "train/problem/spec.py": {"pickle.loads"},
 }

@@ -15,7 +15,7 @@ BASE = {"records", "settings", "errors"}
 LEAVES = {
     *BASE,
     "wording",
-    "references",
+    "code",
     "signature",
     "stats",
     "stats.learned",
@@ -23,15 +23,11 @@ LEAVES = {
     "files",
     "locking",
     "sealed",
-    "carried",
-    "code_hash",
     "pace",
     "renamed",
     "summary",
     "results",
     "workload",
-    "importing",
-    "sources",
     "failures",
 }
 WORKLOADS = {"train", "program"}
@@ -43,15 +39,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": {"errors"},
     **dict.fromkeys(LEAVES - BASE, BASE),
     **dict.fromkeys(("locking", "sealed"), BASE | {"files"}),
-    # A module's file is found under the name that its classes are stored by.
-    "importing": BASE | {"carried", "references"},
-    "signature": BASE | {"references"},
-    "sources": BASE | {"carried", "importing", "workload"},
-    "carried": BASE | {"code_hash"},
+    "code": BASE | {"workload"},
+    # Values may be classes and functions, which are known by their names.
+    "signature": BASE | {"code"},
     "stats": BASE | {"wording"},
     # Results sum themselves up, with intervals, read artifacts, and find classes by their names.
     "summary": BASE | {"stats", "wording"},
-    "results": BASE | {"stats", "summary", "files", "references", "wording"},
+    "results": BASE | {"stats", "summary", "files", "code", "wording"},
     **{folder: LEAVES | {folder} for folder in FOLDERS},
     "study": LEAVES | FOLDERS,
     # The engine knows a workload, not what it is.

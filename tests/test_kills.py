@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from noop import STATES
-from sweeper.run import server
 from sweeper.run.backends import local
+from sweeper.run.processes import server
 from sweeper.store.database import Store
 from sweeping import check_nothing_was_repeated, processes_with, python
 from tests.noop import sweep

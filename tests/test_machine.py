@@ -13,7 +13,7 @@ import torch
 import sweeper
 from sweeper.errors import ChangedCodeError, FolderError
 from sweeper.records import NUMERICS, Target
-from sweeper.run.worker import Setup
+from sweeper.run.processes.worker import Setup
 from sweeper.store.database import Store
 from sweeper.store.identity import machine_note, numerics_note, numerics_of
 from sweeper.store.paths import Paths

@@ -22,9 +22,9 @@ import blobs
 import sweeper
 import varied
 from sweeper.cli.execute import _read_settings
+from sweeper.code.importing import find_ref
 from sweeper.errors import ParamError, ProblemError, SettingsError
 from sweeper.files import pack_arrays
-from sweeper.importing import find_ref
 from sweeper.records import (
     CHOOSE_MODE,
     COMPILED,
@@ -48,9 +48,9 @@ from sweeper.train.packs.members import Member
 from sweeper.train.packs.probes import train_probes
 from sweeper.train.packs.step import numbers_of
 from sweeper.train.packs.trial import train_pack
+from sweeper.train.problem.loading import load_problem
 from sweeper.train.problem.optimizers import recipe_of
 from sweeper.train.problem.options import own_value, tuned_values, values_to_try, with_options
-from sweeper.train.problem.problem import load_problem
 from sweeper.train.problem.recipe import Clipping, Recipe
 from sweeper.train.streams import Streams, dataset_seed, seed_globals
 from sweeper.train.tuning import options

@@ -16,7 +16,7 @@ from torch import nn
 import blobs
 import sweeper
 from blobs import LADDER as QUICK_LADDER
-from sweeper.importing import find_ref
+from sweeper.code.importing import find_ref
 from sweeper.records import EAGER, PACKED, TRIAL, Job
 from sweeper.signature import encode
 from sweeper.store.database import Store
@@ -27,7 +27,7 @@ from sweeper.train.eager.constant import SAMPLES, constant_loss
 from sweeper.train.eager.trial import train_trial
 from sweeper.train.packs.members import Member
 from sweeper.train.packs.probes import by_settings, probes_by_settings, train_probes
-from sweeper.train.problem.problem import load_problem
+from sweeper.train.problem.loading import load_problem
 from sweeper.train.streams import Streams, dataset_seed, seed_globals
 from sweeper.train.task import Task
 from sweeper.train.tuning.held_out import STRATIFIED, held_out

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeper import importing as loading
-from sweeper.importing import installed_imports
-from sweeper.run.server import ForkServer
+from sweeper.code import importing as loading
+from sweeper.code.importing import installed_imports
+from sweeper.run.processes.server import ForkServer
 
 
 @pytest.fixture

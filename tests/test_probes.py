@@ -15,7 +15,7 @@ from ignite.engine import Events
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from sweeper.importing import ModuleRef
+from sweeper.code.importing import ModuleRef
 from sweeper.signature import encode
 from sweeper.train.curves import choose_samples
 from sweeper.train.data.samples import Data, HeldSet, LoadedSet

@@ -18,13 +18,14 @@ import torch
 from torch import nn
 from torch.utils.data import IterableDataset, TensorDataset
 
+from sweeper.code.importing import ModuleRef, find_ref, is_loading
 from sweeper.errors import ParamError, ProblemError
-from sweeper.importing import ModuleRef, find_ref, is_loading
 from sweeper.signature import encode
 from sweeper.train.data.samples import Data, HeldSet
 from sweeper.train.eager.probes import run_check
+from sweeper.train.problem.loading import load_problem
 from sweeper.train.problem.optimizers import make_optimizer, set_rate
-from sweeper.train.problem.problem import NO_PARAMS, Problem, load_problem
+from sweeper.train.problem.problem import NO_PARAMS, Problem
 from sweeper.train.problem.recipe import Clipping
 from sweeper.train.streams import Streams
 from sweeper.train.tuning.stages import Check
@@ -151,8 +152,8 @@ def test_a_package_that_changes_where_its_parts_are_is_asked(folder):
 
 MAIN = """
 if __name__ == "__main__":
-    from sweeper.importing import find_ref
-    from sweeper.train.problem.problem import load_problem
+    from sweeper.code.importing import find_ref
+    from sweeper.train.problem.loading import load_problem
     print(*(load_problem(find_ref(given)).ref.name for given in (__name__, "__main__")))
     print(load_problem(find_ref("__main__")).ref)
 """

@@ -15,7 +15,7 @@ import sweeper
 from sweeper.errors import BackendError, ProblemError
 from sweeper.files import nameless_file
 from sweeper.reading import read_problem
-from sweeper.run.aside import HelperProcess, ThereError
+from sweeper.run.processes.aside import HelperProcess, ThereError
 from sweeper.workload import TargetOptions
 
 TOY = """

@@ -15,8 +15,8 @@ from torch import nn
 import blobs
 import sweeper
 from sweeper import cli
+from sweeper.code.importing import find_ref
 from sweeper.errors import ChangedCodeError
-from sweeper.importing import find_ref
 from sweeper.results import METRICS
 from sweeper.settings import SweepSettings
 from sweeper.signature import encode, make_point
@@ -26,8 +26,8 @@ from sweeper.store.revisions import stored_points
 from sweeper.store.sources import Kept, text_of
 from sweeper.train.data.samples import Data, HeldSet, LoadedSet
 from sweeper.train.problem.fingerprint import fingerprint
+from sweeper.train.problem.loading import load_problem
 from sweeper.train.problem.prints import Print
-from sweeper.train.problem.problem import load_problem
 from sweeper.train.streams import _differ, _states
 from sweeping import replicas_started, run
 from test_probes import problem_of
@@ -81,7 +81,7 @@ class Edited:
             sys.modules.pop(name, None)
         options = {"cores": 1, "save_models": "none", "hparams": self.hparams, **options}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("sweeper.sources._imported", {})
+            patch.setattr("sweeper.code.sources._imported", {})
             patch.setattr(sys, "dont_write_bytecode", True)
             selector = selector or sweeper.Grid(trials=2, kind=kinds)
             return run(self.out, selector, self.path, **options)
@@ -396,7 +396,8 @@ def test_a_fingerprint_changes_no_result(edited, monkeypatch, hparams):
     edited.hparams = hparams
     with_it = edited.sweep()
     edited.out = edited.out.with_name("without")
-    monkeypatch.setattr("sweeper.train.job._fingerprint", lambda *_: {})
+    # Where it raises, a point has none.
+    monkeypatch.setattr("sweeper.train.first_look.fingerprint", lambda *_: 1 / 0)
     without = edited.sweep()
     for one, other in zip(with_it, without, strict=True):
         assert one[1:4] == other[1:4]

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from sweeper.code.importing import ModuleRef
 from sweeper.errors import ParamError, ProblemError
-from sweeper.importing import ModuleRef
 from sweeper.signature import encode
 from sweeper.train.problem.optimizers import make_optimizer
 from sweeper.train.problem.problem import NO_PARAMS, Problem

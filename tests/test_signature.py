@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sweeper import records, signature
+from sweeper.code.references import find_importable, reference
 from sweeper.errors import ParamError
-from sweeper.references import find_importable, reference
 from sweeper.settings import PRESETS, HyperparameterSettings, SweepSettings
 from sweeper.signature import (
     STREAMS,
@@ -284,7 +284,7 @@ def test_names_that_lead_nowhere_are_refused():
 def test_a_class_of_the_running_script_is_named_by_its_file(tmp_path):
     script = tmp_path / "my_script.py"
     script.write_text(
-        "from sweeper.references import reference\nclass Mine: pass\nprint(reference(Mine))\n",
+        "from sweeper.code.references import reference\nclass Mine: pass\nprint(reference(Mine))\n",
         encoding="utf-8",
     )
     assert run_python(str(script)) == "my_script:Mine\n"

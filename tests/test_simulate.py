@@ -10,7 +10,7 @@ import pytest
 
 from tests.simulate import Violation, simulate, simulate_many
 
-SEEDS = 400
+SEEDS = 200
 """`make simulate` takes 10,000."""
 
 

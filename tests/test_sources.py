@@ -12,12 +12,12 @@ import pytest
 
 import sweeper
 from blobs import UNTUNED
-from sweeper import sources
+from sweeper.code import sources
+from sweeper.code.importing import find_ref
+from sweeper.code.sources import check_sources
 from sweeper.errors import ChangedCodeError
-from sweeper.importing import find_ref
-from sweeper.sources import check_sources
 from sweeper.store.sources import Kept, changed_files
-from sweeper.train.problem.problem import load_problem
+from sweeper.train.problem.loading import load_problem
 from sweeper.train.problem.reading import read_spec
 from sweeping import run as run_tuned
 

@@ -23,12 +23,12 @@ import handled
 import programs
 import sweeper
 from sweeper import cli
+from sweeper.code.importing import find_ref, import_module
 from sweeper.detach import _located
 from sweeper.errors import FolderError, ParamError, StillRunningError, UsageError
-from sweeper.importing import find_ref, import_module
 from sweeper.locking import Holder, folder_lock, read_lock
 from sweeper.program.objective.locate import find_objective, is_objective, load_objective
-from sweeper.run import stopping
+from sweeper.run.processes import stopping
 from sweeper.store.paths import Paths
 from sweeping import HERE, outcomes, python
 

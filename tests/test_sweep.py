@@ -619,7 +619,7 @@ def test_a_class_of_the_problems_own_is_one_parameter_however_the_problem_was_gi
     selector = sweeper.Grid(trials=1, kind=[by_name.Wide])
     first = run(tmp_path / "out", selector, by_name, backend="local")
     before = replicas_started(tmp_path / "out")
-    from sweeper.importing import find_ref, import_module
+    from sweeper.code.importing import find_ref, import_module
 
     by_path = import_module(find_ref(package / "own.py"))
     again = run(tmp_path / "out", sweeper.Grid(trials=1, kind=[by_path.Wide]), by_path)

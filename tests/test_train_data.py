@@ -25,9 +25,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
+from sweeper.code.importing import ModuleRef
 from sweeper.errors import ProblemError
 from sweeper.files import nameless_file
-from sweeper.importing import ModuleRef
 from sweeper.train.data import reading as data_module
 from sweeper.train.data.checksum import Checksum
 from sweeper.train.data.samples import Data, HeldSet, LoadedSet, endless, in_order, shuffled

@@ -15,8 +15,8 @@ import torch
 import sweeper
 import varied
 from blobs import LADDER
+from sweeper.code.importing import ModuleRef
 from sweeper.errors import ParamError, ProblemError
-from sweeper.importing import ModuleRef
 from sweeper.settings import SweepSettings
 from sweeper.signature import encode, make_point
 from sweeper.train.data.own import open_own, read_own

@@ -13,7 +13,7 @@ from ignite.engine import Events
 from torch import nn
 
 import blobs
-from sweeper.run import channel
+from sweeper.run.processes import channel
 
 accuracy_style = "classification"
 loss = nn.CrossEntropyLoss

@@ -21,9 +21,9 @@ from sweeper.cli.common import (
 )
 from sweeper.cli.manual import how_to_add
 from sweeper.cli.steer import how_to_steer
+from sweeper.code.importing import is_path
 from sweeper.errors import SettingsError, UsageError, suggestion
 from sweeper.files import current_folder
-from sweeper.importing import is_path
 from sweeper.program.command.command import Command
 from sweeper.program.objective.locate import is_objective
 from sweeper.program.spec import RAISE
@@ -144,7 +144,7 @@ def execute_detached(arguments: Run) -> int:
     for given, option in ((arguments.dry_run, "--dry-run"), (arguments.as_json, "--json")):
         if given:
             raise UsageError(f"--detach: {option} prints what nobody would wait for: give only one")
-    from sweeper.run import detached
+    from sweeper.run.processes import detached
 
     folder = detached.start("sweeper.cli:run_here", (arguments,))
     if not arguments.quiet:

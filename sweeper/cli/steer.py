@@ -20,7 +20,7 @@ from sweeper.folder import SweepFolder
 from sweeper.folder import open as open_folder
 from sweeper.locking import read_lock
 from sweeper.records import FolderProgress
-from sweeper.run.stopping import wait_for_end
+from sweeper.run.processes.stopping import wait_for_end
 from sweeper.show.clean import clean
 from sweeper.show.folders import folders_table
 from sweeper.show.progress import View, describe, make_view

@@ -16,7 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from sweeper.carried import unpack
+from sweeper.code.carried import unpack
+from sweeper.code.sources import check_sources
 from sweeper.errors import UsageError
 from sweeper.failures import describe
 from sweeper.files import pack_arrays
@@ -49,7 +50,6 @@ from sweeper.records import (
     lineage_of,
 )
 from sweeper.signature import decode, is_plain, lineage_numbers
-from sweeper.sources import check_sources
 
 IN_DRIVER: ContextVar[bool] = ContextVar("IN_DRIVER", default=False)
 """Whether trials run in the driver's own process, where KeyboardInterrupt is Ctrl-C.

@@ -6,13 +6,13 @@ import inspect
 import sys
 from pathlib import Path
 
-from sweeper.carried import NO_FILE
+from sweeper.code.carried import NO_FILE
+from sweeper.code.sources import imported_by, read_carried, read_sources, stale_sources
 from sweeper.program.command.command import Command
 from sweeper.program.command.reading import read_command
 from sweeper.program.objective.branches import takes_of
 from sweeper.program.objective.locate import RUN, ObjectiveRef, load_objective
 from sweeper.program.spec import ProgramSpec
-from sweeper.sources import imported_by, read_carried, read_sources, stale_sources
 
 
 def read_spec(fd: int, ref: ObjectiveRef | Command) -> ProgramSpec:

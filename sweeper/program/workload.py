@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sweeper.carried import COPIED
+from sweeper.code.carried import COPIED
+from sweeper.code.sources import read_source
 from sweeper.errors import SettingsError
 from sweeper.program.command.command import Command
 from sweeper.program.objective.branches import root_of
@@ -35,7 +36,6 @@ from sweeper.records import (
     Tuned,
 )
 from sweeper.settings import SweepSettings
-from sweeper.sources import read_source
 from sweeper.workload import Code, OpenWorkload, Planner, Source, TargetOptions
 
 EXECUTE = "sweeper.program.job:execute"

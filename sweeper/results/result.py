@@ -1,6 +1,7 @@
 """The results of a sweep: a sequence of points with the arrays of their trials.
 
-A façade: all that a script asks of results is a method of it, computed in the files beside it.
+A façade: all that a script asks of results is a method of it, computed in the files beside it.  The
+file is long because it explains each.
 """
 
 from __future__ import annotations

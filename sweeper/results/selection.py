@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from sweeper.code.references import reference
 from sweeper.errors import UsageError
 from sweeper.records import FINAL, Alias, Params, TunedSettings, generation_of
-from sweeper.references import reference
 from sweeper.results.metrics import METRICS
 from sweeper.results.points import (
     FailureReport,

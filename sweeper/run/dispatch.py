@@ -10,8 +10,8 @@ from typing import Protocol
 from sweeper.records import Event, Finished, Interrupted, Job, Message, Started, Tick, Work
 from sweeper.run.backends import Backend
 from sweeper.run.devices import LOOK_AGAIN, DeviceWatch
+from sweeper.run.processes.signals import Interrupts
 from sweeper.run.scheduler import Scheduler
-from sweeper.run.signals import Interrupts
 
 COMMIT_AFTER = 0.02
 """Maximum seconds that an event waits for others, to be made durable together."""

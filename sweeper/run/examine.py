@@ -9,7 +9,7 @@ from pathlib import Path
 from sweeper.errors import BackendError, SweepInterrupted
 from sweeper.records import Died, Job, Outcome, Start, Target
 from sweeper.run.backends.local import LocalBackend
-from sweeper.run.signals import Interrupts
+from sweeper.run.processes.signals import Interrupts
 
 PATIENCE = 120.0
 """Seconds within which some worker must answer."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sweeper.references import script_name
+from sweeper.code.references import script_name
 from sweeper.search.selector import ParamSelector
 from sweeper.search.selectors import EARLIER_NAMES
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from sweeper.carried import NO_FILE
+from sweeper.code.carried import NO_FILE
 from sweeper.signature import decode
 from sweeper.store.database import Store
 from sweeper.store.rows import MOST_TIME, expect
@@ -23,7 +23,7 @@ LARGEST = 2**24
 
 
 class SourceFile(Protocol):
-    """A file as it was read (see `sweeper.sources`)."""
+    """A file as it was read (see `sweeper.code.sources`)."""
 
     @property
     def label(self) -> str:

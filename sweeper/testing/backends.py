@@ -22,7 +22,7 @@ import psutil
 
 from sweeper.records import TRIAL, Died, Job, Message, Result, Start, Target
 from sweeper.run.backends import Backend
-from sweeper.run.signals import Interrupts
+from sweeper.run.processes.signals import Interrupts
 from sweeper.search.selectors.fixed import FixedSweep
 from sweeper.store.database import Store
 from sweeper.testing.jobs import EXECUTE, PRELOAD

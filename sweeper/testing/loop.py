@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sweeper.run.backends import Backend
 from sweeper.run.dispatch import dispatch
+from sweeper.run.processes.signals import Interrupts
 from sweeper.run.scheduler import Scheduler
-from sweeper.run.signals import Interrupts
 from sweeper.search import ParamSelector
 from sweeper.search.names import names_of
 from sweeper.settings import StopWhen

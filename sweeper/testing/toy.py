@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from sweeper.code.references import find_importable
 from sweeper.files import pack_arrays, unpack_arrays
 from sweeper.records import (
     CHECK,
@@ -36,7 +37,6 @@ from sweeper.records import (
     TunedSettings,
     is_trial,
 )
-from sweeper.references import find_importable
 from sweeper.results import METRICS
 from sweeper.settings import Limits, SweepSettings
 from sweeper.signature import decode, make_point, without_aliases

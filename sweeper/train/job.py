@@ -22,6 +22,7 @@ from sweeper.train.curves import Trained
 from sweeper.train.eager import probes
 from sweeper.train.eager.constant import constant_loss
 from sweeper.train.eager.describe import describe as describe_point
+from sweeper.train.first_look import begin_point, fingerprint_of
 from sweeper.train.mode.choose import choose_mode
 from sweeper.train.mode.machine import check_products
 from sweeper.train.models import model_path, save_models
@@ -30,15 +31,12 @@ from sweeper.train.opened import data_of
 from sweeper.train.packs.members import Member, most_members, shares
 from sweeper.train.packs.probes import by_settings, probes_by_settings, train_probes
 from sweeper.train.packs.trial import train_pack
-from sweeper.train.problem.fingerprint import fingerprint
-from sweeper.train.problem.governed import check_governed
 from sweeper.train.problem.spec import TrainContext
 from sweeper.train.streams import Streams
 from sweeper.train.task import Task
 from sweeper.train.tuning.option_round import OptionRound
 from sweeper.train.tuning.own import CONSTANT
 from sweeper.train.tuning.stages import (
-    FINGERPRINT,
     LADDER,
     LR_RANGE,
     BatchChoice,
@@ -293,7 +291,7 @@ def _judged(
     found = _Found(arrays={"loss": np.array(losses)})
     if task.stage == LADDER and number == 0:
         return replace(
-            found, metrics=_constant(context, fd, task), info=_begin_point(context, fd, task)
+            found, metrics=_constant(context, fd, task), info=begin_point(context, fd, task)
         )
     return found
 
@@ -317,7 +315,7 @@ def _train(context: TrainContext, fd: int | None, task: Task, number: int) -> _F
             info = describe_point(problem, data, context.data, streams, task.params, told)
             if not told.untuned:
                 return _Found(info=info)
-            info = {**info, **_fingerprint(context, fd, task)}
+            info = {**info, **fingerprint_of(context, fd, task)}
             return _Found(_constant(context, fd, task), info=info)
         case ChooseMode(trials=trials) | ChooseModes(trials=trials):
             trial, samples = trials[number], context.curve_samples
@@ -371,31 +369,8 @@ def _run_range(
         return _Found(*probes.run_batch_choice(probe, told, number))
     found = _Found(*probes.run_lr_range(probe, told))
     if task.stage == LR_RANGE and number == 0:
-        return replace(found, info=_begin_point(context, fd, task))
+        return replace(found, info=begin_point(context, fd, task))
     return found
-
-
-def _begin_point(context: TrainContext, fd: int | None, task: Task) -> dict[str, str]:
-    """The point's fingerprint, after a check that `describe` makes of the points that it is for.
-
-    Raises:
-        ProblemError: something in its model is random in a way that no seed governs.
-    """
-    problem, data = data_of(context, fd, task)
-    check_governed(problem, data, Streams(context.seed, task.point, task.stage, 0), task.params)
-    return _fingerprint(context, fd, task)
-
-
-def _fingerprint(context: TrainContext, fd: int | None, task: Task) -> dict[str, str]:
-    """The point's fingerprint as text; empty if it cannot be taken, which is no failure."""
-    problem, data = data_of(context, fd, task)
-    if problem.handlers is not None:  # their behaviour is not covered
-        return {}
-    try:
-        found = fingerprint(problem, data, context.seed, context.threads, task.point, task.params)
-    except Exception:  # noqa: BLE001 - whatever a model does not like about it
-        return {}
-    return {FINGERPRINT: found.text()}
 
 
 def _kept(context: TrainContext, task: Task, number: int, trained: Trained) -> _Found:

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sweeper.carried import COPIED
+from sweeper.code.carried import COPIED
+from sweeper.code.sources import read_source
 from sweeper.errors import ParamError, SettingsError
 from sweeper.records import CLASSIC, KFold, Metric, Params, Target
 from sweeper.settings import SweepSettings
 from sweeper.signature import without_aliases
-from sweeper.sources import read_source
 from sweeper.train.native.toolchain import check_toolchain, processor
 from sweeper.train.problem.prints import MAKER, Print
 from sweeper.train.problem.spec import DataRef, ProblemSpec, TrainContext, environment_of

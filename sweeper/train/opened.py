@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
-from sweeper.importing import ModuleRef
-from sweeper.sources import check_sources
+from sweeper.code.importing import ModuleRef
+from sweeper.code.sources import check_sources
 from sweeper.train.data.own import open_own
 from sweeper.train.data.samples import Data
 from sweeper.train.data.sharing import open_data
-from sweeper.train.problem.problem import NO_PARAMS, Problem, load_problem
+from sweeper.train.problem.loading import load_problem
+from sweeper.train.problem.problem import NO_PARAMS, Problem
 from sweeper.train.problem.spec import DataRef, TrainContext
 from sweeper.train.task import Task
 from sweeper.train.tuning.own import OwnData

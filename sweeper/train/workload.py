@@ -10,7 +10,7 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sweeper.importing import ModuleRef
+from sweeper.code.importing import ModuleRef
 
 if TYPE_CHECKING:
     from sweeper.train.open_problem import OpenProblem

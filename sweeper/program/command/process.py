@@ -21,13 +21,13 @@ from typing import Literal
 
 import psutil
 
+from sweeper.code.sources import check_sources
 from sweeper.errors import ParamError
 from sweeper.program.command import supervisor
 from sweeper.program.command.command import Command, inherited
 from sweeper.program.command.printed import metrics_by_patterns, metrics_in_json, metrics_in_lines
 from sweeper.program.trial.trial import Trial
 from sweeper.records import Failure
-from sweeper.sources import check_sources
 
 GRACE = 1.0
 """Seconds that a command has to end after SIGTERM."""

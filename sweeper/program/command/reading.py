@@ -7,12 +7,12 @@ import os
 import shutil
 from pathlib import Path
 
+from sweeper.code.sources import read_source
 from sweeper.errors import UsageError
 from sweeper.program.command.command import Command
 from sweeper.program.command.process import start_fault
 from sweeper.program.objective.locate import Takes
 from sweeper.program.spec import ProgramSpec
-from sweeper.sources import read_source
 
 LARGEST = 1 << 24
 """Files of more bytes are data: they are not looked at."""

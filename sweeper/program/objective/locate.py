@@ -10,11 +10,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sweeper.carried import Carried, carry, unpack
+from sweeper.code.carried import Carried, carry, unpack
+from sweeper.code.importing import ModuleRef, find_ref, import_module, is_cut_short
+from sweeper.code.references import find_importable, main_globals, reference, script_name
 from sweeper.errors import ParamError, UsageError, suggestion
-from sweeper.importing import ModuleRef, find_ref, import_module, is_cut_short
 from sweeper.records import Params
-from sweeper.references import find_importable, main_globals, reference, script_name
 from sweeper.signature import without_aliases
 
 TRIAL = "trial"

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from sweeper.errors import SettingsError, suggestion
 from sweeper.records import Message, Start, Target
-from sweeper.run.signals import Interrupts
+from sweeper.run.processes.signals import Interrupts
 
 
 @dataclass(frozen=True, slots=True)

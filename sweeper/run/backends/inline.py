@@ -10,8 +10,8 @@ from pathlib import Path
 from sweeper.files import current_folder
 from sweeper.records import Message, Outcome, Result, Start, Target
 from sweeper.run.backends import Capabilities
-from sweeper.run.signals import Interrupts
-from sweeper.run.worker import go_to, resolve
+from sweeper.run.processes.signals import Interrupts
+from sweeper.run.processes.worker import go_to, resolve
 
 CAPABILITIES = Capabilities(own_processes=False, stops_jobs=False, most_slots=1)
 

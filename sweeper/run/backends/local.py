@@ -26,19 +26,12 @@ from typing import Literal
 from sweeper.files import last_lines, open_standard_streams
 from sweeper.records import PRINTED, Died, Failure, Message, Result, Start, Target
 from sweeper.run.backends import Capabilities
-from sweeper.run.channel import Channel
 from sweeper.run.devices import environment_of
-from sweeper.run.server import ForkServer, ServerGoneError
-from sweeper.run.signals import Interrupts
-from sweeper.run.worker import (
-    FIXED_ENVIRONMENT,
-    Bound,
-    Setup,
-    Unfit,
-    command,
-    prints_to,
-    starting_folder,
-)
+from sweeper.run.processes import worker
+from sweeper.run.processes.channel import Channel
+from sweeper.run.processes.server import ForkServer, ServerGoneError
+from sweeper.run.processes.signals import Interrupts
+from sweeper.run.processes.worker import FIXED_ENVIRONMENT, Bound, Setup, Unfit
 
 StartMethod = Literal["forkserver", "spawn"]
 
@@ -272,8 +265,8 @@ class LocalBackend:
 
     def close(self) -> None:
         """See `Backend`."""
-        for worker in self._workers.values():
-            worker.kill()
+        for each in self._workers.values():
+            each.kill()
         for slot in list(self._workers):
             self._bury(slot)
         self._selector.close()
@@ -352,19 +345,19 @@ def _gather(log: Path) -> str:
 
 def _spawn(connection: int, lifeline: int, status: int, fd: int | None) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - this interpreter
-        command(_BOOTSTRAP, (connection, lifeline, fd)),
+        worker.command(_BOOTSTRAP, (connection, lifeline, fd)),
         pass_fds=[connection, lifeline, status] + ([] if fd is None else [fd]),
         stdin=subprocess.DEVNULL,
-        stdout=None if prints_to(1) else subprocess.DEVNULL,
-        stderr=None if prints_to(2) else subprocess.DEVNULL,
-        cwd=starting_folder(),
+        stdout=None if worker.prints_to(1) else subprocess.DEVNULL,
+        stderr=None if worker.prints_to(2) else subprocess.DEVNULL,
+        cwd=worker.starting_folder(),
         env=os.environ | FIXED_ENVIRONMENT,
         start_new_session=True,
     )
 
 
 _BOOTSTRAP = """
-from sweeper.run.worker import serve
+from sweeper.run.processes.worker import serve
 serve(*told)
 """
 

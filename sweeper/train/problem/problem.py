@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import nn
 
-from sweeper.carried import NO_FILE
+from sweeper.code.carried import NO_FILE
+from sweeper.code.importing import ModuleRef
+from sweeper.code.references import find_importable
+from sweeper.code.sources import read_carried, read_sources, stale_sources
 from sweeper.errors import ParamError, ProblemError, suggestion
-from sweeper.importing import ModuleRef, import_module
 from sweeper.records import NUMERICS
-from sweeper.references import find_importable
 from sweeper.signature import decode, encode, part_of, without_aliases
-from sweeper.sources import read_carried, read_sources, stale_sources
 from sweeper.summary import show_params
 from sweeper.train.data.splits import DEFAULT, Rule, read_rule
 from sweeper.train.mode.machine import libraries
@@ -38,6 +36,7 @@ from sweeper.train.problem.returned import note
 from sweeper.train.problem.routing import Routes
 from sweeper.train.problem.sets import SETS_EXPECTED, check_sets, shown
 from sweeper.train.problem.spec import ProblemSpec, said_of_search
+from sweeper.train.problem.threads import own_threads
 
 NO_PARAMS = encode(())
 """The encoded params of a point that gives none: every function has its defaults."""
@@ -336,23 +335,6 @@ def _pickled_search(module: ModuleType) -> bytes | None:
         return None
 
 
-@contextlib.contextmanager
-def own_threads(threads: int | None = None) -> Iterator[None]:
-    """Restore the number of compute threads on exit; inside it is `threads`, if given.
-
-    The number of threads affects the last bits, so a module must not set it: the setting would
-    persist after the first import in a process.
-    """
-    before = torch.get_num_threads()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        if torch.get_num_threads() != before:
-            torch.set_num_threads(before)
-
-
 _EXPECTED = {
     "model": "a callable model(*params) or model(**params) that returns a torch.nn.Module, or a "
     "pair (unstripped, stripped) of them",
@@ -374,35 +356,3 @@ def _listed(names: list[str]) -> str:
 
 
 _MOST_NAMES = 4
-
-
-def load_problem(ref: ModuleRef) -> Problem:
-    """Import the problem, by path or by name.
-
-    Raises:
-        ProblemError: the module cannot be imported, or lacks something.
-    """
-    with own_threads():
-        module = import_module(ref)
-    return Problem(_named(ref, module), module)
-
-
-def _named(ref: ModuleRef, module: ModuleType) -> ModuleRef:
-    name = getattr(module, "name", None)
-    last = ref.module.removesuffix(".__main__").rpartition(".")[2]
-    if not isinstance(name, str):
-        return replace(ref, name=last)
-    # By default the folder has the problem's name.
-    if name in ("", ".", "..") or len(name) > _LONGEST_NAME or not _is_file_name(name):
-        raise ProblemError(
-            f"problem {last}: name is {shown(name)}; expected one that a folder could have, of at "
-            f"most {_LONGEST_NAME} characters, without slashes and control characters"
-        )
-    return replace(ref, name=name)
-
-
-_LONGEST_NAME = 60
-
-
-def _is_file_name(name: str) -> bool:
-    return name.isprintable() and not set(name) & set("/\\:")

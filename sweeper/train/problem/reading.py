@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from sweeper.importing import ModuleRef
+from sweeper.code.importing import ModuleRef
 from sweeper.train.data.own import open_own
 from sweeper.train.data.sharing import open_data, read_data
 from sweeper.train.problem.fingerprint import fingerprint
-from sweeper.train.problem.problem import NO_PARAMS, load_problem, own_threads
+from sweeper.train.problem.loading import load_problem
+from sweeper.train.problem.problem import NO_PARAMS
 from sweeper.train.problem.spec import DataRef, ProblemSpec
+from sweeper.train.problem.threads import own_threads
 from sweeper.train.streams import fork_rng
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweeper.importing import ModuleRef, import_module
+from sweeper.code.importing import ModuleRef, import_module
 from sweeper.records import NUMERICS, KFold, Metric
 from sweeper.train.problem.routing import Routes
 from sweeper.workload import Source

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sweeper.carried import Carried, carry_problem, unpack
+from sweeper.code.carried import Carried, carry_problem, unpack
+from sweeper.code.references import main_globals, name_of_file, script_name
 from sweeper.errors import ProblemError
-from sweeper.references import main_globals, name_of_file, script_name
 
 
 class UnguardedCall(BaseException):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, ClassVar
 
-from sweeper.code_hash import DISPATCH_PARTS, Cached, find_home, is_dispatching, read_code
+from sweeper.code.hashes import DISPATCH_PARTS, Cached, find_home, is_dispatching, read_code
 from sweeper.errors import UsageError
 
 COPIED = "workers get a copy: its identity is the hash of its code and of the values that it uses"
@@ -38,7 +38,7 @@ class Carried:
 
     pickled: bytes
     sha256: str
-    """Of what it does: see `sweeper.code_hash`."""
+    """Of what it does: see `sweeper.code.hashes`."""
     modules: tuple[str, ...]
     """The modules that it uses, which workers import."""
     text: str

@@ -25,7 +25,7 @@ from sweeper.files import (
     open_standard_streams,
 )
 from sweeper.records import Job, Outcome, Target
-from sweeper.run.channel import Channel
+from sweeper.run.processes.channel import Channel
 
 FIXED_ENVIRONMENT = {
     # Each worker sets its own threads; more than one in the server would make forking unsafe.

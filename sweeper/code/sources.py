@@ -17,9 +17,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
-from sweeper.carried import Carried
+from sweeper.code.carried import Carried
+from sweeper.code.importing import find_importable_spec
 from sweeper.errors import ChangedCodeError
-from sweeper.importing import find_importable_spec
 from sweeper.workload import Source
 
 MOST_FILES = 300
@@ -169,7 +169,7 @@ _SITE = re.compile(rf"{re.escape(os.sep)}(site|dist)-packages{re.escape(os.sep)}
 def _installed_folders() -> tuple[str, ...]:
     """Folders of installed modules."""
     names = ("stdlib", "platstdlib", "purelib", "platlib")
-    folders = [Path(sysconfig.get_path(name)) for name in names] + [Path(__file__).parent]
+    folders = [Path(sysconfig.get_path(name)) for name in names] + [Path(__file__).parents[1]]
     return tuple(f"{each}{os.sep}" for folder in folders for each in (folder, folder.resolve()))
 
 

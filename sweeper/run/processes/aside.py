@@ -21,7 +21,7 @@ from sweeper.run.backends.local import (
     load,
     make_process,
 )
-from sweeper.run.worker import Setup, Unfit, resolve
+from sweeper.run.processes.worker import Setup, Unfit, resolve
 
 
 class HelperProcess:
@@ -35,7 +35,7 @@ class HelperProcess:
     ) -> None:
         """`what` describes its task in error messages; `fd` is shared with it."""
         self._what = what
-        self._target = Target("sweeper.run.aside:answer", None, fd, preload, environment)
+        self._target = Target("sweeper.run.processes.aside:answer", None, fd, preload, environment)
         self._lifeline, self._held = os.pipe()
         self._process: LocalProcess | None = None
         """Started by the first call, which waits until the fork server has imported `preload`."""

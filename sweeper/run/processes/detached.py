@@ -21,9 +21,9 @@ from typing import IO, Any
 
 from sweeper.errors import BackendError, SweeperError, SweepInterrupted, UsageError
 from sweeper.files import explained, open_standard_streams, refuse_link
-from sweeper.run import worker
-from sweeper.run.aside import Reply, ThereError, raised
-from sweeper.run.channel import Channel
+from sweeper.run.processes import worker
+from sweeper.run.processes.aside import Reply, ThereError, raised
+from sweeper.run.processes.channel import Channel
 
 _caller: Channel | None = None
 """Where a caller waits for the start of this process's sweep."""
@@ -78,7 +78,7 @@ def _launch(connection: int, printed: IO[bytes]) -> subprocess.Popen[bytes]:
 
 
 _PROGRAM = """
-from sweeper.run.detached import main
+from sweeper.run.processes.detached import main
 main(*told)
 """
 

@@ -29,8 +29,8 @@ from pathlib import Path
 
 from sweeper.errors import BackendError
 from sweeper.files import open_standard_streams
-from sweeper.run import worker
-from sweeper.run.worker import FIXED_ENVIRONMENT
+from sweeper.run.processes import worker
+from sweeper.run.processes.worker import FIXED_ENVIRONMENT
 
 _PACKET = 1 << 16
 _READY = b"ready"
@@ -149,7 +149,7 @@ def _streams() -> Iterator[list[int]]:
 _BOOTSTRAP = """
 import gc
 gc.disable()
-from sweeper.run.server import main
+from sweeper.run.processes.server import main
 main(*told)
 """
 
