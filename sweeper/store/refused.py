@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from sweeper.errors import FolderError
+from sweeper.errors import DiskError, FolderError
+from sweeper.files import explained
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths, database_files
 
@@ -24,10 +25,16 @@ class Before:
 
     @classmethod
     def of(cls, paths: Paths) -> Self:
-        """What there is now."""
+        """What there is now.
+
+        Raises:
+            FolderError: no folder can have this path.
+            DiskError: it cannot be read.
+        """
         outwards = (paths.folder, *paths.folder.parents)
-        missing = tuple(folder for folder in outwards if not folder.exists())
-        return cls(missing, paths.lock.exists())
+        with explained(paths.folder):
+            missing = tuple(folder for folder in outwards if not folder.exists())
+            return cls(missing, paths.lock.exists())
 
 
 @contextlib.contextmanager
@@ -39,6 +46,8 @@ def leave_nothing(paths: Paths, before: Before) -> Iterator[None]:
     resumes = paths.database.exists()
     try:
         yield
+    except DiskError:
+        raise  # what is there now may be another's
     except BaseException:
         # What cannot be removed is no reason to say anything else than why the sweep was refused.
         with contextlib.suppress(OSError, FolderError):
@@ -55,8 +64,9 @@ def _has_begun(paths: Paths) -> bool:
 
 
 def _remove(paths: Paths, before: Before) -> None:
-    ours = [*database_files(paths), *([] if before.locked else [paths.lock])]
-    for path in ours:
+    # SQLite's log beside a database that somebody has moved away may be all that there is.
+    databases = database_files(paths) if paths.database.exists() else ()
+    for path in (*databases, *([] if before.locked else [paths.lock])):
         path.unlink(missing_ok=True)
     for folder in before.missing:
         folder.rmdir()
