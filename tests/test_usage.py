@@ -139,6 +139,13 @@ def test_a_trial_that_failed_has_it_too_and_outcomes_are_as_without(tmp_path):
     assert json.loads(told)["used"][0]["host"] == socket.gethostname()
 
 
+def test_a_sweep_without_points_says_so_in_place_of_a_table(tmp_path, capsys):
+    run(using.allocates, tmp_path, [], backend="inline")
+    with pytest.raises(SystemExit):
+        cli.run_and_exit(["show", str(tmp_path)])
+    assert capsys.readouterr().out.startswith("no point has been asked for yet\n")
+
+
 def test_a_sweep_that_is_begun_anew_after_failures_has_that_of_its_own_trials(tmp_path):
     run(using.fails, tmp_path, [{"mib": 1}], backend="inline")
     again = run(using.fails, tmp_path, [{"mib": 1}, {"mib": 2}], backend="inline")

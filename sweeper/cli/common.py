@@ -44,18 +44,24 @@ def complain(message: str, code: int) -> int:
     return code
 
 
-def print_results(results: SweepResult, folder: Path, places: Sequence[int] | None = None) -> None:
-    """Print the table of results, the verdicts, and what failed.
-
-    The table has the points at these places, in this order; None: all, as asked for.
-    """
+def _table_lines(results: SweepResult, places: Sequence[int] | None) -> list[str]:
+    if not len(results):
+        return ["no point has been asked for yet"]
     # Only a terminal limits the width: in a file nothing is cut or left out.
     console = Console() if sys.stdout.isatty() else Console(width=10_000)
     width = console.width if sys.stdout.isatty() else None
     with console.capture() as captured:
         console.print(results_table(results, width, places))
-    for line in captured.get().splitlines():
-        say(line.rstrip())
+    return [line.rstrip() for line in captured.get().splitlines()]
+
+
+def print_results(results: SweepResult, folder: Path, places: Sequence[int] | None = None) -> None:
+    """Print the table of results, the verdicts, and what failed.
+
+    The table has the points at these places, in this order; None: all, as asked for.
+    """
+    for line in _table_lines(results, places):
+        say(line)
     for line in (*findings(results), *failure_lines(results, folder)):
         say(line)
     for note in results.notes:
