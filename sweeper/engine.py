@@ -44,6 +44,7 @@ from sweeper.store.identity import numerics_of, settings_begun
 from sweeper.store.load import is_program, read_learned
 from sweeper.store.logs import log_name
 from sweeper.store.paths import Paths, move_to_history, refuse_links
+from sweeper.store.refused import Before, leave_nothing
 from sweeper.store.spare import remove_unfinished_spares
 from sweeper.study import Study
 from sweeper.workload import OpenWorkload, TargetOptions, Workload
@@ -68,6 +69,7 @@ def _run_in(
     paths = Paths(folder)
     with contextlib.ExitStack() as stack:
         view = stack.enter_context(make_view(options.progress))
+        before = Before.of(paths)
         dead = stack.enter_context(folder_lock(paths.lock))
         if dead is not None:
             view.note(f"took over the lock that {dead} left behind")
@@ -77,6 +79,7 @@ def _run_in(
             moved = move_to_history(paths)
             if moved is not None:
                 view.note(f"moved the earlier contents to {moved}")
+        stack.enter_context(leave_nothing(paths, before))
         if not paths.database.exists():
             workload.expect_tuning()
         opened = workload.open(options.seed, options.settings.cores_per_trial)

@@ -108,6 +108,62 @@ def test_a_function_with_a_cache_is_carried_with_its_code():
     assert unpack(carry(cached)) is cached, "it is found in its module"
 
 
+def test_functions_with_singledispatch_and_cached_properties_are_carried():
+    text = """
+import functools, types
+
+class Own: pass
+
+@functools.singledispatch
+def size(x): return 1
+
+@size.register
+def _(x: list): return sum(size(one) for one in x)  # uses the function itself
+
+@size.register(Own)
+def _(x): return 5
+
+class Model:
+    def __init__(self, x): self.x, self.asked = x, 0
+
+    @functools.cached_property
+    def big(self):
+        self.asked += 1
+        return size(self.x)
+
+    @functools.singledispatchmethod
+    def kind(self, x): return "any"
+
+    @kind.register
+    def _(self, x: int): return "int"
+
+def objective(x):
+    model = Model([x, [x, Own()]])
+    model.big
+    return model.big, model.asked, model.kind(x), model.kind(""), size.__name__
+"""
+    objective = typed_objective(text)
+    before = carry(objective)
+    assert objective(1) == unpack(before)(1) == (7, 1, "int", "any", "size")
+    assert carry(objective).sha256 == before.sha256, "what was found and locked says nothing"
+    for old, new in [("return 5", "return 6"), ("(Own)", "(str)"), ("asked += 1", "asked += 2")]:
+        assert carry(typed_objective(text.replace(old, new))).sha256 != before.sha256
+    assert carry(typed_objective(text)).sha256 == before.sha256
+
+
+def test_what_cannot_be_carried_is_named_by_all_that_it_is_in():
+    text = """
+import functools, threading
+class Cached(functools.cached_property): pass
+class Model:
+    @Cached
+    def big(self): return 1
+def objective(x): return Model().big
+"""
+    with pytest.raises(UsageError, match="uses 'lock' of 'big' of 'Model', <unlocked"):
+        carry(typed_objective(text))
+
+
 def typed_objective(text):
     """The objective that this text defines, as if it were typed in."""
     names = {"__name__": "__main__"}
@@ -314,7 +370,9 @@ def test_points_of_a_typed_in_problem_are_trained_anew_where_its_code_matters(tm
 
 def test_what_a_typed_in_problem_uses_and_no_worker_can_have_is_named(tmp_path):
     held = "\nheld = threading.Lock()\ndef model(hidden, act): return held\n"
-    with pytest.raises(UsageError, match=r"the problem uses 'held', .* put the problem, and what"):
+    with pytest.raises(
+        UsageError, match=r"the problem uses 'held' of 'model', .* put the problem, and what"
+    ):
         typed_in(PROBLEM + held, tmp_path)
     assert not any(tmp_path.iterdir())
     names = "\nclass Leaky(nn.Tanh): held = threading.Lock()\n"
@@ -331,7 +389,8 @@ def test_classes_and_functions_go_along_but_for_those_that_use_sweeper():
 
 
 def test_all_that_a_problem_may_define_is_carried():
-    code = (PACKAGE / "train" / "problem" / "problem.py").read_text()
+    files = (PACKAGE / "train" / "problem").glob("*.py")
+    code = "".join(path.read_text() for path in files)
     found = set(re.findall(r'getattr\((?:self\.)?module, "(\w+)"', code))
     assert {"handlers", "metrics", "validation", "name"} < found < {*NAMES}
 
@@ -370,6 +429,7 @@ VALUES = [
     lambda n: torch.ones(2, requires_grad=n > 1),
     lambda n: (torch.eye(2) * n).to_sparse(),
     lambda n: {n, "a", "b"},
+    lambda n: type("Own", (set,), {})({n, "a", "b"}),
     lambda n: {"key": (n, b"0")},
     lambda n: np.arange(4) * n,
     lambda n: torch.arange(4) * n,
@@ -380,6 +440,26 @@ VALUES = [
     adding,
     lambda n: functools.cache(lambda: n),
 ]
+
+
+def test_sets_and_what_is_made_of_them_have_the_same_hash_in_every_process():
+    code = """
+from sweeper.code.hashes import read_code
+class Names(set): pass
+class Fixed(frozenset):
+    __slots__ = ("more",)
+names = [f"name {n}" for n in range(20)]
+own, fixed = Names(names), Fixed(names)
+own.more = fixed.more = {*names}
+def objective(x): return own, fixed, {*names}, x in {"a", "b", "c"}
+print(read_code(objective, "the objective")[0])
+"""
+    found = [
+        python("-c", code, stdout=subprocess.PIPE, environment={"PYTHONHASHSEED": seed})
+        for seed in ("1", "2")
+    ]
+    first, second = (process.communicate()[0] for process in found)
+    assert first == second != ""
 
 
 @pytest.mark.parametrize("make", VALUES)

@@ -91,6 +91,21 @@ def test_trial_is_no_parameter_of_an_objective_that_takes_any(tmp_path):
         run(programs.keyed, tmp_path, [{"x": 1, "trial": 1}])
 
 
+def test_a_seed_that_no_point_gives_is_answered_with_that_of_the_trial(tmp_path):
+    class Branches:
+        def setup(self, seed):
+            pass
+
+        def run(self, x):
+            pass
+
+    said = r"seed is missing; .*; the seed of each trial is trial\.seed: give the objective a para"
+    with pytest.raises(ParamError, match=said):
+        run(lambda x, seed: x + seed, tmp_path, [{"x": 1}])
+    with pytest.raises(ParamError, match=r"takes seed, x$"):  # a root is of no trial
+        run(Branches, tmp_path, [{"x": 1}])
+
+
 @pytest.mark.parametrize(
     ("params", "said"),
     [
@@ -103,6 +118,27 @@ def test_trial_is_no_parameter_of_an_objective_that_takes_any(tmp_path):
 def test_parameters_that_do_not_fit_are_refused(tmp_path, params, said):
     with pytest.raises(ParamError, match=said):
         run(programs.named, tmp_path, [params])
+
+
+def test_a_refused_sweep_leaves_nothing_behind_and_takes_nothing_away(tmp_path):
+    def files():
+        return sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+
+    with pytest.raises(ParamError):
+        run(programs.named, tmp_path / "out" / "deep", [{"y": 1}])
+    with pytest.raises(UsageError, match="has no missing"):
+        run("programs:missing", tmp_path / "out")
+    assert files() == []
+    (tmp_path / "mine.txt").touch()
+    (tmp_path / "lock").touch()
+    with pytest.raises(ParamError):
+        run(programs.named, tmp_path, [{"y": 1}])
+    assert files() == ["lock", "mine.txt"]
+    run(programs.named, tmp_path, [{"x": 1}])
+    before = files()
+    with pytest.raises(ParamError):
+        run(programs.named, tmp_path, [{"y": 1}])
+    assert files() == before
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_what_is_not_registered_is_named_with_the_choices():
 def test_an_installed_package_offers_its_own(installed):
     assert find_selector("climb").name == "climb"
     assert "climb" in selector_names()
-    assert find_selector("grid") is Grid  # ours go first
+    assert find_selector("grid") == Grid.from_options  # ours go first
     for name, said in (
         ("broken", "climbing_elsewhere:Climber cannot be imported: ModuleNotFoundError"),
         ("number", "selector 'number' of package climbing: climbing:nothing is 3: it must be"),
@@ -235,6 +235,9 @@ def test_without_a_name_all_is_as_it_was():
 def test_every_shipped_selector_is_offered():
     assert drive(chosen("grid", grid=["a=1,2"], trials=3)) == [({"a": 1}, 3), ({"a": 2}, 3)]
     assert drive(chosen("grid", "a=1,2")) == [({"a": 1}, 10), ({"a": 2}, 10)]
+    assert drive(chosen("grid", "repeat_each=2", grid=["a=1,2"], trials=2)) == drive(
+        Grid(Domain(a=[1, 2]), trials=2, repeat_each=2)
+    )
     assert drive(chosen("fixed", "points=[(1,)]")) == [((1,), 10)]
     drawn = FixedSweep.with_random_trials({"a": (0, 9)}, 3, 2, r_eps=0.2, seed=5)
     again = chosen("random", "r_eps=0.2", random=3, ranges=["a=0:9"], trials=2, seed=5)
@@ -280,12 +283,21 @@ def test_another_packages_selector_is_given_what_it_takes(installed):
         ({"options": ["keep=2"]}, "--option keep=2: it needs --selector NAME"),
         ({"selector": "race", "options": ["keep"]}, "--option 'keep': write name=value"),
         ({"selector": "race", "ranges": ["a=0:1"]}, "--range: it needs --points N"),
-        ({"selector": "grid", "ranges": ["a=0:1"]}, "--range: selector grid takes no ranges"),
-        ({"selector": "fixed", "grid": ["a=1"]}, "--grid: selector fixed takes no axes"),
+        (
+            {"selector": "grid", "ranges": ["a=0:1"]},
+            "a parameter has a distribution: use RandomSearch",
+        ),
+        (
+            {"selector": "fixed", "grid": ["a=1"]},
+            "takes no axes, but points, trials, budget; --grid goes with --selector .*, grid, ",
+        ),
         ({"selector": "random", "grid": ["a=1"]}, "--grid: selector random takes no axes"),
         ({"selector": "random", "ranges": ["b=0:1"]}, "--range b: problem toy has no such param"),
         ({"selector": "random", "ranges": ["a=0:1"]}, "selector random needs points"),
-        ({"selector": "raises", "trials": 3}, "--trials 3: selector raises takes no trials"),
+        (
+            {"selector": "raises", "trials": 3},
+            "--trials 3: selector raises takes no trials, but no",
+        ),
         ({"selector": "halving", "grid": ["a=1"], "budget": 3}, "selector halving takes no budget"),
         ({"random": 2, "ranges": ["a=0:1"], "budget": 3}, "--budget 3: --random 2 takes none"),
         ({"program": "grid.py", "budget": 3}, r"--budget 3: .* says it, launcher\(budget=3\)"),
@@ -302,6 +314,8 @@ def test_what_does_not_go_together_is_said(installed, line, said):
     "line",
     [
         {"grid": ["a=1"]},
+        {"grid": ["a=1"], "selector": "grid"},
+        {"grid": ["budget=1"], "selector": "grid"},  # a parameter of this name
         {"grid": ["a=1,2"], "points": 1},
         {"grid": ["a=1,2"], "points": 1, "selector": "random_search", "trials": 2},
         {},

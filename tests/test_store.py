@@ -419,6 +419,12 @@ def test_a_folder_without_a_sweep_is_named(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_database_in_which_no_sweep_has_begun_is_said_to_hold_none(paths):
+    Store.open(paths.database).close()
+    with pytest.raises(FolderError, match="holds no sweep: one was refused there before it had"):
+        load(paths.folder)
+
+
 @pytest.mark.parametrize("opened", [Store.open, Store.read])
 def test_a_file_that_is_no_database_is_named(tmp_path, opened):
     path = tmp_path / "sweep.db"

@@ -19,6 +19,7 @@ from sweeper.records import USAGE
 from sweeper.results.table import USAGE_COLUMNS
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
+from sweeper.store.usage import read_usage
 
 MIB = 2**20
 
@@ -104,6 +105,31 @@ def test_the_command_line_shows_it(results, tmp_path, capsys):
     assert with_usage == f"mib,{','.join(USAGE_COLUMNS)},trial,value"
 
 
+def test_it_is_ordered_by_a_column_and_cut(results, tmp_path, capsys):
+    def said(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            cli.run_and_exit(["show", str(tmp_path), *arguments])
+        return ended.value.code, capsys.readouterr()
+
+    used = [one for of_point in results.usage for one in of_point]
+    code, printed = said("--usage", "--sort", "started", "--top", "3")
+    assert code == 0
+    latest = sorted(used, key=lambda one: one.started, reverse=True)[:3]
+    lines = printed.out.splitlines()[1:]
+    assert [f"{one.ended - one.started:.2f}" for one in latest] == [row.split()[3] for row in lines]
+    for arguments, expected in [
+        (("--usage", "--sort", "value"), "--usage --sort value: it orders by started, seconds, "),
+        (("--usage", "--top", "3"), "--usage --top 3: by what? Give --sort with one of started, "),
+        (("--usage", "--top", "0"), "--top 0: it must be a whole number, 1 or more"),
+        (("--usage", "--failures"), "--failures and --usage do not go together: --failures goes"),
+        (("--failures", "--sort", "value"), "--failures and --sort do not go together"),
+        (("--code", "--all"), "--code and --all do not go together: --code goes with no other"),
+    ]:
+        code, printed = said(*arguments)
+        assert code == 2
+        assert expected in printed.err
+
+
 def test_a_trial_that_failed_has_it_too_and_outcomes_are_as_without(tmp_path):
     run(using.fails, tmp_path, [{"mib": 1}], backend="inline")
     with Store.read(Paths(tmp_path).database) as store:
@@ -111,6 +137,16 @@ def test_a_trial_that_failed_has_it_too_and_outcomes_are_as_without(tmp_path):
         (told,) = store.connection.execute(query, (USAGE,)).fetchone()
         assert next(iter(store.outcomes())).arrays == b""
     assert json.loads(told)["used"][0]["host"] == socket.gethostname()
+
+
+def test_a_sweep_that_is_begun_anew_after_failures_has_that_of_its_own_trials(tmp_path):
+    run(using.fails, tmp_path, [{"mib": 1}], backend="inline")
+    again = run(using.fails, tmp_path, [{"mib": 1}, {"mib": 2}], backend="inline")
+    assert len(again.failures) == 2
+    with Store.read(Paths(tmp_path).database) as store:
+        query = "SELECT count(*) FROM events WHERE kind = ? AND point IS NULL"
+        assert store.connection.execute(query, (USAGE,)).fetchone() == (1,)
+        assert {point for point, _, _ in read_usage(store)} == set(store.ids())
 
 
 def test_a_folder_without_it_says_so(tmp_path, capsys):

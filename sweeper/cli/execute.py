@@ -24,7 +24,7 @@ from sweeper.cli.steer import how_to_steer
 from sweeper.code.importing import is_path
 from sweeper.errors import SettingsError, UsageError, suggestion
 from sweeper.files import current_folder
-from sweeper.program.command import command as program
+from sweeper.program.command.command import Command
 from sweeper.program.objective.locate import is_objective
 from sweeper.program.spec import RAISE
 from sweeper.program.workload import ProgramWorkload
@@ -56,7 +56,8 @@ class Run:
     random: int | None
     points: int | None
     ranges: tuple[str, ...]
-    program: str | None
+    explore: str | None
+    """The path of the file that has an `Explorer`."""
     trials: int | None
     budget: int | None
     race: bool
@@ -93,7 +94,7 @@ def execute(arguments: Run) -> int:
         arguments.selector,
         arguments.options,
         arguments.points,
-        arguments.program,
+        arguments.explore,
         arguments.budget,
     )
     with _opened(arguments) as reading:
@@ -167,7 +168,7 @@ def _opened(
         if metrics.directions is not None:
             raise UsageError(
                 f"--metric {next(iter(metrics.directions))}: a problem declares its metrics in its "
-                "module; --metric goes with a program, pkg.module:name"
+                "module; --metric goes with a program: pkg.module:name, or a command after --"
             )
         if arguments.redirect is not None:
             raise UsageError(f"--redirect {arguments.redirect}: it goes with a program")
@@ -175,7 +176,7 @@ def _opened(
             raise UsageError("--profile: it goes with a program")
         if arguments.on_error != RAISE:
             raise UsageError(
-                f"--on-error {arguments.on_error}: it goes with a program, pkg.module:name"
+                f"--on-error {arguments.on_error}: it goes with an objective, pkg.module:name"
             )
         return read_problem(given, backend)
     if arguments.race:
@@ -187,7 +188,7 @@ def _opened(
     return read_program(given, backend, metrics.directions, **asked)
 
 
-def _given(arguments: Run) -> str | program.Command:
+def _given(arguments: Run) -> str | Command:
     """The module, or the command.
 
     Raises:
@@ -216,7 +217,7 @@ def _given(arguments: Run) -> str | program.Command:
             other = "min" if better == "maximize" else "max"
             said = f"{name}: {better}, as its name says; --metric {name}:{other} says otherwise"
             say(clean(said), sys.stderr)
-    return program.Command(arguments.command, patterns)
+    return Command(arguments.command, patterns)
 
 
 def _nothing_own() -> Mapping[str, Any]:

@@ -25,7 +25,7 @@ from sweeper.show.table import failures_in_full
 from sweeper.show.usage import usage_lines
 from sweeper.store.collate import collate, csv_text
 from sweeper.store.database import Store
-from sweeper.store.load import load, read_results
+from sweeper.store.load import check_begun, load, read_results
 from sweeper.store.paths import Paths
 from sweeper.store.sources import read_code_history
 from sweeper.store.status import checkpoint_size, read_status
@@ -47,8 +47,10 @@ def status(folder: Folder) -> Command:
 def _status(folder: Path) -> int:
     paths = Paths(folder)
     with Store.read(paths.database) as store, store.snapshot():
-        results = read_results(store)
         status = read_status(store, paths)
+        if status.driver is None:
+            check_begun(store)
+        results = read_results(store)
     say(describe_status(status, results, time.time(), checkpoint_size(paths)))
     return 0
 
@@ -64,12 +66,18 @@ def show(
     ] = False,
     sort: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Order the table by a metric's mean, the best first."),
+        typer.Option(
+            metavar="NAME",
+            help="Order the table by a metric's mean, the best first; with --usage by started, "
+            "seconds, cpu_seconds or peak_memory, the largest first.",
+        ),
     ] = None,
     top: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Only the N best points, by --sort or as points are judged."
+            metavar="N",
+            help="Only the N best points, by --sort or as points are judged; with --usage the N "
+            "first trials by --sort.",
         ),
     ] = None,
     everything: Annotated[
@@ -89,30 +97,54 @@ def show(
       sweeper show out/digits
       sweeper show out/digits --sort loss_val --top 10
       sweeper show out/digits --failures
+      sweeper show out/digits --usage --sort peak_memory --top 10
       sweeper show out/digits --code
     """  # noqa: D301 - typer keeps the lines of a paragraph after \b
+    _check_together(failures=failures, usage=usage, code=code, all=everything, sort=sort, top=top)
     if code:
         return functools.partial(_show_code, folder)
-    if usage:
-        return functools.partial(_show_usage, folder, everything=everything)
-    return functools.partial(_show, folder, sort, top, failures=failures, everything=everything)
+    if failures:
+        return functools.partial(_show_failures, folder, everything=everything)
+    look = _show_usage if usage else _show
+    return functools.partial(look, folder, sort, top, everything=everything)
 
 
-def _show_usage(folder: Path, *, everything: bool) -> int:
-    for line in usage_lines(load(folder, everything=everything)):
+_GOES_WITH = {"failures": ["all"], "usage": ["all", "sort", "top"], "code": []}
+"""What may be given with each option that shows something else than the table of results."""
+
+
+def _check_together(**given: Any) -> None:
+    """Check that the options of `show` that are given go together.
+
+    Raises:
+        UsageError: one would be ignored; or `--top` breaks its rule.
+    """
+    asked = [name for name, value in given.items() if value is not False and value is not None]
+    for shown, others in _GOES_WITH.items():
+        for name in asked if shown in asked else ():
+            if name not in (shown, *others):
+                goes_with = ", ".join(f"--{other}" for other in others) or "no other option"
+                raise UsageError(
+                    f"--{shown} and --{name} do not go together: --{shown} goes with {goes_with}"
+                )
+    if "top" in asked and given["top"] < 1:
+        raise UsageError(f"--top {given['top']}: it must be a whole number, 1 or more")
+
+
+def _show_usage(folder: Path, sort: str | None, top: int | None, *, everything: bool) -> int:
+    for line in usage_lines(load(folder, everything=everything), sort, top):
         say(line)
     return 0
 
 
-def _show(
-    folder: Path, sort: str | None, top: int | None, *, failures: bool, everything: bool
-) -> int:
-    if top is not None and top < 1:
-        raise UsageError(f"--top {top}: it must be a whole number, 1 or more")
+def _show_failures(folder: Path, *, everything: bool) -> int:
+    say(failures_in_full(load(folder, everything=everything)))
+    return 0
+
+
+def _show(folder: Path, sort: str | None, top: int | None, *, everything: bool) -> int:
     results = load(folder, everything=everything)
-    if failures:
-        say(failures_in_full(results))
-    elif sort is None and top is None:
+    if sort is None and top is None:
         print_results(results, folder)
     else:
         print_results(results, folder, results.ranking(sort)[:top])

@@ -74,7 +74,7 @@ def run(
     ] = None,
     explore: Annotated[
         str | None,
-        typer.Option("--explore", metavar="FILE", help="The points of a grid that is a program."),
+        typer.Option("--explore", metavar="FILE", help="The points of the Explorer in FILE."),
     ] = None,
     trials: Annotated[
         int | None,
@@ -303,11 +303,12 @@ def run(
       sweeper run --grid lr=0.1,0.01 --trials 5 --metric 'accuracy ([\\d.]+)' \\
         -- python train.py --lr {lr} --seed {seed}
 
-    What stands after -- is run once for each trial. {lr} is the value of a parameter; without any
-    such, parameters are appended as --name value. {seed}, {trial}, {folder}, {cores} and {budget}
-    are the trial's; {{ and }} are braces. The environment has all of these, too (SWEEPER_PARAM_LR,
-    SWEEPER_SEED). Metrics are the numbers of the last line that is a JSON object, or of
-    metrics.json in {folder}, or what regular expressions find, the last match of each:
+    A function gets its trial's seed as trial.seed, from a parameter named trial. What stands after
+    -- is run once for each trial. {lr} is the value of a parameter; without any such, parameters
+    are appended as --name value. {seed}, {trial}, {folder}, {cores} and {budget} are the trial's;
+    {{ and }} are braces. The environment has all of these, too (SWEEPER_PARAM_LR, SWEEPER_SEED).
+    Metrics are the numbers of the last line that is a JSON object, or of metrics.json in {folder},
+    or what regular expressions find, the last match of each:
 
     \b
       --metric 'accuracy ([\\d.]+)'        named by the last word before the group: accuracy
@@ -337,7 +338,7 @@ def run(
         random=random,
         points=points,
         ranges=tuple(ranges or ()),
-        program=explore,
+        explore=explore,
         trials=trials,
         budget=budget,
         race=race,

@@ -5,6 +5,7 @@ It is carried to workers by value (cloudpickle), and goes by the hash of its cod
 
 from __future__ import annotations
 
+import functools
 import inspect
 import io
 import pickle
@@ -12,11 +13,10 @@ import sys
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, ClassVar
 
-from sweeper.code.hashes import Cached, find_home, read_code
+from sweeper.code.hashes import DISPATCH_PARTS, Cached, find_home, is_dispatching, read_code
 from sweeper.errors import UsageError
 
 COPIED = "workers get a copy: its identity is the hash of its code and of the values that it uses"
@@ -102,6 +102,7 @@ def _pickle(found: Any) -> bytes:
         dispatch_table: ClassVar[Any] = ChainMap(
             {
                 Cached: _reduce_cached,
+                functools.cached_property: _reduce_cached_property,
                 MethodType: _reduce_method,
                 BuiltinFunctionType: _reduce_method,
             },
@@ -109,6 +110,8 @@ def _pickle(found: Any) -> bytes:
         )
 
         def reducer_override(self, value: Any) -> Any:
+            if is_dispatching(value) and find_home(value) is None:
+                return _reduce_dispatching(value)
             return _without_tracker(super().reducer_override(value), value)
 
     file = io.BytesIO()
@@ -150,7 +153,39 @@ def _reduce_method(method: Any) -> Any:
 
 
 def _make_cached(function: Callable[..., Any], parameters: Mapping[str, Any]) -> Any:
-    return lru_cache(**parameters)(function)
+    return functools.lru_cache(**parameters)(function)
+
+
+def _reduce_cached_property(found: Any) -> Any:
+    """How a `cached_property` is pickled: with a lock of its own."""
+    state = {name: value for name, value in vars(found).items() if name != "lock"}
+    return functools.cached_property, (None,), state
+
+
+def _reduce_dispatching(function: Any) -> Any:
+    """How a function with `singledispatch` is pickled: by what it was given.
+
+    What it was given may use the function itself, so that it is filled once it is there.
+    """
+    own = {name: value for name, value in vars(function).items() if name not in DISPATCH_PARTS}
+    state = function.__wrapped__, list(function.registry.items()), own
+    return _make_dispatching, (function.__name__,), state, None, None, _fill_dispatching
+
+
+def _make_dispatching(name: str) -> Any:
+    def empty(_: object) -> None:
+        pass
+
+    empty.__name__ = name
+    return functools.singledispatch(empty)
+
+
+def _fill_dispatching(function: Any, state: tuple[Any, list[tuple[type, Any]], Any]) -> None:
+    wrapped, registry, own = state
+    for kind, implementation in registry:
+        function.register(kind, implementation)
+    functools.update_wrapper(function, wrapped)
+    vars(function).update(own)
 
 
 def _text(part: Any) -> str:

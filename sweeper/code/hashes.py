@@ -38,8 +38,17 @@ _PLAIN = frozenset({type(None), type(...), bool, int, float, complex, str, bytes
 Cached = functools._lru_cache_wrapper  # noqa: SLF001 - the type has no other name
 """The type of functions with `lru_cache`, or `cache`."""
 
+_DISPATCHING = functools.singledispatch(len).__code__  # type: ignore[attr-defined] # it is one
+"""The code of all functions with `singledispatch`, which have no type of their own."""
+
+DISPATCH_PARTS = frozenset({"register", "dispatch", "registry", "_clear_cache", "__wrapped__"})
+"""The attributes that `singledispatch` gives a function."""
+
 _NAMED = (FunctionType, type, BuiltinFunctionType, MethodType, Cached)
 """What may be importable by name."""
+
+_OF_SETS: tuple[Any, ...] = (set.__reduce__, frozenset.__reduce__)
+"""How sets are pickled, also those of subclasses: as lists, in an order of this process."""
 
 _MADE_BY_CODE = 1 << 9
 """The flag of classes that are not part of the interpreter (`Py_TPFLAGS_HEAPTYPE`)."""
@@ -80,6 +89,11 @@ def find_home(value: Any) -> tuple[str, str] | None:
             if found is value:
                 return module, name
     return None
+
+
+def is_dispatching(value: Any) -> bool:
+    """Whether a value is a function with `functools.singledispatch`."""
+    return isinstance(value, FunctionType) and value.__code__ is _DISPATCHING
 
 
 class _Reader:
@@ -138,7 +152,7 @@ class _Reader:
             case CellType():
                 return self._cell(value)
             case FunctionType():
-                return self._function(value)
+                return (self._dispatching if is_dispatching(value) else self._function)(value)
             case type():
                 return self._class(value)
             case MethodType():
@@ -149,6 +163,8 @@ class _Reader:
                 return self._each((value.__wrapped__, value.cache_parameters()))
             case property():
                 return self._each((value.fget, value.fset, value.fdel))
+            case functools.cached_property() if type(value) is functools.cached_property:
+                return self._each((value.func, value.attrname))  # each copy has a lock of its own
         return ()
 
     def _each(self, values: Iterable[Any]) -> list[bytes]:
@@ -188,6 +204,12 @@ class _Reader:
         ]
         return [self.read(code), *defaults, *named]
 
+    def _dispatching(self, function: Any) -> list[bytes]:
+        """What `singledispatch` was given; what it has found since then says nothing more."""
+        own = {name: one for name, one in vars(function).items() if name not in DISPATCH_PARTS}
+        given = self._each(("singledispatch", function.__wrapped__))
+        return [*given, *self._mapping(function.registry), *self._mapping(own)]
+
     def _class(self, found: type) -> list[bytes]:
         own = {name: value for name, value in sorted(vars(found).items()) if name not in _MADE_ANEW}
         kinds = found.__bases__ if type(found) is type else (*found.__bases__, type(found))
@@ -208,12 +230,14 @@ class _Reader:
         if isinstance(reduced, str):
             return [f"{type(value).__module__}:{reduced}".encode()]
         make, arguments, state, *items = (*reduced, None, None, None)[:5]
+        if type(value).__reduce__ in _OF_SETS:
+            arguments = tuple(map(frozenset, arguments))
         found = self._each((make, arguments))
         found += self._mapping(state) if isinstance(state, dict) else [self.read(state)]
         return found + [self.read(list(one)) for one in items if one is not None]
 
     def _refusal(self, value: Any) -> UsageError:
-        name = f"{self._names[-1]!r}, " if self._names else ""
+        name = f"{' of '.join(map(repr, reversed(self._names)))}, " if self._names else ""
         return UsageError(
             f"{self._what} uses {name}{value!r:.80} (a {type(value).__name__}), which cannot be "
             f"carried to a worker: make it inside of the function that uses it, or put "

@@ -83,6 +83,15 @@ def takes(name: str, argument: str) -> bool:
     return argument in named or argument == rest
 
 
+def arguments_of(name: str) -> list[str]:
+    """The arguments that the selector `name` takes by name.
+
+    Raises:
+        UsageError: as `find_selector`.
+    """
+    return list(_parameters(name)[0])
+
+
 def needs(name: str, argument: str) -> bool:
     """Whether the selector `name` has a parameter `argument` without a default.
 

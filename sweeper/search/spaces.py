@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import ProblemError, SelectorError, UsageError, suggestion
-from sweeper.search.making import make_selector, needs, takes
+from sweeper.search.making import arguments_of, make_selector, needs, takes
 from sweeper.search.selector import ParamSelector, as_ask
+from sweeper.search.selectors import SHIPPED
 from sweeper.search.selectors.explored import ExploredGrid
 from sweeper.search.selectors.fixed import FixedSweep
 from sweeper.search.selectors.race import DEFAULT_MIN_TRIALS, Race, racing_params
@@ -220,11 +221,23 @@ def _taken(name: str, space: Space) -> dict[str, Any]:
         if value is None:
             continue
         if not takes(name, argument):
-            raise UsageError(f"{option}: selector {name} takes no {argument}; leave it out")
+            raise _not_taken(option, name, argument)
         given[argument] = value
     if space.trials is not None and not (takes(name, "trials") or takes(name, "max_trials")):
-        raise UsageError(f"--trials {space.trials}: selector {name} takes no trials; leave it out")
+        raise _not_taken(f"--trials {space.trials}", name, "trials")
     return given
+
+
+def _not_taken(option: str, name: str, argument: str) -> UsageError:
+    """The refusal of an option that the selector of this name does not take."""
+    # An axis or a range is a part of a domain, and of the points of a selector within another.
+    ways = [argument, *(["domain", "selector"] if argument in ("axes", "ranges") else [])]
+    takers = [other for other in SHIPPED if any(takes(other, way) for way in ways)]
+    return UsageError(
+        f"{option}: selector {name} takes no {argument}, but "
+        f"{', '.join(arguments_of(name)) or 'no options'}; {option.partition(' ')[0]} goes with "
+        f"--selector {', '.join(takers)}"
+    )
 
 
 def _check_random(

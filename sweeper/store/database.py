@@ -60,6 +60,11 @@ class Store(Database):
         with self.transaction():
             insert_event(self.connection, time, kind, value)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a sweep has ever asked for a point, or said that it asks for none."""
+        return "selector" in self.meta
+
     def has_results(self) -> bool:
         """Whether a replica has succeeded: from then on the folder belongs to its problem."""
         query = "SELECT 1 FROM outcomes WHERE failure IS NULL AND stage != ? LIMIT 1"

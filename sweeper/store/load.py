@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sweeper.errors import FolderError
 from sweeper.records import (
     CLASSIC,
     REFUSED,
@@ -68,7 +69,21 @@ def load(folder: str | Path, *, everything: bool = False) -> SweepResult:
         FolderError: there is no sweep in the folder, or it is damaged.
     """
     with Store.read(Paths(Path(folder)).database) as store, store.snapshot():
+        check_begun(store)
         return read_results(store, everything=everything)
+
+
+def check_begun(store: Store) -> None:
+    """Check that a sweep has begun in a store's folder.
+
+    Raises:
+        FolderError: none has.
+    """
+    if not store.has_begun:
+        raise FolderError(
+            f"{store.path.parent} holds no sweep: one was refused there before it had begun, or is "
+            "just beginning"
+        )
 
 
 @dataclass(frozen=True, slots=True)

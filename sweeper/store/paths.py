@@ -145,7 +145,7 @@ def refuse_links(paths: Paths) -> None:
         FolderError: one is; the message says which.
     """
     ours = (paths.driver_log, paths.profile, paths.history, *_folders(paths))
-    for path in (*ours, *_database_files(paths)):
+    for path in (*ours, *database_files(paths)):
         refuse_link(path)
     if paths.logs.is_dir():
         for path in paths.logs.iterdir():
@@ -157,7 +157,7 @@ def move_to_history(paths: Paths) -> Path | None:
 
     The database is moved last, so that after a crash the move can be repeated.
     """
-    theirs = (*_folders(paths), paths.profile, *_database_files(paths))
+    theirs = (*_folders(paths), paths.profile, *database_files(paths))
     found = [path for path in theirs if path.exists()]
     if not found:
         return None
@@ -185,7 +185,7 @@ def remove_sweep(paths: Paths) -> bool:
     theirs = (*_folders(paths), paths.history, paths.driver_log, paths.profile, *views)
     with explained(paths.folder):
         # The database last: until it is gone, this can be repeated.
-        for path in (*theirs, *_database_files(paths), paths.lock):
+        for path in (*theirs, *database_files(paths), paths.lock):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
@@ -199,7 +199,8 @@ def _folders(paths: Paths) -> tuple[Path, ...]:
     return paths.points, paths.checkpoints, paths.logs, paths.added, paths.environment
 
 
-def _database_files(paths: Paths) -> tuple[Path, ...]:
+def database_files(paths: Paths) -> tuple[Path, ...]:
+    """The database, and before it what SQLite keeps beside it."""
     # SQLite's log holds committed outcomes until they are merged, so it is moved first.
     name = paths.database.name
     return (

@@ -12,7 +12,8 @@ from sweeper.store.rows import expect, read_documents
 
 def read_usage(store: Store) -> dict[tuple[str, str, int], dict[str, Any]]:
     """What each trial used, as stored, by signature, stage and number."""
-    query = "SELECT point, stage, value FROM events WHERE kind = ? ORDER BY seq"
+    # An event has no point any more if its sweep was begun anew, since nothing had succeeded.
+    query = "SELECT point, stage, value FROM events WHERE kind = ? AND point NOT NULL ORDER BY seq"
     rows = store.connection.execute(query, (USAGE,)).fetchall()
     signatures = store.signatures()
     told = read_documents(value for _, _, value in rows)

@@ -152,6 +152,14 @@ def find_in(module: ModuleType, ref: ObjectiveRef, name: str) -> Any:
     return find_importable(name)
 
 
+SEED = "seed"
+
+_SEED = (
+    f"; the seed of each trial is {TRIAL}.seed: give the objective a parameter {TRIAL} in place of "
+    f"{SEED}, or each point a {SEED} of its own"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Takes:
     """The parameters of an objective, besides `trial`."""
@@ -227,9 +235,11 @@ class Takes:
                 raise self._refusal(params, f"no parameter {name!r}{suggestion(name, self.names)};")
         lacking = [name for name in self.required if name not in named]
         if lacking:
-            raise self._refusal(params, f"{', '.join(lacking)} is missing;")
+            # What a class shares has no trial.
+            seed = SEED in lacking and SEED not in self.shared
+            raise self._refusal(params, f"{', '.join(lacking)} is missing;", _SEED if seed else "")
         return named
 
-    def _refusal(self, params: Params, fault: str) -> ParamError:
+    def _refusal(self, params: Params, fault: str, remark: str = "") -> ParamError:
         takes = f"the objective takes {', '.join(self.names) or 'none'}"
-        return ParamError(f"params={without_aliases(params)!r}: {fault} {takes}")
+        return ParamError(f"params={without_aliases(params)!r}: {fault} {takes}{remark}")

@@ -26,7 +26,7 @@ SHIPPED = {
     "confirm": "sweeper.search.selectors.confirm:Confirm",
     "explore": "sweeper.search.selectors.explored:ExploredGrid",
     "fixed": "sweeper.search.selectors.fixed:FixedSweep.with_fixed_trials",
-    "grid": "sweeper.search.selectors.grid:Grid",
+    "grid": "sweeper.search.selectors.grid:Grid.from_options",
     "halving": "sweeper.search.selectors.successive_halving:SuccessiveHalving",
     "hyperband": "sweeper.search.selectors.hyperband:Hyperband",
     "manual": "sweeper.search.selectors.manual:ManualSearch",

@@ -75,6 +75,26 @@ class Grid(Listed):
             self.look_ahead = max(Listed.look_ahead, repeat_each)
         super().__init__(_asks(points, trials, repeat_each), budget)
 
+    @classmethod
+    def from_options(
+        cls, domain: Domain | None = None, *, trials: int, budget: int | None = None, **others: Any
+    ) -> Grid:
+        """A grid as options of a command line make it, all of them given by name.
+
+        Args:
+            domain: The domain; None: `others` are its axes.
+            trials: Number of trials per point.
+            budget: How far each trial goes.
+            others: The other options, if there is a domain.
+
+        Raises:
+            UsageError: as `Grid`.
+            ParamError: as `Grid`.
+        """
+        if domain is None:
+            domain, others = Domain(others), {}
+        return cls(domain, trials=trials, budget=budget, **others)
+
 
 _OPTIONS = {"repeat_each": None, "shuffle": False, "seed": 0, "budget": None}
 

@@ -1,0 +1,62 @@
+"""A sweep that is refused before it has begun: what it made in its folder is removed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from sweeper.errors import FolderError
+from sweeper.store.database import Store
+from sweeper.store.paths import Paths, database_files
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What there was before a run."""
+
+    missing: tuple[Path, ...]
+    """The folders that were not there, the innermost first."""
+    locked: bool
+    """Whether there was a file that locks the folder."""
+
+    @classmethod
+    def of(cls, paths: Paths) -> Self:
+        """What there is now."""
+        outwards = (paths.folder, *paths.folder.parents)
+        missing = tuple(folder for folder in outwards if not folder.exists())
+        return cls(missing, paths.lock.exists())
+
+
+@contextlib.contextmanager
+def leave_nothing(paths: Paths, before: Before) -> Iterator[None]:
+    """Context of a run, under its folder's lock: if no sweep has begun, it leaves nothing.
+
+    What was there before, and what others have put there meanwhile, stays.
+    """
+    resumes = paths.database.exists()
+    try:
+        yield
+    except BaseException:
+        # What cannot be removed is no reason to say anything else than why the sweep was refused.
+        with contextlib.suppress(OSError, FolderError):
+            if not resumes and not _has_begun(paths):
+                _remove(paths, before)
+        raise
+
+
+def _has_begun(paths: Paths) -> bool:
+    if not paths.database.exists():
+        return False
+    with Store.read(paths.database) as store:
+        return store.has_begun
+
+
+def _remove(paths: Paths, before: Before) -> None:
+    ours = [*database_files(paths), *([] if before.locked else [paths.lock])]
+    for path in ours:
+        path.unlink(missing_ok=True)
+    for folder in before.missing:
+        folder.rmdir()
