@@ -137,7 +137,8 @@ def test_two_cores_and_this_process_give_the_same_bits_in_any_order(tmp_path):
     run(branches.Heads, tmp_path / "here", points)
     mark.unlink()
     run("branches:Heads", tmp_path / "two", points, backend="local", total_cores=2)
-    assert sum(built(mark).values()) <= 4, "each once, and the last by both workers"
+    # Which worker helps which depends on how long trials take.
+    assert max(built(mark).values()) <= 2, "each once by either worker"
     random.seed(1)
     run(f"{branches.__file__}:Heads", tmp_path / "back", points[::-1])
     here = outcomes(tmp_path / "here")

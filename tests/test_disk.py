@@ -156,7 +156,10 @@ def in_little_room(tmp_path, kind, room, models=("--no-models",)):
     return json.loads(out)
 
 
-@pytest.mark.parametrize(("kind", "room"), [("limit", 230_000), ("tmpfs", 330_000)])
+@pytest.mark.parametrize(
+    ("kind", "room"),
+    [("limit", 230_000), pytest.param("tmpfs", 330_000, marks=pytest.mark.slow)],
+)
 def test_a_disk_that_is_full_half_way_loses_nothing(quiet, tmp_path, kind, room):
     (code, said), again, locked = in_little_room(tmp_path, kind, room)
     assert code == 1, said

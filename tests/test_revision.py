@@ -56,7 +56,12 @@ KINDS = ["tanh", "relu", "dropout"]
 
 
 METHODS = pytest.mark.parametrize(
-    "hparams", [blobs.QUICK, blobs.LADDER, blobs.UNTUNED], ids=["ranges", "ladder", "untuned"]
+    "hparams",
+    [
+        pytest.param(blobs.QUICK, id="ranges", marks=pytest.mark.slow),
+        pytest.param(blobs.LADDER, id="ladder"),
+        pytest.param(blobs.UNTUNED, id="untuned"),
+    ],
 )
 
 

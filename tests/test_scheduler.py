@@ -14,7 +14,7 @@ from simulation import CRASH, MadeUpStudy, Plan, Simulation, World, name, outcom
 from sweeper.records import Died, Event, Failure, Finished, Job, Lost, Result, Start, Work
 from sweeper.run.scheduler import HANDED_REPLICAS, STREAK, Scheduler
 
-CORES = [1, 2, 8, 1024]
+CORES = [1, 2, 8, pytest.param(1024, marks=pytest.mark.slow)]
 
 
 def slots_of(starts: list[Start]) -> list[int]:
