@@ -21,6 +21,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from sweeper.train.native.toolchain import processor
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS.md"
 PACKAGES = ("torch", "numpy", "sweeper")
@@ -55,14 +57,6 @@ SECTIONS = {
     "race": Section(title="What a race drops, and what it saves"),
 }
 """In the order of RESULTS.md."""
-
-
-def processor() -> str:
-    """Its name."""
-    cpus = Path("/proc/cpuinfo")
-    lines = cpus.read_text().splitlines() if cpus.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def machine() -> str:

@@ -197,7 +197,7 @@ _LAZY = {
     ),
 }
 
-_MODULES = ("records", "results", "search", "settings", "stats", "summary")
+_MODULES = ("records", "results", "search", "settings", "summary")
 """Those that `import sweeper` gives without being imported by name."""
 
 
