@@ -26,8 +26,9 @@ import pytest
 import blobs
 import sweeper
 from sweeper import files, locking
+from sweeper.arrays import unpack_arrays
 from sweeper.errors import DiskError, FolderError, StoppedError
-from sweeper.files import disk_error, unpack_arrays, write_swapped
+from sweeper.files import disk_error, write_swapped
 from sweeper.locking import folder_lock
 from sweeper.records import Asked
 from sweeper.results import METRICS

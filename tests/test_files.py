@@ -16,16 +16,9 @@ import psutil
 import pytest
 
 from sweeper import files, locking
+from sweeper.arrays import add_texts, pack_arrays, read_texts, unpack_arrays
 from sweeper.errors import FolderError
-from sweeper.files import (
-    add_texts,
-    pack_arrays,
-    read_texts,
-    sha256_of_file,
-    unpack_arrays,
-    write_json,
-    write_swapped,
-)
+from sweeper.files import sha256_of_file, write_json, write_swapped
 from sweeper.locking import Holder, folder_lock, read_lock
 
 # -- writing --------------------------------------------------------------------------------------

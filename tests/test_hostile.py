@@ -29,8 +29,9 @@ from hypothesis import strategies as st
 import blobs
 import sweeper
 from sweeper import cli
+from sweeper.arrays import pack_arrays, unpack_arrays
 from sweeper.errors import DiskError, FolderError, ParamError, ProblemError, SweeperError
-from sweeper.files import pack_arrays, unpack_arrays, write_swapped
+from sweeper.files import write_swapped
 from sweeper.locking import folder_lock, read_lock
 from sweeper.results import SweepResult
 from sweeper.signature import DEEPEST, decode, encode, normalise

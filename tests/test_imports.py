@@ -21,6 +21,7 @@ LEAVES = {
     "stats.learned",
     "stats.sequential",
     "files",
+    "arrays",
     "locking",
     "sealed",
     "pace",
@@ -45,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stats": BASE | {"wording"},
     # Results sum themselves up, with intervals, read artifacts, and find classes by their names.
     "summary": BASE | {"stats", "wording"},
-    "results": BASE | {"stats", "summary", "files", "code", "wording"},
+    "results": BASE | {"stats", "summary", "files", "arrays", "code", "wording"},
     **{folder: LEAVES | {folder} for folder in FOLDERS},
     "study": LEAVES | FOLDERS,
     # The engine knows a workload, not what it is.

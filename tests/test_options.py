@@ -21,10 +21,10 @@ from torch import nn
 import blobs
 import sweeper
 import varied
+from sweeper.arrays import pack_arrays
 from sweeper.cli.execute import _read_settings
 from sweeper.code.importing import find_ref
 from sweeper.errors import ParamError, ProblemError, SettingsError
-from sweeper.files import pack_arrays
 from sweeper.records import (
     CHOOSE_MODE,
     COMPILED,

@@ -17,8 +17,8 @@ from torch.utils.data import TensorDataset
 import one_set
 import sweeper
 import three_sets
+from sweeper.arrays import unpack_arrays
 from sweeper.errors import ProblemError
-from sweeper.files import unpack_arrays
 from sweeper.results import METRICS
 from sweeper.show.export import json_text
 from sweeper.show.table import findings

@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 
 import sweeper
+from sweeper.arrays import pack_arrays
 from sweeper.errors import DiskError, FolderError
-from sweeper.files import pack_arrays
 from sweeper.records import (
     CHECK,
     TRIAL,

@@ -16,8 +16,9 @@ import pytest
 import blobs
 import sweeper
 from sweeper import cli, locking
+from sweeper.arrays import unpack_arrays
 from sweeper.errors import FolderError
-from sweeper.files import sha256_of_file, unpack_arrays
+from sweeper.files import sha256_of_file
 from sweeper.locking import Holder, folder_lock, read_lock
 from sweeper.records import TRIAL
 from sweeper.results import METRICS

@@ -8,8 +8,8 @@ import platform
 import sys
 
 from sweeper import __version__
+from sweeper.arrays import unpack_arrays
 from sweeper.cli.common import FAILED, Command, CoresPerTrial, TotalCores, say
-from sweeper.files import unpack_arrays
 from sweeper.show.doctor import Examined, judge
 
 

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sweeper.arrays import unpack_arrays
 from sweeper.errors import FolderError
-from sweeper.files import explained, unpack_arrays
+from sweeper.files import explained
 
 Array = np.ndarray[Any, Any]
 

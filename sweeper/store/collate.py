@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from sweeper.files import pack_arrays, unpack_arrays, write_json, write_swapped
+from sweeper.arrays import pack_arrays, unpack_arrays
+from sweeper.files import write_json, write_swapped
 from sweeper.records import Alias, Outcome, Params, Reference, Step, TunedSettings
 from sweeper.results import METRICS, TEST_METRICS, SweepResult, params_columns
 from sweeper.results.selection import judged

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sweeper.files import unpack_arrays
+from sweeper.arrays import unpack_arrays
 from sweeper.records import ARTIFACTS, ARTIFACTS_SHA256, RAISED, Outcome, budget_of
 from sweeper.results.artifacts import Artifacts
 from sweeper.signature import decode

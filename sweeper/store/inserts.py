@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from sweeper.files import add_texts
+from sweeper.arrays import add_texts
 from sweeper.records import (
     REFUSED,
     SPARE,

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sweeper.files import read_texts
+from sweeper.arrays import read_texts
 from sweeper.records import (
     CHECK,
     NOT_ITS_FAULT,

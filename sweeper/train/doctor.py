@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import torch
 
-from sweeper.files import pack_arrays
+from sweeper.arrays import pack_arrays
 from sweeper.records import Job, Outcome
 
 BURST = 0.5

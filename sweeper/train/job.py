@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from sweeper.arrays import pack_arrays
 from sweeper.errors import ChangedCodeError
 from sweeper.failures import describe
-from sweeper.files import pack_arrays
 from sweeper.records import COMPILED, PACKED, Job, Outcome
 from sweeper.train.beginning import inheritance_of
 from sweeper.train.checkpoints import checkpoints_of

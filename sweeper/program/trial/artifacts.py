@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sweeper.files import pack_arrays, write_swapped
+from sweeper.arrays import pack_arrays
+from sweeper.files import write_swapped
 from sweeper.program.trial.arrays import as_arrays
 from sweeper.records import ARTIFACTS
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from sweeper.files import pack_arrays, unpack_arrays
+from sweeper.arrays import pack_arrays, unpack_arrays
 from sweeper.program.trial.arrays import Arrays
 from sweeper.sealed import END, PART, read_sealed, write_sealed
 

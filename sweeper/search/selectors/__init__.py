@@ -11,13 +11,16 @@ A selector is imported only when it is asked for.
 
 from __future__ import annotations
 
-import importlib.metadata
 import inspect
+import pkgutil
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from sweeper.errors import UsageError, suggestion
 from sweeper.search.selector import ParamSelector
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint, EntryPoints
 
 GROUP = "sweeper.selectors"
 """The group of entry points under which packages offer their selectors."""
@@ -57,7 +60,7 @@ Maker: TypeAlias = Callable[..., ParamSelector]
 
 def selector_names() -> list[str]:
     """The names that `find_selector` knows, in order: shipped ones, then installed packages'."""
-    return sorted({*SHIPPED, *importlib.metadata.entry_points(group=GROUP).names})
+    return sorted({*SHIPPED, *(point.name for point in _offered())})
 
 
 def find_selector(name: str) -> Maker:
@@ -68,11 +71,10 @@ def find_selector(name: str) -> Maker:
             imported or is not a selector.
     """
     if name in SHIPPED:
-        ours = importlib.metadata.EntryPoint(name, SHIPPED[name], GROUP)
-        made: Maker = ours.load()
+        made: Maker = pkgutil.resolve_name(SHIPPED[name])
         return made
-    offered = importlib.metadata.entry_points(group=GROUP, name=name)
-    found = {point.value: point for point in offered}  # a package may be on the path twice
+    # A package may be on the path twice.
+    found = {point.value: point for point in _offered() if point.name == name}
     if not found:
         known = selector_names()
         raise UsageError(
@@ -87,7 +89,15 @@ def find_selector(name: str) -> Maker:
     return _load(point)
 
 
-def _load(point: importlib.metadata.EntryPoint) -> Maker:
+def _offered() -> EntryPoints:
+    """What installed packages offer."""
+    # Every sweep would wait for this import, and few look for a package's selector.
+    from importlib.metadata import entry_points
+
+    return entry_points(group=GROUP)
+
+
+def _load(point: EntryPoint) -> Maker:
     who = f"selector {point.name!r} of package {point.dist.name if point.dist else '?'}"
     try:
         found = point.load()

@@ -21,8 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sweeper.arrays import unpack_arrays
 from sweeper.errors import SweeperError
-from sweeper.files import unpack_arrays, write_swapped
+from sweeper.files import write_swapped
 from sweeper.locking import exclusive
 from sweeper.train.native.folder import user_cache
 from sweeper.train.native.inductor import ENTRY, OPTIONS, CompilePlan, unsealed

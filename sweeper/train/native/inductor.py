@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sweeper.files import pack_arrays
+from sweeper.arrays import pack_arrays
 from sweeper.train.problem.recipe import Recipe
 from sweeper.train.vectorize.lowering import batched
 from sweeper.train.vectorize.optimizers import find_optimizer
