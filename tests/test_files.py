@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -194,7 +195,7 @@ def test_objects_are_neither_written_nor_read():
     objects = np.array([{"a": 1}, None], dtype=object)
     with pytest.raises(ValueError, match=r"'a' holds objects"):
         pack_arrays({"a": objects})
-    with contextlib.closing(files.io.BytesIO()) as buffer:
+    with contextlib.closing(io.BytesIO()) as buffer:
         np.savez(buffer, a=objects)
         with pytest.raises(ValueError, match="allow_pickle"):
             unpack_arrays(buffer.getvalue())
