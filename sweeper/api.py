@@ -1,49 +1,36 @@
-"""`sweep()`: checks its arguments, and imports the engine while the fork server starts.
+"""`sweep()`: what it takes; the fork server starts before what reads it is imported.
 
 The file is long because it explains every argument of `sweep()`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from sweeper.code.importing import UnguardedCall, is_loading
 from sweeper.detaching import detaching
-from sweeper.errors import SettingsError
-from sweeper.options import Options, check_tuning_inits, read_pack
-from sweeper.program.command.command import Command
-from sweeper.program.objective.locate import is_objective
-from sweeper.program.spec import RAISE
-from sweeper.program.workload import ProgramWorkload
-from sweeper.reading import read_problem, read_program
-from sweeper.records import Metric, Params
+from sweeper.early import start_early
 from sweeper.renamed import OF_RESEARCH, accepts_earlier, refuses_earlier
 from sweeper.run.backends import DEFAULT
-from sweeper.run.cores import slots
-from sweeper.run.devices import read_devices
-from sweeper.run.topology import Topology, usable_cores
-from sweeper.run.widths import Width, Widths, read_widths
-from sweeper.search import ParamSelector
-from sweeper.search.explore import Explorer
-from sweeper.search.making import as_selector
-from sweeper.settings import HyperparameterSettings, Limits, StopWhen, SweepSettings, get_settings
-from sweeper.train.workload import ProblemWorkload
+from sweeper.settings import TUNING_CORES
 
 if TYPE_CHECKING:
     from sweeper.folder import SweepFolder
     from sweeper.preview import Preview
+    from sweeper.program.command.command import Command
+    from sweeper.program.workload import ProgramWorkload
+    from sweeper.records import Metric, Params
     from sweeper.results import SweepResult
+    from sweeper.run.widths import Width
+    from sweeper.search import ParamSelector
     from sweeper.search.domain import Domain, UpdatedDomain
-
-
-TUNING_CORES = 4
-"""The most cores of one point's tuning, unless `cores` says another number.  It is part of a
-folder's identity, so it does not depend on the machine."""
+    from sweeper.search.explore import Explorer
+    from sweeper.settings import HyperparameterSettings, StopWhen
+    from sweeper.train.workload import ProblemWorkload
 
 
 @detaching
@@ -87,7 +74,7 @@ def sweep(
     progress: bool | None = None,
     allow_changed_code: bool = False,
     metrics: Mapping[str, str] | Sequence[Metric] | None = None,
-    on_error: str = RAISE,
+    on_error: str = "raise",
     detach: bool = False,
     keep: bool = True,
     redirect: str | None = None,
@@ -213,110 +200,16 @@ def sweep(
         from sweeper.detach import sweep_detached
 
         return sweep_detached(given)
-    of_program = isinstance(module, ProgramWorkload | Command) or is_objective(module)
-    if of_program:
-        _check_for_program(
-            cores=TUNING_CORES if _is_width(cores) else cores,
-            hparams=hparams,
-            tuning_inits=tuning_inits,
-            save_models=save_models,
-            checkpoint_every=checkpoint_every,
-            curve_samples=curve_samples,
-            pack=pack,
-        )
-    _check_of_program(
-        module,
-        of_program=of_program,
-        metrics=metrics,
-        on_error=on_error,
-        redirect=redirect,
-        profile=profile,
-    )
-    options = _read_options(
-        of_program=of_program,
-        cores=cores,
-        hparams=hparams,
-        tuning_inits=tuning_inits,
-        total_cores=total_cores,
-        cores_per_trial=cores_per_trial,
-        devices=devices,
-        per_device=per_device,
-        devices_per_trial=devices_per_trial,
-        min_free_memory=min_free_memory,
-        device_wait=device_wait,
-        pack=pack,
-        limits=Limits(max_tries, stop_after_failures, trial_timeout),
-        stop_when=stop_when,
-        spare_trials=spare_trials,
-        seed=seed,
-        folder=folder,
-        resume=resume,
-        backend=backend,
-        save_models=save_models,
-        checkpoint_every=checkpoint_every,
-        curve_samples=curve_samples,
-        allow_changed_code=allow_changed_code,
-        progress=progress,
-        record_environment=record_environment,
-        keep=keep,
-    )
-    chosen = as_selector(selector, trials, seed, budget)
-    with contextlib.ExitStack() as stack:
-        workload: ProblemWorkload | ProgramWorkload
-        if isinstance(module, ProblemWorkload | ProgramWorkload):
-            workload = module
-        elif of_program:
-            asked = (module, backend, metrics, on_error, redirect)
-            workload = stack.enter_context(read_program(*asked, profile=profile))
-        else:
-            # An objective is a program, so this is none of the callables.
-            workload = stack.enter_context(read_problem(cast("Any", module), backend))
-        # This import takes a tenth of a second, during which the fork server imports torch.
-        from sweeper.engine import run
+    given["module"] = start_early(module, backend)
+    # This import takes a tenth of a second, during which the fork server imports torch.
+    from sweeper.arguments import run_sweep
 
-        return run(workload, chosen, options)
+    return run_sweep(given, _usual())
 
 
-def _check_for_program(**given: Any) -> None:
-    """Refuse arguments that mean nothing for a program.
-
-    Raises:
-        SettingsError: one has another value than its default.
-    """
-    for name, value in given.items():
-        usual = inspect.signature(sweep).parameters[name].default
-        if value != usual:
-            instead = ": give total_cores= or cores_per_trial=" if name == "cores" else ""
-            raise SettingsError(
-                f"{name}={value!r:.80}: it means nothing for a program, which is not tuned and "
-                f"trains itself{instead}"
-            )
-
-
-def _check_of_program(
-    module: object,
-    *,
-    of_program: bool,
-    metrics: object,
-    on_error: str,
-    redirect: str | None,
-    profile: bool,
-) -> None:
-    """Refuse arguments that go with a program which `sweep` is to open.
-
-    Raises:
-        SettingsError: one is given with a problem, or with a program that is open.
-    """
-    given = {"metrics": metrics} if metrics is not None else {}
-    given |= {"on_error": on_error} if on_error != RAISE else {}
-    given |= {"redirect": redirect} if redirect is not None else {}
-    given |= {"profile": profile} if profile else {}
-    for name, value in given.items():
-        if isinstance(module, ProgramWorkload):
-            raise SettingsError(f"{name}={value!r}: this program was opened with its own")
-        if not of_program:
-            own = "a problem declares its own in its module; " if name == "metrics" else ""
-            raise SettingsError(f"{name}={value!r}: {own}{name}= goes with a program")
+def _usual() -> dict[str, Any]:
+    """The defaults of `sweep`, by name."""
+    return {name: each.default for name, each in inspect.signature(sweep).parameters.items()}
 
 
 def preview(
@@ -328,90 +221,8 @@ def preview(
         UsageError: as `sweep`; or the selector is adaptive.
         SelectorError: as `sweep`.
     """
-    from sweeper.preview import preview as preview_of
+    from sweeper.arguments import preview_sweep
 
     given = inspect.signature(sweep).bind(workload, selector, **arguments)
     given.apply_defaults()
-    asked = given.arguments
-    limits = Limits(*(asked.pop(name) for name in _LIMITS))
-    of_program = ("metrics", "on_error", "redirect", "profile")
-    for name in ("module", "selector", "trials", "budget", "detach", *of_program):
-        del asked[name]
-    asked["of_program"] = isinstance(workload, ProgramWorkload)
-    return preview_of(workload, selector, _read_options(limits=limits, **asked))
-
-
-_LIMITS = ("max_tries", "stop_after_failures", "trial_timeout")
-
-
-def _read_options(
-    *,
-    of_program: bool,
-    cores: Width,
-    hparams: str | HyperparameterSettings | None,
-    tuning_inits: int | None,
-    total_cores: int | None,
-    cores_per_trial: Width,
-    pack: int | str,
-    stop_when: StopWhen | Mapping[str, Any] | None,
-    devices: object,
-    per_device: int,
-    devices_per_trial: int,
-    min_free_memory: int | str | None,
-    device_wait: float,
-    **others: Any,
-) -> Options:
-    """The options of `sweep`, checked; `others` are those that are fields of `Options`."""
-    most_in_pack = read_pack(pack)
-    mode = "off" if pack == "off" else "auto"
-    topology = usable_cores(total_cores)
-    widths = _read_widths(cores, cores_per_trial, topology, of_program=of_program)
-    if _is_width(cores):
-        cores = TUNING_CORES
-    inits = cores if tuning_inits is None else check_tuning_inits(tuning_inits)
-    width = 1 if widths else cores_per_trial
-    dealt = read_devices(devices, per_device, devices_per_trial, min_free_memory, device_wait)
-    if dealt and not of_program:
-        raise SettingsError(
-            f"devices={devices!r}: a problem is trained on cores; devices go with a program"
-        )
-    return Options(
-        settings=SweepSettings(get_settings(hparams), cast("int", inits), cast("int", width), mode),
-        tuning_cores=cast("int", cores),
-        pack=most_in_pack,
-        stop_when=StopWhen.read(stop_when),
-        slots=slots(topology, cast("int", width)),
-        topology=topology,
-        widths=widths,
-        devices=dealt,
-        **others,
-    )
-
-
-def _is_width(cores: Width) -> bool:
-    """Whether `cores` gives each point a width, as `cores_per_trial` does."""
-    return isinstance(cores, str) or callable(cores)
-
-
-def _read_widths(
-    cores: Width, cores_per_trial: Width, topology: Topology, *, of_program: bool
-) -> Widths | None:
-    """The widths of the points, given by either name; None: all have the same.
-
-    Raises:
-        SettingsError: both give them, or they are those of a problem.
-    """
-    name, given = "cores_per_trial", cores_per_trial
-    if _is_width(cores):
-        if cores_per_trial != 1:
-            raise SettingsError(
-                f"cores={cores!r} and cores_per_trial={cores_per_trial!r} mean the same: give one"
-            )
-        name, given = "cores", cores
-    widths = read_widths(given, name, topology)
-    if widths and not of_program:
-        raise SettingsError(
-            f"{name}={given!r}: all points of a problem have the same width: give a number; a "
-            "width for each point goes with a program"
-        )
-    return widths
+    return preview_sweep(given.arguments)

@@ -14,7 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sweeper.code.importing import ModuleRef, find_ref, installed_imports
+from sweeper.code.importing import ModuleRef, find_ref
+from sweeper.early import begin_import, modules_before
 from sweeper.errors import FolderError, SettingsError
 from sweeper.files import current_folder, nameless_file, open_standard_streams
 from sweeper.program import workload as program
@@ -137,15 +138,8 @@ def _place_of_program(ref: ObjectiveRef | Command, backend: str, fd: int) -> Pla
     if isinstance(ref, Command):
         prepare(program.PRELOAD)
         return _Here(fd)
-    prepare(program.PRELOAD, _preloaded(ref.module) if ref.carried is None else ())
+    prepare(program.PRELOAD, modules_before(ref.module) if ref.carried is None else ())
     return HelperProcess("reading the program", fd, program.PRELOAD, program.ENVIRONMENT)
-
-
-def _preloaded(ref: ModuleRef) -> tuple[str, ...]:
-    """What a module imports that the fork server can import before."""
-    if ref.carried is not None:
-        return ()
-    return installed_imports(ref.module if ref.path is None else Path(ref.path))
 
 
 def _place(ref: ModuleRef, backend: str, fd: int) -> Place:
@@ -156,5 +150,5 @@ def _place(ref: ModuleRef, backend: str, fd: int) -> Place:
                 f"one, or choose backend={names_of(own_processes=True)}"
             )
         return _Here(fd)
-    prepare(PRELOAD, _preloaded(ref))
+    begin_import(ref)
     return HelperProcess("reading the problem", fd, PRELOAD, environment_of(NUMERICS))

@@ -18,6 +18,10 @@ TUNABLE = ("lr", "batch_size", "weight_decay", "momentum")
 
 OPTIONS = TUNABLE[2:]
 
+TUNING_CORES = 4
+"""The most cores of one point's tuning, unless `cores` says another number.  It is part of a
+folder's identity, so it does not depend on the machine."""
+
 
 @dataclass(frozen=True, slots=True)
 class HyperparameterSettings:

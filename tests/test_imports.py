@@ -56,13 +56,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "binding": LEAVES | FOLDERS - WORKLOADS | {"revision", "options"},
     "engine": LEAVES | FOLDERS - WORKLOADS | {"study", "drive", "options", "binding"},
     "preview": LEAVES | FOLDERS - WORKLOADS | {"study", "options", "binding"},
-    "reading": LEAVES | FOLDERS,
+    "early": LEAVES | FOLDERS,
+    "reading": LEAVES | FOLDERS | {"early"},
     "folder": LEAVES | FOLDERS - WORKLOADS,
     "detach": LEAVES | FOLDERS | {"folder", "api"},
     "detaching": {"results", "folder"},
-    "api": LEAVES
-    | FOLDERS
-    | {"reading", "options", "engine", "preview", "folder", "detach", "detaching"},
+    "arguments": LEAVES | FOLDERS | {"reading", "options", "engine", "preview"},
+    "api": LEAVES | FOLDERS | {"early", "arguments", "preview", "folder", "detach", "detaching"},
     # Contracts run the whole loop, in fake time or with jobs that are made up.
     "testing": LEAVES | FOLDERS | {"study"},
     "cli": LEAVES | FOLDERS | {"study", "reading", "engine", "api", "folder", "sweeper"},
