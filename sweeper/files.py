@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import glob
 import hashlib
 import json
 import os
@@ -33,11 +32,12 @@ def write_swapped(path: Path, data: bytes, *, sync: bool = False) -> None:
 
 
 def _write_swapped(path: Path, data: bytes, *, sync: bool) -> None:
-    made = [folder for folder in path.parents if not folder.exists()]
+    made = [folder for folder in path.parents if not folder.exists()] if sync else []
     make_folder(path.parent)
     prefix = f".{path.name}."
-    for left in path.parent.glob(f"{glob.escape(prefix)}*"):  # left by a writer that was killed
-        left.unlink(missing_ok=True)
+    for left in path.parent.iterdir():
+        if left.name.startswith(prefix):  # by a writer that was killed
+            left.unlink(missing_ok=True)
     handle, aside = tempfile.mkstemp(prefix=prefix, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
