@@ -33,7 +33,8 @@ import numpy as np
 import sweeper
 import tuning_oracle
 import turns
-from sweeper.results import METRICS, PointTrials
+from sweeper.records import METRICS
+from sweeper.results import PointTrials
 
 TRIALS, SWEEPS = 8, 3
 NEAR = 0.1

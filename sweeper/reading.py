@@ -31,7 +31,7 @@ from sweeper.run.backends.local import prepare
 from sweeper.run.processes.aside import HelperProcess
 from sweeper.run.processes.worker import resolve
 from sweeper.train.problem.spec import environment_of
-from sweeper.train.workload import PRELOAD, Place, ProblemWorkload
+from sweeper.train.workload import PRELOAD, TRAINING, Place, ProblemWorkload
 
 
 class _Here:
@@ -151,4 +151,5 @@ def _place(ref: ModuleRef, backend: str, fd: int) -> Place:
             )
         return _Here(fd)
     begin_import(ref)
-    return HelperProcess("reading the problem", fd, PRELOAD, environment_of(NUMERICS))
+    environment = environment_of(NUMERICS)
+    return HelperProcess("reading the problem", fd, PRELOAD, environment, TRAINING)

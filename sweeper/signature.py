@@ -12,16 +12,18 @@ import hashlib
 import json
 import math
 import operator
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sweeper.code.references import find_importable, reference
 from sweeper.errors import ParamError
 from sweeper.records import Alias, Params, Point, Reference, lineage_of
 from sweeper.settings import SweepSettings
+
+if TYPE_CHECKING:
+    import numpy as np
 
 T = TypeVar("T")
 
@@ -61,11 +63,17 @@ def normalise(value: Any, name: str = "parameter") -> Any:
     return _normalise(value, name, DEEPEST)
 
 
+def without_numpy(value: Any) -> Any:
+    """A scalar of numpy as Python's own; anything else as it is."""
+    # A script that has not imported numpy is not to wait for it here.
+    numpy = sys.modules.get("numpy")
+    return value.item() if numpy and isinstance(value, numpy.generic) else value
+
+
 def _normalise(value: Any, name: str, levels: int) -> Any:
     if levels < 0:
         raise ParamError(f"{name:.80}… {_TOO_DEEP}")
-    if isinstance(value, np.generic):
-        value = value.item()
+    value = without_numpy(value)
     if is_plain(value):
         return value
     if isinstance(value, float) and math.isnan(value):
@@ -335,6 +343,8 @@ def make_point(
 def seed_sequence(seed: int, signature: str, *numbers: int) -> np.random.SeedSequence:
     """The root of all random streams of a replica, or of a choice, of the point `signature`."""
     words = [int(signature[place : place + 8], 16) for place in range(0, len(signature), 8)]
+    import numpy as np
+
     return np.random.SeedSequence(seed, spawn_key=(*words, *numbers))
 
 

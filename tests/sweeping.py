@@ -16,7 +16,8 @@ import numpy as np
 import psutil
 
 import sweeper
-from sweeper.results import METRICS, SweepResult
+from sweeper.records import METRICS
+from sweeper.results import SweepResult
 from sweeper.store.database import Store
 from sweeper.store.paths import Paths
 from tests.blobs import QUICK

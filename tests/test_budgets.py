@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from sweeper.errors import SelectorError, UsageError
-from sweeper.records import TRIAL, Asked, budget_of, is_trial, trial_stage
-from sweeper.results import METRICS
+from sweeper.records import METRICS, TRIAL, Asked, budget_of, is_trial, trial_stage
 from sweeper.search import Ask, ParamSelector, Race
 from sweeper.search.spaces import race_of
 from sweeper.show.export import json_text

@@ -115,7 +115,7 @@ def test_selectors_are_told_every_metric_by_name(tmp_path):
         for place, number in enumerate(result.numbers)
     }
     assert sorted(told) == [0, 1]
-    assert set(told[0]) == {*sweeper.results.METRICS, *NAMES}
+    assert set(told[0]) == {*sweeper.records.METRICS, *NAMES}
     for number in told:
         assert told[number]["f1_val"] == results.values("f1_val")[0][number]
         assert told[number]["loss_val"] == results[0].loss_val[number]

@@ -30,8 +30,7 @@ from sweeper.arrays import unpack_arrays
 from sweeper.errors import DiskError, FolderError, StoppedError
 from sweeper.files import disk_error, write_swapped
 from sweeper.locking import folder_lock
-from sweeper.records import Asked
-from sweeper.results import METRICS
+from sweeper.records import METRICS, Asked
 from sweeper.store.collate import collate
 from sweeper.store.database import Store
 from sweeper.store.load import load

@@ -39,9 +39,10 @@ from sweeper.train.tuning.ladder_plan import (
     LEAST_STEPS,
     LadderPlan,
 )
+from sweeper.train.tuning.names import LADDER
 from sweeper.train.tuning.range_plan import CHOOSE_MODE
 from sweeper.train.tuning.schedule import LOW, Schedule, cycle_ends, cycle_rates, rates
-from sweeper.train.tuning.stages import LADDER, STREAMS, LadderRound
+from sweeper.train.tuning.stages import STREAMS, LadderRound
 from sweeper.train.tuning.trials import Trial, Trials
 from test_plan import sane, stages, stored
 

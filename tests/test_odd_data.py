@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import sweeper
 from sweeper.errors import ProblemError
-from sweeper.results import METRICS
+from sweeper.records import METRICS
 from sweeping import run
 
 COMMON = """

@@ -32,7 +32,8 @@ from sweeper.train.streams import Streams, dataset_seed, seed_globals
 from sweeper.train.task import Task
 from sweeper.train.tuning.held_out import STRATIFIED, held_out
 from sweeper.train.tuning.ladder import Candidate
-from sweeper.train.tuning.stages import LADDER, STREAMS, LadderRound
+from sweeper.train.tuning.names import LADDER
+from sweeper.train.tuning.stages import STREAMS, LadderRound
 from sweeper.train.tuning.trials import Trials
 from sweeper.train.vectorize.trace import CannotPackError
 from sweeping import assert_same_bits, outcomes, run

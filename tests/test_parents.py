@@ -13,6 +13,7 @@ from torch import nn
 import sweeper
 from sweeper.errors import UsageError
 from sweeper.records import (
+    METRICS,
     Asked,
     Parent,
     budget_of,
@@ -22,7 +23,6 @@ from sweeper.records import (
     lineage_of,
     trial_stage,
 )
-from sweeper.results import METRICS
 from sweeper.search import Ask, ParamSelector, Perturb, PopulationBasedTraining, Truncate
 from sweeper.show.export import json_text
 from sweeper.store.database import Store

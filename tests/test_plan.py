@@ -21,6 +21,7 @@ from sweeper.arrays import pack_arrays, unpack_arrays
 from sweeper.records import CHECK, TRIAL, Failure, Outcome, Planned, Point, Step, TunedSettings
 from sweeper.settings import PRESETS, HyperparameterSettings, SweepSettings
 from sweeper.signature import make_point
+from sweeper.train.tuning.names import BATCH_CHOICE, BATCH_RANGE, LR_RANGE, LR_RESCAN, split_stage
 from sweeper.train.tuning.range_plan import (
     MOST_LOWERINGS,
     RangePlan,
@@ -28,14 +29,7 @@ from sweeper.train.tuning.range_plan import (
     cycle_epochs,
 )
 from sweeper.train.tuning.ranges import batch_sizes, learning_rates
-from sweeper.train.tuning.stages import (
-    BATCH_CHOICE,
-    BATCH_RANGE,
-    LR_RANGE,
-    LR_RESCAN,
-    read,
-    split_stage,
-)
+from sweeper.train.tuning.stages import read
 
 RANGES = [name for name in PRESETS if name.startswith("ranges-")]
 SIZES_OF_DATA = (1, 2, 10, 40, 100, 350)

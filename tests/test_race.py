@@ -172,7 +172,7 @@ def test_a_race_compares_a_metric_that_the_problem_declares(direction, best):
     race.on_begin(1)
     while (answer := race.get_next_trials()) is not None:
         params, trials = answer
-        values = dict.fromkeys(sweeper.results.METRICS, np.zeros(trials))
+        values = dict.fromkeys(sweeper.records.METRICS, np.zeros(trials))
         values["f1_val"] = params[0] + 0.01 * np.arange(trials)
         race.on_results(TrialResults(params, np.arange(trials), values))
     assert race.left == [(best,)]
@@ -335,7 +335,7 @@ def uneven(monkeypatch):
 
     def metrics(params, number, _stage):
         value = (params[0] // 2) + 0.1 * draw(params, "trial", number, "perf_val")
-        return dict.fromkeys(sweeper.results.METRICS, value)
+        return dict.fromkeys(sweeper.records.METRICS, value)
 
     monkeypatch.setattr(toy, "metrics_of", metrics)
     monkeypatch.setattr(ToyPlan, "tunings", 2)

@@ -79,6 +79,13 @@ def test_what_takes_long_to_import_is_left_until_the_fork_server_has_begun(reque
     assert printed_by(program, request) == "[]\n"
 
 
+def test_a_list_of_points_is_made_before_numpy_is_imported(request):
+    """Scripts make their selector before they call `sweep`, which starts the fork server."""
+    made = "FixedSweep.with_fixed_trials([(1,), (2,)], 3)"
+    program = f"import sys, sweeper; sweeper.{made}; print('numpy' in sys.modules)"
+    assert printed_by(program, request) == "False\n"
+
+
 TARGET = {
     "logs": "",
     "seed": 7,

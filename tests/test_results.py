@@ -10,15 +10,8 @@ import numpy as np
 import pytest
 
 from sweeper.errors import UsageError
-from sweeper.records import Reference
-from sweeper.results import (
-    METRICS,
-    FailureReport,
-    PointResult,
-    PointTrials,
-    SweepResult,
-    params_columns,
-)
+from sweeper.records import METRICS, Reference
+from sweeper.results import FailureReport, PointResult, PointTrials, SweepResult, params_columns
 from sweeper.stats.intervals import mean_interval
 from sweeper.summary import show_params, show_value
 

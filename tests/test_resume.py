@@ -19,7 +19,7 @@ from sweeper.records import Finished, Told
 from sweeper.search.names import names_of
 from sweeper.store.damage import seal_text
 from sweeper.store.database import Store
-from sweeper.train.tuning.stages import LADDER
+from sweeper.train.tuning.names import LADDER
 from sweeping import (
     assert_same_bits,
     check_nothing_was_repeated,

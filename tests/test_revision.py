@@ -17,7 +17,7 @@ import sweeper
 from sweeper import cli
 from sweeper.code.importing import find_ref
 from sweeper.errors import ChangedCodeError
-from sweeper.results import METRICS
+from sweeper.records import METRICS
 from sweeper.settings import SweepSettings
 from sweeper.signature import encode, make_point
 from sweeper.store.database import Store

@@ -19,7 +19,7 @@ import sweeper
 import three_sets
 from sweeper.arrays import unpack_arrays
 from sweeper.errors import ProblemError
-from sweeper.results import METRICS
+from sweeper.records import METRICS
 from sweeper.show.export import json_text
 from sweeper.show.table import findings
 from sweeper.store.database import Store

@@ -29,18 +29,8 @@ from sweeper.records import (
 )
 from sweeper.store.tuned import TrialSettings
 from sweeper.train.tuning.ladder import Candidate
-from sweeper.train.tuning.stages import (
-    BATCH_CHOICE,
-    BATCH_RANGE,
-    LADDER,
-    LR_RANGE,
-    LR_RESCAN,
-    ChooseMode,
-    ChooseModes,
-    LadderRound,
-    read,
-    tuned,
-)
+from sweeper.train.tuning.names import BATCH_CHOICE, BATCH_RANGE, LADDER, LR_RANGE, LR_RESCAN
+from sweeper.train.tuning.stages import ChooseMode, ChooseModes, LadderRound, read, tuned
 from sweeper.train.tuning.trials import ExecutionMode, Trial, Trials
 
 FOLDERS = sorted(path.parent for path in Path(__file__).parent.glob("data/*/sweep.db"))

@@ -13,8 +13,7 @@ import sweeper
 from blobs import UNTUNED
 from sweeper.cli.run import _read_stop_when
 from sweeper.errors import SettingsError, UsageError
-from sweeper.records import TRIAL, Failure, budget_of, is_trial
-from sweeper.results import METRICS
+from sweeper.records import METRICS, TRIAL, Failure, budget_of, is_trial
 from sweeper.search import Ask
 from sweeper.settings import StopWhen
 from sweeper.store.load import read_results

@@ -25,6 +25,7 @@ from sweeper.arrays import pack_arrays
 from sweeper.errors import DiskError, FolderError
 from sweeper.records import (
     CHECK,
+    METRICS,
     TRIAL,
     Asked,
     Failure,
@@ -44,7 +45,6 @@ from sweeper.records import (
     TunedSettings,
     give_up,
 )
-from sweeper.results import METRICS
 from sweeper.settings import HyperparameterSettings, Limits, SweepSettings, get_settings
 from sweeper.signature import make_point
 from sweeper.store.collate import collate, csv_text

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from sweeper.errors import ParamError, ProblemError, SelectorError, StalledError, StoppedError
 from sweeper.records import (
     CHECK,
+    METRICS,
     TRIAL,
     Asked,
     Failure,
@@ -34,7 +35,6 @@ from sweeper.records import (
     Tick,
     Told,
 )
-from sweeper.results import METRICS
 from sweeper.run.dispatch import dispatch
 from sweeper.run.scheduler import Scheduler
 from sweeper.search import FixedSweep, ParamSelector

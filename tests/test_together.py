@@ -20,8 +20,7 @@ from sweeper.arrays import unpack_arrays
 from sweeper.errors import FolderError
 from sweeper.files import sha256_of_file
 from sweeper.locking import Holder, folder_lock, read_lock
-from sweeper.records import TRIAL
-from sweeper.results import METRICS
+from sweeper.records import METRICS, TRIAL
 from sweeper.store.database import Store
 from sweeper.store.load import load
 from sweeper.store.paths import Paths

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from sweeper.errors import UsageError
-from sweeper.records import FINAL, Status
-from sweeper.results import METRICS, PointResult, PointTrials, SweepResult
+from sweeper.records import FINAL, METRICS, Status
+from sweeper.results import PointResult, PointTrials, SweepResult
 from sweeper.search import TunedComparison
 from sweeper.search.domain import Choice, Domain, IntUniform, Uniform
 from sweeper.show.status import describe_status

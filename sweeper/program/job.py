@@ -24,8 +24,8 @@ from sweeper.failures import describe
 from sweeper.program.command.command import Command
 from sweeper.program.command.process import CommandFailed, run_command
 from sweeper.program.metrics import read_values
-from sweeper.program.objective.branches import branch, forget_roots
 from sweeper.program.objective.locate import ObjectiveRef, find_in, load_objective
+from sweeper.program.objective.roots import branch, forget_roots
 from sweeper.program.records import usage
 from sweeper.program.records.profiling import profiled
 from sweeper.program.records.redirect import NONE, Output, Printed

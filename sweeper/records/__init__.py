@@ -45,6 +45,7 @@ from sweeper.records.jobs import (
 from sweeper.records.metrics import (
     CLASSIC,
     DIRECTIONS,
+    METRICS,
     SHARES,
     KFold,
     Metric,
@@ -117,6 +118,7 @@ __all__ = [
     "EAGER",
     "FINAL",
     "LABELS",
+    "METRICS",
     "NOT_ITS_FAULT",
     "NUMERICS",
     "PACKED",

@@ -33,6 +33,9 @@ CLASSIC = (
 )
 """The metrics of every problem, in the order of the tuples that selectors get."""
 
+METRICS = tuple(metric.name for metric in CLASSIC)
+"""Their names."""
+
 
 @dataclass(frozen=True, slots=True)
 class KFold:

@@ -12,8 +12,6 @@ from sweeper.errors import UsageError
 from sweeper.records import CLASSIC, SHARES, Metric
 from sweeper.results.points import FloatArray
 
-METRICS = tuple(metric.name for metric in CLASSIC)
-
 TEST_METRICS = ("perf_test", "loss_test")
 """The metrics on a test set, where there is one: nothing is chosen by them."""
 

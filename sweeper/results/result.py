@@ -19,12 +19,13 @@ from sweeper.results.table import frame_of, label_columns, rows_of
 from sweeper.results.verdicts import compare_results, effects_of, rank
 from sweeper.settings import OPTIONS
 from sweeper.stats.comparison import By, Comparison
-from sweeper.stats.effects_table import Effects
 from sweeper.stats.intervals import Interval
 from sweeper.summary import OnTest, Summary
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from sweeper.stats.effects_table import Effects
 
 
 class SweepResult(Sequence[Any]):

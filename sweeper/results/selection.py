@@ -10,8 +10,7 @@ import numpy as np
 
 from sweeper.code.references import reference
 from sweeper.errors import UsageError
-from sweeper.records import FINAL, Alias, Params, TunedSettings, generation_of
-from sweeper.results.metrics import METRICS
+from sweeper.records import FINAL, METRICS, Alias, Params, TunedSettings, generation_of
 from sweeper.results.points import (
     FailureReport,
     FloatArray,

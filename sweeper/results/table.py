@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import UsageError
-from sweeper.records import LABELS, Alias, Params, Usage, generation_of
-from sweeper.results.metrics import METRICS, TEST_METRICS
+from sweeper.records import LABELS, METRICS, Alias, Params, Usage, generation_of
+from sweeper.results.metrics import TEST_METRICS
 from sweeper.results.points import PointTrials
 from sweeper.summary import show_params
 

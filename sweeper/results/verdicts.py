@@ -15,14 +15,14 @@ from sweeper.results.metrics import find_metric
 from sweeper.results.points import FloatArray, PointTrials
 from sweeper.results.table import params_columns
 from sweeper.stats.comparison import By, Comparison, Sample
-from sweeper.stats.effects import Setting, find_effects
-from sweeper.stats.effects_table import Effects
 from sweeper.stats.verdict import compare_points, find_point
 from sweeper.summary import printable, show_params, show_value
 from sweeper.wording import plural
 
 if TYPE_CHECKING:
     from sweeper.results.result import SweepResult
+    from sweeper.stats.effects import Setting
+    from sweeper.stats.effects_table import Effects
 
 
 def rank(points: Sequence[PointTrials], metric: Metric) -> list[int]:
@@ -129,6 +129,8 @@ def _samples(results: SweepResult, metric: Metric) -> list[Sample]:
 
 def effects_of(results: SweepResult, metric: str | None) -> Effects:
     """See `SweepResult.effects`."""
+    from sweeper.stats.effects import find_effects  # few sweeps need it
+
     chosen = results.comparable()
     if chosen is not results:
         return effects_of(chosen, metric)
@@ -149,6 +151,8 @@ def effects_of(results: SweepResult, metric: str | None) -> Effects:
 
 def _setting(column: Mapping[str, Any], name: str) -> Setting:
     """A parameter's value in a point, as `find_effects` takes it."""
+    from sweeper.stats.effects import Setting
+
     if name not in column:
         return Setting("", "-", None)
     value = column[name]

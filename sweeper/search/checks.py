@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from sweeper.errors import UsageError
 from sweeper.records import Params
+from sweeper.signature import without_numpy
 
 MOST_TRIALS = 10_000_000
 """More trials or points are taken for a typing error: their numbers alone would fill memory."""
@@ -17,7 +17,7 @@ MOST_TRIALS = 10_000_000
 
 def is_count(value: Any, least: int = 0) -> bool:
     """Whether a value is a whole number, not below `least`."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     return whole and bool(value >= least)
 
 
@@ -51,7 +51,7 @@ def check_number(name: str, value: Any, *, whole: bool = False) -> float:
     Raises:
         UsageError: it is something else.
     """
-    plain = value.item() if isinstance(value, np.generic) else value
+    plain = without_numpy(value)
     kind = int if whole else int | float
     if isinstance(plain, bool) or not isinstance(plain, kind) or not abs(plain) < math.inf:
         what = "a whole number" if whole else "a finite number"

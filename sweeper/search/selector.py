@@ -6,15 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
+from sweeper.records import METRICS, Params, Parent
 
-from sweeper.records import Params, Parent
-from sweeper.results import METRICS
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-TrialValues: TypeAlias = npt.NDArray[np.float64]
+TrialValues: TypeAlias = "npt.NDArray[np.float64]"
 """One number per trial, in order of trial number: shape `(trials,)`."""
 
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sweeper.records import Alias, generation_of
-from sweeper.results import METRICS, PointResult, SweepResult
+from sweeper.records import METRICS, Alias, generation_of
+from sweeper.results import PointResult, SweepResult
 from sweeper.stats.intervals import Interval
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from sweeper.arrays import pack_arrays, unpack_arrays
 from sweeper.files import write_json, write_swapped
-from sweeper.records import Alias, Outcome, Params, Reference, Step, TunedSettings
-from sweeper.results import METRICS, TEST_METRICS, SweepResult, params_columns
+from sweeper.records import METRICS, Alias, Outcome, Params, Reference, Step, TunedSettings
+from sweeper.results import TEST_METRICS, SweepResult, params_columns
 from sweeper.results.selection import judged
 from sweeper.settings import OPTIONS
 from sweeper.signature import decode

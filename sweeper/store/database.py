@@ -16,6 +16,7 @@ from typing import Any
 from sweeper.errors import FolderError
 from sweeper.records import (
     CHECK,
+    METRICS,
     UNTRAINED,
     Asked,
     Decision,
@@ -27,7 +28,6 @@ from sweeper.records import (
     Tick,
     Told,
 )
-from sweeper.results import METRICS
 from sweeper.store import recall
 from sweeper.store.connection import Database
 from sweeper.store.damage import seal

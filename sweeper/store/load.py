@@ -15,6 +15,7 @@ import numpy as np
 from sweeper.errors import FolderError
 from sweeper.records import (
     CLASSIC,
+    METRICS,
     REFUSED,
     Metric,
     Outcome,
@@ -23,7 +24,6 @@ from sweeper.records import (
     is_trial,
 )
 from sweeper.results import (
-    METRICS,
     TEST_METRICS,
     FailureReport,
     FloatArray,

@@ -16,6 +16,7 @@ from typing import Any
 from sweeper.arrays import read_texts
 from sweeper.records import (
     CHECK,
+    METRICS,
     NOT_ITS_FAULT,
     REFUSED,
     TRIAL,
@@ -29,7 +30,6 @@ from sweeper.records import (
     Step,
     Told,
 )
-from sweeper.results import METRICS
 from sweeper.store.connection import Database
 from sweeper.store.damage import damaged, seal_outcome, seal_outcomes
 from sweeper.store.rows import (

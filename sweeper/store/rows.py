@@ -16,6 +16,7 @@ import orjson
 
 from sweeper.records import (
     DIRECTIONS,
+    METRICS,
     Asked,
     Failure,
     Metric,
@@ -26,7 +27,6 @@ from sweeper.records import (
     Told,
     TunedSettings,
 )
-from sweeper.results import METRICS
 from sweeper.settings import OPTIONS
 from sweeper.signature import decode
 

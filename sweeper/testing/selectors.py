@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.errors import SelectorError, StalledError
-from sweeper.records import Asked, Params, Parent, Told, descend, is_trial, trial_stage
-from sweeper.results import METRICS
+from sweeper.records import METRICS, Asked, Params, Parent, Told, descend, is_trial, trial_stage
 from sweeper.search import Ask, ParamSelector, SweepListener, TrialResults
 from sweeper.search.names import names_of
 from sweeper.search.selector import as_ask

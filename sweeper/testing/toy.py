@@ -22,6 +22,7 @@ from sweeper.arrays import pack_arrays, unpack_arrays
 from sweeper.code.references import find_importable
 from sweeper.records import (
     CHECK,
+    METRICS,
     TRIAL,
     Died,
     Failure,
@@ -37,7 +38,6 @@ from sweeper.records import (
     TunedSettings,
     is_trial,
 )
-from sweeper.results import METRICS
 from sweeper.settings import Limits, SweepSettings
 from sweeper.signature import decode, make_point, without_aliases
 

@@ -8,7 +8,7 @@ from sweeper.train.problem.governed import check_governed
 from sweeper.train.problem.spec import TrainContext
 from sweeper.train.streams import Streams
 from sweeper.train.task import Task
-from sweeper.train.tuning.stages import FINGERPRINT
+from sweeper.train.tuning.names import FINGERPRINT
 
 
 def begin_point(context: TrainContext, fd: int | None, task: Task) -> dict[str, str]:

@@ -34,11 +34,10 @@ from sweeper.train.packs.trial import train_pack
 from sweeper.train.problem.spec import TrainContext
 from sweeper.train.streams import Streams
 from sweeper.train.task import Task
+from sweeper.train.tuning.names import LADDER, LR_RANGE
 from sweeper.train.tuning.option_round import OptionRound
 from sweeper.train.tuning.own import CONSTANT
 from sweeper.train.tuning.stages import (
-    LADDER,
-    LR_RANGE,
     BatchChoice,
     BatchRange,
     Check,

@@ -181,7 +181,7 @@ class OpenProblem:
 
     def take_fingerprints(self, points: Sequence[tuple[str, str]]) -> Sequence[str | None]:
         """See `OpenWorkload`."""
-        function = "sweeper.train.problem.reading:take_fingerprints"
+        function = "sweeper.train.problem.fingerprinting:take_fingerprints"
         arguments = self._spec.ref, self.data, self._threads, points
         taken: Sequence[str | None] = self._place.call(function, *arguments)
         return taken

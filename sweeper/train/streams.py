@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from sweeper.signature import STREAMS, lineage_numbers, seed_sequence
-from sweeper.train.tuning.stages import STAGE_CODES, split_stage
+from sweeper.train.tuning.names import STAGE_CODES, split_stage
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from sweeper.train.open_problem import OpenProblem
     from sweeper.train.problem.spec import DataRef, ProblemSpec
 
-PRELOAD = ("sweeper.train.job", "sweeper.train.problem.reading")
-"""Modules that workers and the helper process import before they begin."""
+PRELOAD = ("sweeper.train.problem.reading",)
+"""Modules that the fork server imports first: the helper process needs them."""
+
+TRAINING = ("sweeper.train.job",)
+"""Modules that it imports for workers while the helper process reads the problem."""
 
 TUNING = ("torch._dynamo",)
 """Making torch's first optimiser imports it, which takes as long as torch itself."""

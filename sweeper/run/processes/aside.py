@@ -31,11 +31,20 @@ class HelperProcess:
     """
 
     def __init__(
-        self, what: str, fd: int, preload: tuple[str, ...], environment: Mapping[str, str]
+        self,
+        what: str,
+        fd: int,
+        preload: tuple[str, ...],
+        environment: Mapping[str, str],
+        later: tuple[str, ...] = (),
     ) -> None:
-        """`what` describes its task in error messages; `fd` is shared with it."""
+        """`what` describes its task in error messages; `fd` is shared with it.
+
+        While it does its first task, the fork server imports `later` for the workers that follow.
+        """
         self._what = what
         self._target = Target("sweeper.run.processes.aside:answer", None, fd, preload, environment)
+        self._later = later
         self._lifeline, self._held = os.pipe()
         self._process: LocalProcess | None = None
         """Started by the first call, which waits until the fork server has imported `preload`."""
@@ -85,7 +94,10 @@ class HelperProcess:
         return reply
 
     def _make(self) -> LocalProcess:
-        return make_process(Setup.here(self._target), self._lifeline, default_start_method())
+        process = make_process(Setup.here(self._target), self._lifeline, default_start_method())
+        if self._later:
+            self.load(self._later)
+        return process
 
 
 @dataclass(frozen=True, slots=True)

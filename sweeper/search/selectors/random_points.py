@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sweeper.errors import UsageError
 from sweeper.records import Params
 from sweeper.search.checks import check_count
-from sweeper.signature import in_order, normalise
+from sweeper.signature import in_order, normalise, without_numpy
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _RULE = (
     "a range is an int n, 0 or more (the integers 0 to n), a set of choices, or (low, high) with "
@@ -120,6 +121,8 @@ def _check_any(ranges: Sequence[Any] | Mapping[str, Any]) -> None:
 
 
 def _draw(ranges: list[_Range], points: int, r_eps: float, seed: int) -> list[tuple[Any, ...]]:
+    import numpy as np  # not above: a script makes its selector before the fork server starts
+
     rng = np.random.default_rng(seed)
     # Rejections in a row.  Large enough to exhaust a small space: the last of n points is missed
     # with probability exp(-20).
@@ -156,13 +159,13 @@ def _is_close(
 
 
 def _read_range(name: str, given: Any) -> _Range:
-    plain = given.item() if isinstance(given, np.integer) else given
+    plain = without_numpy(given)
     if isinstance(plain, set | frozenset) and plain:
         return _Choices(in_order({normalise(value, name) for value in plain}))
     if isinstance(plain, int) and not isinstance(plain, bool):
         plain = (0, plain)
     if isinstance(plain, tuple | list) and len(plain) == 2:
-        ends = [end.item() if isinstance(end, np.generic) else end for end in plain]
+        ends = [without_numpy(end) for end in plain]
         if all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends):
             return _read_ends(name, given, *ends)
     hint = ""

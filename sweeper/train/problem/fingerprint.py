@@ -26,7 +26,7 @@ from sweeper.train.problem.metrics import EARLIER_NAMES, evaluating
 from sweeper.train.problem.prints import MAKER, Print
 from sweeper.train.problem.problem import Problem
 from sweeper.train.streams import Streams, fork_rng
-from sweeper.train.tuning.stages import FINGERPRINT
+from sweeper.train.tuning.names import FINGERPRINT
 from sweeper.train.vectorize.trace import CannotPackError, record, record_evaluation
 
 STEPS = 3

@@ -34,19 +34,21 @@ from sweeper.records import (
 from sweeper.settings import HyperparameterSettings, Length, SweepSettings
 from sweeper.signature import seed_sequence
 from sweeper.train.tuning import ranges
-from sweeper.train.tuning.stages import (
+from sweeper.train.tuning.names import (
     BATCH_CHOICE,
     BATCH_RANGE,
     LR_RANGE,
     LR_RESCAN,
     STAGE_CODES,
+    split_stage,
+)
+from sweeper.train.tuning.stages import (
     BatchChoice,
     BatchRange,
     Check,
     ChooseMode,
     LrRange,
     read,
-    split_stage,
     step_of,
     tuned,
 )

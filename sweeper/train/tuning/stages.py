@@ -1,4 +1,4 @@
-"""The stages of tuning: their names, and the settings of a replica of each.
+"""The stages of tuning: the settings of a replica of each.
 
 A replica's settings are stored as its payload, plain data that the store and `run/` pass on without
 reading it.  It is read and written here alone; plans and workers use the classes.  Keys and values
@@ -23,10 +23,17 @@ from sweeper.records import (
     Step,
     Tuned,
     TunedSettings,
-    is_trial,
 )
 from sweeper.settings import OPTIONS
 from sweeper.train.tuning.ladder import STREAMS, Candidate, Probe
+from sweeper.train.tuning.names import (
+    BATCH_CHOICE,
+    BATCH_RANGE,
+    LADDER,
+    LR_RANGE,
+    LR_RESCAN,
+    split_stage,
+)
 from sweeper.train.tuning.option_round import OptionRound
 from sweeper.train.tuning.trials import (
     NO_MODE,
@@ -41,42 +48,6 @@ from sweeper.train.tuning.trials import (
     stored_as,
     write_modes,
 )
-
-LR_RANGE, BATCH_RANGE = "lr_range", "batch_range"
-BATCH_CHOICE, LR_RESCAN = "batch_choice", "lr_rescan"
-LADDER = "ladder"
-
-FINGERPRINT = "fingerprint"
-"""Not a stage: a fingerprint is taken with the first replica of the first `ladder` or `lr_range`,
-or with `describe` if nothing is tuned."""
-
-STAGE_CODES = {
-    CHECK: 0,
-    LR_RANGE: 1,
-    BATCH_RANGE: 2,
-    BATCH_CHOICE: 3,
-    LR_RESCAN: 4,
-    TRIAL: 5,
-    CHOOSE_MODE: 6,
-    FINGERPRINT: 7,
-    LADDER: 8,
-    DESCRIBE: 9,
-    "weight_decay": 10,
-    "momentum": 11,
-}
-"""Part of every seed: never change one."""
-
-
-def split_stage(stage: str) -> tuple[str, int]:
-    """A stage's base name and attempt: `"lr_range.2"` is `("lr_range", 2)`.
-
-    Trials are one stage whatever their budget, so that they share their random streams; what they
-    began from is added to these elsewhere.
-    """
-    if is_trial(stage):
-        return TRIAL, 0
-    base, _, attempt = stage.partition(".")
-    return base, int(attempt or 0)
 
 
 class _Fields:
