@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -142,8 +142,9 @@ class _Point:
 
     @property
     def forgettable(self) -> bool:
-        lanes = (self.tuning, self.trials)
-        return not (self.ahead or any(lane.queued or lane.running for lane in lanes))
+        tuning, trials = self.tuning, self.trials
+        waits = tuning.queued or tuning.running or trials.queued or trials.running
+        return not (self.ahead or waits)
 
 
 class Queue:
@@ -221,12 +222,13 @@ class Queue:
             busy: the roots that other workers hold.
             most: maximum number of trials of a job, where it is not the work's or the queue's.
         """
-        found = self._choose(free_slots, only)
+        shelves = self._shelves()
+        found = self._choose(shelves, free_slots, only)
         if found is None:
             return None
         shelf, taken = found
         point = shelf.first(taken)
-        if shelf is self._trials:
+        if shelf is self._trials and self._roots:
             top = shelf.rows[taken].peekitem(0)[0]
             point = self._roots.choose(taken, idle, busy, top) or point
         lane = point.tuning if shelf.kind == "tuning" else point.trials
@@ -234,7 +236,7 @@ class Queue:
         default = max(most, self._per_job) if shelf is self._trials else self._per_job
         together = lane.rests[0].work.together or default
         work, numbers = lane.cut(min(share, together))
-        self._overtake(shelf, taken)
+        _overtake(shelves, shelf, taken)
         if shelf.kind == "tuning" and not point.ahead:
             point.ahead = True
             self._ahead += 1
@@ -266,12 +268,20 @@ class Queue:
 
     def _shelves(self) -> list[_Shelf]:
         """Where something may start, the most urgent kind first."""
-        fresh = [self._fresh] if self._ahead < self._most_ahead else []
-        return [shelf for shelf in (self._begun, *fresh, self._trials) if shelf.rows]
+        found = [self._begun] if self._begun.rows else []
+        if self._fresh.rows and self._ahead < self._most_ahead:
+            found.append(self._fresh)
+        if self._trials.rows:
+            found.append(self._trials)
+        return found
 
-    def _choose(self, free: int, only: int | None) -> tuple[_Shelf, int] | None:
+    def _choose(
+        self, shelves: Sequence[_Shelf], free: int, only: int | None
+    ) -> tuple[_Shelf, int] | None:
         """The shelf of the next job, and how many slots the job takes."""
-        shelves = self._shelves()
+        if len(shelves) == 1 and len(shelves[0].rows) == 1:  # almost always: nothing to choose
+            (taken,) = shelves[0].rows
+            return (shelves[0], taken) if taken <= free and only in (None, taken) else None
         for shelf in shelves:
             for taken, overtaken in shelf.overtaken.items():
                 if overtaken >= OVERTAKEN * self._slots:
@@ -284,16 +294,6 @@ class Queue:
             if taken:
                 return shelf, taken
         return None
-
-    def _overtake(self, started: _Shelf, by: int) -> None:
-        """Note that a job starts that takes `by` slots, and which others it overtakes."""
-        for shelf in self._shelves():
-            for taken in shelf.overtaken:
-                shelf.overtaken[taken] += 1
-            if shelf is started:
-                break
-        if by in started.overtaken:
-            started.overtaken[by] = 0
 
     def _file(self, point: _Point) -> None:
         """Put the point where `pop` finds it; called after every change to the point."""
@@ -313,6 +313,8 @@ class Queue:
             del self._points[point.signature]
 
     def _shelve(self, point: _Point, lane: _Lane, wanted: _Shelf, key: tuple[Any, ...]) -> None:
+        if not (lane.rests or lane.shelf or lane.load):
+            return
         taken = self.taken_by(lane.rests[0].work) if lane.rests else 1
         load = lane.queued * taken * (lane.seconds or 0.0)
         self._load += load - lane.load
@@ -324,23 +326,25 @@ class Queue:
             lane.shelf.remove(lane.taken, lane.key)
         if shelf is not None:
             shelf.put(taken, key, point)
-        self._file_by_root(point, lane, shelf, taken, key)
+        root = lane.rests[0].work.root if shelf is self._trials else ""
+        if root or lane.root:
+            self._file_by_root(point, lane, root, taken, key)
         lane.shelf, lane.taken, lane.key = shelf, taken, key
 
     def _file_by_root(
         self,
         point: _Point,
         lane: _Lane,
-        shelf: _Shelf | None,
+        root: str,
         taken: int,
         key: tuple[Any, ...],
     ) -> None:
         """As `_shelve`, for trials that share a root with other points' trials."""
         if lane.root:
             self._roots.remove(lane.taken, lane.root, lane.key)
-        lane.root = lane.rests[0].work.root if shelf is self._trials else ""
-        if lane.root:
-            self._roots.add(taken, lane.root, key, point)
+        lane.root = root
+        if root:
+            self._roots.add(taken, root, key, point)
 
     def _may_start(self, lane: _Lane, taken: int) -> bool:
         """Whether one more job of the lane stays within the cores that its work may own."""
@@ -348,3 +352,14 @@ class Queue:
             return False
         most_cores = lane.rests[0].work.most_cores
         return most_cores is None or lane.running < max(1, most_cores // (taken * self._width))
+
+
+def _overtake(shelves: Sequence[_Shelf], started: _Shelf, by: int) -> None:
+    """Note that a job starts that takes `by` slots, and which others it overtakes."""
+    for shelf in shelves:
+        for taken in shelf.overtaken:
+            shelf.overtaken[taken] += 1
+        if shelf is started:
+            break
+    if by in started.overtaken:
+        started.overtaken[by] = 0

@@ -245,6 +245,8 @@ class Scheduler:
     ) -> Job | None:
         """The next job that fits; `only` one that takes so many slots, for the worker of `slot`."""
         if not self._returned:
+            if not self._queue.shares:
+                return self._queue.pop(free_slots, only, most=most)
             idle, busy = self._roots(self._idle if slot is None else (slot,))
             return self._queue.pop(free_slots, only, idle, busy, most)
         taken = self._queue.taken_by(self._returned[0])
@@ -254,8 +256,6 @@ class Scheduler:
 
     def _roots(self, mine: Collection[int]) -> tuple[set[str], set[str]]:
         """The roots that the workers of these slots hold, and those that only others hold."""
-        if not self._queue.shares:
-            return set(), set()
         own = {self._workers[slot].root for slot in mine} - {""}
         return own, {worker.root for worker in self._workers} - own - {""}
 
@@ -293,7 +293,7 @@ class Scheduler:
             if job is None:
                 break
             worker.take(job)
-            started.append(replace(owned, job=job))
+            started.append(Start(job, slot, owned.others, owned.devices))
             share -= len(job.numbers)
         return started
 

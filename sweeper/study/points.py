@@ -157,10 +157,12 @@ class Points:
             self._enter(state, "failed")
             self._tracker.ask(state.point, state.completed - state.asked)
         elif step.is_tuned:
-            self._enter(state, "done" if state.completed >= state.asked else "training")
+            phase = "done" if state.completed >= state.asked else "training"
+            if phase != state.phase:
+                self._enter(state, phase)
 
     def _enter(self, state: PointState, phase: str) -> None:
-        if phase == "done" and state.phase != phase:
+        if phase == "done" and self._stop_rule.compares_points:
             self._stop_rule.end_point(state.point.signature, *state.measured())
         self._tracker.move_point(state.phase, phase)
         state.phase = phase

@@ -6,6 +6,7 @@ import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from sweeper.pace import seconds_left
 from sweeper.records import (
@@ -186,6 +187,12 @@ class Running:
         return tuple(sorted(found))
 
 
+@lru_cache(maxsize=256)
+def _length_of(stage: str) -> tuple[int, int]:
+    """The generation of a stage's trials, and their budget, 0 for none."""
+    return generation_of(lineage_of(stage)), budget_of(stage) or 0
+
+
 class Ranking:
     """Ranks points by their mean merit, among trials of the largest budget.
 
@@ -204,7 +211,7 @@ class Ranking:
 
     def count(self, point: Point, stage: str, merits: Sequence[float]) -> None:
         """Note the merits of trials (see `Measures.merits`)."""
-        length = (generation_of(lineage_of(stage)), budget_of(stage) or 0)
+        length = _length_of(stage)
         if length != self._length:
             if self._means and length < self._length:
                 return  # trials of another length cannot be compared with these

@@ -42,6 +42,11 @@ class StopRule:
         self.reason = ""
         """Why nothing new may start; empty: it may."""
 
+    @property
+    def compares_points(self) -> bool:
+        """Whether it has to be told of points whose trials have ended."""
+        return self._when.no_better is not None
+
     def end_point(
         self,
         signature: str,
