@@ -312,9 +312,9 @@ class Disk:
             return io.BufferedWriter(Raw(handle, "wb")) if mode == "wb" else fdopen(handle, mode)
 
         monkeypatch.setattr(files.os, "fdopen", opened)
-        for name in ("fsync", "replace", "fchmod"):
+        for name in ("fsync", "replace"):
             monkeypatch.setattr(files.os, name, self.counted(getattr(os, name)))
-        monkeypatch.setattr(files.tempfile, "mkstemp", self.counted(files.tempfile.mkstemp))
+        monkeypatch.setattr(files, "_create", self.counted(files._create))
 
     def counted(self, function):
         def call(*arguments, **options):

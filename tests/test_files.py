@@ -19,7 +19,7 @@ import pytest
 from sweeper import files, locking
 from sweeper.arrays import add_texts, pack_arrays, read_texts, unpack_arrays
 from sweeper.errors import FolderError
-from sweeper.files import sha256_of_file, write_json, write_swapped
+from sweeper.files import json_text, sha256_of_file, write_swapped, writing_many
 from sweeper.locking import Holder, folder_lock, read_lock
 
 # -- writing --------------------------------------------------------------------------------------
@@ -38,7 +38,7 @@ class Stop(BaseException):
     """What no code expects."""
 
 
-@pytest.mark.parametrize("call", ["fdopen", "fchmod", "fsync", "replace"])
+@pytest.mark.parametrize("call", ["fdopen", "fsync", "replace"])
 def test_a_write_that_breaks_off_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, call):
     path = tmp_path / "file.bin"
     path.write_bytes(b"old")
@@ -69,7 +69,7 @@ def test_a_reader_sees_old_or_new_at_every_moment(tmp_path, monkeypatch):
 
         return call
 
-    for name in ("fdopen", "fchmod", "fsync", "replace"):
+    for name in ("fdopen", "fsync", "replace"):
         monkeypatch.setattr(files.os, name, watched(getattr(os, name)))
     write_swapped(path, new, sync=True)
     assert set(seen) == {old, new}
@@ -86,7 +86,7 @@ files.write_swapped(Path(path), b"new" * 1000, sync=True)
 """
 
 
-@pytest.mark.parametrize("call", ["fchmod", "replace"])
+@pytest.mark.parametrize("call", ["fdopen", "replace"])
 def test_a_writer_that_is_killed_leaves_the_old_file(tmp_path, call):
     path = tmp_path / "file.bin"
     path.write_bytes(b"old")
@@ -150,9 +150,29 @@ def test_a_file_has_the_permissions_of_any_other(tmp_path):
     assert len(modes) == 1
 
 
-def test_json_is_readable_by_people(tmp_path):
-    write_json(tmp_path / "a.json", {"lr_min": 0.1, "sizes": [1, 2]})
-    text = (tmp_path / "a.json").read_text()
+def test_many_files_are_written_side_by_side(tmp_path):
+    given = {tmp_path / str(n % 7) / f"{n}.bin": bytes([n]) * n for n in range(200)}
+    with writing_many() as write:
+        for path, data in given.items():
+            write(path, data)
+    assert {path: path.read_bytes() for path in tmp_path.glob("*/*")} == given
+
+
+def test_one_of_many_files_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+
+    def write_all():
+        with writing_many() as write:
+            write(tmp_path / "link" / "file", b"new")
+            write(tmp_path / "other", b"new")
+
+    with pytest.raises(FolderError, match=r"link.*symbolic link"):
+        write_all()
+    assert not list(tmp_path.glob("file"))
+
+
+def test_json_is_readable_by_people():
+    text = json_text({"lr_min": 0.1, "sizes": [1, 2]}).decode()
     assert json.loads(text) == {"lr_min": 0.1, "sizes": [1, 2]}
     assert text.endswith("}\n")
     assert "\n" in text.rstrip()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sweeper.arrays import pack_arrays, unpack_arrays
-from sweeper.files import write_json, write_swapped
+from sweeper.files import Write, json_text, write_swapped, writing_many
 from sweeper.records import METRICS, Alias, Outcome, Params, Reference, Step, TunedSettings
 from sweeper.results import TEST_METRICS, SweepResult, params_columns
 from sweeper.results.selection import judged
@@ -65,13 +65,14 @@ def collate(store: Store, paths: Paths, *, every_point: bool = False) -> SweepRe
         for (signature, stage), trials in outcomes.trials.items():
             if trials:
                 by_point[signature].append((stage, trials))
-        for point_id in params:
-            if every_point or point_id < FIRST_POINTS or _has_views(paths, point_id):
-                if not results.of_program:
-                    _write_hparams(store, paths, point_id)
-                for stage, trials in by_point[names[point_id]]:
-                    write = _write_measured if results.of_program else _write_trials
-                    write(store, paths, point_id, stage, trials)
+        write_trials = _write_measured if results.of_program else _write_trials
+        with writing_many() as write:
+            for point_id in params:
+                if every_point or point_id < FIRST_POINTS or _has_views(paths, point_id):
+                    if not results.of_program:
+                        _write_hparams(store, paths, point_id, write)
+                    for stage, trials in by_point[names[point_id]]:
+                        write_trials(store, paths, point_id, stage, trials, write)
     if store.meta.get("profile"):
         write_profile(paths)
     return results
@@ -144,7 +145,7 @@ def _harmless(value: Any) -> Any:
 # -- one point ------------------------------------------------------------------------------------
 
 
-def _write_hparams(store: Store, paths: Paths, point_id: int) -> None:
+def _write_hparams(store: Store, paths: Paths, point_id: int, write: Write) -> None:
     folder = paths.hparams(point_id)
     choices = []
     step = Step("")
@@ -155,7 +156,7 @@ def _write_hparams(store: Store, paths: Paths, point_id: int) -> None:
         if base == "ladder" and attempt:  # each round has other candidates
             file = f"ladder.{attempt}.npz"
         if file is not None and unpack_arrays(arrays):
-            write_swapped(folder / file, arrays)
+            write(folder / file, arrays)
     if step.found is not None:
         told = TrialSettings.read(step.payload)
         final: dict[str, Any] = {
@@ -167,9 +168,9 @@ def _write_hparams(store: Store, paths: Paths, point_id: int) -> None:
             final |= {"way": told.mode, "way_because": told.because}
         if told.tunings:
             final["tunings"] = [_written(one) for one in told.tunings]
-        write_json(folder / "final.json", final)
+        write(folder / "final.json", json_text(final))
     if choices:
-        write_json(folder / "misc.json", {"error": step.error, "steps": choices})
+        write(folder / "misc.json", json_text({"error": step.error, "steps": choices}))
 
 
 def _written(found: TunedSettings) -> dict[str, Any]:
@@ -186,7 +187,12 @@ def _arrays(store: Store, point_id: int, stage: str) -> dict[int, Outcome]:
 
 
 def _write_trials(
-    store: Store, paths: Paths, point_id: int, stage: str, trials: Sequence[Outcome]
+    store: Store,
+    paths: Paths,
+    point_id: int,
+    stage: str,
+    trials: Sequence[Outcome],
+    write: Write,
 ) -> None:
     numbers = np.array([trial.number for trial in trials], dtype=np.int64)
     # In the documented order of names.
@@ -197,7 +203,7 @@ def _write_trials(
     for metric in (*declared, *reversed(TEST_METRICS)):
         if all(metric in trial.metrics for trial in trials):
             results[f"final_{metric}"] = np.array([trial.metrics[metric] for trial in trials])
-    write_swapped(paths.results(point_id, stage), pack_arrays(results))
+    write(paths.results(point_id, stage), pack_arrays(results))
     curves = [unpack_arrays(one.arrays) for one in _arrays(store, point_id, stage).values()]
     if len(curves) == len(trials) and all("step" in curve for curve in curves):
         stacked = {
@@ -206,11 +212,16 @@ def _write_trials(
             if name in METRICS
         }
         stacked = {"trial_numbers": numbers, "step": curves[0]["step"], **stacked}
-        write_swapped(paths.curves(point_id, stage), pack_arrays(stacked))
+        write(paths.curves(point_id, stage), pack_arrays(stacked))
 
 
 def _write_measured(
-    store: Store, paths: Paths, point_id: int, stage: str, trials: Sequence[Outcome]
+    store: Store,
+    paths: Paths,
+    point_id: int,
+    stage: str,
+    trials: Sequence[Outcome],
+    write: Write,
 ) -> None:
     """The metrics of a program's trials, and their histories, shorter ones padded with NaN."""
     numbers = np.array([trial.number for trial in trials], dtype=np.int64)
@@ -219,7 +230,7 @@ def _write_measured(
         f"final_{name}": np.array([trial.metrics.get(name, np.nan) for trial in trials])
         for name in names
     }
-    write_swapped(paths.results(point_id, stage), pack_arrays({"trial_numbers": numbers, **final}))
+    write(paths.results(point_id, stage), pack_arrays({"trial_numbers": numbers, **final}))
     arrays = _arrays(store, point_id, stage)
     if not arrays:
         return
@@ -234,4 +245,4 @@ def _write_measured(
             values = history.get(name, ())
             row[: len(values)] = values
         curves[name] = table
-    write_swapped(paths.curves(point_id, stage), pack_arrays(curves))
+    write(paths.curves(point_id, stage), pack_arrays(curves))
