@@ -87,15 +87,15 @@ def run_cold_sweeper(jobs: int) -> float:
     """Seconds that the first sweep of a process takes, the fork server's start included."""
     from sweeper.records import Target
     from sweeper.run.backends.local import LocalBackend, prepare
-    from sweeper.run.cores import slots
     from sweeper.run.dispatch import dispatch
+    from sweeper.run.machine.cores import slots
+    from sweeper.run.machine.topology import usable_cores
     from sweeper.run.processes.signals import Interrupts
     from sweeper.run.scheduler import Scheduler
-    from sweeper.run.topology import usable_cores
     from sweeper.search import FixedSweep
     from sweeper.settings import SweepSettings
     from sweeper.signature import make_point
-    from sweeper.store.database import Store
+    from sweeper.store.database.store import Store
     from sweeper.study import Study
 
     prepare(("overhead",))

@@ -28,7 +28,7 @@ from sweeper.train.eager.trial import train_trial
 from sweeper.train.packs.members import Member, most_members, shares
 from sweeper.train.packs.trial import train_pack
 from sweeper.train.problem.problem import Problem
-from sweeper.train.streams import Streams
+from sweeper.train.replica.streams import Streams
 from sweeper.train.tuning.trials import Trial, Trials
 
 SIGNATURE = "5e" * 32

@@ -24,7 +24,7 @@ from typing import Any
 
 import turns
 from overhead import OneProbe, execute
-from sweeper.engine import uncollected
+from sweeper.engine.engine import uncollected
 from sweeper.records import Message, Result, Start
 from sweeper.run.dispatch import dispatch
 from sweeper.run.processes.signals import Interrupts
@@ -32,9 +32,9 @@ from sweeper.run.scheduler import Scheduler
 from sweeper.search import FixedSweep
 from sweeper.settings import SweepSettings
 from sweeper.signature import make_point
-from sweeper.store.collate import collate
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
+from sweeper.store.results.collate import collate
 from sweeper.study import Study
 
 TRIALS = 10

@@ -468,9 +468,9 @@ def suggested(opened: tuning_oracle.Opened, seed: int) -> float:
     from ignite.handlers import FastaiLRFinder
     from torch.utils.data import DataLoader, TensorDataset
 
-    from sweeper.train.problem.optimizers import make_optimizer
+    from sweeper.train.problem.optimizer.optimizers import make_optimizer
     from sweeper.train.problem.problem import NO_PARAMS
-    from sweeper.train.streams import Streams
+    from sweeper.train.replica.streams import Streams
 
     Streams(seed, tuning_oracle.SIGNATURE, "trial", 0).seed_globals("init")
     _, model = opened.problem.make_model(NO_PARAMS)

@@ -23,10 +23,10 @@ from sweeper.errors import (
 )
 
 if TYPE_CHECKING:
-    from sweeper.api import sweep
+    from sweeper.api.folder import SweepFolder
+    from sweeper.api.folder import open as open  # noqa: A004 - as `gzip.open`
+    from sweeper.api.sweep import sweep
     from sweeper.cli.own import main
-    from sweeper.folder import SweepFolder
-    from sweeper.folder import open as open  # noqa: A004 - as `gzip.open`
     from sweeper.program.command.command import Command
     from sweeper.program.trial.trial import Trial
     from sweeper.records import KFold, Metric, Parent
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     )
     from sweeper.search.explore import Explorer, Launcher
     from sweeper.settings import PRESETS, HyperparameterSettings, StopWhen, get_settings
-    from sweeper.store.load import load
+    from sweeper.store.results.load import load
     from sweeper.summary import Summary
 
 __version__ = "0.1.0"
@@ -141,8 +141,8 @@ __all__ = [
 
 # Also a worker imports this file, and needs little of these.
 _LAZY = {
-    "sweep": "sweeper.api",
-    "load": "sweeper.store.load",
+    "sweep": "sweeper.api.sweep",
+    "load": "sweeper.store.results.load",
     "main": "sweeper.cli.own",
     "SweepResult": "sweeper.results.result",
     "Summary": "sweeper.summary",
@@ -153,7 +153,7 @@ _LAZY = {
     ),
     "Command": "sweeper.program.command.command",
     "Trial": "sweeper.program.trial.trial",
-    **dict.fromkeys(("SweepFolder", "open"), "sweeper.folder"),
+    **dict.fromkeys(("SweepFolder", "open"), "sweeper.api.folder"),
     **dict.fromkeys(("Explorer", "Launcher"), "sweeper.search.explore"),
     **dict.fromkeys(
         (

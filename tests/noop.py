@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from sweeper.code.references import find_importable
-from sweeper.drive import drive
+from sweeper.engine.drive import drive
 from sweeper.records import TRIAL, Job, Outcome, Start, Target
 from sweeper.run.backends.inline import InlineBackend
 from sweeper.run.backends.local import LocalBackend, prepare
@@ -29,7 +29,7 @@ from sweeper.run.processes.signals import Interrupts
 from sweeper.run.scheduler import Scheduler
 from sweeper.show.progress import make_view
 from sweeper.signature import decode
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
 from sweeper.study import Study
 from sweeper.testing.toy import ToyPlan, draw, metrics_of, perf_arrays, point_of
@@ -112,7 +112,7 @@ def remain(_context, fd, job):
 
 
 def sweep(folder, options):
-    """One driver, as `sweeper.engine` does it."""
+    """One driver, as `sweeper.engine.engine` does it."""
     paths = Paths(Path(folder))
     connect = acting(options["action"], options["at"]) if "action" in options else sqlite3.connect
     selector = Listed([(tuple(params), trials) for params, trials in options.get("asks", ASKS)])

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from sweeper.train.checkpoints import Checkpoints
 from sweeper.train.eager.trial import train_trial
 from sweeper.train.packs.members import Member
 from sweeper.train.packs.step import NativeStep, PackedStep
 from sweeper.train.packs.trial import train_pack
-from sweeper.train.problem.recipe import Clipping
+from sweeper.train.problem.optimizer.recipe import Clipping
+from sweeper.train.replica.checkpoints import Checkpoints
 from sweeper.train.tuning.trials import Trials
 from test_probes import PARAMS, TRIAL, bits, data_of, problem_of, streams_of, with_state
 

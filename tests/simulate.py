@@ -38,7 +38,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sweeper.code.references import find_importable
-from sweeper.drive import drive
+from sweeper.disk.sealed import PART
+from sweeper.engine.drive import drive
 from sweeper.errors import DiskError, StoppedError
 from sweeper.program.workload import ProgramPlan
 from sweeper.records import (
@@ -56,17 +57,16 @@ from sweeper.records import (
     trial_stage,
 )
 from sweeper.run.scheduler import MEMORY, SHORT_SECONDS, STREAK, Scheduler
-from sweeper.sealed import PART
 from sweeper.search import Ask, ParamSelector
 from sweeper.search.selector import Answer
 from sweeper.settings import Limits
 from sweeper.show.progress import make_view
 from sweeper.signature import decode
-from sweeper.store.asked import asked_trials
 from sweeper.store.checkpoints import checkpoint_files, remove_checkpoints
-from sweeper.store.database import Store
-from sweeper.store.load import read_results
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
+from sweeper.store.results.asked import asked_trials
+from sweeper.store.results.load import read_results
 from sweeper.study import Study
 from sweeper.testing.toy import ToyPlan, draw, metrics_of, perf_arrays, point_of
 from sweeper.workload import Planner
@@ -722,7 +722,7 @@ def run(
 def drive_to_end(
     scenario: Scenario, world: World, life: Life, store: Store, durable: Durable, paths: Paths
 ) -> tuple[End | None, str]:
-    """As `sweeper.engine` does it."""
+    """As `sweeper.engine.engine` does it."""
     selector = Watched(scenario.selector(), life, durable)
     name, limits, slots = scenario.adaptive, scenario.limits, scenario.slots
     study = Study(

@@ -34,7 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
 from tests.soak_driver import ENDING, FAULTS, Driver, driven, must, strike
 from tests.soak_memory import judge, watch

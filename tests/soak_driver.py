@@ -17,7 +17,7 @@ import psutil
 
 from sweeper.errors import SweeperError
 from sweeper.records import is_trial
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
 from tests.soaked import INTERRUPTED
 from tests.sweeping import processes_with, python

@@ -18,7 +18,7 @@ import psutil
 import sweeper
 from sweeper.records import METRICS
 from sweeper.results import SweepResult
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
 from tests.blobs import QUICK
 

@@ -20,7 +20,7 @@ from sweeper.train.data.samples import Data, HeldSet, shuffled
 from sweeper.train.mode.choose import choose_mode
 from sweeper.train.packs.members import Member
 from sweeper.train.packs.trial import train_pack
-from sweeper.train.problem.optimizers import make_optimizer
+from sweeper.train.problem.optimizer.optimizers import make_optimizer
 from sweeper.train.tuning.schedule import cycle_rates
 from sweeper.train.tuning.trials import Trials
 from sweeper.train.vectorize.random import RANDOM_RULES, bernoulli, step_keys

@@ -14,8 +14,8 @@ from torch import nn
 from models_zoo import ZOO
 from sweeper.train.mode.precision import InDouble
 from sweeper.train.packs.members import state_of
-from sweeper.train.problem.optimizers import make_optimizer, recipe_of, set_rate
-from sweeper.train.problem.recipe import Clipping, Recipe
+from sweeper.train.problem.optimizer.optimizers import make_optimizer, recipe_of, set_rate
+from sweeper.train.problem.optimizer.recipe import Clipping, Recipe
 from sweeper.train.vectorize.formulas import FORMULAS
 from sweeper.train.vectorize.lowering import RULES, batched, operations_of
 from sweeper.train.vectorize.optimizers import make_stacked

@@ -15,9 +15,9 @@ from sweeper.search.spaces import race_of
 from sweeper.show.export import json_text
 from sweeper.show.status import describe_status
 from sweeper.show.table import results_table
-from sweeper.store.collate import collate
-from sweeper.store.load import read_results
 from sweeper.store.paths import Paths
+from sweeper.store.results.collate import collate
+from sweeper.store.results.load import read_results
 from sweeper.store.status import read_status
 from sweeper.testing.loop import memory
 from sweeper.testing.selectors import check_selector, simulate

@@ -23,7 +23,7 @@ from sweeper.code.hashes import read_code
 from sweeper.code.references import script_name
 from sweeper.code.sources import read_carried
 from sweeper.errors import ChangedCodeError, UsageError
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
 from sweeper.store.sources import read_code_history
 from sweeping import outcomes, python, replicas_started

@@ -27,8 +27,8 @@ from segments import (
     kill,
     packed,
 )
-from sweeper.train.checkpoints import restore_tensors
 from sweeper.train.data.samples import Data, LoadedSet
+from sweeper.train.replica.checkpoints import restore_tensors
 from test_probes import TRIAL, bits, data_of, problem_of, with_state
 
 pytestmark = pytest.mark.usefixtures("one_thread")

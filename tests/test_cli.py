@@ -20,8 +20,8 @@ from types import ModuleType
 import pytest
 
 from sweeper import cli
+from sweeper.disk.locking import folder_lock
 from sweeper.errors import ProblemError, SelectorError, UsageError
-from sweeper.locking import folder_lock
 from sweeper.search import FixedSweep, Grid, RandomSearch
 from sweeper.search.domain import Domain, IntUniform, LogIntUniform, LogUniform, Uniform
 from sweeper.search.spaces import (

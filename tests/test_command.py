@@ -32,7 +32,7 @@ from sweeper.program.command.command import THREADS, inherited
 from sweeper.program.command.printed import metrics_by_patterns, metrics_in_json, metrics_in_lines
 from sweeper.program.command.process import MOST_READ, CommandFailed, run_command
 from sweeper.program.trial.trial import Trial
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
 from sweeping import check_nothing_was_repeated, outcomes, processes_with, python
 

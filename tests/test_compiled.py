@@ -33,7 +33,7 @@ from sweeper.train.native.inductor import CompilePlan, whole_step
 from sweeper.train.native.toolchain import NotCompiledError, check_toolchain
 from sweeper.train.packs.members import Member, stack
 from sweeper.train.packs.trial import train_pack
-from sweeper.train.problem.recipe import Recipe
+from sweeper.train.problem.optimizer.recipe import Recipe
 from sweeper.train.tuning.trials import Trials
 from sweeper.train.vectorize.lowering import batched
 from sweeper.train.vectorize.trace import record

@@ -11,7 +11,7 @@ from sweeper.errors import UsageError
 from sweeper.records import FINAL
 from sweeper.search import Ask, Confirm, FixedSweep, Grid, SuccessiveHalving
 from sweeper.search.domain import Domain, Uniform
-from sweeper.store.load import read_results
+from sweeper.store.results.load import read_results
 from sweeper.testing.loop import memory
 from sweeper.testing.selectors import drive, simulate
 

@@ -16,7 +16,7 @@ import cancer_metrics
 import sweeper
 from blobs import QUICK
 from sweeper.errors import ProblemError, UsageError
-from sweeper.train.problem.declared import read_metrics
+from sweeper.train.problem.measure.declared import read_metrics
 from sweeping import python, run
 
 NAMES = ("f1_train", "f1_val", "cost_train", "cost_val", "right_train", "right_val")

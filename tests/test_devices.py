@@ -15,9 +15,9 @@ from sweeper import cli
 from sweeper.errors import BackendError, SettingsError
 from sweeper.records import Died, Failure, Job, Outcome, Recorded, Result, Start, Target
 from sweeper.run.backends.local import LocalBackend
-from sweeper.run.dealing import DevicePool
-from sweeper.run.devices import FILE, Devices, DeviceWatch, probe, read_bytes, read_devices
 from sweeper.run.dispatch import dispatch
+from sweeper.run.machine.dealing import DevicePool
+from sweeper.run.machine.devices import FILE, Devices, DeviceWatch, probe, read_bytes, read_devices
 from sweeper.run.processes.signals import Interrupts
 from sweeper.run.scheduler import Scheduler
 from sweeper.search import FixedSweep

@@ -25,18 +25,18 @@ import pytest
 
 import blobs
 import sweeper
-from sweeper import files, locking
-from sweeper.arrays import unpack_arrays
+from sweeper.disk import files, locking
+from sweeper.disk.arrays import unpack_arrays
+from sweeper.disk.files import disk_error, write_swapped
+from sweeper.disk.locking import folder_lock
 from sweeper.errors import DiskError, FolderError, StoppedError
-from sweeper.files import disk_error, write_swapped
-from sweeper.locking import folder_lock
 from sweeper.records import METRICS, Asked
-from sweeper.store.collate import collate
-from sweeper.store.database import Store
-from sweeper.store.load import load
+from sweeper.store.database.schema import SCHEMA_VERSION
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
-from sweeper.store.schema import SCHEMA_VERSION
-from sweeper.train import models
+from sweeper.store.results.collate import collate
+from sweeper.store.results.load import load
+from sweeper.train.replica import models
 from sweeping import assert_same_bits, outcomes, python, replicas_started, run
 from test_store import ONE, SELECTOR, THREE, TWO, files_in, fill, finished, trial
 

@@ -23,7 +23,7 @@ from sweeper.records import Job, Start, Target
 from sweeper.run.backends.local import LocalBackend
 from sweeper.run.processes.signals import Interrupts
 from sweeper.show.progress import LineView, NoView, make_view
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
 from sweeping import run
 

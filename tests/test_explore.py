@@ -11,9 +11,9 @@ import pytest
 
 import sweeper
 from sweeper import Explorer
-from sweeper.api import preview
+from sweeper.api.reading import read_problem
+from sweeper.api.sweep import preview
 from sweeper.errors import FolderError, ParamError, SelectorError, SettingsError, UsageError
-from sweeper.reading import read_problem
 from sweeper.search import Ask, ExploredGrid
 from sweeper.search.explore import load_explorer, name_of_grid
 from sweeping import QUICK, replicas_started, run

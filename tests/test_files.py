@@ -16,11 +16,11 @@ import numpy as np
 import psutil
 import pytest
 
-from sweeper import files, locking
-from sweeper.arrays import add_texts, pack_arrays, read_texts, unpack_arrays
+from sweeper.disk import files, locking
+from sweeper.disk.arrays import add_texts, pack_arrays, read_texts, unpack_arrays
+from sweeper.disk.files import json_text, sha256_of_file, write_swapped, writing_many
+from sweeper.disk.locking import Holder, folder_lock, read_lock
 from sweeper.errors import FolderError
-from sweeper.files import json_text, sha256_of_file, write_swapped, writing_many
-from sweeper.locking import Holder, folder_lock, read_lock
 
 # -- writing --------------------------------------------------------------------------------------
 
@@ -79,7 +79,7 @@ def test_a_reader_sees_old_or_new_at_every_moment(tmp_path, monkeypatch):
 KILLED_WHILE_WRITING = """
 import os, signal, sys
 from pathlib import Path
-from sweeper import files
+from sweeper.disk import files
 call, path = sys.argv[1:]
 setattr(files.os, call, lambda *_args, **_kwargs: os.kill(os.getpid(), signal.SIGKILL))
 files.write_swapped(Path(path), b"new" * 1000, sync=True)
@@ -158,6 +158,14 @@ def test_many_files_are_written_side_by_side(tmp_path):
     assert {path: path.read_bytes() for path in tmp_path.glob("*/*")} == given
 
 
+def test_of_data_for_the_same_file_the_last_remains(tmp_path):
+    with writing_many() as write:
+        for n in range(300):
+            write(tmp_path / str(n % 3), b"%d" % n)
+    found = [(tmp_path / str(n)).read_bytes() for n in range(3)]
+    assert found == [b"297", b"298", b"299"]
+
+
 def test_one_of_many_files_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path)
 
@@ -226,7 +234,7 @@ def test_objects_are_neither_written_nor_read():
 HOLD = """
 import sys
 from pathlib import Path
-from sweeper.locking import folder_lock
+from sweeper.disk.locking import folder_lock
 with folder_lock(Path(sys.argv[1])) as dead:
     print("held", dead, flush=True)
     sys.stdin.read()

@@ -13,7 +13,7 @@ from blobs import LADDER, UNTUNED
 from sweeper.errors import ProblemError
 from sweeper.search import FixedSweep
 from sweeper.train.eager.probes import run_check
-from sweeper.train.problem.governed import check_governed
+from sweeper.train.problem.behaviour.governed import check_governed
 from sweeper.train.tuning.stages import Check
 from sweeping import run
 from test_probes import PARAMS, data_of, problem_of, streams_of

@@ -29,16 +29,16 @@ from hypothesis import strategies as st
 import blobs
 import sweeper
 from sweeper import cli
-from sweeper.arrays import pack_arrays, unpack_arrays
+from sweeper.disk.arrays import pack_arrays, unpack_arrays
+from sweeper.disk.files import write_swapped
+from sweeper.disk.locking import folder_lock, read_lock
 from sweeper.errors import DiskError, FolderError, ParamError, ProblemError, SweeperError
-from sweeper.files import write_swapped
-from sweeper.locking import folder_lock, read_lock
 from sweeper.results import SweepResult
 from sweeper.signature import DEEPEST, decode, encode, normalise
-from sweeper.store.collate import collate
-from sweeper.store.database import Store
-from sweeper.store.load import load
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
+from sweeper.store.results.collate import collate
+from sweeper.store.results.load import load
 from sweeping import python, run
 from test_store import fill
 
@@ -192,7 +192,7 @@ def test_weights_are_loaded_as_weights_only(tmp_path):
 
 PIPES = {
     "code/carried.py": {"pickle.loads"},
-    "run/processes/aside.py": {"pickle.loads"},
+    "run/processes/helper.py": {"pickle.loads"},
     "run/processes/channel.py": {"pickle.loads"},
     "train/native/inductor.py": {"pickle.load"},
     "train/problem/spec.py": {"pickle.loads"},
@@ -755,7 +755,7 @@ def here(tmp_path, monkeypatch):
     inner.mkdir()
     monkeypatch.chdir(inner)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr("sweeper.engine._run", lambda *_: SweepResult([]))
+    monkeypatch.setattr("sweeper.engine.engine._run", lambda *_: SweepResult([]))
     return inner
 
 

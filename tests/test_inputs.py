@@ -9,7 +9,7 @@ from torch import nn
 import several_inputs
 import sweeper
 from blobs import UNTUNED
-from sweeper.train.problem.inputs import call_model
+from sweeper.train.problem.measure.inputs import call_model
 from sweeping import assert_same_bits, run
 
 

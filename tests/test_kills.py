@@ -16,7 +16,7 @@ import pytest
 from noop import STATES
 from sweeper.run.backends import local
 from sweeper.run.processes import server
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeping import check_nothing_was_repeated, processes_with, python
 from tests.noop import sweep
 from toys import results_in

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from sweeper.arrays import pack_arrays, unpack_arrays
+from sweeper.disk.arrays import pack_arrays, unpack_arrays
 from sweeper.records import CHECK, EAGER, PACKED, TRIAL, Failure, Outcome, Planned, Point, Step
 from sweeper.settings import PRESETS, HyperparameterSettings, SweepSettings
 from sweeper.signature import make_point

@@ -14,7 +14,7 @@ import sweeper
 from sweeper.errors import ChangedCodeError, FolderError
 from sweeper.records import NUMERICS, Target
 from sweeper.run.processes.worker import Setup
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.store.identity import machine_note, numerics_note, numerics_of
 from sweeper.store.paths import Paths
 from sweeper.train.mode import choose as mode

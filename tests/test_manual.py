@@ -14,7 +14,7 @@ from sweeper import cli
 from sweeper.errors import FolderError, ParamError, UsageError
 from sweeper.records import Asked
 from sweeper.search import Ask, ManualSearch, inbox
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
 from sweeper.testing.loop import memory
 from sweeper.testing.selectors import check_selector, drive, simulate

@@ -9,7 +9,7 @@ import torch
 import sweeper
 import whole_sets
 from blobs import UNTUNED
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
 from sweeping import run
 

@@ -12,8 +12,14 @@ from torch import nn
 
 from sweeper.records import NUMERICS
 from sweeper.train.eager.soundness import has_sum, is_broadcast, notes_of
-from sweeper.train.problem.metrics import Measure, Tally, are_correct, inverse_loss, measured_loss
-from sweeper.train.problem.reductions import MOST_WHOLE, join
+from sweeper.train.problem.measure.metrics import (
+    Measure,
+    Tally,
+    are_correct,
+    inverse_loss,
+    measured_loss,
+)
+from sweeper.train.problem.measure.reductions import MOST_WHOLE, join
 
 NAN, INF = math.nan, math.inf
 

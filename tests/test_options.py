@@ -21,9 +21,9 @@ from torch import nn
 import blobs
 import sweeper
 import varied
-from sweeper.arrays import pack_arrays
 from sweeper.cli.execute import _read_settings
 from sweeper.code.importing import find_ref
+from sweeper.disk.arrays import pack_arrays
 from sweeper.errors import ParamError, ProblemError, SettingsError
 from sweeper.records import (
     CHOOSE_MODE,
@@ -39,7 +39,7 @@ from sweeper.settings import HyperparameterSettings, SweepSettings
 from sweeper.show.export import json_text
 from sweeper.show.table import results_table
 from sweeper.signature import encode, make_point
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.store.identity import differences, identify
 from sweeper.train.data.samples import Data, HeldSet
 from sweeper.train.eager import probes as eager_probes
@@ -49,10 +49,15 @@ from sweeper.train.packs.probes import train_probes
 from sweeper.train.packs.step import numbers_of
 from sweeper.train.packs.trial import train_pack
 from sweeper.train.problem.loading import load_problem
-from sweeper.train.problem.optimizers import recipe_of
-from sweeper.train.problem.options import own_value, tuned_values, values_to_try, with_options
-from sweeper.train.problem.recipe import Clipping, Recipe
-from sweeper.train.streams import Streams, dataset_seed, seed_globals
+from sweeper.train.problem.optimizer.optimizers import recipe_of
+from sweeper.train.problem.optimizer.options import (
+    own_value,
+    tuned_values,
+    values_to_try,
+    with_options,
+)
+from sweeper.train.problem.optimizer.recipe import Clipping, Recipe
+from sweeper.train.replica.streams import Streams, dataset_seed, seed_globals
 from sweeper.train.tuning import options
 from sweeper.train.tuning.ladder import STREAMS, Candidate, Tried
 from sweeper.train.tuning.ladder_plan import CONSTANT, LadderPlan

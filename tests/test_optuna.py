@@ -34,8 +34,8 @@ from sweeper import (
 )
 from sweeper.errors import UsageError
 from sweeper.records import TRIAL, Asked
-from sweeper.search.optuna_space import read_space
-from sweeper.search.optuna_view import STUDY, StudyView
+from sweeper.search.optuna.space import read_space
+from sweeper.search.optuna.view import STUDY, StudyView
 from sweeper.search.selector import TrialResults
 from sweeper.testing.loop import memory
 from sweeper.testing.selectors import drive, simulate

@@ -19,7 +19,7 @@ from blobs import LADDER as QUICK_LADDER
 from sweeper.code.importing import find_ref
 from sweeper.records import EAGER, PACKED, TRIAL, Job
 from sweeper.signature import encode
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
 from sweeper.train.data.samples import Data, HeldSet
 from sweeper.train.eager import probes as eager_probes
@@ -28,14 +28,14 @@ from sweeper.train.eager.trial import train_trial
 from sweeper.train.packs.members import Member
 from sweeper.train.packs.probes import by_settings, probes_by_settings, train_probes
 from sweeper.train.problem.loading import load_problem
-from sweeper.train.streams import Streams, dataset_seed, seed_globals
-from sweeper.train.task import Task
+from sweeper.train.replica.streams import Streams, dataset_seed, seed_globals
 from sweeper.train.tuning.held_out import STRATIFIED, held_out
 from sweeper.train.tuning.ladder import Candidate
 from sweeper.train.tuning.names import LADDER
 from sweeper.train.tuning.stages import STREAMS, LadderRound
 from sweeper.train.tuning.trials import Trials
 from sweeper.train.vectorize.trace import CannotPackError
+from sweeper.train.worker.task import Task
 from sweeping import assert_same_bits, outcomes, run
 from test_packs import alike, pack
 from test_probes import bits, data_of, disturb_globals, plain, problem_of, streams_of, trial

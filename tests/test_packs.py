@@ -36,7 +36,7 @@ from sweeper.train.mode.choose import choose_mode
 from sweeper.train.packs.evaluation import CHUNK
 from sweeper.train.packs.members import Member, most_members
 from sweeper.train.packs.trial import train_pack
-from sweeper.train.problem import reductions
+from sweeper.train.problem.measure import reductions
 from sweeper.train.tuning.schedule import cycle_rates
 from sweeper.train.tuning.trials import Trials
 from sweeper.train.vectorize import optimizers as stacked
@@ -126,7 +126,7 @@ def test_a_pack_that_is_none_is_refused(tmp_path, value):
 
 def test_the_queue_cuts_packs_for_all_free_cores(tmp_path):
     run(tmp_path, grid(6, [nn.Tanh]), pack=4)
-    with sweeper.store.database.Store.read(tmp_path / "sweep.db") as store:
+    with sweeper.store.database.store.Store.read(tmp_path / "sweep.db") as store:
         rows = store.connection.execute(
             "SELECT value FROM events WHERE kind = 'started' AND stage = 'trial'"
         )

@@ -25,15 +25,15 @@ from sweeper.records import (
 )
 from sweeper.search import Ask, ParamSelector, Perturb, PopulationBasedTraining, Truncate
 from sweeper.show.export import json_text
-from sweeper.store.database import Store
-from sweeper.store.load import read_results
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
+from sweeper.store.results.load import read_results
 from sweeper.testing.loop import memory, sweep
 from sweeper.testing.selectors import simulate
 from sweeper.testing.toy import ToyBackend, never, point_of
-from sweeper.train.checkpoints import Checkpoints
 from sweeper.train.data.samples import shuffled
-from sweeper.train.streams import Streams
+from sweeper.train.replica.checkpoints import Checkpoints
+from sweeper.train.replica.streams import Streams
 from sweeping import outcomes, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -231,7 +231,7 @@ def trained_by_hand(weights, state, streams):
 
 
 def sweeper_seed_of_data():
-    from sweeper.train.streams import dataset_seed, seed_globals
+    from sweeper.train.replica.streams import dataset_seed, seed_globals
 
     seed_globals(dataset_seed(0))
 

@@ -17,7 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from sweeper.arrays import pack_arrays, unpack_arrays
+from sweeper.disk.arrays import pack_arrays, unpack_arrays
 from sweeper.records import CHECK, TRIAL, Failure, Outcome, Planned, Point, Step, TunedSettings
 from sweeper.settings import PRESETS, HyperparameterSettings, SweepSettings
 from sweeper.signature import make_point

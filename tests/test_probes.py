@@ -17,7 +17,6 @@ from torch.utils.data import TensorDataset
 
 from sweeper.code.importing import ModuleRef
 from sweeper.signature import encode
-from sweeper.train.curves import choose_samples
 from sweeper.train.data.samples import Data, HeldSet, LoadedSet
 from sweeper.train.eager import probes as probes_module
 from sweeper.train.eager import training as training_module
@@ -31,7 +30,8 @@ from sweeper.train.eager.probes import (
 )
 from sweeper.train.eager.trial import train_trial
 from sweeper.train.problem.problem import Problem
-from sweeper.train.streams import Streams
+from sweeper.train.replica.curves import choose_samples
+from sweeper.train.replica.streams import Streams
 from sweeper.train.tuning.ranges import batch_sizes
 from sweeper.train.tuning.stages import BatchChoice, BatchRange, Check, LrRange
 from sweeper.train.tuning.trials import Trial

@@ -24,10 +24,10 @@ from sweeper.signature import encode
 from sweeper.train.data.samples import Data, HeldSet
 from sweeper.train.eager.probes import run_check
 from sweeper.train.problem.loading import load_problem
-from sweeper.train.problem.optimizers import make_optimizer, set_rate
+from sweeper.train.problem.optimizer.optimizers import make_optimizer, set_rate
+from sweeper.train.problem.optimizer.recipe import Clipping
 from sweeper.train.problem.problem import NO_PARAMS, Problem
-from sweeper.train.problem.recipe import Clipping
-from sweeper.train.streams import Streams
+from sweeper.train.replica.streams import Streams
 from sweeper.train.tuning.stages import Check
 
 TOY = """

@@ -10,7 +10,7 @@ import profiled_program
 import sweeper
 from sweeper.errors import SettingsError
 from sweeper.store.paths import Paths
-from sweeper.store.profiles import write_profile
+from sweeper.store.results.profiles import write_profile
 
 
 def run(objective, folder, **options):

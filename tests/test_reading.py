@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import sweeper
+from sweeper.api.reading import read_problem
+from sweeper.disk.files import nameless_file
 from sweeper.errors import BackendError, ProblemError
-from sweeper.files import nameless_file
-from sweeper.reading import read_problem
-from sweeper.run.processes.aside import HelperProcess, ThereError
+from sweeper.run.processes.helper import HelperProcess, ThereError
 from sweeper.workload import TargetOptions
 
 TOY = """
@@ -74,8 +74,10 @@ print(code, [name for name in {HEAVY} if name in sys.modules])
 
 
 def test_what_takes_long_to_import_is_left_until_the_fork_server_has_begun(request):
-    late = ("numpy", "rich", "sweeper.arguments", "sweeper.engine", "sweeper.search")
-    program = f"import sys, sweeper.api; print([name for name in {late} if name in sys.modules])"
+    late = ("numpy", "rich", "sweeper.api.arguments", "sweeper.engine.engine", "sweeper.search")
+    program = (
+        f"import sys, sweeper.api.sweep; print([name for name in {late} if name in sys.modules])"
+    )
     assert printed_by(program, request) == "[]\n"
 
 

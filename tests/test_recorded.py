@@ -14,7 +14,7 @@ import pytest
 import sweeper
 from sweeper.run import environment
 from sweeper.run.environment import Environment, packages
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.store.environment import read_environment
 from sweeper.store.paths import Paths
 from sweeping import run as sweep_problem

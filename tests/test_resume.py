@@ -17,8 +17,8 @@ import sweeper
 from sweeper.errors import FolderError, SweepInterrupted
 from sweeper.records import Finished, Told
 from sweeper.search.names import names_of
-from sweeper.store.damage import seal_text
-from sweeper.store.database import Store
+from sweeper.store.database.damage import seal_text
+from sweeper.store.database.store import Store
 from sweeper.train.tuning.names import LADDER
 from sweeping import (
     assert_same_bits,
@@ -35,8 +35,8 @@ from sweeping import (
 DRIVER = """
 import os, signal, sys
 import blobs, sweeper
-from sweeper.store.damage import seal_text
-from sweeper.store.database import Store
+from sweeper.store.database.damage import seal_text
+from sweeper.store.database.store import Store
 
 folder, action, when = sys.argv[1], sys.argv[2], int(sys.argv[3])
 append, count = Store.append, 0
@@ -172,7 +172,7 @@ def is_within_a_round(folder):
 HOLDER = """
 import sys
 from pathlib import Path
-from sweeper.locking import folder_lock
+from sweeper.disk.locking import folder_lock
 with folder_lock(Path(sys.argv[1]) / "lock"):
     print("held", flush=True)
     sys.stdin.read()

@@ -20,15 +20,15 @@ from sweeper.errors import ChangedCodeError
 from sweeper.records import METRICS
 from sweeper.settings import SweepSettings
 from sweeper.signature import encode, make_point
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
 from sweeper.store.revisions import stored_points
 from sweeper.store.sources import Kept, text_of
 from sweeper.train.data.samples import Data, HeldSet, LoadedSet
-from sweeper.train.problem.fingerprint import fingerprint
+from sweeper.train.problem.behaviour.fingerprint import fingerprint
+from sweeper.train.problem.behaviour.prints import Print
 from sweeper.train.problem.loading import load_problem
-from sweeper.train.problem.prints import Print
-from sweeper.train.streams import _differ, _states
+from sweeper.train.replica.streams import _differ, _states
 from sweeping import replicas_started, run
 from test_probes import problem_of
 
@@ -402,7 +402,7 @@ def test_a_fingerprint_changes_no_result(edited, monkeypatch, hparams):
     with_it = edited.sweep()
     edited.out = edited.out.with_name("without")
     # Where it raises, a point has none.
-    monkeypatch.setattr("sweeper.train.first_look.fingerprint", lambda *_: 1 / 0)
+    monkeypatch.setattr("sweeper.train.worker.first_look.fingerprint", lambda *_: 1 / 0)
     without = edited.sweep()
     for one, other in zip(with_it, without, strict=True):
         assert one[1:4] == other[1:4]

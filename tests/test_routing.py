@@ -14,7 +14,7 @@ from torch import nn
 from sweeper.code.importing import ModuleRef
 from sweeper.errors import ParamError, ProblemError
 from sweeper.signature import encode
-from sweeper.train.problem.optimizers import make_optimizer
+from sweeper.train.problem.optimizer.optimizers import make_optimizer
 from sweeper.train.problem.problem import NO_PARAMS, Problem
 from sweeper.train.problem.routing import FUNCTIONS, SETTINGS, Routes
 

@@ -9,23 +9,23 @@ from pathlib import Path
 import pytest
 
 import sweeper
+from sweeper.api.reading import read_problem
+from sweeper.disk.files import sha256_of_file
 from sweeper.errors import SettingsError
-from sweeper.files import sha256_of_file
-from sweeper.reading import read_problem
 from sweeper.records import CHOOSE_MODE, EAGER, PACKED, TRIAL, Failure, Job, Outcome, trial_stage
 from sweeper.search import Ask
 from sweeper.show.status import describe_status
 from sweeper.signature import encode
 from sweeper.store.checkpoints import remove_checkpoints
-from sweeper.store.database import Store
-from sweeper.store.load import read_results
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
+from sweeper.store.results.load import read_results
 from sweeper.store.status import checkpoint_size, read_status
-from sweeper.train.checkpoints import checkpoints_of
 from sweeper.train.job import execute
-from sweeper.train.opened import close
-from sweeper.train.task import Task
+from sweeper.train.replica.checkpoints import checkpoints_of
 from sweeper.train.tuning.trials import Trial
+from sweeper.train.worker.opened import close
+from sweeper.train.worker.task import Task
 from sweeper.workload import TargetOptions
 from sweeping import assert_same_bits, outcomes, run
 from test_budgets import Asking

@@ -177,7 +177,7 @@ def test_a_large_file_is_known_and_not_kept(folder, monkeypatch):
 def test_a_file_that_changed_or_is_gone_is_named(tmp_path):
     path = tmp_path / "helper.py"
     path.write_text("x = 1")
-    known = [(str(path), sweeper.files.sha256_of_file(path))]
+    known = [(str(path), sweeper.disk.files.sha256_of_file(path))]
     check_sources(known)
     path.write_text("x = 2")
     with pytest.raises(ChangedCodeError, match=r"helper.py was changed while the sweep ran"):

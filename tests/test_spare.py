@@ -15,7 +15,7 @@ from sweeper.records import FINAL, TRIAL, Failure, Lost, Metric, Point, Started,
 from sweeper.run.dispatch import dispatch
 from sweeper.run.scheduler import Scheduler
 from sweeper.settings import StopWhen
-from sweeper.store.load import read_results
+from sweeper.store.results.load import read_results
 from sweeper.study import Study
 from sweeper.study.measures import Measures
 from sweeper.study.spare import MOST_SPARE, widest

@@ -17,12 +17,12 @@ from torch.utils.data import TensorDataset
 import one_set
 import sweeper
 import three_sets
-from sweeper.arrays import unpack_arrays
+from sweeper.disk.arrays import unpack_arrays
 from sweeper.errors import ProblemError
 from sweeper.records import METRICS
 from sweeper.show.export import json_text
 from sweeper.show.table import findings
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
 from sweeper.train.data import splits
 from sweeper.train.data.checksum import Checksum

@@ -27,7 +27,7 @@ from sweeper.records import (
     Tuned,
     TunedSettings,
 )
-from sweeper.store.tuned import TrialSettings
+from sweeper.store.results.tuned import TrialSettings
 from sweeper.train.tuning.ladder import Candidate
 from sweeper.train.tuning.names import BATCH_CHOICE, BATCH_RANGE, LADDER, LR_RANGE, LR_RESCAN
 from sweeper.train.tuning.stages import ChooseMode, ChooseModes, LadderRound, read, tuned

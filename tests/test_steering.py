@@ -23,10 +23,10 @@ import handled
 import programs
 import sweeper
 from sweeper import cli
+from sweeper.api.detach import _located
 from sweeper.code.importing import find_ref, import_module
-from sweeper.detach import _located
+from sweeper.disk.locking import Holder, folder_lock, read_lock
 from sweeper.errors import FolderError, ParamError, StillRunningError, UsageError
-from sweeper.locking import Holder, folder_lock, read_lock
 from sweeper.program.objective.locate import find_objective, is_objective, load_objective
 from sweeper.run.processes import stopping
 from sweeper.store.paths import Paths

@@ -16,7 +16,7 @@ from sweeper.errors import SettingsError, UsageError
 from sweeper.records import METRICS, TRIAL, Failure, budget_of, is_trial
 from sweeper.search import Ask
 from sweeper.settings import StopWhen
-from sweeper.store.load import read_results
+from sweeper.store.results.load import read_results
 from sweeper.study.stop_when import StopRule
 from sweeper.testing.loop import memory, sweep
 from sweeper.testing.toy import ToyBackend, never

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 import sweeper
-from sweeper.arrays import pack_arrays
+from sweeper.disk.arrays import pack_arrays
 from sweeper.errors import DiskError, FolderError
 from sweeper.records import (
     CHECK,
@@ -47,12 +47,12 @@ from sweeper.records import (
 )
 from sweeper.settings import HyperparameterSettings, Limits, SweepSettings, get_settings
 from sweeper.signature import make_point
-from sweeper.store.collate import collate, csv_text
-from sweeper.store.database import Store
+from sweeper.store.database.schema import SCHEMA_VERSION
+from sweeper.store.database.store import Store
 from sweeper.store.identity import bind, identify, settings_begun
-from sweeper.store.load import load, read_results
 from sweeper.store.paths import CURVE_FILES, Paths, move_to_history
-from sweeper.store.schema import SCHEMA_VERSION
+from sweeper.store.results.collate import collate, csv_text
+from sweeper.store.results.load import load, read_results
 
 MOST_TRIES = Limits().max_tries
 SELECTOR = "tests:Toy"
@@ -928,7 +928,7 @@ def test_points_after_the_first_have_views_where_asked_for_and_from_then_on(
     collated, store, paths, monkeypatch
 ):
     before = files_in(paths.points)
-    monkeypatch.setattr("sweeper.store.collate.FIRST_POINTS", 1)
+    monkeypatch.setattr("sweeper.store.results.collate.FIRST_POINTS", 1)
     for point_id in (1, 2):
         shutil.rmtree(paths.hparams(point_id).parent)
     collate(store, paths)

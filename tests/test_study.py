@@ -40,8 +40,8 @@ from sweeper.run.scheduler import Scheduler
 from sweeper.search import FixedSweep, ParamSelector
 from sweeper.settings import Limits
 from sweeper.signature import decode
-from sweeper.store.database import Store
-from sweeper.store.load import read_results
+from sweeper.store.database.store import Store
+from sweeper.store.results.load import read_results
 from sweeper.study import Study
 from sweeper.testing.toy import (
     BOOM,
@@ -86,7 +86,7 @@ class Folder:
 
 @dataclasses.dataclass
 class Run:
-    """One call of the command: the loop of `sweeper.engine`, stopped where the test says."""
+    """One call of the command: the loop of `sweeper.engine.engine`, stopped where the test says."""
 
     selector: ParamSelector
     slots: int = 2

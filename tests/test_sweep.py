@@ -22,9 +22,9 @@ from sweeper.errors import (
 )
 from sweeper.run.backends import BACKENDS, find_backend
 from sweeper.run.backends.local import LocalBackend
-from sweeper.run.topology import usable_cores
+from sweeper.run.machine.topology import usable_cores
 from sweeper.settings import PRESETS
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
 from sweeping import (
     GRID,

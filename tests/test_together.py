@@ -15,15 +15,16 @@ import pytest
 
 import blobs
 import sweeper
-from sweeper import cli, locking
-from sweeper.arrays import unpack_arrays
+from sweeper import cli
+from sweeper.disk import locking
+from sweeper.disk.arrays import unpack_arrays
+from sweeper.disk.files import sha256_of_file
+from sweeper.disk.locking import Holder, folder_lock, read_lock
 from sweeper.errors import FolderError
-from sweeper.files import sha256_of_file
-from sweeper.locking import Holder, folder_lock, read_lock
 from sweeper.records import METRICS, TRIAL
-from sweeper.store.database import Store
-from sweeper.store.load import load
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
+from sweeper.store.results.load import load
 from sweeping import python, run
 
 # -- drivers --------------------------------------------------------------------------------------
@@ -57,7 +58,7 @@ def test_a_pid_that_was_given_to_another_process_is_no_driver(tmp_path, capsys):
 RIVAL = """
 import pathlib, sys
 from sweeper.errors import FolderError
-from sweeper.locking import folder_lock
+from sweeper.disk.locking import folder_lock
 print("ready", flush=True)
 sys.stdin.readline()
 try:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.errors import SettingsError
-from sweeper.run.cores import slots
-from sweeper.run.topology import Topology, find_cores, find_unpinned_cores, usable_cores
+from sweeper.run.machine.cores import slots
+from sweeper.run.machine.topology import Topology, find_cores, find_unpinned_cores, usable_cores
 
 CORES = [1, 2, 8, 1024]
 

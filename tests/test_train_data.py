@@ -26,8 +26,8 @@ from torch import nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from sweeper.code.importing import ModuleRef
+from sweeper.disk.files import nameless_file
 from sweeper.errors import ProblemError
-from sweeper.files import nameless_file
 from sweeper.train.data import reading as data_module
 from sweeper.train.data.checksum import Checksum
 from sweeper.train.data.samples import Data, HeldSet, LoadedSet, endless, in_order, shuffled

@@ -15,7 +15,7 @@ import programs_trouble
 import sweeper
 from sweeper.results import SweepResult
 from sweeper.run import scheduler
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeping import python
 from test_program import Asks, run
 

@@ -16,9 +16,9 @@ from sweeper.search import TunedComparison
 from sweeper.search.domain import Choice, Domain, IntUniform, Uniform
 from sweeper.show.status import describe_status
 from sweeper.show.table import STAR, results_table
-from sweeper.store.collate import collate
-from sweeper.store.load import read_results
 from sweeper.store.paths import Paths
+from sweeper.store.results.collate import collate
+from sweeper.store.results.load import read_results
 from sweeper.testing.loop import memory
 from sweeper.testing.selectors import drive, simulate
 

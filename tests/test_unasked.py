@@ -13,7 +13,7 @@ from sweeper.errors import UsageError
 from sweeper.records import FINAL
 from sweeper.search import Ask
 from sweeper.show.table import results_table
-from sweeper.store.load import read_results
+from sweeper.store.results.load import read_results
 from sweeper.testing.loop import memory
 from sweeper.testing.selectors import simulate
 from sweeping import run as run_tuned

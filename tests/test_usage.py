@@ -17,9 +17,9 @@ from sweeper import cli
 from sweeper.program.records import usage
 from sweeper.records import USAGE
 from sweeper.results.table import USAGE_COLUMNS
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
-from sweeper.store.usage import read_usage
+from sweeper.store.results.usage import read_usage
 
 MIB = 2**20
 

@@ -27,7 +27,7 @@ from sweeper.train.mode.choose import choose_mode
 from sweeper.train.packs.trial import Member, train_pack
 from sweeper.train.problem.problem import Problem
 from sweeper.train.problem.spec import DataRef
-from sweeper.train.streams import Streams, dataset_seed, seed_globals
+from sweeper.train.replica.streams import Streams, dataset_seed, seed_globals
 from sweeper.train.tuning.ladder import first_rates
 from sweeper.train.tuning.trials import Trial, Trials
 from sweeping import assert_same_bits, outcomes, replicas_started, run

@@ -12,8 +12,8 @@ from sweeper.records import Started
 from sweeper.run.dispatch import dispatch
 from sweeper.run.scheduler import Scheduler
 from sweeper.store.identity import OF_EACH_POINT
-from sweeper.store.load import read_results
 from sweeper.store.progress import read_progress
+from sweeper.store.results.load import read_results
 from sweeper.study import Study
 from sweeper.testing.loop import memory
 from sweeper.testing.toy import ToyBackend, ToyPlan, point_of

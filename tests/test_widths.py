@@ -19,10 +19,10 @@ from simulation import MadeUpStudy, Plan, Simulation, World, outcome, trials, tu
 from sweeper.errors import FolderError, SettingsError
 from sweeper.program.workload import ProgramPlan
 from sweeper.records import TRIAL, Finished, Job, Outcome, Result, Start, Work
-from sweeper.run.cores import choose
+from sweeper.run.machine.cores import choose
+from sweeper.run.machine.topology import Topology, usable_cores
 from sweeper.run.queue import OVERTAKEN
 from sweeper.run.scheduler import STREAK, Scheduler
-from sweeper.run.topology import Topology, usable_cores
 from sweeper.run.widths import read_widths
 from sweeper.search import FixedSweep
 from sweeper.study import Study

@@ -12,8 +12,8 @@ import numpy as np
 
 from sweeper.records import TRIAL, TunedSettings, is_trial
 from sweeper.search import Ask, ParamSelector
-from sweeper.store.asked import asked_trials
-from sweeper.store.load import read_results
+from sweeper.store.results.asked import asked_trials
+from sweeper.store.results.load import read_results
 from sweeper.testing.toy import draw, metrics_of
 
 # -- the problem ----------------------------------------------------------------------------------

@@ -27,8 +27,8 @@ from sweeper.cli.common import (
     say,
 )
 from sweeper.cli.explain import explain_writing, own_traceback, place_of
+from sweeper.disk.files import open_standard_streams
 from sweeper.errors import ProblemError, SelectorError, SweeperError, UsageError
-from sweeper.files import open_standard_streams
 from sweeper.show.clean import clean
 
 app = typer.Typer(

@@ -8,8 +8,8 @@ import platform
 import sys
 
 from sweeper import __version__
-from sweeper.arrays import unpack_arrays
 from sweeper.cli.common import FAILED, Command, CoresPerTrial, TotalCores, say
+from sweeper.disk.arrays import unpack_arrays
 from sweeper.show.doctor import Examined, judge
 
 
@@ -21,14 +21,14 @@ def doctor(
     return functools.partial(_doctor, total_cores, cores_per_trial)
 
 
-_EXAMINE = "sweeper.train.doctor:execute"
+_EXAMINE = "sweeper.train.worker.doctor:execute"
 
 
 def _doctor(total_cores: int | None, width: int) -> int:
     from sweeper.run.backends.local import default_start_method
-    from sweeper.run.cores import slots as core_slots
     from sweeper.run.examine import examine
-    from sweeper.run.topology import usable_cores
+    from sweeper.run.machine.cores import slots as core_slots
+    from sweeper.run.machine.topology import usable_cores
 
     topology = usable_cores(total_cores)
     slots = core_slots(topology, width)

@@ -22,8 +22,8 @@ from sweeper.cli.common import (
 from sweeper.cli.manual import how_to_add
 from sweeper.cli.steer import how_to_steer
 from sweeper.code.importing import is_path
+from sweeper.disk.files import current_folder
 from sweeper.errors import SettingsError, UsageError, suggestion
-from sweeper.files import current_folder
 from sweeper.program.command.command import Command
 from sweeper.program.objective.locate import is_objective
 from sweeper.program.spec import RAISE
@@ -40,7 +40,7 @@ from sweeper.search.spaces import (
 from sweeper.settings import HyperparameterSettings, get_settings
 from sweeper.show.clean import clean
 from sweeper.show.export import json_text
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
 from sweeper.train.workload import ProblemWorkload
 
@@ -98,8 +98,8 @@ def execute(arguments: Run) -> int:
         arguments.budget,
     )
     with _opened(arguments) as reading:
-        import sweeper.engine  # noqa: F401 - needed next; the fork server imports torch meanwhile
-        from sweeper.api import preview, sweep
+        import sweeper.engine.engine  # noqa: F401 - needed next; the fork server imports torch meanwhile
+        from sweeper.api.sweep import preview, sweep
 
         name = reading.name
         if isinstance(reading, ProgramWorkload):
@@ -160,7 +160,7 @@ def _opened(
     Raises:
         UsageError: it cannot be found, or an option means nothing for it.
     """
-    from sweeper.reading import read_problem, read_program
+    from sweeper.api.reading import read_problem, read_program
 
     given, backend = _given(arguments), arguments.passed_on["backend"]
     metrics = arguments.metrics

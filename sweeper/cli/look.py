@@ -14,8 +14,8 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from sweeper.cli.common import Command, Folder, print_results, say
-from sweeper.errors import FolderError, UsageError
-from sweeper.locking import folder_lock
+from sweeper.disk.locking import folder_lock
+from sweeper.errors import FolderError, UsageError, plural
 from sweeper.results import SweepResult
 from sweeper.show.clean import clean
 from sweeper.show.code import code_difference
@@ -23,13 +23,12 @@ from sweeper.show.export import json_text
 from sweeper.show.status import describe_status
 from sweeper.show.table import failures_in_full
 from sweeper.show.usage import usage_lines
-from sweeper.store.collate import collate, csv_text
-from sweeper.store.database import Store
-from sweeper.store.load import check_begun, load, read_results
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
+from sweeper.store.results.collate import collate, csv_text
+from sweeper.store.results.load import check_begun, load, read_results
 from sweeper.store.sources import read_code_history
 from sweeper.store.status import checkpoint_size, read_status
-from sweeper.wording import plural
 
 # -- status ---------------------------------------------------------------------------------------
 

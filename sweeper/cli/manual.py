@@ -9,15 +9,15 @@ from typing import Annotated
 
 import typer
 
+from sweeper.api.folder import SweepFolder
+from sweeper.api.folder import open as open_folder
 from sweeper.cli.common import Command, Folder, say
-from sweeper.folder import SweepFolder
-from sweeper.folder import open as open_folder
+from sweeper.errors import plural
 from sweeper.search import Ask
 from sweeper.search.spaces import DEFAULT_TRIALS
 from sweeper.search.values import read_params
 from sweeper.show.clean import clean
 from sweeper.summary import show_params
-from sweeper.wording import plural
 
 
 def add(

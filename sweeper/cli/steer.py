@@ -14,11 +14,11 @@ from typing import Annotated, Any
 
 import typer
 
+from sweeper.api.folder import SweepFolder
+from sweeper.api.folder import open as open_folder
 from sweeper.cli.common import FAILED, Command, Folder, say
+from sweeper.disk.locking import read_lock
 from sweeper.errors import FolderError, SweeperError
-from sweeper.folder import SweepFolder
-from sweeper.folder import open as open_folder
-from sweeper.locking import read_lock
 from sweeper.records import FolderProgress
 from sweeper.run.processes.stopping import wait_for_end
 from sweeper.show.clean import clean

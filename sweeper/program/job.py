@@ -16,11 +16,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from sweeper.arrays import pack_arrays
 from sweeper.code.carried import unpack
+from sweeper.code.failures import describe
 from sweeper.code.sources import check_sources
+from sweeper.disk.arrays import pack_arrays
 from sweeper.errors import UsageError
-from sweeper.failures import describe
 from sweeper.program.command.command import Command
 from sweeper.program.command.process import CommandFailed, run_command
 from sweeper.program.metrics import read_values

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sweeper.arrays import unpack_arrays
+from sweeper.disk.arrays import unpack_arrays
+from sweeper.disk.files import explained
 from sweeper.errors import FolderError
-from sweeper.files import explained
 
 Array = np.ndarray[Any, Any]
 

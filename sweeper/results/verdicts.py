@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sweeper.errors import UsageError
+from sweeper.errors import UsageError, plural
 from sweeper.records import Metric
 from sweeper.results.metrics import find_metric
 from sweeper.results.points import FloatArray, PointTrials
@@ -17,7 +17,6 @@ from sweeper.results.table import params_columns
 from sweeper.stats.comparison import By, Comparison, Sample
 from sweeper.stats.verdict import compare_points, find_point
 from sweeper.summary import printable, show_params, show_value
-from sweeper.wording import plural
 
 if TYPE_CHECKING:
     from sweeper.results.result import SweepResult

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from sweeper.records import Event, Finished, Interrupted, Job, Message, Started, Tick, Work
 from sweeper.run.backends import Backend
-from sweeper.run.devices import LOOK_AGAIN, DeviceWatch
+from sweeper.run.machine.devices import LOOK_AGAIN, DeviceWatch
 from sweeper.run.processes.signals import Interrupts
 from sweeper.run.scheduler import Scheduler
 

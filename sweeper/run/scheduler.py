@@ -31,8 +31,8 @@ from sweeper.records import (
     Start,
     Work,
 )
-from sweeper.run.cores import choose
-from sweeper.run.dealing import DevicePool
+from sweeper.run.machine.cores import choose
+from sweeper.run.machine.dealing import DevicePool
 from sweeper.run.queue import Queue
 
 SHORT_SECONDS = 0.005

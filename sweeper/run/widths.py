@@ -10,7 +10,7 @@ import numpy as np
 
 from sweeper.errors import SettingsError, suggestion
 from sweeper.records import Params
-from sweeper.run.topology import Topology
+from sweeper.run.machine.topology import Topology
 from sweeper.summary import show_params
 
 Width: TypeAlias = int | str | Callable[[Any], int]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweeper.disk.files import add_numbered, numbered
 from sweeper.errors import FolderError, UsageError
-from sweeper.files import add_numbered, numbered
 from sweeper.records import ADDED, Params
 from sweeper.search.checks import check_budget, check_count, check_params
 from sweeper.search.selector import Ask

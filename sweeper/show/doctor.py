@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sweeper.wording import plural
+from sweeper.errors import plural
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from sweeper.errors import plural
 from sweeper.records import Status
 from sweeper.results import SweepResult
 from sweeper.settings import PRESETS, SweepSettings
@@ -15,7 +16,6 @@ from sweeper.show.clean import clean_line
 from sweeper.show.progress import UNFINISHED, show_duration
 from sweeper.show.table import failure_lines, name_point
 from sweeper.summary import show_interval
-from sweeper.wording import plural
 
 
 def describe_status(

@@ -12,11 +12,11 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from sweeper.errors import plural
 from sweeper.records import REFUSED, Params, TunedSettings
 from sweeper.results import SweepResult
 from sweeper.show.clean import clean, clean_line
 from sweeper.summary import PointSummary, Summary, labels_of, show_interval, show_params
-from sweeper.wording import plural
 
 STAR = "★"
 

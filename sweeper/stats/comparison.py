@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sweeper.errors import plural
 from sweeper.stats.components import FloatArray
-from sweeper.wording import plural
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sweeper.errors import plural
 from sweeper.records import Metric
 from sweeper.stats.anova import Analysis, Marginal, Term, analyse
 from sweeper.stats.compare import holm_p_values
@@ -20,7 +21,6 @@ from sweeper.stats.components import Estimate, estimate_means
 from sweeper.stats.effects_table import MOST_SHOWN
 from sweeper.stats.forest import FEWEST, Importance, grow
 from sweeper.stats.intervals import keep_within
-from sweeper.wording import plural
 
 if TYPE_CHECKING:
     pass

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sweeper.errors import plural
 from sweeper.stats.comparison import number
-from sweeper.wording import plural
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from sweeper.errors import UsageError
+from sweeper.errors import UsageError, plural
 from sweeper.records import Metric
 from sweeper.stats.compare import (
     Pair,
@@ -32,7 +32,6 @@ from sweeper.stats.comparison import (
 from sweeper.stats.components import Estimate, FloatArray, estimate_means
 from sweeper.stats.intervals import keep_within
 from sweeper.stats.selection import best_interval
-from sweeper.wording import plural
 
 
 def compare_points(

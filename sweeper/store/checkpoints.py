@@ -1,7 +1,8 @@
 """Checkpoints in a sweep's folder: which of them are still needed, and their size.
 
-Workers write them (`sweeper.train.checkpoints`): `checkpoints/SIGNATURE/NUMBER.part`, with a budget
-`NUMBER@BUDGET.part`, with a parent `NUMBER@BUDGET+LINEAGE.part`; and `….end` of a trial's end.
+Workers write them (`sweeper.train.replica.checkpoints`): `checkpoints/SIGNATURE/NUMBER.part`, with
+a budget `NUMBER@BUDGET.part`, with a parent `NUMBER@BUDGET+LINEAGE.part`; and `….end` of a trial's
+end.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from sweeper.disk.sealed import END, PART
 from sweeper.records import TRIAL, Outcome, budget_of, file_suffix, is_trial, lineage_of
-from sweeper.sealed import END, PART
 from sweeper.store.paths import Paths
 
 

@@ -9,10 +9,10 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from sweeper.files import write_swapped
-from sweeper.store.database import Store
+from sweeper.disk.files import write_swapped
+from sweeper.store.database.rows import are_texts, expect
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
-from sweeper.store.rows import are_texts, expect
 
 _KIND = "environment"
 

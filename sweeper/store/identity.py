@@ -10,7 +10,7 @@ from typing import Any
 from sweeper.errors import FolderError
 from sweeper.records import NUMERICS
 from sweeper.settings import PRESETS, HyperparameterSettings, SweepSettings
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
 
 ELSEWHERE = "use another folder, or resume=False (--no-resume) to move it to history/"

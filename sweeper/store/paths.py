@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeper.files import explained, refuse_link
+from sweeper.disk.files import explained, refuse_link
 from sweeper.records import ADDED, TRIAL, file_suffix
 
 CURVE_FILES = {

@@ -11,14 +11,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sweeper.locking import Holder
+from sweeper.disk.locking import Holder
 from sweeper.pace import seconds_left
 from sweeper.records import Best, FolderProgress
 from sweeper.results import SweepResult
-from sweeper.store.asked import asked_trials
-from sweeper.store.database import Store
+from sweeper.store.database.rows import read_params
+from sweeper.store.database.store import Store
 from sweeper.store.identity import OF_EACH_POINT
-from sweeper.store.rows import read_params
+from sweeper.store.results.asked import asked_trials
 from sweeper.store.status import Ended, count_phases, read_ended
 from sweeper.summary import show_job
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from sweeper.disk.files import explained
 from sweeper.errors import DiskError, FolderError
-from sweeper.files import explained
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths, database_files
 
 

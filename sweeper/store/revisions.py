@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sweeper.files import refuse_link
+from sweeper.disk.files import refuse_link
 from sweeper.records import DESCRIBE, UNTRAINED, is_trial
-from sweeper.store.database import Store
+from sweeper.store.database.rows import APART, expect, is_apart
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
-from sweeper.store.rows import APART, expect, is_apart
 
 # The names of stages in `sweeper.train`.
 _FIRST_STAGES, _FINGERPRINT = ("lr_range", "ladder", DESCRIBE), "fingerprint"

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from sweeper.code.carried import NO_FILE
 from sweeper.signature import decode
-from sweeper.store.database import Store
-from sweeper.store.rows import MOST_TIME, expect
+from sweeper.store.database.rows import MOST_TIME, expect
+from sweeper.store.database.store import Store
 from sweeper.summary import show_params
 
 MOST_EARLIER = 20

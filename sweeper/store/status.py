@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sweeper.locking import read_lock
+from sweeper.disk.locking import read_lock
 from sweeper.records import CHECK, Outcome, Status, Step, is_trial
-from sweeper.store.asked import AskedTrials, asked_trials
 from sweeper.store.checkpoints import checkpoint_files
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.store.paths import Paths
+from sweeper.store.results.asked import AskedTrials, asked_trials
 
 PHASES = ("waiting", "tuning", "training", "done", "failed")
 """The phases of a point, in the order of display."""

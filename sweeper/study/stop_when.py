@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sweeper.errors import SettingsError
+from sweeper.errors import SettingsError, plural
 from sweeper.records import CLASSIC, Failure
 from sweeper.settings import StopWhen
 from sweeper.study.measures import Measures
-from sweeper.wording import plural
 
 
 class StopRule:

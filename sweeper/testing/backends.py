@@ -24,7 +24,7 @@ from sweeper.records import TRIAL, Died, Job, Message, Result, Start, Target
 from sweeper.run.backends import Backend
 from sweeper.run.processes.signals import Interrupts
 from sweeper.search.selectors.fixed import FixedSweep
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.testing.jobs import EXECUTE, PRELOAD
 from sweeper.testing.loop import memory, sweep
 from sweeper.testing.toy import ToyBackend

@@ -13,7 +13,7 @@ from sweeper.run.scheduler import Scheduler
 from sweeper.search import ParamSelector
 from sweeper.search.names import names_of
 from sweeper.settings import StopWhen
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.study import Study
 from sweeper.testing.toy import ToyPlan, point_of
 

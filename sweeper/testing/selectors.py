@@ -18,7 +18,7 @@ from sweeper.search import Ask, ParamSelector, SweepListener, TrialResults
 from sweeper.search.names import names_of
 from sweeper.search.selector import as_ask
 from sweeper.signature import params_key
-from sweeper.store.database import Store
+from sweeper.store.database.store import Store
 from sweeper.testing.loop import memory, sweep
 from sweeper.testing.toy import Measured, ToyBackend, Which, draw, never, point_of
 

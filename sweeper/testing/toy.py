@@ -18,8 +18,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from sweeper.arrays import pack_arrays, unpack_arrays
 from sweeper.code.references import find_importable
+from sweeper.disk.arrays import pack_arrays, unpack_arrays
 from sweeper.records import (
     CHECK,
     METRICS,

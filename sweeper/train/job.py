@@ -12,28 +12,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from sweeper.arrays import pack_arrays
+from sweeper.code.failures import describe
+from sweeper.disk.arrays import pack_arrays
 from sweeper.errors import ChangedCodeError
-from sweeper.failures import describe
 from sweeper.records import COMPILED, PACKED, Job, Outcome
-from sweeper.train.beginning import inheritance_of
-from sweeper.train.checkpoints import checkpoints_of
-from sweeper.train.curves import Trained
 from sweeper.train.eager import probes
 from sweeper.train.eager.constant import constant_loss
 from sweeper.train.eager.describe import describe as describe_point
-from sweeper.train.first_look import begin_point, fingerprint_of
 from sweeper.train.mode.choose import choose_mode
 from sweeper.train.mode.machine import check_products
-from sweeper.train.models import model_path, save_models
 from sweeper.train.native.toolchain import check_toolchain
-from sweeper.train.opened import data_of
 from sweeper.train.packs.members import Member, most_members, shares
 from sweeper.train.packs.probes import by_settings, probes_by_settings, train_probes
 from sweeper.train.packs.trial import train_pack
 from sweeper.train.problem.spec import TrainContext
-from sweeper.train.streams import Streams
-from sweeper.train.task import Task
+from sweeper.train.replica.beginning import inheritance_of
+from sweeper.train.replica.checkpoints import checkpoints_of
+from sweeper.train.replica.curves import Trained
+from sweeper.train.replica.models import model_path, save_models
+from sweeper.train.replica.streams import Streams
 from sweeper.train.tuning.names import LADDER, LR_RANGE
 from sweeper.train.tuning.option_round import OptionRound
 from sweeper.train.tuning.own import CONSTANT
@@ -49,6 +46,9 @@ from sweeper.train.tuning.stages import (
 )
 from sweeper.train.tuning.trials import Trial, Trials
 from sweeper.train.vectorize.trace import CannotPackError
+from sweeper.train.worker.first_look import begin_point, fingerprint_of
+from sweeper.train.worker.opened import data_of
+from sweeper.train.worker.task import Task
 
 
 @dataclass(frozen=True, slots=True)

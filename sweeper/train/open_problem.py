@@ -17,7 +17,7 @@ from sweeper.records import CLASSIC, KFold, Metric, Params, Target
 from sweeper.settings import SweepSettings
 from sweeper.signature import without_aliases
 from sweeper.train.native.toolchain import check_toolchain, processor
-from sweeper.train.problem.prints import MAKER, Print
+from sweeper.train.problem.behaviour.prints import MAKER, Print
 from sweeper.train.problem.spec import DataRef, ProblemSpec, TrainContext, environment_of
 from sweeper.train.tuning.ladder_plan import LadderPlan
 from sweeper.train.tuning.options import no_option
@@ -175,13 +175,13 @@ class OpenProblem:
 
     def in_this_process(self, numerics: int) -> contextlib.AbstractContextManager[None]:
         """See `OpenWorkload`."""
-        from sweeper.train.inline import as_worker  # the only import of torch
+        from sweeper.train.worker.inline import as_worker  # the only import of torch
 
         return as_worker(environment_of(numerics))
 
     def take_fingerprints(self, points: Sequence[tuple[str, str]]) -> Sequence[str | None]:
         """See `OpenWorkload`."""
-        function = "sweeper.train.problem.fingerprinting:take_fingerprints"
+        function = "sweeper.train.problem.behaviour.fingerprinting:take_fingerprints"
         arguments = self._spec.ref, self.data, self._threads, points
         taken: Sequence[str | None] = self._place.call(function, *arguments)
         return taken

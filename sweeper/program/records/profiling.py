@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sweeper.files import make_folder, write_swapped
+from sweeper.disk.files import make_folder, write_swapped
 from sweeper.records import PROFILE, PROFILE_COLUMNS
 
 

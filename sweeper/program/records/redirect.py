@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from sweeper.errors import SettingsError
-from sweeper.files import (
+from sweeper.disk.files import (
     explained,
     last_lines,
     make_folder,
     mend_standard_streams,
     open_standard_streams,
 )
+from sweeper.errors import SettingsError
 from sweeper.records import PRINTED
 
 TRIAL, SWEEP, BOTH, NONE = CHOICES = ("trial", "sweep", "both", "none")

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sweeper.arrays import pack_arrays
-from sweeper.files import write_swapped
+from sweeper.disk.arrays import pack_arrays
+from sweeper.disk.files import write_swapped
 from sweeper.program.trial.arrays import as_arrays
 from sweeper.records import ARTIFACTS
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from sweeper.arrays import pack_arrays, unpack_arrays
+from sweeper.disk.arrays import pack_arrays, unpack_arrays
+from sweeper.disk.sealed import END, PART, read_sealed, write_sealed
 from sweeper.program.trial.arrays import Arrays
-from sweeper.sealed import END, PART, read_sealed, write_sealed
 
 _ABOUT, _SAVED = "about", "saved."
 """Names in the `.npz`: the history and the random generators as JSON, and before each array."""

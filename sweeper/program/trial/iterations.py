@@ -6,8 +6,8 @@ import contextlib
 from types import GeneratorType
 from typing import Any
 
+from sweeper.code.failures import describe
 from sweeper.errors import SweeperError
-from sweeper.failures import describe
 from sweeper.program.trial.trial import BudgetUsed, Trial
 
 

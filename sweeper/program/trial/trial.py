@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.files import explained, make_folder, write_swapped
+from sweeper.disk.files import explained, make_folder, write_swapped
 from sweeper.program.metrics import read_values
 from sweeper.program.trial.arrays import Arrays, as_arrays
 from sweeper.program.trial.checkpoints import Checkpoints, Saved

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 
-from sweeper.files import current_folder
+from sweeper.disk.files import current_folder
 from sweeper.records import Message, Outcome, Result, Start, Target
 from sweeper.run.backends import Capabilities
 from sweeper.run.processes.signals import Interrupts

@@ -23,10 +23,10 @@ from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import Literal
 
-from sweeper.files import last_lines, open_standard_streams
+from sweeper.disk.files import last_lines, open_standard_streams
 from sweeper.records import PRINTED, Died, Failure, Message, Result, Start, Target
 from sweeper.run.backends import Capabilities
-from sweeper.run.devices import environment_of
+from sweeper.run.machine.devices import environment_of
 from sweeper.run.processes import worker
 from sweeper.run.processes.channel import Channel
 from sweeper.run.processes.server import ForkServer, ServerGoneError

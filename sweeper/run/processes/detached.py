@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from sweeper.disk.files import explained, open_standard_streams, refuse_link
 from sweeper.errors import BackendError, SweeperError, SweepInterrupted, UsageError
-from sweeper.files import explained, open_standard_streams, refuse_link
 from sweeper.run.processes import worker
-from sweeper.run.processes.aside import Reply, ThereError, raised
 from sweeper.run.processes.channel import Channel
+from sweeper.run.processes.helper import Reply, ThereError, raised
 
 _caller: Channel | None = None
 """Where a caller waits for the start of this process's sweep."""

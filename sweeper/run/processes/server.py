@@ -27,8 +27,8 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from sweeper.disk.files import open_standard_streams
 from sweeper.errors import BackendError
-from sweeper.files import open_standard_streams
 from sweeper.run.processes import worker
 from sweeper.run.processes.worker import FIXED_ENVIRONMENT
 

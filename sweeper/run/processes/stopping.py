@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from sweeper.disk.locking import Holder, is_alive, is_held, read_lock
 from sweeper.errors import FolderError, StillRunningError
-from sweeper.locking import Holder, is_alive, is_held, read_lock
 
 _LOOK_EVERY = 0.02
 """Seconds between looks at a folder's lock."""

@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sweeper.errors import BackendError, DiskError, SweeperError
-from sweeper.files import (
+from sweeper.disk.files import (
     current_folder,
     explained,
     mend_standard_streams,
     open_standard_streams,
 )
+from sweeper.errors import BackendError, DiskError, SweeperError
 from sweeper.records import Job, Outcome, Target
 from sweeper.run.processes.channel import Channel
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import optuna
 
     from sweeper.search.domain import Domain
-    from sweeper.search.optuna_view import StudyView
+    from sweeper.search.optuna.view import StudyView
 
 VIEW = "optuna.db"
 """The file in the sweep's folder that Optuna and its dashboard open."""
@@ -92,7 +92,7 @@ class OptunaSearch(ParamSelector):
             raise UsageError(
                 "OptunaSearch needs Optuna, which is not installed: pip install 'sweeper[optuna]'"
             )
-        from sweeper.search.optuna_space import read_space
+        from sweeper.search.optuna.space import read_space
 
         self._points = check_count("points", points)
         self._trials = _check_positive("trials", trials)
@@ -143,7 +143,7 @@ class OptunaSearch(ParamSelector):
 
     def on_opened(self, folder: Path) -> None:
         """Keep a view of the study in the folder."""
-        from sweeper.search.optuna_view import StudyView
+        from sweeper.search.optuna.view import StudyView
 
         self._view = StudyView(folder / VIEW, self.study)
 
@@ -225,7 +225,7 @@ def _make_study(sampler: Any, seed: int, goals: Sequence[Goal]) -> optuna.Study:
     import optuna
     from optuna.study import StudyDirection
 
-    from sweeper.search.optuna_view import quiet
+    from sweeper.search.optuna.view import quiet
 
     directions = [
         StudyDirection.MAXIMIZE if goal.sign > 0 else StudyDirection.MINIMIZE for goal in goals

@@ -25,7 +25,7 @@ from sweeper.train.data.samples import Data, SampleSet
 from sweeper.train.data.sharing import data_of
 from sweeper.train.problem.problem import Problem
 from sweeper.train.problem.spec import DataRef
-from sweeper.train.streams import fork_rng
+from sweeper.train.replica.streams import fork_rng
 from sweeper.train.tuning.own import OwnData
 
 

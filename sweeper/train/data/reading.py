@@ -26,7 +26,7 @@ from sweeper.train.data.samples import (
 from sweeper.train.data.splits import Rule, least_samples, sizes
 from sweeper.train.problem.problem import Problem
 from sweeper.train.problem.sets import SETS
-from sweeper.train.streams import dataset_seed, fork_rng, reading_seed, seed_globals
+from sweeper.train.replica.streams import dataset_seed, fork_rng, reading_seed, seed_globals
 from sweeper.train.tuning.held_out import single_labels
 
 HELD_SHARE = 0.25

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sweeper.train.data.splits import Splits
-from sweeper.train.problem.metrics import EVALUATION_BATCH
-from sweeper.train.streams import fork_rng
+from sweeper.train.problem.measure.metrics import EVALUATION_BATCH
+from sweeper.train.replica.streams import fork_rng
 
 Indices = NDArray[np.int64]
 Batch = tuple[Any, Any]

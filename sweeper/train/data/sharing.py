@@ -17,7 +17,7 @@ from sweeper.train.data.samples import Data, SampleSet
 from sweeper.train.data.splits import Rule, Splits, describe
 from sweeper.train.problem.problem import NO_PARAMS, Problem
 from sweeper.train.problem.spec import DataRef, Layout
-from sweeper.train.streams import dataset_seed, seed_globals
+from sweeper.train.replica.streams import dataset_seed, seed_globals
 
 _ALIGNMENT = 64
 

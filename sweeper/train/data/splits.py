@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.records import KFold
-from sweeper.train.streams import split_seed
+from sweeper.train.replica.streams import split_seed
 from sweeper.train.tuning.held_out import split
 
 Rule = float | KFold

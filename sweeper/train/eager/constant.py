@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from sweeper.train.data.samples import Data
-from sweeper.train.problem.inputs import call_model
-from sweeper.train.problem.metrics import evaluating
+from sweeper.train.problem.measure.inputs import call_model
+from sweeper.train.problem.measure.metrics import evaluating
+from sweeper.train.problem.measure.reductions import rebuild
 from sweeper.train.problem.problem import Problem
-from sweeper.train.problem.reductions import rebuild
-from sweeper.train.streams import Streams
+from sweeper.train.replica.streams import Streams
 from sweeper.train.vectorize.trace import tensors_of
 
 SAMPLES = 2048

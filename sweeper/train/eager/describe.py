@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from sweeper.train.data.own import read_own
 from sweeper.train.data.samples import Data
 from sweeper.train.eager.probes import run_check
-from sweeper.train.problem.optimizers import read_optimizer
-from sweeper.train.problem.options import tuned_values
+from sweeper.train.problem.optimizer.optimizers import read_optimizer
+from sweeper.train.problem.optimizer.options import tuned_values
 from sweeper.train.problem.problem import NO_PARAMS, Problem
 from sweeper.train.problem.spec import DataRef
-from sweeper.train.streams import Streams
+from sweeper.train.replica.streams import Streams
 from sweeper.train.tuning.stages import Check, Describe
 
 

@@ -16,16 +16,22 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.errors import ProblemError
-from sweeper.train.curves import measure_declared
 from sweeper.train.data.samples import Batch, Data, Indices, endless, in_order, shuffled
 from sweeper.train.eager.soundness import has_sum, is_broadcast, notes_of
-from sweeper.train.problem.governed import check_governed
-from sweeper.train.problem.inputs import call_model
-from sweeper.train.problem.metrics import Measure, Tally, evaluating, inverse_loss, measured_loss
-from sweeper.train.problem.optimizers import make_optimizer, set_rate
+from sweeper.train.problem.behaviour.governed import check_governed
+from sweeper.train.problem.measure.inputs import call_model
+from sweeper.train.problem.measure.metrics import (
+    Measure,
+    Tally,
+    evaluating,
+    inverse_loss,
+    measured_loss,
+)
+from sweeper.train.problem.optimizer.optimizers import make_optimizer, set_rate
+from sweeper.train.problem.optimizer.recipe import Clipping
 from sweeper.train.problem.problem import Problem
-from sweeper.train.problem.recipe import Clipping
-from sweeper.train.streams import RngFork, Streams
+from sweeper.train.replica.curves import measure_declared
+from sweeper.train.replica.streams import RngFork, Streams
 from sweeper.train.tuning import ladder
 from sweeper.train.tuning.held_out import held_out
 from sweeper.train.tuning.range_plan import batches_per_epoch

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sweeper.train.problem.metrics import Measure
-from sweeper.train.problem.reductions import (
+from sweeper.train.problem.measure.metrics import Measure
+from sweeper.train.problem.measure.reductions import (
     ELEMENTWISE,
     MOST_WHOLE,
     can_join,

@@ -11,23 +11,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sweeper.train.checkpoints import (
+from sweeper.train.mode.snapshot import described
+from sweeper.train.problem.optimizer.optimizers import make_optimizer
+from sweeper.train.problem.problem import Problem
+from sweeper.train.replica.checkpoints import (
     have_same_bits,
     restore_generator,
     restore_tensors,
     written_generator,
 )
-from sweeper.train.mode.snapshot import described
-from sweeper.train.parents import (
+from sweeper.train.replica.parents import (
     Inheritance,
     named_tensors,
     states_of,
     take_states,
     take_tensors,
 )
-from sweeper.train.problem.optimizers import make_optimizer
-from sweeper.train.problem.problem import Problem
-from sweeper.train.streams import Streams, restore_globals, written_globals
+from sweeper.train.replica.streams import Streams, restore_globals, written_globals
 
 
 @dataclass(frozen=True, slots=True, eq=False)

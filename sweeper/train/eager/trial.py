@@ -12,17 +12,9 @@ import numpy as np
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
-from sweeper.files import make_folder
+from sweeper.disk.files import make_folder
 from sweeper.records import Params
 from sweeper.signature import decode, without_aliases
-from sweeper.train.checkpoints import Checkpoints, Saved
-from sweeper.train.curves import (
-    Trained,
-    begin_curves,
-    choose_samples,
-    curve_steps,
-    measure_declared,
-)
 from sweeper.train.data.samples import (
     Batch,
     Data,
@@ -34,12 +26,20 @@ from sweeper.train.data.samples import (
     shuffled,
 )
 from sweeper.train.eager.training import Training
-from sweeper.train.parents import Inheritance
-from sweeper.train.problem.inputs import call_model
-from sweeper.train.problem.metrics import Measure, Tally, evaluating
-from sweeper.train.problem.optimizers import read_optimizer, set_rate
+from sweeper.train.problem.measure.inputs import call_model
+from sweeper.train.problem.measure.metrics import Measure, Tally, evaluating
+from sweeper.train.problem.optimizer.optimizers import read_optimizer, set_rate
 from sweeper.train.problem.problem import Problem
-from sweeper.train.streams import RngFork, Streams
+from sweeper.train.replica.checkpoints import Checkpoints, Saved
+from sweeper.train.replica.curves import (
+    Trained,
+    begin_curves,
+    choose_samples,
+    curve_steps,
+    measure_declared,
+)
+from sweeper.train.replica.parents import Inheritance
+from sweeper.train.replica.streams import RngFork, Streams
 from sweeper.train.tuning.range_plan import batches_per_epoch
 from sweeper.train.tuning.schedule import cycle_rates
 from sweeper.train.tuning.trials import Trial as Settings

@@ -22,12 +22,12 @@ from sweeper.train.mode.precision import InDouble
 from sweeper.train.mode.stretch import CHECK_STEPS, Stretch, batches_of, rates_of
 from sweeper.train.packs.evaluation import PackEvaluation
 from sweeper.train.packs.members import Member, stack, state_of
-from sweeper.train.problem.metrics import Measure, evaluating, measured_loss
-from sweeper.train.problem.optimizers import make_optimizer, set_rate
+from sweeper.train.problem.behaviour.returned import is_shared
+from sweeper.train.problem.measure.metrics import Measure, evaluating, measured_loss
+from sweeper.train.problem.measure.reductions import fits, loss_of_whole
+from sweeper.train.problem.optimizer.optimizers import make_optimizer, set_rate
 from sweeper.train.problem.problem import Problem
-from sweeper.train.problem.reductions import fits, loss_of_whole
-from sweeper.train.problem.returned import is_shared
-from sweeper.train.streams import fork_rng
+from sweeper.train.replica.streams import fork_rng
 from sweeper.train.tuning.trials import Trial
 from sweeper.train.vectorize.lowering import batched
 from sweeper.train.vectorize.optimizers import make_stacked

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sweeper.train.curves import choose_samples
 from sweeper.train.data.samples import Data, Indices, SampleSet, in_order, placed
 from sweeper.train.mode.agreement import compare
 from sweeper.train.mode.stretch import CHECK_STEPS, Stretch, batches_of, rates_of
@@ -18,8 +17,9 @@ from sweeper.train.packs.evaluation import CHUNK, gather
 from sweeper.train.packs.members import Member, gaining, stack_members
 from sweeper.train.packs.step import NativeStep, PackedStep, numbers_of
 from sweeper.train.packs.trial import evaluation_of
+from sweeper.train.problem.optimizer.recipe import Recipe
 from sweeper.train.problem.problem import Problem
-from sweeper.train.problem.recipe import Recipe
+from sweeper.train.replica.curves import choose_samples
 from sweeper.train.tuning.held_out import held_out
 from sweeper.train.tuning.trials import Trial
 from sweeper.train.vectorize.lowering import StackedFunction

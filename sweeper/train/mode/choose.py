@@ -26,7 +26,7 @@ from sweeper.train.native.toolchain import NotCompiledError, toolchain
 from sweeper.train.packs.members import Member, first_batch
 from sweeper.train.packs.trial import evaluation_of
 from sweeper.train.problem.problem import Problem
-from sweeper.train.streams import Streams
+from sweeper.train.replica.streams import Streams
 from sweeper.train.tuning.trials import ExecutionMode, Trial
 from sweeper.train.vectorize.lowering import StackedFunction, UnknownOperationsError, batched
 from sweeper.train.vectorize.optimizers import find_optimizer

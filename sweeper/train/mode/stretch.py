@@ -13,7 +13,7 @@ from torch import Tensor
 from sweeper.train.data.samples import Data
 from sweeper.train.packs.loop import keys_of
 from sweeper.train.packs.members import Member
-from sweeper.train.streams import fork_rng
+from sweeper.train.replica.streams import fork_rng
 from sweeper.train.tuning.trials import Trial
 
 CHECK_STEPS = 4

@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sweeper.arrays import unpack_arrays
+from sweeper.disk.arrays import unpack_arrays
+from sweeper.disk.files import write_swapped
+from sweeper.disk.locking import exclusive
 from sweeper.errors import SweeperError
-from sweeper.files import write_swapped
-from sweeper.locking import exclusive
 from sweeper.train.native.folder import user_cache
 from sweeper.train.native.inductor import ENTRY, OPTIONS, CompilePlan, unsealed
 from sweeper.train.native.toolchain import NotCompiledError, run_apart, toolchain

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sweeper.arrays import pack_arrays
-from sweeper.train.problem.recipe import Recipe
+from sweeper.disk.arrays import pack_arrays
+from sweeper.train.problem.optimizer.recipe import Recipe
 from sweeper.train.vectorize.lowering import batched
 from sweeper.train.vectorize.optimizers import find_optimizer
 from sweeper.train.vectorize.trace import Trace

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.train.data.samples import HeldSet, Indices, SampleSet, in_order
-from sweeper.train.problem.metrics import INVERSE_LOSS, Measure, Tally, evaluating
-from sweeper.train.problem.reductions import rebuild
-from sweeper.train.streams import fork_rng
+from sweeper.train.problem.measure.metrics import INVERSE_LOSS, Measure, Tally, evaluating
+from sweeper.train.problem.measure.reductions import rebuild
+from sweeper.train.replica.streams import fork_rng
 from sweeper.train.vectorize.lowering import StackedFunction, batched
 from sweeper.train.vectorize.trace import CannotPackError, Trace, record_evaluation
 

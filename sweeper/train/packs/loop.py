@@ -22,10 +22,10 @@ from sweeper.train.packs.members import (
     stack_members,
 )
 from sweeper.train.packs.step import NativeStep, PackedStep, TrainingStep, numbers_of
-from sweeper.train.problem.metrics import Measure
+from sweeper.train.problem.measure.metrics import Measure
+from sweeper.train.problem.optimizer.recipe import Recipe
 from sweeper.train.problem.problem import Problem
-from sweeper.train.problem.recipe import Recipe
-from sweeper.train.streams import Streams
+from sweeper.train.replica.streams import Streams
 from sweeper.train.vectorize.optimizers import find_optimizer
 from sweeper.train.vectorize.random import step_keys
 from sweeper.train.vectorize.trace import Trace

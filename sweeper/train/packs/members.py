@@ -12,16 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.records import COMPILED
-from sweeper.train.checkpoints import (
+from sweeper.train.data.samples import Data, Indices
+from sweeper.train.native.cache import replicas_of
+from sweeper.train.packs.evaluation import CHUNK
+from sweeper.train.problem.optimizer.recipe import Recipe
+from sweeper.train.problem.problem import Problem
+from sweeper.train.replica.checkpoints import (
     Checkpoints,
     Saved,
     restore_generator,
     restore_tensors,
 )
-from sweeper.train.data.samples import Data, Indices
-from sweeper.train.native.cache import replicas_of
-from sweeper.train.packs.evaluation import CHUNK
-from sweeper.train.parents import (
+from sweeper.train.replica.parents import (
     Inheritance,
     named_tensors,
     stacked_states,
@@ -29,9 +31,7 @@ from sweeper.train.parents import (
     trained_names,
     unstacked_states,
 )
-from sweeper.train.problem.problem import Problem
-from sweeper.train.problem.recipe import Recipe
-from sweeper.train.streams import Streams, fork_rng
+from sweeper.train.replica.streams import Streams, fork_rng
 from sweeper.train.vectorize.optimizers import find_optimizer
 from sweeper.train.vectorize.trace import Trace, held, record, trained
 

@@ -17,9 +17,8 @@ from sweeper.train.data.samples import Data, Indices, endless
 from sweeper.train.packs.evaluation import PackEvaluation, gather
 from sweeper.train.packs.loop import Pack
 from sweeper.train.packs.members import Member, most_members, padded, shares
-from sweeper.train.problem.metrics import INVERSE_LOSS, Measure
+from sweeper.train.problem.measure.metrics import INVERSE_LOSS, Measure
 from sweeper.train.problem.problem import Problem
-from sweeper.train.task import Task
 from sweeper.train.tuning.held_out import held_out
 from sweeper.train.tuning.ladder import Probe
 from sweeper.train.tuning.option_round import OptionRound, options_key
@@ -27,6 +26,7 @@ from sweeper.train.tuning.schedule import cycle_ends, rates
 from sweeper.train.tuning.stages import LadderRound
 from sweeper.train.tuning.trials import Trials
 from sweeper.train.vectorize.optimizers import OF_EACH
+from sweeper.train.worker.task import Task
 
 DECAY = "weight_decay"
 """The option that each probe of a pack may have its own value of."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sweeper.train.native.cache import Native, native
 from sweeper.train.native.inductor import CompilePlan
-from sweeper.train.problem.recipe import Recipe
+from sweeper.train.problem.optimizer.recipe import Recipe
 from sweeper.train.vectorize.lowering import batched
 from sweeper.train.vectorize.optimizers import Optimizer, find_optimizer
 from sweeper.train.vectorize.trace import Trace

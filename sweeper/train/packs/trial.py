@@ -15,8 +15,14 @@ import torch
 from torch import Tensor
 
 from sweeper.records import PACKED
-from sweeper.train.checkpoints import Saved, written_generator
-from sweeper.train.curves import (
+from sweeper.train.data.samples import Data, HeldSet, Indices, PartSet, SampleSet, placed, shuffled
+from sweeper.train.packs.evaluation import LossAndPerformance, PackEvaluation, gather
+from sweeper.train.packs.loop import Pack
+from sweeper.train.packs.members import Member, padded
+from sweeper.train.packs.step import TrainingStep
+from sweeper.train.problem.problem import Problem
+from sweeper.train.replica.checkpoints import Saved, written_generator
+from sweeper.train.replica.curves import (
     Steps,
     Trained,
     begin_curves,
@@ -24,12 +30,6 @@ from sweeper.train.curves import (
     curve_steps,
     measure_declared,
 )
-from sweeper.train.data.samples import Data, HeldSet, Indices, PartSet, SampleSet, placed, shuffled
-from sweeper.train.packs.evaluation import LossAndPerformance, PackEvaluation, gather
-from sweeper.train.packs.loop import Pack
-from sweeper.train.packs.members import Member, padded
-from sweeper.train.packs.step import TrainingStep
-from sweeper.train.problem.problem import Problem
 from sweeper.train.tuning.schedule import cycle_rates
 from sweeper.train.tuning.trials import Trial, Trials
 

@@ -22,17 +22,17 @@ from sweeper.signature import decode, encode, part_of, without_aliases
 from sweeper.summary import show_params
 from sweeper.train.data.splits import DEFAULT, Rule, read_rule
 from sweeper.train.mode.machine import libraries
-from sweeper.train.problem.declared import Declared, read_metrics
-from sweeper.train.problem.metrics import ACCURACY_STYLES, EARLIER_NAMES, Measure
-from sweeper.train.problem.optimizers import (
+from sweeper.train.problem.behaviour.returned import note
+from sweeper.train.problem.measure.declared import Declared, read_metrics
+from sweeper.train.problem.measure.metrics import ACCURACY_STYLES, EARLIER_NAMES, Measure
+from sweeper.train.problem.optimizer.optimizers import (
     check_optimizer,
     is_function_of_points,
     read_optimizer,
     recipe_of,
 )
-from sweeper.train.problem.options import values_to_try, with_options
-from sweeper.train.problem.recipe import Clipping, Recipe, read_bound
-from sweeper.train.problem.returned import note
+from sweeper.train.problem.optimizer.options import values_to_try, with_options
+from sweeper.train.problem.optimizer.recipe import Clipping, Recipe, read_bound
 from sweeper.train.problem.routing import Routes
 from sweeper.train.problem.sets import SETS_EXPECTED, check_sets, shown
 from sweeper.train.problem.spec import ProblemSpec, said_of_search
@@ -119,7 +119,7 @@ class Problem:
     def optimizer(self, encoded: str) -> Any:
         """A name, or a dict with its settings, for a point's encoded params.
 
-        See `train/problem/optimizers.py`.
+        See `train/problem/optimizer/optimizers.py`.
 
         Raises:
             ProblemError: `optimizer` is a function, and raises.

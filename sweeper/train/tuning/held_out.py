@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sweeper.train.data.samples import Data
-    from sweeper.train.streams import Streams
+    from sweeper.train.replica.streams import Streams
 
 FOLDS = 5
 """One in so many samples is held out."""

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sweeper.arrays import pack_arrays, unpack_arrays
+from sweeper.disk.arrays import pack_arrays, unpack_arrays
 from sweeper.records import (
     CHECK,
     CHOOSE_MODE,

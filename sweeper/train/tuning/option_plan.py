@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from sweeper.arrays import pack_arrays, unpack_arrays
+from sweeper.disk.arrays import pack_arrays, unpack_arrays
 from sweeper.records import CHOOSE_MODE, Outcome, Step
 from sweeper.settings import HyperparameterSettings
 from sweeper.train.tuning import ladder, options

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sweeper.arrays import pack_arrays, unpack_arrays
+from sweeper.disk.arrays import pack_arrays, unpack_arrays
 from sweeper.records import (
     CHECK,
     CHOOSE_MODE,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sweeper.train.problem.recipe import Clipping, Group, Recipe, ordered
+from sweeper.train.problem.optimizer.recipe import Clipping, Group, Recipe, ordered
 from sweeper.train.vectorize.formulas import FORMULAS, Doubles, Formula, Tensors
 from sweeper.train.vectorize.rules.common import raised, total
 from sweeper.train.vectorize.trace import CannotPackError

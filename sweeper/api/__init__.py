@@ -1,0 +1,1 @@
+"""What a script calls: `sweep`, `open`, and what reads their arguments."""

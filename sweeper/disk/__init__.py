@@ -1,0 +1,1 @@
+"""Files: atomic writes, arrays as bytes, locks, and the form of checkpoint files."""

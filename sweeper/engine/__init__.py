@@ -1,0 +1,1 @@
+"""A sweep in its folder, from opening to results: it knows a `Workload`, not what that is."""

@@ -1,0 +1,1 @@
+"""The machine: its cores and devices, and which job gets which."""

@@ -1,0 +1,1 @@
+"""The database of a folder: the only truth, in durable transactions."""

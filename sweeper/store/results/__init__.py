@@ -1,0 +1,1 @@
+"""What a folder has of points and trials, read for people: results, notes, and the views."""

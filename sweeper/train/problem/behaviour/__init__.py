@@ -1,0 +1,1 @@
+"""How a point's model and loss behave: fingerprints, and what no seed governs."""

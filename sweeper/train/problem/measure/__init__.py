@@ -1,0 +1,1 @@
+"""What is measured of a model: loss and performance of whole sets, and declared metrics."""

@@ -1,0 +1,1 @@
+"""The optimiser of a point, and its options."""
