@@ -43,7 +43,7 @@ from sweeper.train.packs.step import PackedStep
 from sweeper.train.packs.trial import evaluation_of
 from sweeper.train.problem.problem import NO_PARAMS, Problem
 from sweeper.train.replica.streams import Streams
-from sweeper.train.tuning.range_plan import batches_per_epoch
+from sweeper.train.tuning.plans.range_plan import batches_per_epoch
 from sweeper.train.vectorize.optimizers import find_optimizer
 
 HERE = Path(__file__).parent

@@ -11,7 +11,7 @@ import pytest
 from sweeper.errors import SelectorError, UsageError
 from sweeper.records import METRICS, TRIAL, Asked, budget_of, is_trial, trial_stage
 from sweeper.search import Ask, ParamSelector, Race
-from sweeper.search.spaces import race_of
+from sweeper.search.reading.spaces import race_of
 from sweeper.show.export import json_text
 from sweeper.show.status import describe_status
 from sweeper.show.table import results_table

@@ -24,7 +24,7 @@ from sweeper.disk.locking import folder_lock
 from sweeper.errors import ProblemError, SelectorError, UsageError
 from sweeper.search import FixedSweep, Grid, RandomSearch
 from sweeper.search.domain import Domain, IntUniform, LogIntUniform, LogUniform, Uniform
-from sweeper.search.spaces import (
+from sweeper.search.reading.spaces import (
     Space,
     modules_own,
     race_of,

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from sweeper.errors import UsageError
 from sweeper.records import Asked
 from sweeper.search import Ask, Grid, Hyperband, Race, SuccessiveHalving, TrialResults
-from sweeper.search.brackets import Bracket, budgets_between
 from sweeper.search.domain import Domain, Uniform
-from sweeper.search.goals import read_goal
 from sweeper.search.selectors.hyperband import plan_brackets
+from sweeper.search.shared.brackets import Bracket, budgets_between
+from sweeper.search.shared.goals import read_goal
 from sweeper.testing.loop import memory
 from sweeper.testing.selectors import drive, simulate
 

@@ -61,7 +61,7 @@ NO_TORCH_IN = (
     *(
         "train/__init__.py",
         "train/problem/spec.py",
-        "train/tuning/range_plan.py",
+        "train/tuning/plans/range_plan.py",
         "train/tuning/stages.py",
     ),
     *(
@@ -198,7 +198,7 @@ def test_every_arrow_points_the_right_way(file):
         ("api/sweep.py", "import torch.nn"),
         ("__main__.py", "from sweeper.api.sweep import sweep"),
         ("helpers.py", "import os"),
-        ("train/tuning/range_plan.py", "import torch"),
+        ("train/tuning/plans/range_plan.py", "import torch"),
         ("train/tuning/ranges.py", "from torch.nn import Module"),
         ("train/__init__.py", "def f():\n    from ignite.engine import Engine"),
         ("store/database/store.py", "import torch"),
@@ -239,7 +239,7 @@ def test_a_wrong_arrow_is_caught(path, source):
         ("study/session.py", "from sweeper.study.points import Points\nfrom . import progress"),
         (
             "study/study.py",
-            "from sweeper.train.tuning.range_plan import RangePlan\nfrom sweeper import search",
+            "from sweeper.train.tuning.stages import Trials\nfrom sweeper import search",
         ),
         ("engine/engine.py", "from sweeper.study import Study\nfrom sweeper import run, store"),
         ("cli/__init__.py", "from sweeper import __version__, api"),

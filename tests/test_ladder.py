@@ -34,13 +34,13 @@ from sweeper.train.tuning.ladder import (
     kept_samples,
     other_batch,
 )
-from sweeper.train.tuning.ladder_plan import (
+from sweeper.train.tuning.names import LADDER
+from sweeper.train.tuning.plans.ladder_plan import (
     CONSTANT,
     LEAST_STEPS,
     LadderPlan,
 )
-from sweeper.train.tuning.names import LADDER
-from sweeper.train.tuning.range_plan import CHOOSE_MODE
+from sweeper.train.tuning.plans.range_plan import CHOOSE_MODE
 from sweeper.train.tuning.schedule import LOW, Schedule, cycle_ends, cycle_rates, rates
 from sweeper.train.tuning.stages import STREAMS, LadderRound
 from sweeper.train.tuning.trials import Trial, Trials

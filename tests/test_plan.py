@@ -22,7 +22,7 @@ from sweeper.records import CHECK, TRIAL, Failure, Outcome, Planned, Point, Step
 from sweeper.settings import PRESETS, HyperparameterSettings, SweepSettings
 from sweeper.signature import make_point
 from sweeper.train.tuning.names import BATCH_CHOICE, BATCH_RANGE, LR_RANGE, LR_RESCAN, split_stage
-from sweeper.train.tuning.range_plan import (
+from sweeper.train.tuning.plans.range_plan import (
     MOST_LOWERINGS,
     RangePlan,
     batches_per_epoch,

@@ -16,10 +16,10 @@ from sweeper.settings import HyperparameterSettings, SweepSettings
 from sweeper.signature import make_point
 from sweeper.train.problem.routing import Call, Routes
 from sweeper.train.tuning.ladder import first_rates
-from sweeper.train.tuning.ladder_plan import LadderPlan
 from sweeper.train.tuning.own import Own, OwnData
-from sweeper.train.tuning.point_plan import PointPlan, with_fixed
-from sweeper.train.tuning.range_plan import CHOOSE_MODE, RangePlan
+from sweeper.train.tuning.plans.ladder_plan import LadderPlan
+from sweeper.train.tuning.plans.point_plan import PointPlan, with_fixed
+from sweeper.train.tuning.plans.range_plan import CHOOSE_MODE, RangePlan
 from sweeper.train.tuning.trials import Trials
 from test_ladder import ALL_ROUNDS, Probes, plateau
 from test_plan import stages, stored

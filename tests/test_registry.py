@@ -18,10 +18,10 @@ from sweeper.search import (
     SobolSearch,
 )
 from sweeper.search.domain import Domain, Uniform
-from sweeper.search.making import as_selector, make_selector
-from sweeper.search.names import names_of
+from sweeper.search.reading.making import as_selector, make_selector
+from sweeper.search.reading.names import names_of
+from sweeper.search.reading.spaces import Space, choose_selector, modules_own
 from sweeper.search.selectors import EARLIER_NAMES, SHIPPED, find_selector, selector_names
-from sweeper.search.spaces import Space, choose_selector, modules_own
 from sweeper.testing.selectors import drive as drive_whole
 
 

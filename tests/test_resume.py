@@ -16,7 +16,7 @@ import blobs
 import sweeper
 from sweeper.errors import FolderError, SweepInterrupted
 from sweeper.records import Finished, Told
-from sweeper.search.names import names_of
+from sweeper.search.reading.names import names_of
 from sweeper.store.database.damage import seal_text
 from sweeper.store.database.store import Store
 from sweeper.train.tuning.names import LADDER

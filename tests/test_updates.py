@@ -10,7 +10,7 @@ from sweeper.errors import SettingsError, UsageError
 from sweeper.records import Asked
 from sweeper.search import DomainUpdates
 from sweeper.search.domain import Domain, IntUniform, Uniform
-from sweeper.search.making import as_selector
+from sweeper.search.reading.making import as_selector
 from sweeper.testing.loop import memory
 from sweeper.testing.selectors import drive, simulate
 

@@ -17,7 +17,7 @@ from sweeper.run.machine.cores import slots
 from sweeper.run.machine.devices import read_devices
 from sweeper.run.machine.topology import Topology, usable_cores
 from sweeper.run.widths import Width, Widths, read_widths
-from sweeper.search.making import as_selector
+from sweeper.search.reading.making import as_selector
 from sweeper.settings import (
     TUNING_CORES,
     HyperparameterSettings,

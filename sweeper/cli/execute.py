@@ -28,15 +28,15 @@ from sweeper.program.command.command import Command
 from sweeper.program.objective.locate import is_objective
 from sweeper.program.spec import RAISE
 from sweeper.program.workload import ProgramWorkload
-from sweeper.search.selectors.manual import ManualSearch
-from sweeper.search.selectors.race import Race
-from sweeper.search.spaces import (
+from sweeper.search.reading.spaces import (
     Space,
     choose_selector,
     race_of,
     read_named,
     read_value,
 )
+from sweeper.search.selectors.manual import ManualSearch
+from sweeper.search.selectors.race import Race
 from sweeper.settings import HyperparameterSettings, get_settings
 from sweeper.show.clean import clean
 from sweeper.show.export import json_text

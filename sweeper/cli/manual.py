@@ -14,8 +14,8 @@ from sweeper.api.folder import open as open_folder
 from sweeper.cli.common import Command, Folder, say
 from sweeper.errors import plural
 from sweeper.search import Ask
-from sweeper.search.spaces import DEFAULT_TRIALS
-from sweeper.search.values import read_params
+from sweeper.search.reading.spaces import DEFAULT_TRIALS
+from sweeper.search.reading.values import read_params
 from sweeper.show.clean import clean
 from sweeper.summary import show_params
 

@@ -29,12 +29,12 @@ from sweeper.cli.resources import (
 from sweeper.errors import UsageError
 from sweeper.program.spec import RAISE
 from sweeper.run.backends import DEFAULT
-from sweeper.search.selectors import SHIPPED
-from sweeper.search.spaces import (
+from sweeper.search.reading.spaces import (
     DEFAULT_TRIALS,
     read_named,
     read_value,
 )
+from sweeper.search.selectors import SHIPPED
 from sweeper.settings import StopWhen
 
 

@@ -17,7 +17,7 @@ from sweeper.errors import plural
 from sweeper.records import Point
 from sweeper.run.backends import find_backend, slots_used
 from sweeper.search import ParamSelector
-from sweeper.search.names import names_of
+from sweeper.search.reading.names import names_of
 from sweeper.show.progress import View
 from sweeper.signature import make_point
 from sweeper.store.database.logs import log_name

@@ -29,8 +29,8 @@ from sweeper.run.processes import detached
 from sweeper.run.processes.signals import Interrupts
 from sweeper.run.scheduler import Scheduler
 from sweeper.search import ParamSelector
-from sweeper.search.names import names_of
-from sweeper.search.reuse import take
+from sweeper.search.reading.names import names_of
+from sweeper.search.shared.reuse import take
 from sweeper.show.progress import View, make_view
 from sweeper.store.checkpoints import (
     remove_checkpoints,

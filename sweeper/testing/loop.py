@@ -11,7 +11,7 @@ from sweeper.run.dispatch import dispatch
 from sweeper.run.processes.signals import Interrupts
 from sweeper.run.scheduler import Scheduler
 from sweeper.search import ParamSelector
-from sweeper.search.names import names_of
+from sweeper.search.reading.names import names_of
 from sweeper.settings import StopWhen
 from sweeper.store.database.store import Store
 from sweeper.study import Study

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sweeper.errors import SelectorError, StalledError
 from sweeper.records import METRICS, Asked, Params, Parent, Told, descend, is_trial, trial_stage
 from sweeper.search import Ask, ParamSelector, SweepListener, TrialResults
-from sweeper.search.names import names_of
+from sweeper.search.reading.names import names_of
 from sweeper.search.selector import as_ask
 from sweeper.signature import params_key
 from sweeper.store.database.store import Store

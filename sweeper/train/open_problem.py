@@ -19,11 +19,11 @@ from sweeper.signature import without_aliases
 from sweeper.train.native.toolchain import check_toolchain, processor
 from sweeper.train.problem.behaviour.prints import MAKER, Print
 from sweeper.train.problem.spec import DataRef, ProblemSpec, TrainContext, environment_of
-from sweeper.train.tuning.ladder_plan import LadderPlan
 from sweeper.train.tuning.options import no_option
 from sweeper.train.tuning.own import Own
-from sweeper.train.tuning.point_plan import PointPlan, check_given, with_fixed
-from sweeper.train.tuning.range_plan import RangePlan
+from sweeper.train.tuning.plans.ladder_plan import LadderPlan
+from sweeper.train.tuning.plans.point_plan import PointPlan, check_given, with_fixed
+from sweeper.train.tuning.plans.range_plan import RangePlan
 from sweeper.train.tuning.trials import toolchains_of
 from sweeper.train.workload import PRELOAD, Place
 from sweeper.workload import Code, Planner, Source, TargetOptions

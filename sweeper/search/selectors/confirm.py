@@ -8,9 +8,9 @@ from typing import Any
 from sweeper.errors import UsageError
 from sweeper.records import FINAL, TRIAL, Params
 from sweeper.search.checks import check_count
-from sweeper.search.goals import read_goal
-from sweeper.search.points import as_points_selector
 from sweeper.search.selector import Ask, ParamSelector, TrialResults, as_ask
+from sweeper.search.shared.goals import read_goal
+from sweeper.search.shared.points import as_points_selector
 from sweeper.signature import params_key
 
 LEADERS = 3

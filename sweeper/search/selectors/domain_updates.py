@@ -9,8 +9,8 @@ from sweeper.records import TRIAL, Params
 from sweeper.search.checks import check_budget, check_count
 from sweeper.search.domain import Domain, UpdatedDomain
 from sweeper.search.domain.sampling import random_places, take
-from sweeper.search.listed import with_budget
 from sweeper.search.selector import Answer, Ask, ParamSelector, TrialResults
+from sweeper.search.shared.listed import with_budget
 from sweeper.signature import params_key
 
 

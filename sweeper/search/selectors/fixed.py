@@ -9,8 +9,8 @@ from sweeper.errors import UsageError
 from sweeper.records import Params
 from sweeper.renamed import accepts_earlier
 from sweeper.search.checks import check_count, check_params
-from sweeper.search.listed import Listed
 from sweeper.search.selectors.random_points import draw_points
+from sweeper.search.shared.listed import Listed
 
 _RESULT_FIELDS = 8
 """The fields of a point's result: params, lr_min, lr_max, batch_size, perf_train, …"""

@@ -12,7 +12,7 @@ from sweeper.errors import UsageError
 from sweeper.records import Params
 from sweeper.search.checks import check_count
 from sweeper.search.domain import Domain, check_domain
-from sweeper.search.listed import Listed
+from sweeper.search.shared.listed import Listed
 from sweeper.signature import encode
 
 

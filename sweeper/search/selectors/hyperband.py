@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterable
 
 from sweeper.records import Params
-from sweeper.search.brackets import Bracket, BracketSearch, budgets_between
 from sweeper.search.domain import Domain
-from sweeper.search.goals import read_goal
-from sweeper.search.points import take_points
 from sweeper.search.selector import ParamSelector
+from sweeper.search.shared.brackets import Bracket, BracketSearch, budgets_between
+from sweeper.search.shared.goals import read_goal
+from sweeper.search.shared.points import take_points
 
 
 class Hyperband(BracketSearch):

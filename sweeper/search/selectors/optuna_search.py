@@ -14,8 +14,8 @@ import numpy as np
 from sweeper.errors import UsageError
 from sweeper.records import TRIAL, Params
 from sweeper.search.checks import check_count
-from sweeper.search.goals import Goal, read_goal
 from sweeper.search.selector import ParamSelector, TrialResults
+from sweeper.search.shared.goals import Goal, read_goal
 from sweeper.signature import params_key
 from sweeper.summary import show_params
 

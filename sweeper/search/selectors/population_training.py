@@ -13,9 +13,9 @@ from sweeper.errors import UsageError
 from sweeper.records import TRIAL, Params, Parent
 from sweeper.search.checks import check_count, check_number
 from sweeper.search.domain import Domain
-from sweeper.search.goals import read_goal
-from sweeper.search.points import take_points
 from sweeper.search.selector import Ask, ParamSelector, TrialResults
+from sweeper.search.shared.goals import read_goal
+from sweeper.search.shared.points import take_points
 from sweeper.signature import params_key
 
 

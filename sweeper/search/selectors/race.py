@@ -13,9 +13,9 @@ import numpy as np
 from sweeper.errors import UsageError
 from sweeper.records import TRIAL, Params
 from sweeper.search.checks import check_count
-from sweeper.search.goals import read_goal
-from sweeper.search.points import as_points_selector
 from sweeper.search.selector import Ask, ParamSelector, TrialResults, as_ask
+from sweeper.search.shared.goals import read_goal
+from sweeper.search.shared.points import as_points_selector
 from sweeper.signature import params_key
 from sweeper.stats.sequential import (
     Means,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sweeper.renamed import OF_RESEARCH, refuses_earlier
 from sweeper.search.checks import check_count
 from sweeper.search.domain import Domain, check_domain
-from sweeper.search.listed import Listed
+from sweeper.search.shared.listed import Listed
 
 
 class SobolSearch(Listed):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sweeper.records import Params
-from sweeper.search.brackets import Bracket, BracketSearch, budgets_between
 from sweeper.search.domain import Domain
-from sweeper.search.goals import read_goal
-from sweeper.search.points import take_points
 from sweeper.search.selector import ParamSelector
+from sweeper.search.shared.brackets import Bracket, BracketSearch, budgets_between
+from sweeper.search.shared.goals import read_goal
+from sweeper.search.shared.points import take_points
 
 
 class SuccessiveHalving(BracketSearch):
@@ -18,8 +18,8 @@ class SuccessiveHalving(BracketSearch):
     The first rung tries all points with `min_budget`; of each rung the best one in `eta` goes on to
     a budget `eta` times as large, up to `max_budget`.  Trials that go on continue from their
     checkpoint.  A point goes on as soon as it is certainly among the best of its rung, so that no
-    core waits for a rung to end; decisions depend on results alone.  See `sweeper.search.brackets`
-    for the source.
+    core waits for a rung to end; decisions depend on results alone.  See
+    `sweeper.search.shared.brackets` for the source.
 
     Halving saves training, not tuning: each point is tuned first, unless rate and batch size are
     given.  It may drop a point that learns slowly and ends best.

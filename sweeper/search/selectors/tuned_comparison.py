@@ -13,10 +13,10 @@ from sweeper.errors import UsageError
 from sweeper.records import FINAL, TRIAL, Params
 from sweeper.search.checks import check_count
 from sweeper.search.domain import Domain, check_domain
-from sweeper.search.goals import Goal, read_goal
-from sweeper.search.points import take_points
 from sweeper.search.selector import Ask, ParamSelector, TrialResults, as_ask
 from sweeper.search.selectors import find_selector
+from sweeper.search.shared.goals import Goal, read_goal
+from sweeper.search.shared.points import take_points
 from sweeper.signature import params_key
 
 SEARCH = "search"

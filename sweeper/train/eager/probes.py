@@ -34,7 +34,7 @@ from sweeper.train.replica.curves import measure_declared
 from sweeper.train.replica.streams import RngFork, Streams
 from sweeper.train.tuning import ladder
 from sweeper.train.tuning.held_out import held_out
-from sweeper.train.tuning.range_plan import batches_per_epoch
+from sweeper.train.tuning.plans.range_plan import batches_per_epoch
 from sweeper.train.tuning.ranges import batch_sizes, learning_rates
 from sweeper.train.tuning.schedule import Schedule, cycle_ends, rates
 from sweeper.train.tuning.stages import BatchChoice, BatchRange, Check, LrRange

@@ -40,7 +40,7 @@ from sweeper.train.replica.curves import (
 )
 from sweeper.train.replica.parents import Inheritance
 from sweeper.train.replica.streams import RngFork, Streams
-from sweeper.train.tuning.range_plan import batches_per_epoch
+from sweeper.train.tuning.plans.range_plan import batches_per_epoch
 from sweeper.train.tuning.schedule import cycle_rates
 from sweeper.train.tuning.trials import Trial as Settings
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from sweeper.errors import UsageError
 from sweeper.records import TRIAL, Params
 from sweeper.search.checks import check_count
-from sweeper.search.goals import Goal
 from sweeper.search.selector import Ask, ParamSelector, TrialResults
+from sweeper.search.shared.goals import Goal
 from sweeper.signature import params_key
 
 

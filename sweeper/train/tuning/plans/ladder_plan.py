@@ -33,10 +33,10 @@ from sweeper.settings import SweepSettings
 from sweeper.train.tuning import ladder, schedule
 from sweeper.train.tuning.ladder import Candidate, Tried
 from sweeper.train.tuning.names import LADDER, split_stage
-from sweeper.train.tuning.option_plan import LAST, following_step, key_of, settle, tuned_step
 from sweeper.train.tuning.option_round import OptionRound
 from sweeper.train.tuning.own import CONSTANT
-from sweeper.train.tuning.range_plan import BASE_BATCH, batches_per_epoch, cycle_epochs
+from sweeper.train.tuning.plans.option_plan import LAST, following_step, key_of, settle, tuned_step
+from sweeper.train.tuning.plans.range_plan import BASE_BATCH, batches_per_epoch, cycle_epochs
 from sweeper.train.tuning.stages import Check, ChooseModes, Chosen, LadderRound, read, step_of
 from sweeper.train.tuning.trials import (
     NO_MODE,

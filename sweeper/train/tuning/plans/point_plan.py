@@ -21,7 +21,7 @@ from sweeper.settings import HyperparameterSettings, SweepSettings
 from sweeper.signature import without_aliases
 from sweeper.train.problem.routing import Routes
 from sweeper.train.tuning.own import Own
-from sweeper.train.tuning.range_plan import BASE_BATCH
+from sweeper.train.tuning.plans.range_plan import BASE_BATCH
 from sweeper.train.tuning.stages import Describe, step_of
 from sweeper.train.tuning.trials import in_packs, steps_of
 from sweeper.workload import Planner

@@ -9,9 +9,9 @@ from typing import Any
 
 from sweeper.errors import SelectorError, SettingsError, SweeperError, UsageError, suggestion
 from sweeper.search.explore import Explorer
+from sweeper.search.reading.values import read_option
 from sweeper.search.selector import ParamSelector
 from sweeper.search.selectors import find_selector
-from sweeper.search.values import read_option
 
 
 def as_selector(

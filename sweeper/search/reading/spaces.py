@@ -7,13 +7,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import ProblemError, SelectorError, UsageError, suggestion
-from sweeper.search.making import arguments_of, make_selector, needs, takes
+from sweeper.search.reading.making import arguments_of, make_selector, needs, takes
+from sweeper.search.reading.values import (
+    read_domain,
+    read_grid,
+    read_named,
+    read_ranges,
+    read_value,
+)
 from sweeper.search.selector import ParamSelector, as_ask
 from sweeper.search.selectors import SHIPPED
 from sweeper.search.selectors.explored import ExploredGrid
 from sweeper.search.selectors.fixed import FixedSweep
 from sweeper.search.selectors.race import DEFAULT_MIN_TRIALS, Race, racing_params
-from sweeper.search.values import read_domain, read_grid, read_named, read_ranges, read_value
 
 if TYPE_CHECKING:
     from sweeper.search.domain import Domain
