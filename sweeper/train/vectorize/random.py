@@ -168,6 +168,7 @@ _QUIET = "aten::_scaled_dot_product_flash_attention_for_cpu"
 """torch tags it as random for an option that it rejects."""
 
 
+@functools.lru_cache(maxsize=1_000)  # it is asked of each operation of each replica
 def is_random(operation: Any) -> bool:
     """Whether torch declares that this operation draws random numbers."""
     tagged = torch.Tag.nondeterministic_seeded in operation.tags

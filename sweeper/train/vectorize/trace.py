@@ -8,6 +8,7 @@ recorder share every detail of what an operation is.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -303,7 +304,7 @@ class Recorder(Mode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
         kwargs = kwargs or {}
-        name = str(func)
+        name = _name_of(func)
         if name == self._wanted and not self.place:
             self.place = self._places.here()
         arguments = tuple(self._written(argument, name) for argument in args)
@@ -396,13 +397,31 @@ def values_in(found: Any) -> list[int]:
 
 def _changed(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
     """The tensors that an operation changes in place."""
-    if str(func) == "aten.native_batch_norm.default":  # its signature does not show it
+    if _name_of(func) == "aten.native_batch_norm.default":  # its signature does not show it
         return [tensor for tensor in args[3:5] if args[5] and tensor is not None]
-    found = []
-    for place, argument in enumerate(func._schema.arguments):  # noqa: SLF001
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            found.append(args[place] if place < len(args) else kwargs.get(argument.name))
+    found = [
+        args[place] if place < len(args) else kwargs.get(name)
+        for place, name in _written_arguments(func)
+    ]
     return [tensor for tensor in found if isinstance(tensor, Tensor)]
+
+
+# Each replica's step is recorded, and torch makes these anew whenever they are asked for.
+
+
+@functools.lru_cache(maxsize=1_000)
+def _name_of(func: Any) -> str:
+    return str(func)
+
+
+@functools.lru_cache(maxsize=1_000)
+def _written_arguments(func: Any) -> tuple[tuple[int, str], ...]:
+    """The places and names of the arguments that an operation changes in place."""
+    return tuple(
+        (place, argument.name)
+        for place, argument in enumerate(func._schema.arguments)  # noqa: SLF001
+        if argument.alias_info is not None and argument.alias_info.is_write
+    )
 
 
 def _products(name: str, args: Sequence[Any], found: Any) -> int:
