@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sweeper.records import METRICS
 from sweeper.results.metrics import TEST_METRICS, is_classic, judged_by, with_bounds
 from sweeper.results.points import (
     FailureReport,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from sweeper.results.result import SweepResult
 
 __all__ = [
+    "METRICS",
     "TAKEN_NAMES",
     "TEST_METRICS",
     "TRIAL_COLUMNS",
