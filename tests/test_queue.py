@@ -185,6 +185,15 @@ def test_a_share_counts_all_works_of_the_point_and_kind_and_no_other() -> None:
     assert job.numbers == (0, 1, 2)
 
 
+def test_what_is_handed_ahead_is_the_callers_share_but_of_packs_the_points_own() -> None:
+    queue = filled(trials(0, 11), slots=64)
+    assert queue.pop(free_slots=64, only=1, most=7).numbers == tuple(range(7))
+    assert queue.pop(free_slots=64, only=1).numbers == (7,)
+    assert queue.pop(free_slots=64, only=1, most=7).numbers == (8, 9, 10)
+    packs = Work(name(0), 0, "trial", "trial", tuple(range(10)), {}, together=10)
+    assert len(filled(packs, slots=5).pop(free_slots=5, only=1, most=9).numbers) == 2
+
+
 # -- points ahead of their trials -----------------------------------------------------------------
 
 

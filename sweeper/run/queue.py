@@ -220,7 +220,8 @@ class Queue:
             only: a job that takes so many slots, whatever else waits; None: any.
             idle: the roots that the workers hold which may take it.
             busy: the roots that other workers hold.
-            most: maximum number of trials of a job, where it is not the work's or the queue's.
+            most: maximum number of trials of a job without a maximum of its own, if more than 1:
+                the caller's share of all that is queued, so the point's is not divided further.
         """
         shelves = self._shelves()
         found = self._choose(shelves, free_slots, only)
@@ -233,9 +234,11 @@ class Queue:
             point = self._roots.choose(taken, idle, busy, top) or point
         lane = point.tuning if shelf.kind == "tuning" else point.trials
         share = math.ceil(lane.queued / max(1, free_slots // taken))
-        default = max(most, self._per_job) if shelf is self._trials else self._per_job
-        together = lane.rests[0].work.together or default
-        work, numbers = lane.cut(min(share, together))
+        together = lane.rests[0].work.together
+        if shelf is self._trials and most > 1 and together is None:
+            work, numbers = lane.cut(max(most, self._per_job))
+        else:
+            work, numbers = lane.cut(min(share, together or self._per_job))
         _overtake(shelves, shelf, taken)
         if shelf.kind == "tuning" and not point.ahead:
             point.ahead = True
