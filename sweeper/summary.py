@@ -26,7 +26,7 @@ class PointSummary:
     intervals: Mapping[str, Interval]
     """By metric, for those that tables show: 95 % interval of the mean, by Student's t over the
     trials, or, if the point was tuned more than once, from both components of variance
-    (`sweeper.stats.estimate_means`).  A trial that diverged counts with performance 0."""
+    (`stats.components.estimate_means`).  A trial that diverged counts with performance 0."""
     tunings: int = 1
     """Tunings that the trials are spread over."""
     flag: str = ""

@@ -327,7 +327,7 @@ class Scheduler:
                     self._returned += worker.jobs
                     self._renew(slot)
                     self._go_on(slot)
-                case Died(slot) if slot in self._idle:
+                case Died(slot):  # it was idle; its cores may be those of another slot's job
                     self._renew(slot)
         return events
 
