@@ -45,8 +45,9 @@ class Books:
         """The iterations that a trial which begins must find saved."""
         own = self.saved.get((point, stage, number), 0)
         budget, ended = budget_of(stage), self.ended.get((point, number), set())
-        if budget is None or max(ended, default=0) > budget:  # what is smaller was removed
-            return own
+        if budget is None or max(ended, default=0) > budget:
+            # Ends of smaller budgets were removed, its own too if it was not stored that it ended.
+            return 0 if budget in ended else own
         return max(own, *ended, 0)
 
 
