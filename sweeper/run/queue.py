@@ -233,11 +233,11 @@ class Queue:
             top = shelf.rows[taken].peekitem(0)[0]
             point = self._roots.choose(taken, idle, busy, top) or point
         lane = point.tuning if shelf.kind == "tuning" else point.trials
-        share = math.ceil(lane.queued / max(1, free_slots // taken))
         together = lane.rests[0].work.together
         if shelf is self._trials and most > 1 and together is None:
             work, numbers = lane.cut(max(most, self._per_job))
         else:
+            share = math.ceil(lane.queued / max(1, free_slots // taken))
             work, numbers = lane.cut(min(share, together or self._per_job))
         _overtake(shelves, shelf, taken)
         if shelf.kind == "tuning" and not point.ahead:
