@@ -184,9 +184,9 @@ def test_modules_of_the_current_folder_do_not_take_the_place_of_others(
     program, shadowed, tmp_path, method
 ):
     chosen = f"""
-from sweeper.run.processes import aside
+from sweeper.run.processes import helper
 from sweeper.run.backends import local
-local.default_start_method = aside.default_start_method = lambda: {method!r}
+local.default_start_method = helper.default_start_method = lambda: {method!r}
 """
     program.write_text(PROBLEM + SWEPT + chosen + MAIN)
     done = shell(f"$PYTHON {quoted(program, tmp_path / 'out')}", cwd=shadowed)
