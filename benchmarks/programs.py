@@ -13,6 +13,7 @@ changes it less than the time.  Then how many reports a second two trials make a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 import sys
@@ -31,17 +32,21 @@ import turns
 WORKERS, TRIALS = overhead.WORKERS, overhead.TRIALS
 FEW = 100
 """Calls of the short run."""
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 
 
 def swept(objective: str, points: list[dict[str, Any]], trials: int) -> Any:
-    """A silent sweep in a folder that is removed, on the disk of the current one."""
+    """A silent sweep in a new folder, inside the current one, which `main` removes at the end.
+
+    Some file systems create files several times slower for half a minute after others were removed:
+    removing each run's folder would slow the next run.
+    """
     import sweeper
 
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        given = f"{HERE / 'objectives.py'}:{objective}"
-        options: dict[str, Any] = {"total_cores": WORKERS, "progress": False}
-        return sweeper.sweep(given, points, trials=trials, folder=folder, **options)
+    folder = tempfile.mkdtemp(dir=Path.cwd())
+    given = f"{HERE / 'objectives.py'}:{objective}"
+    options: dict[str, Any] = {"total_cores": WORKERS, "progress": False}
+    return sweeper.sweep(given, points, trials=trials, folder=folder, **options)
 
 
 def run_sweep(jobs: int) -> float:
@@ -124,7 +129,7 @@ def run_one(way: str, jobs: int) -> dict[str, float]:
 
 def measure(way: str, jobs: int) -> tuple[float, float]:
     """As `run_one`, in a process of its own."""
-    found = turns.run([sys.executable, __file__, "--one", way, "--jobs", jobs]).found
+    found = turns.run([sys.executable, HERE / "programs.py", "--one", way, "--jobs", jobs]).found
     return found["measured"], found["processor"]
 
 
@@ -133,7 +138,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--jobs", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--one", choices=[*WAYS, "reports"], help="measure one, in this process")
+    parser.add_argument(
+        "--one", choices=[*WAYS, "reports"], help="measure one, in this process; its folder stays"
+    )
     options = parser.parse_args()
     if options.one:
         print(json.dumps(run_one(options.one, options.jobs)))
@@ -141,11 +148,12 @@ def main() -> None:
     ways = (*WAYS, "reports")
     times: dict[str, list[float]] = {way: [] for way in ways}
     processor: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(options.rounds):
-        for way in ways:
-            took, spent = measure(way, options.jobs)
-            times[way].append(took)
-            processor[way].append(spent)
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, contextlib.chdir(folder):
+        for _ in range(options.rounds):
+            for way in ways:
+                took, spent = measure(way, options.jobs)
+                times[way].append(took)
+                processor[way].append(spent)
     show(times, processor, options.jobs, options.rounds)
 
 
@@ -166,7 +174,7 @@ def show(
         cells = [f"{f(times[way]):.3f}" for f in (min, statistics.median, max)]
         ratio = statistics.median(turns.ratios(times[way], times["sweep"]))
         spent = statistics.median(processor[way])
-        print(turns.row(title, *cells, f"{ratio:.1f}", f"{spent:.3f}"))
+        print(turns.row(title, *cells, f"{ratio:.2f}", f"{spent:.3f}"))
     found = times["reports"]
     cells = [f"{f(found):,.0f}" for f in (min, statistics.median, max)]
     print(

@@ -153,7 +153,7 @@ def test_a_sweep_that_is_begun_anew_after_failures_has_that_of_its_own_trials(tm
     with Store.read(Paths(tmp_path).database) as store:
         query = "SELECT count(*) FROM events WHERE kind = ? AND point IS NULL"
         assert store.connection.execute(query, (USAGE,)).fetchone() == (1,)
-        assert {point for point, _, _ in read_usage(store)} == set(store.ids())
+        assert {point for point, _ in read_usage(store)} == set(store.ids())
 
 
 def test_a_folder_without_it_says_so(tmp_path, capsys):

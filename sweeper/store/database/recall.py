@@ -34,7 +34,6 @@ from sweeper.store.database.connection import Database
 from sweeper.store.database.damage import damaged, seal_outcome, seal_outcomes
 from sweeper.store.database.rows import (
     AT_ONCE,
-    MOST_TIME,
     are_replicas,
     are_texts,
     expect,
@@ -287,18 +286,26 @@ def read_outcomes(
 
 
 def _outcomes_of(database: Database, rows: list[Any]) -> list[Outcome]:
+    if not rows:
+        return []
     metrics = read_documents(row[5] for row in rows)
+    _check_outcomes(database, rows)
     signatures, found = database.signatures(), []
     for row, measured in zip(rows, metrics, strict=True):
-        point_id, stage, number, started, ended, written, text, crc, blob = row
-        if type(number) is not int or not -MOST_TIME < started < MOST_TIME > abs(ended):
+        point_id, stage, number, started, ended, _, text, _, blob = row
+        failure = None if text is None else read_failure(json.loads(text))
+        texts = read_texts(blob) if blob else {}
+        rest = (measured, blob or b"", failure, texts)
+        found.append(Outcome(signatures[point_id], stage, number, started, ended, *rest))
+    return found
+
+
+def _check_outcomes(database: Database, rows: list[Any]) -> None:
+    _, _, numbers, started, ended, *_ = zip(*rows, strict=True)
+    valid = are_replicas(numbers, started, ended)
+    for point_id, stage, number, began, end, written, text, crc, _ in rows:
+        if not valid and not are_replicas([number], [began], [end]):
             raise ValueError(f"{stage} {number} of point {point_id} is no replica")
         if crc is not None and crc != seal_outcome(point_id, stage, number, written, text):
             what = f"{stage} {number} of point {point_id}"
             raise damaged(database.path, f"{what} is not as it was written")
-        failure = None if text is None else read_failure(json.loads(text))
-        who = signatures[point_id]
-        data = blob or b""
-        rest = (measured, data, failure, read_texts(data))
-        found.append(Outcome(who, stage, number, started, ended, *rest))
-    return found

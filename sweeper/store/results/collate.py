@@ -24,7 +24,12 @@ from sweeper.store.database.rows import is_apart
 from sweeper.store.database.store import Store
 from sweeper.store.paths import CURVE_FILES, Paths
 from sweeper.store.results.details import history_of
-from sweeper.store.results.load import read_results, sort_outcomes
+from sweeper.store.results.load import (
+    SortedOutcomes,
+    is_program,
+    read_results,
+    sort_outcomes,
+)
 from sweeper.store.results.profiles import write_profile
 from sweeper.store.results.tuned import TrialSettings
 
@@ -46,13 +51,15 @@ def collate(store: Store, paths: Paths, *, every_point: bool = False) -> SweepRe
     paths = Paths(paths.folder.resolve())
     with store.snapshot(), store.understood():
         outcomes = sort_outcomes(store)
-        results = read_results(store, outcomes)
         names = store.signatures()
         params = {
             point_id: decode(encoded)
             for point_id, encoded in store.encoded_params()
             if not is_apart(names[point_id])
         }
+        with writing_many() as write:
+            _write_points(store, paths, params, outcomes, write, every_point=every_point)
+            results = read_results(store, outcomes)  # while the files are being written
         _write_lookup(paths, params)
         _write_params_csv(paths, params)
         # Protocol 4 is read by every Python 3.
@@ -61,21 +68,36 @@ def collate(store: Store, paths: Paths, *, every_point: bool = False) -> SweepRe
             places = sorted(itertools.chain(*judged(results)))
             points = [(_plain(results[place].params), *results[place][1:]) for place in places]
             write_swapped(paths.funcres, pickle.dumps(points, protocol=4))
-        by_point: dict[str, list[tuple[str, Sequence[Outcome]]]] = defaultdict(list)
-        for (signature, stage), trials in outcomes.trials.items():
-            if trials:
-                by_point[signature].append((stage, trials))
-        write_trials = _write_measured if results.of_program else _write_trials
-        with writing_many() as write:
-            for point_id in params:
-                if every_point or point_id < FIRST_POINTS or _has_views(paths, point_id):
-                    if not results.of_program:
-                        _write_hparams(store, paths, point_id, write)
-                    for stage, trials in by_point[names[point_id]]:
-                        write_trials(store, paths, point_id, stage, trials, write)
     if store.meta.get("profile"):
         write_profile(paths)
     return results
+
+
+def _write_points(
+    store: Store,
+    paths: Paths,
+    point_ids: Iterable[int],
+    outcomes: SortedOutcomes,
+    write: Write,
+    *,
+    every_point: bool,
+) -> None:
+    """Write the views of each point that is to have them."""
+    of_program, names = is_program(store), store.signatures()
+    write_trials = _write_measured if of_program else _write_trials
+    query = f"SELECT DISTINCT point, stage FROM outcomes WHERE {_WITH_ARRAYS}"  # noqa: S608
+    detailed = set(store.connection.execute(query).fetchall())
+    by_point: dict[str, list[tuple[str, Sequence[Outcome]]]] = defaultdict(list)
+    for (signature, stage), trials in outcomes.trials.items():
+        if trials:
+            by_point[signature].append((stage, trials))
+    for point_id in point_ids:
+        if every_point or point_id < FIRST_POINTS or _has_views(paths, point_id):
+            if not of_program:
+                _write_hparams(store, paths, point_id, write)
+            for stage, trials in by_point[names[point_id]]:
+                arrays = _arrays(store, point_id, stage) if (point_id, stage) in detailed else {}
+                write_trials(paths, point_id, stage, trials, arrays, write)
 
 
 def _has_views(paths: Paths, point_id: int) -> bool:
@@ -180,18 +202,21 @@ def _written(found: TunedSettings) -> dict[str, Any]:
     return rates | {name: value for name, value in options.items() if value is not None}
 
 
+_WITH_ARRAYS = "failure IS NULL AND length(arrays) > 0"
+
+
 def _arrays(store: Store, point_id: int, stage: str) -> dict[int, Outcome]:
     """By number: the trials that have arrays."""
-    where = "point = ? AND stage = ? AND failure IS NULL AND length(arrays) > 0"
+    where = f"point = ? AND stage = ? AND {_WITH_ARRAYS}"
     return {one.number: one for one in store.outcomes(where, (point_id, stage))}
 
 
 def _write_trials(
-    store: Store,
     paths: Paths,
     point_id: int,
     stage: str,
     trials: Sequence[Outcome],
+    arrays: Mapping[int, Outcome],
     write: Write,
 ) -> None:
     numbers = np.array([trial.number for trial in trials], dtype=np.int64)
@@ -204,7 +229,7 @@ def _write_trials(
         if all(metric in trial.metrics for trial in trials):
             results[f"final_{metric}"] = np.array([trial.metrics[metric] for trial in trials])
     write(paths.results(point_id, stage), pack_arrays(results))
-    curves = [unpack_arrays(one.arrays) for one in _arrays(store, point_id, stage).values()]
+    curves = [unpack_arrays(one.arrays) for one in arrays.values()]
     if len(curves) == len(trials) and all("step" in curve for curve in curves):
         stacked = {
             name: np.stack([curve[name] for curve in curves])
@@ -216,11 +241,11 @@ def _write_trials(
 
 
 def _write_measured(
-    store: Store,
     paths: Paths,
     point_id: int,
     stage: str,
     trials: Sequence[Outcome],
+    arrays: Mapping[int, Outcome],
     write: Write,
 ) -> None:
     """The metrics of a program's trials, and their histories, shorter ones padded with NaN."""
@@ -231,7 +256,6 @@ def _write_measured(
         for name in names
     }
     write(paths.results(point_id, stage), pack_arrays({"trial_numbers": numbers, **final}))
-    arrays = _arrays(store, point_id, stage)
     if not arrays:
         return
     histories = [history_of(arrays.get(trial.number, trial)) for trial in trials]

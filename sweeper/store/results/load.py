@@ -205,7 +205,7 @@ def _points(store: Store, parts: Sequence[_Part], metrics: Sequence[Metric]) -> 
     for part, flag in zip(parts, flagged, strict=True):
         others: dict[str, Any] = {
             "flag": flag,
-            "usage": tuple([usage_of(trial, used) for trial in part.trials]),
+            "usage": usage_of(part.trials, used.get((part.asked.signature, part.asked.stage), {})),
             "records": StoredTrials(store.path, part.asked.id, part.asked.stage),
         }
         if has_test:
