@@ -305,6 +305,7 @@ def make_point(
         ParamError: `params` is neither a tuple (or list) nor a mapping of names, or has a value
             that cannot be stored.
     """
+    plain = False  # a tuple of plain values: a fast path, since there may be a million points
     if type(params) is list:  # as older tools gave them
         params = tuple(params)
     if isinstance(params, Mapping):
@@ -313,13 +314,11 @@ def make_point(
             if not isinstance(name, str):
                 raise ParamError(f"params={params!r}: the name {name!r} is not a string")
         normalised: Params = {name: normalise(value, name) for name, value in named.items()}
+    elif type(params) is tuple and all(map(is_plain, params)):
+        normalised, plain = params, True
     elif isinstance(params, tuple):
-        normalised = (
-            params
-            if type(params) is tuple and all(map(is_plain, params))
-            else tuple(
-                [normalise(value, f"parameter {place}") for place, value in enumerate(params)]
-            )
+        normalised = tuple(
+            [normalise(value, f"parameter {place}") for place, value in enumerate(params)]
         )
     else:
         raise ParamError(
@@ -327,13 +326,13 @@ def make_point(
             "or a mapping (passed by name)"
         )
     canonical = encode(normalised)
-    # Quotes within a text are escaped, so this can stand only where a class or function does.
-    own = canonical.replace(f'["c","{module}:', f'["c","{problem}:')
+    own = kept = canonical
+    if not plain:
+        # Quotes within a text are escaped, so this can stand only where a class or function does.
+        own = canonical.replace(f'["c","{module}:', f'["c","{problem}:')
+        kept = encode(normalised, as_given=True)
     around = _around(problem, settings, seed)
     signature = hashlib.sha256(f"{around.before}{own}{around.after}".encode()).hexdigest()
-    # For tuples of plain values, of which there may be a million, the two are the same.
-    plain = isinstance(normalised, tuple) and all(map(is_plain, normalised))
-    kept = canonical if plain else encode(normalised, as_given=True)
     return Point(signature, normalised, kept, settings.cores_per_trial)
 
 

@@ -215,7 +215,7 @@ class Scenario:
 
     def point(self, params: tuple[int]) -> Point:
         """The point of these params, with its width."""
-        return dataclasses.replace(point_of(params), width=1 + params[0] % self.widths)
+        return point_of(params)._replace(width=1 + params[0] % self.widths)
 
     def fate(self, params: tuple[int], stage: str, number: int) -> str:
         """What always comes of this replica."""

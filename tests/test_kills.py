@@ -36,7 +36,7 @@ def driver(folder, stdout=None, environment=None, **options):
 def finish(process, mark):
     """The exit code; at the end of the driver nothing of it is left."""
     code = process.wait(100)
-    _, alive = psutil.wait_procs(processes_with(mark), timeout=2)
+    _, alive = psutil.wait_procs(processes_with(mark), timeout=10)
     assert not alive, "processes outlive their driver"
     return code
 
@@ -150,7 +150,7 @@ def test_no_worker_and_no_child_of_one_outlives_its_driver(tmp_path, how):
             assert {line.partition(": ")[2] for line in said} == {
                 "the worker ended together with the fork server\n"
             }
-    _, alive = psutil.wait_procs(found, timeout=2)
+    _, alive = psutil.wait_procs(found, timeout=10)
     assert [one.name() for one in alive] == []
     process.wait()
 
@@ -194,5 +194,5 @@ def test_a_driver_killed_while_its_fork_server_imports_leaves_nothing(tmp_path):
     assert fifo.read_text() == "importing"
     process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(processes_with(mark), timeout=2)
+    _, alive = psutil.wait_procs(processes_with(mark), timeout=10)
     assert not alive

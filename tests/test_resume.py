@@ -68,7 +68,7 @@ def drive(folder, action="none", when=0):
         stderr=subprocess.PIPE,
     )
     _, err = process.communicate(timeout=100)
-    _, alive = psutil.wait_procs(processes_with(mark), timeout=2)
+    _, alive = psutil.wait_procs(processes_with(mark), timeout=10)
     assert not alive, "processes outlive their driver"
     return process.returncode, err
 

@@ -668,7 +668,7 @@ def test_no_process_that_a_model_started_is_left_behind(tmp_path, monkeypatch, s
     path.write_text(LEAVES_CHILDREN)
     monkeypatch.setattr("sweeper.run.backends.local.default_start_method", lambda: start_method)
     run(tmp_path / "out", sweeper.Grid(trials=1, hidden=[2, 3]), path, backend="local", cores=1)
-    _, alive = psutil.wait_procs(processes_with(str(path)), timeout=2)
+    _, alive = psutil.wait_procs(processes_with(str(path)), timeout=10)
     assert not alive
 
 

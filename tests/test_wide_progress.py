@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -22,7 +21,7 @@ from tests.toys import Listed
 
 def wide(params):
     """One point has three cores."""
-    return dataclasses.replace(point_of(params), width=3 if params == (1,) else 1)
+    return point_of(params)._replace(width=3 if params == (1,) else 1)
 
 
 def moments():

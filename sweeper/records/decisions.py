@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from sweeper.records.outcomes import Failure, Outcome
 from sweeper.records.points import Parent, Point
@@ -13,8 +13,7 @@ from sweeper.records.stages import trial_stage
 from sweeper.records.tuning import Step
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """The selector was asked; `point` is None if it answered that it waits."""
 
     point: Point | None
@@ -36,8 +35,7 @@ class Asked:
         return trial_stage(self.budget, self.lineage)
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(NamedTuple):
     """The selector was told of one point: settings found, trials completed, or a failure.
 
     Without trial numbers: an ask was complete, and nothing of it was left to tell.
@@ -104,8 +102,9 @@ Decision: TypeAlias = Asked | Told | Planned | GaveUp | Refused | Spared
 class RecordedTrials:
     """The results of a point's trials, only what a study needs: there may be a million."""
 
-    ended: Mapping[int, tuple[float, ...] | Failure] = field(default_factory=dict)
-    """By trial number, in order: the metrics in the order in which the store was asked for them."""
+    ended: dict[int, tuple[float, ...] | Failure] = field(default_factory=dict)
+    """By trial number, in order: the metrics in the order in which the store was asked for them.
+    The study takes it over, and adds to it."""
     seconds: float = math.nan
     """Seconds that the last trial without a failure took."""
 

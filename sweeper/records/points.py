@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from sweeper.errors import ParamError
 from sweeper.records.stages import trial_stage
@@ -41,8 +41,7 @@ class Alias:
         return f"Alias({self.value!r}, {self.name!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(NamedTuple):
     """One combination of parameter values."""
 
     signature: str

@@ -17,7 +17,9 @@ MOST_TRIALS = 10_000_000
 
 def is_count(value: Any, least: int = 0) -> bool:
     """Whether a value is a whole number, not below `least`."""
-    whole = isinstance(value, int | numbers.Integral) and not isinstance(value, bool)
+    whole = type(value) is int or (
+        isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    )
     return whole and bool(value >= least)
 
 

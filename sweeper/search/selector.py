@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from sweeper.records import METRICS, Params, Parent
 
@@ -18,8 +18,7 @@ TrialValues: TypeAlias = "npt.NDArray[np.float64]"
 """One number per trial, in order of trial number: shape `(trials,)`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """What a selector asks for: further trials of a point."""
 
     params: Params

@@ -46,12 +46,14 @@ class Caller:
         self._measures = measures
         own = [
             name
-            for name in ("on_results", "on_trials_completed")
+            for name in ("on_results", "on_trials_completed", "on_hparams_found")
             if getattr(getattr(selector, name), "__func__", None)
             is not getattr(SweepListener, name)
         ]
-        self._hears = next(iter(own), "")
-        """Which of its methods is told of trials: not called if not overridden, to save time."""
+        # Methods that are not overridden are not called, to save time.
+        self._hears_settings = "on_hparams_found" in own
+        self._hears = next((name for name in own if name != "on_hparams_found"), "")
+        """Which of its methods is told of trials."""
 
     @property
     def name(self) -> str:
@@ -142,30 +144,10 @@ class Caller:
                 f"selector {self.name}: {method}() gave {answer!r}; expected (params, "
                 "trials), an Ask, or None to wait for results"
             )
-        trials, budget, group = answer.trials, answer.budget, answer.group
-        asked = f"selector {self.name}: {method}() asked for"
-        if not is_count(trials, 0):
-            raise SelectorError(
-                f"{asked} {trials!r} trials; expected a whole number, 0 or more (0: only find the "
-                "hyperparameters)"
-            )
-        if budget is not None and not is_count(budget, 1):
-            raise SelectorError(
-                f"{asked} budget={budget!r}; expected a whole number, 1 or more, or None for the "
-                "length that the settings give"
-            )
-        if not isinstance(group, str) or not group.isprintable():
-            raise SelectorError(f"{asked} group={group!r}; expected a text of printable characters")
-        parent = answer.parent
-        if parent is not None and not isinstance(parent, Parent):
-            raise SelectorError(
-                f"{asked} parent={parent!r}; expected a Parent, as TrialResults.as_parent gives it"
-            )
-        if parent is not None and not self._selector.uses_parents:
-            raise SelectorError(f"{asked} a parent: set uses_parents = True, to keep checkpoints")
-        budget = None if budget is None else int(budget)
-        ask = Ask(answer.params, int(trials), budget, parent, group)
-        return self._make_point(answer.params), ask
+        fault = _fault_of(answer, uses_parents=self._selector.uses_parents)
+        if fault:
+            raise SelectorError(f"selector {self.name}: {method}() asked for {fault}")
+        return self._make_point(answer.params), _in_plain_numbers(answer)
 
     def origin(self, parent: Parent | None, points: Points) -> Origin | None:
         """The trial that a parent names; None: none is named.
@@ -210,6 +192,8 @@ class Caller:
         return told
 
     def _tell_found(self, point: Point, found: TunedSettings) -> None:
+        if not self._hears_settings:
+            return
         values = (found.lr_min, found.lr_max, found.batch_size)
         self._call("on_hparams_found", point.params, *values)
 
@@ -253,6 +237,36 @@ class Caller:
         except Exception as error:
             where = f"selector {self.name} raised in {named or method}()"
             raise SelectorError(f"{where}: {type(error).__name__}: {error}") from error
+
+
+def _fault_of(ask: Any, *, uses_parents: bool) -> str:
+    """What an ask asks for that it may not, and what is expected; empty: nothing."""
+    trials, budget, group, parent = ask.trials, ask.budget, ask.group, ask.parent
+    if not is_count(trials, 0):
+        return (
+            f"{trials!r} trials; expected a whole number, 0 or more (0: only find the "
+            "hyperparameters)"
+        )
+    if budget is not None and not is_count(budget, 1):
+        return (
+            f"budget={budget!r}; expected a whole number, 1 or more, or None for the length that "
+            "the settings give"
+        )
+    if not isinstance(group, str) or not group.isprintable():
+        return f"group={group!r}; expected a text of printable characters"
+    if parent is not None and not isinstance(parent, Parent):
+        return f"parent={parent!r}; expected a Parent, as TrialResults.as_parent gives it"
+    if parent is not None and not uses_parents:
+        return "a parent: set uses_parents = True, to keep checkpoints"
+    return ""
+
+
+def _in_plain_numbers(ask: Ask) -> Ask:
+    """An ask whose numbers may be numpy's, with Python's."""
+    if type(ask.trials) is int and (ask.budget is None or type(ask.budget) is int):
+        return ask  # of a million points, nearly all
+    budget = None if ask.budget is None else int(ask.budget)
+    return Ask(ask.params, int(ask.trials), budget, ask.parent, ask.group)
 
 
 def _encoded(params: Any) -> str:

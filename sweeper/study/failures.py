@@ -96,6 +96,8 @@ class Stopping:
 
     def note_known(self, ended: Iterable[tuple[float, ...] | Failure]) -> None:
         """Note how trials of earlier runs ended; they alone do not stop the sweep."""
+        if len(self._first) == FIRST_TRIALS:
+            return
         for values in itertools.islice(ended, FIRST_TRIALS - len(self._first)):
             self._note(values if isinstance(values, Failure) else None)
 

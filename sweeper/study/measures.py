@@ -28,6 +28,7 @@ class Measures:
         self.judged = judged_by(metrics)
         """The metric by which points are ranked while the sweep runs; None: there is none."""
         self._place = 0 if self.judged is None else self._names.index(self.judged.name)
+        self._judged_of = operator.itemgetter(self._place)
         self._sign = -1.0 if self.judged and self.judged.direction == "minimize" else 1.0
 
     @property
@@ -47,8 +48,12 @@ class Measures:
         """How good trials are: larger is better, NaN is the worst; empty if nothing says."""
         if self.judged is None:
             return []
-        found = [self._sign * values[self._place] for values in trials]
-        return [-math.inf if math.isnan(one) else one for one in found]
+        found: list[float] = list(map(self._judged_of, trials))
+        if self._sign < 0:
+            found = [-one for one in found]
+        if math.isnan(sum(found)):  # also of infinite ones
+            found = [-math.inf if math.isnan(one) else one for one in found]
+        return found
 
     def judged_values(self, trials: Sequence[tuple[float, ...]]) -> list[float]:
         """The values of the metric that points are judged by; of the first, where there is none.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -37,8 +38,8 @@ class Tracker:
         self._measures = measures
         self._phases = dict.fromkeys(("waiting", "tuning", "training", "done", "failed"), 0)
         self._trials_asked = self._trials_done = self._trials_failed = 0
-        self._slots_left = 0
-        """The slots that all trials which have not ended take, added up."""
+        self._left: Counter[int] = Counter()
+        """By the width of their points: the trials that have not ended."""
         self._running = Running()
         self._ranking = Ranking()
         self._trial_seconds = 0.0
@@ -99,11 +100,7 @@ class Tracker:
     def ask(self, point: Point, trials: int) -> None:
         """Add to the number of trials of `point` to train; negative: subtract."""
         self._trials_asked += trials
-        self._slots_left += trials * self._taken_by(point)
-
-    def _taken_by(self, point: Point) -> int:
-        """How many slots each of its trials takes."""
-        return min(self._slots, -(-point.width // self._slot_width))
+        self._left[point.width] += trials
 
     def complete(
         self, point: Point, stage: str, ended: Sequence[tuple[float, ...] | Failure]
@@ -111,7 +108,7 @@ class Tracker:
         """Note that asked trials of `point` of this stage have ended."""
         measured = [values for values in ended if not isinstance(values, Failure)]
         self._trials_done += len(ended)
-        self._slots_left -= len(ended) * self._taken_by(point)
+        self._left[point.width] -= len(ended)
         self._trials_failed += len(ended) - len(measured)
         merits = self._measures.merits(measured)
         if merits:
@@ -138,7 +135,10 @@ class Tracker:
 
     def _seconds_left(self) -> float | None:
         return seconds_left(
-            slots_left=self._slots_left,
+            slots_left=sum(
+                trials * min(self._slots, -(-width // self._slot_width))
+                for width, trials in self._left.items()
+            ),
             trials_ended=self._trials_ended,
             trial_seconds=self._trial_seconds,
             untuned=self.untuned,

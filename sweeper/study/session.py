@@ -107,7 +107,8 @@ class Session:
                 decisions.append(answer)
                 continue
             self._waits = False
-            self._count_untold()
+            if not adaptive:
+                self._count_untold()
             point, ask = answer
             state, series, planned = self._add(point, ask)
             # An ask adds the point to the folder, so it goes first.
@@ -124,7 +125,7 @@ class Session:
     def _count_untold(self) -> None:
         """Refuse a selector that asks without end and never waits for results."""
         self._untold += 1
-        if not self._caller.adaptive and self._untold > self._caller.most_untold:
+        if self._untold > self._caller.most_untold:
             raise SelectorError(
                 f"selector {self._caller.name} has asked {self._untold:,} times before it was "
                 "told anything: one that is not adaptive is asked for everything up front. Set "

@@ -88,9 +88,10 @@ class Series:
 
     def release(self) -> tuple[int, ...]:
         """Trials asked for since the last call that have to run."""
-        new = range(self.released, self.asked)
+        known = self.trials.keys() | self.spares if self.spares else self.trials
+        new = [n for n in range(self.released, self.asked) if n not in known]
         self.released = self.asked
-        return tuple([n for n in new if n not in self.trials and n not in self.spares])
+        return tuple(new)
 
     def next_spare(self) -> int:
         """The first trial that is not asked for, does not run and has not ended."""
@@ -106,10 +107,10 @@ class Series:
 
     def complete_until(self) -> int:
         """The first asked trial that was not told and has not ended; `asked` if all have."""
-        until = self.told
-        while until < self.asked and until in self.trials:
-            until += 1
-        return until
+        for until in range(self.told, self.asked):
+            if until not in self.trials:
+                return until
+        return self.asked
 
     def tell(self, until: int) -> list[tuple[str, range]]:
         """Trials below `until` to tell now, by group."""
@@ -167,8 +168,8 @@ class PointState:
         return found
 
     def restore(self, stage: str, trials: RecordedTrials) -> None:
-        """Take in the trials stored in the folder."""
-        self.series_of(stage).trials = dict(trials.ended)
+        """Take over the trials stored in the folder."""
+        self.series[stage] = Series(stage, trials.ended)
         self._time(trials.seconds, self.steps_of(self.step, budget_of(stage)))
 
     def keep(self, outcome: Outcome) -> bool:

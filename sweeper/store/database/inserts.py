@@ -33,7 +33,7 @@ from sweeper.records import (
 )
 from sweeper.signature import encode
 from sweeper.store.database.connection import Database
-from sweeper.store.database.damage import seal, seal_outcome, seal_text
+from sweeper.store.database.damage import seal, seal_outcome
 from sweeper.store.database.schema import COLUMNS
 
 
@@ -44,6 +44,7 @@ class Rows(NamedTuple):
     outcomes: list[tuple[Any, ...]]
     decisions: list[tuple[Any, ...]]
     log: list[tuple[Any, ...]]
+    """Without checksums: most are known when a folder is opened again."""
     events: list[tuple[Any, ...]]
 
 
@@ -60,16 +61,16 @@ def rows_of(database: Database, selector: str, records: Iterable[Event | Decisio
             case Finished(outcome=outcome) | GaveUp(outcome):
                 rows.outcomes.append(_outcome_row(ids[outcome.point], outcome))
                 ended.append(outcome)
-            case Started() | Lost() | Interrupted() | Spared():
-                rows.events.append(_event_row_of(ids, record))
             case Told(point=signature, what=what):
-                rows.log.append(_log_row(selector, what, ids[signature], _told_text(record)))
+                rows.log.append((selector, what, ids[signature], _told_text(record)))
             case Asked(point=None):
-                rows.log.append(_log_row(selector, "waits", None, "null"))
+                rows.log.append((selector, "waits", None, "null"))
             case Asked(point=Point() as point, id=point_id):
                 if database.add_id(point_id, point.signature):
                     rows.points.append(_sealed(point_id, point.signature, point.encoded))
-                rows.log.append(_log_row(selector, "asked", point_id, _asked_text(record)))
+                rows.log.append((selector, "asked", point_id, _asked_text(record)))
+            case Started() | Lost() | Interrupted() | Spared():
+                rows.events.append(_event_row_of(ids, record))
             case Refused(encoded, message):
                 told = {"selector": selector, "params": encoded, "message": message}
                 rows.events.append(_event_row(time.time(), REFUSED, None, None, told))
@@ -79,10 +80,6 @@ def rows_of(database: Database, selector: str, records: Iterable[Event | Decisio
                 rows.decisions.append((*row, arrays, seal(*row)))
     rows.events.extend(_usage_rows(ids, ended))
     return rows
-
-
-def _log_row(who: str, kind: str, point_id: int | None, value: str) -> tuple[Any, ...]:
-    return (who, kind, point_id, value, seal_text(f"{who}\n{kind}\n{point_id}\n{value}"))
 
 
 def _outcome_row(point_id: int, outcome: Outcome) -> tuple[Any, ...]:
@@ -172,6 +169,7 @@ def _counts_text(counts: int | tuple[int, ...]) -> str:
 
 def insert(connection: sqlite3.Connection, rows: Rows) -> None:
     """Insert rows, those of points first."""
+    rows = rows._replace(log=[_sealed(*row) for row in rows.log])
     for table, (columns, places) in COLUMNS.items():
         if getattr(rows, table):
             connection.executemany(
@@ -201,7 +199,7 @@ def replace_log(connection: sqlite3.Connection, selector: str, rows: Rows) -> No
 
     So for a hundred thousand points that were asked for before, little is written.
     """
-    query = "SELECT selector, kind, point, value, crc FROM log WHERE +selector = ? ORDER BY seq"
+    query = "SELECT selector, kind, point, value FROM log WHERE +selector = ? ORDER BY seq"
     said = connection.execute(query, (selector,))  # +: in the order of the table
     same = 0
     for known, new in zip(said, rows.log, strict=False):

@@ -52,14 +52,15 @@ def recorded(
 ) -> Recorded:
     """What the study resumes from; `log` only if the selector is replayed."""
     signatures, steps = database.signatures(), last_steps(database)
+    failed, staged = _failed_and_staged(database, metrics)
     return Recorded(
         steps={
             signatures[point_id]: step
             for point_id, step in steps.items()
             if not is_apart(signatures[point_id])
         },
-        trials=_trials(database, metrics),
-        staged=_staged(database, metrics),
+        trials=_trials(database, metrics, failed),
+        staged=staged,
         probes=_probes(database, steps),
         tries={key: tuple(found) for key, found in _tries(database).items()},
         ids=dict(database.ids()),
@@ -67,8 +68,10 @@ def recorded(
     )
 
 
-def _trials(database: Database, metrics: Sequence[str]) -> dict[str, RecordedTrials]:
-    """By signature: the results of trials.
+def _trials(
+    database: Database, metrics: Sequence[str], failed: Sequence[Outcome]
+) -> dict[str, RecordedTrials]:
+    """By signature: the results of trials, with these that failed.
 
     There may be a million: they are read in chunks, and each step handles a whole chunk, in C if
     possible.
@@ -92,13 +95,11 @@ def _trials(database: Database, metrics: Sequence[str]) -> dict[str, RecordedTri
             for point_id, number, measured in zip(points, numbers, values, strict=True):
                 ended[point_id][number] = measured
             took.update(zip(points, map(operator.sub, *reversed(times)), strict=True))
-        for failed in read_outcomes(
-            database, "stage = ? AND failure NOT NULL", (TRIAL,), arrays=False
-        ):
-            if failed.failure is not None:
-                among = ended[database.ids()[failed.point]]
-                among[failed.number] = failed.failure
-                mixed.add(database.ids()[failed.point])
+        for one in failed:
+            if one.failure is not None:
+                point_id = database.ids()[one.point]
+                ended[point_id][one.number] = one.failure
+                mixed.add(point_id)
         for point_id in mixed:
             ended[point_id] = dict(sorted(ended[point_id].items()))
         return {
@@ -107,18 +108,28 @@ def _trials(database: Database, metrics: Sequence[str]) -> dict[str, RecordedTri
         }
 
 
-def _staged(database: Database, metrics: Sequence[str]) -> dict[str, dict[str, RecordedTrials]]:
-    """By signature and stage: the results of trials with a budget or a parent."""
+def _failed_and_staged(
+    database: Database, metrics: Sequence[str]
+) -> tuple[list[Outcome], dict[str, dict[str, RecordedTrials]]]:
+    """Trials without a budget or a parent that failed, and by signature and stage all others.
+
+    Both are read in one pass, since there may be none among a million.
+    """
+    failed: list[Outcome] = []
     found: dict[str, dict[str, dict[int, tuple[float, ...] | Failure]]] = {}
     took: dict[tuple[str, str], float] = {}
-    for one in read_outcomes(database, "stage GLOB ?", (f"{TRIAL}[@+]*",), arrays=False):
+    where = "(stage = ? AND failure NOT NULL) OR stage GLOB ?"
+    for one in read_outcomes(database, where, (TRIAL, f"{TRIAL}[@+]*"), arrays=False):
+        if one.stage == TRIAL:
+            failed.append(one)
+            continue
         among = found.setdefault(one.point, {}).setdefault(one.stage, {})
         if one.failure is None:
             (among[one.number],) = in_columns([one.metrics], metrics)
             took[one.point, one.stage] = one.ended - one.started
         else:
             among[one.number] = one.failure
-    return {
+    return failed, {
         point: {
             stage: RecordedTrials(ended, took.get((point, stage), math.nan))
             for stage, ended in by_stage.items()
