@@ -25,7 +25,7 @@ from sweeper.summary import OnTest, Summary
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sweeper.stats.effects_table import Effects
+    from sweeper.stats.effects.table import Effects
 
 
 class SweepResult(Sequence[Any]):

@@ -20,8 +20,8 @@ from sweeper.summary import printable, show_params, show_value
 
 if TYPE_CHECKING:
     from sweeper.results.result import SweepResult
-    from sweeper.stats.effects import Setting
-    from sweeper.stats.effects_table import Effects
+    from sweeper.stats.effects.effects import Setting
+    from sweeper.stats.effects.table import Effects
 
 
 def rank(points: Sequence[PointTrials], metric: Metric) -> list[int]:
@@ -128,7 +128,7 @@ def _samples(results: SweepResult, metric: Metric) -> list[Sample]:
 
 def effects_of(results: SweepResult, metric: str | None) -> Effects:
     """See `SweepResult.effects`."""
-    from sweeper.stats.effects import find_effects  # few sweeps need it
+    from sweeper.stats.effects.effects import find_effects  # few sweeps need it
 
     chosen = results.comparable()
     if chosen is not results:
@@ -150,7 +150,7 @@ def effects_of(results: SweepResult, metric: str | None) -> Effects:
 
 def _setting(column: Mapping[str, Any], name: str) -> Setting:
     """A parameter's value in a point, as `find_effects` takes it."""
-    from sweeper.stats.effects import Setting
+    from sweeper.stats.effects.effects import Setting
 
     if name not in column:
         return Setting("", "-", None)
