@@ -54,6 +54,7 @@ SECTIONS = {
     "probes": Section(),
     "tuning": Section(),
     "verdicts": Section(title="Is what is said true?"),
+    "generalising": Section(title="Is what is said of new samples true?"),
     "race": Section(title="What a race drops, and what it saves"),
 }
 """In the order of RESULTS.md."""

@@ -17,10 +17,10 @@ from sweeper.stats.compare import (
     compare_paired,
     holm_p_values,
     leader_p_values,
-    sampling_variance,
 )
 from sweeper.stats.components import estimate_means, moderate
 from sweeper.stats.intervals import keep_within
+from sweeper.stats.sampling import bound
 from sweeper.stats.selection import best_interval
 
 # Three points, two of them tuned three times as well: made up once and kept.
@@ -227,7 +227,7 @@ def test_other_validation_samples_would_change_more():
     here, anywhere = results.compare(), results.compare(generalise=True)
     assert here.rows[-1].verdict == "better"
     assert anywhere.rows[-1].verdict == "not told apart"
-    assert "on new samples, going by these 500 validation samples" in anywhere.basis
+    assert "on new samples, by a bound from these 500 validation samples" in anywhere.basis
     with pytest.raises(UsageError, match="how many validation samples"):
         sweep_of(perf).compare(generalise=True)
     with pytest.raises(UsageError, match="not a fraction of 499 samples"):
@@ -240,7 +240,7 @@ def test_the_bound_on_other_samples_is_reached():
     # 10 samples, one wrong in `first` and two others in `second`: the variance of the mean of
     # the differences -1, +1, +1, 0 … as they are.
     difference = np.array([-1, 1, 1, 0, 0, 0, 0, 0, 0, 0])
-    assert sampling_variance(0.9, 0.8, 10) == pytest.approx(difference.var() / 10)
+    assert bound(0.9, 0.8, 10).variance == pytest.approx(difference.var() / 10)
 
 
 def test_what_would_tell():

@@ -20,7 +20,7 @@ import sweeper
 from segments import Killed, count_steps, packed
 from stepped import BATCH, model
 from sweeper.errors import ChangedCodeError
-from sweeper.records import KFold
+from sweeper.records import CORRECT, KFold
 from sweeper.train.data.samples import Data
 from sweeper.train.data.splits import Splits
 from sweeper.train.mode import cost as worth
@@ -113,6 +113,7 @@ def test_a_compiled_trial_is_the_packed_one_but_for_rounding():
     for number, found in pack([0, 1]).items():
         for name, value in flat[number].metrics.items():
             assert found.metrics[name] == pytest.approx(value, rel=1e-2)
+        assert found.arrays[CORRECT].tobytes() == flat[number].arrays[CORRECT].tobytes()
 
 
 SEGMENTED = replace(TRIAL, batch_size=BATCH, cycle_epochs=1, cycles=5, steps=5 * 6)

@@ -11,8 +11,8 @@ import pytest
 
 from sweeper.errors import UsageError
 from sweeper.results import PointResult, PointTrials, SweepResult
-from sweeper.stats import anova, forest
 from sweeper.stats.components import estimate_means
+from sweeper.stats.effects import anova, forest
 
 # Twelve points of four trials, made up once and kept.
 CELLS = list(itertools.product([8, 16, 32], ["Tanh", "ReLU"], [1, 2]))

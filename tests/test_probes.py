@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from sweeper.code.importing import ModuleRef
+from sweeper.records import CORRECT
 from sweeper.signature import encode
 from sweeper.train.data.samples import Data, HeldSet, LoadedSet
 from sweeper.train.eager import probes as probes_module
@@ -220,7 +221,8 @@ def test_a_trial_is_the_same_with_and_without_curves(model, samples):
     without, with_curves = (trial(samples=n, problem=problem_of(model)) for n in (0, samples))
     assert bits(without.model) == bits(with_curves.model)
     assert without.metrics == with_curves.metrics
-    assert without.arrays == {}
+    (correct,) = without.arrays.values()
+    assert with_curves.arrays[CORRECT].tobytes() == correct.tobytes()
     assert len(with_curves.arrays["step"]) == min(samples, 40)
 
 

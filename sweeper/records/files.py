@@ -10,6 +10,10 @@ ARTIFACTS_SHA256, RAISED = "sweeper.artifacts_sha256", "sweeper.raised"
 """Texts that an outcome of a program may have: the checksum of that file, and the traceback of an
 exception in an iteration that ended the trial and was recorded.  No metric has such a name."""
 
+CORRECT = "sweeper.correct_val"
+"""The array, in an outcome of a problem, of which validation samples the trial got right: one bit a
+sample, as of `numpy.packbits`.  No metric has such a name."""
+
 PRINTED = (".stdout.log", ".stderr.log")
 """How the names of the files end, beside a worker's log, that a program's trial prints into."""
 

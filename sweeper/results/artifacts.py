@@ -1,4 +1,4 @@
-"""What a folder has of trials besides their metrics: histories and artifacts, read when needed."""
+"""What a folder has of trials besides their metrics, read when needed."""
 
 from __future__ import annotations
 
@@ -29,6 +29,15 @@ class TrialRecords(Protocol):
 
     def artifacts(self) -> Mapping[int, Artifacts]:
         """By trial number, where there are any.
+
+        Raises:
+            FolderError: as `histories`.
+        """
+
+    def correct(self) -> Mapping[int, Array]:
+        """Which validation samples trials got right, as packed bits (`numpy.packbits`).
+
+        By trial number, of the few trials that stored it, whichever group they are of.
 
         Raises:
             FolderError: as `histories`.
@@ -81,6 +90,7 @@ class HeldRecords:
         """Read them all; the errors are those of `TrialRecords` and `Artifacts`."""
         self._histories = records.histories()
         self._artifacts = records.artifacts()
+        self._correct = records.correct()
         for found in self._artifacts.values():
             len(found)  # reads the file
 
@@ -91,3 +101,7 @@ class HeldRecords:
     def artifacts(self) -> Mapping[int, Artifacts]:
         """See `TrialRecords`."""
         return self._artifacts
+
+    def correct(self) -> Mapping[int, Array]:
+        """See `TrialRecords`."""
+        return self._correct

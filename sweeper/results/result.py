@@ -25,7 +25,7 @@ from sweeper.summary import OnTest, Summary
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sweeper.stats.effects_table import Effects
+    from sweeper.stats.effects.table import Effects
 
 
 class SweepResult(Sequence[Any]):
@@ -312,11 +312,15 @@ class SweepResult(Sequence[Any]):
                 if they do (`self.paired`), but not with `by="all"` or `generalise`, nor where
                 trials began from others, whose split they have.
             generalise: include the variance from choosing other validation samples (accuracies
-                only; the bound is conservative).
+                only).  It is estimated by pairing the samples, from which of them the first trials
+                got right; by a bound, which is conservative, where that was not stored: by earlier
+                releases, for points that stand for several (`by`), or where each trial splits the
+                data anew.  The first line of what is printed says which it was.
 
         Raises:
             UsageError: an unknown metric or `by`, a name that matches no point or several,
                 `generalise` for a metric that is not an accuracy.
+            FolderError: `generalise`, and the folder is gone or damaged.
         """
         options: dict[str, Any] = {"by": by, "paired": paired, "generalise": generalise}
         return compare_results(self, points, metric, baseline, **options)

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sweeper.errors import UsageError, plural
+from sweeper.errors import FolderError, UsageError, plural
 from sweeper.records import Metric
 from sweeper.results.metrics import find_metric
 from sweeper.results.points import FloatArray, PointTrials
@@ -20,8 +21,8 @@ from sweeper.summary import printable, show_params, show_value
 
 if TYPE_CHECKING:
     from sweeper.results.result import SweepResult
-    from sweeper.stats.effects import Setting
-    from sweeper.stats.effects_table import Effects
+    from sweeper.stats.effects.effects import Setting
+    from sweeper.stats.effects.table import Effects
 
 
 def rank(points: Sequence[PointTrials], metric: Metric) -> list[int]:
@@ -67,7 +68,12 @@ def compare_results(
         raise UsageError(
             f"compare{points!r}: name two points, or a baseline and no points, or neither"
         )
-    samples, place = _chosen(_samples(results, measured), points, baseline)
+    samples = _samples(results, measured)
+    places, place = _chosen([one.name for one in samples], points, baseline)
+    samples = [samples[at] for at in places]
+    if generalise and measured.name == "perf_val" and results.n_val is not None:
+        rows = [_right(results.point_trials[at], results.n_val) for at in places]
+        samples = [replace(one, right=right) for one, right in zip(samples, rows, strict=True)]
     if paired is None:
         paired = results.paired and not generalise and (by != "all" or place is not None)
         paired = paired and not any(results.lineages)
@@ -97,16 +103,16 @@ def _with_others(found: Comparison, results: SweepResult) -> Comparison:
 
 
 def _chosen(
-    samples: list[Sample], points: Sequence[str], baseline: str | None
-) -> tuple[list[Sample], int | None]:
-    """The samples to compare, and the place of the one to compare all others with."""
-    names = [one.name for one in samples]
+    names: Sequence[str], points: Sequence[str], baseline: str | None
+) -> tuple[list[int], int | None]:
+    """The places of the points to compare, and among them that of the one to compare all with."""
     if not points:
-        return samples, None if baseline is None else find_point(names, baseline)
+        everyone = list(range(len(names)))
+        return everyone, None if baseline is None else find_point(names, baseline)
     pair = [find_point(names, text) for text in points]
     if pair[0] == pair[1]:
         raise UsageError(f"compare{points!r}: both names match {names[pair[0]]!r}")
-    return [samples[at] for at in pair], 1
+    return pair, 1
 
 
 def _samples(results: SweepResult, metric: Metric) -> list[Sample]:
@@ -123,12 +129,30 @@ def _samples(results: SweepResult, metric: Metric) -> list[Sample]:
     ]
 
 
+def _right(one: PointTrials, n_val: int) -> NDArray[np.uint8] | None:
+    """Which validation samples some of a point's trials got right; None: it is not known.
+
+    Raises:
+        FolderError: the folder is gone or damaged.
+    """
+    stored = {} if one.records is None else one.records.correct()
+    if not stored or n_val < 2:
+        return None
+    rows = list(stored.values())
+    if any(row.dtype != np.uint8 or row.shape != (-(-n_val // 8),) for row in rows):
+        raise FolderError(
+            f"{printable(show_params(one.point.params))}: which validation samples its trials got "
+            f"right is not stored for {n_val:,} samples"
+        )
+    return np.unpackbits(np.stack(rows), axis=1, count=n_val)
+
+
 # -- effects --------------------------------------------------------------------------------------
 
 
 def effects_of(results: SweepResult, metric: str | None) -> Effects:
     """See `SweepResult.effects`."""
-    from sweeper.stats.effects import find_effects  # few sweeps need it
+    from sweeper.stats.effects.effects import find_effects  # few sweeps need it
 
     chosen = results.comparable()
     if chosen is not results:
@@ -150,7 +174,7 @@ def effects_of(results: SweepResult, metric: str | None) -> Effects:
 
 def _setting(column: Mapping[str, Any], name: str) -> Setting:
     """A parameter's value in a point, as `find_effects` takes it."""
-    from sweeper.stats.effects import Setting
+    from sweeper.stats.effects.effects import Setting
 
     if name not in column:
         return Setting("", "-", None)

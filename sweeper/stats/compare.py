@@ -14,13 +14,17 @@ Bretz, 2008, on intervals that go with a step-wise test).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.stats.components import Estimate, FloatArray, estimate_means
+from sweeper.stats.sampling import NO_PART, SamplesPart
+
+Part = Callable[[int, int], SamplesPart]
+"""For the indices of two points: what the choice of the samples adds to their difference."""
 
 _POWER = 0.8416  # the normal quantile of 80 %: how likely more trials should tell
 _MOST = 20.0  # more than this many times as many trials or tunings is never advised
@@ -58,13 +62,15 @@ class _Contrast:
     """The part of `variance` that falls with more trials of the same tunings."""
     trials: int
     tunings: int
+    fixed: float = 0.0
+    """The part of `variance` that falls neither with trials nor with tunings."""
 
 
 def compare_leader(
     means: Sequence[Estimate],
     leader: int,
     confidence: float = 0.95,
-    extra: NDArray[np.float64] | None = None,
+    part: Part | None = None,
 ) -> list[Pair]:
     """The leader, the point with the best observed mean, against each other point.
 
@@ -72,13 +78,13 @@ def compare_leader(
         means: those of all points, from `estimate_means`.
         leader: index of the leader.
         confidence: probability that all statements together are true.
-        extra: shape (k, k), additional variance of each difference (from validation samples).
+        part: what the choice of the validation samples adds; None: nothing.
 
     Returns:
         One `Pair` for each other point with enough trials, `first` being the leader.
     """
     places = [(leader, other) for other in range(len(means)) if other != leader]
-    contrasts = _contrasts(means, places, extra)
+    contrasts = _contrasts(means, places, part)
     count = len(contrasts) + 1
     raw = {place: _p_value(found) for place, found in contrasts.items()}
     adjusted = dict(zip(raw, leader_p_values(list(raw.values())), strict=True))
@@ -89,7 +95,7 @@ def compare_all(
     means: Sequence[Estimate],
     baseline: int | None = None,
     confidence: float = 0.95,
-    extra: NDArray[np.float64] | None = None,
+    part: Part | None = None,
 ) -> list[Pair]:
     """Every pair of points, or every point (`first`) against the baseline (`second`).
 
@@ -100,7 +106,7 @@ def compare_all(
         places = [(a, b) for at, a in enumerate(order) for b in order[at + 1 :]]
     else:
         places = [(other, baseline) for other in range(len(means)) if other != baseline]
-    contrasts = _contrasts(means, places, extra)
+    contrasts = _contrasts(means, places, part)
     raw = {place: _p_value(found) for place, found in contrasts.items()}
     adjusted = dict(zip(raw, holm_p_values(list(raw.values())), strict=True))
     return _judge(contrasts, raw, adjusted, len(contrasts), confidence)
@@ -114,6 +120,7 @@ def compare_paired(
     *,
     chosen: bool = True,
     confidence: float = 0.95,
+    part: Part | None = None,
 ) -> list[Pair]:
     """`reference` against each other point, by the differences of trials with the same number.
 
@@ -127,6 +134,7 @@ def compare_paired(
         reference: index of the point that all others are compared with.
         chosen: whether the reference is the observed best (else: Holm's test, as for a baseline).
         confidence: probability that all statements together are true.
+        part: what the choice of the validation samples adds; None: nothing.
     """
     others = [place for place in range(len(samples)) if place != reference]
     series, which = [], []
@@ -135,9 +143,7 @@ def compare_paired(
         series.append(samples[reference][at] - samples[other][there])
         which.append(tunings[reference][at])
     contrasts = {
-        (reference, other): _Contrast(
-            one.mean, one.variance, one.freedom, one.within / one.n, one.n, one.tunings
-        )
+        (reference, other): _paired(one, NO_PART if part is None else part(reference, other))
         for other, one in zip(others, estimate_means(series, which), strict=True)
         if one.enough
     }
@@ -177,41 +183,44 @@ def holm_p_values(values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def sampling_variance(first: float, second: float, samples: int) -> float:
-    """The most that choosing other validation samples adds to the variance of a difference.
-
-    For two accuracies on the same `samples` samples.  The samples that only one gets right are at
-    most as many as both get wrong in total; for the unknown number the worst case is assumed.
-    """
-    wrong = (1 - first) + (1 - second)
-    return max(0.0, min(1.0, wrong) - (first - second) ** 2) / samples
-
-
 def _contrasts(
     means: Sequence[Estimate],
     places: Sequence[tuple[int, int]],
-    extra: NDArray[np.float64] | None,
+    part: Part | None,
 ) -> dict[tuple[int, int], _Contrast]:
     found = {}
     for a, b in places:
         if means[a].enough and means[b].enough:
-            further = 0.0 if extra is None else float(extra[a, b])
-            found[a, b] = _contrast(means[a], means[b], further)
+            samples = NO_PART if part is None else part(a, b)
+            found[a, b] = _contrast(means[a], means[b], samples)
     return found
 
 
-def _contrast(a: Estimate, b: Estimate, extra: float) -> _Contrast:
-    variance = a.variance + b.variance + extra
+def _contrast(a: Estimate, b: Estimate, samples: SamplesPart) -> _Contrast:
+    variance = a.variance + b.variance + samples.variance
     freedom = math.inf
     if variance > 0:
         parts = (a.variance / variance, b.variance / variance)
         # An estimate from all points together has the same error for both.
         common = sum(part * math.sqrt(e.shared) for part, e in zip(parts, (a, b), strict=True))
         inverse = common**2 + parts[0] ** 2 * a.own + parts[1] ** 2 * b.own
+        inverse += (samples.spread / variance) ** 2
         freedom = max(1.0, 1 / inverse) if inverse else math.inf
     trials, tunings = min(a.n, b.n), min(a.tunings, b.tunings)
     within = a.within / a.n + b.within / b.n
-    return _Contrast(a.mean - b.mean, variance, freedom, within, trials, tunings)
+    fixed = samples.variance
+    return _Contrast(a.mean - b.mean, variance, freedom, within, trials, tunings, fixed)
+
+
+def _paired(one: Estimate, samples: SamplesPart) -> _Contrast:
+    """From the mean of the differences of trials."""
+    variance = one.variance + samples.variance
+    freedom = one.freedom
+    if variance > 0:
+        inverse = (one.variance / variance) ** 2 / freedom + (samples.spread / variance) ** 2
+        freedom = max(1.0, 1 / inverse) if inverse else math.inf
+    within, fixed = one.within / one.n, samples.variance
+    return _Contrast(one.mean, variance, freedom, within, one.n, one.tunings, fixed)
 
 
 def _p_value(found: _Contrast) -> float:
@@ -272,6 +281,7 @@ def how_many_more(found: _Contrast, level: float) -> tuple[int | None, int | Non
         factor = found.within / (needed - rest)
         if factor <= _MOST:
             return max(1, math.ceil(found.trials * (factor - 1))), None
-    if found.tunings > 1 and needed > 0 and found.variance / needed <= _MOST:
-        return None, max(1, math.ceil(found.tunings * (found.variance / needed - 1)))
+    falls, needed = found.variance - found.fixed, needed - found.fixed
+    if found.tunings > 1 and needed > 0 and falls / needed <= _MOST:
+        return None, max(1, math.ceil(found.tunings * (falls / needed - 1)))
     return None, None

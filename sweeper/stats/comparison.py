@@ -43,6 +43,9 @@ class Sample:
     numbers: NDArray[np.int64]
     flag: str = ""
     """Why its tuning cannot be trusted ("": it can); such a point is not compared."""
+    right: NDArray[np.uint8] | None = None
+    """1 where one of its trials gets a validation sample right, else 0, shape (some trials,
+    samples), in the same order of samples for every point; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,7 @@ import numpy as np
 
 from sweeper.errors import UsageError, plural
 from sweeper.records import Metric
-from sweeper.stats.compare import (
-    Pair,
-    compare_all,
-    compare_leader,
-    compare_paired,
-    sampling_variance,
-)
+from sweeper.stats.compare import Pair, Part, compare_all, compare_leader, compare_paired
 from sweeper.stats.comparison import (
     MOST_SHOWN,
     VERDICTS,
@@ -29,8 +23,9 @@ from sweeper.stats.comparison import (
     Leader,
     Sample,
 )
-from sweeper.stats.components import Estimate, FloatArray, estimate_means
+from sweeper.stats.components import Estimate, estimate_means
 from sweeper.stats.intervals import keep_within
+from sweeper.stats.sampling import Correctness, SamplesPart, bound, over_samples, paired_part
 from sweeper.stats.selection import best_interval
 
 
@@ -56,7 +51,8 @@ def compare_points(
         paired: compare the differences of trials with the same number, which share a split.
         confidence: probability that all rows together are true.
         n_val: size of the validation set.
-        generalise: include the variance from choosing other validation samples (accuracies only).
+        generalise: include the variance from choosing other validation samples (accuracies only):
+            of two points with `Sample.right` by pairing the samples, else by a bound.
         is_tuned: whether points are tuned; those of a program are not.
 
     Raises:
@@ -77,23 +73,24 @@ def compare_points(
     means = estimate_means([sign * one.trials for one in sound], [one.tunings for one in sound])
     able = [(one, mean) for one, mean in zip(sound, means, strict=True) if mean.enough]
     points, means = [one for one, _ in able], [mean for _, mean in able]
-    extra = _sampling(points, metric.name, n_val) if generalise else None
+    part = _samples_part(points, metric.name, n_val) if generalise else None
     place = next((at for at, one in enumerate(points) if one is chosen), None)
     leader = _leader(points, means)
     pairs: list[Pair] = []
     if len(points) > 1 and leader is not None and (chosen is None or place is not None):
         if paired:
-            pairs = _paired(points, sign, leader, place, by, confidence)
+            pairs = _paired(points, sign, leader, place, by, confidence, part)
         elif chosen is None and by == "best":
-            pairs = compare_leader(means, leader, confidence, extra)
+            pairs = compare_leader(means, leader, confidence, part)
         else:
-            pairs = compare_all(means, place, confidence, extra)
+            pairs = compare_all(means, place, confidence, part)
     pairs.sort(key=lambda pair: pair.difference)
     bounds = metric.bounds
     told = None
     if chosen is None and leader is not None and len(points) > 1:
         rivals = sum(leader in {p.first, p.second} and not p.verdict for p in pairs)
-        told = _told(points[leader].name, means[leader], rivals, sign, confidence, bounds)
+        best = means[leader] if part is None else over_samples(means[leader], n_val or 1)
+        told = _told(points[leader].name, best, rivals, sign, confidence, bounds)
     return Comparison(
         metric.name,
         confidence,
@@ -103,8 +100,7 @@ def compare_points(
             metric.name,
             means,
             confidence,
-            n_val,
-            generalise=generalise,
+            "" if n_val is None else _which_samples(points, pairs, n_val, generalise=generalise),
             paired=paired,
             is_tuned=is_tuned,
         ),
@@ -156,6 +152,7 @@ def _paired(
     baseline: int | None,
     by: By,
     confidence: float,
+    part: Part | None,
 ) -> list[Pair]:
     if by == "all" and baseline is None:
         raise UsageError("paired=True compares with one point: choose by='best', or a baseline")
@@ -166,6 +163,7 @@ def _paired(
         leader if baseline is None else baseline,
         chosen=baseline is None,
         confidence=confidence,
+        part=part,
     )
     return pairs if baseline is None else [_turned(pair) for pair in pairs]
 
@@ -184,7 +182,8 @@ def _turned(pair: Pair) -> Pair:
     )
 
 
-def _sampling(points: Sequence[Sample], metric: str, n_val: int | None) -> FloatArray:
+def _samples_part(points: Sequence[Sample], metric: str, n_val: int | None) -> Part:
+    """What the choice of the validation samples adds to the difference of two of these points."""
     if n_val is None:
         raise UsageError("generalise=True needs to know how many validation samples there are")
     if metric != "perf_val":
@@ -197,7 +196,31 @@ def _sampling(points: Sequence[Sample], metric: str, n_val: int | None) -> Float
                 f"not a fraction of {n_val} samples"
             )
     means = [float(one.trials.mean()) for one in points]
-    return np.array([[sampling_variance(a, b, n_val) for b in means] for a in means])
+    known = [None if one.right is None else Correctness.of(one.right) for one in points]
+
+    def part(a: int, b: int) -> SamplesPart:
+        first, second = known[a], known[b]
+        if first is None or second is None:
+            return bound(means[a], means[b], n_val)
+        return paired_part(first, second)
+
+    return part
+
+
+def _which_samples(
+    points: Sequence[Sample], pairs: Sequence[Pair], n_val: int, *, generalise: bool
+) -> str:
+    """The samples on which what is said of these pairs holds, and how that is known."""
+    these = f"these {n_val:,} validation samples"
+    if not generalise:
+        return f"on {these}"
+    bounded = sum(points[p.first].right is None or points[p.second].right is None for p in pairs)
+    if bounded == len(pairs):
+        return f"on new samples, by a bound from {these}"
+    said = f"on new samples, pairing {these}"
+    if bounded:
+        said += f", but {bounded:,} of {plural(len(pairs), 'difference')} by a bound"
+    return said
 
 
 def _row(
@@ -243,9 +266,8 @@ def _basis(
     metric: str,
     means: Sequence[Estimate],
     confidence: float,
-    n_val: int | None,
+    samples: str,
     *,
-    generalise: bool,
     paired: bool = False,
     is_tuned: bool = True,
 ) -> str:
@@ -258,9 +280,8 @@ def _basis(
         parts.append(f"{'one tuning and ' * is_tuned}{trials} a point")
     if paired:
         parts.append("trials of the same number compared, on the same split")
-    if n_val is not None:
-        samples = f"these {n_val:,} validation samples"
-        parts.append(f"on new samples, going by {samples}" if generalise else f"on {samples}")
+    if samples:
+        parts.append(samples)
     whose = " of these points as tuned, not of what another tuning would give"
     whose *= is_tuned and tuned == 1
     return f"What can be said in {metric}{whose} ({'; '.join(parts)}):"

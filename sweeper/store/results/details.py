@@ -11,7 +11,7 @@ import numpy as np
 
 from sweeper.disk.arrays import unpack_arrays
 from sweeper.errors import plural
-from sweeper.records import ARTIFACTS, ARTIFACTS_SHA256, RAISED, Outcome, budget_of
+from sweeper.records import ARTIFACTS, ARTIFACTS_SHA256, CORRECT, RAISED, Outcome, budget_of
 from sweeper.results.artifacts import Artifacts
 from sweeper.signature import decode
 from sweeper.store.database.store import Store
@@ -20,8 +20,8 @@ from sweeper.summary import show_params
 
 Array = np.ndarray[Any, Any]
 
-_HAS_TEXT = "failure IS NULL AND instr(arrays, ?) > 0"
-"""Outcomes with a text of some name, found without unpacking all arrays."""
+_HAS = "failure IS NULL AND instr(arrays, ?) > 0"
+"""Outcomes with a text or an array of some name, found without unpacking all arrays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,14 @@ class StoredTrials:
                 paths.trial(self.point_id, one.number, self.stage) / ARTIFACTS,
                 str(one.info[ARTIFACTS_SHA256]),
             )
-            for one in self._outcomes(_HAS_TEXT, (ARTIFACTS_SHA256.encode(),))
+            for one in self._outcomes(_HAS, (ARTIFACTS_SHA256.encode(),))
         }
+
+    def correct(self) -> Mapping[int, Array]:
+        """See `TrialRecords`."""
+        stored = self._outcomes(_HAS, (CORRECT.encode(),))
+        found = {one.number: unpack_arrays(one.arrays) for one in stored}
+        return {number: arrays[CORRECT] for number, arrays in found.items() if CORRECT in arrays}
 
     def _outcomes(self, where: str, values: tuple[Any, ...]) -> list[Outcome]:
         with Store.read(self.database) as store, store.understood():
@@ -56,12 +62,14 @@ class StoredTrials:
 def history_of(outcome: Outcome) -> dict[str, Array]:
     """What a trial measured as it went, by metric, each of shape (iterations,)."""
     found = unpack_arrays(outcome.arrays)
-    return {name: array for name, array in found.items() if array.dtype.kind != "U"}
+    return {
+        name: array for name, array in found.items() if array.dtype.kind != "U" and name != CORRECT
+    }
 
 
 def note_of_raised(store: Store) -> list[str]:
     """How many trials ended by an exception that was recorded, and the first, as a note."""
-    found = list(store.outcomes(_HAS_TEXT, (RAISED.encode(),)))
+    found = list(store.outcomes(_HAS, (RAISED.encode(),)))
     if not found:
         return []
     first = found[0]

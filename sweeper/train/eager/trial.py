@@ -31,6 +31,7 @@ from sweeper.train.problem.measure.metrics import Measure, Tally, evaluating
 from sweeper.train.problem.optimizer.optimizers import read_optimizer, set_rate
 from sweeper.train.problem.problem import Problem
 from sweeper.train.replica.checkpoints import Checkpoints, Saved
+from sweeper.train.replica.correctness import is_stored, packed_bits
 from sweeper.train.replica.curves import (
     Trained,
     begin_curves,
@@ -136,13 +137,11 @@ def train_trial(
         _save_cycles(trainer, evaluator, training, watched, told, curves, checkpoints, end)
     model.train()
     diverged = _run(trainer, epochs, told, saved)
-    metrics: dict[str, float] = {}
-    for name, samples in data.sets.items():
-        measured = (math.nan, 0.0) if diverged else evaluator.measure(samples, name)
-        metrics[f"loss_{name}"], metrics[f"perf_{name}"] = measured
+    metrics, correct = _measured(evaluator, data, diverged=diverged)
+    arrays = {**curves, **correct} if is_stored(data, streams.number) else curves
     metrics |= measure_declared(problem.metrics, model, loss, data, diverged=diverged)
     own = isinstance(loss, nn.Module) and any(True for _ in loss.parameters())
-    return Trained(metrics, curves, training.full, loss if own else None)
+    return Trained(metrics, arrays, training.full, loss if own else None)
 
 
 def _begin(
@@ -219,12 +218,27 @@ def _run(trainer: Engine, epochs: Epochs, told: Settings, saved: Saved | None) -
     return not math.isfinite(trainer.state.output)  # type: ignore[arg-type]
 
 
+def _measured(
+    evaluator: Evaluator, data: Data, *, diverged: bool
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Loss and performance of every set by name, and which validation samples are right."""
+    metrics: dict[str, float] = {}
+    correct: dict[str, Any] = {}
+    for name, samples in data.sets.items():
+        with evaluator.judging.noting() as judged:
+            measured = (math.nan, 0.0) if diverged else evaluator.measure(samples, name)
+        metrics[f"loss_{name}"], metrics[f"perf_{name}"] = measured
+        if name == "val":
+            (correct,) = packed_bits(judged, 1, len(samples))
+    return metrics, correct
+
+
 class Evaluator:
     """Measures loss and performance through an ignite engine, so that handlers run."""
 
     def __init__(self, problem: Problem, model: nn.Module, judging: Measure) -> None:
-        self._model, self._judging = model, judging
-        self._tally = Tally(self._judging, 0)
+        self._model, self.judging = model, judging
+        self._tally = Tally(self.judging, 0)
         # Handlers may draw random numbers.
         self.rng_fork = RngFork(every=problem.handlers is not None)
         self.engine = Engine(self._step)
@@ -238,11 +252,11 @@ class Evaluator:
         Measuring does not affect training.
         """
         count = len(samples) if chosen is None else len(chosen)
-        self._tally = Tally(self._judging, count)
+        self._tally = Tally(self.judging, count)
         places = in_order(count)
         indices = list(places) if chosen is None else [chosen[place] for place in places]
         self.engine.state.dataset = name  # type: ignore[attr-defined]
-        with self.rng_fork(), evaluating(self._model, self._judging.loss):
+        with self.rng_fork(), evaluating(self._model, self.judging.loss):
             self.engine.run(samples.batches(indices), max_epochs=1, epoch_length=len(indices))
             return self._tally.result()
 

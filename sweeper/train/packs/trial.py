@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from sweeper.train.packs.members import Member, padded
 from sweeper.train.packs.step import TrainingStep
 from sweeper.train.problem.problem import Problem
 from sweeper.train.replica.checkpoints import Saved, written_generator
+from sweeper.train.replica.correctness import is_stored, packed_bits
 from sweeper.train.replica.curves import (
     Steps,
     Trained,
@@ -124,25 +126,32 @@ def _finish(
     sets = data.sets
     ended = all(member.diverged for member in members)
     found: dict[str, list[LossAndPerformance]] = {}
+    correct: list[dict[str, Any]] = []
     for name, whole in () if ended else sets.items():
         own = [part.sets[name] for part in parts]
         chosen = [part.places for part in own if isinstance(part, PartSet)]
-        found[name] = (
-            _measure_own(evaluation, state, whole, chosen)
-            if chosen
-            else evaluation.measure(state, whole)
-        )
+        with evaluation.judging.noting() as judged:
+            found[name] = (
+                _measure_own(evaluation, state, whole, chosen)
+                if chosen
+                else evaluation.measure(state, whole)
+            )
+        if name == "val":
+            correct = packed_bits(judged, len(state[0]), len(whole))
     for place, member in enumerate(members):
         metrics: dict[str, float] = {}
         for name in sets:
             measured = (math.nan, 0.0) if member.diverged else found[name][place]
             metrics[f"loss_{name}"], metrics[f"perf_{name}"] = measured
+        arrays = member.curves
         if not member.diverged:
             member.take(state, place)
+            if is_stored(parts[place], member.streams.number):
+                arrays = {**arrays, **correct[place]}
         metrics |= measure_declared(
             problem.metrics, member.model, member.loss, parts[place], diverged=member.diverged
         )
-        yield member, Trained(metrics, member.curves, member.full)
+        yield member, Trained(metrics, arrays, member.full)
 
 
 def _measure_own(

@@ -138,6 +138,17 @@ class Measure:
         """Whether the loss is computed once on a whole set if that fits into memory; else batches
         are weighted by their samples if nothing else is known."""
         self._judged_by: tuple[int | None, float] | None = (None, 0.5) if numerics < 2 else None
+        self._noted: list[tuple[Tensor, Tensor]] | None = None
+
+    @contextlib.contextmanager
+    def noting(self) -> Iterator[list[tuple[Tensor, Tensor]]]:
+        """Gives a list to which, inside, each result of `judge` is added."""
+        noted: list[tuple[Tensor, Tensor]] = []
+        self._noted = noted
+        try:
+            yield noted
+        finally:
+            self._noted = None
 
     def judge(self, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Which samples are correct, and which count, both of shape (batch,).
@@ -157,9 +168,13 @@ class Measure:
         ignored, above = self._judged_by
         right = are_correct(self.style, output, y, above)
         if ignored is None or not ACCURACY_STYLES[self.style].leaves_out or y.ndim != 1:
-            return right, torch.ones_like(right)
-        counts = y != ignored
-        return right & counts, counts
+            counts = torch.ones_like(right)
+        else:
+            counts = y != ignored
+            right = right & counts
+        if self._noted is not None:
+            self._noted.append((right, counts))
+        return right, counts
 
     def counts_nothing(self, y: Any) -> bool:
         """Whether a known loss ignores all of these targets: its mean is NaN, its gradient 0."""

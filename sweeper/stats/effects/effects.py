@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.errors import plural
 from sweeper.records import Metric
-from sweeper.stats.anova import Analysis, Marginal, Term, analyse
 from sweeper.stats.compare import holm_p_values
 from sweeper.stats.comparison import WITHOUT_NUMBER, Sample
 from sweeper.stats.components import Estimate, estimate_means
-from sweeper.stats.effects_table import MOST_SHOWN
-from sweeper.stats.forest import FEWEST, Importance, grow
+from sweeper.stats.effects.anova import Analysis, Marginal, Term, analyse
+from sweeper.stats.effects.forest import FEWEST, Importance, grow
+from sweeper.stats.effects.table import MOST_SHOWN, Effect, Effects, LevelMean
 from sweeper.stats.intervals import keep_within
-
-if TYPE_CHECKING:
-    pass
-from sweeper.stats.effects_table import Effect, Effects, LevelMean
 
 FEW_VALUES = 5
 """With at most so many values per parameter, points are a grid, however many are missing."""

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.errors import UsageError
-from sweeper.stats.anova import Marginal, Term
 from sweeper.stats.components import Estimate, FloatArray
+from sweeper.stats.effects.anova import Marginal, Term
 
 FEWEST = 10
 """Minimum number of points for a forest."""

@@ -1,0 +1,1 @@
+"""What parameters do: effects by analysis of variance, or over a forest."""
