@@ -26,9 +26,7 @@ from sweeper.train.tuning.ladder import (
     MARGIN,
     MOST_LOWERINGS,
     ROUNDS,
-    Candidate,
     Probe,
-    Tried,
     base_batch,
     first_rates,
     kept_samples,
@@ -44,6 +42,7 @@ from sweeper.train.tuning.plans.range_plan import CHOOSE_MODE
 from sweeper.train.tuning.schedule import LOW, Schedule, cycle_ends, cycle_rates, rates
 from sweeper.train.tuning.stages import STREAMS, LadderRound
 from sweeper.train.tuning.trials import Trial, Trials
+from sweeper.train.tuning.tried import Candidate, Tried, best_loss
 from test_plan import sane, stages, stored
 
 PRESETS_OF_IT = ("fastest", "fast", "slow", "slowest")
@@ -246,11 +245,55 @@ def test_a_loss_that_rises_from_cycle_to_cycle_counts_against_a_rate():
         outcomes = Probes(overfits)(point, step)
         for place, probe in enumerate(LadderRound.read(step.payload).probes()):
             if probe.high == 2.0**-3 and probe.cycles > 1:
-                outcomes[place] = replace(outcomes[place], arrays=packed((0.2, 0.3)))
+                outcomes[place] = replace(outcomes[place], arrays=packed((0.295, 0.3)))
         return outcomes
 
     assert chosen(tune(make(once()), Probes(overfits)))[0][0] == 2.0**-3 * MARGIN
     assert chosen(tune(make(once()), probes))[0][0] == 2.0**-4 * MARGIN
+
+
+@dataclass(frozen=True)
+class Overfitting:
+    """Probes of a set whose loss depends on the rate times the length alone, and has a minimum.
+
+    So the best rate of a trial, whose length is 1, is where that product is `best`.
+    """
+
+    best: float
+    steepness: float = 0.1
+    length: float = 1.0
+    """Of the preset's probes, relative to those of `fast`."""
+
+    def __call__(self, point: Point, step: Step) -> list[Outcome]:
+        outcomes = Probes()(point, step)
+        if not step.stage.startswith(LADDER):
+            return outcomes
+        told = LadderRound.read(step.payload)
+        share = ROUNDS[told.round].share * self.length
+        return [
+            replace(one, arrays=packed(self.losses(probe.high * share, probe.cycles)))
+            for one, probe in zip(outcomes, told.probes(), strict=True)
+        ]
+
+    def losses(self, amount: float, cycles: int) -> tuple[float, ...]:
+        """After each cycle, where the whole probe comes to this amount."""
+        at_ends = [amount * cycle / cycles for cycle in range(1, cycles + 1)]
+        octaves = [math.log2(each / self.best) for each in at_ends]
+        return tuple(min(PLATEAU, 0.2 + self.steepness * each**2) for each in octaves)
+
+
+@pytest.mark.parametrize("preset", PRESETS_OF_IT)
+@pytest.mark.parametrize("exponent", range(-8, -4))
+def test_where_a_set_overfits_a_trial_comes_as_far_as_the_best_probe(exponent, preset):
+    best, length = 2.0**exponent, PRESETS[preset].probe_length
+    for rate, _ in chosen(tune(make(preset), Overfitting(best, length=length))):
+        assert abs(math.log2(rate / best)) <= 0.75
+
+
+def test_a_rise_that_is_small_is_not_taken_for_overfitting():
+    flat = replace(Overfitting(2.0**-6), steepness=0.001)
+    steep = Overfitting(2.0**-6)
+    assert chosen(tune(make(once()), flat))[0][0] > 4 * chosen(tune(make(once()), steep))[0][0]
 
 
 # -- the ends of the span -------------------------------------------------------------------------
@@ -262,6 +305,48 @@ def test_a_good_rate_at_the_end_of_the_span_is_followed_beyond_it():
     assert max(rates_tried(planned[0].step)) == highest
     assert max(rates_tried(planned[1].step)) == 2 * highest
     assert chosen(planned)[0][0] == 2 * highest * MARGIN
+
+
+def behind_a_plateau(best: float, seen: float) -> Surface:
+    """A net that is hardly better than a constant until it has trained long at a high rate.
+
+    Early on it looks best at the rate `seen`; in the last round each octave up to `best` gains.
+    """
+
+    def loss(probe, number):
+        if number + 1 < len(ROUNDS):
+            return 0.9 if probe.high == seen else 0.97
+        return PLATEAU - 0.8 / (1 + (math.log2(probe.high / best) / 2) ** 2)
+
+    return loss
+
+
+@pytest.mark.parametrize("octaves", [3, 5, 6])
+def test_rates_that_are_far_too_low_are_followed_upwards(octaves):
+    seen = 2.0**-9
+    best = seen * 2.0**octaves
+    planned = tune(make(once(batch_size=16)), Probes(behind_a_plateau(best, seen)))
+    rate = chosen(planned)[0][0]
+    assert abs(math.log2(rate / best)) <= 1.5
+    assert len(planned) > len(tune(make(once(batch_size=16)), Probes(valley(seen))))
+
+
+def test_only_the_tunings_whose_rates_are_too_low_go_on():
+    surfaces = [valley(2.0**-4), behind_a_plateau(2.0**-4, 2.0**-9), valley(2.0**-5)]
+    planned = tune(make("fast"), Probes(by_tuning=surfaces))
+    further = planned[len(ROUNDS)].step
+    assert [len(some) for some in further.payload["candidates"]] == [0, len(ladder.FURTHER), 0]
+    rates = [rate for rate, _ in chosen(planned)]
+    assert rates[0] == 2.0**-4 * MARGIN
+    assert rates[2] == 2.0**-5 * MARGIN
+    assert abs(math.log2(rates[1]) + 4) <= 1.5
+
+
+def test_a_rebound_after_a_collapse_is_no_good_rate():
+    def rebounds(probe, number):
+        return 0.1 if probe.high <= 2.0**-4 or probe.high == 2 else 3 * PLATEAU
+
+    assert chosen(tune(make(once()), Probes(rebounds)))[0][0] == 2.0**-4 * MARGIN
 
 
 def test_a_good_rate_at_the_lower_end_is_followed_below_it():
@@ -667,8 +752,8 @@ def test_the_best_loss_is_the_least_mean_that_is_finite():
         return Tried(Candidate(0.1, 8), tuple((0.0, one) for one in losses))
 
     some = [tried(0.1, 0.7), tried(0.2, 0.3), tried(0.0, math.inf)]
-    assert ladder.best_loss(some) == pytest.approx(0.25)
-    assert ladder.best_loss([tried(math.inf)]) is None
+    assert best_loss(some) == pytest.approx(0.25)
+    assert best_loss([tried(math.inf)]) is None
 
 
 # -- the held-out samples -------------------------------------------------------------------------

@@ -59,13 +59,14 @@ from sweeper.train.problem.optimizer.options import (
 from sweeper.train.problem.optimizer.recipe import Clipping, Recipe
 from sweeper.train.replica.streams import Streams, dataset_seed, seed_globals
 from sweeper.train.tuning import options
-from sweeper.train.tuning.ladder import STREAMS, Candidate, Tried
+from sweeper.train.tuning.ladder import STREAMS
 from sweeper.train.tuning.names import LADDER
 from sweeper.train.tuning.option_round import OptionRound
 from sweeper.train.tuning.plans.ladder_plan import CONSTANT, LadderPlan
 from sweeper.train.tuning.schedule import LOW
 from sweeper.train.tuning.stages import LadderRound, read
 from sweeper.train.tuning.trials import Trial, Trials
+from sweeper.train.tuning.tried import Candidate, Tried
 from sweeper.train.vectorize.formulas import FORMULAS
 from sweeper.train.vectorize.optimizers import OF_EACH, find_optimizer
 from sweeping import assert_same_bits, outcomes, run

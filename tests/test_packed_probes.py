@@ -30,10 +30,10 @@ from sweeper.train.packs.probes import by_settings, probes_by_settings, train_pr
 from sweeper.train.problem.loading import load_problem
 from sweeper.train.replica.streams import Streams, dataset_seed, seed_globals
 from sweeper.train.tuning.held_out import STRATIFIED, held_out
-from sweeper.train.tuning.ladder import Candidate
 from sweeper.train.tuning.names import LADDER
 from sweeper.train.tuning.stages import STREAMS, LadderRound
 from sweeper.train.tuning.trials import Trials
+from sweeper.train.tuning.tried import Candidate
 from sweeper.train.vectorize.trace import CannotPackError
 from sweeper.train.worker.task import Task
 from sweeping import assert_same_bits, outcomes, run

@@ -28,10 +28,10 @@ from sweeper.records import (
     TunedSettings,
 )
 from sweeper.store.results.tuned import TrialSettings
-from sweeper.train.tuning.ladder import Candidate
 from sweeper.train.tuning.names import BATCH_CHOICE, BATCH_RANGE, LADDER, LR_RANGE, LR_RESCAN
 from sweeper.train.tuning.stages import ChooseMode, ChooseModes, LadderRound, read, tuned
 from sweeper.train.tuning.trials import ExecutionMode, Trial, Trials
+from sweeper.train.tuning.tried import Candidate
 
 FOLDERS = sorted(path.parent for path in Path(__file__).parent.glob("data/*/sweep.db"))
 

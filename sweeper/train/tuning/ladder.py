@@ -7,14 +7,25 @@ method is described in `docs/method.md`.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.stats.learned import LEARNED, gain
+from sweeper.stats.learned import LEARNED
 from sweeper.train.tuning.held_out import FOLDS
+from sweeper.train.tuning.tried import (
+    OVERFIT_TOLERANCE,
+    Candidate,
+    Tried,
+    by_equivalent_rate,
+    gain_of,
+    has_diverged,
+    rise_of,
+    stable,
+)
 
 SPANS: Mapping[str, tuple[int, int]] = {
     "sgd": (-10, 1),
@@ -68,24 +79,6 @@ class Round:
 ROUNDS = (Round(3 / 80, 1, 0.03), Round(8 / 80, 1, 0.01), Round(1 / 3, 2, 0.005))
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """Settings to try."""
-
-    rate: float
-    """The peak of the learning rate."""
-    batch_size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """A candidate with the held-out losses of its probes."""
-
-    candidate: Candidate
-    losses: tuple[tuple[float, ...], ...]
-    """For each initialisation the loss after each cycle; infinite once it has diverged."""
-
-
 def span_of(optimizer: str) -> tuple[int, int]:
     """Lowest and highest exponent of two of the peak rates tried first."""
     known = {"adam", "adamw", "nadam", "radam", "adamax", "rmsprop", "rprop", "adafactor", "muon"}
@@ -114,47 +107,27 @@ def kept_samples(n_train: int) -> int:
 WHOLE = Round(1.0, 4, ROUNDS[-1].tolerance)
 """An additional round, if the others have found nothing that learns."""
 
-RISE_WEIGHT = 2
-"""Factor by which a loss's rise in the last cycle is extrapolated."""
 
+def below_collapse(tried: Sequence[Tried], constant: float) -> list[Tried]:
+    """The candidates of one batch size below the rate at which training collapses, if it does.
 
-def projected(losses: Sequence[float]) -> float:
-    """The loss to judge by: the last one, plus twice its rise in the last cycle.
-
-    If overfitting grows from one cycle to the next, it will grow further in a trial, which is three
-    times as long.
+    It does where a rate loses more than half of what lower ones gain.  What a higher one gains is
+    luck: of a few held-out samples, a model that has blown up may get all right.
     """
-    if len(losses) < 2 or not math.isfinite(losses[-1]):
-        return losses[-1]
-    return losses[-1] + RISE_WEIGHT * max(0.0, losses[-1] - losses[-2])
-
-
-def gains_of(tried: Tried, constant: float) -> list[float]:
-    """How far each initialisation's loss is below that of the constant prediction, as a share.
-
-    It is at most 1, and 0 for one that diverged.
-    """
-    return [gain(constant, projected(losses)) for losses in tried.losses]
-
-
-def gain_of(tried: Tried, constant: float) -> float:
-    """The mean of `gains_of`."""
-    return float(np.mean(gains_of(tried, constant)))
-
-
-def has_diverged(tried: Tried) -> bool:
-    """Whether any of its initialisations diverged."""
-    return any(not math.isfinite(losses[-1]) for losses in tried.losses)
-
-
-def untrained(tried: Sequence[Tried]) -> float:
-    """A substitute for the constant prediction's loss: that of the lowest, hardly trained rate."""
-    last = [losses[-1] for one in tried for losses in one.losses if math.isfinite(losses[-1])]
-    return last[0] if last else 0.0
+    found: list[Tried] = []
+    most = 0.0
+    for one in sorted(tried, key=lambda one: one.candidate.rate):
+        gained = gain_of(one, constant)
+        if most >= LITTLE and gained < most / 2:
+            break
+        most = max(most, gained)
+        found.append(one)
+    return found
 
 
 def highest_good(tried: Sequence[Tried], constant: float, number: int) -> Tried | None:
     """The highest rate whose gain is close to the best one; None if nothing learned."""
+    tried = below_collapse(tried, constant)
     gains = [gain_of(one, constant) for one in tried]
     best = max(gains, default=0.0)
     if best < LEARNED:
@@ -184,6 +157,28 @@ OTHER_BATCH_GAIN = 0.01
 EDGE = 1 / 2
 """The rate of trials, relative to the lowest of a last round, if that is the best: lower rates may
 be better still."""
+
+OVERFIT_RISE = 0.01
+"""A set overfits if the last cycle costs candidates more than this gain on average."""
+
+LITTLE, STEEP = 0.5, 1.1
+"""Rates are too low where the highest gains less than this, and this many times what the rate below
+it gains."""
+
+FURTHER = (-1, 0, 1, 2, 3)
+"""The candidates tried then, in octaves from the highest."""
+
+MOST_CLIMBS = 2
+"""How often there is another last round."""
+
+LATER = 2**0.5
+"""A trial trains on a quarter more samples than a probe, so it overfits later, at this many times
+the rate."""
+
+
+def round_of(number: int) -> Round:
+    """The round of this number; after the last one, the additional one."""
+    return ROUNDS[number] if number < len(ROUNDS) else WHOLE
 
 
 def first_rates(optimizer: str) -> list[float]:
@@ -226,16 +221,81 @@ def following(
     return found
 
 
-def choose(tried: Sequence[Tried], constant: float) -> Candidate | None:
-    """The settings of a tuning's trials after a last round; None if nothing has learned."""
+def higher(tried: Sequence[Tried], constant: float) -> list[Candidate]:
+    """Candidates for another last round, where the rates of this one are too low; else none.
+
+    So it is where little is gained, and the highest rate gains far more than the one below it:
+    early rounds have seen a plateau, on which low rates look as good as high ones.
+    """
+    best = sorted(of_best_size(tried, constant), key=lambda one: one.candidate.rate)
+    if len(best) < 2:
+        return []
+    below, top = (gain_of(one, constant) for one in best[-2:])
+    if not LEARNED <= top < LITTLE or top <= STEEP * below:
+        return []
+    base = best[-1].candidate
+    return [Candidate(base.rate * 2.0**octave, base.batch_size) for octave in FURTHER]
+
+
+def choose(tried: Sequence[Tried], constant: float, share: float) -> Candidate | None:
+    """The settings of a tuning's trials after a last round; None if nothing has learned.
+
+    Args:
+        tried: All candidates of the round.
+        constant: The loss of the best constant prediction.
+        share: Length of the round's probes, as a share of a trial's.
+    """
     best = of_best_size(tried, constant)
     good = highest_good(best, constant, len(ROUNDS) - 1)
     if good is None:
         return None
     lowest = min(one.candidate.rate for one in best)
     at_edge = len(best) > 1 and good.candidate.rate == lowest
-    margin = EDGE if at_edge else MARGIN
-    return Candidate(good.candidate.rate * margin, good.candidate.batch_size)
+    rate = good.candidate.rate * (EDGE if at_edge else MARGIN)
+    if share < 1:  # else the probes themselves show how trials end
+        rate = min(rate, before_overfitting(tried, best, constant, share))
+    return Candidate(rate, good.candidate.batch_size)
+
+
+def before_overfitting(
+    tried: Sequence[Tried], best: Sequence[Tried], constant: float, share: float
+) -> float:
+    """The rate above which a trial overfits; infinite where the probes do not.
+
+    Early stopping regularises by the rate times the length of training (I. Goodfellow, Y. Bengio
+    and A. Courville, *Deep Learning*, 2016, section 7.8).  So where a probe overfits, a trial at
+    its rate, which is longer, overfits further, and one that is to come as far has a lower rate.
+
+    Args:
+        tried: All candidates of the round.
+        best: Those of the batch size that trials have.
+        constant: The loss of the best constant prediction.
+        share: Length of the round's probes, as a share of a trial's.
+    """
+    own, others = (
+        stable([one for one in tried if (one in best) is of_best], constant, share)
+        for of_best in (True, False)
+    )
+    if not own or len(own[0].losses[0]) == 1:  # what a loss does from cycle to cycle is not known
+        return math.inf
+    found: dict[float, list[float]] = defaultdict(list)
+    for one in own:
+        for rate, gained in by_equivalent_rate(one, constant, share).items():
+            found[rate].append(gained)
+    gains = {rate: float(np.mean(each)) for rate, each in found.items()}
+    most = max(gains, key=gains.__getitem__)
+    beyond = [one for one in own if one.candidate.rate * share > most]
+    if not any(_rises(some, constant) for some in (beyond, own + others)):
+        return math.inf
+    enough = (1 - OVERFIT_TOLERANCE) * gains[most]
+    near = [math.log2(rate) for rate, gained in gains.items() if gained >= enough]
+    return LATER * float(2.0 ** np.mean(near))
+
+
+def _rises(tried: Sequence[Tried], constant: float) -> bool:
+    """Whether the loss of these candidates rises in the last cycle, on average."""
+    rises = [rise_of(one, constant) for one in tried]
+    return bool(rises) and float(np.mean(rises)) > OVERFIT_RISE
 
 
 def of_best_size(tried: Sequence[Tried], constant: float) -> list[Tried]:
@@ -258,13 +318,6 @@ def everything(optimizer: str, sizes: Sequence[int]) -> list[Candidate]:
 def least_bad(tried: Sequence[Tried], constant: float) -> Candidate:
     """The candidate to go on with if nothing has learned: the one with the least loss."""
     return max(tried, key=lambda one: gain_of(one, constant)).candidate
-
-
-def best_loss(tried: Sequence[Tried]) -> float | None:
-    """The least held-out loss that a candidate's probes reached, on average."""
-    means = [float(np.mean([losses[-1] for losses in one.losses])) for one in tried]
-    finite = [mean for mean in means if math.isfinite(mean)]
-    return min(finite, default=None)
 
 
 def _score(tried: Sequence[Tried], constant: float) -> float:

@@ -13,8 +13,7 @@ import numpy as np
 
 from sweeper.settings import TUNABLE
 from sweeper.stats.learned import LEARNED
-from sweeper.train.tuning import ladder
-from sweeper.train.tuning.ladder import Tried
+from sweeper.train.tuning.tried import Tried, gain_of, gains_of
 
 ORDER = ("momentum", "weight_decay")
 """The order in which options are tuned: momentum changes the rate, which weight decay acts with."""
@@ -70,7 +69,7 @@ def choose(option: str, values: Sequence[float], tried: Sequence[Tried], constan
 
     `values` has the optimizer's own first, `tried` has the probes of each.
     """
-    gains = [ladder.gain_of(one, constant) for one in tried]
+    gains = [gain_of(one, constant) for one in tried]
     best = int(np.argmax(gains))
     if gains[best] < LEARNED:
         return Found(0, f"the optimizer's own {option}, {values[0]:g}: no value lets it learn")
@@ -99,6 +98,6 @@ def _margin(best: Tried, other: Tried, constant: float, most: float) -> float:
     share = CLEARLY * most
     if len(best.losses) < 2:
         return share
-    gains = [np.array(ladder.gains_of(one, constant)) for one in (best, other)]
+    gains = [np.array(gains_of(one, constant)) for one in (best, other)]
     error = float(np.std(gains[0] - gains[1], ddof=1)) / math.sqrt(len(best.losses))
     return max(share, error)

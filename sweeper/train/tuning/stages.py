@@ -25,7 +25,7 @@ from sweeper.records import (
     TunedSettings,
 )
 from sweeper.settings import OPTIONS
-from sweeper.train.tuning.ladder import STREAMS, Candidate, Probe
+from sweeper.train.tuning.ladder import STREAMS, Probe
 from sweeper.train.tuning.names import (
     BATCH_CHOICE,
     BATCH_RANGE,
@@ -48,6 +48,7 @@ from sweeper.train.tuning.trials import (
     stored_as,
     write_modes,
 )
+from sweeper.train.tuning.tried import Candidate
 
 
 class _Fields:

@@ -31,7 +31,6 @@ from sweeper.records import (
 )
 from sweeper.settings import SweepSettings
 from sweeper.train.tuning import ladder, schedule
-from sweeper.train.tuning.ladder import Candidate, Tried
 from sweeper.train.tuning.names import LADDER, split_stage
 from sweeper.train.tuning.option_round import OptionRound
 from sweeper.train.tuning.own import CONSTANT
@@ -48,6 +47,7 @@ from sweeper.train.tuning.trials import (
     steps_of,
     write_modes,
 )
+from sweeper.train.tuning.tried import Candidate, Tried, best_loss, has_diverged, untrained
 
 LEAST_STEPS = 20
 """Least steps of a probe."""
@@ -217,7 +217,7 @@ class LadderPlan:
         attempt: int = 0,
     ) -> Step:
         """A round of probes, given each tuning's candidates."""
-        made = ladder.ROUNDS[number] if number < len(ladder.ROUNDS) else ladder.WHOLE
+        made = ladder.round_of(number)
         hparams = self.settings.hparams
         inits = hparams.probe_inits if number else 1
         sizes = {one.batch_size for some in candidates for one in some}
@@ -255,12 +255,12 @@ class LadderPlan:
         tried = read_round(told, outcomes)
         constant = told.constant
         if constant is None:
-            constant = outcomes[0].metrics.get(CONSTANT, ladder.untrained(tried[0]))
+            constant = outcomes[0].metrics.get(CONSTANT, untrained(tried[0]))
         lowered = told.lowered or 0
         carried = _Carried(told.modes, constant, lowered, told.chosen or (), told.expected or ())
         arrays = pack_arrays(ladder.arrays_of(tried))
         rates = sorted(one.candidate.rate for some in tried for one in some)
-        everywhere = all(ladder.has_diverged(one) for some in tried for one in some)
+        everywhere = all(has_diverged(one) for some in tried for one in some)
         if everywhere and not any(carried.chosen):
             lower = [ladder.lowered(some) for some in tried]
             if self.settings.hparams.lr is None and lowered < ladder.MOST_LOWERINGS:
@@ -296,13 +296,27 @@ class LadderPlan:
     ) -> Step:
         """The trials, or an additional round for tunings that have found nothing that learns."""
         before = carried.chosen or [None] * len(tried)
+        share = ladder.round_of(number).share * self.settings.hparams.probe_length
         found = [
-            kept or ladder.choose(some, constant) for kept, some in zip(before, tried, strict=True)
+            kept or ladder.choose(some, constant, share)
+            for kept, some in zip(before, tried, strict=True)
         ]
-        if None in found and number + 1 == len(ladder.ROUNDS):
+        is_last = number + 1 == len(ladder.ROUNDS)
+        climbs = attempt - carried.lowered - number
+        if is_last and None not in found and climbs < ladder.MOST_CLIMBS:
+            candidates = [
+                [] if kept else ladder.higher(some, constant)
+                for kept, some in zip(before, tried, strict=True)
+            ]
+            if any(candidates):
+                found = [None if more else one for one, more in zip(found, candidates, strict=True)]
+                expected = self._expected(tried, carried)
+                carried = replace(carried, chosen=tuple(found), expected=expected)
+                return self._round(number, candidates, carried, attempt + 1)
+        if None in found and is_last:
             every = ladder.everything(self.optimizer, self._batch_sizes())
             candidates = [every if one is None else [] for one in found]
-            expected = tuple(ladder.best_loss(some) for some in tried)
+            expected = self._expected(tried, carried)
             carried = replace(carried, chosen=tuple(found), expected=expected)
             return self._round(number + 1, candidates, carried, attempt + 1)
         least_bad = [
@@ -329,15 +343,18 @@ class LadderPlan:
             warmup=hparams.warmup,
         )
 
+    @staticmethod
+    def _expected(tried: Sequence[Sequence[Tried]], carried: _Carried) -> tuple[float | None, ...]:
+        """The least loss of each tuning's probes; of one that has none in this round, as known."""
+        known = carried.expected or [None] * len(tried)
+        pairs = zip(tried, known, strict=True)
+        return tuple([best_loss(some) if some else one for some, one in pairs])
+
     def _trials(
         self, chosen: Sequence[Candidate], carried: _Carried, tried: Sequence[Sequence[Tried]]
     ) -> Step:
         """The trials; number n has the settings of tuning `n % len(chosen)`."""
-        before = carried.expected or [None] * len(chosen)
-        losses = [
-            ladder.best_loss(some) if some else known
-            for some, known in zip(tried, before, strict=True)
-        ]
+        losses = self._expected(tried, carried)
         tunings = tuple(
             replace(self._trial(one, one.batch_size), expected=math.inf if loss is None else loss)
             for one, loss in zip(chosen, losses, strict=True)

@@ -12,12 +12,12 @@ from sweeper.disk.arrays import pack_arrays, unpack_arrays
 from sweeper.records import CHOOSE_MODE, Outcome, Step
 from sweeper.settings import HyperparameterSettings
 from sweeper.train.tuning import ladder, options
-from sweeper.train.tuning.ladder import Candidate, Tried
 from sweeper.train.tuning.option_round import OptionRound, options_key
 from sweeper.train.tuning.options import ORDER
 from sweeper.train.tuning.schedule import LOW
 from sweeper.train.tuning.stages import ChooseModes, Chosen, step_of, tuned
 from sweeper.train.tuning.trials import NO_MODE, ExecutionMode, Trial, Trials
+from sweeper.train.tuning.tried import Candidate, Tried, best_loss, gain_of, untrained
 
 LAST = ladder.ROUNDS[-1]
 """Probes are as long as those of the ladder's last round."""
@@ -120,7 +120,7 @@ class Settled:
 def settle(told: OptionRound, outcomes: Sequence[Outcome]) -> Settled:
     """What each tuning takes, decided by its own probes alone."""
     tried = _tried(told, outcomes)
-    constant = told.constant if told.constant is not None else ladder.untrained(tried[0])
+    constant = told.constant if told.constant is not None else untrained(tried[0])
     found = [options.choose(told.option, told.values, some, constant) for some in tried]
     tunings = tuple(
         _with_value(told, tuning, one.place, tried[tuning]) for tuning, one in enumerate(found)
@@ -128,7 +128,7 @@ def settle(told: OptionRound, outcomes: Sequence[Outcome]) -> Settled:
     choice = {
         "option": told.option,
         "values": list(told.values),
-        "gains": [[ladder.gain_of(one, constant) for one in some] for some in tried],
+        "gains": [[gain_of(one, constant) for one in some] for some in tried],
         "chosen": [told.values[one.place] for one in found],
         "because": [one.because for one in found],
     }
@@ -153,7 +153,7 @@ def _tried(told: OptionRound, outcomes: Sequence[Outcome]) -> list[list[Tried]]:
 def _with_value(told: OptionRound, tuning: int, place: int, tried: Sequence[Tried]) -> Trial:
     """A tuning's settings with the value at a place, and the rate that goes with it."""
     trial, rate = told.tunings[tuning], told.rates[tuning][place]
-    reached = ladder.best_loss(tried)
+    reached = best_loss(tried)
     return replace(
         trial,
         lr_start=rate * LOW[trial.schedule or "triangular"],
