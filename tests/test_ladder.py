@@ -307,6 +307,11 @@ def test_a_good_rate_at_the_end_of_the_span_is_followed_beyond_it():
     assert chosen(planned)[0][0] == 2 * highest * MARGIN
 
 
+def falling(loss: float) -> float:
+    """The loss a cycle before."""
+    return loss + 0.01
+
+
 def behind_a_plateau(best: float, seen: float) -> Surface:
     """A net that is hardly better than a constant until it has trained long at a high rate.
 
@@ -325,15 +330,21 @@ def behind_a_plateau(best: float, seen: float) -> Surface:
 def test_rates_that_are_far_too_low_are_followed_upwards(octaves):
     seen = 2.0**-9
     best = seen * 2.0**octaves
-    planned = tune(make(once(batch_size=16)), Probes(behind_a_plateau(best, seen)))
+    planned = tune(make(once(batch_size=16)), Probes(behind_a_plateau(best, seen), before=falling))
     rate = chosen(planned)[0][0]
     assert abs(math.log2(rate / best)) <= 1.5
     assert len(planned) > len(tune(make(once(batch_size=16)), Probes(valley(seen))))
 
 
+def test_where_losses_rise_no_higher_rates_are_tried():
+    surface = behind_a_plateau(2.0**-5, 2.0**-9)
+    rising = Probes(surface, before=lambda loss: loss - 0.001)
+    assert len(tune(make(once(batch_size=16)), rising)) == len(ROUNDS) + 1
+
+
 def test_only_the_tunings_whose_rates_are_too_low_go_on():
     surfaces = [valley(2.0**-4), behind_a_plateau(2.0**-4, 2.0**-9), valley(2.0**-5)]
-    planned = tune(make("fast"), Probes(by_tuning=surfaces))
+    planned = tune(make("fast"), Probes(by_tuning=surfaces, before=falling))
     further = planned[len(ROUNDS)].step
     assert [len(some) for some in further.payload["candidates"]] == [0, len(ladder.FURTHER), 0]
     rates = [rate for rate, _ in chosen(planned)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -224,17 +224,23 @@ def following(
 def higher(tried: Sequence[Tried], constant: float) -> list[Candidate]:
     """Candidates for another last round, where the rates of this one are too low; else none.
 
-    So it is where little is gained, and the highest rate gains far more than the one below it:
-    early rounds have seen a plateau, on which low rates look as good as high ones.
+    So it is where little is gained, all losses still fall, and the highest rate gains far more than
+    the one below it: early rounds have seen a plateau, on which low rates look no worse than high.
     """
     best = sorted(of_best_size(tried, constant), key=lambda one: one.candidate.rate)
     if len(best) < 2:
         return []
     below, top = (gain_of(one, constant) for one in best[-2:])
-    if not LEARNED <= top < LITTLE or top <= STEEP * below:
+    falls = all(losses[-1] < min(losses[-2:-1], default=math.inf) for losses in _losses(best))
+    if not LEARNED <= top < LITTLE or top <= STEEP * below or not falls:
         return []
     base = best[-1].candidate
     return [Candidate(base.rate * 2.0**octave, base.batch_size) for octave in FURTHER]
+
+
+def _losses(tried: Sequence[Tried]) -> Iterator[tuple[float, ...]]:
+    """Those of all probes."""
+    return (losses for one in tried for losses in one.losses)
 
 
 def choose(tried: Sequence[Tried], constant: float, share: float) -> Candidate | None:
