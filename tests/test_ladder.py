@@ -260,24 +260,28 @@ class Overfitting:
     """
 
     best: float
+    samples: float
+    """That a trial trains on in all its epochs, less what is held out of probes."""
     steepness: float = 0.1
-    length: float = 1.0
-    """Of the preset's probes, relative to those of `fast`."""
+
+    @classmethod
+    def of(cls, best: float, hparams: Any, n_train: int = 1000) -> Overfitting:
+        trial = tune(make(hparams, n_train))[-1].step.payload
+        return cls(best, trial["cycle_epochs"] * trial["cycles"] * kept_samples(n_train))
 
     def __call__(self, point: Point, step: Step) -> list[Outcome]:
         outcomes = Probes()(point, step)
         if not step.stage.startswith(LADDER):
             return outcomes
-        told = LadderRound.read(step.payload)
-        share = ROUNDS[told.round].share * self.length
         return [
-            replace(one, arrays=packed(self.losses(probe.high * share, probe.cycles)))
-            for one, probe in zip(outcomes, told.probes(), strict=True)
+            replace(one, arrays=packed(self.losses(probe)))
+            for one, probe in zip(outcomes, LadderRound.read(step.payload).probes(), strict=True)
         ]
 
-    def losses(self, amount: float, cycles: int) -> tuple[float, ...]:
-        """After each cycle, where the whole probe comes to this amount."""
-        at_ends = [amount * cycle / cycles for cycle in range(1, cycles + 1)]
+    def losses(self, probe: Probe) -> tuple[float, ...]:
+        """After each cycle."""
+        amount = probe.high * probe.steps * probe.batch_size / self.samples
+        at_ends = [amount * cycle / probe.cycles for cycle in range(1, probe.cycles + 1)]
         octaves = [math.log2(each / self.best) for each in at_ends]
         return tuple(min(PLATEAU, 0.2 + self.steepness * each**2) for each in octaves)
 
@@ -285,14 +289,31 @@ class Overfitting:
 @pytest.mark.parametrize("preset", PRESETS_OF_IT)
 @pytest.mark.parametrize("exponent", range(-8, -4))
 def test_where_a_set_overfits_a_trial_comes_as_far_as_the_best_probe(exponent, preset):
-    best, length = 2.0**exponent, PRESETS[preset].probe_length
-    for rate, _ in chosen(tune(make(preset), Overfitting(best, length=length))):
+    best = 2.0**exponent
+    for rate, _ in chosen(tune(make(preset), Overfitting.of(best, preset))):
         assert abs(math.log2(rate / best)) <= 0.75
 
 
+def test_how_far_probes_come_is_told_by_the_steps_that_they_make():
+    """Not by those that they would make if there were not a least number."""
+    losses = {2.0**-2: (0.5, 0.4), 2.0**-1: (0.4, 0.2), 2.0**0: (0.2, 0.5)}
+
+    def probes(point, step):
+        outcomes = Probes(valley(2.0**0))(point, step)
+        told = LadderRound.read(step.payload) if step.stage.startswith(LADDER) else None
+        if told is None or told.round + 1 < len(ROUNDS):
+            return outcomes
+        assert {probe.steps for probe in told.probes()} == {LEAST_STEPS}
+        own = [losses.get(probe.high, (1.0, 1.0)) for probe in told.probes()]
+        return [replace(one, arrays=packed(each)) for one, each in zip(outcomes, own, strict=True)]
+
+    hparams = once(cycle_epochs=3, cycles=1, probe_length=0.25, batch_size=8)
+    assert chosen(tune(make(hparams, 80), probes))[0][0] == 2.0**-1 * MARGIN
+
+
 def test_a_rise_that_is_small_is_not_taken_for_overfitting():
-    flat = replace(Overfitting(2.0**-6), steepness=0.001)
-    steep = Overfitting(2.0**-6)
+    steep = Overfitting.of(2.0**-6, once())
+    flat = replace(steep, steepness=0.001)
     assert chosen(tune(make(once()), flat))[0][0] > 4 * chosen(tune(make(once()), steep))[0][0]
 
 

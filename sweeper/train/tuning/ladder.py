@@ -243,13 +243,15 @@ def _losses(tried: Sequence[Tried]) -> Iterator[tuple[float, ...]]:
     return (losses for one in tried for losses in one.losses)
 
 
-def choose(tried: Sequence[Tried], constant: float, share: float) -> Candidate | None:
+def choose(
+    tried: Sequence[Tried], constant: float, shares: Mapping[int, float]
+) -> Candidate | None:
     """The settings of a tuning's trials after a last round; None if nothing has learned.
 
     Args:
         tried: All candidates of the round.
         constant: The loss of the best constant prediction.
-        share: Length of the round's probes, as a share of a trial's.
+        shares: By batch size: length of the round's probes, as a share of a trial's.
     """
     best = of_best_size(tried, constant)
     good = highest_good(best, constant, len(ROUNDS) - 1)
@@ -258,6 +260,7 @@ def choose(tried: Sequence[Tried], constant: float, share: float) -> Candidate |
     lowest = min(one.candidate.rate for one in best)
     at_edge = len(best) > 1 and good.candidate.rate == lowest
     rate = good.candidate.rate * (EDGE if at_edge else MARGIN)
+    share = shares[good.candidate.batch_size]
     if share < 1:  # else the probes themselves show how trials end
         rate = min(rate, before_overfitting(tried, best, constant, share))
     return Candidate(rate, good.candidate.batch_size)

@@ -247,6 +247,12 @@ class LadderPlan:
         samples = share * hparams.probe_length * epochs * ladder.kept_samples(self.n_train)
         return max(LEAST_STEPS, round(samples / batch_size))
 
+    def _share(self, steps: int, batch_size: int) -> float:
+        """The length of a probe of so many steps, as a share of a trial's epochs."""
+        hparams = self.settings.hparams
+        epochs = cycle_epochs(hparams, self.n_train) * hparams.cycles
+        return steps * batch_size / (epochs * ladder.kept_samples(self.n_train))
+
     def _after_round(
         self, point: Point, step: Step, told: LadderRound, outcomes: Sequence[Outcome]
     ) -> Planned:
@@ -296,9 +302,10 @@ class LadderPlan:
     ) -> Step:
         """The trials, or an additional round for tunings that have found nothing that learns."""
         before = carried.chosen or [None] * len(tried)
-        share = ladder.round_of(number).share * self.settings.hparams.probe_length
+        made, sizes = ladder.round_of(number), self._batch_sizes()
+        shares = {size: self._share(self._length(made.share, size), size) for size in sizes}
         found = [
-            kept or ladder.choose(some, constant, share)
+            kept or ladder.choose(some, constant, shares)
             for kept, some in zip(before, tried, strict=True)
         ]
         is_last = number + 1 == len(ladder.ROUNDS)
