@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -231,16 +231,12 @@ def higher(tried: Sequence[Tried], constant: float) -> list[Candidate]:
     if len(best) < 2:
         return []
     below, top = (gain_of(one, constant) for one in best[-2:])
-    falls = all(losses[-1] < min(losses[-2:-1], default=math.inf) for losses in _losses(best))
+    probes = [losses for one in best for losses in one.losses]
+    falls = all(losses[-1] < min(losses[-2:-1], default=math.inf) for losses in probes)
     if not LEARNED <= top < LITTLE or top <= STEEP * below or not falls:
         return []
     base = best[-1].candidate
     return [Candidate(base.rate * 2.0**octave, base.batch_size) for octave in FURTHER]
-
-
-def _losses(tried: Sequence[Tried]) -> Iterator[tuple[float, ...]]:
-    """Those of all probes."""
-    return (losses for one in tried for losses in one.losses)
 
 
 def choose(

@@ -242,16 +242,13 @@ class LadderPlan:
 
     def _length(self, share: float, batch_size: int) -> int:
         """The steps of a probe that trains for a share of a trial's epochs."""
-        hparams = self.settings.hparams
-        epochs = cycle_epochs(hparams, self.n_train) * hparams.cycles
-        samples = share * hparams.probe_length * epochs * ladder.kept_samples(self.n_train)
-        return max(LEAST_STEPS, round(samples / batch_size))
+        length = share * self.settings.hparams.probe_length * self._epochs()
+        return max(LEAST_STEPS, round(length * ladder.kept_samples(self.n_train) / batch_size))
 
-    def _share(self, steps: int, batch_size: int) -> float:
-        """The length of a probe of so many steps, as a share of a trial's epochs."""
+    def _epochs(self) -> int:
+        """The epochs of a trial."""
         hparams = self.settings.hparams
-        epochs = cycle_epochs(hparams, self.n_train) * hparams.cycles
-        return steps * batch_size / (epochs * ladder.kept_samples(self.n_train))
+        return cycle_epochs(hparams, self.n_train) * hparams.cycles
 
     def _after_round(
         self, point: Point, step: Step, told: LadderRound, outcomes: Sequence[Outcome]
@@ -302,8 +299,11 @@ class LadderPlan:
     ) -> Step:
         """The trials, or an additional round for tunings that have found nothing that learns."""
         before = carried.chosen or [None] * len(tried)
-        made, sizes = ladder.round_of(number), self._batch_sizes()
-        shares = {size: self._share(self._length(made.share, size), size) for size in sizes}
+        share, whole = (
+            ladder.round_of(number).share,
+            self._epochs() * ladder.kept_samples(self.n_train),
+        )
+        shares = {size: self._length(share, size) * size / whole for size in self._batch_sizes()}
         found = [
             kept or ladder.choose(some, constant, shares)
             for kept, some in zip(before, tried, strict=True)
@@ -315,17 +315,16 @@ class LadderPlan:
                 [] if kept else ladder.higher(some, constant)
                 for kept, some in zip(before, tried, strict=True)
             ]
-            if any(candidates):
-                found = [None if more else one for one, more in zip(found, candidates, strict=True)]
-                expected = self._expected(tried, carried)
-                carried = replace(carried, chosen=tuple(found), expected=expected)
-                return self._round(number, candidates, carried, attempt + 1)
-        if None in found and is_last:
+            found = [None if more else one for one, more in zip(found, candidates, strict=True)]
+            following = number
+        else:
             every = ladder.everything(self.optimizer, self._batch_sizes())
             candidates = [every if one is None else [] for one in found]
+            following = number + 1
+        if None in found and is_last:
             expected = self._expected(tried, carried)
             carried = replace(carried, chosen=tuple(found), expected=expected)
-            return self._round(number + 1, candidates, carried, attempt + 1)
+            return self._round(following, candidates, carried, attempt + 1)
         least_bad = [
             ladder.least_bad(some, constant) if one is None else one
             for one, some in zip(found, tried, strict=True)
