@@ -26,11 +26,7 @@ ELSEWHERE = (
 
 def seal(*values: Any) -> int:
     """The checksum of these values of a row."""
-    return seal_text("\n".join(map(str, values)))
-
-
-def seal_text(text: str) -> int:
-    """As `seal`, for values already joined into one text, one per line."""
+    text = "\n".join(map(str, values))
     return zlib.crc32(text.encode("utf-8", "surrogatepass"))
 
 
