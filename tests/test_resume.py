@@ -17,7 +17,7 @@ import sweeper
 from sweeper.errors import FolderError, SweepInterrupted
 from sweeper.records import Finished, Told
 from sweeper.search.reading.names import names_of
-from sweeper.store.database.damage import seal_text
+from sweeper.store.database.damage import seal
 from sweeper.store.database.store import Store
 from sweeper.train.tuning.names import LADDER
 from sweeping import (
@@ -35,7 +35,7 @@ from sweeping import (
 DRIVER = """
 import os, signal, sys
 import blobs, sweeper
-from sweeper.store.database.damage import seal_text
+from sweeper.store.database.damage import seal
 from sweeper.store.database.store import Store
 
 folder, action, when = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -211,7 +211,7 @@ def rename_log(folder, name):
     with connection:
         rows = connection.execute("SELECT seq, kind, point, value FROM log").fetchall()
         for seq, *said in rows:
-            crc = seal_text("\n".join(map(str, [name, *said])))
+            crc = seal(name, *said)
             connection.execute(
                 "UPDATE log SET selector = ?, crc = ? WHERE seq = ?", (name, crc, seq)
             )
