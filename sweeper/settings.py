@@ -44,6 +44,9 @@ class HyperparameterSettings:
     `n % tunings`."""
     probe_inits: int = 1
     """Ladder: initialisations of each candidate in the last round of a tuning."""
+    final_inits: int = 0
+    """Ladder: initialisations of each candidate in a final round of probes as long as a trial,
+    which tries the rate that was found, a quarter of it and four times it; 0: no such round."""
     probe_length: float = 1.0
     """Ladder: a factor on how long probes train."""
     tune: tuple[str, ...] = ("lr", "batch_size")
@@ -133,6 +136,7 @@ _FIELDS: Mapping[str, frozenset[str]] = {
         {
             "tunings",
             "probe_inits",
+            "final_inits",
             "probe_length",
             "tune",
             "lr",
@@ -191,7 +195,7 @@ _SHARE: _Rule = (
     lambda value: _is_length(value, zero=True) and value < 1,
 )
 _COUNT: _Rule = ("a whole number, 1 or more", lambda value: _is_int(value, 1))
-_COUNT_OR_NONE: _Rule = ("a whole number, 0 or more", lambda value: _is_int(value, 0))
+_COUNT_OR_ZERO: _Rule = ("a whole number, 0 or more", lambda value: _is_int(value, 0))
 _FLAG: _Rule = ("True or False", lambda value: isinstance(value, bool))
 _LENGTH = "a whole number of samples or a fraction of epochs (a float)"
 
@@ -199,6 +203,7 @@ _RULES: dict[str, _Rule] = {
     "method": ("'ladder' or 'ranges'", lambda value: value in METHODS),
     "tunings": _COUNT,
     "probe_inits": _COUNT,
+    "final_inits": _COUNT_OR_ZERO,
     "probe_length": _RATE,
     "tune": (
         f"a tuple of names out of {', '.join(map(repr, TUNABLE))}",
@@ -226,7 +231,7 @@ _RULES: dict[str, _Rule] = {
         "0 (take the middle) or a whole number from 2 on (one size leaves nothing to compare)",
         lambda value: _is_int(value, 0) and value != 1,
     ),
-    "batch_pt_min_inits": _COUNT_OR_NONE,
+    "batch_pt_min_inits": _COUNT_OR_ZERO,
     "rescan_lr_after_bs": _FLAG,
     "warmup_lr": _RATE,
     "warmup_batch": _COUNT,
@@ -256,8 +261,8 @@ _SLOW_RANGES = HyperparameterSettings(
 PRESETS: Mapping[str, HyperparameterSettings] = {
     "fastest": HyperparameterSettings(tunings=2, probe_length=0.5),
     "fast": HyperparameterSettings(),
-    "slow": HyperparameterSettings(tunings=4, probe_inits=3),
-    "slowest": HyperparameterSettings(tunings=6, probe_inits=6, probe_length=2.0),
+    "slow": HyperparameterSettings(tunings=4, probe_inits=3, final_inits=4),
+    "slowest": HyperparameterSettings(tunings=6, probe_inits=6, final_inits=6, probe_length=2.0),
     "ranges-fastest": HyperparameterSettings(
         method="ranges", lr_sweep_len=4.0, batch_pts=0, batch_pt_min_inits=0
     ),

@@ -96,6 +96,7 @@ class Probes:
     before: Callable[[float], float] = lambda loss: loss
     """The loss after the cycles before the last one."""
     constant: float | None = PLATEAU
+    performance: Surface | None = None
 
     def __call__(self, point: Point, step: Step) -> list[Outcome]:
         if step.stage in (CHECK, CHOOSE_MODE):
@@ -114,6 +115,9 @@ class Probes:
         if step.stage == LADDER and probe.number == 0 and self.constant is not None:
             metrics[CONSTANT] = self.constant
         arrays = packed(tuple(losses))
+        if self.performance is not None:
+            right = [self.performance(probe, step.payload["round"])] * probe.cycles
+            arrays = pack_arrays({"loss": np.array(losses), "performance": np.array(right)})
         return Outcome(point.signature, step.stage, probe.number, 0.0, 1.0, metrics, arrays)
 
 
@@ -223,7 +227,9 @@ def test_the_presets_say_how_many_tunings_and_initialisations(preset):
     for number, one in enumerate(planned[:-1]):
         candidates, inits = one.step.payload["candidates"], one.step.payload["inits"]
         assert len(candidates) == settings.tunings
-        assert inits == (settings.probe_inits if number else 1)
+        is_final = settings.final_inits > 0 and number == len(ROUNDS)
+        wanted = settings.final_inits if is_final else settings.probe_inits if number else 1
+        assert inits == wanted
         assert one.step.replicas == inits * sum(map(len, candidates))
     assert len(chosen(planned)) == settings.tunings
 
@@ -743,12 +749,86 @@ def test_the_losses_of_each_round_are_kept():
         assert kept["loss"].shape == (len(probes), before.step.payload["cycles"])
 
 
+# -- the final round ------------------------------------------------------------------------------
+
+FINAL = f"{LADDER}.{len(ROUNDS)}"
+
+
+@pytest.mark.parametrize("octaves", [-2, 0, 2])
+@pytest.mark.parametrize("schedule", ["triangular", "one_cycle"])
+def test_the_final_round_trains_as_long_as_a_trial_and_takes_the_best_of_three(octaves, schedule):
+    found = 2.0**-4 * MARGIN
+
+    def later(probe, number):
+        """In whole trials another rate is best."""
+        final = valley(found * 2.0**octaves, width=6, top=64)
+        return final(probe, number) if number > len(ROUNDS) else USUAL(probe, number)
+
+    planned = tune(make(once(final_inits=3, schedule=schedule)), Probes(later))
+    assert stages(planned) == [*ALL_ROUNDS, FINAL, TRIAL]
+    final = LadderRound.read(planned[-2].step.payload)
+    assert sorted(rates_tried(planned[-2].step)) == [found / 4, found, found * 4]
+    assert final.inits == 3
+    assert final.cycles == (4 if schedule == "triangular" else 1)
+    trial = planned[-1].step.payload
+    epochs = trial["cycle_epochs"] * trial["cycles"]
+    (size,) = {one.batch_size for one in final.candidates[0]}
+    assert final.lengths[size] == round(epochs * kept_samples(1000) / size)
+    assert chosen(planned) == [(found * 2.0**octaves, size)]
+
+
+def test_the_final_round_goes_by_loss_and_performance_alike():
+    found = 2.0**-4 * MARGIN
+
+    def tuned(gain_below, right_below):
+        """Where a quarter of the rate differs by these from the others."""
+
+        def loss(probe, number):
+            below = number > len(ROUNDS) and probe.high < found
+            return 0.5 - gain_below if below else USUAL(probe, number) if number < 4 else 0.5
+
+        def right(probe, number):
+            return 0.5 + right_below * (number > len(ROUNDS) and probe.high < found)
+
+        probes = Probes(loss, performance=right)
+        return chosen(tune(make(once(final_inits=2)), probes))[0][0]
+
+    assert tuned(0.1, 0.0) == tuned(0.0, 0.1) == tuned(0.2, -0.1) == tuned(-0.1, 0.2) == found / 4
+    assert tuned(-0.2, 0.1) == tuned(0.1, -0.2) == tuned(0, 0) == found, "the first of equals"
+
+
+def test_in_the_final_round_one_that_diverges_is_not_taken():
+    def diverges(probe, number):
+        return math.inf if number > len(ROUNDS) and probe.high > 2.0**-6 else USUAL(probe, number)
+
+    planned = tune(make(once(final_inits=2)), Probes(diverges))
+    assert chosen(planned)[0][0] == 2.0**-6 * MARGIN
+
+
+def test_if_all_diverge_in_the_final_round_the_lowest_rate_is_taken():
+    def diverges(probe, number):
+        return math.inf if number > len(ROUNDS) else USUAL(probe, number)
+
+    planned = tune(make(once(final_inits=2)), Probes(diverges))
+    assert chosen(planned)[0][0] == 2.0**-6 * MARGIN
+
+
+def test_a_tuning_that_has_found_nothing_that_learns_keeps_its_least_bad_rate():
+    hparams = HyperparameterSettings(tunings=2, final_inits=2)
+    planned = tune(make(hparams), Probes(by_tuning=[USUAL, plateau]))
+    counts = [len(some) for some in planned[-2].step.payload["candidates"]]
+    assert counts == [len(ladder.FINALISTS), 1]
+    nothing = tune(make(hparams), Probes(plateau))
+    assert stages(nothing)[-2:] == [FINAL, TRIAL]
+    assert nothing[-2].step.payload["round"] == len(ROUNDS), "the additional round is the last"
+
+
 # -- what any answers lead to ---------------------------------------------------------------------
 
 
 @hypothesis_settings(max_examples=40)
 @given(
-    st.sampled_from(["fastest", "fast", once(probe_inits=3)]),
+    st.sampled_from(["fastest", "fast", once(probe_inits=3), once(final_inits=2)]),
     st.sampled_from(SIZES_OF_DATA),
     st.sampled_from(["sgd", "adam", "mine:Own"]),
     st.integers(0, 2**32 - 1),

@@ -95,7 +95,7 @@ def round_of(batch_size=16, cycles=2, steps=25, **changes):
 
 
 def losses_of(numbers, problem, data, told=None):
-    """The losses of a pack of these probes, to the last bit."""
+    """The losses and performances of a pack of these probes, to the last bit."""
     told = told or round_of()
     (size,) = told.lengths
 
@@ -105,14 +105,19 @@ def losses_of(numbers, problem, data, told=None):
     probes = [told.probes()[number] for number in numbers]
     found = dict(train_probes(problem, data, probes, PACKED, make))
     assert list(found) == list(numbers)
-    return {number: np.array(losses).tobytes() for number, losses in found.items()}
+    return {number: flat(judged).tobytes() for number, judged in found.items()}
+
+
+def flat(judged):
+    """The losses, then the performances, if there are any."""
+    return np.array([*judged.losses, *judged.performances])
 
 
 def one_by_one(number, problem, data, told=None):
     probe = (told or round_of()).probes()[number]
     streams = streams_of(probe.stream, LADDER)
     made = eager_probes.Probe.make(problem, data, streams, encode(()))
-    return eager_probes.run_ladder(made, probe, streams)
+    return flat(eager_probes.run_ladder(made, probe, streams))
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +171,10 @@ def test_one_that_diverges_leaves_the_others_bits_alone():
     together = losses_of(range(16), problem, data, high)
     found = {number: np.frombuffer(losses) for number, losses in together.items()}
     for probe in high.probes():
-        assert np.isinf(found[probe.number]).all() == (probe.high > 1)
+        losses, performances = np.split(found[probe.number], 2)
+        assert np.isinf(losses).all() == (probe.high > 1)
+        assert np.isfinite(performances).all()
+        assert probe.high < 1 or not performances.any()
         alone = losses_of([probe.number], problem, data, high)
         assert alone[probe.number] == together[probe.number]
 
@@ -200,11 +208,14 @@ def test_a_probe_that_diverges_after_a_cycle_keeps_the_loss_before_it(monkeypatc
     for module in ("sweeper.train.packs.probes", "sweeper.train.eager.probes"):
         monkeypatch.setattr(f"{module}.rates", late)
     for number, found in losses_of(range(16), problem, data, payload).items():
-        first, last = np.frombuffer(found)
+        first, last, right, right_last = np.frombuffer(found)
+        diverged = payload.probes()[number].high == RATES[-1]
         assert math.isfinite(first)
-        assert math.isinf(last) == (payload.probes()[number].high == RATES[-1])
+        assert math.isinf(last) == diverged
+        assert right > 0
+        assert (right_last == 0) == diverged
         alone = one_by_one(number, problem, data, payload)
-        np.testing.assert_allclose(alone, [first, last], rtol=1e-4)
+        np.testing.assert_allclose(alone, [first, last, right, right_last], rtol=1e-4)
 
 
 # -- as one by one --------------------------------------------------------------------------------
@@ -302,6 +313,17 @@ def test_a_probe_trains_on_nothing_that_it_is_judged_by(monkeypatch):
     judged = np.concatenate(seen[40:])
     assert sorted(judged) == held.tolist()
     assert set(np.concatenate(seen[:40])) == set(kept)
+
+
+def test_performance_is_that_of_the_held_out_samples():
+    problem, data, streams = problem_of(plain), data_of(), streams_of(0, LADDER)
+    _, held = held_out(data, streams)
+    made = eager_probes.Probe.make(problem, data, streams, encode(()))
+    judged = eager_probes.run_ladder(made, round_of(steps=40, cycles=1).probes()[-1], streams)
+    with torch.no_grad():
+        right = made.model.eval()(data.train.x[held]).argmax(1) == data.train.y[held]
+    assert judged.performances == [pytest.approx(float(right.double().mean()))]
+    assert 0.3 < judged.performances[0] < 1
 
 
 def test_what_is_held_out_does_not_depend_on_whether_data_is_held():

@@ -517,7 +517,16 @@ def test_another_sweep_is_refused_with_what_differs(store, paths, change, said):
     assert everything(store) == before
 
 
-OF_THE_LADDER = {"method", "tunings", "probe_inits", "probe_length", "tune", "lr", "batch_size"}
+OF_THE_LADDER = {
+    "method",
+    "tunings",
+    "probe_inits",
+    "final_inits",
+    "probe_length",
+    "tune",
+    "lr",
+    "batch_size",
+}
 
 
 @pytest.mark.parametrize("name", ["fastest", "fast", "slow", "slowest"])
@@ -543,6 +552,21 @@ def test_a_folder_of_before_there_were_two_methods_goes_on_with_what_a_name_mean
     # Settings that are no preset's are what they say.
     own = SweepSettings(HyperparameterSettings(tunings=9))
     assert settings_begun(store, own) == own
+
+
+@pytest.mark.parametrize("name", ["fast", "slow", "slowest"])
+def test_a_folder_of_before_there_was_a_final_round_goes_on_without_one(store, paths, name):
+    asked = SweepSettings(get_settings(name), cores=2)
+    before = dataclasses.replace(asked, hparams=dataclasses.replace(asked.hparams, final_inits=0))
+    identity = identify({"problem": "toy"}, before, 0, 40)
+    known = {key: value for key, value in identity["settings"].items() if key != "final_inits"}
+    store.set_meta({"identity": {**identity, "settings": known}})
+    assert settings_begun(store, asked) == asked, "nothing of it is worth keeping"
+    fill(store)
+    assert settings_begun(store, asked) == before
+    # One of this release says what it has.
+    store.set_meta({"identity": identity})
+    assert settings_begun(store, asked) == asked
 
 
 def test_a_folder_that_knows_its_method_goes_on_with_it(store, paths):

@@ -377,8 +377,8 @@ def test_a_folder_of_before_there_were_two_methods_goes_on_and_says_so(tmp_path,
     first = run(tmp_path, grid(), hparams=before)
     with Store.open(Paths(tmp_path).database) as store:
         identity = store.meta["identity"]
-        later = ("method", "tunings", "probe_inits", "probe_length", "tune", "lr", "batch_size")
-        for name in later:
+        later = ("method", "tunings", "probe_inits", "final_inits", "probe_length")
+        for name in (*later, "tune", "lr", "batch_size"):
             del identity["settings"][name]
         store.set_meta({"identity": identity})
     started = replicas_started(tmp_path)

@@ -12,6 +12,7 @@ TABLE = {
     "method": ("ladder",) * 4,
     "tunings": (2, 3, 4, 6),
     "probe_inits": (1, 1, 3, 6),
+    "final_inits": (0, 0, 4, 6),
     "probe_length": (0.5, 1.0, 1.0, 2.0),
     "tune": (("lr", "batch_size"),) * 4,
     "lr": (None,) * 4,
@@ -77,6 +78,7 @@ BAD = {
     "method": ["range", "", None, True],
     "tunings": [0, -1, 1.0, True, None],
     "probe_inits": [0, 1.5, None],
+    "final_inits": [-1, 1.5, None],
     "probe_length": [0, -1.0, float("nan"), float("inf"), None, True, "1"],
     "tune": ["lr", ("lr", "decay"), [["lr"]], None, True],
     "lr": [0, -0.1, float("nan"), float("inf"), "x", True],
@@ -127,6 +129,7 @@ def test_every_field_has_a_row():
 OTHERS = {
     "tunings": 5,
     "probe_inits": 2,
+    "final_inits": 2,
     "probe_length": 3.0,
     "tune": ("lr",),
     "lr": 0.1,

@@ -86,9 +86,11 @@ def _run_in(
         store = stack.enter_context(Store.open(paths.database))
         begun = settings_begun(store, options.settings)
         if begun != options.settings:
+            is_of_ranges = begun.hparams.method == "ranges"
+            said = "method='ranges'" if is_of_ranges else "final_inits=0"
             view.note(
                 f"{paths.folder} was begun with an earlier release: its points are tuned as in "
-                "that release, by method='ranges'; resume=False (--no-resume) starts anew"
+                f"that release, by {said}; resume=False (--no-resume) starts anew"
             )
             options = replace(options, settings=begun)
         return _run(workload, opened, selector, options, store, paths, view)

@@ -83,17 +83,20 @@ def _preset(settings: Mapping[str, Any]) -> str | None:
 def settings_begun(store: Store, settings: SweepSettings) -> SweepSettings:
     """The settings with which a folder continues, given the requested `settings`.
 
-    A folder from before there were two methods continues with what a preset's name meant then.
+    A folder of an earlier release continues with what a preset's name meant then: before there were
+    two methods, and before there was a final round.
     """
-    stored = store.meta.get("identity", {}).get("settings", {"method": ""})
-    if "method" in stored or not store.has_results():
+    stored = store.meta.get("identity", {}).get("settings", {"method": "", "final_inits": 0})
+    if "final_inits" in stored or not store.has_results():
         return settings
     hparams = settings.hparams
     length: dict[str, Any] = {"cycle_epochs": hparams.cycle_epochs, "cycles": hparams.cycles}
     for name, preset in PRESETS.items():
-        earlier = PRESETS.get(f"ranges-{name}")
-        if earlier is not None and dataclasses.replace(preset, **length) == hparams:
-            return dataclasses.replace(settings, hparams=dataclasses.replace(earlier, **length))
+        if dataclasses.replace(preset, **length) == hparams:
+            earlier = dataclasses.replace(hparams, final_inits=0)
+            if "method" not in stored and f"ranges-{name}" in PRESETS:
+                earlier = dataclasses.replace(PRESETS[f"ranges-{name}"], **length)
+            return dataclasses.replace(settings, hparams=earlier)
     return settings
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from sweeper.code.failures import describe
@@ -45,6 +44,7 @@ from sweeper.train.tuning.stages import (
     LrRange,
 )
 from sweeper.train.tuning.trials import Trial, Trials
+from sweeper.train.tuning.tried import Judged
 from sweeper.train.vectorize.trace import CannotPackError
 from sweeper.train.worker.first_look import begin_point, fingerprint_of
 from sweeper.train.worker.opened import data_of
@@ -137,7 +137,7 @@ def _execute_probes(
     """
     started = time.time()
     try:
-        losses = _train_probes(context, fd, task, told)
+        found = _train_probes(context, fd, task, told)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - as above
@@ -152,7 +152,7 @@ def _execute_probes(
     # Each probe's share of the time, as for trials.
     share = (time.time() - started) / len(task.numbers)
     for place, number in enumerate(task.numbers):
-        work = functools.partial(_judged, context, fd, task, number, losses[number])
+        work = functools.partial(_judged, context, fd, task, number, found[number])
         outcome = _outcome(task, number, time.time(), work)
         begun = started + place * share
         yield replace(outcome, started=begun, ended=begun + share)
@@ -160,8 +160,8 @@ def _execute_probes(
 
 def _train_probes(
     context: TrainContext, fd: int | None, task: Task, told: LadderRound | OptionRound
-) -> dict[int, list[float]]:
-    """The held-out losses of the job's probes, by number.
+) -> dict[int, Judged]:
+    """What held-out samples say of the job's probes, by number.
 
     Raises:
         CannotPackError: a probe's trace differs from the point's.
@@ -284,10 +284,10 @@ def _raise(error: BaseException) -> _Found:
 
 
 def _judged(
-    context: TrainContext, fd: int | None, task: Task, number: int, losses: Sequence[float]
+    context: TrainContext, fd: int | None, task: Task, number: int, judged: Judged
 ) -> _Found:
     """The results of a ladder probe; the first probe also gives what is measured once per point."""
-    found = _Found(arrays={"loss": np.array(losses)})
+    found = _Found(arrays=judged.arrays())
     if task.stage == LADDER and number == 0:
         return replace(
             found, metrics=_constant(context, fd, task), info=begin_point(context, fd, task)
@@ -325,8 +325,8 @@ def _train(context: TrainContext, fd: int | None, task: Task, number: int) -> _F
             one = told.probes()[number]
             streams = Streams(context.seed, task.point, task.stage, one.stream)
             made = probes.Probe.make(problem.with_options(one.options), data, streams, task.params)
-            losses = probes.run_ladder(made, one, streams)
-            return _judged(context, fd, task, number, losses)
+            judged = probes.run_ladder(made, one, streams)
+            return _judged(context, fd, task, number, judged)
         case Trials() as told:
             return _train_trial(context, fd, task, told.of(number), number)
         case LrRange() | BatchRange() | BatchChoice() as told:

@@ -21,10 +21,12 @@ from sweeper.train.eager.soundness import has_sum, is_broadcast, notes_of
 from sweeper.train.problem.behaviour.governed import check_governed
 from sweeper.train.problem.measure.inputs import call_model
 from sweeper.train.problem.measure.metrics import (
+    INVERSE_LOSS,
     Measure,
     Tally,
     evaluating,
     inverse_loss,
+    measured,
     measured_loss,
 )
 from sweeper.train.problem.optimizer.optimizers import make_optimizer, set_rate
@@ -38,6 +40,7 @@ from sweeper.train.tuning.plans.range_plan import batches_per_epoch
 from sweeper.train.tuning.ranges import batch_sizes, learning_rates
 from sweeper.train.tuning.schedule import Schedule, cycle_ends, rates
 from sweeper.train.tuning.stages import BatchChoice, BatchRange, Check, LrRange
+from sweeper.train.tuning.tried import Judged
 
 EVALUATED = 192
 """Performance after each step of a range run is measured on at most this many samples."""
@@ -110,18 +113,17 @@ class Probe:
         """Inverse-loss performance on the whole training set."""
         return self._performance(list(in_order(len(self.data.train))))
 
-    def loss_of(self, samples: Indices) -> float:
-        """Loss on these training samples."""
-        return self._loss([samples[place] for place in in_order(len(samples))])
+    def measure(self, samples: Indices) -> tuple[float, float]:
+        """Loss and performance on these training samples."""
+        batches = self.batches(samples[place] for place in in_order(len(samples)))
+        with self.fork_rng():
+            return measured(self.model, self.judging, len(samples), batches)
 
     def _performance(self, indices: list[Indices]) -> float:
-        return inverse_loss(self._loss(indices))
-
-    def _loss(self, indices: list[Indices]) -> float:
         with self.fork_rng():
             count = sum(map(len, indices))
             batches = self.data.train.batches(indices)
-            return measured_loss(self.model, self.judging, count, batches)
+            return inverse_loss(measured_loss(self.model, self.judging, count, batches))
 
     def run(self, sizes: np.ndarray[Any, Any], rates: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Performance after each step, shape (steps,); it ends early if the loss is not finite."""
@@ -171,21 +173,22 @@ def run_batch_choice(probe: Probe, told: BatchChoice, number: int) -> ProbeResul
     return {"perf": probe.final_performance()}, {}
 
 
-def run_ladder(made: Probe, probe: ladder.Probe, streams: Streams) -> list[float]:
-    """The held-out loss after each cycle; infinite once it has diverged."""
+def run_ladder(made: Probe, probe: ladder.Probe, streams: Streams) -> Judged:
+    """What held-out samples say after each cycle."""
     kept, held = held_out(made.data, streams)
     every = rates(probe.schedule, probe.high, probe.steps, probe.cycles, probe.warmup)
     ends = cycle_ends(probe.steps, probe.cycles)
-    losses = [math.inf] * len(ends)
+    losses, performances = [math.inf] * len(ends), [0.0] * len(ends)
     sizes = [probe.batch_size] * probe.steps
     places = (kept[chosen] for chosen in endless(len(kept), sizes, made.order))
     for number, (batch, rate) in enumerate(zip(made.batches(places), every, strict=True), 1):
         if not made.step(batch, float(rate)):
             break
         if number in ends:
-            loss = made.loss_of(held)
-            losses[ends.index(number)] = loss if math.isfinite(loss) else math.inf
-    return losses
+            at = ends.index(number)
+            loss, performances[at] = made.measure(held)
+            losses[at] = loss if math.isfinite(loss) else math.inf
+    return Judged(losses, [] if made.judging.style == INVERSE_LOSS else performances)
 
 
 def run_check(

@@ -17,7 +17,7 @@ from sweeper.train.data.samples import Data, Indices, endless
 from sweeper.train.packs.evaluation import PackEvaluation, gather
 from sweeper.train.packs.loop import Pack
 from sweeper.train.packs.members import Member, most_members, padded, shares
-from sweeper.train.problem.measure.metrics import INVERSE_LOSS, Measure
+from sweeper.train.problem.measure.metrics import INVERSE_LOSS
 from sweeper.train.problem.problem import Problem
 from sweeper.train.tuning.held_out import held_out
 from sweeper.train.tuning.ladder import Probe
@@ -25,6 +25,7 @@ from sweeper.train.tuning.option_round import OptionRound, options_key
 from sweeper.train.tuning.schedule import cycle_ends, rates
 from sweeper.train.tuning.stages import LadderRound
 from sweeper.train.tuning.trials import Trials
+from sweeper.train.tuning.tried import Judged
 from sweeper.train.vectorize.optimizers import OF_EACH
 from sweeper.train.worker.task import Task
 
@@ -75,11 +76,10 @@ def probes_by_settings(task: Task, told: LadderRound | OptionRound) -> list[Task
 
 def train_probes(
     problem: Problem, data: Data, probes: Sequence[Probe], mode: str, make: Make
-) -> Iterator[tuple[int, list[float]]]:
+) -> Iterator[tuple[int, Judged]]:
     """Train probes of one batch size, length and optimiser, but for its rate and weight decay.
 
-    Yields each probe's number and its held-out loss after each cycle, infinite once it has
-    diverged.
+    Yields each probe's number and what its held-out samples say.
 
     Raises:
         CannotPackError: their step cannot be recorded.
@@ -88,14 +88,14 @@ def train_probes(
     made = {stream: make(stream) for stream in dict.fromkeys(one.stream for one in probes)}
     most = most_members(made[probes[0].stream], mode)
     for share in shares(probes, most):
-        losses = _train(problem, data, share, [made[one.stream] for one in share], mode)
-        yield from zip([one.number for one in share], losses, strict=True)
+        found = _train(problem, data, share, [made[one.stream] for one in share], mode)
+        yield from zip([one.number for one in share], found, strict=True)
 
 
 def _train(
     problem: Problem, data: Data, probes: Sequence[Probe], members: Sequence[Member], mode: str
-) -> list[list[float]]:
-    """The held-out losses of a pack's probes."""
+) -> list[Judged]:
+    """What held-out samples say of a pack's probes."""
     steps, cycles = probes[0].steps, probes[0].cycles
     parts = {member.streams.number: held_out(data, member.streams) for member in members}
     kept, held = zip(*(parts[member.streams.number] for member in members), strict=True)
@@ -104,19 +104,25 @@ def _train(
     if decays:
         problem = problem.with_options({**problem.options, DECAY: OF_EACH})
     pack = Pack.make(problem, data, members, every, mode, decays=decays or None)
-    judging = Measure(INVERSE_LOSS, members[0].loss, problem.numerics)
+    judging = problem.measure(members[0].loss)
     replicas = pack.step.replicas
     batches = _batches(data, members, kept, probes[0].batch_size, steps, replicas)
     evaluation = PackEvaluation(judging, members[0].model)
     ends = cycle_ends(steps, cycles)
     losses = np.full((len(ends), len(probes)), math.inf)
+    performances = np.zeros(losses.shape)
     for number, _ in pack.run(batches, judging):
         if number in ends and pack.left:
             found = evaluation.measure(pack.step.state, data.train, padded(held, replicas))
             for place in pack.left:
-                loss, _ = found[place]
-                losses[ends.index(number), place] = loss if math.isfinite(loss) else math.inf
-    return [list(map(float, column)) for column in losses.T]
+                at = ends.index(number), place
+                loss, performances[at] = found[place]
+                losses[at] = loss if math.isfinite(loss) else math.inf
+    judges = judging.style != INVERSE_LOSS
+    return [
+        Judged(own, right if judges else [])
+        for own, right in zip(losses.T.tolist(), performances.T.tolist(), strict=True)
+    ]
 
 
 def _batches(

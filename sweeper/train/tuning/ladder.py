@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from sweeper.train.tuning.tried import (
     by_equivalent_rate,
     gain_of,
     has_diverged,
+    reached,
     rise_of,
     stable,
 )
@@ -107,6 +108,9 @@ def kept_samples(n_train: int) -> int:
 WHOLE = Round(1.0, 4, ROUNDS[-1].tolerance)
 """An additional round, if the others have found nothing that learns."""
 
+FINAL = Round(1.0, 4, 0.0)
+"""A final round, where it is wanted."""
+
 
 def below_collapse(tried: Sequence[Tried], constant: float) -> list[Tried]:
     """The candidates of one batch size below the rate at which training collapses, if it does.
@@ -171,14 +175,18 @@ FURTHER = (-1, 0, 1, 2, 3)
 MOST_CLIMBS = 2
 """How often there is another last round."""
 
+FINALISTS = (0, -2, 2)
+"""The candidates of the final round, in octaves from the rate that was found; of equal ones the
+first is taken.  Neighbouring octaves differ by less than a few initialisations show."""
+
 LATER = 2**0.5
 """A trial trains on a quarter more samples than a probe, so it overfits later, at this many times
 the rate."""
 
 
 def round_of(number: int) -> Round:
-    """The round of this number; after the last one, the additional one."""
-    return ROUNDS[number] if number < len(ROUNDS) else WHOLE
+    """The round of this number; after the last one the additional and the final one."""
+    return (*ROUNDS, WHOLE, FINAL)[number]
 
 
 def first_rates(optimizer: str) -> list[float]:
@@ -262,6 +270,18 @@ def choose(
     return Candidate(rate, good.candidate.batch_size)
 
 
+def finalists(chosen: Candidate) -> list[Candidate]:
+    """The candidates of the final round of a tuning."""
+    return [replace(chosen, rate=chosen.rate * 2.0**octave) for octave in FINALISTS]
+
+
+def best_finalist(tried: Sequence[Tried], constant: float) -> Candidate:
+    """The settings of a tuning's trials after the final round."""
+    if all(map(has_diverged, tried)):
+        return min((one.candidate for one in tried), key=lambda one: one.rate)
+    return max(tried, key=lambda one: reached(one, constant)).candidate
+
+
 def before_overfitting(
     tried: Sequence[Tried], best: Sequence[Tried], constant: float, share: float
 ) -> float:
@@ -332,13 +352,20 @@ def _score(tried: Sequence[Tried], constant: float) -> float:
 
 
 def arrays_of(tried: Sequence[Sequence[Tried]]) -> dict[str, NDArray[np.float64]]:
-    """The results of a round, one entry per probe: `loss` has shape (probes, cycles)."""
+    """The results of a round, one entry per probe: `loss` has shape (probes, cycles).
+
+    So has `performance`, if it was measured.
+    """
     rows = [
         (t, one, losses) for t, some in enumerate(tried) for one in some for losses in one.losses
     ]
-    return {
+    performances = [each for some in tried for one in some for each in one.performances]
+    found = {
         "tuning": np.array([t for t, _, _ in rows], dtype=float),
         "lr": np.array([one.candidate.rate for _, one, _ in rows]),
         "batch_size": np.array([one.candidate.batch_size for _, one, _ in rows], dtype=float),
         "loss": np.array([losses for _, _, losses in rows]),
     }
+    if performances:
+        found["performance"] = np.array(performances)
+    return found

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sweeper.stats.learned import gain
 
@@ -27,6 +28,24 @@ class Tried:
     candidate: Candidate
     losses: tuple[tuple[float, ...], ...]
     """For each initialisation the loss after each cycle; infinite once it has diverged."""
+    performances: tuple[tuple[float, ...], ...] = ()
+    """In the same way the performance, 0 once it has diverged; empty where it follows from the loss
+    or earlier releases did not store it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What held-out samples say of a probe after each cycle."""
+
+    losses: list[float]
+    """Infinite once it has diverged."""
+    performances: list[float]
+    """0 once it has diverged; empty where performance follows from the loss."""
+
+    def arrays(self) -> dict[str, NDArray[np.float64]]:
+        """As they are stored."""
+        found = {"loss": np.array(self.losses), "performance": np.array(self.performances)}
+        return {name: values for name, values in found.items() if len(values)}
 
 
 RISE_WEIGHT = 2
@@ -55,6 +74,19 @@ def gains_of(tried: Tried, constant: float) -> list[float]:
 def gain_of(tried: Tried, constant: float) -> float:
     """The mean of `gains_of`."""
     return float(np.mean(gains_of(tried, constant)))
+
+
+def reached(tried: Tried, constant: float) -> float:
+    """What probes as long as a trial come to, a mean over initialisations.
+
+    It is the mean of gain and performance, where performance does not follow from the loss:
+    accuracies of a few dozen samples are coarse, and a loss rises where predictions are merely too
+    certain.
+    """
+    gains = float(np.mean([gain(constant, losses[-1]) for losses in tried.losses]))
+    if not tried.performances:
+        return gains
+    return (gains + float(np.mean([one[-1] for one in tried.performances]))) / 2
 
 
 def has_diverged(tried: Tried) -> bool:

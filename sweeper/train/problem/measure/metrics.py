@@ -261,8 +261,16 @@ def measured_loss(
     model: nn.Module, measure: Measure, samples: int, batches: Iterable[tuple[Any, Any]]
 ) -> float:
     """The loss of a set of `samples` samples in evaluation mode; then sets training mode."""
-    tally = Tally(Measure(INVERSE_LOSS, measure.loss, measure.numerics), samples)
+    judging = Measure(INVERSE_LOSS, measure.loss, measure.numerics)
+    return measured(model, judging, samples, batches)[0]
+
+
+def measured(
+    model: nn.Module, measure: Measure, samples: int, batches: Iterable[tuple[Any, Any]]
+) -> tuple[float, float]:
+    """Loss and performance of a set of `samples` samples; otherwise as `measured_loss`."""
+    tally = Tally(measure, samples)
     with evaluating(model, measure.loss), torch.no_grad():
         for x, y in batches:
             tally.add(call_model(model, x), y)
-        return tally.loss
+        return tally.result()

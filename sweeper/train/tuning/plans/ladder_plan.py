@@ -1,8 +1,10 @@
 """The pure plan of tuning by the ladder: probe outcomes in, the next stage out.
 
-    check -> way -> ladder -> ladder.1 -> ladder.2 -> momentum -> weight_decay -> way.1 -> trial
+    check -> way -> ladder -> ladder.1 -> ladder.2 -> ladder.3 -> momentum -> weight_decay -> way.1
+        -> trial
 
-`check` runs for the first point of a sweep only.  `way` chooses execution modes if points may be
+`check` runs for the first point of a sweep only.  `ladder.3`, the final round, runs where
+`final_inits` says so.  `way` chooses execution modes if points may be
 packed, `way.1` again if trials of the other batch size are chosen and worth compiling, or have
 other options than the optimiser's own.  `momentum` and `weight_decay` run if they are tuned.
 
@@ -48,6 +50,9 @@ from sweeper.train.tuning.trials import (
     write_modes,
 )
 from sweeper.train.tuning.tried import Candidate, Tried, best_loss, has_diverged, untrained
+
+FINAL = len(ladder.ROUNDS) + 1
+"""Number of the final round: the one before it is the additional one."""
 
 LEAST_STEPS = 20
 """Least steps of a probe."""
@@ -144,15 +149,17 @@ class LadderPlan:
         if not isinstance(step.state, Running):
             return 0.0
         size, options = self._batch_sizes()[0], self.settings.hparams.options
+        final = (ladder.FINAL,) if self.settings.hparams.final_inits else ()
         match read(step.stage, step.payload):
             case LadderRound(round=number):
-                left = (*ladder.ROUNDS[number + 1 :], *[LAST] * len(options))
+                later = (*ladder.ROUNDS[number + 1 :], *(final if number != FINAL else ()))
+                left = (*later, *[LAST] * len(options))
             case OptionRound(tunings=(Trial(options=done), *_)):
                 left = (LAST,) * (len(options) - len(done or {}) - 1)
             case ChooseModes(told=Chosen()):
                 left = ()
             case _:
-                left = (*ladder.ROUNDS, *[LAST] * len(options))
+                left = (*ladder.ROUNDS, *final, *[LAST] * len(options))
         trial = self._trial(self._guess(), size).steps
         return trial + float(sum(self._length(one.share, size) for one in left))
 
@@ -219,7 +226,7 @@ class LadderPlan:
         """A round of probes, given each tuning's candidates."""
         made = ladder.round_of(number)
         hparams = self.settings.hparams
-        inits = hparams.probe_inits if number else 1
+        inits = self._inits(number)
         sizes = {one.batch_size for some in candidates for one in some}
         lengths = {size: self._length(made.share, size) for size in sorted(sizes)}
         told = LadderRound(
@@ -241,9 +248,16 @@ class LadderPlan:
         return step_of(stage, inits * sum(map(len, candidates)), told)
 
     def _length(self, share: float, batch_size: int) -> int:
-        """The steps of a probe that trains for a share of a trial's epochs."""
-        length = share * self.settings.hparams.probe_length * self._epochs()
+        """The steps of a probe that trains for a share of a trial's epochs, at most all of them."""
+        length = min(1.0, share * self.settings.hparams.probe_length) * self._epochs()
         return max(LEAST_STEPS, round(length * ladder.kept_samples(self.n_train) / batch_size))
+
+    def _inits(self, number: int) -> int:
+        """The probes per candidate of a round."""
+        hparams = self.settings.hparams
+        if number == FINAL:
+            return hparams.final_inits
+        return hparams.probe_inits if number else 1
 
     def _epochs(self) -> int:
         """The epochs of a trial."""
@@ -277,7 +291,10 @@ class LadderPlan:
             )
             failed = Step.of(Rejected(step.stage, f"{step.stage}: {reason}"))
             return Planned(point.signature, failed, step.stage, {}, arrays)
-        if self.settings.hparams.lr is not None:
+        if number == FINAL:
+            chosen = [ladder.best_finalist(some, constant) for some in tried]
+            following = self._trials(chosen, carried, tried)
+        elif self.settings.hparams.lr is not None:
             chosen = [ladder.of_best_size(some, constant)[0].candidate for some in tried]
             following = self._trials(chosen, carried, tried)
         elif number + 1 < len(ladder.ROUNDS):
@@ -325,11 +342,20 @@ class LadderPlan:
             expected = self._expected(tried, carried)
             carried = replace(carried, chosen=tuple(found), expected=expected)
             return self._round(following, candidates, carried, attempt + 1)
-        least_bad = [
+        chosen = [
             ladder.least_bad(some, constant) if one is None else one
             for one, some in zip(found, tried, strict=True)
         ]
-        return self._trials(least_bad, carried, tried)
+        if not (any(found) and self.settings.hparams.final_inits):
+            return self._trials(chosen, carried, tried)
+        # One that has found nothing that learns has nothing to choose from.
+        candidates = [
+            ladder.finalists(one) if learned else [one]
+            for one, learned in zip(chosen, found, strict=True)
+        ]
+        expected = self._expected(tried, carried)
+        carried = replace(carried, chosen=tuple(chosen), expected=expected)
+        return self._round(FINAL, candidates, carried, attempt + 1)
 
     # -- the end ----------------------------------------------------------------------------------
 
@@ -389,12 +415,17 @@ def _choice(following: Step) -> dict[str, Any]:
 
 def read_round(told: LadderRound, outcomes: Sequence[Outcome]) -> list[list[Tried]]:
     """A round's results: the candidates of each tuning, in order."""
-    losses = [tuple(map(float, unpack_arrays(one.arrays)["loss"])) for one in outcomes]
+    arrays = [unpack_arrays(one.arrays) for one in outcomes]
+    losses = [tuple(map(float, one["loss"])) for one in arrays]
+    performances: list[tuple[float, ...]] = []
+    if all("performance" in one for one in arrays):
+        performances = [tuple(map(float, one["performance"])) for one in arrays]
     tried: list[list[Tried]] = []
     place = 0
     for some in told.candidates:
         tried.append([])
         for one in some:
-            tried[-1].append(Tried(one, tuple(losses[place : place + told.inits])))
+            own = slice(place, place + told.inits)
+            tried[-1].append(Tried(one, tuple(losses[own]), tuple(performances[own])))
             place += told.inits
     return tried
