@@ -43,10 +43,11 @@ class HyperparameterSettings:
     """How often a point is tuned, each time independently; trial n takes the settings of tuning
     `n % tunings`."""
     probe_inits: int = 1
-    """Ladder: initialisations of each candidate in the last round of a tuning."""
-    final_inits: int = 0
-    """Ladder: initialisations of each candidate in a final round of probes as long as a trial,
-    which tries the rate that was found, a quarter of it and four times it; 0: no such round."""
+    """Ladder: initialisations of each candidate in all rounds but the first."""
+    full_length_inits: int = 0
+    """Ladder: initialisations of each candidate in a further round of probes as long as a trial,
+    which tries the rate that was found, a quarter of it and four times it; 0: no such round.  There
+    is none either if `lr` is given."""
     probe_length: float = 1.0
     """Ladder: a factor on how long probes train."""
     tune: tuple[str, ...] = ("lr", "batch_size")
@@ -136,7 +137,7 @@ _FIELDS: Mapping[str, frozenset[str]] = {
         {
             "tunings",
             "probe_inits",
-            "final_inits",
+            "full_length_inits",
             "probe_length",
             "tune",
             "lr",
@@ -203,7 +204,7 @@ _RULES: dict[str, _Rule] = {
     "method": ("'ladder' or 'ranges'", lambda value: value in METHODS),
     "tunings": _COUNT,
     "probe_inits": _COUNT,
-    "final_inits": _COUNT_OR_ZERO,
+    "full_length_inits": _COUNT_OR_ZERO,
     "probe_length": _RATE,
     "tune": (
         f"a tuple of names out of {', '.join(map(repr, TUNABLE))}",
@@ -261,8 +262,10 @@ _SLOW_RANGES = HyperparameterSettings(
 PRESETS: Mapping[str, HyperparameterSettings] = {
     "fastest": HyperparameterSettings(tunings=2, probe_length=0.5),
     "fast": HyperparameterSettings(),
-    "slow": HyperparameterSettings(tunings=4, probe_inits=3, final_inits=4),
-    "slowest": HyperparameterSettings(tunings=6, probe_inits=6, final_inits=6, probe_length=2.0),
+    "slow": HyperparameterSettings(tunings=4, probe_inits=3, full_length_inits=4),
+    "slowest": HyperparameterSettings(
+        tunings=6, probe_inits=6, full_length_inits=6, probe_length=2.0
+    ),
     "ranges-fastest": HyperparameterSettings(
         method="ranges", lr_sweep_len=4.0, batch_pts=0, batch_pt_min_inits=0
     ),

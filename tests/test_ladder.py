@@ -227,8 +227,8 @@ def test_the_presets_say_how_many_tunings_and_initialisations(preset):
     for number, one in enumerate(planned[:-1]):
         candidates, inits = one.step.payload["candidates"], one.step.payload["inits"]
         assert len(candidates) == settings.tunings
-        is_final = settings.final_inits > 0 and number == len(ROUNDS)
-        wanted = settings.final_inits if is_final else settings.probe_inits if number else 1
+        is_full = number == len(ROUNDS)
+        wanted = settings.full_length_inits if is_full else settings.probe_inits if number else 1
         assert inits == wanted
         assert one.step.replicas == inits * sum(map(len, candidates))
     assert len(chosen(planned)) == settings.tunings
@@ -749,78 +749,82 @@ def test_the_losses_of_each_round_are_kept():
         assert kept["loss"].shape == (len(probes), before.step.payload["cycles"])
 
 
-# -- the final round ------------------------------------------------------------------------------
+# -- the full-length round ------------------------------------------------------------------------
 
-FINAL = f"{LADDER}.{len(ROUNDS)}"
+FULL = f"{LADDER}.{len(ROUNDS)}"
+FOUND = 2.0**-4 * MARGIN
+"""What the rounds before it find."""
+
+
+def full(surface: Surface) -> Surface:
+    """Probes as long as a trial have this surface, and shorter ones the usual one."""
+    return lambda probe, number: (surface if number == ladder.FULL_LENGTH else USUAL)(probe, number)
+
+
+def by_octaves(*losses: float) -> Surface:
+    """The losses of a quarter of what was found, of that itself, and of four times it."""
+    return lambda probe, _: losses[round(math.log2(probe.high / FOUND)) // 2 + 1]
+
+
+def settled(surface: Surface, right: Surface | None = None) -> float:
+    """How many octaves from what was found trials are."""
+    probes = Probes(full(surface), performance=right and full(right))
+    found = chosen(tune(make(once(full_length_inits=2)), probes))
+    return math.log2(found[0][0] / FOUND)
 
 
 @pytest.mark.parametrize("octaves", [-2, 0, 2])
-@pytest.mark.parametrize("schedule", ["triangular", "one_cycle"])
-def test_the_final_round_trains_as_long_as_a_trial_and_takes_the_best_of_three(octaves, schedule):
-    found = 2.0**-4 * MARGIN
-
-    def later(probe, number):
-        """In whole trials another rate is best."""
-        final = valley(found * 2.0**octaves, width=6, top=64)
-        return final(probe, number) if number > len(ROUNDS) else USUAL(probe, number)
-
-    planned = tune(make(once(final_inits=3, schedule=schedule)), Probes(later))
-    assert stages(planned) == [*ALL_ROUNDS, FINAL, TRIAL]
-    final = LadderRound.read(planned[-2].step.payload)
-    assert sorted(rates_tried(planned[-2].step)) == [found / 4, found, found * 4]
-    assert final.inits == 3
-    assert final.cycles == (4 if schedule == "triangular" else 1)
-    trial = planned[-1].step.payload
+@pytest.mark.parametrize("changes", [{}, {"schedule": "one_cycle"}, {"cycles": 2, "epochs": 8}])
+@pytest.mark.parametrize("probe_length", [0.5, 1.0, 2.0])
+def test_the_full_length_round_is_as_long_as_a_trial_and_takes_the_best_of_three(
+    octaves, changes, probe_length
+):
+    later = full(valley(FOUND * 2.0**octaves, width=6, top=64))
+    hparams = once(full_length_inits=3, probe_length=probe_length, **changes)
+    planned = tune(make(hparams), Probes(later))
+    assert stages(planned) == [*ALL_ROUNDS, FULL, TRIAL]
+    told, trial = LadderRound.read(planned[-2].step.payload), planned[-1].step.payload
+    assert sorted(rates_tried(planned[-2].step)) == [FOUND / 4, FOUND, FOUND * 4]
+    assert told.inits == 3
+    assert told.cycles == (trial["cycles"] if hparams.schedule == "triangular" else 1)
+    (size,) = {one.batch_size for one in told.candidates[0]}
     epochs = trial["cycle_epochs"] * trial["cycles"]
-    (size,) = {one.batch_size for one in final.candidates[0]}
-    assert final.lengths[size] == round(epochs * kept_samples(1000) / size)
-    assert chosen(planned) == [(found * 2.0**octaves, size)]
+    assert told.lengths[size] == round(epochs * kept_samples(1000) / size)
+    assert chosen(planned) == [(FOUND * 2.0**octaves, size)]
 
 
-def test_the_final_round_goes_by_loss_and_performance_alike():
-    found = 2.0**-4 * MARGIN
-
-    def tuned(gain_below, right_below):
+def test_the_full_length_round_goes_by_loss_and_performance_alike():
+    def octaves(gained, right):
         """Where a quarter of the rate differs by these from the others."""
+        return settled(by_octaves(0.5 - gained, 0.5, 0.5), by_octaves(0.5 + right, 0.5, 0.5))
 
-        def loss(probe, number):
-            below = number > len(ROUNDS) and probe.high < found
-            return 0.5 - gain_below if below else USUAL(probe, number) if number < 4 else 0.5
-
-        def right(probe, number):
-            return 0.5 + right_below * (number > len(ROUNDS) and probe.high < found)
-
-        probes = Probes(loss, performance=right)
-        return chosen(tune(make(once(final_inits=2)), probes))[0][0]
-
-    assert tuned(0.1, 0.0) == tuned(0.0, 0.1) == tuned(0.2, -0.1) == tuned(-0.1, 0.2) == found / 4
-    assert tuned(-0.2, 0.1) == tuned(0.1, -0.2) == tuned(0, 0) == found, "the first of equals"
+    assert octaves(0.1, 0.0) == octaves(0.0, 0.1) == octaves(0.2, -0.1) == octaves(-0.1, 0.2) == -2
+    assert octaves(-0.2, 0.1) == octaves(0.1, -0.2) == octaves(0, 0) == 0, "the first of equals"
 
 
-def test_in_the_final_round_one_that_diverges_is_not_taken():
+def test_in_the_full_length_round_a_rate_that_diverges_from_one_initialisation_is_not_taken():
     def diverges(probe, number):
-        return math.inf if number > len(ROUNDS) and probe.high > 2.0**-6 else USUAL(probe, number)
+        return math.inf if probe.high > FOUND / 2 and probe.stream % STREAMS == 1 else 0.1
 
-    planned = tune(make(once(final_inits=2)), Probes(diverges))
-    assert chosen(planned)[0][0] == 2.0**-6 * MARGIN
-
-
-def test_if_all_diverge_in_the_final_round_the_lowest_rate_is_taken():
-    def diverges(probe, number):
-        return math.inf if number > len(ROUNDS) else USUAL(probe, number)
-
-    planned = tune(make(once(final_inits=2)), Probes(diverges))
-    assert chosen(planned)[0][0] == 2.0**-6 * MARGIN
+    assert settled(diverges) == -2
+    assert settled(lambda *_: math.inf) == -2, "the lowest, if all do"
+    # Where nothing is better than a constant prediction either, the least loss counts.
+    assert settled(by_octaves(1.05, math.inf, math.inf)) == -2
+    assert settled(by_octaves(1.5, 1.2, 1.01)) == 2
 
 
-def test_a_tuning_that_has_found_nothing_that_learns_keeps_its_least_bad_rate():
-    hparams = HyperparameterSettings(tunings=2, final_inits=2)
+def test_a_tuning_that_has_found_nothing_that_learns_has_no_full_length_round():
+    hparams = HyperparameterSettings(tunings=2, full_length_inits=2)
     planned = tune(make(hparams), Probes(by_tuning=[USUAL, plateau]))
-    counts = [len(some) for some in planned[-2].step.payload["candidates"]]
-    assert counts == [len(ladder.FINALISTS), 1]
+    assert [len(some) for some in planned[-2].step.payload["candidates"]] == [3, 0]
     nothing = tune(make(hparams), Probes(plateau))
-    assert stages(nothing)[-2:] == [FINAL, TRIAL]
+    assert chosen(planned)[1] == chosen(nothing)[1]
     assert nothing[-2].step.payload["round"] == len(ROUNDS), "the additional round is the last"
+
+
+def test_a_rate_that_is_given_has_no_full_length_round():
+    planned = tune(make(once(full_length_inits=2, lr=0.1)))
+    assert stages(planned) == [LADDER, TRIAL]
 
 
 # -- what any answers lead to ---------------------------------------------------------------------
@@ -828,7 +832,7 @@ def test_a_tuning_that_has_found_nothing_that_learns_keeps_its_least_bad_rate():
 
 @hypothesis_settings(max_examples=40)
 @given(
-    st.sampled_from(["fastest", "fast", once(probe_inits=3), once(final_inits=2)]),
+    st.sampled_from(["fastest", "fast", once(probe_inits=3), once(full_length_inits=2)]),
     st.sampled_from(SIZES_OF_DATA),
     st.sampled_from(["sgd", "adam", "mine:Own"]),
     st.integers(0, 2**32 - 1),

@@ -521,7 +521,7 @@ OF_THE_LADDER = {
     "method",
     "tunings",
     "probe_inits",
-    "final_inits",
+    "full_length_inits",
     "probe_length",
     "tune",
     "lr",
@@ -554,12 +554,20 @@ def test_a_folder_of_before_there_were_two_methods_goes_on_with_what_a_name_mean
     assert settings_begun(store, own) == own
 
 
+CHANGES = [{}, {"tunings": 5, "epochs": 40}, {"batch_size": 32}, {"schedule": "cosine"}]
+
+
 @pytest.mark.parametrize("name", ["fast", "slow", "slowest"])
-def test_a_folder_of_before_there_was_a_final_round_goes_on_without_one(store, paths, name):
-    asked = SweepSettings(get_settings(name), cores=2)
-    before = dataclasses.replace(asked, hparams=dataclasses.replace(asked.hparams, final_inits=0))
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
+def test_a_folder_of_before_there_was_a_full_length_round_goes_on_without(
+    store, paths, name, changes
+):
+    asked = SweepSettings(dataclasses.replace(get_settings(name), **changes), cores=2)
+    without = dataclasses.replace(asked.hparams, full_length_inits=0)
+    before = dataclasses.replace(asked, hparams=without)
     identity = identify({"problem": "toy"}, before, 0, 40)
-    known = {key: value for key, value in identity["settings"].items() if key != "final_inits"}
+    known = dict(identity["settings"])
+    del known["full_length_inits"]
     store.set_meta({"identity": {**identity, "settings": known}})
     assert settings_begun(store, asked) == asked, "nothing of it is worth keeping"
     fill(store)

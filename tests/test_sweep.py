@@ -377,7 +377,7 @@ def test_a_folder_of_before_there_were_two_methods_goes_on_and_says_so(tmp_path,
     first = run(tmp_path, grid(), hparams=before)
     with Store.open(Paths(tmp_path).database) as store:
         identity = store.meta["identity"]
-        later = ("method", "tunings", "probe_inits", "final_inits", "probe_length")
+        later = ("method", "tunings", "probe_inits", "full_length_inits", "probe_length")
         for name in (*later, "tune", "lr", "batch_size"):
             del identity["settings"][name]
         store.set_meta({"identity": identity})
@@ -392,6 +392,26 @@ def test_a_folder_of_before_there_were_two_methods_goes_on_and_says_so(tmp_path,
         run(tmp_path, grid(), hparams="fast")
     sweeper.sweep("blobs", grid(), folder=tmp_path, **options, resume=False)
     assert said not in capsys.readouterr().err
+
+
+def test_a_folder_of_before_there_was_a_full_length_round_goes_on_and_says_so(tmp_path, capsys):
+    def grid():
+        return sweeper.Grid(trials=2, hidden=[2])
+
+    before = replace(PRESETS["fastest"], cycles=1, cycle_epochs=2)
+    first = run(tmp_path, grid(), hparams=before)
+    with Store.open(Paths(tmp_path).database) as store:
+        identity = store.meta["identity"]
+        del identity["settings"]["full_length_inits"]
+        store.set_meta({"identity": identity})
+    started = replicas_started(tmp_path)
+    now = replace(before, full_length_inits=2)
+    options = {"cores": 2, "hparams": now, "backend": "inline", "progress": True}
+    assert_same_bits(first, sweeper.sweep("blobs", grid(), folder=tmp_path, **options))
+    assert replicas_started(tmp_path) == started
+    assert "tuned as in that release, by full_length_inits=0" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def test_usage_errors_come_before_any_worker(tmp_path):

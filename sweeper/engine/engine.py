@@ -86,8 +86,8 @@ def _run_in(
         store = stack.enter_context(Store.open(paths.database))
         begun = settings_begun(store, options.settings)
         if begun != options.settings:
-            is_of_ranges = begun.hparams.method == "ranges"
-            said = "method='ranges'" if is_of_ranges else "final_inits=0"
+            is_other = begun.hparams.method != options.settings.hparams.method
+            said = f"method={begun.hparams.method!r}" if is_other else "full_length_inits=0"
             view.note(
                 f"{paths.folder} was begun with an earlier release: its points are tuned as in "
                 f"that release, by {said}; resume=False (--no-resume) starts anew"

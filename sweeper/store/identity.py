@@ -83,21 +83,21 @@ def _preset(settings: Mapping[str, Any]) -> str | None:
 def settings_begun(store: Store, settings: SweepSettings) -> SweepSettings:
     """The settings with which a folder continues, given the requested `settings`.
 
-    A folder of an earlier release continues with what a preset's name meant then: before there were
-    two methods, and before there was a final round.
+    A folder of an earlier release continues as it was begun: without a full-length round, and if it
+    is from before there were two methods, with what a preset's name meant then.
     """
-    stored = store.meta.get("identity", {}).get("settings", {"method": "", "final_inits": 0})
-    if "final_inits" in stored or not store.has_results():
+    stored = store.meta.get("identity", {}).get("settings", {"method": "", "full_length_inits": 0})
+    if "full_length_inits" in stored or not store.has_results():
         return settings
     hparams = settings.hparams
     length: dict[str, Any] = {"cycle_epochs": hparams.cycle_epochs, "cycles": hparams.cycles}
     for name, preset in PRESETS.items():
-        if dataclasses.replace(preset, **length) == hparams:
-            earlier = dataclasses.replace(hparams, final_inits=0)
-            if "method" not in stored and f"ranges-{name}" in PRESETS:
-                earlier = dataclasses.replace(PRESETS[f"ranges-{name}"], **length)
-            return dataclasses.replace(settings, hparams=earlier)
-    return settings
+        earlier = PRESETS.get(f"ranges-{name}")
+        is_same = dataclasses.replace(preset, **length) == hparams
+        if "method" not in stored and earlier is not None and is_same:
+            return dataclasses.replace(settings, hparams=dataclasses.replace(earlier, **length))
+    without = dataclasses.replace(hparams, full_length_inits=0)
+    return dataclasses.replace(settings, hparams=without)
 
 
 def numerics_of(meta: Mapping[str, Any], folder: Path) -> int:

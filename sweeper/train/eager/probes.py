@@ -178,17 +178,15 @@ def run_ladder(made: Probe, probe: ladder.Probe, streams: Streams) -> Judged:
     kept, held = held_out(made.data, streams)
     every = rates(probe.schedule, probe.high, probe.steps, probe.cycles, probe.warmup)
     ends = cycle_ends(probe.steps, probe.cycles)
-    losses, performances = [math.inf] * len(ends), [0.0] * len(ends)
+    reached = [(math.inf, 0.0)] * len(ends)
     sizes = [probe.batch_size] * probe.steps
     places = (kept[chosen] for chosen in endless(len(kept), sizes, made.order))
     for number, (batch, rate) in enumerate(zip(made.batches(places), every, strict=True), 1):
         if not made.step(batch, float(rate)):
             break
         if number in ends:
-            at = ends.index(number)
-            loss, performances[at] = made.measure(held)
-            losses[at] = loss if math.isfinite(loss) else math.inf
-    return Judged(losses, [] if made.judging.style == INVERSE_LOSS else performances)
+            reached[ends.index(number)] = made.measure(held)
+    return Judged.make(reached, performs=made.judging.style != INVERSE_LOSS)
 
 
 def run_check(

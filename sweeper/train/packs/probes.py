@@ -109,20 +109,13 @@ def _train(
     batches = _batches(data, members, kept, probes[0].batch_size, steps, replicas)
     evaluation = PackEvaluation(judging, members[0].model)
     ends = cycle_ends(steps, cycles)
-    losses = np.full((len(ends), len(probes)), math.inf)
-    performances = np.zeros(losses.shape)
+    reached = [[(math.inf, 0.0)] * len(ends) for _ in probes]
     for number, _ in pack.run(batches, judging):
         if number in ends and pack.left:
             found = evaluation.measure(pack.step.state, data.train, padded(held, replicas))
             for place in pack.left:
-                at = ends.index(number), place
-                loss, performances[at] = found[place]
-                losses[at] = loss if math.isfinite(loss) else math.inf
-    judges = judging.style != INVERSE_LOSS
-    return [
-        Judged(own, right if judges else [])
-        for own, right in zip(losses.T.tolist(), performances.T.tolist(), strict=True)
-    ]
+                reached[place][ends.index(number)] = found[place]
+    return [Judged.make(one, performs=judging.style != INVERSE_LOSS) for one in reached]
 
 
 def _batches(

@@ -23,6 +23,7 @@ from sweeper.train.tuning.tried import (
     by_equivalent_rate,
     gain_of,
     has_diverged,
+    mean_loss,
     reached,
     rise_of,
     stable,
@@ -106,10 +107,10 @@ def kept_samples(n_train: int) -> int:
 # -- judging --------------------------------------------------------------------------------------
 
 WHOLE = Round(1.0, 4, ROUNDS[-1].tolerance)
-"""An additional round, if the others have found nothing that learns."""
+"""An additional round, if the others have found nothing that learns, and the full-length one."""
 
-FINAL = Round(1.0, 4, 0.0)
-"""A final round, where it is wanted."""
+FULL_LENGTH = len(ROUNDS) + 1
+"""Number of the full-length round, if there is one; the one before it is the additional one."""
 
 
 def below_collapse(tried: Sequence[Tried], constant: float) -> list[Tried]:
@@ -159,8 +160,8 @@ OTHER_BATCH_GAIN = 0.01
 """By how much the gain must be better for another batch size than the first to be chosen."""
 
 EDGE = 1 / 2
-"""The rate of trials, relative to the lowest of a last round, if that is the best: lower rates may
-be better still."""
+"""The rate of trials, relative to the lowest of the third round, if that is the best: lower rates
+may be better still."""
 
 OVERFIT_RISE = 0.01
 """A set overfits if the last cycle costs candidates more than this gain on average."""
@@ -173,11 +174,11 @@ FURTHER = (-1, 0, 1, 2, 3)
 """The candidates tried then, in octaves from the highest."""
 
 MOST_CLIMBS = 2
-"""How often there is another last round."""
+"""How often there is another third round."""
 
-FINALISTS = (0, -2, 2)
-"""The candidates of the final round, in octaves from the rate that was found; of equal ones the
-first is taken.  Neighbouring octaves differ by less than a few initialisations show."""
+APART = (0, -2, 2)
+"""The candidates of the full-length round, in octaves from the rate that was found; of equal ones
+the first is taken.  Neighbouring octaves differ by less than a few initialisations show."""
 
 LATER = 2**0.5
 """A trial trains on a quarter more samples than a probe, so it overfits later, at this many times
@@ -185,8 +186,8 @@ the rate."""
 
 
 def round_of(number: int) -> Round:
-    """The round of this number; after the last one the additional and the final one."""
-    return (*ROUNDS, WHOLE, FINAL)[number]
+    """The round of this number; after the third one those that are as long as a trial."""
+    return ROUNDS[number] if number < len(ROUNDS) else WHOLE
 
 
 def first_rates(optimizer: str) -> list[float]:
@@ -204,7 +205,7 @@ def lowered(tried: Sequence[Tried]) -> list[Candidate]:
 
 
 def other_batch(batch_size: int, n_train: int) -> int:
-    """The other batch size of the last round: clearly different from the first."""
+    """The other batch size of the third round: clearly different from the first."""
     other = batch_size * 4 if batch_size <= LARGEST_BASE_BATCH // 2 else batch_size // 2
     return other if 1 <= other <= n_train // 4 else batch_size
 
@@ -212,7 +213,7 @@ def other_batch(batch_size: int, n_train: int) -> int:
 def following(
     tried: Sequence[Tried], constant: float, number: int, other: int | None = None
 ) -> list[Candidate]:
-    """The candidates after round `number`; for the last round also with an `other` batch size.
+    """The candidates after round `number`; for the third round also with an `other` batch size.
 
     If nothing has learned more than a constant prediction, all that have not diverged train longer:
     a loss on a plateau says nothing about the rate.
@@ -230,7 +231,7 @@ def following(
 
 
 def higher(tried: Sequence[Tried], constant: float) -> list[Candidate]:
-    """Candidates for another last round, where the rates of this one are too low; else none.
+    """Candidates for another third round, where the rates of this one are too low; else none.
 
     So it is where little is gained, all losses still fall, and the highest rate gains far more than
     the one below it: early rounds have seen a plateau, on which low rates look no worse than high.
@@ -250,7 +251,7 @@ def higher(tried: Sequence[Tried], constant: float) -> list[Candidate]:
 def choose(
     tried: Sequence[Tried], constant: float, shares: Mapping[int, float]
 ) -> Candidate | None:
-    """The settings of a tuning's trials after a last round; None if nothing has learned.
+    """The settings of a tuning's trials after the third round; None if nothing has learned.
 
     Args:
         tried: All candidates of the round.
@@ -270,16 +271,20 @@ def choose(
     return Candidate(rate, good.candidate.batch_size)
 
 
-def finalists(chosen: Candidate) -> list[Candidate]:
-    """The candidates of the final round of a tuning."""
-    return [replace(chosen, rate=chosen.rate * 2.0**octave) for octave in FINALISTS]
+def full_length(chosen: Candidate) -> list[Candidate]:
+    """The candidates of a tuning's full-length round."""
+    return [replace(chosen, rate=chosen.rate * 2.0**octave) for octave in APART]
 
 
-def best_finalist(tried: Sequence[Tried], constant: float) -> Candidate:
-    """The settings of a tuning's trials after the final round."""
-    if all(map(has_diverged, tried)):
+def best_at_full_length(tried: Sequence[Tried], constant: float) -> Candidate:
+    """The settings of a tuning's trials after the full-length round.
+
+    If each has diverged from some initialisation, the lowest rate.
+    """
+    trained = [one for one in tried if not has_diverged(one)]
+    if not trained:
         return min((one.candidate for one in tried), key=lambda one: one.rate)
-    return max(tried, key=lambda one: reached(one, constant)).candidate
+    return max(trained, key=lambda one: (reached(one, constant), -mean_loss(one))).candidate
 
 
 def before_overfitting(

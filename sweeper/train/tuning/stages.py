@@ -177,9 +177,10 @@ class LadderRound:
     lowered: int | None = None
     """How often all rates were lowered."""
     chosen: tuple[Candidate | None, ...] | None = None
-    """In an additional round: each tuning's earlier choice; empty, stored as null, in others."""
+    """In a round that not all tunings need: each one's earlier choice; empty, stored as null, in
+    others."""
     expected: tuple[float | None, ...] | None = None
-    """In an additional round: the loss that the probes of each tuning had reached, or None; empty,
+    """In the same rounds: the loss that the probes of each tuning had reached, or None; empty,
     stored as null, in others."""
     candidates: tuple[tuple[Candidate, ...], ...]
     """What each tuning tries."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,10 +44,34 @@ class Judged:
     performances: list[float]
     """0 once it has diverged; empty where performance follows from the loss."""
 
+    @classmethod
+    def make(cls, found: Sequence[tuple[float, float]], *, performs: bool) -> Judged:
+        """From loss and performance after each cycle; `performs`: the latter is one of its own."""
+        losses = [loss if math.isfinite(loss) else math.inf for loss, _ in found]
+        right = [right if math.isfinite(loss) else 0.0 for loss, right in found]
+        return cls(losses, right if performs else [])
+
+    @classmethod
+    def read(cls, arrays: Mapping[str, NDArray[Any]]) -> Judged:
+        """From what is stored; earlier releases did not store the performance."""
+        losses, right = arrays["loss"], arrays.get("performance", np.empty(0))
+        return cls(list(map(float, losses)), list(map(float, right)))
+
     def arrays(self) -> dict[str, NDArray[np.float64]]:
         """As they are stored."""
         found = {"loss": np.array(self.losses), "performance": np.array(self.performances)}
         return {name: values for name, values in found.items() if len(values)}
+
+
+def collect(candidates: Sequence[Candidate], inits: int, judged: Iterator[Judged]) -> list[Tried]:
+    """The candidates, each with what its probes, the next `inits` ones, have shown."""
+    found: list[Tried] = []
+    for one in candidates:
+        own = list(itertools.islice(judged, inits))
+        losses = tuple(tuple(each.losses) for each in own)
+        right = tuple(tuple(each.performances) for each in own)
+        found.append(Tried(one, losses, right if all(right) else ()))
+    return found
 
 
 RISE_WEIGHT = 2
@@ -102,9 +128,12 @@ def untrained(tried: Sequence[Tried]) -> float:
 
 def best_loss(tried: Sequence[Tried]) -> float | None:
     """The least held-out loss that a candidate's probes reached, on average."""
-    means = [float(np.mean([losses[-1] for losses in one.losses])) for one in tried]
-    finite = [mean for mean in means if math.isfinite(mean)]
-    return min(finite, default=None)
+    return min(filter(math.isfinite, map(mean_loss, tried)), default=None)
+
+
+def mean_loss(tried: Tried) -> float:
+    """The loss after the last cycle, a mean over initialisations."""
+    return float(np.mean([losses[-1] for losses in tried.losses]))
 
 
 # -- how far training comes -----------------------------------------------------------------------

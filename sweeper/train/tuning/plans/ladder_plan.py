@@ -3,10 +3,10 @@
     check -> way -> ladder -> ladder.1 -> ladder.2 -> ladder.3 -> momentum -> weight_decay -> way.1
         -> trial
 
-`check` runs for the first point of a sweep only.  `ladder.3`, the final round, runs where
-`final_inits` says so.  `way` chooses execution modes if points may be
-packed, `way.1` again if trials of the other batch size are chosen and worth compiling, or have
-other options than the optimiser's own.  `momentum` and `weight_decay` run if they are tuned.
+`check` runs for the first point of a sweep only.  `ladder.3` is the full-length round, if there is
+one.  `way` chooses execution modes if points may be packed, `way.1` again if trials of the other
+batch size are chosen and worth compiling, or have other options than the optimiser's own.
+`momentum` and `weight_decay` run if they are tuned.
 
 All tunings of a point go through a round together, so that their probes share packs; each is
 decided by its own probes alone.  A step is plain data and carries all that later steps need.
@@ -49,10 +49,15 @@ from sweeper.train.tuning.trials import (
     steps_of,
     write_modes,
 )
-from sweeper.train.tuning.tried import Candidate, Tried, best_loss, has_diverged, untrained
-
-FINAL = len(ladder.ROUNDS) + 1
-"""Number of the final round: the one before it is the additional one."""
+from sweeper.train.tuning.tried import (
+    Candidate,
+    Judged,
+    Tried,
+    best_loss,
+    collect,
+    has_diverged,
+    untrained,
+)
 
 LEAST_STEPS = 20
 """Least steps of a probe."""
@@ -149,17 +154,17 @@ class LadderPlan:
         if not isinstance(step.state, Running):
             return 0.0
         size, options = self._batch_sizes()[0], self.settings.hparams.options
-        final = (ladder.FINAL,) if self.settings.hparams.final_inits else ()
+        full = (ladder.WHOLE,) if self._has_full_length() else ()
         match read(step.stage, step.payload):
             case LadderRound(round=number):
-                later = (*ladder.ROUNDS[number + 1 :], *(final if number != FINAL else ()))
-                left = (*later, *[LAST] * len(options))
+                later = full if number != ladder.FULL_LENGTH else ()
+                left = (*ladder.ROUNDS[number + 1 :], *later, *[LAST] * len(options))
             case OptionRound(tunings=(Trial(options=done), *_)):
                 left = (LAST,) * (len(options) - len(done or {}) - 1)
             case ChooseModes(told=Chosen()):
                 left = ()
             case _:
-                left = (*ladder.ROUNDS, *final, *[LAST] * len(options))
+                left = (*ladder.ROUNDS, *full, *[LAST] * len(options))
         trial = self._trial(self._guess(), size).steps
         return trial + float(sum(self._length(one.share, size) for one in left))
 
@@ -226,9 +231,12 @@ class LadderPlan:
         """A round of probes, given each tuning's candidates."""
         made = ladder.round_of(number)
         hparams = self.settings.hparams
-        inits = self._inits(number)
-        sizes = {one.batch_size for some in candidates for one in some}
-        lengths = {size: self._length(made.share, size) for size in sorted(sizes)}
+        inits, cycles = hparams.probe_inits if number else 1, made.cycles
+        sizes = sorted({one.batch_size for some in candidates for one in some})
+        lengths = {size: self._length(made.share, size) for size in sizes}
+        if number == ladder.FULL_LENGTH:
+            inits, cycles = hparams.full_length_inits, hparams.cycles
+            lengths = {size: self._steps(self._epochs(), size) for size in sizes}
         told = LadderRound(
             round=number,
             modes=carried.modes,
@@ -239,7 +247,7 @@ class LadderPlan:
             candidates=tuple(map(tuple, candidates)),
             inits=inits,
             lengths=lengths,
-            cycles=made.cycles if hparams.schedule == "triangular" else 1,
+            cycles=cycles if hparams.schedule == "triangular" else 1,
             schedule=hparams.schedule,
             warmup=hparams.warmup,
             steps=max(lengths.values()),
@@ -248,16 +256,16 @@ class LadderPlan:
         return step_of(stage, inits * sum(map(len, candidates)), told)
 
     def _length(self, share: float, batch_size: int) -> int:
-        """The steps of a probe that trains for a share of a trial's epochs, at most all of them."""
-        length = min(1.0, share * self.settings.hparams.probe_length) * self._epochs()
+        """The steps of a probe that trains for a share of a trial's epochs."""
+        return self._steps(share * self.settings.hparams.probe_length * self._epochs(), batch_size)
+
+    def _steps(self, length: float, batch_size: int) -> int:
+        """The steps of a probe of so many epochs."""
         return max(LEAST_STEPS, round(length * ladder.kept_samples(self.n_train) / batch_size))
 
-    def _inits(self, number: int) -> int:
-        """The probes per candidate of a round."""
-        hparams = self.settings.hparams
-        if number == FINAL:
-            return hparams.final_inits
-        return hparams.probe_inits if number else 1
+    def _has_full_length(self) -> bool:
+        """Whether a full-length round ends the ladder."""
+        return self.settings.hparams.full_length_inits > 0 and self.settings.hparams.lr is None
 
     def _epochs(self) -> int:
         """The epochs of a trial."""
@@ -291,8 +299,12 @@ class LadderPlan:
             )
             failed = Step.of(Rejected(step.stage, f"{step.stage}: {reason}"))
             return Planned(point.signature, failed, step.stage, {}, arrays)
-        if number == FINAL:
-            chosen = [ladder.best_finalist(some, constant) for some in tried]
+        if number == ladder.FULL_LENGTH:
+            pairs = zip(carried.chosen, tried, strict=True)
+            chosen = [
+                kept if kept and not some else ladder.best_at_full_length(some, constant)
+                for kept, some in pairs
+            ]
             following = self._trials(chosen, carried, tried)
         elif self.settings.hparams.lr is not None:
             chosen = [ladder.of_best_size(some, constant)[0].candidate for some in tried]
@@ -302,11 +314,11 @@ class LadderPlan:
             candidates = [ladder.following(some, constant, number, other) for some in tried]
             following = self._round(number + 1, candidates, carried, attempt + 1)
         else:
-            following = self._after_last_round(attempt, number, tried, carried, constant)
+            following = self._after_rounds(attempt, number, tried, carried, constant)
         choice = {"constant": constant, **_choice(following)}
         return Planned(point.signature, following, step.stage, choice, arrays)
 
-    def _after_last_round(
+    def _after_rounds(
         self,
         attempt: int,
         number: int,
@@ -314,7 +326,12 @@ class LadderPlan:
         carried: _Carried,
         constant: float,
     ) -> Step:
-        """The trials, or an additional round for tunings that have found nothing that learns."""
+        """What follows the third round and those after it.
+
+        That is another third round for tunings whose rates are too low, or an additional round for
+        those that have found nothing that learns; then a full-length round, if there is one, and
+        the trials.
+        """
         before = carried.chosen or [None] * len(tried)
         share, whole = (
             ladder.round_of(number).share,
@@ -346,16 +363,12 @@ class LadderPlan:
             ladder.least_bad(some, constant) if one is None else one
             for one, some in zip(found, tried, strict=True)
         ]
-        if not (any(found) and self.settings.hparams.final_inits):
+        if not (any(found) and self._has_full_length()):
             return self._trials(chosen, carried, tried)
-        # One that has found nothing that learns has nothing to choose from.
-        candidates = [
-            ladder.finalists(one) if learned else [one]
-            for one, learned in zip(chosen, found, strict=True)
-        ]
+        candidates = [[] if one is None else ladder.full_length(one) for one in found]
         expected = self._expected(tried, carried)
         carried = replace(carried, chosen=tuple(chosen), expected=expected)
-        return self._round(FINAL, candidates, carried, attempt + 1)
+        return self._round(ladder.FULL_LENGTH, candidates, carried, attempt + 1)
 
     # -- the end ----------------------------------------------------------------------------------
 
@@ -415,17 +428,5 @@ def _choice(following: Step) -> dict[str, Any]:
 
 def read_round(told: LadderRound, outcomes: Sequence[Outcome]) -> list[list[Tried]]:
     """A round's results: the candidates of each tuning, in order."""
-    arrays = [unpack_arrays(one.arrays) for one in outcomes]
-    losses = [tuple(map(float, one["loss"])) for one in arrays]
-    performances: list[tuple[float, ...]] = []
-    if all("performance" in one for one in arrays):
-        performances = [tuple(map(float, one["performance"])) for one in arrays]
-    tried: list[list[Tried]] = []
-    place = 0
-    for some in told.candidates:
-        tried.append([])
-        for one in some:
-            own = slice(place, place + told.inits)
-            tried[-1].append(Tried(one, tuple(losses[own]), tuple(performances[own])))
-            place += told.inits
-    return tried
+    judged = (Judged.read(unpack_arrays(one.arrays)) for one in outcomes)
+    return [collect(some, told.inits, judged) for some in told.candidates]

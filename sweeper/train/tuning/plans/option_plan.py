@@ -17,10 +17,18 @@ from sweeper.train.tuning.options import ORDER
 from sweeper.train.tuning.schedule import LOW
 from sweeper.train.tuning.stages import ChooseModes, Chosen, step_of, tuned
 from sweeper.train.tuning.trials import NO_MODE, ExecutionMode, Trial, Trials
-from sweeper.train.tuning.tried import Candidate, Tried, best_loss, gain_of, untrained
+from sweeper.train.tuning.tried import (
+    Candidate,
+    Judged,
+    Tried,
+    best_loss,
+    collect,
+    gain_of,
+    untrained,
+)
 
 LAST = ladder.ROUNDS[-1]
-"""Probes are as long as those of the ladder's last round."""
+"""Probes are as long as those of the ladder's third round."""
 
 
 Key: TypeAlias = tuple[int, tuple[tuple[str, float], ...]]
@@ -140,14 +148,12 @@ def settle(told: OptionRound, outcomes: Sequence[Outcome]) -> Settled:
 
 def _tried(told: OptionRound, outcomes: Sequence[Outcome]) -> list[list[Tried]]:
     """The values of each tuning, in order, with the losses of their probes."""
-    losses = iter([tuple(map(float, unpack_arrays(one.arrays)["loss"])) for one in outcomes])
-    return [
-        [
-            Tried(Candidate(rate, trial.batch_size), tuple(next(losses) for _ in range(told.inits)))
-            for rate in rates
-        ]
+    judged = (Judged.read(unpack_arrays(one.arrays)) for one in outcomes)
+    candidates = [
+        [Candidate(rate, trial.batch_size) for rate in rates]
         for trial, rates in zip(told.tunings, told.rates, strict=True)
     ]
+    return [collect(some, told.inits, judged) for some in candidates]
 
 
 def _with_value(told: OptionRound, tuning: int, place: int, tried: Sequence[Tried]) -> Trial:
