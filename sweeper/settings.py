@@ -46,8 +46,8 @@ class HyperparameterSettings:
     """Ladder: initialisations of each candidate in all rounds but the first."""
     full_length_inits: int = 0
     """Ladder: initialisations of each candidate in a further round of probes as long as a trial,
-    which tries the rate that was found, a quarter of it and four times it; 0: no such round.  There
-    is none either if `lr` is given."""
+    which tries the rate that was found, an eighth of it, and four and eight times it; 0: no such
+    round.  There is none either if `lr` is given."""
     probe_length: float = 1.0
     """Ladder: a factor on how long probes train."""
     tune: tuple[str, ...] = ("lr", "batch_size")
@@ -262,7 +262,7 @@ _SLOW_RANGES = HyperparameterSettings(
 PRESETS: Mapping[str, HyperparameterSettings] = {
     "fastest": HyperparameterSettings(tunings=2, probe_length=0.5),
     "fast": HyperparameterSettings(),
-    "slow": HyperparameterSettings(tunings=4, probe_inits=3, full_length_inits=4),
+    "slow": HyperparameterSettings(tunings=4, probe_inits=3, full_length_inits=3),
     "slowest": HyperparameterSettings(
         tunings=6, probe_inits=6, full_length_inits=6, probe_length=2.0
     ),

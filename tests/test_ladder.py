@@ -762,8 +762,8 @@ def full(surface: Surface) -> Surface:
 
 
 def by_octaves(*losses: float) -> Surface:
-    """The losses of a quarter of what was found, of that itself, and of four times it."""
-    return lambda probe, _: losses[round(math.log2(probe.high / FOUND)) // 2 + 1]
+    """The losses of lower rates than what was found, of that itself, and of higher ones."""
+    return lambda probe, _: losses[int(np.sign(round(math.log2(probe.high / FOUND)))) + 1]
 
 
 def settled(surface: Surface, right: Surface | None = None) -> float:
@@ -773,18 +773,18 @@ def settled(surface: Surface, right: Surface | None = None) -> float:
     return math.log2(found[0][0] / FOUND)
 
 
-@pytest.mark.parametrize("octaves", [-2, 0, 2])
+@pytest.mark.parametrize("octaves", [-3, 0, 2, 3])
 @pytest.mark.parametrize("changes", [{}, {"schedule": "one_cycle"}, {"cycles": 2, "epochs": 8}])
 @pytest.mark.parametrize("probe_length", [0.5, 1.0, 2.0])
-def test_the_full_length_round_is_as_long_as_a_trial_and_takes_the_best_of_three(
+def test_the_full_length_round_is_as_long_as_a_trial_and_takes_the_best_of_four(
     octaves, changes, probe_length
 ):
-    later = full(valley(FOUND * 2.0**octaves, width=6, top=64))
+    later = full(valley(FOUND * 2.0**octaves, width=9, top=99))
     hparams = once(full_length_inits=3, probe_length=probe_length, **changes)
     planned = tune(make(hparams), Probes(later))
     assert stages(planned) == [*ALL_ROUNDS, FULL, TRIAL]
     told, trial = LadderRound.read(planned[-2].step.payload), planned[-1].step.payload
-    assert sorted(rates_tried(planned[-2].step)) == [FOUND / 4, FOUND, FOUND * 4]
+    assert sorted(rates_tried(planned[-2].step)) == [FOUND / 8, FOUND, FOUND * 4, FOUND * 8]
     assert told.inits == 3
     assert told.cycles == (trial["cycles"] if hparams.schedule == "triangular" else 1)
     (size,) = {one.batch_size for one in told.candidates[0]}
@@ -793,30 +793,30 @@ def test_the_full_length_round_is_as_long_as_a_trial_and_takes_the_best_of_three
     assert chosen(planned) == [(FOUND * 2.0**octaves, size)]
 
 
-def test_the_full_length_round_goes_by_loss_and_performance_alike():
+def test_the_full_length_round_goes_by_performance_and_in_a_fifth_by_loss():
     def octaves(gained, right):
-        """Where a quarter of the rate differs by these from the others."""
+        """Where a lower rate differs by these from the others."""
         return settled(by_octaves(0.5 - gained, 0.5, 0.5), by_octaves(0.5 + right, 0.5, 0.5))
 
-    assert octaves(0.1, 0.0) == octaves(0.0, 0.1) == octaves(0.2, -0.1) == octaves(-0.1, 0.2) == -2
-    assert octaves(-0.2, 0.1) == octaves(0.1, -0.2) == octaves(0, 0) == 0, "the first of equals"
+    assert octaves(0.1, 0.0) == octaves(0.0, 0.1) == octaves(0.3, -0.05) == octaves(-0.3, 0.1) == -3
+    assert octaves(-0.3, 0.05) == octaves(0.1, -0.05) == octaves(0, 0) == 0, "the first of equals"
 
 
 def test_in_the_full_length_round_a_rate_that_diverges_from_one_initialisation_is_not_taken():
     def diverges(probe, number):
         return math.inf if probe.high > FOUND / 2 and probe.stream % STREAMS == 1 else 0.1
 
-    assert settled(diverges) == -2
-    assert settled(lambda *_: math.inf) == -2, "the lowest, if all do"
+    assert settled(diverges) == -3
+    assert settled(lambda *_: math.inf) == -3, "the lowest, if all do"
     # Where nothing is better than a constant prediction either, the least loss counts.
-    assert settled(by_octaves(1.05, math.inf, math.inf)) == -2
+    assert settled(by_octaves(1.05, math.inf, math.inf)) == -3
     assert settled(by_octaves(1.5, 1.2, 1.01)) == 2
 
 
 def test_a_tuning_that_has_found_nothing_that_learns_has_no_full_length_round():
     hparams = HyperparameterSettings(tunings=2, full_length_inits=2)
     planned = tune(make(hparams), Probes(by_tuning=[USUAL, plateau]))
-    assert [len(some) for some in planned[-2].step.payload["candidates"]] == [3, 0]
+    assert [len(some) for some in planned[-2].step.payload["candidates"]] == [4, 0]
     nothing = tune(make(hparams), Probes(plateau))
     assert chosen(planned)[1] == chosen(nothing)[1]
     assert nothing[-2].step.payload["round"] == len(ROUNDS), "the additional round is the last"

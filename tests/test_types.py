@@ -12,7 +12,7 @@ TABLE = {
     "method": ("ladder",) * 4,
     "tunings": (2, 3, 4, 6),
     "probe_inits": (1, 1, 3, 6),
-    "full_length_inits": (0, 0, 4, 6),
+    "full_length_inits": (0, 0, 3, 6),
     "probe_length": (0.5, 1.0, 1.0, 2.0),
     "tune": (("lr", "batch_size"),) * 4,
     "lr": (None,) * 4,

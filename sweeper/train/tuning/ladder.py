@@ -176,7 +176,7 @@ FURTHER = (-1, 0, 1, 2, 3)
 MOST_CLIMBS = 2
 """How often there is another third round."""
 
-APART = (0, -2, 2)
+APART = (0, -3, 2, 3)
 """The candidates of the full-length round, in octaves from the rate that was found; of equal ones
 the first is taken.  Neighbouring octaves differ by less than a few initialisations show."""
 

@@ -102,17 +102,21 @@ def gain_of(tried: Tried, constant: float) -> float:
     return float(np.mean(gains_of(tried, constant)))
 
 
+PERFORMANCE_WEIGHT = 0.8
+"""Performance is what points are compared by, and a loss rises where predictions are merely too
+certain.  But performance is coarse on a few dozen samples, so loss counts, too."""
+
+
 def reached(tried: Tried, constant: float) -> float:
     """What probes as long as a trial come to, a mean over initialisations.
 
-    It is the mean of gain and performance, where performance does not follow from the loss:
-    accuracies of a few dozen samples are coarse, and a loss rises where predictions are merely too
-    certain.
+    That is the gain; where performance does not follow from the loss, mostly performance.
     """
     gains = float(np.mean([gain(constant, losses[-1]) for losses in tried.losses]))
     if not tried.performances:
         return gains
-    return (gains + float(np.mean([one[-1] for one in tried.performances]))) / 2
+    right = float(np.mean([one[-1] for one in tried.performances]))
+    return (1 - PERFORMANCE_WEIGHT) * gains + PERFORMANCE_WEIGHT * right
 
 
 def has_diverged(tried: Tried) -> bool:
