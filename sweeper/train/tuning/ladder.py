@@ -359,7 +359,7 @@ def _score(tried: Sequence[Tried], constant: float) -> float:
 def arrays_of(tried: Sequence[Sequence[Tried]]) -> dict[str, NDArray[np.float64]]:
     """The results of a round, one entry per probe: `loss` has shape (probes, cycles).
 
-    So has `performance`, if it was measured.
+    So has `performance`, if it was measured of all.
     """
     rows = [
         (t, one, losses) for t, some in enumerate(tried) for one in some for losses in one.losses
@@ -371,6 +371,6 @@ def arrays_of(tried: Sequence[Sequence[Tried]]) -> dict[str, NDArray[np.float64]
         "batch_size": np.array([one.candidate.batch_size for _, one, _ in rows], dtype=float),
         "loss": np.array([losses for _, _, losses in rows]),
     }
-    if performances:
+    if len(performances) == len(rows):
         found["performance"] = np.array(performances)
     return found
