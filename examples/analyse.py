@@ -37,9 +37,11 @@ def main(folder: str, picture: str | None = None) -> None:
     left.set_xlabel("validation performance (mean, 95 % interval)")
     for path in sorted(Path(folder).glob("points/*/curves.npz"), key=lambda p: int(p.parent.name)):
         with np.load(path) as curves:
-            loss = curves["loss_val"]
-            right.semilogy(curves["step"], np.nanmean(loss, axis=0), label=path.parent.name)
-    right.set_xlabel("step")
+            # Trials of different batch sizes differ in steps, but not in the share that is done.
+            loss = np.nanmean(curves["loss_val"], axis=0)
+            share = np.arange(1, len(loss) + 1) / len(loss)
+            right.semilogy(share, loss, label=path.parent.name)
+    right.set_xlabel("share of the training")
     right.set_ylabel("validation loss (mean over trials)")
     if right.lines:
         right.legend(title="point", fontsize="small")

@@ -808,9 +808,31 @@ def test_in_the_full_length_round_a_rate_that_diverges_from_one_initialisation_i
 
     assert settled(diverges) == -3
     assert settled(lambda *_: math.inf) == -3, "the lowest, if all do"
-    # Where nothing is better than a constant prediction either, the least loss counts.
     assert settled(by_octaves(1.05, math.inf, math.inf)) == -3
+
+
+def test_in_the_full_length_round_an_initialisation_that_diverges_at_every_rate_says_nothing():
+    def diverges(probe, number):
+        return math.inf if probe.stream % STREAMS else by_octaves(0.6, 0.5, 0.1)(probe, number)
+
+    assert settled(diverges) == 2
+
+
+def test_in_the_full_length_round_losses_above_that_of_a_constant_count():
     assert settled(by_octaves(1.5, 1.2, 1.01)) == 2
+
+    # A loss of half the initialisations that has blown up outweighs what the others gain.
+    def lucky(probe, _):
+        return 0.55 if probe.high < FOUND * 2 else (0.05, 1e19)[probe.stream % STREAMS]
+
+    assert settled(lucky) == 0
+    # One held-out sample more of eighty is not worth predictions that are far too certain.
+    assert settled(by_octaves(1.1, 1.1, 3.0), by_octaves(0.642, 0.642, 0.654)) == 0
+
+
+def test_if_nothing_learns_the_least_loss_counts_also_above_that_of_a_constant():
+    planned = tune(make(once()), Probes(lambda probe, _: 1 + abs(math.log2(probe.high) + 4)))
+    assert chosen(planned)[0][0] == 2.0**-4
 
 
 def test_a_tuning_that_has_found_nothing_that_learns_has_no_full_length_round():

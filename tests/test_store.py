@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 import sweeper
-from sweeper.disk.arrays import pack_arrays
+from sweeper.disk.arrays import pack_arrays, unpack_arrays
 from sweeper.errors import DiskError, FolderError
 from sweeper.records import (
     CHECK,
@@ -839,6 +839,24 @@ def test_arrays_and_settings_of_a_point(collated, paths):
     done = json.loads((paths.hparams(0) / "misc.json").read_text())
     assert [step["after"] for step in done["steps"]] == ["", "lr_range"]
     assert done["steps"][1]["choice"] == {"verdict": "found"}
+
+
+@pytest.mark.parametrize("other", [[2, 3], [2, 4, 8], [1, 5, 9, 12]])
+def test_curves_of_trials_with_other_steps_have_a_row_of_steps_each(store, paths, other):
+    """As of tunings that chose different batch sizes."""
+    values = {name: np.arange(len(other), dtype=float) for name in METRICS}
+    arrays = pack_arrays({"step": np.array(other), **values})
+    store.begin([Asked(ONE, 2, 0), Planned(ONE.signature, TUNED)], SELECTOR, keep_log=True)
+    store.append(finished(trial(ONE, 0), dataclasses.replace(trial(ONE, 1), arrays=arrays)))
+    collate(store, paths)
+    with np.load(paths.curves(0)) as file:
+        for name, first in (
+            ("step", [1, 5, 9]),
+            ("loss_val", unpack_arrays(curves(0))["loss_val"]),
+        ):
+            rows = [row[np.isfinite(row)].tolist() for row in file[name]]
+            assert rows == [list(first), other if name == "step" else values[name].tolist()]
+        assert len({file[name].shape for name in ("step", *METRICS)}) == 1
 
 
 def test_without_curves_there_is_no_file_of_them(store, paths):

@@ -8,10 +8,10 @@ LEARNED = 0.03
 """A training has learned something if its gain is at least this."""
 
 
-def gain(constant: float, loss: float) -> float:
+def gain(constant: float, loss: float, least: float = 0.0) -> float:
     """How far `loss` is below the constant prediction's loss, as a share of the latter.
 
-    0 if it is no lower, or diverged.
+    It is at least `least`, and that if training diverged.
     """
     scale = abs(constant) or 1.0
-    return max(0.0, constant - loss) / scale if math.isfinite(loss) else 0.0
+    return max(least, (constant - loss) / scale) if math.isfinite(loss) else least

@@ -231,13 +231,23 @@ def _write_trials(
     write(paths.results(point_id, stage), pack_arrays(results))
     curves = [unpack_arrays(one.arrays) for one in arrays.values()]
     if len(curves) == len(trials) and all("step" in curve for curve in curves):
-        stacked = {
-            name: np.stack([curve[name] for curve in curves])
-            for name in curves[0]
-            if name in METRICS
-        }
-        stacked = {"trial_numbers": numbers, "step": curves[0]["step"], **stacked}
+        steps = [curve["step"] for curve in curves]
+        are_same = all(np.array_equal(one, steps[0]) for one in steps)
+        stacked = {"trial_numbers": numbers, "step": steps[0] if are_same else _padded(steps)}
+        for name in (name for name in curves[0] if name in METRICS):
+            stacked[name] = _padded([curve[name] for curve in curves])
         write(paths.curves(point_id, stage), pack_arrays(stacked))
+
+
+def _padded(rows: Sequence[Sequence[float] | np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """The rows as an array, shorter ones padded with NaN."""
+    length = max(map(len, rows))
+    if all(len(row) == length for row in rows):
+        return np.stack([np.asarray(row) for row in rows])
+    found = np.full((len(rows), length), np.nan)
+    for whole, row in zip(found, rows, strict=True):
+        whole[: len(row)] = row
+    return found
 
 
 def _write_measured(

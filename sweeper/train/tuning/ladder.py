@@ -27,6 +27,7 @@ from sweeper.train.tuning.tried import (
     reached,
     rise_of,
     stable,
+    trained_somewhere,
 )
 
 SPANS: Mapping[str, tuple[int, int]] = {
@@ -281,7 +282,7 @@ def best_at_full_length(tried: Sequence[Tried], constant: float) -> Candidate:
 
     If each has diverged from some initialisation, the lowest rate.
     """
-    trained = [one for one in tried if not has_diverged(one)]
+    trained = [one for one in trained_somewhere(tried) if not has_diverged(one)]
     if not trained:
         return min((one.candidate for one in tried), key=lambda one: one.rate)
     return max(trained, key=lambda one: (reached(one, constant), -mean_loss(one))).candidate
@@ -347,7 +348,7 @@ def everything(optimizer: str, sizes: Sequence[int]) -> list[Candidate]:
 
 def least_bad(tried: Sequence[Tried], constant: float) -> Candidate:
     """The candidate to go on with if nothing has learned: the one with the least loss."""
-    return max(tried, key=lambda one: gain_of(one, constant)).candidate
+    return max(tried, key=lambda one: (gain_of(one, constant), -mean_loss(one))).candidate
 
 
 def _score(tried: Sequence[Tried], constant: float) -> float:

@@ -110,13 +110,32 @@ certain.  But performance is coarse on a few dozen samples, so loss counts, too.
 def reached(tried: Tried, constant: float) -> float:
     """What probes as long as a trial come to, a mean over initialisations.
 
-    That is the gain; where performance does not follow from the loss, mostly performance.
+    That is the gain; where performance does not follow from the loss, mostly performance.  A loss
+    above the constant prediction's is a loss, down to a gain of -1.
     """
-    gains = float(np.mean([gain(constant, losses[-1]) for losses in tried.losses]))
+    gains = float(np.mean([gain(constant, losses[-1], -1.0) for losses in tried.losses]))
     if not tried.performances:
         return gains
     right = float(np.mean([one[-1] for one in tried.performances]))
     return (1 - PERFORMANCE_WEIGHT) * gains + PERFORMANCE_WEIGHT * right
+
+
+def trained_somewhere(tried: Sequence[Tried]) -> list[Tried]:
+    """The candidates without the initialisations that diverge at every rate.
+
+    Such a one says nothing about rates: its held-out samples may have no loss, say.
+    """
+    lasts = np.array([[losses[-1] for losses in one.losses] for one in tried])
+    kept = np.flatnonzero(np.isfinite(lasts).any(axis=0))
+    return [
+        Tried(
+            one.candidate,
+            tuple(one.losses[init] for init in kept),
+            tuple(one.performances[init] for init in kept if one.performances),
+        )
+        for one in tried
+        if len(kept)
+    ]
 
 
 def has_diverged(tried: Tried) -> bool:

@@ -294,8 +294,8 @@ class LadderPlan:
                 verdict = {"verdict": "diverged everywhere: lower rates"}
                 return Planned(point.signature, again, step.stage, verdict, arrays)
             reason = (
-                f"training diverges at a learning rate of {rates[0]:.3g} and above "
-                "(is there a NaN or an infinite value in the data?)"
+                f"training diverges at a learning rate of {rates[0]:.3g} and above, or the loss of "
+                "held-out samples is not finite (is there a NaN or an infinite value in the data?)"
             )
             failed = Step.of(Rejected(step.stage, f"{step.stage}: {reason}"))
             return Planned(point.signature, failed, step.stage, {}, arrays)
