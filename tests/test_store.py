@@ -45,7 +45,13 @@ from sweeper.records import (
     TunedSettings,
     give_up,
 )
-from sweeper.settings import HyperparameterSettings, Limits, SweepSettings, get_settings
+from sweeper.settings import (
+    _FIELDS,
+    HyperparameterSettings,
+    Limits,
+    SweepSettings,
+    get_settings,
+)
 from sweeper.signature import make_point
 from sweeper.store.database.schema import SCHEMA_VERSION
 from sweeper.store.database.store import Store
@@ -517,16 +523,8 @@ def test_another_sweep_is_refused_with_what_differs(store, paths, change, said):
     assert everything(store) == before
 
 
-OF_THE_LADDER = {
-    "method",
-    "tunings",
-    "probe_inits",
-    "full_length_inits",
-    "probe_length",
-    "tune",
-    "lr",
-    "batch_size",
-}
+LATER = _FIELDS["ladder"] | {"method", "epochs"}
+"""Fields that there were none of before there were two methods."""
 
 
 @pytest.mark.parametrize("name", ["fastest", "fast", "slow", "slowest"])
@@ -540,7 +538,7 @@ def test_a_folder_of_before_there_were_two_methods_goes_on_with_what_a_name_mean
         )
         identity = identify({"problem": "toy"}, before, 0, 40)
         known = dict(identity["settings"])
-        for field in OF_THE_LADDER | {"schedule", "warmup", "epochs"}:
+        for field in LATER:
             known.pop(field)
         store.set_meta({"identity": {**identity, "settings": known}})
         if not length:

@@ -40,7 +40,7 @@ from sweeper.store.checkpoints import (
 from sweeper.store.database.logs import log_name
 from sweeper.store.database.store import Store, fold_log
 from sweeper.store.environment import save_environment
-from sweeper.store.identity import numerics_of, settings_begun
+from sweeper.store.identity import numerics_of, settings_begun, settings_note
 from sweeper.store.paths import Paths, move_to_history, refuse_links
 from sweeper.store.refused import Before, leave_nothing
 from sweeper.store.results.collate import collate
@@ -85,14 +85,10 @@ def _run_in(
         opened = workload.open(options.seed, options.settings.cores_per_trial)
         store = stack.enter_context(Store.open(paths.database))
         begun = settings_begun(store, options.settings)
-        if begun != options.settings:
-            is_other = begun.hparams.method != options.settings.hparams.method
-            said = f"method={begun.hparams.method!r}" if is_other else "full_length_inits=0"
-            view.note(
-                f"{paths.folder} was begun with an earlier release: its points are tuned as in "
-                f"that release, by {said}; resume=False (--no-resume) starts anew"
-            )
-            options = replace(options, settings=begun)
+        note = settings_note(paths.folder, options.settings, begun)
+        if note:
+            view.note(note)
+        options = replace(options, settings=begun)
         return _run(workload, opened, selector, options, store, paths, view)
 
 

@@ -91,13 +91,23 @@ def settings_begun(store: Store, settings: SweepSettings) -> SweepSettings:
         return settings
     hparams = settings.hparams
     length: dict[str, Any] = {"cycle_epochs": hparams.cycle_epochs, "cycles": hparams.cycles}
-    for name, preset in PRESETS.items():
+    begun = dataclasses.replace(hparams, full_length_inits=0)
+    for name, preset in PRESETS.items() if "method" not in stored else ():
         earlier = PRESETS.get(f"ranges-{name}")
-        is_same = dataclasses.replace(preset, **length) == hparams
-        if "method" not in stored and earlier is not None and is_same:
-            return dataclasses.replace(settings, hparams=dataclasses.replace(earlier, **length))
-    without = dataclasses.replace(hparams, full_length_inits=0)
-    return dataclasses.replace(settings, hparams=without)
+        if earlier is not None and dataclasses.replace(preset, **length) == hparams:
+            begun = dataclasses.replace(earlier, **length)
+    return dataclasses.replace(settings, hparams=begun)
+
+
+def settings_note(folder: Path, asked: SweepSettings, begun: SweepSettings) -> str:
+    """The note on a folder that continues with settings of an earlier release; or empty."""
+    if begun == asked:
+        return ""
+    changed = "method" if begun.hparams.method != asked.hparams.method else "full_length_inits"
+    return (
+        f"{folder} was begun with an earlier release: its points are tuned as in that release, by "
+        f"{changed}={getattr(begun.hparams, changed)!r}; resume=False (--no-resume) starts anew"
+    )
 
 
 def numerics_of(meta: Mapping[str, Any], folder: Path) -> int:

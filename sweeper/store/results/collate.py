@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sweeper.disk.arrays import pack_arrays, unpack_arrays
 from sweeper.disk.files import Write, json_text, write_swapped, writing_many
@@ -232,18 +233,20 @@ def _write_trials(
     curves = [unpack_arrays(one.arrays) for one in arrays.values()]
     if len(curves) == len(trials) and all("step" in curve for curve in curves):
         steps = [curve["step"] for curve in curves]
+        length = max(map(len, steps))
         are_same = all(np.array_equal(one, steps[0]) for one in steps)
-        stacked = {"trial_numbers": numbers, "step": steps[0] if are_same else _padded(steps)}
-        for name in (name for name in curves[0] if name in METRICS):
-            stacked[name] = _padded([curve[name] for curve in curves])
+        step = steps[0] if are_same else _padded(steps, length)
+        stacked = {
+            name: _padded([curve[name] for curve in curves], length)
+            for name in curves[0]
+            if name in METRICS
+        }
+        stacked = {"trial_numbers": numbers, "step": step, **stacked}
         write(paths.curves(point_id, stage), pack_arrays(stacked))
 
 
-def _padded(rows: Sequence[Sequence[float] | np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-    """The rows as an array, shorter ones padded with NaN."""
-    length = max(map(len, rows))
-    if all(len(row) == length for row in rows):
-        return np.stack([np.asarray(row) for row in rows])
+def _padded(rows: Sequence[Sequence[float] | NDArray[Any]], length: int) -> NDArray[Any]:
+    """The rows as an array of this length, shorter ones padded with NaN."""
     found = np.full((len(rows), length), np.nan)
     for whole, row in zip(found, rows, strict=True):
         whole[: len(row)] = row
@@ -274,9 +277,6 @@ def _write_measured(
         return
     curves = {"trial_numbers": numbers, "iterations": np.array(lengths, dtype=np.int64)}
     for name in dict.fromkeys(name for history in histories for name in history):
-        table = np.full((len(trials), max(lengths)), np.nan)
-        for row, history in zip(table, histories, strict=True):
-            values = history.get(name, ())
-            row[: len(values)] = values
-        curves[name] = table
+        rows = [history.get(name, ()) for history in histories]
+        curves[name] = _padded(rows, max(lengths))
     write(paths.curves(point_id, stage), pack_arrays(curves))

@@ -333,10 +333,8 @@ class LadderPlan:
         the trials.
         """
         before = carried.chosen or [None] * len(tried)
-        share, whole = (
-            ladder.round_of(number).share,
-            self._epochs() * ladder.kept_samples(self.n_train),
-        )
+        share = ladder.round_of(number).share
+        whole = self._epochs() * ladder.kept_samples(self.n_train)
         shares = {size: self._length(share, size) * size / whole for size in self._batch_sizes()}
         found = [
             kept or ladder.choose(some, constant, shares)
