@@ -35,14 +35,17 @@ def main(folder: str, picture: str | None = None) -> None:
     left.set_yticks(range(len(results)), [show_params(point.params) for point in results])
     left.invert_yaxis()
     left.set_xlabel("validation performance (mean, 95 % interval)")
-    for path in sorted(Path(folder).glob("points/*/curves.npz"), key=lambda p: int(p.parent.name)):
+    paths = sorted(Path(folder).glob("points/*/curves.npz"), key=lambda p: int(p.parent.name))
+    for place, path in enumerate(paths):
         with np.load(path) as curves:
-            # Trials of different batch sizes differ in steps, but not in the share that is done.
-            loss = np.nanmean(curves["loss_val"], axis=0)
-            share = np.arange(1, len(loss) + 1) / len(loss)
-            right.semilogy(share, loss, label=path.parent.name)
+            losses = curves["loss_val"]
+            # A row of steps a trial where batch sizes of trials differ: then their numbers do, too.
+            steps = np.broadcast_to(curves["step"], losses.shape)
+            shares = steps / np.nanmax(steps, axis=1, keepdims=True)
+            right.semilogy(shares.T, losses.T, color=f"C{place}", alpha=0.5)
+            right.lines[-1].set_label(path.parent.name)
     right.set_xlabel("share of the training")
-    right.set_ylabel("validation loss (mean over trials)")
+    right.set_ylabel("validation loss of each trial")
     if right.lines:
         right.legend(title="point", fontsize="small")
     plt.tight_layout()
